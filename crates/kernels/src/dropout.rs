@@ -1,0 +1,64 @@
+//! Dropout.
+
+use burn::{prelude::*, tensor::Distribution};
+
+/// Zeroes each element with probability `probability` while training, and scales the rest so that the
+/// expectation stays ([Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
+///
+/// Training means that `x` lives on a device that records gradients; anywhere else, and for a probability
+/// of zero, it is the identity. The mask is drawn from the generator of the device, so `Device::seed`
+/// makes it reproducible.
+///
+/// # Shapes
+///
+/// Any; the output's is that of `x`.
+pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
+    if probability == 0.0 || !x.device().is_autodiff() {
+        return x;
+    }
+    let keep = 1.0 - probability;
+    let mask = x.random_like(Distribution::Bernoulli(keep)) / keep;
+    x * mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_device;
+
+    const PROBABILITY: f64 = 0.25;
+    const N: usize = 10_000;
+
+    #[test]
+    fn drops_and_scales_while_training() {
+        let device = test_device().autodiff();
+        device.seed(3);
+        let kept: Vec<f32> =
+            dropout(Tensor::<1>::ones([N], &device), PROBABILITY).into_data().into_vec().unwrap();
+
+        let scaled = 1.0 / (1.0 - PROBABILITY as f32);
+        assert!(kept.iter().all(|&x| x == 0.0 || (x - scaled).abs() < 1e-6));
+
+        // A binomial count within five standard deviations: wrong once in two million seeds.
+        let n_dropped = kept.iter().filter(|&&x| x == 0.0).count() as f64;
+        let deviation = (N as f64 * PROBABILITY * (1.0 - PROBABILITY)).sqrt();
+        assert!((n_dropped - N as f64 * PROBABILITY).abs() < 5.0 * deviation, "{n_dropped} dropped");
+    }
+
+    #[test]
+    fn is_the_identity_outside_training() {
+        let x = Tensor::<1>::ones([N], &test_device());
+        assert_eq!(dropout(x.clone(), PROBABILITY).into_data(), x.into_data());
+    }
+
+    #[test]
+    fn a_seed_fixes_the_mask() {
+        let device = test_device().autodiff();
+        let draw = |seed| {
+            device.seed(seed);
+            dropout(Tensor::<1>::ones([100], &device), 0.5).into_data()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

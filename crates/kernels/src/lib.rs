@@ -1,0 +1,32 @@
+//! The operations a GPT is made of, one function per concept.
+//!
+//! The model calls these and nothing below them, so which implementation runs is decided here and only
+//! here. Each function is defined by ordinary tensor operations, which every backend runs and autodiff
+//! takes apart; a fused path for one backend has to agree with that definition.
+//!
+//! Shapes follow one legend throughout the project: B batch, T time, C `n_embd`, H `n_head`, D head
+//! dimension (C = H · D), V vocabulary, S keys in sight (S ≥ T when a cache holds earlier ones).
+//!
+//! ```
+//! use burn::prelude::*;
+//!
+//! let device = kernels::test_device();
+//! let x = Tensor::<3>::ones([2, 3, 4], &device);
+//! let weight = Tensor::<2>::ones([4, 5], &device);
+//! let y = kernels::linear(x, weight, None);
+//! assert_eq!(y.dims(), [2, 3, 5]);
+//! ```
+
+mod attention;
+mod cross_entropy;
+mod device;
+mod dropout;
+mod gelu;
+mod linear;
+
+pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
+pub use cross_entropy::cross_entropy;
+pub use device::test_device;
+pub use dropout::dropout;
+pub use gelu::{Activation, activate};
+pub use linear::linear;

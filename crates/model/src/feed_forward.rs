@@ -1,0 +1,43 @@
+//! The position-wise feed-forward network.
+
+use burn::{nn::Linear, prelude::*};
+
+use crate::{Activation, GptConfig, attention::linear, init::Init};
+
+/// How much wider than the residual stream the hidden layer is.
+const EXPANSION: usize = 4;
+
+/// Two linear layers with an activation between, applied to each position on its own.
+///
+/// See section 3.3 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
+#[derive(Module, Debug)]
+pub(crate) struct FeedForward {
+    /// C → 4C.
+    expand: Linear,
+    /// 4C → C.
+    project: Linear,
+    #[module(skip)]
+    activation: Activation,
+    dropout: f64,
+}
+
+impl FeedForward {
+    pub(crate) fn new(config: &GptConfig, init: &mut Init<'_>) -> Self {
+        let hidden = EXPANSION * config.n_embd;
+        Self {
+            expand: init.linear(config.n_embd, hidden),
+            project: init.residual_linear(hidden, config.n_embd),
+            activation: config.activation,
+            dropout: config.dropout,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - `x`: `[B, T, C]`
+    /// - output: `[B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = kernels::activate(linear(&self.expand, x), self.activation.into()); // [B, T, 4C]
+        kernels::dropout(linear(&self.project, hidden), self.dropout)
+    }
+}

@@ -1,0 +1,169 @@
+//! The whole model.
+
+use burn::{
+    nn::{Embedding, LayerNorm, Linear},
+    prelude::*,
+};
+use kernels::KeyValueCache;
+
+use crate::{ConfigError, GptConfig, attention::linear, block::Block, init::Init};
+
+/// A decoder-only transformer, as in
+/// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
+///
+/// It exists only with sizes that work; [`GptConfig::init`] makes one.
+#[derive(Module, Debug)]
+pub struct Gpt {
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    /// `None` where the head is the token embedding, transposed.
+    head: Option<Linear>,
+    #[module(skip)]
+    config: GptConfig,
+}
+
+impl GptConfig {
+    /// A freshly initialised model: the same `seed` gives the same weights on every device.
+    ///
+    /// # Errors
+    ///
+    /// If the sizes can't work; see [`GptConfig::check`].
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt, ConfigError> {
+        self.check()?;
+        let mut init = Init::new(self, seed, device);
+        Ok(Gpt {
+            token_embedding: init.embedding(self.vocab_size),
+            position_embedding: init.embedding(self.block_size),
+            blocks: (0..self.n_layer).map(|_| Block::new(self, &mut init)).collect(),
+            norm: init.norm(),
+            head: (!self.tie_embeddings).then(|| init.head()),
+            config: self.clone(),
+        })
+    }
+}
+
+impl Gpt {
+    /// The sizes it was made with.
+    pub fn config(&self) -> &GptConfig {
+        &self.config
+    }
+
+    /// The logits of the next token, at every position.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[B, T]`, with T ≤ `block_size`, each id below V
+    /// - output: `[B, T, V]`
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` is longer than `block_size`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.logits(self.hidden(tokens, None))
+    }
+
+    /// The mean cross-entropy of the targets given the tokens up to each, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
+    /// - output: `[1]`
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` is longer than `block_size`.
+    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
+        let [batch, time] = tokens.dims();
+        let logits = self.forward(tokens); // [B, T, V]
+        kernels::cross_entropy(
+            logits.reshape([batch * time, self.config.vocab_size]),
+            targets.reshape([batch * time]),
+        )
+    }
+
+    /// The logits of the token after the last of `tokens`, which continue those in `cache` and are added
+    /// to it.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[B, T]`
+    /// - output: `[B, V]`
+    ///
+    /// # Panics
+    ///
+    /// If the cache was made for another model or batch, or has no room for T more positions.
+    pub fn next_logits(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<2> {
+        let hidden = self.hidden(tokens, Some(cache)); // [B, T, C]
+        self.logits(hidden.slice(s![.., -1.., ..])).squeeze_dim(1)
+    }
+
+    /// An empty cache of `block_size` positions, for `batch` sequences.
+    pub fn cache(&self, batch: usize) -> Cache {
+        let GptConfig { n_layer, n_head, n_embd, block_size, .. } = self.config;
+        let device = self.token_embedding.weight.device();
+        let layer = KeyValueCache::new([batch, n_head, block_size, n_embd / n_head], &device);
+        Cache { layers: vec![layer; n_layer] }
+    }
+
+    /// - `tokens`: `[B, T]`
+    /// - output: `[B, T, C]`, normalised
+    fn hidden(&self, tokens: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<3> {
+        let [_, time] = tokens.dims();
+        let past = cache.as_ref().map_or(0, |cache| cache.len());
+        let block_size = self.config.block_size;
+        assert!(past + time <= block_size, "{} tokens do not fit a block of {block_size}", past + time);
+
+        let positions = self.position_embedding.weight.val().slice(s![past..past + time, ..]); // [T, C]
+        let embedded = self.token_embedding.forward(tokens) + positions.unsqueeze();
+        let mut x = kernels::dropout(embedded, self.config.dropout); // [B, T, C]
+        match cache {
+            Some(cache) => {
+                for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
+                    x = block.forward(x, Some(layer));
+                }
+            }
+            None => {
+                for block in &self.blocks {
+                    x = block.forward(x, None);
+                }
+            }
+        }
+        self.norm.forward(x)
+    }
+
+    /// - `hidden`: `[B, T, C]`
+    /// - output: `[B, T, V]`
+    fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        match &self.head {
+            Some(head) => linear(head, hidden),
+            None => kernels::linear(hidden, self.token_embedding.weight.val().transpose(), None),
+        }
+    }
+}
+
+/// The keys and values of every layer, of the positions seen so far.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    layers: Vec<KeyValueCache>,
+}
+
+impl Cache {
+    /// Number of positions it holds.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, KeyValueCache::len)
+    }
+
+    /// Whether it holds no position.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets every position and keeps the memory.
+    pub fn clear(&mut self) {
+        for layer in &mut self.layers {
+            layer.clear();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The one place that draws weights.
+//!
+//! They are drawn on the host, in the order in which the model lists its parameters, from a generator
+//! keyed by the seed alone: the same seed gives the same weights on every backend.
+
+use burn::{
+    module::Param,
+    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear},
+    prelude::*,
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use rand_distr::{Distribution, Normal};
+
+use crate::GptConfig;
+
+/// Standard deviation of every weight that is not a residual projection, as in GPT-2.
+const STD: f64 = 0.02;
+
+/// What layer norms add to the variance, as in GPT-2.
+const NORM_EPSILON: f64 = 1e-5;
+
+/// Draws the weights of one model.
+pub(crate) struct Init<'a> {
+    config: &'a GptConfig,
+    rng: ChaCha8Rng,
+    device: &'a Device,
+}
+
+impl<'a> Init<'a> {
+    pub(crate) fn new(config: &'a GptConfig, seed: u64, device: &'a Device) -> Self {
+        Self { config, rng: ChaCha8Rng::seed_from_u64(seed), device }
+    }
+
+    /// An embedding of `n` rows.
+    pub(crate) fn embedding(&mut self, n: usize) -> Embedding {
+        let mut embedding = EmbeddingConfig::new(n, self.config.n_embd).init(self.device);
+        embedding.weight = self.normal([n, self.config.n_embd], STD);
+        embedding
+    }
+
+    /// A linear layer with normal weights, and a zero bias where the model has biases.
+    pub(crate) fn linear(&mut self, d_in: usize, d_out: usize) -> Linear {
+        self.linear_with_std(d_in, d_out, STD, self.config.bias)
+    }
+
+    /// A linear layer whose output is added to the residual stream.
+    ///
+    /// Every block adds to the stream twice. The sum of 2 · `n_layer` terms keeps the variance of one when
+    /// each is scaled by the root of their number ([GPT-2 paper][paper], section 2.3).
+    ///
+    /// [paper]: https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+    pub(crate) fn residual_linear(&mut self, d_in: usize, d_out: usize) -> Linear {
+        let std = STD / (2.0 * self.config.n_layer as f64).sqrt();
+        self.linear_with_std(d_in, d_out, std, self.config.bias)
+    }
+
+    /// The output head: a linear layer that never has a bias.
+    pub(crate) fn head(&mut self) -> Linear {
+        self.linear_with_std(self.config.n_embd, self.config.vocab_size, STD, false)
+    }
+
+    /// A layer norm that starts as plain normalisation.
+    pub(crate) fn norm(&self) -> LayerNorm {
+        LayerNormConfig::new(self.config.n_embd)
+            .with_epsilon(NORM_EPSILON)
+            .with_bias(self.config.bias)
+            .init(self.device)
+    }
+
+    fn linear_with_std(&mut self, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {
+        Linear {
+            weight: self.normal([d_in, d_out], std),
+            bias: bias.then(|| Param::from_tensor(Tensor::zeros([d_out], self.device))),
+        }
+    }
+
+    fn normal(&mut self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
+        let normal = Normal::new(0.0, std).expect("a standard deviation is finite");
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are drawn in f64")]
+        let weights: Vec<f32> =
+            normal.sample_iter(&mut self.rng).take(shape.iter().product()).map(|w| w as f32).collect();
+        Param::from_data(TensorData::new(weights, shape), self.device)
+    }
+}
+
+/// A seed for the generator of the device, from the seed of the run and what it is drawn for.
+///
+/// Dropout masks come from that generator; seeded anew for every micro-batch they are a function of
+/// (seed, step, micro-batch), whatever was drawn before.
+pub fn device_seed(seed: u64, step: u64, micro_batch: u64) -> u64 {
+    let mut key = [0; 32];
+    for (bytes, part) in key.chunks_exact_mut(8).zip([seed, step, micro_batch, 1]) {
+        bytes.copy_from_slice(&part.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key).next_u64()
+}

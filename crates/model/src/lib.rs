@@ -1,0 +1,30 @@
+//! A GPT as Burn modules: embeddings, residual blocks of causal multi-head attention and feed-forward, and
+//! the head.
+//!
+//! Shapes follow one legend: B batch, T time, C `n_embd`, H `n_head`, D head dimension (C = H · D), V
+//! vocabulary. The crate does no input or output and never prints. There is one implementation of the
+//! forward pass: training, evaluation and decoding with a cache all run the same blocks.
+//!
+//! ```
+//! use burn::prelude::*;
+//! use model::GptConfig;
+//!
+//! let device = kernels::test_device();
+//! let model = GptConfig::debug().init(1337, &device)?;
+//! let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3], [4, 5, 6]], &device);
+//! assert_eq!(model.forward(tokens).dims(), [2, 3, 13]);
+//! # Ok::<(), model::ConfigError>(())
+//! ```
+
+mod attention;
+mod block;
+mod config;
+mod decoder;
+mod feed_forward;
+mod gpt;
+mod init;
+
+pub use config::{Activation, ConfigError, GptConfig};
+pub use decoder::{Decoder, window_start};
+pub use gpt::{Cache, Gpt};
+pub use init::device_seed;
