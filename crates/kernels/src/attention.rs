@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn matches_the_definition() {
         let qkv = random_qkv(&test_device());
-        let expected = by_hand(&qkv.to_data().into_vec::<f32>().unwrap());
+        let expected = by_hand(&qkv.to_data().try_into_vec::<f32>().unwrap());
         let got = causal_attention(qkv, HEADS, 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.

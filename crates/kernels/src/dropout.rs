@@ -34,7 +34,7 @@ mod tests {
         let device = test_device().autodiff();
         device.seed(3);
         let kept: Vec<f32> =
-            dropout(Tensor::<1>::ones([N], &device), PROBABILITY).into_data().into_vec().unwrap();
+            dropout(Tensor::<1>::ones([N], &device), PROBABILITY).into_data().try_into_vec().unwrap();
 
         let scaled = 1.0 / (1.0 - PROBABILITY as f32);
         assert!(kept.iter().all(|&x| x == 0.0 || (x - scaled).abs() < 1e-6));

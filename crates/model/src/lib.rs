@@ -23,8 +23,10 @@ mod decoder;
 mod feed_forward;
 mod gpt;
 mod init;
+mod score;
 
 pub use config::{Activation, ConfigError, GptConfig};
 pub use decoder::{Decoder, window_start};
 pub use gpt::{Cache, Gpt};
 pub use init::device_seed;
+pub use score::score;

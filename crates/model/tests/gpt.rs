@@ -1,0 +1,220 @@
+//! What holds for a GPT whatever its weights.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::{AdamWConfig, GradientsParams},
+    prelude::*,
+    tensor::Tolerance,
+};
+use model::{Activation, Decoder, Gpt, GptConfig, window_start};
+
+/// All kinds of model: tied and untied, with and without biases, both activations.
+fn variants() -> [GptConfig; 3] {
+    [
+        GptConfig::debug(),
+        GptConfig { bias: true, activation: Activation::GeluTanh, ..GptConfig::debug() },
+        GptConfig { tie_embeddings: false, bias: true, ..GptConfig::debug() },
+    ]
+}
+
+fn tokens(ids: &[[i32; 6]; 2], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_ints(*ids, device)
+}
+
+const IDS: [[i32; 6]; 2] = [[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]];
+const TARGETS: [[i32; 6]; 2] = [[2, 3, 4, 5, 6, 7], [0, 7, 7, 1, 3, 12]];
+
+#[test]
+fn parameter_count_is_that_of_the_modules() {
+    for config in variants() {
+        let model = config.init(0, &kernels::test_device()).unwrap();
+        assert_eq!(model.num_params(), config.n_params(), "{config:?}");
+    }
+}
+
+#[test]
+fn a_seed_fixes_the_weights() {
+    let device = kernels::test_device();
+    let logits = |seed| GptConfig::debug().init(seed, &device).unwrap().forward(tokens(&IDS, &device)).into_data();
+    assert_eq!(logits(7), logits(7));
+    assert_ne!(logits(7), logits(8));
+}
+
+#[test]
+fn an_untrained_model_knows_nothing() {
+    let device = kernels::test_device();
+    for config in variants() {
+        let model = config.init(0, &device).unwrap();
+        let loss: f32 = model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device)).into_scalar();
+        // ln V, give or take what logits of a few hundredths can do.
+        assert!((loss - 13f32.ln()).abs() < 0.1, "{loss}");
+    }
+}
+
+#[test]
+fn logits_do_not_depend_on_the_future() {
+    let device = kernels::test_device();
+    for config in variants() {
+        let model = config.init(0, &device).unwrap();
+        let seen = 4;
+        let mut edited = IDS;
+        edited.iter_mut().for_each(|row| row[seen..].fill(9));
+
+        let before = model.forward(tokens(&IDS, &device));
+        let after = model.forward(tokens(&edited, &device));
+        let past = |y: &Tensor<3>| y.clone().slice(s![.., ..seen, ..]).into_data();
+        assert_eq!(past(&after), past(&before));
+        let future = |y: &Tensor<3>| y.clone().slice(s![.., seen.., ..]).into_data();
+        assert_ne!(future(&after), future(&before));
+    }
+}
+
+#[test]
+fn a_logit_has_no_gradient_from_later_positions() {
+    let device = kernels::test_device().autodiff();
+    // Untied, so that the only way from a token's row of the embedding to a logit is through the blocks.
+    let config = GptConfig { tie_embeddings: false, ..GptConfig::debug() };
+    let model = config.init(0, &device).unwrap();
+    let at = 2;
+    let ids = [0, 1, 2, 3, 4, 5];
+    let logits = model.forward(Tensor::from_ints([ids], &device));
+    let grads = logits.slice(s![.., at..at + 1, ..]).powi_scalar(2).sum().backward();
+
+    let mut rows = EmbeddingRows { grads: GradientsParams::from_grads(grads, &model), in_embedding: false, rows: vec![] };
+    model.visit(&mut rows);
+    for (id, length) in rows.rows.into_iter().enumerate() {
+        assert_eq!(length > 0.0, id <= at, "token at position {id}: gradient of length {length}");
+    }
+}
+
+/// Collects the length of each row of the token embedding's gradient.
+struct EmbeddingRows {
+    grads: GradientsParams,
+    in_embedding: bool,
+    rows: Vec<f32>,
+}
+
+impl ModuleVisitor for EmbeddingRows {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.in_embedding |= name == "token_embedding";
+    }
+
+    fn exit_module(&mut self, name: &str, _container_type: &str) {
+        self.in_embedding &= name != "token_embedding";
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.in_embedding {
+            let grad = self.grads.get::<D>(param.id).expect("it took part");
+            self.rows = grad.square().sum_dim(D - 1).sqrt().into_data().try_into_vec().unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_parameter_gets_a_gradient() {
+    let device = kernels::test_device().autodiff();
+    for config in variants() {
+        let model = config.init(0, &device).unwrap();
+        let loss = model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let mut check = NonzeroGradients { grads, path: vec![], n_seen: 0 };
+        model.visit(&mut check);
+        assert!(check.n_seen > 10);
+    }
+}
+
+struct NonzeroGradients {
+    grads: GradientsParams,
+    path: Vec<String>,
+    n_seen: usize,
+}
+
+impl ModuleVisitor for NonzeroGradients {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let grad = self.grads.get::<D>(param.id).unwrap_or_else(|| panic!("{path} has no gradient"));
+        assert!(grad.abs().max().into_scalar::<f32>() > 0.0, "the gradient of {path} is zero");
+        self.n_seen += 1;
+    }
+}
+
+#[test]
+fn one_batch_is_learnt_by_heart() {
+    let device = kernels::test_device().autodiff();
+    let mut model = GptConfig::debug().init(0, &device).unwrap();
+    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
+    let loss = |model: &Gpt| model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
+    for _ in 0..60 {
+        let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
+        model = optimizer.step(1e-2, model, grads);
+    }
+    let loss: f32 = loss(&model).into_scalar();
+    assert!(loss < 0.1, "{loss}");
+}
+
+#[test]
+fn dropout_is_for_training_only() {
+    let config = GptConfig { dropout: 0.3, ..GptConfig::debug() };
+    let device = kernels::test_device();
+    let autodiff = device.clone().autodiff();
+    let model = config.init(0, &autodiff).unwrap();
+    let train = |seed| {
+        autodiff.seed(seed);
+        model.forward(tokens(&IDS, &autodiff)).into_data()
+    };
+    assert_eq!(train(1), train(1));
+    assert_ne!(train(1), train(2));
+
+    let valid = model.valid();
+    let plain = GptConfig { dropout: 0.0, ..config }.init(0, &device).unwrap();
+    assert_eq!(
+        valid.forward(tokens(&IDS, &device)).into_data(),
+        plain.forward(tokens(&IDS, &device)).into_data()
+    );
+}
+
+#[test]
+fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
+    let device = kernels::test_device();
+    for block_size in [8, 16, 21] {
+        let config = GptConfig { block_size, ..GptConfig::debug() };
+        let model = config.init(3, &device).unwrap();
+        let ids: Vec<u32> = (0..3 * block_size as u32).map(|i| (i * i + 5) % 13).collect();
+        let mut decoder = Decoder::new(&model);
+        let prompt = 3;
+        for len in prompt..ids.len() {
+            let new = if len == prompt { &ids[..prompt] } else { &ids[len - 1..len] };
+            let cached = decoder.next_logits(new);
+
+            let seen: Vec<i32> =
+                ids[window_start(len, block_size)..len].iter().map(|&id| id as i32).collect();
+            assert!(seen.len() <= block_size);
+            let shape = [1, seen.len()];
+            let uncached = model
+                .forward(Tensor::from_data(TensorData::new(seen, shape), &device))
+                .slice(s![.., -1.., ..])
+                .reshape([-1]);
+            // The same sums in another order; logits of a fresh model are of order 0.1.
+            cached.into_data().assert_approx_eq::<f32>(&uncached.into_data(), Tolerance::absolute(1e-6));
+        }
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_the_block_is_read_from_its_end() {
+    let device = kernels::test_device();
+    let model = GptConfig::debug().init(3, &device).unwrap();
+    let ids: Vec<u32> = (0..20).map(|i| (i * 5) % 13).collect();
+    let whole = Decoder::new(&model).next_logits(&ids);
+    let end = Decoder::new(&model).next_logits(&ids[window_start(20, 8)..]);
+    assert_eq!(whole.into_data(), end.into_data());
+}
