@@ -1,0 +1,61 @@
+//! Files and folders that are there whole or not at all.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use atomic_write_file::AtomicWriteFile;
+
+use crate::{Result, error::io};
+
+/// Writes a file under a temporary name, flushes it to disk and renames it.
+pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = AtomicWriteFile::open(path).map_err(io("create", path))?;
+    file.write_all(contents).map_err(io("write", path))?;
+    file.commit().map_err(io("write", path))
+}
+
+/// Writes a folder of files under a temporary name, flushes each and renames the folder.
+///
+/// A folder of that name is replaced.
+pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let partial = partial_name(path);
+    remove_if_present(&partial)?;
+    fs::create_dir_all(&partial).map_err(io("create", &partial))?;
+    for (name, contents) in files {
+        let path = partial.join(name);
+        let mut file = fs::File::create(&path).map_err(io("create", &path))?;
+        file.write_all(contents).map_err(io("write", &path))?;
+        file.sync_all().map_err(io("flush", &path))?;
+    }
+    remove_if_present(path)?;
+    fs::rename(&partial, path).map_err(io("rename to", path))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Whether the name is one that [`write_folder`] uses until a folder is complete.
+pub(crate) fn is_partial(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial")
+}
+
+/// Removes a folder, and does not mind if it is not there.
+pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn partial_name(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+/// Flushes a folder's list of names; only Unix lets a folder be opened.
+fn sync_folder(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(io("flush", path))?;
+    }
+    Ok(())
+}

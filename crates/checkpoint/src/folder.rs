@@ -1,0 +1,225 @@
+//! The run folder: one place knows what is where.
+//!
+//! ```text
+//! runs/NAME/
+//!   recipe.toml               what was asked for, resolved
+//!   config.json               sizes, in Hugging Face layout
+//!   model.safetensors         the best weights so far, in Hugging Face layout
+//!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it
+//!   checkpoints/step-00002000 what training goes on from
+//!   metrics.jsonl             one object a line
+//!   samples.txt               what it wrote as it learned
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use burn::prelude::Device;
+use model::{Gpt, GptConfig};
+use tokenizer::Tokenizer;
+
+use crate::{
+    Error, Result, atomic,
+    error::io,
+    hugging_face::{ConfigProblem, config_from_json, config_to_json},
+    weights,
+};
+
+/// The name of the file of weights.
+pub const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const RECIPE: &str = "recipe.toml";
+const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.txt";
+
+/// A run's folder, or any folder with a model in Hugging Face layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder, with those above it.
+    ///
+    /// # Errors
+    ///
+    /// If something of that name is there already, or the folder can't be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io("create", parent))?;
+        }
+        match fs::create_dir(path) {
+            Ok(()) => Ok(Self { path: path.to_owned() }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Error::Exists { path: path.to_owned() })
+            }
+            Err(error) => Err(io("create", path)(error)),
+        }
+    }
+
+    /// Makes the first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// If the folder can't be made.
+    pub fn create_next(runs: &Path, stem: &str) -> Result<Self> {
+        for number in 1_u32.. {
+            let name = if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
+            match Self::create(&runs.join(name)) {
+                Err(Error::Exists { .. }) => {}
+                created => return created,
+            }
+        }
+        unreachable!("four thousand million runs have been made")
+    }
+
+    /// A folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// If it holds no model: no `config.json`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder = Self { path: path.to_owned() };
+        if !path.exists() {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(Error::Io { action: "open", path: path.to_owned(), source });
+        }
+        if !folder.path.join(CONFIG).is_file() {
+            return Err(Error::NotAModel { path: path.to_owned(), missing: CONFIG });
+        }
+        Ok(folder)
+    }
+
+    /// The run in `runs` whose weights or checkpoints changed last, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// If `runs` is there and can't be listed.
+    pub fn newest(runs: &Path) -> Result<Option<Self>> {
+        let entries = match fs::read_dir(runs) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(io("list", runs))?,
+        };
+        let changed = |path: &Path| -> Option<SystemTime> {
+            [WEIGHTS, METRICS, CONFIG]
+                .iter()
+                .filter_map(|name| fs::metadata(path.join(name)).ok()?.modified().ok())
+                .max()
+        };
+        Ok(entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file())
+            .max_by_key(|path| changed(path))
+            .map(|path| Self { path }))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its last part, the run's name.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Where the metrics go, one JSON object a line.
+    pub fn metrics_path(&self) -> PathBuf {
+        self.path.join(METRICS)
+    }
+
+    /// Where samples go.
+    pub fn samples_path(&self) -> PathBuf {
+        self.path.join(SAMPLES)
+    }
+
+    /// Where the resolved recipe is.
+    pub fn recipe_path(&self) -> PathBuf {
+        self.path.join(RECIPE)
+    }
+
+    /// Where the checkpoints are.
+    pub fn checkpoints_path(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Writes what describes the model: sizes, tokenizer and recipe.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be written.
+    pub fn save_description(&self, config: &GptConfig, tokenizer: &Tokenizer, recipe: &str) -> Result<()> {
+        let end_of_text = tokenizer.end_of_text();
+        let pretty = |value: &serde_json::Value| format!("{value:#}\n");
+        let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
+        write(RECIPE, recipe)?;
+        write(TOKENIZER, &tokenizer.to_json())?;
+        write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
+        let generation = serde_json::json!({
+            "bos_token_id": end_of_text,
+            "eos_token_id": end_of_text,
+            "do_sample": true,
+        });
+        write(GENERATION_CONFIG, &pretty(&generation))?;
+        // Last: a folder with this file is a model to whoever opens it.
+        write(CONFIG, &pretty(&config_to_json(config, end_of_text)))
+    }
+
+    /// Writes the weights, atomically, over those there.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn save_weights(&self, model: &Gpt) -> Result<()> {
+        weights::save(model, &self.path.join(WEIGHTS))
+    }
+
+    /// The sizes of the model.
+    ///
+    /// # Errors
+    ///
+    /// If `config.json` can't be read, describes another kind of model, or sizes that can't work.
+    pub fn config(&self) -> Result<GptConfig> {
+        let path = self.path.join(CONFIG);
+        let text = fs::read_to_string(&path).map_err(io("read", &path))?;
+        let config = config_from_json(&text).map_err(|problem| match problem {
+            ConfigProblem::Json(source) => Error::Json { path: path.clone(), source },
+            ConfigProblem::Unsupported(reason) => Error::Config { path: path.clone(), reason },
+        })?;
+        config.check().map_err(|source| Error::Sizes { path, source })?;
+        Ok(config)
+    }
+
+    /// The model with its best weights.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, damaged or does not fit the other.
+    pub fn load_model(&self, device: &Device) -> Result<Gpt> {
+        let weights_path = self.path.join(WEIGHTS);
+        if !weights_path.is_file() {
+            return Err(Error::NotAModel { path: self.path.clone(), missing: WEIGHTS });
+        }
+        let model = self
+            .config()?
+            .init(0, device)
+            .map_err(|source| Error::Sizes { path: self.path.join(CONFIG), source })?;
+        weights::load(model, &weights_path)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// If `tokenizer.json` is missing or damaged.
+    pub fn load_tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::load(&self.path.join(TOKENIZER))
+            .map_err(|source| Error::Tokenizer { path: self.path.clone(), source })
+    }
+}

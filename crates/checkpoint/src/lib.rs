@@ -1,0 +1,38 @@
+//! The run folder: weights, sizes and tokenizer in Hugging Face layout, and what training goes on from.
+//!
+//! A run is a folder, and [`RunFolder`] is the one place that knows what is where in it. Whatever is
+//! written is there whole or not at all: temporary name, flush, rename.
+//!
+//! ```
+//! use checkpoint::RunFolder;
+//! use model::GptConfig;
+//! use tokenizer::Tokenizer;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runs = tempfile::tempdir()?;
+//! # let runs = runs.path();
+//! let device = kernels::test_device();
+//! let tokenizer = Tokenizer::from_chars("to be or not to be".chars())?;
+//! let config = GptConfig { vocab_size: tokenizer.vocab_size(), ..GptConfig::debug() };
+//! let model = config.init(1337, &device)?;
+//!
+//! let run = RunFolder::create_next(runs, "hamlet")?;
+//! run.save_description(&config, &tokenizer, "")?;
+//! run.save_weights(&model)?;
+//!
+//! let opened = RunFolder::open(&runs.join("hamlet"))?;
+//! assert_eq!(opened.load_model(&device)?.config(), &config);
+//! # Ok(())
+//! # }
+//! ```
+
+mod atomic;
+mod error;
+mod folder;
+mod hugging_face;
+mod state;
+mod weights;
+
+pub use error::{Error, Result};
+pub use folder::{RunFolder, WEIGHTS};
+pub use state::{Checkpoint, TrainerState};
