@@ -1,0 +1,204 @@
+//! From logits to the distribution that the next token is drawn from.
+//!
+//! A distribution is a list of candidates in ascending order of id, whose probabilities add up to 1. That
+//! one order, whatever was filtered, makes the result of a draw a function of the distribution alone.
+
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
+
+use crate::{Error, Options, Result, min_p, penalize_repetition, top_k, top_p};
+
+/// A token that may come next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The token.
+    pub id: u32,
+    /// Its share of the distribution, in `[0, 1]`.
+    pub prob: f64,
+}
+
+impl Candidate {
+    /// The more probable first; among equals, the lower id.
+    pub(crate) fn best_first(&self, other: &Self) -> Ordering {
+        other.prob.total_cmp(&self.prob).then(self.id.cmp(&other.id))
+    }
+}
+
+/// The distribution that the token after `seen` is drawn from, with every option applied.
+///
+/// At temperature 0 it is one candidate with all the mass: the largest logit, of the lowest id if
+/// several are the largest. The filters would keep it, so they are not consulted.
+///
+/// # Shapes
+///
+/// - `logits`: V, those of the next token
+///
+/// # Errors
+///
+/// [`Error::NoLogits`], [`Error::BadLogit`] and [`Error::NothingToDraw`]. The options themselves are
+/// taken as checked.
+pub fn next_token_distribution(
+    options: &Options,
+    seen: &BTreeSet<u32>,
+    logits: &[f32],
+) -> Result<Vec<Candidate>> {
+    let mut logits = Cow::from(logits);
+    if options.repetition_penalty != 1.0 {
+        penalize_repetition(logits.to_mut(), seen, options.repetition_penalty);
+    }
+    let best = arg_max(&logits)?;
+    if options.temperature == 0.0 {
+        return Ok(vec![Candidate { id: best, prob: 1.0 }]);
+    }
+    let mut candidates = softmax(&logits, options.temperature);
+    if let Some(k) = options.top_k {
+        candidates = top_k(candidates, k);
+    }
+    if let Some(p) = options.top_p {
+        candidates = top_p(candidates, p);
+    }
+    if let Some(p) = options.min_p {
+        candidates = min_p(candidates, p);
+    }
+    Ok(candidates)
+}
+
+/// softmax(logits / temperature). Tokens whose logit is -inf are no candidates.
+///
+/// `temperature` must be above 0, and no logit NaN or +inf.
+///
+/// # Shapes
+///
+/// - `logits`: V
+/// - output: at most V
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<Candidate> {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    // In f64, where neither the difference nor the quotient of two f32 overflows.
+    let temperature = f64::from(temperature);
+    let mut candidates = Vec::with_capacity(logits.len());
+    for (id, &logit) in (0..).zip(logits) {
+        if logit != f32::NEG_INFINITY {
+            candidates.push(Candidate { id, prob: ((f64::from(logit) - max) / temperature).exp() });
+        }
+    }
+    normalize(&mut candidates);
+    candidates
+}
+
+/// Scales what a filter left so that it adds up to 1 again.
+pub(crate) fn normalize(candidates: &mut [Candidate]) {
+    let total: f64 = candidates.iter().map(|candidate| candidate.prob).sum();
+    for candidate in candidates {
+        candidate.prob /= total;
+    }
+}
+
+/// The id of the largest logit, the lowest if several are the largest.
+fn arg_max(logits: &[f32]) -> Result<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (id, &logit) in (0..).zip(logits) {
+        if logit.is_nan() || logit == f32::INFINITY {
+            return Err(Error::BadLogit { id, logit });
+        }
+        if best.is_none_or(|(_, best)| logit > best) {
+            best = Some((id, logit));
+        }
+    }
+    match best {
+        None => Err(Error::NoLogits),
+        Some((_, f32::NEG_INFINITY)) => Err(Error::NothingToDraw { vocab_size: logits.len() }),
+        Some((id, _)) => Ok(id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Options = Options {
+        max_tokens: 1,
+        temperature: 1.0,
+        top_k: None,
+        top_p: None,
+        min_p: None,
+        repetition_penalty: 1.0,
+        stop: Vec::new(),
+        stop_token: None,
+        seed: 0,
+    };
+
+    fn ids_and_probs(options: &Options, logits: &[f32]) -> (Vec<u32>, Vec<f64>) {
+        let seen = BTreeSet::from([3]);
+        let candidates = next_token_distribution(options, &seen, logits).unwrap();
+        candidates.into_iter().map(|candidate| (candidate.id, candidate.prob)).unzip()
+    }
+
+    /// Logits of four tokens with probabilities 4, 2, 1 and 1 eighths.
+    fn eighths() -> Vec<f32> {
+        [4.0_f32, 2.0, 1.0, 1.0].map(f32::ln).to_vec()
+    }
+
+    fn assert_close(got: &[f64], expected: &[f64]) {
+        assert_eq!(got.len(), expected.len());
+        let close = got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6); // Logits are f32.
+        assert!(close, "{got:?} is not {expected:?}");
+    }
+
+    #[test]
+    fn temperature_is_an_exponent_of_the_probabilities() {
+        let (_, probs) = ids_and_probs(&PLAIN, &eighths());
+        assert_close(&probs, &[0.5, 0.25, 0.125, 0.125]);
+        let (_, probs) = ids_and_probs(&Options { temperature: 0.5, ..PLAIN }, &eighths());
+        assert_close(&probs, &[16.0 / 22.0, 4.0 / 22.0, 1.0 / 22.0, 1.0 / 22.0]);
+    }
+
+    #[test]
+    fn temperature_comes_before_top_p() {
+        let cold = Options { temperature: 0.5, top_p: Some(0.7), ..PLAIN };
+        assert_eq!(ids_and_probs(&cold, &eighths()).0, [0]);
+        let warm = Options { temperature: 1.0, ..cold };
+        assert_eq!(ids_and_probs(&warm, &eighths()).0, [0, 1]);
+    }
+
+    #[test]
+    fn the_penalty_comes_first() {
+        let penalized = Options { repetition_penalty: 2.0, top_k: Some(1), ..PLAIN };
+        let logits = [0.0, 1.5, 0.0, 2.0]; // 3 was seen.
+        assert_eq!(ids_and_probs(&penalized, &logits).0, [1]);
+        assert_eq!(ids_and_probs(&Options { repetition_penalty: 1.0, ..penalized }, &logits).0, [3]);
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_id_among_equals() {
+        let greedy = Options { temperature: 0.0, ..PLAIN };
+        assert_eq!(ids_and_probs(&greedy, &[1.0, 7.0, 7.0, 2.0]), (vec![1], vec![1.0]));
+    }
+
+    #[test]
+    fn an_impossible_token_is_no_candidate() {
+        let (ids, probs) = ids_and_probs(&PLAIN, &[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 1.0]);
+        assert_eq!((ids, probs), (vec![1, 3], vec![0.5, 0.5]));
+    }
+
+    #[test]
+    fn extreme_temperatures_and_logits_stay_finite() {
+        let logits = [f32::MAX, f32::MIN, 0.0];
+        let coldest = Options { temperature: f32::from_bits(1), ..PLAIN };
+        assert_eq!(ids_and_probs(&coldest, &logits).1, [1.0, 0.0, 0.0]);
+        let (_, probs) = ids_and_probs(&Options { temperature: f32::MAX, ..PLAIN }, &[5.0, -5.0, 0.0]);
+        assert_close(&probs, &[1.0 / 3.0; 3]);
+    }
+
+    #[test]
+    fn bad_logits_are_errors_that_name_the_token() {
+        let message = |logits: &[f32], temperature| {
+            let options = Options { temperature, ..PLAIN };
+            next_token_distribution(&options, &BTreeSet::new(), logits).unwrap_err().to_string()
+        };
+        for temperature in [0.0, 1.0] {
+            assert!(message(&[0.0, f32::NAN], temperature).starts_with("token 1 has the logit NaN"));
+            assert!(message(&[f32::INFINITY, 0.0], temperature).starts_with("token 0 has the logit inf"));
+            assert!(message(&[f32::NEG_INFINITY; 3], temperature).starts_with("all 3 logits are -inf"));
+            assert!(message(&[], temperature).starts_with("the model returned no logits"));
+        }
+    }
+}

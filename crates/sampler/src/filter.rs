@@ -1,0 +1,9 @@
+//! Filters: each takes a distribution and gives a smaller one, which always holds its most probable token.
+
+mod min_p;
+mod top_k;
+mod top_p;
+
+pub use min_p::min_p;
+pub use top_k::top_k;
+pub use top_p::top_p;

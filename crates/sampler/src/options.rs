@@ -1,0 +1,128 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How to choose the next token, and when to stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Stop after this many tokens.
+    pub max_tokens: usize,
+    /// Divides the logits. Below 1 the probable becomes more probable; 0 is greedy: always the most
+    /// probable token, whatever the seed.
+    pub temperature: f32,
+    /// Draw from the `k` most probable tokens only.
+    pub top_k: Option<usize>,
+    /// Draw from the smallest set of most probable tokens that has at least this mass, in `(0, 1]`.
+    pub top_p: Option<f32>,
+    /// Draw from tokens that are at least this many times as probable as the best one, in `[0, 1]`.
+    pub min_p: Option<f32>,
+    /// Above 1, makes tokens of the prompt and of the text so far less probable; 1 is off.
+    pub repetition_penalty: f32,
+    /// Stop as soon as the generated text contains one of these. The prompt is not searched.
+    pub stop: Vec<String>,
+    /// Stop when this token is drawn, usually end-of-text.
+    pub stop_token: Option<u32>,
+    /// The same seed, options and logits give the same samples on every platform.
+    pub seed: u64,
+}
+
+/// nanoGPT's `sample.py`: 500 tokens at temperature 0.8, of the 200 most probable, seed 1337. Top-p,
+/// min-p, the repetition penalty and stopping are off.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_tokens: 500,
+            temperature: 0.8,
+            top_k: Some(200),
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            stop_token: None,
+            seed: 1337,
+        }
+    }
+}
+
+impl Options {
+    /// Says which option cannot work, and which values can.
+    ///
+    /// # Errors
+    ///
+    /// One variant of [`Error`] for each option.
+    pub fn check(&self) -> Result<()> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return Err(Error::Temperature(self.temperature));
+        }
+        if self.top_k == Some(0) {
+            return Err(Error::TopK);
+        }
+        if let Some(p) = self.top_p.filter(|&p| !(p > 0.0 && p <= 1.0)) {
+            return Err(Error::TopP(p));
+        }
+        if let Some(p) = self.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
+            return Err(Error::MinP(p));
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return Err(Error::RepetitionPenalty(self.repetition_penalty));
+        }
+        if let Some(stop_idx) = self.stop.iter().position(String::is_empty) {
+            return Err(Error::EmptyStop { number: stop_idx + 1 });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options::default()
+    }
+
+    #[test]
+    fn values_at_the_border_are_accepted() {
+        let widest = Options {
+            max_tokens: 0,
+            temperature: 0.0,
+            top_k: Some(1),
+            top_p: Some(1.0),
+            min_p: Some(0.0),
+            ..options()
+        };
+        widest.check().unwrap();
+        Options { min_p: Some(1.0), top_k: Some(usize::MAX), ..options() }.check().unwrap();
+        options().check().unwrap();
+    }
+
+    #[test]
+    fn each_message_has_the_value_and_the_range() {
+        let cases = [
+            (Options { temperature: -0.5, ..options() }, "temperature is -0.5; it must be 0"),
+            (Options { temperature: f32::NAN, ..options() }, "temperature is NaN; it must be 0"),
+            (Options { temperature: f32::INFINITY, ..options() }, "temperature is inf; it must be 0"),
+            (Options { top_k: Some(0), ..options() }, "top_k is 0; it must be at least 1"),
+            (Options { top_p: Some(0.0), ..options() }, "top_p is 0; it must be above 0 and at most 1"),
+            (Options { top_p: Some(1.5), ..options() }, "top_p is 1.5; it must be above 0 and at most 1"),
+            (Options { top_p: Some(f32::NAN), ..options() }, "top_p is NaN; it must be"),
+            (Options { min_p: Some(-0.1), ..options() }, "min_p is -0.1; it must be between 0 and 1"),
+            (Options { min_p: Some(f32::NAN), ..options() }, "min_p is NaN; it must be between 0 and 1"),
+            (Options { repetition_penalty: 0.0, ..options() }, "repetition_penalty is 0; it must be"),
+            (Options { stop: vec!["\n".into(), String::new()], ..options() }, "stop string 2 is empty"),
+        ];
+        for (bad, expected) in cases {
+            let message = bad.check().unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message:?} does not start with {expected:?}");
+        }
+    }
+
+    #[test]
+    fn missing_keys_are_the_default_and_unknown_ones_an_error() {
+        let options: Options = serde_json::from_str(r#"{"temperature": 0.5, "top_p": 0.9}"#).unwrap();
+        assert_eq!(options, Options { temperature: 0.5, top_p: Some(0.9), ..Options::default() });
+        let error = serde_json::from_str::<Options>(r#"{"heat": 0.5}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `heat`"), "{error}");
+    }
+}

@@ -1,0 +1,140 @@
+//! What is drawn has the distribution that the options describe.
+
+use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
+
+use sampler::{Options, Sample, generate};
+
+const LOGITS: [f32; 7] = [1.2, -0.4, 2.0, 0.3, -1.5, 2.0, 0.9];
+const N_DRAWS: u32 = 20_000;
+
+/// Many tokens with the same logits each time.
+fn draws(options: &Options, sample_idx: u64) -> Sample {
+    let options = Options { max_tokens: N_DRAWS as usize, ..options.clone() };
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(LOGITS.to_vec());
+    generate(&options, sample_idx, &[0], |_| String::new(), next_logits, |_| ControlFlow::Continue(()))
+        .expect("the options and logits are in order")
+}
+
+fn plain() -> Options {
+    Options { temperature: 1.0, top_k: None, seed: 7, ..Options::default() }
+}
+
+/// The distribution as the documentation describes it, by a full sort.
+fn exact(options: &Options) -> BTreeMap<u32, f64> {
+    let weight = |logit: f32| (f64::from(logit) / f64::from(options.temperature)).exp();
+    let mut best: Vec<(u32, f64)> = (0..).zip(LOGITS.map(weight)).collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+
+    best.truncate(options.top_k.unwrap_or(usize::MAX));
+    let total: f64 = best.iter().map(|(_, weight)| weight).sum();
+    let mut mass_before = 0.0;
+    best.retain(|(_, weight)| {
+        let keep = mass_before < f64::from(options.top_p.unwrap_or(1.0)) * total;
+        mass_before += weight;
+        keep
+    });
+    let max = best[0].1;
+    best.retain(|(_, weight)| *weight >= max * f64::from(options.min_p.unwrap_or(0.0)));
+
+    let total: f64 = best.iter().map(|(_, weight)| weight).sum();
+    best.into_iter().map(|(id, weight)| (id, weight / total)).collect()
+}
+
+/// Pearson's χ² of the draws against the distribution; infinite if an impossible token was drawn.
+fn chi_square(ids: &[u32], probs: &BTreeMap<u32, f64>) -> f64 {
+    if ids.iter().any(|id| !probs.contains_key(id)) {
+        return f64::INFINITY;
+    }
+    let term = |(id, prob): (&u32, &f64)| {
+        let n_expected = prob * f64::from(N_DRAWS);
+        let n_drawn = ids.iter().filter(|&drawn| drawn == id).count() as f64;
+        (n_drawn - n_expected).powi(2) / n_expected
+    };
+    probs.iter().map(term).sum()
+}
+
+/// A fair sampler exceeds it once in 10,000 seeds, at the 6 degrees of freedom of seven tokens, and more
+/// rarely at fewer.
+const CHI_SQUARE_MAX: f64 = 27.86;
+
+#[test]
+fn draws_follow_the_exact_distribution() {
+    let cases = [
+        (plain(), 7),
+        (Options { temperature: 0.5, ..plain() }, 7),
+        (Options { temperature: 3.0, ..plain() }, 7),
+        (Options { top_k: Some(3), ..plain() }, 3),
+        (Options { top_p: Some(0.7), ..plain() }, 3),
+        (Options { min_p: Some(0.3), ..plain() }, 4),
+        (Options { top_k: Some(6), top_p: Some(0.95), min_p: Some(0.2), temperature: 1.4, ..plain() }, 5),
+    ];
+    for (options, n_possible) in cases {
+        let probs = exact(&options);
+        assert_eq!(probs.len(), n_possible, "{options:?}");
+        let chi_square = chi_square(&draws(&options, 0).ids, &probs);
+        assert!(chi_square < CHI_SQUARE_MAX, "χ² is {chi_square} with {options:?}");
+    }
+}
+
+#[test]
+fn the_test_tells_close_distributions_apart() {
+    let ids = draws(&Options { temperature: 1.05, ..plain() }, 0).ids;
+    assert!(chi_square(&ids, &exact(&plain())) > CHI_SQUARE_MAX);
+    let ids = draws(&plain(), 0).ids;
+    assert!(chi_square(&ids, &exact(&Options { top_k: Some(6), ..plain() })).is_infinite());
+}
+
+#[test]
+fn neighbouring_tokens_are_independent() {
+    let ids = draws(&plain(), 0).ids;
+    let probs = exact(&plain());
+    let n_twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count() as f64;
+    let prob: f64 = probs.values().map(|prob| prob * prob).sum();
+    let n_pairs = f64::from(N_DRAWS - 1);
+    let std = (n_pairs * prob * (1.0 - prob)).sqrt();
+    assert!((n_twice - n_pairs * prob).abs() < 4.0 * std, "{n_twice} of {n_pairs}, at {prob}");
+}
+
+#[test]
+fn a_seed_gives_the_same_ids_and_another_seed_or_sample_different_ones() {
+    let options = plain();
+    assert_eq!(draws(&options, 3).ids, draws(&options, 3).ids);
+    assert_ne!(draws(&options, 3).ids, draws(&options, 4).ids);
+    assert_ne!(draws(&options, 3).ids, draws(&Options { seed: 8, ..options }, 3).ids);
+}
+
+/// Anyone's seed keeps its meaning: a change here is one that users see.
+#[test]
+fn ids_of_a_seed_are_pinned() {
+    let ids = &draws(&plain(), 0).ids[..16];
+    assert_eq!(ids, [5, 2, 0, 2, 2, 2, 2, 2, 5, 6, 5, 5, 2, 2, 6, 5]);
+}
+
+#[test]
+fn filters_that_keep_all_change_no_draw() {
+    let all = Options { top_k: Some(7), top_p: Some(1.0), min_p: Some(0.0), ..plain() };
+    assert_eq!(draws(&all, 0).ids, draws(&plain(), 0).ids);
+    assert_eq!(draws(&Options { top_k: Some(1000), ..plain() }, 0).ids, draws(&plain(), 0).ids);
+}
+
+#[test]
+fn greedy_is_the_arg_max_whatever_the_seed_and_the_filters() {
+    let greedy = Options { temperature: 0.0, ..plain() };
+    for seed in 0..5 {
+        let ids = draws(&Options { seed, top_p: Some(0.1), ..greedy.clone() }, seed).ids;
+        assert!(ids.iter().all(|&id| id == 2), "2 and 5 are equal, and 2 is the lower");
+    }
+    assert!(draws(&plain(), 0).ids.iter().any(|&id| id != 2));
+}
+
+#[test]
+fn logprobs_are_the_models_own_whatever_the_options() {
+    let options = Options { temperature: 0.5, top_k: Some(3), repetition_penalty: 1.3, ..plain() };
+    let sample = draws(&options, 0);
+    let total: f64 = LOGITS.iter().map(|&logit| f64::from(logit).exp()).sum();
+    for (&id, &logprob) in sample.ids.iter().zip(&sample.logprobs) {
+        let expected = f64::from(LOGITS[id as usize]) - total.ln();
+        assert!((f64::from(logprob) - expected).abs() < 1e-6, "token {id}: {logprob}, not {expected}");
+    }
+    assert_eq!(sample.logprobs.len(), sample.ids.len());
+}

@@ -1,0 +1,221 @@
+//! Prompt in, text out: what the model is asked, what is streamed, and when it ends.
+
+use std::{convert::Infallible, ops::ControlFlow};
+
+use proptest::{prelude::*, test_runner::RngSeed};
+use sampler::{Error, Options, Sample, StoppedBy, generate};
+
+/// A model that says the tokens of a script, one after another, and panics after the last.
+fn scripted(pieces: &[&[u8]], options: &Options) -> (Sample, Vec<String>) {
+    let mut n_asked = 0;
+    let next_logits = |_: &[u32]| {
+        let mut logits = vec![0.0; pieces.len()];
+        logits[n_asked] = 9.0;
+        n_asked += 1;
+        Ok::<_, Infallible>(logits)
+    };
+    let mut streamed = Vec::new();
+    let on_text = |text: &str| {
+        streamed.push(text.to_owned());
+        ControlFlow::Continue(())
+    };
+    let mut unfinished = Vec::new();
+    let text_of = |id: u32| complete_characters(&mut unfinished, pieces[id as usize]);
+    let sample = generate(options, 0, &[0], text_of, next_logits, on_text)
+        .expect("the options and logits are in order");
+    (sample, streamed)
+}
+
+/// The text of all bytes so far that are whole characters; the bytes are known to be valid.
+fn complete_characters(unfinished: &mut Vec<u8>, bytes: &[u8]) -> String {
+    unfinished.extend(bytes);
+    let n_complete = str::from_utf8(unfinished).map_or_else(|error| error.valid_up_to(), str::len);
+    let complete = unfinished.drain(..n_complete).collect();
+    String::from_utf8(complete).expect("cut at the border")
+}
+
+fn greedy(n_tokens: usize, stop: &[&str]) -> Options {
+    let stop = stop.iter().map(ToString::to_string).collect();
+    Options { max_tokens: n_tokens, temperature: 0.0, stop, ..Options::default() }
+}
+
+fn stop_string(stop: &str) -> StoppedBy {
+    StoppedBy::StopString(stop.to_owned())
+}
+
+#[test]
+fn the_model_is_told_the_prompt_and_then_each_token_once() {
+    let mut told: Vec<Vec<u32>> = Vec::new();
+    let next_logits = |ids: &[u32]| {
+        told.push(ids.to_vec());
+        let mut logits = vec![0.0; 9];
+        logits[ids[ids.len() - 1] as usize + 1] = 1.0;
+        Ok::<_, Infallible>(logits)
+    };
+    let on_text = |_: &str| ControlFlow::Continue(());
+    generate(&greedy(3, &[]), 0, &[7, 1, 4], |_| String::new(), next_logits, on_text).unwrap();
+    assert_eq!(told, [vec![7, 1, 4], vec![5], vec![6]]);
+}
+
+#[test]
+fn a_stop_string_across_tokens_ends_the_sample_and_is_not_in_its_text() {
+    let (sample, streamed) = scripted(&[b"aa", b"ab", b"never"], &greedy(3, &["aab"]));
+    assert_eq!(sample.text, "a");
+    assert_eq!(sample.ids, [0, 1], "the tokens of the stop string are told");
+    assert_eq!(sample.stopped_by, stop_string("aab"));
+    assert_eq!(streamed, ["", "a"]);
+}
+
+#[test]
+fn a_beginning_of_a_stop_string_at_the_end_is_text() {
+    let (sample, streamed) = scripted(&[b"x", b"aa"], &greedy(2, &["aab"]));
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("xaa", StoppedBy::MaxTokens));
+    assert_eq!(streamed, ["x", "aa"]);
+}
+
+#[test]
+fn the_stop_token_ends_the_sample_without_text_of_its_own() {
+    let options = Options { stop_token: Some(2), ..greedy(9, &["aab"]) };
+    let (sample, streamed) = scripted(&[b"x", b"aa", b"b<end>"], &options);
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("xaa", StoppedBy::EndOfText));
+    assert_eq!(sample.ids, [0, 1, 2]);
+    assert_eq!(streamed, ["x", "", "aa"], "what was held back is passed on");
+}
+
+#[test]
+fn a_stop_string_at_the_last_token_is_still_found() {
+    let (sample, _) = scripted(&[b"x", b"!"], &greedy(2, &["!"]));
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("x", stop_string("!")));
+}
+
+#[test]
+fn half_a_character_is_never_passed_on() {
+    let euro = "€".as_bytes();
+    let (sample, streamed) = scripted(&[&euro[..1], &euro[1..2], &euro[2..], &euro[..2]], &greedy(4, &[]));
+    assert_eq!(streamed, ["", "", "€", ""]);
+    assert_eq!((sample.text.as_str(), sample.ids.len()), ("€", 4));
+}
+
+#[test]
+fn the_caller_can_end_a_sample() {
+    let mut streamed = String::new();
+    let on_text = |text: &str| {
+        streamed.push_str(text);
+        if streamed.len() < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![1.0]);
+    let sample = generate(&greedy(9, &[]), 0, &[0], |_| "x".to_owned(), next_logits, on_text).unwrap();
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("xxx", StoppedBy::Interrupted));
+    assert_eq!((sample.ids.len(), sample.logprobs.len(), streamed.as_str()), (3, 3, "xxx"));
+}
+
+#[test]
+fn the_caller_can_end_a_sample_while_text_is_held_back() {
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![1.0]);
+    let on_text = |_: &str| ControlFlow::Break(());
+    let sample = generate(&greedy(9, &["xy"]), 0, &[0], |_| "x".to_owned(), next_logits, on_text).unwrap();
+    assert_eq!((sample.text.as_str(), sample.ids.len()), ("", 1));
+    assert_eq!(sample.stopped_by, StoppedBy::Interrupted);
+}
+
+#[test]
+fn no_tokens_are_no_text_and_no_question_to_the_model() {
+    let next_logits = |_: &[u32]| Err::<Vec<f32>, _>("asked");
+    let on_text = |_: &str| ControlFlow::Continue(());
+    let sample = generate(&greedy(0, &[]), 0, &[0], |_| String::new(), next_logits, on_text).unwrap();
+    assert_eq!((sample.text.as_str(), sample.ids.len()), ("", 0));
+    assert_eq!(sample.stopped_by, StoppedBy::MaxTokens);
+}
+
+#[test]
+fn a_repetition_penalty_reaches_the_prompt_and_the_text() {
+    let logits = vec![3.0, 2.5, 2.0];
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(logits.clone());
+    let ids = |repetition_penalty| {
+        let options = Options { repetition_penalty, ..greedy(3, &[]) };
+        let on_text = |_: &str| ControlFlow::Continue(());
+        generate(&options, 0, &[0], |_| String::new(), next_logits, on_text).unwrap().ids
+    };
+    assert_eq!(ids(1.0), [0, 0, 0]);
+    assert_eq!(ids(2.0), [1, 2, 0]); // 0 is in the prompt; then 1 has been used, then all have.
+}
+
+/// The error of a model that gives these logits.
+fn error_of(prompt: &[u32], logits: Result<Vec<f32>, &'static str>) -> Error {
+    let on_text = |_: &str| ControlFlow::Continue(());
+    generate(&Options::default(), 0, prompt, |_| String::new(), |_| logits.clone(), on_text)
+        .expect_err("these logits and prompts cannot work")
+}
+
+#[test]
+fn what_cannot_work_is_an_error() {
+    assert!(matches!(error_of(&[], Ok(vec![0.0])), Error::EmptyPrompt));
+    assert!(matches!(error_of(&[0], Ok(vec![])), Error::NoLogits));
+    assert!(matches!(error_of(&[0], Ok(vec![0.0, f32::NAN])), Error::BadLogit { id: 1, .. }));
+    let nothing = error_of(&[0], Ok(vec![f32::NEG_INFINITY; 2]));
+    assert!(matches!(nothing, Error::NothingToDraw { vocab_size: 2 }));
+
+    let failed = error_of(&[0], Err("out of memory"));
+    assert_eq!(std::error::Error::source(&failed).unwrap().to_string(), "out of memory");
+}
+
+#[test]
+fn options_are_checked() {
+    let options = Options { top_p: Some(1.5), ..Options::default() };
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![1.0]);
+    let on_text = |_: &str| ControlFlow::Continue(());
+    let error = generate(&options, 0, &[0], |_| String::new(), next_logits, on_text).unwrap_err();
+    assert!(matches!(error, Error::TopP(p) if p == 1.5));
+}
+
+#[test]
+fn json_has_the_four_fields() {
+    let sample = Sample {
+        text: "hé\n".to_owned(),
+        ids: vec![1, 2],
+        logprobs: vec![-0.5, -1.25],
+        stopped_by: StoppedBy::MaxTokens,
+    };
+    let json = r#"{"text":"hé\n","ids":[1,2],"logprobs":[-0.5,-1.25],"stopped_by":"max_tokens"}"#;
+    assert_eq!(serde_json::to_string(&sample).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Sample>(json).unwrap(), sample);
+
+    let names = [stop_string("\n"), StoppedBy::EndOfText, StoppedBy::Interrupted];
+    let names = serde_json::to_string(&names).unwrap();
+    assert_eq!(names, r#"[{"stop_string":"\n"},"end_of_text","interrupted"]"#);
+}
+
+/// Text up to the stop string whose last character comes first, the longest of those that end there.
+fn cut<'a>(text: &'a str, stops: &[&str]) -> &'a str {
+    let complete =
+        |end: &usize| text.is_char_boundary(*end) && stops.iter().any(|s| text[..*end].ends_with(s));
+    let Some(end) = (0..=text.len()).find(complete) else { return text };
+    let longest = stops.iter().filter(|stop| text[..end].ends_with(*stop)).map(|stop| stop.len()).max();
+    &text[..end - longest.expect("one ends here")]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(0), failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    /// Few letters, so that stop strings and their beginnings are common; two of them have several bytes.
+    #[test]
+    fn what_is_streamed_is_the_text_however_it_is_cut_into_tokens(
+        text in "[abé€]{1,24}",
+        stops in prop::collection::vec("[abé€]{1,4}", 0..4),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
+    ) {
+        let mut borders: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len())).collect();
+        borders.extend([0, text.len()]);
+        borders.sort_unstable();
+        borders.dedup();
+        let tokens: Vec<&[u8]> = borders.windows(2).map(|b| &text.as_bytes()[b[0]..b[1]]).collect();
+        let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+
+        let (sample, streamed) = scripted(&tokens, &greedy(tokens.len(), &stops));
+        prop_assert_eq!(&sample.text, cut(&text, &stops));
+        prop_assert_eq!(streamed.concat(), sample.text);
+        prop_assert_eq!(streamed.len(), sample.ids.len());
+    }
+}
