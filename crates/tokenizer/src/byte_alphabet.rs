@@ -1,0 +1,51 @@
+//! GPT-2's alphabet: one printable character for each byte.
+//!
+//! A byte-level BPE stores its tokens as text although they are bytes, and not always whole characters. GPT-2
+//! writes each printable byte of Latin-1 as that character, and each other byte as the next one from U+0100 on
+//! (`bytes_to_unicode` in its source).
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// The character of each byte.
+pub(crate) static CHARS: LazyLock<[char; 256]> = LazyLock::new(|| {
+    let mut beyond_latin_1 = '\u{100}'..;
+    std::array::from_fn(|byte| {
+        let latin_1 = u8::try_from(byte).map(char::from).expect("the array has 256 places");
+        match latin_1 {
+            '!'..='~' | '¡'..='¬' | '®'..='ÿ' => latin_1,
+            _ => beyond_latin_1.next().expect("there are more than 256 characters"),
+        }
+    })
+});
+
+static BYTES: LazyLock<HashMap<char, u8>> = LazyLock::new(|| CHARS.iter().copied().zip(0..=255).collect());
+
+/// The characters of `text`'s bytes.
+pub(crate) fn spell(text: &str) -> String {
+    text.bytes().map(|byte| CHARS[usize::from(byte)]).collect()
+}
+
+/// The bytes of a token, or `None` if it has a character that stands for no byte.
+pub(crate) fn bytes(token: &str) -> Option<Vec<u8>> {
+    token.chars().map(|character| BYTES.get(&character).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_a_character_of_its_own() {
+        let token: String = CHARS.iter().collect();
+        assert_eq!(bytes(&token).unwrap(), (0..=255).collect::<Vec<u8>>());
+        assert!(CHARS.iter().all(|character| !character.is_whitespace() && !character.is_control()));
+    }
+
+    #[test]
+    fn text_is_spelled_as_gpt2_spells_it() {
+        assert_eq!(spell(" the\né"), "ĠtheĊÃ©");
+        assert_eq!(bytes("ĠtheĊÃ©").unwrap(), " the\né".as_bytes());
+        assert_eq!(bytes("the "), None);
+    }
+}

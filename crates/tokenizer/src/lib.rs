@@ -1,0 +1,45 @@
+//! Text to token ids and back.
+//!
+//! There are four kinds of [`Tokenizer`] (see [`TokenizerKind`]): characters, bytes, GPT-2's byte-level BPE,
+//! and a byte-level BPE trained on a corpus. Each one is saved as one `tokenizer.json` that the `tokenizers`
+//! and `transformers` libraries of Hugging Face open too, with the same ids, and [`Tokenizer::load`] opens
+//! theirs.
+//!
+//! ```
+//! use tokenizer::Tokenizer;
+//!
+//! let text = "First Citizen:\nBefore we proceed any further, hear me speak.\n";
+//! let tokenizer = Tokenizer::from_chars(text.chars())?;
+//!
+//! let ids = tokenizer.encode("we speak")?;
+//! assert_eq!(tokenizer.decode(&ids), "we speak");
+//!
+//! let error = tokenizer.encode("we\nspeak Χ").unwrap_err().to_string();
+//! assert!(error.starts_with("character 'Χ' (U+03A7) at line 2, column 7 (byte 9) is not in the vocabulary"));
+//! # Ok::<(), tokenizer::Error>(())
+//! ```
+//!
+//! Bytes and trained merges encode any text. Decoding takes any ids, and [`DecodeStream`] takes them one by one
+//! and never gives out half a character.
+//!
+//! A long text may be encoded in parts on several threads: cut where [`Tokenizer::last_border`] says, the ids of
+//! the parts are those of the whole.
+
+mod byte_alphabet;
+mod byte_level_bpe;
+mod char_vocabulary;
+mod error;
+mod file;
+mod gpt2;
+mod kind;
+mod layout;
+mod pre_tokenizer;
+mod stream;
+mod tokenizer;
+mod train;
+
+pub use error::{Error, Result};
+pub use kind::TokenizerKind;
+pub use stream::DecodeStream;
+pub use tokenizer::Tokenizer;
+pub use train::BpeProgress;

@@ -1,0 +1,223 @@
+//! The tokenizer: text to ids and back.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use tokenizers::{DecoderWrapper, Tokenizer as Pipeline};
+
+use crate::layout::{self, Codec, END_OF_TEXT};
+use crate::{DecodeStream, Error, Result, TokenizerKind, byte_alphabet, byte_level_bpe, gpt2, pre_tokenizer};
+
+/// Turns text into token ids and ids into text.
+///
+/// Cheap to clone and free to share between threads.
+///
+/// ```
+/// use tokenizer::Tokenizer;
+///
+/// let tokenizer = Tokenizer::gpt2();
+/// let ids = tokenizer.encode("Hello, world!")?;
+/// assert_eq!(ids, [15496, 11, 995, 0]);
+/// assert_eq!(tokenizer.decode(&ids), "Hello, world!");
+/// # Ok::<(), tokenizer::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Inner>);
+
+struct Inner {
+    pipeline: Pipeline,
+    codec: Codec,
+    kind: Option<TokenizerKind>,
+    /// The bytes of each id, `None` where an id was left out.
+    tokens: Vec<Option<Box<[u8]>>>,
+}
+
+impl Tokenizer {
+    /// A tokenizer with one id for each of these characters, in the order of their code points.
+    ///
+    /// Repeated characters count once. Fails with [`Error::NoCharacters`] if there are none.
+    ///
+    /// ```
+    /// let tokenizer = tokenizer::Tokenizer::from_chars("hello".chars())?;
+    /// assert_eq!(tokenizer.encode("hole")?, [1, 3, 2, 0]);
+    /// # Ok::<(), tokenizer::Error>(())
+    /// ```
+    pub fn from_chars(chars: impl IntoIterator<Item = char>) -> Result<Self> {
+        let sorted = chars.into_iter().collect::<BTreeSet<char>>().into_iter().collect::<Vec<char>>();
+        if sorted.is_empty() {
+            return Err(Error::NoCharacters);
+        }
+        Ok(Self::new(layout::char_pipeline(&sorted)))
+    }
+
+    /// The tokenizer whose ids are the bytes of the text.
+    pub fn byte() -> Self {
+        Self::new(layout::byte_pipeline())
+    }
+
+    /// The tokenizer of GPT-2, with the ids of OpenAI's (`r50k_base` in their tiktoken).
+    ///
+    /// Built on the first call and shared from then on.
+    pub fn gpt2() -> Self {
+        static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| {
+            let pipeline = layout::byte_level_pipeline(gpt2::model());
+            Tokenizer::recognized(pipeline, Codec::ByteLevelBpe, Some(TokenizerKind::Gpt2))
+        });
+        GPT2.clone()
+    }
+
+    /// The tokenizer that `pipeline` describes.
+    pub(crate) fn new(mut pipeline: Pipeline) -> Self {
+        // Files of Hugging Face's may ask for either, which would lose text or add to it.
+        pipeline.with_truncation(None).expect("no truncation is always possible");
+        pipeline.with_padding(None);
+        let (codec, kind) = layout::recognize(&pipeline);
+        Self::recognized(pipeline, codec, kind)
+    }
+
+    fn recognized(mut pipeline: Pipeline, codec: Codec, kind: Option<TokenizerKind>) -> Self {
+        pipeline.set_encode_special_tokens(true);
+        let tokens = token_bytes(&pipeline);
+        Self(Arc::new(Inner { pipeline, codec, kind, tokens }))
+    }
+
+    /// The kind, or `None` for a tokenizer from elsewhere that is none of ours.
+    ///
+    /// A trained BPE has the size that it really has, which is smaller than what was asked for if the corpus
+    /// was too small. GPT-2's tokenizer is recognized in any file that has it.
+    pub fn kind(&self) -> Option<TokenizerKind> {
+        self.0.kind
+    }
+
+    /// Number of ids: one more than the largest.
+    pub fn vocab_size(&self) -> usize {
+        self.0.tokens.len()
+    }
+
+    /// The id of `<|endoftext|>`, which GPT-2's tokenizer and trained ones have.
+    pub fn end_of_text(&self) -> Option<u32> {
+        let added = self.0.pipeline.get_added_tokens_decoder();
+        added.iter().find(|(_, token)| token.special && token.content == END_OF_TEXT).map(|(&id, _)| id)
+    }
+
+    /// The ids of `text`.
+    ///
+    /// Special tokens that stand in `text` are taken as ordinary text. Fails with [`Error::UnknownCharacter`]
+    /// if a `char` vocabulary lacks a character, and never for the other kinds of ours.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let Inner { pipeline, codec, .. } = &*self.0;
+        match codec {
+            Codec::Char(vocabulary) => vocabulary.encode(text),
+            Codec::Byte => Ok(text.bytes().map(u32::from).collect()),
+            Codec::ByteLevelBpe => byte_level_bpe::encode(pipeline.get_model(), text),
+            Codec::Foreign => {
+                let encoding = pipeline.encode_fast(text, false).map_err(Error::Encode)?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
+    }
+
+    /// The last place in `text`, in bytes, where it can be cut so that the ids of the two parts are those of
+    /// the whole.
+    ///
+    /// What a long text is cut by to encode it in pieces. `None` if there is no such place, which for a BPE
+    /// means no white space after a word. For a tokenizer from elsewhere the place is a good one by the rules of
+    /// GPT-2, without a promise.
+    ///
+    /// ```
+    /// let text = "one two thr";
+    /// assert_eq!(tokenizer::Tokenizer::gpt2().last_border(text), Some("one two".len()));
+    /// assert_eq!(tokenizer::Tokenizer::byte().last_border(text), Some(text.len()));
+    /// ```
+    pub fn last_border(&self, text: &str) -> Option<usize> {
+        match self.0.codec {
+            Codec::Char(_) | Codec::Byte => Some(text.len()),
+            Codec::ByteLevelBpe | Codec::Foreign => pre_tokenizer::last_border(text),
+        }
+    }
+
+    /// The text of `ids`.
+    ///
+    /// Bytes that are not UTF-8 and ids outside the vocabulary become U+FFFD. Special tokens are written out.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        if self.joins_bytes() {
+            let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes_or_replacement(id)).copied().collect();
+            return String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        ids.chunk_by(|&left, &right| self.token_bytes(left).is_some() == self.token_bytes(right).is_some())
+            .map(|run| match self.token_bytes(run[0]) {
+                Some(_) => self.0.pipeline.decode(run, false).unwrap_or_else(|_| replacements(run.len())),
+                None => replacements(run.len()),
+            })
+            .collect()
+    }
+
+    /// The bytes of one token, which need not be whole characters; `None` outside the vocabulary.
+    ///
+    /// For a tokenizer from elsewhere whose decoder does more than join tokens, they are those of the token
+    /// decoded alone.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.0.tokens.get(usize::try_from(id).ok()?)?.as_deref()
+    }
+
+    /// Decodes ids one by one, each character as soon as it is whole.
+    pub fn decode_stream(&self) -> DecodeStream<'_> {
+        DecodeStream::new(self)
+    }
+
+    /// Whether decoding is nothing but joining the bytes of the tokens.
+    pub(crate) fn joins_bytes(&self) -> bool {
+        joins_bytes(&self.0.pipeline)
+    }
+
+    pub(crate) fn bytes_or_replacement(&self, id: u32) -> &[u8] {
+        self.token_bytes(id).unwrap_or("\u{FFFD}".as_bytes())
+    }
+
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.0.pipeline
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Tokenizer");
+        debug.field("kind", &self.kind()).field("vocab_size", &self.vocab_size()).finish()
+    }
+}
+
+fn replacements(n: usize) -> String {
+    "\u{FFFD}".repeat(n)
+}
+
+fn joins_bytes(pipeline: &Pipeline) -> bool {
+    matches!(pipeline.get_decoder(), Some(DecoderWrapper::ByteLevel(_) | DecoderWrapper::Fuse(_)))
+}
+
+/// The bytes of each id from 0 to the largest.
+fn token_bytes(pipeline: &Pipeline) -> Vec<Option<Box<[u8]>>> {
+    let byte_level = matches!(pipeline.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+    let added = pipeline.get_added_tokens_decoder();
+    let bytes = |token: String, id: u32| -> Vec<u8> {
+        if added.contains_key(&id) {
+            token.into_bytes()
+        } else if byte_level {
+            byte_alphabet::bytes(&token).unwrap_or_else(|| token.into_bytes())
+        } else if joins_bytes(pipeline) {
+            token.into_bytes()
+        } else {
+            pipeline.decode(&[id], false).unwrap_or(token).into_bytes()
+        }
+    };
+    let mut tokens = Vec::new();
+    for (token, id) in pipeline.get_vocab(true) {
+        let place = usize::try_from(id).expect("an id fits an address");
+        if tokens.len() <= place {
+            tokens.resize(place + 1, None);
+        }
+        tokens[place] = Some(bytes(token, id).into_boxed_slice());
+    }
+    tokens
+}

@@ -1,0 +1,7 @@
+//! Tests of the public interface, in one binary so that they link once.
+
+mod common;
+mod file;
+mod gpt2;
+mod round_trip;
+mod train;
