@@ -1,0 +1,261 @@
+//! A text in pieces that can be tokenised apart from each other, with the same result as in one piece.
+
+use std::ops::Range;
+
+use crate::Result;
+use crate::text::{Blocks, Text};
+
+/// About how much text is tokenised at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A piece of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) text: String,
+    /// Position of its first byte, counted from the beginning of the whole text.
+    pub(crate) offset: u64,
+    /// Whether a document of the same part ended just before. Never true where documents are not kept apart.
+    pub(crate) follows_document: bool,
+}
+
+/// Consecutive characters of a text, cut where `border` allows it.
+///
+/// `border` gives the last place in a string where it may be cut, as
+/// [`Tokenizer::last_border`](tokenizer::Tokenizer::last_border) does. A text without any such place is held in
+/// memory as a whole.
+#[derive(Debug)]
+pub(crate) struct Chunks<'a, F> {
+    blocks: Blocks<'a>,
+    border: F,
+    keep_documents_apart: bool,
+    chunk_bytes: usize,
+    /// Characters still to be skipped, then still to be read.
+    n_skip: u64,
+    n_left: u64,
+    /// What was read and not handed out, and its position in the text.
+    buffer: String,
+    offset: u64,
+    /// A cut is looked for when the buffer has this size.
+    search_at: usize,
+    is_first: bool,
+    follows_document: bool,
+}
+
+impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
+    /// The characters of a range.
+    pub(crate) fn new(text: &'a Text, characters: Range<u64>, border: F) -> Self {
+        Self {
+            blocks: text.blocks(),
+            border,
+            keep_documents_apart: false,
+            chunk_bytes: CHUNK_BYTES,
+            n_skip: characters.start,
+            n_left: characters.end - characters.start,
+            buffer: String::new(),
+            offset: 0,
+            search_at: 0,
+            is_first: true,
+            follows_document: false,
+        }
+    }
+
+    /// Lets no chunk hold text of two documents, and says which chunks begin one.
+    pub(crate) fn keep_documents_apart(self, keep_documents_apart: bool) -> Self {
+        Self { keep_documents_apart, ..self }
+    }
+
+    fn read(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            if self.buffer.len() >= self.chunk_bytes.max(self.search_at) {
+                match (self.border)(&self.buffer) {
+                    Some(end) if end > 0 => return Ok(Some(self.take(end))),
+                    // Searched again only when it has doubled, so that the time stays proportional to the text.
+                    _ => self.search_at = 2 * self.buffer.len(),
+                }
+            }
+            let Some((text, starts_document)) = self.read_block()? else {
+                return Ok(self.take_all());
+            };
+            if starts_document && self.keep_documents_apart && !self.is_first {
+                let ended = self.take_all();
+                self.follows_document = true;
+                self.buffer = text;
+                if ended.is_some() {
+                    return Ok(ended);
+                }
+            } else {
+                self.buffer.push_str(&text);
+            }
+            self.is_first = false;
+        }
+    }
+
+    /// The next block, as far as it lies in the range, and whether it begins a document.
+    fn read_block(&mut self) -> Result<Option<(String, bool)>> {
+        while self.n_left > 0 {
+            let Some(block) = self.blocks.next().transpose()? else {
+                return Ok(None);
+            };
+            let mut text = block.text;
+            let n_characters = text.chars().count() as u64;
+            if n_characters <= self.n_skip {
+                self.n_skip -= n_characters;
+                self.offset += text.len() as u64;
+                continue;
+            }
+            let skipped = byte_of_character(&text, self.n_skip);
+            text.drain(..skipped);
+            self.offset += skipped as u64;
+
+            let n_wanted = n_characters - std::mem::take(&mut self.n_skip);
+            if n_wanted > self.n_left {
+                text.truncate(byte_of_character(&text, self.n_left));
+            }
+            self.n_left -= n_wanted.min(self.n_left);
+            return Ok(Some((text, block.starts_document && skipped == 0)));
+        }
+        Ok(None)
+    }
+
+    fn take_all(&mut self) -> Option<Chunk> {
+        let end = self.buffer.len();
+        (end > 0).then(|| self.take(end))
+    }
+
+    /// Hands out the first `end` bytes of the buffer.
+    fn take(&mut self, end: usize) -> Chunk {
+        let rest = self.buffer.split_off(end);
+        let text = std::mem::replace(&mut self.buffer, rest);
+        let offset = self.offset;
+        self.offset += text.len() as u64;
+        self.search_at = 0;
+        Chunk { text, offset, follows_document: std::mem::take(&mut self.follows_document) }
+    }
+}
+
+impl<F: Fn(&str) -> Option<usize>> Iterator for Chunks<'_, F> {
+    type Item = Result<Chunk>;
+
+    fn next(&mut self) -> Option<Result<Chunk>> {
+        self.read().transpose()
+    }
+}
+
+fn byte_of_character(text: &str, index: u64) -> usize {
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
+    text.char_indices().nth(index).map_or(text.len(), |(byte, _)| byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use tokenizer::Tokenizer;
+
+    use super::*;
+    use crate::text::Document;
+
+    const ALL: Range<u64> = 0..u64::MAX;
+
+    fn text(documents: &[&str]) -> Text {
+        let leak = |document: &str| -> &'static str { Box::leak(document.to_owned().into_boxed_str()) };
+        let documents = documents.iter().map(|document| Document::Embedded(leak(document))).collect();
+        Text { name: "test".into(), documents }
+    }
+
+    #[test]
+    fn a_range_is_counted_in_characters() {
+        let text = text(&["αβγ", "δε"]);
+        let range = |from, to| {
+            let chunks = Chunks::new(&text, from..to, |text| Some(text.len()));
+            chunks.map(|chunk| chunk.unwrap().text).collect::<String>()
+        };
+        assert_eq!(range(0, 2), "αβ");
+        assert_eq!(range(2, 6), "γ\n\nδ");
+        assert_eq!(range(5, 7), "δε");
+        assert_eq!(range(7, 9), "");
+    }
+
+    #[test]
+    fn documents_are_kept_apart_if_asked() {
+        let text = text(&["one", "two", "three"]);
+        let chunks = |range, apart| {
+            let chunks = Chunks::new(&text, range, |_| None).keep_documents_apart(apart);
+            let pairs = chunks.map(|chunk| chunk.map(|chunk| (chunk.text, chunk.follows_document)));
+            pairs.collect::<Result<Vec<_>>>().unwrap()
+        };
+        let owned = |pairs: &[(&str, bool)]| -> Vec<_> {
+            pairs.iter().map(|&(text, follows)| (text.to_owned(), follows)).collect()
+        };
+        assert_eq!(chunks(ALL, true), owned(&[("one\n\n", false), ("two\n\n", true), ("three", true)]));
+        // A part that begins with a document has no document before it.
+        assert_eq!(chunks(5..12, true), owned(&[("two\n\n", false), ("th", true)]));
+        assert_eq!(chunks(ALL, false), owned(&[("one\n\ntwo\n\nthree", false)]));
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_whole_text() {
+        let text = text(&["αβ γδ"]);
+        let border = |text: &str| text.rfind(' ');
+        let chunks = Chunks { chunk_bytes: 1, ..Chunks::new(&text, 1..5, border) };
+        let offsets: Vec<_> = chunks.map(|chunk| chunk.unwrap()).map(|c| (c.offset, c.text)).collect();
+        assert_eq!(offsets, [(2, "β".to_owned()), (4, " γδ".to_owned())]);
+    }
+
+    #[test]
+    fn a_text_without_a_border_is_one_chunk() {
+        let text = text(&["abcdefghij", "k"]);
+        let chunks = Chunks { chunk_bytes: 2, ..Chunks::new(&text, ALL, |_| None) };
+        let chunks: Vec<_> = chunks.map(|chunk| chunk.unwrap().text).collect();
+        assert_eq!(chunks, ["abcdefghij\n\nk"]);
+    }
+
+    static TOKENIZERS: LazyLock<[Tokenizer; 3]> = LazyLock::new(|| {
+        let text =
+            "it's I'll 's  \n\n \t12 ab, ab; 你好。你好，\r\n ünï ''' don't\u{a0}x\u{3000}y ".repeat(20);
+        [Tokenizer::gpt2(), Tokenizer::train_bpe([Ok(text)], 400, &mut |_| ()).unwrap(), Tokenizer::byte()]
+    });
+
+    /// Text that is rich in what GPT-2's pattern treats specially.
+    fn awkward() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[ab'lrevsdmt]{1,4}",
+            "[ \t\n\r\u{a0}\u{3000}\u{85}]{1,3}",
+            "[0-9٣Ⅷ²]{1,3}",
+            "[。，、！？；：]{1,2}",
+            "[你好世界]{1,3}",
+            "[.,!'\"-]{1,3}",
+            "\\PC{1,3}",
+            "[\u{300}\u{200b}\u{200d}🙂]{1,2}",
+            Just("<|endoftext|>".to_owned()),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        /// Several documents, so that the buffer is filled piece by piece.
+        #[test]
+        fn tokens_do_not_depend_on_the_chunks(parts in prop::collection::vec(awkward(), 1..4), chunk_bytes in 1_usize..30) {
+            let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+            let text = text(&parts);
+            let whole_text = parts.join("\n\n");
+            for tokenizer in TOKENIZERS.iter() {
+                let border = |text: &str| tokenizer.last_border(text);
+                let chunks = Chunks { chunk_bytes, ..Chunks::new(&text, ALL, border) };
+                let chunks = chunks.collect::<Result<Vec<_>>>().unwrap();
+                let joined: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
+                prop_assert_eq!(&joined, &whole_text);
+                let ids: Vec<u32> = chunks.iter().flat_map(|chunk| tokenizer.encode(&chunk.text).unwrap()).collect();
+                prop_assert_eq!(ids, tokenizer.encode(&whole_text).unwrap(), "{:?}", tokenizer);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_at_the_wrong_place_would_change_the_tokens() {
+        let tokenizer = Tokenizer::gpt2();
+        let cut = [tokenizer.encode("a  ").unwrap(), tokenizer.encode("b").unwrap()].concat();
+        assert_ne!(tokenizer.encode("a  b").unwrap(), cut);
+    }
+}

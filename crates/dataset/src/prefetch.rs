@@ -1,0 +1,98 @@
+//! Batches made ahead of time, on a thread of their own.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use crate::{Batch, Draw, Windows};
+
+/// How many batches may lie ready. Two hide the time that one takes; more would only hold memory.
+const N_READY: usize = 2;
+
+/// The batches of a run in the order in which training uses them, without end.
+///
+/// The thread stops when this is dropped.
+#[derive(Debug)]
+pub struct Prefetch {
+    batches: Option<Receiver<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Prefetch {
+    /// Begins with `first_step` and makes `grad_accumulation` batches for each step of process `rank`.
+    ///
+    /// # Panics
+    ///
+    /// If `grad_accumulation` is zero.
+    pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64, rank: u64) -> Self {
+        assert!(grad_accumulation > 0, "a step accumulates at least one batch");
+        let (sender, batches) = sync_channel(N_READY);
+        let thread = thread::spawn(move || {
+            let draws = (first_step..).flat_map(|step| {
+                (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch, rank })
+            });
+            for draw in draws {
+                if sender.send(windows.batch(draw)).is_err() {
+                    return; // Nobody wants more.
+                }
+            }
+        });
+        Self { batches: Some(batches), thread: Some(thread) }
+    }
+}
+
+impl Iterator for Prefetch {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        self.batches.as_ref()?.recv().ok()
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        drop(self.batches.take()); // Wakes a thread that waits for room.
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed already, and ended the iterator.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Stream, Tokens};
+
+    fn windows() -> (Arc<Tokens>, Windows) {
+        let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
+        let windows = Windows::new(tokens.clone(), 6, 3, 7, Stream::Train).unwrap();
+        (tokens, windows)
+    }
+
+    #[test]
+    fn prefetched_batches_are_those_drawn_directly() {
+        let (_, windows) = windows();
+        let prefetched: Vec<_> = Prefetch::new(windows.clone(), 10, 2, 1).take(6).collect();
+        let direct: Vec<_> = [(10, 0), (10, 1), (11, 0), (11, 1), (12, 0), (12, 1)]
+            .map(|(step, micro_batch)| windows.batch(Draw { step, micro_batch, rank: 1 }))
+            .to_vec();
+        assert_eq!(prefetched, direct);
+    }
+
+    #[test]
+    fn dropping_ends_the_thread() {
+        let (tokens, windows) = windows();
+        let mut unused = Prefetch::new(windows.clone(), 0, 1, 0);
+        let mut used = Prefetch::new(windows, 0, 1, 0);
+        assert!(used.next().is_some());
+        assert!(unused.batches.is_some());
+        drop(used);
+        unused.batches = None;
+        assert!(unused.next().is_none());
+        drop(unused);
+        // Each thread held the tokens through its windows.
+        assert_eq!(Arc::strong_count(&tokens), 1);
+    }
+}

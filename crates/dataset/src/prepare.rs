@@ -1,0 +1,329 @@
+//! From a source to a prepared folder, `ROOT/NAME/TOKENIZER/`.
+//!
+//! ```text
+//! train.bin       tokens to learn from: raw, little-endian, as nanoGPT writes them
+//! val.bin         tokens to estimate the loss on
+//! tokenizer.json  Hugging Face's format
+//! meta.json       what the others hold and what they were made from
+//! ```
+//!
+//! The folder is made under a temporary name and renamed when all of it is on the disk. A lock keeps two
+//! processes from making it at once; the second waits and then uses what the first has made.
+
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
+
+use crate::chunks::Chunks;
+use crate::files::{lock, remove_leftovers, replace_folder, temporary_folder};
+use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
+use crate::reuse::{self, Existing};
+use crate::scan::{Scan, scan, sha256_hex};
+use crate::text::Text;
+use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Source, Tokens, shard};
+
+/// Which tokenizer turns the text into tokens.
+#[derive(Debug, Clone)]
+pub enum TokenizerChoice {
+    /// One of this kind, made from the text where the kind needs it.
+    Kind(TokenizerKind),
+    /// The tokenizer of a model that goes on learning.
+    Given(Tokenizer),
+}
+
+/// Where and how to prepare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Folder of all prepared data.
+    pub root: PathBuf,
+    /// Part of the characters, at the end, that is kept for validation; in `(0, 1)`.
+    pub valid_fraction: f64,
+    /// A text of its own for validation, in place of the fraction.
+    pub valid: Option<PathBuf>,
+    /// Compare the checksums of shards that are reused even where they are large. Small ones are always
+    /// compared.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { root: "datasets".into(), valid_fraction: 0.1, valid: None, verify: false }
+    }
+}
+
+/// A corpus, ready to be drawn from.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The folder with the shards.
+    pub folder: PathBuf,
+    /// What the shards hold.
+    pub meta: Meta,
+    /// What made the tokens.
+    pub tokenizer: Tokenizer,
+    /// The tokens to learn from.
+    pub train: Arc<Tokens>,
+    /// The tokens to estimate the loss on.
+    pub valid: Arc<Tokens>,
+    /// What had to be done.
+    pub outcome: Outcome,
+}
+
+/// What had to be done to have a corpus ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was prepared for the first time.
+    Built,
+    /// It was ready.
+    Reused,
+    /// It was prepared again.
+    Rebuilt {
+        /// Why what there was could not be used.
+        reason: String,
+    },
+}
+
+/// Sees to it that the tokens of a source are on the disk, and opens them.
+///
+/// What was prepared before is reused if the text, the tokenizer and the split are the same and the shards are
+/// whole. Texts of any size are read in blocks.
+///
+/// ```
+/// use dataset::{Options, Source, TokenizerChoice, prepare};
+/// use tokenizer::TokenizerKind;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let options = Options { root: folder.path().into(), ..Options::default() };
+/// let source = Source::resolve("shakespeare")?;
+/// let prepared = prepare(&source, &TokenizerChoice::Kind(TokenizerKind::Char), &options, &|_| ())?;
+/// assert_eq!((prepared.train.len(), prepared.valid.len()), (1_003_854, 111_540));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn prepare(
+    source: &Source,
+    tokenizer: &TokenizerChoice,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Result<Prepared> {
+    let fraction = options.valid_fraction;
+    if options.valid.is_none() && !(fraction > 0.0 && fraction < 1.0) {
+        return Err(Error::ValidFraction(fraction));
+    }
+    let name = source.folder_name()?;
+    let parent = options.root.join(&name);
+    let target = parent.join(variant_name(tokenizer, options)?);
+
+    let _lock = lock(&options.root, &name);
+    remove_leftovers(&parent);
+
+    let reason = match reuse::load(&target, tokenizer, options, on_progress) {
+        Existing::Absent => None,
+        Existing::Useless(reason) => {
+            tracing::warn!("{} is prepared again: {reason}", target.display());
+            Some(reason)
+        }
+        Existing::Usable(prepared) => match reuse::unchanged(*prepared, source, options, on_progress)? {
+            Ok(prepared) => return Ok(prepared),
+            Err(reason) => Some(reason),
+        },
+    };
+    let prepared = build(source, tokenizer, options, &parent, &target, on_progress);
+    if prepared.is_err() {
+        let _ = fs::remove_dir(&parent); // Only succeeds if nothing is in it.
+    }
+    let outcome = reason.map_or(Outcome::Built, |reason| Outcome::Rebuilt { reason });
+    Ok(Prepared { outcome, ..prepared? })
+}
+
+/// The folder of one way to prepare a text. Ways that give different shards have different names.
+fn variant_name(tokenizer: &TokenizerChoice, options: &Options) -> Result<String> {
+    let tokenizer = match tokenizer {
+        TokenizerChoice::Kind(kind) => kind.to_string().replace(':', "-"),
+        TokenizerChoice::Given(tokenizer) => format!("tokenizer-{}", &tokenizer.fingerprint()[..8]),
+    };
+    let split = match &options.valid {
+        Some(valid) => {
+            let valid = valid.canonicalize().map_err(|source| Error::read(valid, source))?;
+            format!("-valid-{}", &sha256_hex(valid.as_os_str().as_encoded_bytes())[..8])
+        }
+        None if options.valid_fraction == Options::default().valid_fraction => String::new(),
+        None => format!("-valid-{}", options.valid_fraction),
+    };
+    Ok(tokenizer + &split)
+}
+
+fn build(
+    source: &Source,
+    choice: &TokenizerChoice,
+    options: &Options,
+    parent: &Path,
+    target: &Path,
+    on_progress: OnProgress<'_>,
+) -> Result<Prepared> {
+    let text = source.open(&options.root, parent, on_progress)?;
+    let scanned = scan(&text, on_progress)?;
+    let valid = options.valid.as_ref().map(|path| Text::open(path, &options.root)).transpose()?;
+    let valid_scanned = valid.as_ref().map(|valid| scan(valid, on_progress)).transpose()?;
+
+    let n_train = match valid {
+        Some(_) => scanned.n_characters,
+        None => n_train(scanned.n_characters, options.valid_fraction),
+    };
+    let tokenizer = match choice {
+        TokenizerChoice::Given(tokenizer) => tokenizer.clone(),
+        TokenizerChoice::Kind(TokenizerKind::Byte) => Tokenizer::byte(),
+        TokenizerChoice::Kind(TokenizerKind::Gpt2) => Tokenizer::gpt2(),
+        TokenizerChoice::Kind(TokenizerKind::Char) => {
+            let alphabets = [Some(&scanned), valid_scanned.as_ref()];
+            Tokenizer::from_chars(alphabets.into_iter().flatten().flat_map(|scan| scan.alphabet.clone()))?
+        }
+        TokenizerChoice::Kind(TokenizerKind::Bpe { vocab_size }) => {
+            train_bpe(&text, n_train, *vocab_size, on_progress)?
+        }
+    };
+
+    let needed_bytes = text.size_bytes() * 2;
+    let failed = |source| Error::write(target, needed_bytes, source);
+    let folder = temporary_folder(parent).map_err(failed)?;
+    tokenizer.save(&folder.path().join("tokenizer.json"))?;
+
+    let total = scanned.size_bytes + valid_scanned.as_ref().map_or(0, |scan| scan.size_bytes);
+    let done = AtomicU64::new(0);
+    let on_bytes = |n_bytes| {
+        let done = done.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes;
+        on_progress(Progress { phase: Phase::Encode, done, total: Some(total) });
+    };
+    let train_part =
+        shard::write(&folder.path().join("train.bin"), &text, 0..n_train, &tokenizer, &on_bytes)?;
+    let (valid_text, valid_range) = match &valid {
+        Some(valid) => (valid, 0..u64::MAX),
+        None => (&text, n_train..u64::MAX),
+    };
+    let valid_part =
+        shard::write(&folder.path().join("val.bin"), valid_text, valid_range, &tokenizer, &on_bytes)?;
+    for text in [Some(&text), valid.as_ref()].into_iter().flatten() {
+        text.check_unchanged()?;
+    }
+
+    let valid_source = valid.as_ref().zip(valid_scanned);
+    let meta = Meta {
+        format_version: FORMAT_VERSION,
+        tokenizer: tokenizer.kind().map_or_else(|| "custom".into(), |kind| kind.to_string()),
+        tokenizer_fingerprint: tokenizer.fingerprint(),
+        vocab_size: tokenizer.vocab_size(),
+        dtype: Dtype::for_vocab(tokenizer.vocab_size()),
+        split: options.split(),
+        train: train_part,
+        valid: valid_part,
+        source: source_text(source.description(), &text, scanned),
+        valid_source: valid_source.map(|(valid, scanned)| source_text(valid.name.clone(), valid, scanned)),
+    };
+    write_synced(&folder.path().join("meta.json"), &meta.to_json()).map_err(failed)?;
+    replace_folder(folder, target).map_err(failed)?;
+    Prepared::open(target, meta, tokenizer)
+}
+
+impl Options {
+    pub(crate) fn split(&self) -> Split {
+        match &self.valid {
+            None => Split::Fraction(self.valid_fraction),
+            Some(path) => Split::File(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        }
+    }
+}
+
+impl Prepared {
+    /// Maps the shards of a finished folder.
+    pub(crate) fn open(folder: &Path, meta: Meta, tokenizer: Tokenizer) -> Result<Self> {
+        let open = |name| Tokens::open(&folder.join(name), meta.dtype).map(Arc::new);
+        let (train, valid) = (open("train.bin")?, open("val.bin")?);
+        Ok(Self { folder: folder.into(), meta, tokenizer, train, valid, outcome: Outcome::Reused })
+    }
+}
+
+/// How many of `n_characters` are for training, cut as nanoGPT does: ⌊n · 0.9⌋ for a fraction of 0.1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at most n_characters, and positive"
+)]
+fn n_train(n_characters: u64, valid_fraction: f64) -> u64 {
+    (n_characters as f64 * (1.0 - valid_fraction)).floor() as u64
+}
+
+/// Learns merges from the training part alone: the validation part is to be text the model knows nothing of.
+fn train_bpe(text: &Text, n_train: u64, vocab_size: usize, on_progress: OnProgress<'_>) -> Result<Tokenizer> {
+    // The library reads its corpus as I/O; an error of ours waits here meanwhile.
+    let failed = Cell::new(None);
+    let total = Some(text.size_bytes());
+    let before_space = |text: &str| text.rfind(char::is_whitespace);
+    let chunks = Chunks::new(text, 0..n_train, before_space).map(|chunk| {
+        chunk.map(|chunk| chunk.text).map_err(|error| {
+            failed.set(Some(error));
+            io::Error::other("the text cannot be read")
+        })
+    });
+    let trained = Tokenizer::train_bpe(chunks, vocab_size, &mut |progress| {
+        let (done, total) = match progress {
+            BpeProgress::Counting { bytes } => (bytes, total),
+            BpeProgress::Merging { bytes, .. } => (bytes, None),
+            _ => return,
+        };
+        on_progress(Progress { phase: Phase::TrainTokenizer, done, total });
+    });
+    match failed.take() {
+        Some(error) => Err(error),
+        None => Ok(trained?),
+    }
+}
+
+fn source_text(description: String, text: &Text, scan: Scan) -> SourceText {
+    SourceText {
+        description,
+        size_bytes: scan.size_bytes,
+        n_characters: scan.n_characters,
+        n_distinct_characters: scan.alphabet.len() as u64,
+        sha256: scan.sha256,
+        files: text.files(),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create_new(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_split_is_that_of_nanogpt() {
+        assert_eq!(n_train(1_115_394, 0.1), 1_003_854);
+        for n in 1..2000 {
+            assert!(n_train(n, 0.1) < n);
+            assert_eq!(n_train(n, 0.1), n * 9 / 10, "{n}");
+        }
+    }
+
+    #[test]
+    fn ways_to_prepare_have_names_of_their_own() {
+        let name = |kind: &str, options: Options| {
+            variant_name(&TokenizerChoice::Kind(kind.parse().unwrap()), &options).unwrap()
+        };
+        assert_eq!(name("char", Options::default()), "char");
+        assert_eq!(name("bpe:4096", Options::default()), "bpe-4096");
+        assert_eq!(name("gpt2", Options { valid_fraction: 0.05, ..Options::default() }), "gpt2-valid-0.05");
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let with_file = Options { valid: Some(file.path().into()), ..Options::default() };
+        assert!(name("gpt2", with_file).starts_with("gpt2-valid-"));
+        let given = TokenizerChoice::Given(Tokenizer::byte());
+        assert!(variant_name(&given, &Options::default()).unwrap().starts_with("tokenizer-"));
+    }
+}

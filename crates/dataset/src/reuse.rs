@@ -1,0 +1,156 @@
+//! Whether what was prepared before can be used again.
+
+use std::fs;
+use std::path::Path;
+
+use tokenizer::Tokenizer;
+
+use crate::files::{persist, temporary_file};
+use crate::meta::{Meta, Part, SourceText};
+use crate::prepare::{Options, Prepared, TokenizerChoice};
+use crate::scan::{scan, sha256_of_file};
+use crate::text::{SourceFile, Text};
+use crate::{OnProgress, Phase, Progress, Result, Source};
+
+/// Shards up to this size are compared with their checksums each time: it takes a fraction of a second.
+const CHEAP_BYTES: u64 = 1 << 26;
+
+/// What is in the place of a prepared folder.
+pub(crate) enum Existing {
+    Absent,
+    /// Nothing of use, and why.
+    Useless(String),
+    /// Whole shards of the tokenizer and the split asked for.
+    Usable(Box<Prepared>),
+}
+
+/// Looks at a prepared folder, all but whether its text is still the same.
+pub(crate) fn load(
+    folder: &Path,
+    tokenizer: &TokenizerChoice,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Existing {
+    if !folder.exists() {
+        return Existing::Absent;
+    }
+    match try_load(folder, tokenizer, options, on_progress) {
+        Ok(prepared) => Existing::Usable(Box::new(prepared)),
+        Err(reason) => Existing::Useless(reason),
+    }
+}
+
+fn try_load(
+    folder: &Path,
+    choice: &TokenizerChoice,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Result<Prepared, String> {
+    let meta = Meta::read(folder)?;
+    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json")).map_err(|error| error.to_string())?;
+    if tokenizer.fingerprint() != meta.tokenizer_fingerprint {
+        return Err("tokenizer.json is not the one that made the shards".into());
+    }
+    if let TokenizerChoice::Given(given) = choice
+        && given.fingerprint() != meta.tokenizer_fingerprint
+    {
+        return Err("it was made with another tokenizer".into());
+    }
+    if options.split() != meta.split {
+        return Err("it was split in another way".into());
+    }
+    for (name, part) in [("train.bin", &meta.train), ("val.bin", &meta.valid)] {
+        check_shard(&folder.join(name), &meta, part, options, on_progress)
+            .map_err(|reason| format!("{name} is damaged: {reason}"))?;
+    }
+    Prepared::open(folder, meta, tokenizer).map_err(|error| error.to_string())
+}
+
+fn check_shard(
+    path: &Path,
+    meta: &Meta,
+    part: &Part,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Result<(), String> {
+    let size_bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let expected_bytes = part.n_tokens * meta.dtype.size_bytes() as u64;
+    if size_bytes != expected_bytes {
+        return Err(format!("it has {size_bytes} of {expected_bytes} bytes"));
+    }
+    if size_bytes > CHEAP_BYTES && !options.verify {
+        return Ok(());
+    }
+    let mut done = 0;
+    let sha256 = sha256_of_file(path, |n_bytes| {
+        done += n_bytes;
+        on_progress(Progress { phase: Phase::Verify, done, total: Some(size_bytes) });
+    });
+    if sha256.map_err(|error| error.to_string())? != part.sha256 {
+        return Err("its checksum is wrong".into());
+    }
+    Ok(())
+}
+
+/// Gives the folder back if the text is what it was, or says why it is not to be used.
+pub(crate) fn unchanged(
+    mut prepared: Prepared,
+    source: &Source,
+    options: &Options,
+    on_progress: OnProgress<'_>,
+) -> Result<Result<Prepared, String>> {
+    let before = prepared.meta.clone();
+    let same_text = match source.sha256() {
+        Some(sha256) => before.source.sha256 == sha256,
+        None => {
+            let text = source.open(
+                &options.root,
+                prepared.folder.parent().unwrap_or(&prepared.folder),
+                on_progress,
+            )?;
+            is_same(&text, &mut prepared.meta.source, on_progress)?
+        }
+    };
+    if !same_text {
+        return Ok(Err("the text has changed".into()));
+    }
+    if let (Some(valid), Some(valid_source)) = (&options.valid, &mut prepared.meta.valid_source) {
+        let text = Text::open(valid, &options.root)?;
+        if !is_same(&text, valid_source, on_progress)? {
+            return Ok(Err("the validation text has changed".into()));
+        }
+    }
+    if prepared.meta != before {
+        save(&prepared);
+    }
+    Ok(Ok(prepared))
+}
+
+/// Whether a text is the one that was prepared. Files of the same size and time are taken to be the same; others
+/// are read, and their new times noted if they are.
+fn is_same(text: &Text, before: &mut SourceText, on_progress: OnProgress<'_>) -> Result<bool> {
+    let files = text.files();
+    if files == before.files {
+        return Ok(true);
+    }
+    let paths = |files: &[SourceFile]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+    if paths(&files) != paths(&before.files) || scan(text, on_progress)?.sha256 != before.sha256 {
+        return Ok(false);
+    }
+    before.files = files;
+    Ok(true)
+}
+
+/// Notes new file times, so that the text need not be read again. Not worth an error.
+fn save(prepared: &Prepared) {
+    let path = prepared.folder.join("meta.json");
+    let json = prepared.meta.to_json();
+    let saved = temporary_file(&path, json.len() as u64).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &json)
+            .map_err(|source| crate::Error::write(&path, json.len() as u64, source))?;
+        persist(file, &path, json.len() as u64)
+    });
+    if let Err(error) = saved {
+        tracing::debug!("the times of unchanged files are not noted: {error}");
+    }
+}

@@ -1,0 +1,414 @@
+//! Corpora from source to shards: pinned checksums, reuse, repair, and every error.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy.toml sees no test in a helper")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use dataset::{
+    Dtype, Error, Options, Outcome, Phase, Prepared, Progress, Result, Source, Split, Stream,
+    TokenizerChoice, Windows, prepare,
+};
+use tempfile::TempDir;
+use tokenizer::Tokenizer;
+
+/// A folder for sources and another for what is prepared of them.
+struct Place {
+    root: TempDir,
+    sources: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { root: tempfile::tempdir().unwrap(), sources: tempfile::tempdir().unwrap() }
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.sources.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn options(&self) -> Options {
+        Options { root: self.root.path().into(), ..Options::default() }
+    }
+
+    fn prepare(&self, path: &Path, kind: &str) -> Result<Prepared> {
+        self.prepare_with(path, kind, &self.options())
+    }
+
+    fn prepare_with(&self, path: &Path, kind: &str, options: &Options) -> Result<Prepared> {
+        prepare(&Source::Path(path.into()), &kind_of(kind), options, &|_| ())
+    }
+}
+
+fn kind_of(kind: &str) -> TokenizerChoice {
+    TokenizerChoice::Kind(kind.parse().unwrap())
+}
+
+fn tokens(tokens: &dataset::Tokens) -> Vec<u32> {
+    let mut ids = vec![0; tokens.len()];
+    tokens.copy_range(0, &mut ids);
+    ids.into_iter().map(i32::cast_unsigned).collect()
+}
+
+/// The text of both parts.
+fn decoded(prepared: &Prepared) -> (String, String) {
+    let decode = |part| prepared.tokenizer.decode(&tokens(part));
+    (decode(&prepared.train), decode(&prepared.valid))
+}
+
+/// Names in a folder, hidden ones too.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn shakespeare_is_prepared_as_nanogpt_does() {
+    let place = Place::new();
+    for (kind, n_tokens, train, valid) in [
+        (
+            "char",
+            (1_003_854, 111_540),
+            "6ec305602a99ac2802745a134e1f5e33e2231b4855525b00b9aebb730ac2626f",
+            "d37d30cc0c8327c270d493299c3dca54135f6d5f1c9ef60cda78076e311204b1",
+        ),
+        (
+            "gpt2",
+            (301_966, 36_059),
+            "502a2bdc8210d1ac5d5674867cb74467dd31db575d25cf6dbb08c8bdbea8680f",
+            "68a53422394c26a655ebe641f5c6f49888e8f4e45fe5d6f02abda63ba3ebd65b",
+        ),
+    ] {
+        let source = Source::resolve("shakespeare").unwrap();
+        let prepared = prepare(&source, &kind_of(kind), &place.options(), &|_| ()).unwrap();
+        assert_eq!((prepared.train.len(), prepared.valid.len()), n_tokens, "{kind}");
+        assert_eq!((&*prepared.meta.train.sha256, &*prepared.meta.valid.sha256), (train, valid), "{kind}");
+        assert_eq!((prepared.meta.train.text_bytes, prepared.meta.valid.text_bytes), (1_003_854, 111_540));
+        assert_eq!(prepared.meta.dtype, Dtype::U16);
+        assert_eq!(prepared.folder, place.root.path().join("shakespeare").join(kind));
+        assert_eq!(names(&prepared.folder), ["meta.json", "tokenizer.json", "train.bin", "val.bin"]);
+        let size_bytes = fs::metadata(prepared.folder.join("train.bin")).unwrap().len();
+        assert_eq!(size_bytes, 2 * n_tokens.0 as u64);
+    }
+}
+
+#[test]
+fn a_text_of_wide_characters_is_split_between_characters() {
+    let place = Place::new();
+    let path = place.write("greek.txt", "αβγδεζηθικλμ你🙂");
+    for kind in ["char", "byte", "gpt2", "bpe:300"] {
+        let prepared = place.prepare(&path, kind).unwrap();
+        // ⌊14 · 0.9⌋ = 12
+        assert_eq!(decoded(&prepared), ("αβγδεζηθικλμ".into(), "你🙂".into()), "{kind}");
+        assert_eq!((prepared.meta.train.text_bytes, prepared.meta.valid.text_bytes), (24, 7), "{kind}");
+        assert_eq!(prepared.meta.source.n_characters, 14);
+    }
+}
+
+#[test]
+fn nothing_about_the_text_is_changed_but_the_byte_order_mark() {
+    let place = Place::new();
+    let path = place.write("text.txt", "\u{feff}one\r\n\u{feff}two\r\n \t");
+    let (train, valid) = decoded(&place.prepare(&path, "byte").unwrap());
+    assert_eq!(train + &valid, "one\r\n\u{feff}two\r\n \t");
+}
+
+#[test]
+fn the_split_follows_the_fraction_or_a_file() {
+    let place = Place::new();
+    let path = place.write("text.txt", "0123456789");
+    let half = Options { valid_fraction: 0.5, ..place.options() };
+    assert_eq!(decoded(&place.prepare_with(&path, "char", &half).unwrap()), ("01234".into(), "56789".into()));
+
+    let valid = place.write("valid.txt", "12x");
+    let with_file = Options { valid: Some(valid.clone()), ..place.options() };
+    let prepared = place.prepare_with(&path, "char", &with_file).unwrap();
+    assert_eq!(decoded(&prepared), ("0123456789".into(), "12x".into()));
+    assert_eq!(prepared.meta.split, Split::File(valid.canonicalize().unwrap()));
+    assert_eq!(prepared.meta.valid_source.unwrap().n_characters, 3);
+
+    // Each way has its own folder, so that none undoes another.
+    assert_eq!(place.prepare_with(&path, "char", &half).unwrap().outcome, Outcome::Reused);
+    assert_eq!(place.prepare_with(&path, "char", &with_file).unwrap().outcome, Outcome::Reused);
+
+    place.write("valid.txt", "120");
+    let prepared = place.prepare_with(&path, "char", &with_file).unwrap();
+    assert_eq!(prepared.outcome, Outcome::Rebuilt { reason: "the validation text has changed".into() });
+    assert_eq!(decoded(&prepared).1, "120");
+}
+
+#[test]
+fn a_folder_is_its_text_files_in_order() {
+    let place = Place::new();
+    place.write("corpus/b.txt", "second");
+    place.write("corpus/a/z.md", "first");
+    place.write("corpus/c.rs", "third");
+    place.write("corpus/.hidden", "hidden");
+    place.write("corpus/.git/config", "hidden");
+    place.write("corpus/empty.txt", "");
+    place.write("corpus/image.png", b"\x89PNG\0\xff");
+    let folder = place.sources.path().join("corpus");
+    let all = Options { valid_fraction: 1e-9, ..place.options() };
+
+    let prepared = place.prepare_with(&folder, "byte", &all).unwrap();
+    let (train, valid) = decoded(&prepared);
+    assert_eq!(train + &valid, "first\n\nsecond\n\nthird");
+
+    let (train, valid) = decoded(&place.prepare_with(&folder, "gpt2", &all).unwrap());
+    assert_eq!(train + &valid, "first\n\n<|endoftext|>second\n\n<|endoftext|>third");
+
+    place.write("corpus/d.txt", "fourth");
+    let prepared = place.prepare_with(&folder, "byte", &all).unwrap();
+    assert_eq!(prepared.outcome, Outcome::Rebuilt { reason: "the text has changed".into() });
+}
+
+#[test]
+fn prepared_data_within_the_folder_is_not_part_of_it() {
+    let place = Place::new();
+    place.write("text.txt", "some text");
+    let options = Options { root: place.sources.path().join("datasets"), ..Options::default() };
+    let first = place.prepare_with(place.sources.path(), "byte", &options).unwrap();
+    let second = place.prepare_with(place.sources.path(), "byte", &options).unwrap();
+    assert_eq!((first.outcome, second.outcome), (Outcome::Built, Outcome::Reused));
+}
+
+#[test]
+fn an_unchanged_text_is_not_prepared_twice() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length");
+    for kind in ["char", "byte", "gpt2", "bpe:260"] {
+        let first = place.prepare(&path, kind).unwrap();
+        let second = place.prepare(&path, kind).unwrap();
+        assert_eq!((&first.outcome, &second.outcome), (&Outcome::Built, &Outcome::Reused), "{kind}");
+        assert_eq!(first.meta, second.meta, "{kind}");
+        assert_eq!(tokens(&first.train), tokens(&second.train), "{kind}");
+    }
+}
+
+#[test]
+fn a_touched_text_is_compared_and_a_changed_one_prepared_again() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length");
+    place.prepare(&path, "char").unwrap();
+
+    let touch = |seconds| {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    touch(1_000_000_000);
+    let touched = place.prepare(&path, "char").unwrap();
+    assert_eq!(touched.outcome, Outcome::Reused);
+    // The new time is noted: the text need not be read again.
+    let again = prepare(&Source::Path(path.clone()), &kind_of("char"), &place.options(), &|progress| {
+        assert_eq!(progress.phase, Phase::Verify);
+    });
+    assert_eq!(again.unwrap().meta, touched.meta);
+
+    place.write("text.txt", "b text of some length");
+    touch(1_000_000_001);
+    let changed = place.prepare(&path, "char").unwrap();
+    assert_eq!(changed.outcome, Outcome::Rebuilt { reason: "the text has changed".into() });
+    assert!(decoded(&changed).0.starts_with("b text"));
+}
+
+#[test]
+fn damage_is_noticed_and_repaired() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length");
+    let whole = place.prepare(&path, "char").unwrap();
+    let damage = |file: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let file = whole.folder.join(file);
+        let mut bytes = fs::read(&file).unwrap();
+        change(&mut bytes);
+        // As a copy: the shard that `whole` has mapped stays as it is.
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, bytes).unwrap();
+    };
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(&str, Change<'_>, &str); 6] = [
+        ("train.bin", &|bytes| bytes.truncate(4), "train.bin is damaged: it has 4 of 36 bytes"),
+        ("train.bin", &|bytes| bytes.truncate(5), "train.bin is damaged: it has 5 of 36 bytes"),
+        ("val.bin", &|bytes| bytes[0] ^= 1, "val.bin is damaged: its checksum is wrong"),
+        ("meta.json", &|bytes| bytes.truncate(9), "cannot be understood"),
+        (
+            "meta.json",
+            &|bytes| {
+                *bytes = String::from_utf8_lossy(bytes)
+                    .replace("\"format_version\": 1", "\"format_version\": 99")
+                    .into()
+            },
+            "its format is version 99",
+        ),
+        ("tokenizer.json", &|bytes| bytes.clear(), "tokenizer.json"),
+    ];
+    for (file, change, expected) in cases {
+        damage(file, change);
+        let repaired = place.prepare(&path, "char").unwrap();
+        let Outcome::Rebuilt { reason } = &repaired.outcome else { panic!("{file}: {:?}", repaired.outcome) };
+        assert!(reason.contains(expected), "{file}: {reason}");
+        assert_eq!(repaired.meta, whole.meta);
+        assert_eq!(tokens(&repaired.train), tokens(&whole.train));
+        assert_eq!(place.prepare(&path, "char").unwrap().outcome, Outcome::Reused);
+    }
+    fs::remove_file(whole.folder.join("val.bin")).unwrap();
+    assert!(matches!(place.prepare(&path, "char").unwrap().outcome, Outcome::Rebuilt { .. }));
+}
+
+#[test]
+fn what_an_interrupted_run_left_is_removed() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length");
+    // A panic stands for whatever may stop a run in the middle of its shards.
+    let stopped = std::panic::catch_unwind(|| {
+        prepare(&Source::Path(path.clone()), &kind_of("char"), &place.options(), &|progress| {
+            assert_ne!(progress.phase, Phase::Encode, "stopped on purpose");
+        })
+    });
+    assert!(stopped.is_err());
+    let parent =
+        place.root.path().join(names(place.root.path()).into_iter().find(|n| n != ".locks").unwrap());
+    assert_eq!(names(&parent), [""; 0]);
+
+    // A killed process cleans nothing up.
+    fs::create_dir(parent.join(".tmp-killed")).unwrap();
+    fs::write(parent.join(".tmp-killed/train.bin"), "half").unwrap();
+    assert_eq!(place.prepare(&path, "char").unwrap().outcome, Outcome::Built);
+    assert_eq!(names(&parent), ["char"]);
+}
+
+#[test]
+fn two_at_once_do_the_work_once() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length ".repeat(5_000));
+    let mut outcomes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| place.prepare(&path, "gpt2").unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap().outcome).collect()
+    });
+    outcomes.retain(|outcome| *outcome != Outcome::Reused);
+    assert_eq!(outcomes, [Outcome::Built]);
+}
+
+#[test]
+fn a_given_tokenizer_is_used_and_its_gaps_are_named() {
+    let place = Place::new();
+    let path = place.write("text.txt", "first line\nab ba");
+    let given = |characters: &str| {
+        let tokenizer = Tokenizer::from_chars(characters.chars()).unwrap();
+        let choice = TokenizerChoice::Given(tokenizer);
+        prepare(&Source::Path(path.clone()), &choice, &place.options(), &|_| ())
+    };
+    let prepared = given("abcdefghijklmnopqrst \n").unwrap();
+    assert_eq!(prepared.tokenizer.vocab_size(), 22);
+    assert_eq!(given("abcdefghijklmnopqrst \n").unwrap().outcome, Outcome::Reused);
+    assert_eq!(given("abcdefghijklmnopqrstu \n").unwrap().outcome, Outcome::Built);
+
+    let error = given("cdefghijklmnopqrst \n").unwrap_err();
+    assert!(matches!(error, Error::UnknownCharacter { character: 'a', line: 2, .. }), "{error}");
+    assert!(error.to_string().contains("text.txt has the character 'a' (U+0061) in line 2"), "{error}");
+}
+
+#[test]
+fn progress_reaches_the_end() {
+    let place = Place::new();
+    let path = place.write("text.txt", "a text of some length ".repeat(200_000));
+    let last = AtomicU64::new(0);
+    let note = |progress: Progress| {
+        if progress.phase == Phase::Encode {
+            assert_eq!(progress.total, Some(4_400_000));
+            let before = last.swap(progress.done, Ordering::Relaxed);
+            assert!(before < progress.done);
+        }
+    };
+    prepare(&Source::Path(path), &kind_of("byte"), &place.options(), &note).unwrap();
+    assert_eq!(last.into_inner(), 4_400_000);
+}
+
+fn message(result: Result<Prepared>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn bad_text_is_refused_with_its_place() {
+    let place = Place::new();
+    let empty = place.write("empty.txt", "");
+    assert!(
+        message(place.prepare(&empty, "char")).ends_with("empty.txt is empty; give a file with text in it")
+    );
+    let mark_only = place.write("mark.txt", "\u{feff}");
+    assert!(matches!(place.prepare(&mark_only, "char"), Err(Error::Empty { .. })));
+
+    let latin = place.write("latin.txt", b"caf\xe9 au lait");
+    let error = message(place.prepare(&latin, "char"));
+    assert!(error.contains("latin.txt is not UTF-8 text: byte 3 begins no valid character"), "{error}");
+
+    // Far into the file, after a byte order mark, and cut off at its end.
+    let mut far = "\u{feff}".to_owned() + &"é".repeat(2_000_000);
+    far.push('你');
+    let far = place.write("far.txt", &far.as_bytes()[..far.len() - 1]);
+    assert!(matches!(place.prepare(&far, "char"), Err(Error::NotUtf8 { offset: 4_000_003, .. })));
+
+    place.write("folder/good.txt", "good");
+    place.write("folder/bad.txt", b"bad\xff");
+    let error = message(place.prepare(&place.sources.path().join("folder"), "char"));
+    assert!(error.contains("bad.txt is not UTF-8 text: byte 3"), "{error}");
+
+    // Nothing of them is left.
+    assert_eq!(names(place.root.path()), [".locks"]);
+}
+
+#[test]
+fn a_path_that_cannot_be_read_is_refused() {
+    let place = Place::new();
+    let missing = place.sources.path().join("missing.txt");
+    assert!(message(place.prepare(&missing, "char")).starts_with("there is no file or folder "));
+    let file = place.write("file.txt", "text");
+    let below_a_file = place.prepare(&file.join("x"), "char");
+    assert!(matches!(below_a_file, Err(Error::Read { .. })), "{below_a_file:?}");
+
+    place.write("no-text/.hidden", "text");
+    let error = message(place.prepare(&place.sources.path().join("no-text"), "char"));
+    assert!(
+        error.ends_with("no-text contains no text file (hidden and binary files do not count)"),
+        "{error}"
+    );
+
+    let missing_valid = Options { valid: Some(missing), ..place.options() };
+    assert!(matches!(place.prepare_with(&file, "char", &missing_valid), Err(Error::Missing { .. })));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    let place = Place::new();
+    let path = place.write("text.txt", "text");
+    let blocked = place.write("blocked", "a file in the way");
+    let options = Options { root: blocked, ..Options::default() };
+    let error = place.prepare_with(&path, "char", &options).unwrap_err();
+    assert!(matches!(error, Error::Write { .. }), "{error}");
+}
+
+#[test]
+fn a_fraction_must_leave_text_on_both_sides() {
+    let place = Place::new();
+    let path = place.write("text.txt", "text");
+    for fraction in [0.0, 1.0, -0.5, f64::NAN] {
+        let options = Options { valid_fraction: fraction, ..place.options() };
+        assert!(matches!(place.prepare_with(&path, "char", &options), Err(Error::ValidFraction(_))));
+    }
+}
+
+#[test]
+fn a_text_shorter_than_a_block_is_refused_when_windows_are_asked_for() {
+    let place = Place::new();
+    let prepared = place.prepare(&place.write("text.txt", "short text"), "char").unwrap();
+    let windows = Windows::new(Arc::clone(&prepared.train), 64, 4, 0, Stream::Train);
+    assert!(matches!(windows, Err(Error::TooShort { n_tokens: 9, block_size: 64 })));
+    Windows::new(prepared.train, 8, 4, 0, Stream::Train).unwrap();
+}
