@@ -5,26 +5,26 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// GPT-2's pattern (`encoder.py`) without its `\s+(?!\S)`: a regular expression that runs in linear time has
-/// no look-ahead, so [`pieces`] does that part.
+/// no look-ahead, so [`pieces`] does that part. Anchored, as every character is in some piece.
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+")
+    Regex::new(r"^(?:'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+)")
         .expect("the pattern is a valid regular expression")
 });
 
 /// Cuts `text` into words with the space before each, numbers, punctuation and white space.
 pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let mut start = 0;
+    let mut rest = text;
     std::iter::from_fn(move || {
-        let piece = PIECE.find_at(text, start)?;
-        let end = match piece.as_str().char_indices().next_back() {
+        let found = PIECE.find(rest)?;
+        let end = match found.as_str().char_indices().next_back() {
             // White space before a word leaves its last character to that word.
-            Some((last, character)) if last > 0 && character.is_whitespace() && piece.end() < text.len() => {
-                start + last
+            Some((last, character)) if last > 0 && character.is_whitespace() && found.end() < rest.len() => {
+                last
             }
-            _ => piece.end(),
+            _ => found.end(),
         };
-        let piece = &text[start..end];
-        start = end;
+        let (piece, later) = rest.split_at(end);
+        rest = later;
         Some(piece)
     })
 }
