@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod ci;
 mod prepare_data;
 
 /// The project's own commands.
@@ -17,6 +18,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ci(ci::Args),
     PrepareData(prepare_data::Args),
 }
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).without_time().with_target(false).init();
     let done = match args.command {
+        Command::Ci(args) => ci::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
     };
     match done {

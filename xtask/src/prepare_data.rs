@@ -197,8 +197,10 @@ mod tests {
 
     fn parse(command_line: &str) -> Args {
         let line = ["cargo xtask", "prepare-data"].into_iter().chain(command_line.split_whitespace());
-        let crate::Command::PrepareData(args) = crate::Args::try_parse_from(line).unwrap().command;
-        args
+        match crate::Args::try_parse_from(line).unwrap().command {
+            crate::Command::PrepareData(args) => args,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
