@@ -153,16 +153,23 @@ pub(crate) fn config_from_json(text: &str) -> Result<GptConfig, ConfigProblem> {
     }
     #[expect(clippy::float_cmp, reason = "both come from the same decimal digits")]
     if file.layer_norm_epsilon != default_epsilon() {
-        return unsupported(format!("`layer_norm_epsilon` is {}; only 1e-5 is supported", file.layer_norm_epsilon));
+        return unsupported(format!(
+            "`layer_norm_epsilon` is {}; only 1e-5 is supported",
+            file.layer_norm_epsilon
+        ));
     }
     if !file.scale_attn_weights || file.scale_attn_by_inverse_layer_idx {
-        return unsupported("only attention scaled by the root of the head dimension is supported".to_owned());
+        return unsupported(
+            "only attention scaled by the root of the head dimension is supported".to_owned(),
+        );
     }
     let activation = match file.activation_function.as_str() {
         "gelu" => Activation::Gelu,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
         other => {
-            return unsupported(format!("`activation_function` is {other:?}; only gelu and gelu_new are supported"));
+            return unsupported(format!(
+                "`activation_function` is {other:?}; only gelu and gelu_new are supported"
+            ));
         }
     };
     Ok(GptConfig {
@@ -210,10 +217,9 @@ mod tests {
 
     #[test]
     fn config_survives_the_round_trip() {
-        for config in [
-            GptConfig::gpt2(),
-            GptConfig { tie_embeddings: false, dropout: 0.25, ..GptConfig::debug() },
-        ] {
+        for config in
+            [GptConfig::gpt2(), GptConfig { tie_embeddings: false, dropout: 0.25, ..GptConfig::debug() }]
+        {
             let text = config_to_json(&config, Some(7)).to_string();
             assert_eq!(config_from_json(&text).expect("it was just written"), config);
         }

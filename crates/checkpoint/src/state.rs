@@ -164,7 +164,13 @@ mod tests {
             model: vec![1, 2, 3],
             optimizer: vec![4; 100],
             scheduler: vec![],
-            state: TrainerState { step, tokens: 10 * step, elapsed_seconds: 0.5, best_loss: None, best_step: 0 },
+            state: TrainerState {
+                step,
+                tokens: 10 * step,
+                elapsed_seconds: 0.5,
+                best_loss: None,
+                best_step: 0,
+            },
         }
     }
 

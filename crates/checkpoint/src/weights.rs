@@ -37,7 +37,8 @@ pub(crate) fn save(model: &Gpt, path: &Path) -> Result<()> {
     }
 
     let views = tensors.iter().map(|(key, (shape, bytes))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes are those of the shape");
+        let view =
+            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes are those of the shape");
         (key.as_str(), view)
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -107,7 +107,8 @@ fn cached_logits_match_pytorch() {
     for name in FIXTURES {
         let golden = Golden::load(name);
         let mut decoder = Decoder::new(&golden.model(&device));
-        let ids: Vec<i32> = golden.ids::<2>("long_tokens", &device).into_data().convert::<i32>().try_into_vec().unwrap();
+        let ids: Vec<i32> =
+            golden.ids::<2>("long_tokens", &device).into_data().convert::<i32>().try_into_vec().unwrap();
         let expected = golden.floats("cached_logits");
         for (id, expected) in ids.iter().zip(expected.chunks_exact(golden.config.vocab_size)) {
             let logits: Vec<f32> = decoder.next_logits(&[*id as u32]).into_data().try_into_vec().unwrap();
@@ -182,7 +183,10 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     folder.save_description(&wider, &Tokenizer::byte(), "").unwrap();
     folder.save_weights(&golden.model(&device)).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
-    assert!(error.contains("transformer.wpe.weight is [11, 12] in the file and [12, 12] in the model"), "{error}");
+    assert!(
+        error.contains("transformer.wpe.weight is [11, 12] in the file and [12, 12] in the model"),
+        "{error}"
+    );
     assert!(error.contains("transformer.h.3.ln_1.weight is missing"), "{error}");
 
     let fewer = GptConfig { n_layer: 2, ..golden.config.clone() };

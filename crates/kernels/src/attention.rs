@@ -163,13 +163,15 @@ mod tests {
             for time in 0..TIME {
                 for head in 0..HEADS {
                     let weight = |other: usize| {
-                        let dot: f64 =
-                            (0..HEAD_DIM).map(|d| at(batch, time, 0, head, d) * at(batch, other, 1, head, d)).sum();
+                        let dot: f64 = (0..HEAD_DIM)
+                            .map(|d| at(batch, time, 0, head, d) * at(batch, other, 1, head, d))
+                            .sum();
                         (dot / (HEAD_DIM as f64).sqrt()).exp()
                     };
                     let total: f64 = (0..=time).map(weight).sum();
                     for dim in 0..HEAD_DIM {
-                        let mixed: f64 = (0..=time).map(|o| weight(o) / total * at(batch, o, 2, head, dim)).sum();
+                        let mixed: f64 =
+                            (0..=time).map(|o| weight(o) / total * at(batch, o, 2, head, dim)).sum();
                         out.push(mixed as f32);
                     }
                 }
@@ -185,10 +187,9 @@ mod tests {
         let got = causal_attention(qkv, HEADS, 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.
-        got.reshape([-1]).into_data().assert_approx_eq::<f32>(
-            &TensorData::from(expected.as_slice()),
-            Tolerance::absolute(1e-6),
-        );
+        got.reshape([-1])
+            .into_data()
+            .assert_approx_eq::<f32>(&TensorData::from(expected.as_slice()), Tolerance::absolute(1e-6));
     }
 
     #[test]

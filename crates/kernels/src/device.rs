@@ -12,7 +12,6 @@ use burn::prelude::Device;
 pub fn test_device() -> Device {
     let name = std::env::var("KINDLING_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     match name.as_str() {
-        #[cfg(feature = "cpu")]
         "cpu" => Device::flex(),
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }

@@ -15,7 +15,8 @@ pub(crate) struct CausalSelfAttention {
     /// C → C: mixes the heads back into the residual stream.
     project: Linear,
     n_head: usize,
-    dropout: f64,
+    /// Probability of dropping an activation while training.
+    pub(crate) dropout: f64,
 }
 
 impl CausalSelfAttention {

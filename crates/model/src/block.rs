@@ -24,6 +24,11 @@ impl Block {
         }
     }
 
+    pub(crate) fn set_dropout(&mut self, probability: f64) {
+        self.attention.dropout = probability;
+        self.feed_forward.dropout = probability;
+    }
+
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`

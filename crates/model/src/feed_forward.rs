@@ -18,7 +18,8 @@ pub(crate) struct FeedForward {
     project: Linear,
     #[module(skip)]
     activation: Activation,
-    dropout: f64,
+    /// Probability of dropping an activation while training.
+    pub(crate) dropout: f64,
 }
 
 impl FeedForward {

@@ -50,6 +50,15 @@ impl Gpt {
         &self.config
     }
 
+    /// The same model with another probability of dropping an activation while training.
+    pub fn with_dropout(mut self, probability: f64) -> Self {
+        self.config.dropout = probability;
+        for block in &mut self.blocks {
+            block.set_dropout(probability);
+        }
+        self
+    }
+
     /// The logits of the next token, at every position.
     ///
     /// # Shapes

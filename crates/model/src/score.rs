@@ -28,7 +28,8 @@ pub fn score(model: &Gpt, ids: &[u32]) -> Vec<f32> {
     let mut rest = windows.as_slice();
     while let Some(first) = rest.first() {
         let len = first.end - first.start;
-        let alike = rest.iter().take(batch_size).take_while(|window| window.end - window.start == len).count();
+        let alike =
+            rest.iter().take(batch_size).take_while(|window| window.end - window.start == len).count();
         let (batch, others) = rest.split_at(alike);
         let scored = score_batch(&model, ids, batch, len);
         for (window, row) in batch.iter().zip(scored.chunks_exact(len)) {

@@ -35,7 +35,8 @@ fn parameter_count_is_that_of_the_modules() {
 #[test]
 fn a_seed_fixes_the_weights() {
     let device = kernels::test_device();
-    let logits = |seed| GptConfig::debug().init(seed, &device).unwrap().forward(tokens(&IDS, &device)).into_data();
+    let logits =
+        |seed| GptConfig::debug().init(seed, &device).unwrap().forward(tokens(&IDS, &device)).into_data();
     assert_eq!(logits(7), logits(7));
     assert_ne!(logits(7), logits(8));
 }
@@ -80,7 +81,11 @@ fn a_logit_has_no_gradient_from_later_positions() {
     let logits = model.forward(Tensor::from_ints([ids], &device));
     let grads = logits.slice(s![.., at..at + 1, ..]).powi_scalar(2).sum().backward();
 
-    let mut rows = EmbeddingRows { grads: GradientsParams::from_grads(grads, &model), in_embedding: false, rows: vec![] };
+    let mut rows = EmbeddingRows {
+        grads: GradientsParams::from_grads(grads, &model),
+        in_embedding: false,
+        rows: vec![],
+    };
     model.visit(&mut rows);
     for (id, length) in rows.rows.into_iter().enumerate() {
         assert_eq!(length > 0.0, id <= at, "token at position {id}: gradient of length {length}");

@@ -1,0 +1,210 @@
+//! `kindling bench`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use checkpoint::RunFolder;
+use clap::ValueEnum;
+use model::{Decoder, Gpt};
+use serde::Serialize;
+use trainer::{PRESETS, Recipe, preset};
+
+use crate::{device::DeviceArgs, model_folder::path_of, train::read_recipe};
+
+/// Measures the speed of training, of reading a prompt and of writing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Times are medians after a warm-up.
+
+Examples:
+  kindling bench                              the default recipe
+  kindling bench nanogpt-gpu --only train
+  kindling bench runs/tiny --decode 256 --json")]
+pub(crate) struct Args {
+    /// A preset, a TOML file or a model's folder.
+    #[arg(value_name = "RECIPE or MODEL")]
+    subject: Option<String>,
+
+    /// Measure only this.
+    #[arg(long)]
+    only: Option<Part>,
+
+    /// Training steps to measure.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    steps: u64,
+
+    /// Tokens of the prompt; without it, half the block.
+    #[arg(long, value_name = "N")]
+    prefill: Option<usize>,
+
+    /// Tokens to write.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    decode: usize,
+
+    /// Size of the vocabulary, where a recipe's tokenizer leaves it open.
+    #[arg(long, value_name = "N", default_value_t = 65)]
+    vocab_size: usize,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Train,
+    Prefill,
+    Decode,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    train: Option<Speed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill: Option<Speed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode: Option<Speed>,
+    /// Null where the system does not tell.
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Speed {
+    tokens_per_second: f64,
+    /// Tokens in one measurement: a step, a prompt, one token.
+    tokens: u64,
+    /// The median measurement.
+    milliseconds: f64,
+    /// The fastest and the slowest one.
+    milliseconds_range: [f64; 2],
+    measurements: usize,
+}
+
+const WARMUP: u64 = 3;
+const PREFILLS: u64 = 10;
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let device = args.device.open()?;
+    let (recipe, model) = subject(&args, &device)?;
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+
+    let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
+    let decode = wanted(Part::Decode).then(|| decode(&model, args.decode));
+    let train = wanted(Part::Train)
+        .then(|| {
+            let times = trainer::time_steps(model, &recipe, WARMUP, args.steps.max(1), &device)?;
+            anyhow::Ok(Speed::of(times, recipe.tokens_per_step()))
+        })
+        .transpose()?;
+    let report = Report { train, prefill, decode, peak_memory_bytes: peak_memory_bytes() };
+
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, speed) in [("train", &report.train), ("prefill", &report.prefill), ("decode", &report.decode)]
+    {
+        if let Some(speed) = speed {
+            let [low, high] = speed.milliseconds_range;
+            writeln!(
+                out,
+                "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {} tokens, {} times",
+                speed.tokens_per_second, speed.milliseconds, speed.tokens, speed.measurements
+            )?;
+        }
+    }
+    if let Some(peak) = report.peak_memory_bytes {
+        writeln!(out, "peak memory {} MiB", peak >> 20)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder.
+fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recipe, Gpt)> {
+    let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
+    let folder = path_of(&PathBuf::from(name));
+    if preset(name).is_some() || !folder.is_dir() {
+        let mut recipe = read_recipe(name, &[])?;
+        recipe.model.vocab_size = args.vocab_size;
+        let model = recipe.model.init(recipe.run.seed, device)?;
+        return Ok((recipe, model));
+    }
+    let folder = RunFolder::open(&folder)?;
+    let model = folder.load_model(device)?;
+    let mut recipe = match fs::read_to_string(folder.recipe_path()) {
+        Ok(text) => Recipe::parse(&text, &[]).with_context(|| folder.recipe_path().display().to_string())?,
+        Err(_) => read_recipe("gpt2", &["optimizer.grad_accumulation=1".to_owned()])?,
+    };
+    recipe.model = model.config().clone();
+    Ok((recipe, model))
+}
+
+/// Reading a prompt, up to the logits of the next token.
+fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
+    let block_size = model.config().block_size;
+    let n_tokens = n_tokens.unwrap_or(block_size / 2).clamp(1, block_size);
+    let prompt = prompt(model, n_tokens);
+    let times = (0..WARMUP + PREFILLS).map(|_| {
+        let mut decoder = Decoder::new(model);
+        let start = Instant::now();
+        decoder.next_logits(&prompt).into_data(); // Waits for the device.
+        start.elapsed()
+    });
+    Speed::of(times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect(), n_tokens as u64)
+}
+
+/// Writing one token after another, each the most probable one.
+fn decode(model: &Gpt, n_tokens: usize) -> Speed {
+    let mut decoder = Decoder::new(model);
+    let mut next = prompt(model, 1)[0];
+    let warmup = usize::try_from(WARMUP).unwrap_or(0);
+    let mut times = Vec::new();
+    for token in 0..warmup + n_tokens.max(1) {
+        let start = Instant::now();
+        let best = decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>();
+        next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
+        if token >= warmup {
+            times.push(start.elapsed());
+        }
+    }
+    Speed::of(times, 1)
+}
+
+fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {
+    let vocab_size = model.config().vocab_size;
+    (0..n_tokens).map(|i| u32::try_from(i * 7 % vocab_size).unwrap_or(0)).collect()
+}
+
+impl Speed {
+    /// The speed of measurements of `tokens` each.
+    fn of(mut times: Vec<Duration>, tokens: u64) -> Self {
+        times.sort_unstable();
+        let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
+        let median = times[times.len() / 2];
+        Self {
+            tokens_per_second: tokens as f64 / median.as_secs_f64(),
+            tokens,
+            milliseconds: milliseconds(median),
+            milliseconds_range: [milliseconds(times[0]), milliseconds(times[times.len() - 1])],
+            measurements: times.len(),
+        }
+    }
+}
+
+/// The most memory the process has had, as Linux tells it.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,75 @@
+//! What is said to the person at the terminal.
+
+use std::{
+    env, fmt,
+    io::{self, Write},
+    time::Duration,
+};
+
+/// A line for the person: to stderr, which may be closed.
+pub(crate) fn report(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// How the person calls this program: through cargo when cargo runs it.
+pub(crate) fn program() -> &'static str {
+    if env::var_os("CARGO").is_some() { "cargo run -p cli --" } else { "kindling" }
+}
+
+/// An argument as one types it, in quotes where the shell needs them.
+pub(crate) fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+/// A count with the letter people use: 804k, 1.1M.
+pub(crate) fn count(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        _ if n < 1e3 => format!("{n}"),
+        _ if n < 9.95e3 => format!("{:.1}k", n / 1e3),
+        _ if n < 999.5e3 => format!("{:.0}k", n / 1e3),
+        _ if n < 99.5e6 => format!("{:.1}M", n / 1e6),
+        _ if n < 999.5e6 => format!("{:.0}M", n / 1e6),
+        _ => format!("{:.1}G", n / 1e9),
+    }
+}
+
+/// A duration in the two units that matter: 42s, 3m07s, 2h05m.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [(0, "0"), (999, "999"), (1_234, "1.2k"), (9_999, "10k"), (804_096, "804k")];
+        let large = [(999_700, "1.0M"), (124_439_808, "124M"), (1_557_611_200, "1.6G")];
+        for (n, expected) in cases.into_iter().chain(large) {
+            assert_eq!(count(n), expected);
+        }
+        for (seconds, expected) in [(5, "5s"), (187, "3m07s"), (7_530, "2h05m")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn arguments_survive_the_shell() {
+        assert_eq!(quoted("runs/tiny-2"), "runs/tiny-2");
+        assert_eq!(quoted("my text"), "'my text'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,104 @@
+//! `--device`: the one place that picks a device.
+
+use std::str::FromStr;
+
+use anyhow::bail;
+use burn::prelude::Device;
+
+/// A device as one names it: its backend, and which of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceName {
+    backend: Backend,
+    idx: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Cpu,
+    Cuda,
+    Vulkan,
+    Metal,
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let (backend, idx) = name.split_once(':').unwrap_or((name, "0"));
+        let backend = match backend {
+            "cpu" => Backend::Cpu,
+            "cuda" => Backend::Cuda,
+            "vulkan" => Backend::Vulkan,
+            "metal" => Backend::Metal,
+            _ => return Err("the devices are cpu, cuda, vulkan and metal".to_owned()),
+        };
+        let idx = idx.parse().map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"))?;
+        if backend == Backend::Cpu && idx != 0 {
+            return Err("there is one cpu".to_owned());
+        }
+        Ok(Self { backend, idx })
+    }
+}
+
+impl DeviceName {
+    /// The device, if its backend is compiled in.
+    pub(crate) fn open(self) -> anyhow::Result<Device> {
+        match self.backend {
+            Backend::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => Ok(Device::cuda(self.idx)),
+            #[cfg(feature = "vulkan")]
+            Backend::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(self.idx))),
+            #[cfg(feature = "metal")]
+            Backend::Metal => Ok(Device::metal(burn::tensor::DeviceKind::DiscreteGpu(self.idx))),
+            #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
+            missing => {
+                let feature = missing.feature();
+                bail!(
+                    "this program was built without the device `{feature}`; build it with the feature: \
+                     cargo run -p cli --features {feature} -- ..."
+                )
+            }
+        }
+    }
+}
+
+impl Backend {
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+        }
+    }
+}
+
+/// `--device`, for every command that runs a model.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// Where to compute: cpu, cuda, cuda:1, vulkan or metal; those beside cpu need a build with the feature
+    /// of that name.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
+}
+
+impl DeviceArgs {
+    pub(crate) fn open(&self) -> anyhow::Result<Device> {
+        self.device.open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_backends_with_an_optional_number() {
+        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, idx: 1 }));
+        assert_eq!("cpu".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: 0 }));
+        for wrong in ["gpu", "cuda:x", "cpu:1", ""] {
+            assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
+        }
+    }
+}

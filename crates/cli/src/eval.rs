@@ -1,0 +1,120 @@
+//! `kindling eval`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use dataset::{Source, TokenizerChoice, Tokens};
+use serde::Serialize;
+use trainer::Recipe;
+
+use crate::{
+    console::report,
+    model_folder::{ModelArgs, Opened, encode},
+    score::mean,
+};
+
+/// Measures loss, perplexity and bits per byte on a text.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Every token but the first is predicted, each from at least half a block of context where
+there is as much before it.
+
+Examples:
+  kindling eval                            the newest run, on its validation text
+  kindling eval runs/tiny --data my.txt    that run, on a text of yours"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// The text to measure on; without it, the validation part of what the model was trained on.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    /// Nats per token.
+    loss: f64,
+    perplexity: f64,
+    bits_per_byte: f64,
+    tokens: usize,
+    bytes: u64,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let opened = args.model.open()?;
+    let (ids, n_bytes) = match &args.data {
+        Some(path) => {
+            let text = read_text(path)?;
+            (encode(&opened.tokenizer, &opened.model, &text)?, text.len() as u64)
+        }
+        None => validation_part(&opened)?,
+    };
+    let logprobs = model::score(&opened.model, &ids);
+    let Some(mean) = mean(&logprobs) else {
+        bail!("a text needs at least two tokens to measure on, and this one has {}", ids.len());
+    };
+    let loss = -mean;
+    let total_bits = loss * logprobs.len() as f64 / std::f64::consts::LN_2;
+    let evaluation = Evaluation {
+        loss,
+        perplexity: loss.exp(),
+        bits_per_byte: total_bits / n_bytes as f64,
+        tokens: logprobs.len(),
+        bytes: n_bytes,
+    };
+
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&evaluation)?)?;
+    } else {
+        writeln!(out, "loss           {:.4} nats per token", evaluation.loss)?;
+        writeln!(out, "perplexity     {:.3}", evaluation.perplexity)?;
+        writeln!(out, "bits per byte  {:.4}", evaluation.bits_per_byte)?;
+        writeln!(out, "over           {} tokens, {} bytes", evaluation.tokens, evaluation.bytes)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The text of a file, or why it is none.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        anyhow::anyhow!("{} is not UTF-8 text: byte {offset} begins no character", path.display())
+    })
+}
+
+/// The tokens a run validates on, and the bytes of their text.
+fn validation_part(opened: &Opened) -> anyhow::Result<(Vec<u32>, u64)> {
+    let path = opened.folder.recipe_path();
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{} says nothing of what it was trained on; name a text by --data",
+            opened.folder.path().display()
+        )
+    })?;
+    let recipe = Recipe::parse(&text, &[]).with_context(|| path.display().to_string())?;
+    let source = Source::resolve(&recipe.data.corpus)?;
+    let choice = TokenizerChoice::Given(opened.tokenizer.clone());
+    let options = crate::train::data_options(&recipe.data);
+    report(format_args!("validation part of {}", recipe.data.corpus));
+    let prepared = dataset::prepare(&source, &choice, &options, &|_| ())?;
+    Ok((all_ids(&prepared.valid), prepared.meta.valid.text_bytes))
+}
+
+fn all_ids(tokens: &Tokens) -> Vec<u32> {
+    let mut ids = vec![0; tokens.len()];
+    tokens.copy_range(0, &mut ids);
+    ids.into_iter().map(|id: i32| id.cast_unsigned()).collect()
+}

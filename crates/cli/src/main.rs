@@ -1,0 +1,94 @@
+//! `kindling`: trains GPT language models on your own text and writes with them.
+//!
+//! Arguments to library calls to an exit code, and nothing else: 0 for success, 1 for failure, 2 for
+//! arguments that can't be understood, 130 for a run that was interrupted and can be resumed. Text goes to
+//! stdout and nothing else does; the rest goes to stderr.
+
+mod bench;
+mod console;
+mod device;
+mod eval;
+mod generate;
+mod info;
+mod model_folder;
+mod observer;
+mod score;
+mod train;
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+use tracing_subscriber::EnvFilter;
+
+use crate::console::report;
+
+/// Tensors come and go in big blocks. This allocator keeps them; the system's gives each back to the kernel
+/// and pays for its pages again.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Train small and mid-size GPT language models on your own text and write with them.
+#[derive(Parser)]
+#[command(name = "kindling", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  kindling train                             learn Shakespeare in a few minutes
+  kindling generate --prompt 'ROMEO:'        write with the newest run
+  kindling train --data my.txt --run mine    learn from your own text")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model, or go on training one.
+    Train(train::Args),
+    /// Write text with a model.
+    Generate(generate::Args),
+    /// Measure how well a model predicts a text: loss, perplexity, bits per byte.
+    Eval(eval::Args),
+    /// Give the log-probability of each token of a text.
+    Score(score::Args),
+    /// Show what a model is and what it was trained on.
+    Info(info::Args),
+    /// Measure the speed of training, of reading a prompt and of writing.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+    let result = match args.command {
+        Command::Train(args) => train::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Bench(args) => bench::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`
+        Err(error) => {
+            report(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of our output has gone, which is its right.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,311 @@
+//! `kindling train`.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use burn::prelude::Device;
+use checkpoint::RunFolder;
+use dataset::{Prepared, Progress, Source, TokenizerChoice};
+use indicatif::{ProgressBar, ProgressStyle};
+use model::GptConfig;
+use trainer::{DataRecipe, Interrupter, Outcome, PRESETS, Recipe, Training, preset};
+
+use crate::{
+    console::{count, duration, program, quoted, report},
+    device::DeviceArgs,
+    model_folder::{RUNS, newest, path_of},
+    observer::Display,
+};
+
+/// The exit code of a run that was interrupted and can be resumed.
+const INTERRUPTED: u8 = 130;
+
+/// Trains a model, or goes on training one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Presets: tiny (the default), nanogpt-cpu, nanogpt-gpu, gpt2, debug.
+
+Examples:
+  kindling train                                          learn Shakespeare in a few minutes
+  kindling train --data my.txt --run mine                 learn from your own text
+  kindling train --data books/ --set data.tokenizer=bpe:4096 --set schedule.max_steps=10000
+  kindling train --resume                                 go on with the newest run
+  kindling train --resume --run mine --set schedule.max_steps=20000")]
+pub(crate) struct Args {
+    /// A preset's name or a TOML file.
+    #[arg(value_name = "RECIPE", conflicts_with = "resume")]
+    recipe: Option<String>,
+
+    /// What to learn from: a text file, a folder of them, or the name of a known corpus.
+    #[arg(long, value_name = "NAME or PATH", conflicts_with = "resume")]
+    data: Option<String>,
+
+    /// A text to validate on; without it, the end of the corpus.
+    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
+    valid: Option<String>,
+
+    /// The run's name, or a path; without it, the next free one.
+    #[arg(long, value_name = "NAME")]
+    run: Option<PathBuf>,
+
+    /// Go on with the run of --run, or with the newest.
+    #[arg(long)]
+    resume: bool,
+
+    /// Start from the weights, the sizes and the tokenizer of a model.
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
+
+    /// Set a key of the recipe; may be given several times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let device = args.device.open()?;
+    let training = if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
+    let folder = training.folder.clone();
+    let tokenizer = folder.load_tokenizer()?;
+    announce(&training);
+
+    let samples_path = folder.samples_path();
+    let samples = File::options()
+        .create(true)
+        .append(true)
+        .open(&samples_path)
+        .with_context(|| format!("open {}", samples_path.display()))?;
+    let mut display = Display::new(tokenizer, samples, training.recipe.run.seed);
+    let interrupter = Interrupter::new();
+    stop_on_signal(&interrupter)?;
+    let outcome = trainer::train(training, interrupter, Box::new(move |event| display.event(event)))?;
+    Ok(conclude(&folder, &outcome))
+}
+
+/// A new run.
+fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
+    let name = args.recipe.as_deref().unwrap_or(PRESETS[0].0);
+    let mut recipe = read_recipe(name, &overrides(args))?;
+    if let Some(path) = &args.run
+        && run_path(path).exists()
+    {
+        bail!(
+            "the run {} exists already; go on with it by --resume, or name another",
+            run_path(path).display()
+        );
+    }
+    let origin = args.init_from.as_ref().map(|path| RunFolder::open(&path_of(path))).transpose()?;
+    let choice = match &origin {
+        Some(origin) => {
+            let tokenizer = origin.load_tokenizer()?;
+            recipe.model = GptConfig { dropout: recipe.model.dropout, ..origin.config()? };
+            recipe.data.tokenizer = tokenizer.kind().with_context(|| {
+                format!("the tokenizer of {} is of no kind that a recipe can name", origin.path().display())
+            })?;
+            TokenizerChoice::Given(tokenizer)
+        }
+        None => TokenizerChoice::Kind(recipe.data.tokenizer.clone()),
+    };
+    // Sizes that can't work are found before a corpus of gigabytes is read.
+    GptConfig { vocab_size: 1, ..recipe.model.clone() }.check()?;
+    let prepared = prepare(&recipe.data, &choice)?;
+    let model = match &origin {
+        Some(origin) => origin.load_model(device)?.with_dropout(recipe.model.dropout),
+        None => {
+            recipe.model.vocab_size = prepared.tokenizer.vocab_size();
+            recipe.model.init(recipe.run.seed, device)?
+        }
+    };
+    // Both splits are long enough, or no folder is made.
+    for tokens in [&prepared.train, &prepared.valid] {
+        check_length(tokens.len(), recipe.model.block_size)?;
+    }
+
+    let folder = match &args.run {
+        Some(path) => RunFolder::create(&run_path(path))?,
+        None => RunFolder::create_next(Path::new(RUNS), &stem(name))?,
+    };
+    folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
+    let Prepared { train, valid, .. } = prepared;
+    Ok(Training { recipe, folder, model, train, valid, resume: None, device: device.clone() })
+}
+
+/// The run to go on with.
+fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
+    let folder = match &args.run {
+        Some(path) => RunFolder::open(&run_path(path))?,
+        None => newest()?,
+    };
+    let path = folder.recipe_path();
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let recipe = Recipe::parse(&text, &args.set).with_context(|| format!("understand {}", path.display()))?;
+    let before = Recipe::parse(&text, &[]).with_context(|| format!("understand {}", path.display()))?;
+    refuse_changes(&before, &recipe)?;
+
+    let checkpoint = folder.load_checkpoint()?;
+    if checkpoint.state.step >= recipe.schedule.max_steps {
+        bail!(
+            "{} has done its {} steps; to go further, add --set schedule.max_steps={}",
+            folder.path().display(),
+            checkpoint.state.step,
+            2 * checkpoint.state.step
+        );
+    }
+    let tokenizer = folder.load_tokenizer()?;
+    let model = folder.load_model(device)?.with_dropout(recipe.model.dropout);
+    let recipe = Recipe { model: model.config().clone(), ..recipe };
+    // As the run was prepared: a tokenizer of its kind, or the one it was given.
+    let mut prepared = prepare(&recipe.data, &TokenizerChoice::Kind(recipe.data.tokenizer.clone()))?;
+    if prepared.tokenizer.fingerprint() != tokenizer.fingerprint() {
+        prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
+    }
+    folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
+    let Prepared { train, valid, .. } = prepared;
+    Ok(Training { recipe, folder, model, train, valid, resume: Some(checkpoint), device: device.clone() })
+}
+
+/// What can't change in the middle of a run: the sizes of the model and what it learns from.
+fn refuse_changes(before: &Recipe, after: &Recipe) -> anyhow::Result<()> {
+    let sizes = |recipe: &Recipe| GptConfig { dropout: 0.0, ..recipe.model.clone() };
+    if sizes(before) != sizes(after) {
+        bail!("a run can't change its [model] when it is resumed, but for dropout; start a new run for that");
+    }
+    if before.data != after.data {
+        bail!("a run can't change its [data] when it is resumed; start a new one with --init-from for that");
+    }
+    if before.run != after.run {
+        bail!("a run can't change its [run] when it is resumed; start a new one for that");
+    }
+    Ok(())
+}
+
+/// Reads a preset or a file.
+pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
+    let text = match preset(name) {
+        Some(text) => text.to_owned(),
+        None => fs::read_to_string(name).with_context(|| {
+            let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+            format!("read the recipe {name} (the presets are {})", presets.join(", "))
+        })?,
+    };
+    Recipe::parse(&text, overrides).with_context(|| format!("understand the recipe {name}"))
+}
+
+/// `--set`, and the options that are short for it.
+fn overrides(args: &Args) -> Vec<String> {
+    let quoted = |key: &str, value: &String| format!("data.{key}={value:?}");
+    let data = args.data.iter().map(|value| quoted("corpus", value));
+    let valid = args.valid.iter().map(|value| quoted("valid", value));
+    args.set.iter().cloned().chain(data).chain(valid).collect()
+}
+
+/// A run by its name is in `runs/`; a path stands as it is.
+fn run_path(run: &Path) -> PathBuf {
+    if run.components().count() == 1 && run.is_relative() {
+        Path::new(RUNS).join(run)
+    } else {
+        run.to_owned()
+    }
+}
+
+fn stem(recipe: &str) -> String {
+    Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn check_length(n_tokens: usize, block_size: usize) -> anyhow::Result<()> {
+    if n_tokens <= block_size {
+        return Err(dataset::Error::TooShort { n_tokens, block_size }.into());
+    }
+    Ok(())
+}
+
+/// How a recipe's data is cut.
+pub(crate) fn data_options(data: &DataRecipe) -> dataset::Options {
+    dataset::Options {
+        valid_fraction: data.valid_fraction,
+        valid: data.valid.as_ref().map(PathBuf::from),
+        ..dataset::Options::default()
+    }
+}
+
+/// Makes the tokens of a corpus ready, and shows how far that is if it takes a while.
+fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Result<Prepared> {
+    let source = Source::resolve(&data.corpus)?;
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left")
+            .expect("the template is well-formed"),
+    );
+    let show = |progress: Progress| {
+        bar.set_message(progress.phase.to_string());
+        if let Some(total) = progress.total {
+            bar.set_length(total);
+        }
+        bar.set_position(progress.done);
+    };
+    let prepared = dataset::prepare(&source, choice, &data_options(data), &show);
+    bar.finish_and_clear();
+    Ok(prepared?)
+}
+
+/// Says what is about to happen.
+fn announce(training: &Training) {
+    let Training { recipe, folder, train, valid, resume, .. } = training;
+    let config = &recipe.model;
+    report(format_args!(
+        "{} of {}: {} parameters ({} layers, {} heads, {} wide, block {}), {} of {} tokens and {} to validate on",
+        if resume.is_some() { "going on with" } else { "training" },
+        folder.path().display(),
+        count(config.n_params() as u64),
+        config.n_layer,
+        config.n_head,
+        config.n_embd,
+        config.block_size,
+        recipe.data.tokenizer,
+        count(train.len() as u64),
+        count(valid.len() as u64),
+    ));
+}
+
+/// The first Ctrl-C lets the step in hand finish and be saved; the second one ends at once.
+fn stop_on_signal(interrupter: &Interrupter) -> anyhow::Result<()> {
+    let interrupter = interrupter.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            process::exit(i32::from(INTERRUPTED));
+        }
+        report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
+        interrupter.stop(Some("signal"));
+    })
+    .context("listen for Ctrl-C")
+}
+
+/// Says how it went and what to type next.
+fn conclude(folder: &RunFolder, outcome: &Outcome) -> ExitCode {
+    let state = &outcome.state;
+    let path = folder.path().display().to_string();
+    if outcome.interrupted {
+        report(format_args!("stopped after step {}, which is saved. Go on with:", state.step));
+        report(format_args!("  {} train --resume --run {}", program(), quoted(&path)));
+        return ExitCode::from(INTERRUPTED);
+    }
+    if let Some(loss) = state.best_loss {
+        let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
+        report(format_args!(
+            "done in {time}: best validation loss {loss:.4} after step {}, kept in {path}. Write with it:",
+            state.best_step
+        ));
+    }
+    report(format_args!("  {} generate {} --prompt 'ROMEO:'", program(), quoted(&path)));
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,252 @@
+//! The commands, from a training run to what is done with it.
+
+mod support;
+
+use std::{fs, io::Read, process::Stdio};
+
+use serde_json::Value;
+use support::{kindling, run, trained};
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&run(trained(), args).success().stdout).unwrap()
+}
+
+#[test]
+fn training_leaves_the_whole_run_folder() {
+    let path = trained().join("runs/debug");
+    for file in [
+        "recipe.toml",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "metrics.jsonl",
+        "samples.txt",
+        "checkpoints/step-00000040/manifest.json",
+    ] {
+        assert!(path.join(file).is_file(), "{file}");
+    }
+    let config: Value = serde_json::from_str(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["architectures"][0], "GPT2LMHeadModel");
+    assert_eq!(config["vocab_size"], 65);
+}
+
+#[test]
+fn training_shows_losses_samples_and_what_to_type_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["train", "debug"]).success();
+    for expected in [
+        "training of runs/debug: ",
+        "step      0/40  validation loss 4.",
+        "step     40/40  validation loss ",
+        "tokens/s",
+        "--- what it writes after step 40 ---",
+        "kindling generate runs/debug --prompt ",
+    ] {
+        assert!(ran.stderr.contains(expected), "{expected:?} is not in\n{}", ran.stderr);
+    }
+    assert!(ran.stdout.len() > 500, "the samples: {}", ran.stdout);
+
+    // The next run is another one.
+    let again = run(folder.path(), &["train", "debug"]).success();
+    assert!(again.stderr.contains("runs/debug-2"), "{}", again.stderr);
+    assert_eq!(again.stdout, ran.stdout, "the same seed writes the same samples");
+}
+
+#[test]
+fn a_seed_fixes_what_is_generated() {
+    let generate = |seed: &str| {
+        let args = ["generate", "--prompt", "ROMEO:", "--max-tokens", "50", "--seed", seed];
+        run(trained(), &args).success().stdout
+    };
+    let text = generate("1");
+    assert!(text.starts_with("ROMEO:"), "{text}");
+    assert_eq!(text.chars().count(), "ROMEO:".len() + 50 + "\n".len());
+    assert_eq!(generate("1"), text);
+    assert_ne!(generate("2"), text);
+}
+
+#[test]
+fn generated_json_has_the_documented_keys() {
+    let value = json(&[
+        "generate",
+        "runs/debug",
+        "--prompt",
+        "To be",
+        "--samples",
+        "2",
+        "--max-tokens",
+        "7",
+        "--json",
+    ]);
+    let samples = value["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    for sample in samples {
+        let mut keys: Vec<&String> = sample.as_object().unwrap().keys().collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["ids", "logprobs", "stopped_by", "text"]);
+        assert_eq!(sample["ids"].as_array().unwrap().len(), 7);
+        assert_eq!(sample["stopped_by"], "max_tokens");
+        assert!(sample["logprobs"].as_array().unwrap().iter().all(|p| p.as_f64().unwrap() <= 0.0));
+    }
+    assert_ne!(samples[0], samples[1]);
+}
+
+#[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let value = json(&["generate", "debug", "--stop", "e", "--seed", "1", "--json"]);
+    let sample = &value["samples"][0];
+    assert_eq!(sample["stopped_by"]["stop_string"], "e");
+    assert!(!sample["text"].as_str().unwrap().contains('e'));
+}
+
+#[test]
+fn a_long_prompt_is_cropped_with_a_warning() {
+    let ran = run(
+        trained(),
+        &["generate", "--prompt", "To be, or not to be, that is the question", "--max-tokens", "5"],
+    );
+    assert!(ran.stderr.contains("warning: the prompt has 41 tokens and the model sees 16"), "{}", ran.stderr);
+    assert!(ran.success().stdout.starts_with("To be, or not to be"));
+}
+
+#[test]
+fn greedy_text_agrees_with_its_scores() {
+    let value = json(&[
+        "generate",
+        "debug",
+        "--prompt",
+        "ROMEO:",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "9",
+        "--json",
+    ]);
+    let sample = &value["samples"][0];
+    let text = format!("ROMEO:{}", sample["text"].as_str().unwrap());
+    let score = json(&["score", "debug", "--text", &text, "--json"]);
+    assert_eq!(score["logprobs"].as_array().unwrap().len(), text.len());
+    assert!(score["logprobs"][0].is_null());
+    for idx in 0..9 {
+        assert_eq!(score["ids"][6 + idx], sample["ids"][idx]);
+        let (scored, generated) =
+            (score["logprobs"][6 + idx].as_f64().unwrap(), sample["logprobs"][idx].as_f64().unwrap());
+        assert!((scored - generated).abs() < 1e-4, "{scored} is not {generated}");
+    }
+    let mean = score["mean_logprob"].as_f64().unwrap();
+    let sum: f64 = score["logprobs"].as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+    assert!((mean - sum / (text.len() - 1) as f64).abs() < 1e-9);
+}
+
+#[test]
+fn evaluation_measures_the_validation_part_or_a_text() {
+    let value = json(&["eval", "--json"]);
+    assert_eq!(value["tokens"], 111_539);
+    let loss = value["loss"].as_f64().unwrap();
+    assert!(loss > 2.0 && loss < 4.2, "{loss}");
+    assert!((value["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-6);
+    // One byte is one character here.
+    assert!((value["bits_per_byte"].as_f64().unwrap() - loss / 2f64.ln()).abs() < 1e-3);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(&path, "To be, or not to be").unwrap();
+    let value = json(&["eval", "debug", "--data", path.to_str().unwrap(), "--json"]);
+    assert_eq!(value["tokens"], 18);
+    assert_eq!(value["bytes"], 19);
+}
+
+#[test]
+fn info_knows_the_run() {
+    let value = json(&["info", "--json"]);
+    assert_eq!(value["steps"], 40);
+    assert_eq!(value["corpus"], "shakespeare");
+    assert_eq!(value["tokenizer"], "char");
+    assert_eq!(value["tokens_seen"], 40 * 8 * 16);
+    let text = run(trained(), &["info", "runs/debug"]).success().stdout;
+    assert!(text.contains("40 of 40 steps"), "{text}");
+}
+
+#[test]
+fn bench_measures_what_it_is_asked() {
+    let value = json(&["bench", "debug", "--steps", "2", "--decode", "3", "--json"]);
+    for part in ["train", "prefill", "decode"] {
+        assert!(value[part]["tokens_per_second"].as_f64().unwrap() > 0.0, "{part}");
+    }
+    let value = json(&["bench", "runs/debug", "--only", "decode", "--decode", "3", "--json"]);
+    assert!(value["train"].is_null() && value["decode"].is_object());
+}
+
+#[test]
+fn an_interrupted_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let five = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=5"];
+    run(folder.path(), &five).success();
+    let ran = run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=40"]).success();
+    assert!(ran.stderr.contains("going on with runs/mine"), "{}", ran.stderr);
+    let metrics = fs::read_to_string(folder.path().join("runs/mine/metrics.jsonl")).unwrap();
+    let steps: Vec<u64> = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap())
+        .collect();
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert_eq!(steps.last(), Some(&40));
+}
+
+#[test]
+fn any_text_in_any_tokenizer_trains_and_generates() {
+    let folder = tempfile::tempdir().unwrap();
+    let greek = "Ἄνδρα μοι ἔννεπε, Μοῦσα, πολύτροπον, ὃς μάλα πολλὰ\n学而时习之，不亦说乎 🙂\n".repeat(60);
+    fs::write(folder.path().join("odyssey.txt"), greek).unwrap();
+    for tokenizer in ["char", "byte", "gpt2", "bpe:300"] {
+        let set = format!("data.tokenizer={tokenizer}");
+        let args =
+            ["train", "debug", "--data", "odyssey.txt", "--run", &tokenizer.replace(':', "-"), "--set", &set];
+        let short = [
+            "--set",
+            "schedule.max_steps=3",
+            "--set",
+            "schedule.warmup_steps=1",
+            "--set",
+            "schedule.eval_batches=1",
+        ];
+        run(folder.path(), &[args.as_slice(), &short].concat()).success();
+        let prompt = ["generate", "--prompt", "Μοῦσα", "--max-tokens", "20"];
+        let text = run(folder.path(), &prompt).success().stdout;
+        assert!(text.starts_with("Μοῦσα"), "{tokenizer}: {text}");
+    }
+}
+
+#[test]
+fn a_model_starts_from_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = trained().join("runs/debug");
+    let origin = origin.to_str().unwrap();
+    let args = [
+        "train",
+        "debug",
+        "--init-from",
+        origin,
+        "--set",
+        "schedule.max_steps=1",
+        "--set",
+        "schedule.warmup_steps=0",
+    ];
+    let ran = run(folder.path(), &args).success();
+    let first = ran.stderr.lines().find(|line| line.contains("step      0/1  validation loss")).unwrap();
+    let loss: f64 = first.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(loss < 4.0, "it goes on where the other stopped: {first}");
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    let mut command = kindling(trained(), &["generate", "--max-tokens", "400"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(stderr, "");
+}

@@ -1,0 +1,59 @@
+//! Runs the program as a person would, in a folder of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
+
+/// What a command printed, and its exit code.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The output, if the command succeeded.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The error message of a command that failed and wrote nothing to stdout.
+    #[track_caller]
+    pub fn failure(self) -> String {
+        assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
+        assert_eq!(self.stdout, "");
+        self.stderr
+    }
+}
+
+/// The program, ready to run in a folder. It does not know that cargo started the test.
+pub fn kindling(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+    command.args(args).current_dir(folder).env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(folder: &Path, args: &[&str]) -> Ran {
+    let Output { status, stdout, stderr } = kindling(folder, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
+    Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// A folder with one finished run, `runs/debug`, made once.
+pub fn trained() -> &'static Path {
+    static FOLDER: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        run(&path, &["train", "debug"]).success();
+        (folder, path)
+    });
+    path
+}

@@ -1,0 +1,98 @@
+//! The length of the gradient of all parameters together, and its limit.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    prelude::*,
+};
+
+/// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
+const EPSILON: f64 = 1e-6;
+
+/// The Euclidean norm of all gradients of a module as one vector. It stays on the device.
+///
+/// # Shapes
+///
+/// - output: `[1]`; zero where there are no gradients
+pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device: &Device) -> Tensor<1> {
+    let mut squares = SumOfSquares { grads, sum: Tensor::zeros([1], device) };
+    module.visit(&mut squares);
+    squares.sum.sqrt()
+}
+
+/// Scales all gradients so that their norm, which is `norm`, is at most `limit`.
+///
+/// # Shapes
+///
+/// - `norm`: `[1]`
+pub(crate) fn clip<M: Module>(module: &M, grads: &mut GradientsParams, norm: Tensor<1>, limit: f64) {
+    let scale = (norm + EPSILON).recip().mul_scalar(limit).clamp_max(1.0);
+    module.visit(&mut Scale { grads, scale });
+}
+
+struct SumOfSquares<'a> {
+    grads: &'a GradientsParams,
+    sum: Tensor<1>,
+}
+
+impl ModuleVisitor for SumOfSquares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.sum = self.sum.clone() + grad.square().sum();
+        }
+    }
+}
+
+struct Scale<'a> {
+    grads: &'a mut GradientsParams,
+    scale: Tensor<1>,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.remove::<D>(param.id) {
+            self.grads.register::<D>(param.id, grad * self.scale.clone().unsqueeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::{Linear, LinearConfig};
+
+    use super::*;
+
+    /// Gradients 3, 4 and 12 have the norm 13.
+    fn three_gradients(device: &Device) -> (Linear, GradientsParams) {
+        let layer = LinearConfig::new(2, 1).init(device);
+        let mut grads = GradientsParams::new();
+        grads.register(layer.weight.id, Tensor::<2>::from_floats([[3.0], [4.0]], device));
+        let bias = layer.bias.as_ref().expect("it has a bias");
+        grads.register(bias.id, Tensor::<1>::from_floats([12.0], device));
+        (layer, grads)
+    }
+
+    fn norm_of(layer: &Linear, grads: &GradientsParams, device: &Device) -> f32 {
+        global_norm(layer, grads, device).into_scalar()
+    }
+
+    #[test]
+    fn the_norm_is_over_all_parameters() {
+        let device = kernels::test_device();
+        let (layer, grads) = three_gradients(&device);
+        assert!((norm_of(&layer, &grads, &device) - 13.0).abs() < 1e-5);
+        assert_eq!(norm_of(&layer, &GradientsParams::new(), &device), 0.0);
+    }
+
+    #[test]
+    fn a_long_gradient_is_scaled_and_a_short_one_left_alone() {
+        let device = kernels::test_device();
+        for (limit, expected) in [(6.5, 6.5), (20.0, 13.0)] {
+            let (layer, mut grads) = three_gradients(&device);
+            let norm = global_norm(&layer, &grads, &device);
+            clip(&layer, &mut grads, norm, limit);
+            let clipped = norm_of(&layer, &grads, &device);
+            assert!((clipped - expected).abs() < 1e-4, "{clipped} is not {expected}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Trains a GPT, step by step, on burn-train's `Learner`.
+//!
+//! A step is one update of the weights, and everything counts steps: the schedule, evaluations,
+//! checkpoints and logs. What a step sees and draws is a function of (seed, step), so a run that goes on
+//! from a checkpoint is the run that would have been.
+//!
+//! ```
+//! use trainer::{Recipe, preset};
+//!
+//! let text = preset("nanogpt-cpu").expect("it is a preset");
+//! let recipe = Recipe::parse(text, &["schedule.max_steps=100".to_owned()])?;
+//! assert_eq!(recipe.schedule.max_steps, 100);
+//! assert_eq!(recipe.tokens_per_step(), 12 * 64);
+//! # Ok::<(), trainer::RecipeError>(())
+//! ```
+
+mod batches;
+mod bench;
+#[cfg(test)]
+mod golden;
+mod gradients;
+mod metrics;
+mod optimizer;
+mod quiet;
+mod recipe;
+mod records;
+mod schedule;
+mod strategy;
+mod train;
+mod trainee;
+
+pub use bench::time_steps;
+pub use burn::train::Interrupter;
+pub use metrics::{Metrics, Split};
+pub use recipe::{
+    DataRecipe, OptimizerRecipe, PRESETS, Recipe, RecipeError, RunRecipe, ScheduleRecipe, preset,
+};
+pub use schedule::Schedule;
+pub use strategy::Observer;
+pub use train::{Error, Event, Outcome, Training, train};

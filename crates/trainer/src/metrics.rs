@@ -1,0 +1,152 @@
+//! `metrics.jsonl`: one object a line.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Which part of the corpus a loss was measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The part that is trained on.
+    Train,
+    /// The part that is kept for validation.
+    Valid,
+}
+
+/// One line of metrics. What does not apply is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Where the loss was measured.
+    pub split: Split,
+    /// Mean cross-entropy in nats per token: over the steps since the last line, or over the evaluation.
+    /// Null if it is not finite.
+    pub loss: Option<f64>,
+    /// e to the loss.
+    pub perplexity: Option<f64>,
+    /// The rate of the last step.
+    pub learning_rate: Option<f64>,
+    /// The norm of the last step's gradient, before clipping.
+    pub grad_norm: Option<f64>,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Speed of training since the last line, without evaluation, checkpoints and samples.
+    pub tokens_per_second: Option<f64>,
+    /// Seconds of the run so far, over all its sessions.
+    pub elapsed_seconds: f64,
+}
+
+/// Appends lines to a file; each is whole before the next begins.
+#[derive(Debug)]
+pub(crate) struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the file for the steps after `step`: whatever an earlier session wrote beyond it goes.
+    pub(crate) fn open(path: &Path, step: u64) -> io::Result<Self> {
+        if path.exists() {
+            let kept = lines_up_to(path, step)?;
+            let temporary = path.with_extension("jsonl.partial");
+            fs::write(&temporary, kept)?;
+            fs::rename(&temporary, path)?;
+        }
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends one line.
+    pub(crate) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
+        let mut line = serde_json::to_string(metrics)?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The lines of steps up to `step`; a torn line is none.
+fn lines_up_to(path: &Path, step: u64) -> io::Result<String> {
+    let mut kept = String::new();
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        if serde_json::from_str::<Metrics>(&line).is_ok_and(|metrics| metrics.step <= step) {
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    }
+    Ok(kept)
+}
+
+/// A finite number, or nothing: JSON has no other.
+pub(crate) fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> Metrics {
+        Metrics {
+            step,
+            split: Split::Train,
+            loss: Some(1.5),
+            perplexity: Some(1.5f64.exp()),
+            learning_rate: Some(1e-3),
+            grad_norm: None,
+            tokens: 10 * step,
+            tokens_per_second: Some(7000.0),
+            elapsed_seconds: 0.25,
+        }
+    }
+
+    #[test]
+    fn a_resumed_log_has_each_step_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).unwrap();
+        for step in 1..=5 {
+            log.write(&line(step)).unwrap();
+        }
+        // Cut off in the middle of a line.
+        log.file.write_all(b"{\"step\":6,\"spl").unwrap();
+
+        let mut log = MetricsLog::open(&path, 3).unwrap();
+        log.write(&line(4)).unwrap();
+        let text = fs::read_to_string(log.path()).unwrap();
+        let steps: Vec<u64> =
+            text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn keys_are_the_documented_ones() {
+        let value = serde_json::to_value(line(1)).unwrap();
+        let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let expected = [
+            "elapsed_seconds",
+            "grad_norm",
+            "learning_rate",
+            "loss",
+            "perplexity",
+            "split",
+            "step",
+            "tokens",
+            "tokens_per_second",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(value["split"], "train");
+        assert!(value["grad_norm"].is_null());
+    }
+}

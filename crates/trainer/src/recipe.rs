@@ -1,0 +1,257 @@
+//! A recipe: everything that decides what a run learns.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use model::GptConfig;
+use serde::{Deserialize, Serialize};
+use tokenizer::TokenizerKind;
+
+/// One complete recipe, as in the files of `configs/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The sizes of the model.
+    pub model: GptConfig,
+    /// What it learns from.
+    pub data: DataRecipe,
+    /// How a step changes the weights.
+    pub optimizer: OptimizerRecipe,
+    /// What happens after which step.
+    pub schedule: ScheduleRecipe,
+    /// What belongs to the run as a whole.
+    pub run: RunRecipe,
+}
+
+/// What a model learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// The name of a known corpus, or the path of a text file or of a folder of them.
+    pub corpus: String,
+    /// The path of a text to validate on; without it, the end of the corpus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<String>,
+    /// The share of the corpus, at its end, that is kept for validation.
+    pub valid_fraction: f64,
+    /// What cuts text into tokens.
+    pub tokenizer: TokenizerKind,
+}
+
+/// How a step changes the weights: AdamW ([Loshchilov and Hutter](https://arxiv.org/abs/1711.05101)).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerRecipe {
+    /// Sequences in one forward pass.
+    pub batch_size: NonZeroUsize,
+    /// Forward and backward passes whose gradients are averaged in one step.
+    pub grad_accumulation: NonZeroU64,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The learning rate after the decay.
+    pub min_learning_rate: f64,
+    /// How much of the mean of the gradients a step keeps.
+    pub beta_1: f32,
+    /// How much of the mean of their squares a step keeps.
+    pub beta_2: f32,
+    /// Decay of matrices and embeddings; biases and norms do not decay.
+    pub weight_decay: f32,
+    /// The longest gradient, over all parameters together; longer ones are scaled down to it. Without it,
+    /// none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_clip: Option<f64>,
+}
+
+/// What happens after which step. All counts are optimizer steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleRecipe {
+    /// Steps in the run.
+    pub max_steps: u64,
+    /// Steps before the learning rate is at its highest.
+    pub warmup_steps: u64,
+    /// The step at which it is at its lowest.
+    pub decay_steps: u64,
+    /// Steps between evaluations.
+    pub eval_interval: NonZeroU64,
+    /// Batches in an evaluation, the same ones each time.
+    pub eval_batches: NonZeroU64,
+    /// Steps between checkpoints.
+    pub checkpoint_interval: NonZeroU64,
+    /// Steps between lines of training metrics.
+    pub log_interval: NonZeroU64,
+    /// Steps between samples; without it, none but the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_interval: Option<NonZeroU64>,
+}
+
+/// What belongs to the run as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecipe {
+    /// What every random draw follows from: weights, windows, dropout, samples.
+    pub seed: u64,
+}
+
+/// Why a recipe is none.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// An override that names no key.
+    #[error("`{assignment}` is not of the form section.key=value")]
+    Assignment {
+        /// What was given.
+        assignment: String,
+    },
+    /// A file that is no TOML, or not these sections and keys.
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    /// A number outside its range.
+    #[error("`{key}` = {value}: {range}")]
+    Range {
+        /// Section and key.
+        key: &'static str,
+        /// What was given.
+        value: f64,
+        /// What is allowed.
+        range: &'static str,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe, with `section.key=value` overrides laid over it.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no TOML, a key is unknown or missing, or a number is out of range.
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
+        let mut table: toml::Table = text.parse()?;
+        for assignment in overrides {
+            set(&mut table, assignment)?;
+        }
+        // By way of text, so that an error shows the line it is about.
+        let recipe: Self = toml::from_str(&table.to_string())?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("sections of numbers and strings become TOML")
+    }
+
+    /// Tokens in one optimizer step.
+    pub fn tokens_per_step(&self) -> u64 {
+        let batch_size = self.optimizer.batch_size.get() as u64;
+        self.optimizer.grad_accumulation.get() * batch_size * self.model.block_size as u64
+    }
+
+    fn check(&self) -> Result<(), RecipeError> {
+        let Self { data, optimizer, .. } = self;
+        let in_range = |key, value, range, holds| {
+            if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
+        };
+        let fraction = "has to be above 0 and below 1";
+        let share = "has to be at least 0 and below 1";
+        let not_negative = "has to be at least 0";
+        let positive = "has to be above 0";
+        let (beta_1, beta_2) = (f64::from(optimizer.beta_1), f64::from(optimizer.beta_2));
+        let (rate, floor) = (optimizer.learning_rate, optimizer.min_learning_rate);
+        let decay = f64::from(optimizer.weight_decay);
+        let clip = optimizer.grad_clip.unwrap_or(1.0);
+        let valid = data.valid_fraction;
+        in_range("data.valid_fraction", valid, fraction, valid > 0.0 && valid < 1.0)?;
+        in_range("optimizer.beta_1", beta_1, share, (0.0..1.0).contains(&beta_1))?;
+        in_range("optimizer.beta_2", beta_2, share, (0.0..1.0).contains(&beta_2))?;
+        in_range("optimizer.learning_rate", rate, positive, rate > 0.0 && rate.is_finite())?;
+        in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
+        in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
+        in_range("optimizer.grad_clip", clip, positive, clip > 0.0)
+    }
+}
+
+/// Lays one `section.key=value` over a recipe. A bare word is a string, so `data.corpus=kjv` needs no
+/// quotes.
+fn set(table: &mut toml::Table, assignment: &str) -> Result<(), RecipeError> {
+    let malformed = || RecipeError::Assignment { assignment: assignment.to_owned() };
+    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
+    let (section, key) = path.trim().split_once('.').ok_or_else(malformed)?;
+    let value = value.trim();
+    let value = value.parse().unwrap_or_else(|_| toml::Value::String(value.to_owned()));
+    table
+        .entry(section)
+        .or_insert_with(|| toml::Table::new().into())
+        .as_table_mut()
+        .ok_or_else(malformed)?
+        .insert(key.to_owned(), value);
+    Ok(())
+}
+
+/// The recipes that come with the program, by name; the first is the default.
+pub const PRESETS: [(&str, &str); 5] = [
+    ("tiny", include_str!("../../../configs/tiny.toml")),
+    ("nanogpt-cpu", include_str!("../../../configs/nanogpt-cpu.toml")),
+    ("nanogpt-gpu", include_str!("../../../configs/nanogpt-gpu.toml")),
+    ("gpt2", include_str!("../../../configs/gpt2.toml")),
+    ("debug", include_str!("../../../configs/debug.toml")),
+];
+
+/// The text of the preset of that name.
+pub fn preset(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|(preset, _)| *preset == name).map(|&(_, text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debug(overrides: &[&str]) -> Result<Recipe, RecipeError> {
+        let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+        Recipe::parse(preset("debug").expect("it is a preset"), &overrides)
+    }
+
+    #[test]
+    fn presets_are_valid_and_survive_the_round_trip() {
+        for (name, text) in PRESETS {
+            let recipe = Recipe::parse(text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(Recipe::parse(&recipe.to_toml(), &[]).unwrap(), recipe, "{name}");
+        }
+    }
+
+    #[test]
+    fn nanogpt_presets_are_nanogpts_models() {
+        for (name, expected) in
+            [("nanogpt-cpu", GptConfig::nanogpt_cpu()), ("nanogpt-gpu", GptConfig::nanogpt_gpu())]
+        {
+            let recipe = Recipe::parse(preset(name).unwrap(), &[]).unwrap();
+            assert_eq!(GptConfig { vocab_size: 65, ..recipe.model }, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn overrides_change_one_key() {
+        let recipe =
+            debug(&["schedule.max_steps=7", "data.corpus=kjv", "optimizer.grad_clip = 0.5"]).unwrap();
+        assert_eq!(recipe.schedule.max_steps, 7);
+        assert_eq!(recipe.data.corpus, "kjv");
+        assert_eq!(recipe.optimizer.grad_clip, Some(0.5));
+        assert_eq!(recipe.model, debug(&[]).unwrap().model);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
+        assert!(message(&["model.n_layers=3"]).contains("unknown field `n_layers`"));
+        assert!(message(&["modell.n_layer=3"]).contains("unknown field `modell`"));
+        assert!(message(&["schedule.eval_interval=0"]).contains("nonzero"));
+        assert!(message(&["data.tokenizer=words"]).contains("words"));
+        assert_eq!(message(&["max_steps=3"]), "`max_steps=3` is not of the form section.key=value");
+        assert_eq!(
+            message(&["optimizer.beta_2=1.0"]),
+            "`optimizer.beta_2` = 1: has to be at least 0 and below 1"
+        );
+        assert_eq!(
+            message(&["data.valid_fraction=0.0"]),
+            "`data.valid_fraction` = 0: has to be above 0 and below 1"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The learning rate, as one pure function of the step.
+
+use std::f64::consts::PI;
+
+use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
+
+use crate::{OptimizerRecipe, ScheduleRecipe};
+
+/// Linear warm-up, then half a cosine down to a floor, then the floor.
+///
+/// The rule is nanoGPT's; the cosine is that of [SGDR](https://arxiv.org/abs/1608.03983), without restarts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// The highest rate.
+    pub learning_rate: f64,
+    /// The floor.
+    pub min_learning_rate: f64,
+    /// Number of steps below the highest rate at the start.
+    pub warmup_steps: u64,
+    /// The step that reaches the floor.
+    pub decay_steps: u64,
+}
+
+impl Schedule {
+    /// The rate that a recipe asks for.
+    pub fn new(optimizer: &OptimizerRecipe, schedule: &ScheduleRecipe) -> Self {
+        Self {
+            learning_rate: optimizer.learning_rate,
+            min_learning_rate: optimizer.min_learning_rate,
+            warmup_steps: schedule.warmup_steps,
+            decay_steps: schedule.decay_steps,
+        }
+    }
+
+    /// The learning rate of a step; the first one is step 0.
+    pub fn at(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
+        }
+        if step >= self.decay_steps {
+            return self.min_learning_rate;
+        }
+        let progress = (step - self.warmup_steps) as f64 / (self.decay_steps - self.warmup_steps) as f64;
+        let share = 0.5 * (1.0 + (PI * progress).cos());
+        self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)
+    }
+}
+
+/// A [`Schedule`] and a position in it, as Burn's learner wants it.
+#[derive(Debug, Clone)]
+pub(crate) struct SchedulePosition {
+    schedule: Schedule,
+    /// The step that the next call is for.
+    next_step: u64,
+}
+
+impl SchedulePosition {
+    pub(crate) fn start(schedule: Schedule) -> Self {
+        Self { schedule, next_step: 0 }
+    }
+}
+
+/// The one scalar of the record.
+const NEXT_STEP: &str = "next_step";
+
+impl LrScheduler for SchedulePosition {
+    fn step(&mut self) -> f64 {
+        let rate = self.schedule.at(self.next_step);
+        self.next_step += 1;
+        rate
+    }
+
+    fn to_record(&self) -> LrSchedulerRecord {
+        LrSchedulerRecord::new().with_scalar(NEXT_STEP, self.next_step)
+    }
+
+    fn load_record(&mut self, record: LrSchedulerRecord) {
+        self.next_step = record.scalar(NEXT_STEP).expect("the record was written by `to_record`");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: Schedule =
+        Schedule { learning_rate: 1.0, min_learning_rate: 0.1, warmup_steps: 4, decay_steps: 14 };
+
+    #[test]
+    fn rises_falls_and_stays() {
+        let rates: Vec<f64> = (0..20).map(|step| SCHEDULE.at(step)).collect();
+        for (step, expected) in [(0, 0.2), (3, 0.8), (4, 1.0), (9, 0.55), (14, 0.1), (19, 0.1)] {
+            assert!((rates[step] - expected).abs() < 1e-12, "step {step}: {} is not {expected}", rates[step]);
+        }
+        assert!(rates[..5].is_sorted_by(|a, b| a < b), "warm-up rises");
+        assert!(rates[4..15].is_sorted_by(|a, b| a > b), "the cosine falls");
+    }
+
+    #[test]
+    fn without_decay_steps_it_is_the_floor() {
+        let constant = Schedule { warmup_steps: 0, decay_steps: 0, min_learning_rate: 3e-5, ..SCHEDULE };
+        assert_eq!(constant.at(0), 3e-5);
+        assert_eq!(constant.at(1000), 3e-5);
+    }
+
+    #[test]
+    fn the_position_survives_its_record() {
+        let mut position = SchedulePosition::start(SCHEDULE);
+        position.step();
+        position.step();
+        let mut resumed = SchedulePosition::start(SCHEDULE);
+        resumed.load_record(position.to_record());
+        assert_eq!(resumed.step(), SCHEDULE.at(2));
+    }
+}

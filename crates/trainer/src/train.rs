@@ -1,0 +1,180 @@
+//! From a recipe to a trained model in a run folder.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc::channel},
+};
+
+use burn::{
+    data::dataset::DatasetError,
+    module::Module,
+    prelude::*,
+    store::RecordError,
+    train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger},
+};
+use checkpoint::{Checkpoint, RunFolder, TrainerState};
+use dataset::{Stream, Tokens, Windows};
+use model::Gpt;
+
+use crate::{
+    Metrics, Observer, Recipe,
+    batches::WindowLoader,
+    metrics::MetricsLog,
+    optimizer::adamw,
+    quiet::Quiet,
+    records::{SaveAlways, checkpointers},
+    schedule::{Schedule, SchedulePosition},
+    strategy::{Loop, StepStrategy},
+    trainee::Trainee,
+};
+
+/// A run, ready to start or to go on.
+pub struct Training {
+    /// What it does.
+    pub recipe: Recipe,
+    /// Where it keeps everything. Its description is written already.
+    pub folder: RunFolder,
+    /// The weights it starts from. A checkpoint to go on from replaces them.
+    pub model: Gpt,
+    /// The part of the corpus to train on.
+    pub train: Arc<Tokens>,
+    /// The part to validate on.
+    pub valid: Arc<Tokens>,
+    /// What to go on from; a new run has none.
+    pub resume: Option<Checkpoint>,
+    /// Where it runs.
+    pub device: Device,
+}
+
+/// What happens in a run, as it happens.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It begins, after `step` steps of earlier sessions.
+    Started {
+        /// Steps done.
+        step: u64,
+        /// Steps there will be.
+        max_steps: u64,
+    },
+    /// A step is done.
+    Step {
+        /// Steps done.
+        step: u64,
+    },
+    /// Something was measured, and is in `metrics.jsonl`.
+    Metrics(&'a Metrics),
+    /// It is time to see what the model writes.
+    Sample {
+        /// Steps done.
+        step: u64,
+        /// The model, on a device that does not record gradients.
+        model: &'a Gpt,
+    },
+    /// A checkpoint is on disk.
+    Saved {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Where it stands; its last checkpoint says the same.
+    pub state: TrainerState,
+    /// Whether it was stopped before its last step.
+    pub interrupted: bool,
+}
+
+/// Why a run ended before its time. The last checkpoint is intact.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The data can't be used as the recipe says.
+    #[error(transparent)]
+    Dataset(#[from] dataset::Error),
+    /// A batch could not be read.
+    #[error("cannot read the next batch")]
+    Batch(#[from] DatasetError),
+    /// The run folder can't be written.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// Weights or optimizer state can't be put into bytes.
+    #[error("cannot record the training state")]
+    Record(#[from] RecordError),
+    /// Metrics can't be written.
+    #[error("cannot write {}", .path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss is not finite any more at step {step} (learning rate {learning_rate:e}); \
+         the best weights so far are kept; lower optimizer.learning_rate or optimizer.grad_clip"
+    )]
+    Diverged {
+        /// The step it was noticed at.
+        step: u64,
+        /// The rate of that step.
+        learning_rate: f64,
+    },
+}
+
+/// A learner at the first step of a recipe.
+pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
+    let trainee = Trainee::new(model.train(), recipe.optimizer.grad_accumulation.get());
+    let position = SchedulePosition::start(Schedule::new(&recipe.optimizer, &recipe.schedule));
+    Learner::new(trainee, adamw(&recipe.optimizer), position)
+}
+
+/// Trains to the last step of the recipe, or until `interrupter` says stop; then the step in hand is
+/// finished and saved.
+///
+/// # Errors
+///
+/// If a split is shorter than a block, a file can't be written or the loss diverges.
+pub fn train(training: Training, interrupter: Interrupter, observer: Observer) -> Result<Outcome, Error> {
+    let Training { recipe, folder, model, train, valid, resume, device } = training;
+    let state = match &resume {
+        Some(checkpoint) => checkpoint.state.clone(),
+        None => TrainerState { step: 0, tokens: 0, elapsed_seconds: 0.0, best_loss: None, best_step: 0 },
+    };
+    let metrics_path = folder.metrics_path();
+    let log = MetricsLog::open(&metrics_path, state.step)
+        .map_err(|source| Error::Metrics { path: metrics_path, source })?;
+
+    let autodiff = device.clone().autodiff();
+    let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
+    let n_micro_batches = recipe.optimizer.grad_accumulation.get();
+    let windows = |tokens, stream| Windows::new(tokens, block_size, batch_size, recipe.run.seed, stream);
+    let steps = state.step..recipe.schedule.max_steps.max(state.step);
+    let train_loader = WindowLoader::new(windows(train, Stream::Train)?, steps, n_micro_batches, &autodiff);
+    // Every evaluation sees the same windows, those of "step 0", so that losses compare.
+    let eval_batches = recipe.schedule.eval_batches.get();
+    let valid_loader = WindowLoader::new(windows(valid, Stream::Evaluate)?, 0..1, eval_batches, &device);
+
+    let resume_step = resume.as_ref().map(|_| usize::try_from(state.step).unwrap_or(usize::MAX));
+    let (parts, [model_records, optimizer_records, scheduler_records]) = checkpointers(resume);
+    let learner = learner(model, &recipe);
+
+    let (sender, outcome) = channel();
+    let directory = folder.path().to_owned();
+    let training = Loop { recipe, folder, state, parts, log, observer, device: autodiff };
+    let mut supervised = SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
+        .with_application_logger(None)
+        .with_metric_logger(InMemoryMetricLogger::default())
+        .renderer(Box::new(Quiet))
+        .with_interrupter(interrupter)
+        .with_custom_checkpointers(model_records, optimizer_records, scheduler_records)
+        .with_checkpointing_strategy(SaveAlways)
+        .with_training_strategy(TrainingStrategy::Custom(StepStrategy::new(training, sender)));
+    if let Some(step) = resume_step {
+        supervised = supervised.checkpoint(step);
+    }
+    supervised.launch(learner);
+    outcome.recv().expect("the strategy reports how it ended")
+}

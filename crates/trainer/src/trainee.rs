@@ -1,0 +1,58 @@
+//! The model as burn-train's learner sees it.
+
+use burn::{
+    prelude::*,
+    train::{InferenceStep, ItemLazy, TrainOutput, TrainStep},
+};
+use model::Gpt;
+
+use crate::batches::TokenBatch;
+
+/// A [`Gpt`] that knows how to do a training step. A type of this crate, because both the trait and the
+/// model belong to others.
+#[derive(Module, Debug)]
+pub(crate) struct Trainee {
+    gpt: Gpt,
+    /// One over the number of micro-batches whose gradients are added up in a step.
+    loss_scale: f64,
+}
+
+impl Trainee {
+    pub(crate) fn new(gpt: Gpt, grad_accumulation: u64) -> Self {
+        Self { gpt, loss_scale: 1.0 / grad_accumulation as f64 }
+    }
+
+    pub(crate) fn gpt(&self) -> &Gpt {
+        &self.gpt
+    }
+}
+
+/// The loss of one batch, `[1]`, on its device until somebody reads it.
+#[derive(Debug)]
+pub(crate) struct BatchLoss(pub(crate) Tensor<1>);
+
+impl ItemLazy for BatchLoss {
+    fn sync(self) -> Result<Self, burn::tensor::ExecutionError> {
+        Ok(self)
+    }
+}
+
+impl TrainStep for Trainee {
+    type Input = TokenBatch;
+    type Output = BatchLoss;
+
+    fn step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
+        let loss = self.gpt.loss(batch.inputs, batch.targets);
+        let grads = loss.clone().mul_scalar(self.loss_scale).backward();
+        TrainOutput::new(self, grads, BatchLoss(loss.inner()))
+    }
+}
+
+impl InferenceStep for Trainee {
+    type Input = TokenBatch;
+    type Output = BatchLoss;
+
+    fn step(&self, batch: TokenBatch) -> BatchLoss {
+        BatchLoss(self.gpt.loss(batch.inputs, batch.targets))
+    }
+}
