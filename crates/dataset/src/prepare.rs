@@ -15,7 +15,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
 
@@ -186,25 +185,29 @@ fn build(
         }
     };
 
-    let needed_bytes = text.size_bytes() * 2;
+    let total = scanned.size_bytes + valid_scanned.as_ref().map_or(0, |scan| scan.size_bytes);
+    let dtype = Dtype::for_vocab(tokenizer.vocab_size());
+    let needed_bytes = total * dtype.size_bytes() as u64; // No byte of text makes more than one token.
     let failed = |source| Error::write(target, needed_bytes, source);
     let folder = temporary_folder(parent).map_err(failed)?;
-    tokenizer.save(&folder.path().join("tokenizer.json"))?;
+    tokenizer.save(&folder.path().join("tokenizer.json")).map_err(|error| match error {
+        tokenizer::Error::Write { source, .. } => failed(source),
+        error => error.into(),
+    })?;
 
-    let total = scanned.size_bytes + valid_scanned.as_ref().map_or(0, |scan| scan.size_bytes);
-    let done = AtomicU64::new(0);
+    let done = Cell::new(0);
     let on_bytes = |n_bytes| {
-        let done = done.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes;
-        on_progress(Progress { phase: Phase::Encode, done, total: Some(total) });
+        done.update(|done| done + n_bytes);
+        on_progress(Progress { phase: Phase::Encode, done: done.get(), total: Some(total) });
     };
-    let train_part =
-        shard::write(&folder.path().join("train.bin"), &text, 0..n_train, &tokenizer, &on_bytes)?;
-    let (valid_text, valid_range) = match &valid {
-        Some(valid) => (valid, 0..u64::MAX),
-        None => (&text, n_train..u64::MAX),
+    let write = |name, text, characters| {
+        shard::write(&folder.path().join(name), text, characters, &tokenizer, &on_bytes, &failed)
     };
-    let valid_part =
-        shard::write(&folder.path().join("val.bin"), valid_text, valid_range, &tokenizer, &on_bytes)?;
+    let train = write("train.bin", &text, 0..n_train)?;
+    let valid_part = match &valid {
+        Some(valid) => write("val.bin", valid, 0..u64::MAX)?,
+        None => write("val.bin", &text, n_train..u64::MAX)?,
+    };
     for text in [Some(&text), valid.as_ref()].into_iter().flatten() {
         text.check_unchanged()?;
     }
@@ -215,9 +218,9 @@ fn build(
         tokenizer: tokenizer.kind().map_or_else(|| "custom".into(), |kind| kind.to_string()),
         tokenizer_fingerprint: tokenizer.fingerprint(),
         vocab_size: tokenizer.vocab_size(),
-        dtype: Dtype::for_vocab(tokenizer.vocab_size()),
+        dtype,
         split: options.split(),
-        train: train_part,
+        train,
         valid: valid_part,
         source: source_text(source.description(), &text, scanned),
         valid_source: valid_source.map(|(valid, scanned)| source_text(valid.name.clone(), valid, scanned)),

@@ -1,7 +1,7 @@
 //! Writes one shard: reads, tokenises on all cores, writes, with a few megabytes in memory.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -21,19 +21,17 @@ const CHUNKS_PER_CORE: usize = 2;
 /// Encodes the characters of a range into a new file, on the disk when this returns.
 ///
 /// Between the documents of a folder stands `<|endoftext|>` if the tokenizer has it. `on_bytes` is told how many
-/// more bytes of text are done. Fails as reading, tokenising and writing do; the file is then unfinished.
+/// more bytes of text are done. Fails as reading and tokenising do, and with what `failed` makes of a failed write;
+/// the file is then unfinished.
 pub(crate) fn write(
     path: &Path,
     text: &Text,
     characters: Range<u64>,
     tokenizer: &Tokenizer,
-    on_bytes: &(dyn Fn(u64) + Sync),
+    on_bytes: &dyn Fn(u64),
+    failed: &dyn Fn(io::Error) -> Error,
 ) -> Result<Part> {
     let dtype = Dtype::for_vocab(tokenizer.vocab_size());
-    // More than one token for a byte is not possible.
-    let needed_bytes = text.size_bytes() * dtype.size_bytes() as u64;
-    let failed = |source| Error::write(path, needed_bytes, source);
-
     let end_of_text = tokenizer.end_of_text();
     let border = |text: &str| tokenizer.last_border(text);
     let mut chunks = Chunks::new(text, characters, border).keep_documents_apart(end_of_text.is_some());
@@ -101,10 +99,14 @@ mod tests {
     use crate::Tokens;
     use crate::text::Document;
 
+    fn write_failed(error: io::Error) -> Error {
+        Error::write(Path::new("shard.bin"), 0, error)
+    }
+
     fn write_all(text: &Text, tokenizer: &Tokenizer) -> (Part, Vec<i32>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shard.bin");
-        let part = write(&path, text, 0..u64::MAX, tokenizer, &|_| ()).unwrap();
+        let part = write(&path, text, 0..u64::MAX, tokenizer, &|_| (), &write_failed).unwrap();
         let tokens = Tokens::open(&path, Dtype::for_vocab(tokenizer.vocab_size())).unwrap();
         assert_eq!(tokens.len() as u64, part.n_tokens);
         let mut ids = vec![0; tokens.len()];
@@ -150,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shard.bin");
         let tokenizer = Tokenizer::from_chars("onetwhr\n".chars()).unwrap();
-        let error = write(&path, &text, 0..u64::MAX, &tokenizer, &|_| ()).unwrap_err();
+        let error = write(&path, &text, 0..u64::MAX, &tokenizer, &|_| (), &write_failed).unwrap_err();
         let Error::UnknownCharacter { character: 'é', line: 2, text } = error else { panic!("{error}") };
         assert_eq!(text, "test");
     }
