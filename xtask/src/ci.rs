@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: every check that a change has to pass, the same here as on a server.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
@@ -169,9 +171,16 @@ fn is_there(shell: &Shell, tool: &Tool) -> bool {
     command(shell, tool.probe).quiet().ignore_stdout().ignore_stderr().run().is_ok()
 }
 
+/// A command as a shell would run it: without what `cargo run` says about xtask to what it runs. By that
+/// cargo-machete would take itself for the program that cargo runs, and misread its arguments.
 fn command<'a>(shell: &'a Shell, line: &str) -> Cmd<'a> {
     let mut words = line.split_whitespace();
-    shell.cmd(words.next().unwrap_or_default()).args(words)
+    let command = shell.cmd(words.next().unwrap_or_default()).args(words);
+    let about_xtask = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    env::vars_os().map(|(name, _)| name).filter(about_xtask).fold(command, Cmd::env_remove)
 }
 
 fn install_line(packages: &[&str]) -> String {
@@ -258,6 +267,16 @@ mod tests {
         assert_eq!(check.line(), "CARGO_ALIAS_KINDLING='version' cargo kindling");
         assert!(run(&[check], &[]).is_ok());
         assert!(run(&[Check { env: None, ..check }], &[]).is_err());
+    }
+
+    /// The tests are run by cargo as xtask is.
+    #[test]
+    #[cfg(unix)] // Where `env` prints the environment.
+    fn a_command_is_not_told_of_xtask() {
+        assert_eq!(env::var("CARGO_PKG_NAME").unwrap(), "xtask");
+        let shell = Shell::new().unwrap();
+        let seen = command(&shell, "env").quiet().read().unwrap();
+        assert!(seen.contains("PATH=") && !seen.contains("CARGO_PKG_NAME"), "{seen}");
     }
 
     #[test]
