@@ -30,14 +30,15 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
         file.write_all(contents).map_err(io("write", &path))?;
         file.sync_all().map_err(io("flush", &path))?;
     }
-    remove_if_present(path)?;
+    // One of that name is put aside first: there is never a moment without a whole one on disk.
+    let old = path.with_extension("old");
+    remove_if_present(&old)?;
+    if path.exists() {
+        fs::rename(path, &old).map_err(io("put aside", path))?;
+    }
     fs::rename(&partial, path).map_err(io("rename to", path))?;
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-/// Whether the name is one that [`write_folder`] uses until a folder is complete.
-pub(crate) fn is_partial(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "partial")
+    path.parent().map_or(Ok(()), sync_folder)?;
+    remove_if_present(&old)
 }
 
 /// Removes a folder, and does not mind if it is not there.

@@ -34,6 +34,8 @@ pub struct TrainerState {
     pub best_loss: Option<f64>,
     /// The step it was measured after.
     pub best_step: u64,
+    /// Sha256 of the tokens that are trained on and of those validated on.
+    pub data: [String; 2],
 }
 
 /// Everything one checkpoint holds. The records are in Burn's own format.
@@ -108,6 +110,13 @@ impl RunFolder {
         Err(Error::NoCheckpoint { path: self.path().to_owned() })
     }
 
+    /// Where training stands by the newest checkpoint, if there is one; its other files are not read.
+    pub fn trainer_state(&self) -> Option<TrainerState> {
+        let paths = self.checkpoints().ok()?;
+        let state = fs::read(paths.last()?.join(STATE)).ok()?;
+        serde_json::from_slice(&state).ok()
+    }
+
     /// The folders of all checkpoints, oldest first.
     fn checkpoints(&self) -> Result<Vec<PathBuf>> {
         let folder = self.checkpoints_path();
@@ -115,12 +124,16 @@ impl RunFolder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io("list", &folder))?,
         };
-        let mut paths: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.is_dir() && !atomic::is_partial(path))
+        let mut steps: Vec<(u64, PathBuf)> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                // Whatever else a person keeps there is theirs.
+                let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
+                Some((step, entry.path()))
+            })
             .collect();
-        paths.sort();
-        Ok(paths)
+        steps.sort();
+        Ok(steps.into_iter().map(|(_, path)| path).collect())
     }
 }
 
@@ -170,6 +183,7 @@ mod tests {
                 elapsed_seconds: 0.5,
                 best_loss: None,
                 best_step: 0,
+                data: Default::default(),
             },
         }
     }
@@ -209,6 +223,20 @@ mod tests {
         assert_eq!(run.load_checkpoint().unwrap(), checkpoint(5));
         run.save_checkpoint(&checkpoint(10)).unwrap();
         assert!(!partial.exists());
+    }
+
+    #[test]
+    fn other_folders_are_left_alone() {
+        let (_parent, run) = run();
+        run.save_checkpoint(&checkpoint(5)).unwrap();
+        let mine = run.checkpoints_path().join("zz-mine");
+        fs::create_dir(&mine).unwrap();
+        for step in [99_999_999, 100_000_000, 100_000_001] {
+            run.save_checkpoint(&checkpoint(step)).unwrap();
+        }
+        assert!(mine.exists());
+        assert_eq!(run.checkpoints().unwrap().len(), KEPT);
+        assert_eq!(run.load_checkpoint().unwrap().state.step, 100_000_001);
     }
 
     #[test]

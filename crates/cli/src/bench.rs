@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use clap::ValueEnum;
 use model::{Decoder, Gpt};
 use serde::Serialize;
+use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
 use crate::{device::DeviceArgs, model_folder::path_of, train::read_recipe};
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 64)]
     decode: usize,
 
-    /// Size of the vocabulary, where a recipe's tokenizer leaves it open.
+    /// Distinct characters, for a recipe with the tokenizer char.
     #[arg(long, value_name = "N", default_value_t = 65)]
     vocab_size: usize,
 
@@ -95,6 +96,10 @@ const PREFILLS: u64 = 10;
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
     let (recipe, model) = subject(&args, &device)?;
+    let block_size = model.config().block_size;
+    if let Some(n_tokens) = args.prefill.filter(|n_tokens| !(1..=block_size).contains(n_tokens)) {
+        bail!("--prefill {n_tokens} is not between 1 and the block of {block_size}");
+    }
     let wanted = |part| args.only.is_none_or(|only| only == part);
 
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
@@ -135,7 +140,12 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     let folder = path_of(&PathBuf::from(name));
     if preset(name).is_some() || !folder.is_dir() {
         let mut recipe = read_recipe(name, &[])?;
-        recipe.model.vocab_size = args.vocab_size;
+        recipe.model.vocab_size = match recipe.data.tokenizer {
+            TokenizerKind::Byte => 256,
+            TokenizerKind::Gpt2 => 50_257,
+            TokenizerKind::Bpe { vocab_size } => vocab_size,
+            TokenizerKind::Char => args.vocab_size,
+        };
         let model = recipe.model.init(recipe.run.seed, device)?;
         return Ok((recipe, model));
     }
@@ -152,7 +162,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
 /// Reading a prompt, up to the logits of the next token.
 fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
     let block_size = model.config().block_size;
-    let n_tokens = n_tokens.unwrap_or(block_size / 2).clamp(1, block_size);
+    let n_tokens = n_tokens.unwrap_or(block_size.div_ceil(2));
     let prompt = prompt(model, n_tokens);
     let times = (0..WARMUP + PREFILLS).map(|_| {
         let mut decoder = Decoder::new(model);

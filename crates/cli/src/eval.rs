@@ -14,7 +14,7 @@ use trainer::Recipe;
 
 use crate::{
     console::report,
-    model_folder::{ModelArgs, Opened, encode},
+    model_folder::{ModelArgs, Opened},
     score::mean,
 };
 
@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (ids, n_bytes) = match &args.data {
         Some(path) => {
             let text = read_text(path)?;
-            (encode(&opened.tokenizer, &opened.model, &text)?, text.len() as u64)
+            (opened.tokenizer.encode(&text)?, text.len() as u64)
         }
         None => validation_part(&opened)?,
     };
@@ -65,11 +65,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("a text needs at least two tokens to measure on, and this one has {}", ids.len());
     };
     let loss = -mean;
+    // The first token is not predicted, so its bytes do not count.
+    let first_bytes = opened.tokenizer.token_bytes(ids[0]).map_or(0, <[u8]>::len) as u64;
     let total_bits = loss * logprobs.len() as f64 / std::f64::consts::LN_2;
     let evaluation = Evaluation {
         loss,
         perplexity: loss.exp(),
-        bits_per_byte: total_bits / n_bytes as f64,
+        bits_per_byte: total_bits / (n_bytes - first_bytes) as f64,
         tokens: logprobs.len(),
         bytes: n_bytes,
     };

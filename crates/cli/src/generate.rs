@@ -13,7 +13,7 @@ use tokenizer::Tokenizer;
 
 use crate::{
     console::report,
-    model_folder::{ModelArgs, Opened, encode},
+    model_folder::{ModelArgs, Opened},
 };
 
 /// Writes text with a model.
@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let options = Options { stop_token: tokenizer.end_of_text(), ..options };
     let prompt = match &args.prompt {
-        Some(text) if !text.is_empty() => encode(&tokenizer, &model, text)?,
+        Some(text) if !text.is_empty() => tokenizer.encode(text)?,
         _ => beginning(&tokenizer),
     };
     warn_if_cropped(&prompt, model.config().block_size);

@@ -11,7 +11,7 @@ use checkpoint::{RunFolder, WEIGHTS};
 use serde::Serialize;
 use trainer::{Metrics, Recipe, Split};
 
-use crate::model_folder::ModelArgs;
+use crate::model_folder::FolderArgs;
 
 /// Shows sizes, parameters, tokenizer, what it was trained on and how far.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ use crate::model_folder::ModelArgs;
   kindling info runs/tiny     that one")]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    folder: FolderArgs,
 
     /// Print one JSON object.
     #[arg(long)]
@@ -50,7 +50,7 @@ struct Info {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let folder = args.model.folder()?;
+    let folder = args.folder.open()?;
     let info = Info::of(&folder)?;
     let mut out = io::stdout().lock();
     if args.json {
@@ -74,7 +74,7 @@ impl Info {
         let metrics = read_metrics(folder);
         let valid = || metrics.iter().filter(|line| line.split == Split::Valid && line.loss.is_some());
         let best = valid().min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"));
-        let last = metrics.last();
+        let state = folder.trainer_state();
         Ok(Self {
             path: folder.path().display().to_string(),
             parameters: config.n_params(),
@@ -88,9 +88,9 @@ impl Info {
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: fs::metadata(folder.path().join(WEIGHTS)).map_or(0, |file| file.len()),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
-            steps: last.map(|line| line.step),
+            steps: state.as_ref().map(|state| state.step),
             max_steps: recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
-            tokens_seen: last.map(|line| line.tokens),
+            tokens_seen: state.as_ref().map(|state| state.tokens),
             best_loss: best.and_then(|line| line.loss),
             best_step: best.map(|line| line.step),
         })

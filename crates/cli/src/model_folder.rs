@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use checkpoint::RunFolder;
-use model::Gpt;
+use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{console::program, device::DeviceArgs};
@@ -12,12 +12,19 @@ use crate::{console::program, device::DeviceArgs};
 /// Where runs are, unless a path says otherwise.
 pub(crate) const RUNS: &str = "runs";
 
-/// MODEL and `--device`, for every command that uses a trained model.
+/// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ModelArgs {
+pub(crate) struct FolderArgs {
     /// A run's folder or name, or any folder in Hugging Face layout; without it, the newest run.
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+}
+
+/// MODEL and `--device`, for every command that runs one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
 
     #[command(flatten)]
     device: DeviceArgs,
@@ -33,16 +40,25 @@ pub(crate) struct Opened {
 impl ModelArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         let device = self.device.open()?;
-        let folder = self.folder()?;
+        let folder = self.folder.open()?;
         let model = folder.load_model(&device)?;
         let tokenizer = folder.load_tokenizer()?;
+        check_vocabulary(&tokenizer, model.config())?;
         Ok(Opened { folder, model, tokenizer })
     }
+}
 
+impl FolderArgs {
     /// The folder, without reading its weights.
-    pub(crate) fn folder(&self) -> anyhow::Result<RunFolder> {
+    pub(crate) fn open(&self) -> anyhow::Result<RunFolder> {
         match &self.model {
-            Some(path) => Ok(RunFolder::open(&path_of(path))?),
+            Some(path) => {
+                let folder = path_of(path);
+                if !folder.exists() {
+                    bail!("there is no run and no folder {}", path.display());
+                }
+                Ok(RunFolder::open(&folder)?)
+            }
             None => newest(),
         }
     }
@@ -60,14 +76,11 @@ pub(crate) fn newest() -> anyhow::Result<RunFolder> {
         .with_context(|| format!("there is no run in {RUNS}/ yet; train one first: {} train", program()))
 }
 
-/// Encodes a text, or says what the model's vocabulary lacks.
-pub(crate) fn encode(tokenizer: &Tokenizer, model: &Gpt, text: &str) -> anyhow::Result<Vec<u32>> {
-    let ids = tokenizer.encode(text)?;
-    let vocab_size = model.config().vocab_size;
-    if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-        anyhow::bail!(
-            "the tokenizer makes token {id}, but the model has {vocab_size} tokens: they do not belong together"
-        );
+/// Refuses a tokenizer with tokens that the model lacks; a model may have more than the tokenizer.
+pub(crate) fn check_vocabulary(tokenizer: &Tokenizer, config: &GptConfig) -> anyhow::Result<()> {
+    let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size);
+    if n_tokens > vocab_size {
+        bail!("the tokenizer has {n_tokens} tokens and the model {vocab_size}: they do not belong together");
     }
-    Ok(ids)
+    Ok(())
 }

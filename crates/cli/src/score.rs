@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     eval::read_text,
-    model_folder::{ModelArgs, Opened, encode},
+    model_folder::{ModelArgs, Opened},
 };
 
 /// Gives the natural logarithm of the probability of each token given those before it.
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
-    let ids = encode(&tokenizer, &model, &text)?;
+    let ids = tokenizer.encode(&text)?;
     let scored = model::score(&model, &ids);
     let mean_logprob = mean(&scored);
     let first = ids.first().map(|_| None);

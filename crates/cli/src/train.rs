@@ -22,7 +22,7 @@ use trainer::{DataRecipe, Interrupter, Outcome, PRESETS, Recipe, Training, prese
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
-    model_folder::{RUNS, newest, path_of},
+    model_folder::{RUNS, check_vocabulary, newest, path_of},
     observer::Display,
 };
 
@@ -76,6 +76,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
     let training = if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
     let folder = training.folder.clone();
+    let corpus = training.recipe.data.corpus.clone();
     let tokenizer = folder.load_tokenizer()?;
     announce(&training);
 
@@ -89,7 +90,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let interrupter = Interrupter::new();
     stop_on_signal(&interrupter)?;
     let outcome = trainer::train(training, interrupter, Box::new(move |event| display.event(event)))?;
-    Ok(conclude(&folder, &outcome))
+    Ok(conclude(&folder, &corpus, &outcome))
 }
 
 /// A new run.
@@ -108,6 +109,17 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
+            let decided = |set: &&String| {
+                let key = set.split('=').next().unwrap_or_default().trim();
+                key == "data.tokenizer" || (key.starts_with("model.") && key != "model.dropout")
+            };
+            if let Some(set) = args.set.iter().find(decided) {
+                bail!(
+                    "--set {set} has no effect with --init-from: sizes and tokenizer are those of {}",
+                    origin.path().display()
+                );
+            }
+            check_vocabulary(&tokenizer, &origin.config()?)?;
             recipe.model = GptConfig { dropout: recipe.model.dropout, ..origin.config()? };
             recipe.data.tokenizer = tokenizer.kind().with_context(|| {
                 format!("the tokenizer of {} is of no kind that a recipe can name", origin.path().display())
@@ -136,8 +148,9 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
         None => RunFolder::create_next(Path::new(RUNS), &stem(name))?,
     };
     folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
+    let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
-    Ok(Training { recipe, folder, model, train, valid, resume: None, device: device.clone() })
+    Ok(Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() })
 }
 
 /// The run to go on with.
@@ -169,9 +182,24 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     if prepared.tokenizer.fingerprint() != tokenizer.fingerprint() {
         prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     }
+    let data = checksums(&prepared);
+    if data != checkpoint.state.data {
+        bail!(
+            "the text of {} has changed since {} began; put it back, or start a new run on it with --init-from {}",
+            recipe.data.corpus,
+            folder.path().display(),
+            quoted(&folder.path().display().to_string())
+        );
+    }
     folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
     let Prepared { train, valid, .. } = prepared;
-    Ok(Training { recipe, folder, model, train, valid, resume: Some(checkpoint), device: device.clone() })
+    let resume = Some(checkpoint);
+    Ok(Training { recipe, folder, model, train, valid, data, resume, device: device.clone() })
+}
+
+/// What a checkpoint remembers of the data.
+fn checksums(prepared: &Prepared) -> [String; 2] {
+    [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }
 
 /// What can't change in the middle of a run: the sizes of the model and what it learns from.
@@ -203,7 +231,7 @@ pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Re
 
 /// `--set`, and the options that are short for it.
 fn overrides(args: &Args) -> Vec<String> {
-    let quoted = |key: &str, value: &String| format!("data.{key}={value:?}");
+    let quoted = |key: &str, value: &String| format!("data.{key}={}", toml::Value::from(value.as_str()));
     let data = args.data.iter().map(|value| quoted("corpus", value));
     let valid = args.valid.iter().map(|value| quoted("valid", value));
     args.set.iter().cloned().chain(data).chain(valid).collect()
@@ -247,8 +275,9 @@ fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Result<Prepar
     );
     let show = |progress: Progress| {
         bar.set_message(progress.phase.to_string());
-        if let Some(total) = progress.total {
-            bar.set_length(total);
+        match progress.total {
+            Some(total) => bar.set_length(total),
+            None => bar.unset_length(),
         }
         bar.set_position(progress.done);
     };
@@ -262,8 +291,8 @@ fn announce(training: &Training) {
     let Training { recipe, folder, train, valid, resume, .. } = training;
     let config = &recipe.model;
     report(format_args!(
-        "{} of {}: {} parameters ({} layers, {} heads, {} wide, block {}), {} of {} tokens and {} to validate on",
-        if resume.is_some() { "going on with" } else { "training" },
+        "{} {}: {} parameters ({} layers, {} heads, {} wide, block {}), {} of {} tokens and {} to validate on",
+        if resume.is_some() { "going on with" } else { "training of" },
         folder.path().display(),
         count(config.n_params() as u64),
         config.n_layer,
@@ -291,7 +320,7 @@ fn stop_on_signal(interrupter: &Interrupter) -> anyhow::Result<()> {
 }
 
 /// Says how it went and what to type next.
-fn conclude(folder: &RunFolder, outcome: &Outcome) -> ExitCode {
+fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> ExitCode {
     let state = &outcome.state;
     let path = folder.path().display().to_string();
     if outcome.interrupted {
@@ -306,6 +335,8 @@ fn conclude(folder: &RunFolder, outcome: &Outcome) -> ExitCode {
             state.best_step
         ));
     }
-    report(format_args!("  {} generate {} --prompt 'ROMEO:'", program(), quoted(&path)));
+    // A name that the model knows, where we know one.
+    let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
+    report(format_args!("  {} generate {}{prompt}", program(), quoted(&path)));
     ExitCode::SUCCESS
 }

@@ -147,7 +147,7 @@ fn evaluation_measures_the_validation_part_or_a_text() {
     assert!(loss > 2.0 && loss < 4.2, "{loss}");
     assert!((value["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-6);
     // One byte is one character here.
-    assert!((value["bits_per_byte"].as_f64().unwrap() - loss / 2f64.ln()).abs() < 1e-3);
+    assert!((value["bits_per_byte"].as_f64().unwrap() - loss / 2f64.ln()).abs() < 1e-9);
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");

@@ -97,3 +97,46 @@ pub fn device_seed(seed: u64, step: u64, micro_batch: u64) -> u64 {
     }
     ChaCha8Rng::from_seed(key).next_u64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mean and standard deviation of a tensor.
+    fn moments<const D: usize>(tensor: Tensor<D>) -> (f64, f64) {
+        let values: Vec<f32> = tensor.into_data().try_into_vec().unwrap();
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        (mean, variance.sqrt())
+    }
+
+    #[test]
+    fn weights_are_drawn_as_gpt2s() {
+        let config = GptConfig { n_layer: 8, n_embd: 96, vocab_size: 500, bias: true, ..GptConfig::debug() };
+        let device = kernels::test_device();
+        let mut init = Init::new(&config, 7, &device);
+        let n = 96.0 * 384.0;
+        // Five standard errors: a mean of n draws strays by std/√n, their deviation by std/√2n.
+        let close = |(mean, std): (f64, f64), expected: f64| {
+            assert!(mean.abs() < 5.0 * expected / n.sqrt(), "the mean is {mean}");
+            assert!((std - expected).abs() < 5.0 * expected / (2.0 * n).sqrt(), "{std} is not {expected}");
+        };
+        let linear = init.linear(96, 384);
+        close(moments(linear.weight.val()), 0.02);
+        assert_eq!(moments(linear.bias.unwrap().val()), (0.0, 0.0));
+        close(moments(init.residual_linear(384, 96).weight.val()), 0.02 / 4.0); // √(2 · 8) = 4
+        close(moments(init.embedding(500).weight.val()), 0.02);
+        assert!(init.head().bias.is_none());
+        assert_eq!(moments(init.norm().gamma.val()), (1.0, 0.0));
+    }
+
+    #[test]
+    fn device_seeds_differ_in_every_part() {
+        let seeds = [device_seed(1, 2, 3), device_seed(2, 2, 3), device_seed(1, 3, 3), device_seed(1, 2, 4)];
+        for (idx, seed) in seeds.iter().enumerate() {
+            assert!(!seeds[idx + 1..].contains(seed));
+        }
+        assert_eq!(device_seed(1, 2, 3), seeds[0]);
+    }
+}

@@ -38,7 +38,7 @@ pub enum StoppedBy {
 ///
 /// - `sample_idx` chooses the random numbers, with the seed: samples 0, 1, 2, … of one prompt differ, and
 ///   none depends on how many are drawn.
-/// - `prompt` must fit the model; [`crop`](crate::crop) makes it so.
+/// - `prompt` must fit the model, or `next_logits` has to crop it.
 /// - `text_of` is told each id once, in order, and gives the characters that are complete with it. It
 ///   keeps the bytes of an unfinished character to itself, so an id may add no text, or more than one
 ///   character. A character still unfinished at the end is left out.

@@ -14,7 +14,7 @@
 //! | one of them is drawn | [`draw`] | `seed` |
 //!
 //! [`generate`] does all of it for a whole text. [`log_softmax`] and [`logprob`] are for scoring a text that is
-//! there already, and [`crop`] fits a prompt to the model.
+//! there already.
 //!
 //! # Conventions
 //!
@@ -69,7 +69,6 @@ mod draw;
 mod filter;
 mod logprob;
 mod penalty;
-mod prompt;
 mod stop;
 
 mod error;
@@ -82,4 +81,3 @@ pub use generate::{Sample, StoppedBy, generate};
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
 pub use penalty::penalize_repetition;
-pub use prompt::crop;

@@ -75,7 +75,7 @@ pub enum Error {
     },
 
     /// A file is not a `tokenizer.json`.
-    #[error("{} is not a tokenizer.json of Hugging Face's; delete it to have it made anew, or name another", .path.display())]
+    #[error("{} is not a tokenizer.json of Hugging Face's", .path.display())]
     ParseFile {
         /// The file.
         path: PathBuf,

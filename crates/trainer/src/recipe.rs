@@ -124,12 +124,15 @@ impl Recipe {
     ///
     /// If the text is no TOML, a key is unknown or missing, or a number is out of range.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
-        let mut table: toml::Table = text.parse()?;
-        for assignment in overrides {
-            set(&mut table, assignment)?;
-        }
-        // By way of text, so that an error shows the line it is about.
-        let recipe: Self = toml::from_str(&table.to_string())?;
+        let recipe: Self = if overrides.is_empty() {
+            toml::from_str(text)? // An error shows the line of the file that it is about.
+        } else {
+            let mut table: toml::Table = text.parse()?;
+            for assignment in overrides {
+                set(&mut table, assignment)?;
+            }
+            table.try_into()?
+        };
         recipe.check()?;
         Ok(recipe)
     }

@@ -41,6 +41,8 @@ pub(crate) struct Loop {
     pub(crate) parts: Parts,
     pub(crate) log: MetricsLog,
     pub(crate) observer: Observer,
+    /// Whether it goes on from a checkpoint.
+    pub(crate) resumed: bool,
     /// Where gradients are recorded.
     pub(crate) device: Device,
 }
@@ -115,14 +117,16 @@ impl Loop {
         let schedule = self.recipe.schedule.clone();
         let elapsed_before = self.state.elapsed_seconds;
         let session = Instant::now();
-        let mut saved_step = self.state.step;
+        // A new run has nothing on disk to go on from, not even at step 0.
+        let mut saved_step = self.resumed.then_some(self.state.step);
         (self.observer)(Event::Started { step: self.state.step, max_steps: schedule.max_steps });
-        if self.state.step == 0 {
-            self.evaluate(learner, valid)?;
+        if !self.resumed {
+            self.evaluate(learner, valid, interrupter)?;
         }
 
         let mut batches = train.iter();
         let mut interval = Interval::start(&self.device);
+        let mut norm = Tensor::zeros([1], &self.device.clone().inner());
         while self.state.step < schedule.max_steps && !interrupter.should_stop() {
             let (loss, grad_norm) =
                 optimizer_step(learner, &mut *batches, &self.recipe, self.state.step, &self.device)?;
@@ -131,24 +135,25 @@ impl Loop {
             self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
             interval.loss_sum = interval.loss_sum + loss;
             interval.n_steps += 1;
+            norm = grad_norm;
 
             let step = self.state.step;
             let last = step == schedule.max_steps;
             let due = |every: u64| step.is_multiple_of(every) || last;
             (self.observer)(Event::Step { step });
             if due(schedule.log_interval.get()) {
-                self.log_training(learner, &interval, grad_norm)?;
+                self.log_training(learner, &interval, &norm)?;
                 interval = Interval::start(&self.device);
             }
 
             let pause = Instant::now();
             if due(schedule.eval_interval.get()) {
-                self.evaluate(learner, valid)?;
+                self.evaluate(learner, valid, interrupter)?;
             }
             if due(schedule.checkpoint_interval.get()) {
-                self.check_finite(learner, &interval)?;
+                self.check_finite(learner, &interval, &norm)?;
                 self.save(learner, save)?;
-                saved_step = step;
+                saved_step = Some(step);
             }
             if last || schedule.sample_interval.is_some_and(|every| step.is_multiple_of(every.get())) {
                 (self.observer)(Event::Sample { step, model: learner.model().valid().gpt() });
@@ -156,8 +161,9 @@ impl Loop {
             interval.paused += pause.elapsed();
         }
 
-        if saved_step != self.state.step {
-            self.check_finite(learner, &interval)?;
+        self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
+        if saved_step != Some(self.state.step) {
+            self.check_finite(learner, &interval, &norm)?;
             self.save(learner, save)?;
         }
         let interrupted = self.state.step < schedule.max_steps;
@@ -168,7 +174,7 @@ impl Loop {
         &mut self,
         learner: &Learner<Trainee>,
         interval: &Interval,
-        grad_norm: Tensor<1>,
+        norm: &Tensor<1>,
     ) -> Result<(), Error> {
         let loss = interval.mean_loss(); // Waits for the device.
         let training = interval.started.elapsed().saturating_sub(interval.paused);
@@ -179,24 +185,29 @@ impl Loop {
             loss: finite(loss),
             perplexity: finite(loss.exp()),
             learning_rate: Some(learner.lr_current().base()),
-            grad_norm: finite(scalar(grad_norm)),
+            grad_norm: finite(scalar(norm.clone())),
             tokens: self.state.tokens,
             tokens_per_second: finite(tokens as f64 / training.as_secs_f64()),
             elapsed_seconds: self.state.elapsed_seconds,
         })?;
-        self.check_finite(learner, interval)
+        self.check_finite(learner, interval, norm)
     }
 
-    /// Measures the validation loss, and keeps the weights if it is the lowest so far.
+    /// Measures the validation loss, and keeps the weights if it is the lowest so far. A run that is being
+    /// stopped measures nothing.
     fn evaluate(
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<TokenBatch>,
+        interrupter: &Interrupter,
     ) -> Result<(), Error> {
         let trainee = learner.model().valid();
         let mut sum = 0.0;
         let mut n_batches = 0_u32;
         for batch in valid.iter() {
+            if interrupter.should_stop() {
+                return Ok(());
+            }
             let loss = burn::train::InferenceStep::step(&trainee, batch?);
             sum += scalar(loss.0);
             n_batches += 1;
@@ -213,7 +224,10 @@ impl Loop {
             tokens_per_second: None,
             elapsed_seconds: self.state.elapsed_seconds,
         })?;
-        if loss.is_finite() && self.state.best_loss.is_none_or(|best| loss < best) {
+        if !loss.is_finite() {
+            return Err(self.diverged(learner));
+        }
+        if self.state.best_loss.is_none_or(|best| loss < best) {
             self.folder.save_weights(trainee.gpt())?;
             self.state.best_loss = Some(loss);
             self.state.best_step = self.state.step;
@@ -238,11 +252,20 @@ impl Loop {
     }
 
     /// Refuses to go on with weights that are lost.
-    fn check_finite(&self, learner: &Learner<Trainee>, interval: &Interval) -> Result<(), Error> {
-        if interval.mean_loss().is_finite() {
+    fn check_finite(
+        &self,
+        learner: &Learner<Trainee>,
+        interval: &Interval,
+        norm: &Tensor<1>,
+    ) -> Result<(), Error> {
+        if interval.mean_loss().is_finite() && scalar(norm.clone()).is_finite() {
             return Ok(());
         }
-        Err(Error::Diverged { step: self.state.step, learning_rate: learner.lr_current().base() })
+        Err(self.diverged(learner))
+    }
+
+    fn diverged(&self, learner: &Learner<Trainee>) -> Error {
+        Error::Diverged { step: self.state.step, learning_rate: learner.lr_current().base() }
     }
 }
 

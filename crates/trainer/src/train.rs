@@ -41,6 +41,8 @@ pub struct Training {
     pub train: Arc<Tokens>,
     /// The part to validate on.
     pub valid: Arc<Tokens>,
+    /// Sha256 of the tokens of both parts, which a checkpoint remembers.
+    pub data: [String; 2],
     /// What to go on from; a new run has none.
     pub resume: Option<Checkpoint>,
     /// Where it runs.
@@ -87,7 +89,7 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// Why a run ended before its time. The last checkpoint is intact.
+/// Why a run ended before its time. Checkpoints written before are intact.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -138,10 +140,17 @@ pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
 ///
 /// If a split is shorter than a block, a file can't be written or the loss diverges.
 pub fn train(training: Training, interrupter: Interrupter, observer: Observer) -> Result<Outcome, Error> {
-    let Training { recipe, folder, model, train, valid, resume, device } = training;
+    let Training { recipe, folder, model, train, valid, data, resume, device } = training;
     let state = match &resume {
         Some(checkpoint) => checkpoint.state.clone(),
-        None => TrainerState { step: 0, tokens: 0, elapsed_seconds: 0.0, best_loss: None, best_step: 0 },
+        None => TrainerState {
+            step: 0,
+            tokens: 0,
+            elapsed_seconds: 0.0,
+            best_loss: None,
+            best_step: 0,
+            data: data.clone(),
+        },
     };
     let metrics_path = folder.metrics_path();
     let log = MetricsLog::open(&metrics_path, state.step)
@@ -163,7 +172,8 @@ pub fn train(training: Training, interrupter: Interrupter, observer: Observer) -
 
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
-    let training = Loop { recipe, folder, state, parts, log, observer, device: autodiff };
+    let resumed = resume_step.is_some();
+    let training = Loop { recipe, folder, state, parts, log, observer, resumed, device: autodiff };
     let mut supervised = SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
         .with_application_logger(None)
         .with_metric_logger(InMemoryMetricLogger::default())

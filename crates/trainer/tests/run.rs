@@ -44,7 +44,8 @@ fn training(recipe: &Recipe, path: &Path) -> Training {
     // A resumed run starts from other weights, which its checkpoint has to replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };
     let model = recipe.model.init(seed, &device).unwrap();
-    Training { recipe: recipe.clone(), folder, model, train: tokens(), valid: tokens(), resume, device }
+    let data = Default::default();
+    Training { recipe: recipe.clone(), folder, model, train: tokens(), valid: tokens(), data, resume, device }
 }
 
 fn run(recipe: &Recipe, path: &Path) -> Outcome {
@@ -151,6 +152,29 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     let best = |path: &Path| fs::read(path.join(WEIGHTS)).unwrap();
     assert_eq!(best(&parts), best(&whole), "the best weights, bit for bit");
     assert_eq!(last_weights(&recipe, &parts), last_weights(&recipe, &whole), "the last ones as well");
+}
+
+#[test]
+fn a_run_stopped_before_its_first_step_can_go_on() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let recipe = recipe(&[]);
+    let interrupter = Interrupter::new();
+    interrupter.stop(None);
+    let outcome = train(training(&recipe, &path), interrupter, Box::new(|_| ())).unwrap();
+    assert!(outcome.interrupted);
+    assert_eq!(run(&recipe, &path).state.step, 12);
+}
+
+#[test]
+fn weights_lost_in_the_last_step_are_no_checkpoint() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let recipe = recipe(&["optimizer.learning_rate=1e38", "schedule.max_steps=1", "schedule.warmup_steps=0"]);
+    let error =
+        train(training(&recipe, &path), Interrupter::new(), Box::new(|_| ())).unwrap_err().to_string();
+    assert!(error.contains("not finite"), "{error}");
+    assert!(RunFolder::open(&path).unwrap().load_checkpoint().is_err());
 }
 
 #[test]
