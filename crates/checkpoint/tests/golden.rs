@@ -1,5 +1,11 @@
 //! The model against PyTorch: the fixtures are made by `xtask/golden/gpt.py`, which says how.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
 use std::{collections::HashMap, fs, path::Path};
 
 use burn::{

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`
         Err(error) => {
-            report(format_args!("error: {error:#}"));
+            report(format_args!("error: {}", format!("{error:#}").trim_end()));
             ExitCode::FAILURE
         }
     }

@@ -126,7 +126,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
             })?;
             TokenizerChoice::Given(tokenizer)
         }
-        None => TokenizerChoice::Kind(recipe.data.tokenizer.clone()),
+        None => TokenizerChoice::Kind(recipe.data.tokenizer),
     };
     // Sizes that can't work are found before a corpus of gigabytes is read.
     GptConfig { vocab_size: 1, ..recipe.model.clone() }.check()?;
@@ -178,7 +178,7 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let model = folder.load_model(device)?.with_dropout(recipe.model.dropout);
     let recipe = Recipe { model: model.config().clone(), ..recipe };
     // As the run was prepared: a tokenizer of its kind, or the one it was given.
-    let mut prepared = prepare(&recipe.data, &TokenizerChoice::Kind(recipe.data.tokenizer.clone()))?;
+    let mut prepared = prepare(&recipe.data, &TokenizerChoice::Kind(recipe.data.tokenizer))?;
     if prepared.tokenizer.fingerprint() != tokenizer.fingerprint() {
         prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     }

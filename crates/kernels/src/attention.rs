@@ -135,6 +135,7 @@ fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, dropout_probability: f64) ->
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
     use burn::tensor::{Distribution, Tolerance};
 

@@ -22,6 +22,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
     use super::*;
     use crate::test_device;
@@ -49,16 +50,5 @@ mod tests {
     fn is_the_identity_outside_training() {
         let x = Tensor::<1>::ones([N], &test_device());
         assert_eq!(dropout(x.clone(), PROBABILITY).into_data(), x.into_data());
-    }
-
-    #[test]
-    fn a_seed_fixes_the_mask() {
-        let device = test_device().autodiff();
-        let draw = |seed| {
-            device.seed(seed);
-            dropout(Tensor::<1>::ones([100], &device), 0.5).into_data()
-        };
-        assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1), draw(2));
     }
 }

@@ -116,7 +116,7 @@ mod tests {
         let config = GptConfig { n_layer: 8, n_embd: 96, vocab_size: 500, bias: true, ..GptConfig::debug() };
         let device = kernels::test_device();
         let mut init = Init::new(&config, 7, &device);
-        let n = 96.0 * 384.0;
+        let n: f64 = 96.0 * 384.0;
         // Five standard errors: a mean of n draws strays by std/√n, their deviation by std/√2n.
         let close = |(mean, std): (f64, f64), expected: f64| {
             assert!(mean.abs() < 5.0 * expected / n.sqrt(), "the mean is {mean}");

@@ -77,6 +77,7 @@ fn score_batch(model: &Gpt, ids: &[u32], windows: &[Window], len: usize) -> Vec<
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
     use super::*;
 

@@ -1,5 +1,11 @@
 //! What holds for a GPT whatever its weights.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::{AdamWConfig, GradientsParams},
@@ -164,27 +170,6 @@ fn one_batch_is_learnt_by_heart() {
     }
     let loss: f32 = loss(&model).into_scalar();
     assert!(loss < 0.1, "{loss}");
-}
-
-#[test]
-fn dropout_is_for_training_only() {
-    let config = GptConfig { dropout: 0.3, ..GptConfig::debug() };
-    let device = kernels::test_device();
-    let autodiff = device.clone().autodiff();
-    let model = config.init(0, &autodiff).unwrap();
-    let train = |seed| {
-        autodiff.seed(seed);
-        model.forward(tokens(&IDS, &autodiff)).into_data()
-    };
-    assert_eq!(train(1), train(1));
-    assert_ne!(train(1), train(2));
-
-    let valid = model.valid();
-    let plain = GptConfig { dropout: 0.0, ..config }.init(0, &device).unwrap();
-    assert_eq!(
-        valid.forward(tokens(&IDS, &device)).into_data(),
-        plain.forward(tokens(&IDS, &device)).into_data()
-    );
 }
 
 #[test]

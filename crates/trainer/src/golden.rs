@@ -1,5 +1,11 @@
 //! Ten optimizer steps against PyTorch, and accumulation against one large batch.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
 use std::{collections::HashMap, fs, path::Path};
 
 use burn::{

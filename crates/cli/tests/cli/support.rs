@@ -9,23 +9,23 @@ use std::{
 use tempfile::TempDir;
 
 /// What a command printed, and its exit code.
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     /// The output, if the command succeeded.
     #[track_caller]
-    pub fn success(self) -> Self {
+    pub(crate) fn success(self) -> Self {
         assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
         self
     }
 
     /// The error message of a command that failed and wrote nothing to stdout.
     #[track_caller]
-    pub fn failure(self) -> String {
+    pub(crate) fn failure(self) -> String {
         assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
         assert_eq!(self.stdout, "");
         self.stderr
@@ -33,21 +33,21 @@ impl Ran {
 }
 
 /// The program, ready to run in a folder. It does not know that cargo started the test.
-pub fn kindling(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn kindling(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
     command.args(args).current_dir(folder).env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
 /// Runs the program to its end.
-pub fn run(folder: &Path, args: &[&str]) -> Ran {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Ran {
     let Output { status, stdout, stderr } = kindling(folder, args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
     Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
 }
 
 /// A folder with one finished run, `runs/debug`, made once.
-pub fn trained() -> &'static Path {
+pub(crate) fn trained() -> &'static Path {
     static FOLDER: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,11 @@
+//! The program as a person runs it: what it does, and what it says when something is wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+mod commands;
+mod errors;
+mod support;
