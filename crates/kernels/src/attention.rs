@@ -1,8 +1,12 @@
 //! Causal multi-head attention, from fused activations and back.
 
-use burn::{prelude::*, tensor::activation::softmax};
+use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 
-use crate::dropout;
+use crate::{
+    device::is_fused,
+    dropout::{self, dropout},
+    fused::FusedOps,
+};
 
 /// Lets every position read the values of itself and of the positions before it.
 ///
@@ -19,6 +23,13 @@ use crate::dropout;
 ///
 /// If 3C is not a multiple of 3 · `n_head`.
 pub fn causal_attention(qkv: Tensor<3>, n_head: usize, dropout_probability: f64) -> Tensor<3> {
+    let [_, _, triple] = qkv.dims();
+    assert!(triple % (3 * n_head) == 0, "{triple} channels do not split into 3 x {n_head} heads");
+    if is_fused(&qkv) {
+        let mask = dropout::mask(&qkv.device(), dropout_probability);
+        let mixed = <Dispatch as FusedOps>::causal_attention(qkv.into_dispatch(), n_head, mask);
+        return Tensor::from_dispatch(mixed);
+    }
     let [q, k, v] = split_heads(qkv, n_head);
     attend(q, k, v, dropout_probability)
 }
@@ -99,7 +110,6 @@ impl KeyValueCache {
 /// `[B, T, 3C]` to queries, keys and values, each `[B, H, T, D]`.
 fn split_heads(qkv: Tensor<3>, n_head: usize) -> [Tensor<4>; 3] {
     let [batch, time, triple] = qkv.dims();
-    assert!(triple % (3 * n_head) == 0, "{triple} channels do not split into 3 x {n_head} heads");
     let channels = triple / 3;
     [0, 1, 2].map(|part| {
         qkv.clone()

@@ -1,6 +1,55 @@
 //! The loss of a language model.
 
-use burn::{prelude::*, tensor::activation::log_softmax};
+use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
+
+use crate::{device::is_fused, fused::FusedOps, linear};
+
+/// The output head of a language model: what makes logits of a hidden vector.
+#[derive(Debug, Clone)]
+pub enum Head {
+    /// A linear layer's weight, `[C, V]`.
+    Linear(Tensor<2>),
+    /// The token embedding, `[V, C]`, transposed.
+    Tied(Tensor<2>),
+}
+
+impl Head {
+    /// The logits of each token.
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[.., C]`
+    /// - output: `[.., V]`
+    pub fn logits<const D: usize>(self, hidden: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Linear(weight) => linear(hidden, weight, None),
+            Self::Tied(weight) => linear(hidden, weight.transpose(), None),
+        }
+    }
+
+    /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU the logits of all rows
+    /// never exist at the same time.
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[N, C]`
+    /// - `targets`: `[N]`, each below V
+    /// - output: `[1]`
+    pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        if is_fused(&hidden) {
+            let (weight, by_rows) = match self {
+                Self::Linear(weight) => (weight, false),
+                Self::Tied(weight) => (weight, true),
+            };
+            let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
+            let targets = targets.into_dispatch();
+            return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
+                hidden, weight, targets, by_rows,
+            ));
+        }
+        cross_entropy(self.logits(hidden), targets)
+    }
+}
 
 /// The mean over all rows of `-ln softmax(logits)[target]`, in nats.
 ///

@@ -1,8 +1,26 @@
-//! The one place where tests take their device from.
+//! Where an operation runs, and the one place where tests take their device from.
 
-use burn::prelude::Device;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The device that tests run on: the one `KINDLING_TEST_DEVICE` names, else the CPU.
+use burn::prelude::*;
+
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Has every operation run by its definition in tensor operations, on the CPU as well, from here on in this
+/// process. For comparisons: results agree, times do not.
+pub fn use_plain_operations() {
+    PLAIN.store(true, Ordering::Relaxed);
+}
+
+/// Whether the fused operations of this crate serve a tensor.
+pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    !PLAIN.load(Ordering::Relaxed)
+        && x.device().inner() == Device::flex()
+        && x.dtype() == burn::tensor::DType::F32
+}
+
+/// The device that tests run on: the one `KINDLING_TEST_DEVICE` names, else the CPU. `cpu-plain` is the CPU
+/// [without fused operations](use_plain_operations).
 ///
 /// Every crate's tests call this, so the same tests run on each backend that is compiled in.
 ///
@@ -13,6 +31,10 @@ pub fn test_device() -> Device {
     let name = std::env::var("KINDLING_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     match name.as_str() {
         "cpu" => Device::flex(),
+        "cpu-plain" => {
+            use_plain_operations();
+            Device::flex()
+        }
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }
 }

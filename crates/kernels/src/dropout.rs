@@ -2,6 +2,8 @@
 
 use burn::{prelude::*, tensor::Distribution};
 
+use crate::cpu::dropout::Mask;
+
 /// Zeroes each element with probability `probability` while training, and scales the rest so that the
 /// expectation stays ([Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
 ///
@@ -19,6 +21,18 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     let keep = 1.0 - probability;
     let mask = x.random_like(Distribution::Bernoulli(keep)) / keep;
     x * mask
+}
+
+/// The mask of a fused operation, or `None` where nothing is dropped. Its seed comes from the generator of the
+/// device.
+pub(crate) fn mask(device: &Device, probability: f64) -> Option<Mask> {
+    if probability == 0.0 || !device.is_autodiff() {
+        return None;
+    }
+    let halves = Tensor::<1, Int>::random([2], Distribution::Uniform(0.0, f64::from(u32::MAX >> 1)), device);
+    let halves: Vec<i64> = halves.into_data().iter().collect();
+    let seed = halves.iter().fold(0, |seed, half| (seed << 32) | half.unsigned_abs());
+    Mask::new(probability, seed)
 }
 
 #[cfg(test)]

@@ -17,16 +17,24 @@
 //! assert_eq!(y.dims(), [2, 3, 5]);
 //! ```
 
+mod adamw;
 mod attention;
+mod cpu;
 mod cross_entropy;
 mod device;
 mod dropout;
+mod embedding;
+mod fused;
 mod gelu;
+mod layer_norm;
 mod linear;
 
+pub use adamw::{AdamWStep, adamw, scale, sum_of_squares};
 pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
-pub use cross_entropy::cross_entropy;
-pub use device::test_device;
+pub use cross_entropy::{Head, cross_entropy};
+pub use device::{test_device, use_plain_operations};
 pub use dropout::dropout;
+pub use embedding::embed;
 pub use gelu::{Activation, activate};
-pub use linear::linear;
+pub use layer_norm::layer_norm;
+pub use linear::{linear, linear_activate, linear_residual};

@@ -1,11 +1,15 @@
-//! Affine maps.
+//! Affine maps, alone and with what commonly follows them.
 
-use burn::prelude::*;
+use burn::{backend::Dispatch, prelude::*};
+
+use crate::{
+    Activation, activate,
+    device::is_fused,
+    dropout::{self, dropout},
+    fused::{After, FusedOps},
+};
 
 /// `x · weight + bias`, over the last axis of `x`.
-///
-/// The other axes are flattened into one around the product. A batched product would be one small
-/// product per sequence, each packing the weight again; one tall product packs it once.
 ///
 /// # Shapes
 ///
@@ -18,9 +22,84 @@ use burn::prelude::*;
 ///
 /// If the last axis of `x` is not the first of `weight`.
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    check(&x, &weight);
+    if is_fused(&x) { fused(x, weight, bias, None, After::default()) } else { plain(x, weight, bias) }
+}
+
+/// [`activate`] of [`linear`].
+///
+/// # Shapes
+///
+/// As [`linear`].
+///
+/// # Panics
+///
+/// If the last axis of `x` is not the first of `weight`.
+pub fn linear_activate<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<D> {
+    check(&x, &weight);
+    if is_fused(&x) {
+        let after = After { activation: Some(activation), mask: None };
+        return fused(x, weight, bias, None, after);
+    }
+    activate(plain(x, weight, bias), activation)
+}
+
+/// `residual` + [`dropout`] of [`linear`]: the end of a branch of a residual block.
+///
+/// # Shapes
+///
+/// - `x`, `weight`, `bias`: as [`linear`]
+/// - `residual`: `[.., C_out]`
+/// - output: `[.., C_out]`
+///
+/// # Panics
+///
+/// If the last axis of `x` is not the first of `weight`.
+pub fn linear_residual<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    dropout_probability: f64,
+    residual: Tensor<D>,
+) -> Tensor<D> {
+    check(&x, &weight);
+    if is_fused(&x) {
+        let after = After { activation: None, mask: dropout::mask(&x.device(), dropout_probability) };
+        return fused(x, weight, bias, Some(residual), after);
+    }
+    residual + dropout(plain(x, weight, bias), dropout_probability)
+}
+
+fn check<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) {
+    let ([d_in, _], width) = (weight.dims(), x.dims()[D - 1]);
+    assert_eq!(width, d_in, "the input is {width} wide and the weight takes {d_in}");
+}
+
+fn fused<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+    after: After,
+) -> Tensor<D> {
+    let device = x.device();
+    let none = || Tensor::<1>::empty([0], &device).into_dispatch();
+    let bias = bias.map_or_else(none, Tensor::into_dispatch);
+    let residual = residual.map_or_else(none, Tensor::into_dispatch);
+    let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight.into_dispatch(), bias, residual, after);
+    Tensor::from_dispatch(y)
+}
+
+/// The other axes are flattened into one around the product. A batched product would be one small product
+/// per sequence, each packing the weight again; one tall product packs it once.
+fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let mut shape = x.dims();
     let [d_in, d_out] = weight.dims();
-    assert_eq!(shape[D - 1], d_in, "the input is {} wide and the weight takes {d_in}", shape[D - 1]);
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 

@@ -1,6 +1,6 @@
 //! Causal multi-head self-attention.
 
-use burn::{nn::Linear, prelude::*};
+use burn::{module::Param, nn::Linear, prelude::*};
 use kernels::KeyValueCache;
 
 use crate::{GptConfig, init::Init};
@@ -34,14 +34,20 @@ impl CausalSelfAttention {
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`
+    /// - `residual`: `[B, T, C]`, to which the result is added
     /// - output: `[B, T, C]`
-    pub(crate) fn forward(&self, x: Tensor<3>, cache: Option<&mut KeyValueCache>) -> Tensor<3> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        cache: Option<&mut KeyValueCache>,
+    ) -> Tensor<3> {
         let qkv = linear(&self.qkv, x); // [B, T, 3C]
         let mixed = match cache {
             Some(cache) => kernels::cached_causal_attention(qkv, self.n_head, cache),
             None => kernels::causal_attention(qkv, self.n_head, self.dropout),
         }; // [B, T, C]
-        kernels::dropout(linear(&self.project, mixed), self.dropout)
+        linear_residual(&self.project, mixed, self.dropout, residual)
     }
 }
 
@@ -52,5 +58,17 @@ impl CausalSelfAttention {
 /// - `x`: `[B, T, C_in]`
 /// - output: `[B, T, C_out]`
 pub(crate) fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
+}
+
+/// `residual` plus a linear layer with dropout, by way of the kernels.
+///
+/// # Shapes
+///
+/// - `x`: `[B, T, C_in]`
+/// - `residual`: `[B, T, C_out]`
+/// - output: `[B, T, C_out]`
+pub(crate) fn linear_residual(layer: &Linear, x: Tensor<3>, dropout: f64, residual: Tensor<3>) -> Tensor<3> {
+    let bias = layer.bias.as_ref().map(Param::val);
+    kernels::linear_residual(x, layer.weight.val(), bias, dropout, residual)
 }

@@ -1,9 +1,14 @@
 //! A residual block.
 
-use burn::{nn::LayerNorm, prelude::*};
+use burn::{module::Param, nn::LayerNorm, prelude::*};
 use kernels::KeyValueCache;
 
-use crate::{GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init};
+use crate::{
+    GptConfig,
+    attention::CausalSelfAttention,
+    feed_forward::FeedForward,
+    init::{Init, NORM_EPSILON},
+};
 
 /// Attention, then feed-forward, each normalised before and added to the residual stream after.
 #[derive(Module, Debug)]
@@ -34,7 +39,17 @@ impl Block {
     /// - `x`: `[B, T, C]`
     /// - output: `[B, T, C]`
     pub(crate) fn forward(&self, x: Tensor<3>, cache: Option<&mut KeyValueCache>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), cache);
-        x.clone() + self.feed_forward.forward(self.feed_forward_norm.forward(x))
+        let x = self.attention.forward(norm(&self.attention_norm, x.clone()), x, cache);
+        self.feed_forward.forward(norm(&self.feed_forward_norm, x.clone()), x)
     }
+}
+
+/// A layer norm by way of the kernels.
+///
+/// # Shapes
+///
+/// - `x`: `[B, T, C]`
+/// - output: `[B, T, C]`
+pub(crate) fn norm(layer: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
+    kernels::layer_norm(x, layer.gamma.val(), layer.beta.as_ref().map(Param::val), NORM_EPSILON)
 }

@@ -1,8 +1,8 @@
 //! The position-wise feed-forward network.
 
-use burn::{nn::Linear, prelude::*};
+use burn::{module::Param, nn::Linear, prelude::*};
 
-use crate::{Activation, GptConfig, attention::linear, init::Init};
+use crate::{Activation, GptConfig, attention::linear_residual, init::Init};
 
 /// How much wider than the residual stream the hidden layer is.
 const EXPANSION: usize = 4;
@@ -36,9 +36,12 @@ impl FeedForward {
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`
+    /// - `residual`: `[B, T, C]`, to which the result is added
     /// - output: `[B, T, C]`
-    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = kernels::activate(linear(&self.expand, x), self.activation.into()); // [B, T, 4C]
-        kernels::dropout(linear(&self.project, hidden), self.dropout)
+    pub(crate) fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        let Linear { weight, bias } = &self.expand;
+        let bias = bias.as_ref().map(Param::val);
+        let hidden = kernels::linear_activate(x, weight.val(), bias, self.activation.into()); // [B, T, 4C]
+        linear_residual(&self.project, hidden, self.dropout, residual)
     }
 }

@@ -4,9 +4,13 @@ use burn::{
     nn::{Embedding, LayerNorm, Linear},
     prelude::*,
 };
-use kernels::KeyValueCache;
+use kernels::{Head, KeyValueCache};
 
-use crate::{ConfigError, GptConfig, attention::linear, block::Block, init::Init};
+use crate::{
+    ConfigError, GptConfig,
+    block::{Block, norm},
+    init::Init,
+};
 
 /// A decoder-only transformer, as in
 /// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
@@ -70,7 +74,7 @@ impl Gpt {
     ///
     /// If `tokens` is longer than `block_size`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.logits(self.hidden(tokens, None))
+        self.head().logits(self.hidden(tokens, None))
     }
 
     /// The mean cross-entropy of the targets given the tokens up to each, in nats.
@@ -85,11 +89,8 @@ impl Gpt {
     /// If `tokens` is longer than `block_size`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         let [batch, time] = tokens.dims();
-        let logits = self.forward(tokens); // [B, T, V]
-        kernels::cross_entropy(
-            logits.reshape([batch * time, self.config.vocab_size]),
-            targets.reshape([batch * time]),
-        )
+        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
+        self.head().loss(hidden, targets.reshape([batch * time]))
     }
 
     /// The logits of the token after the last of `tokens`, which continue those in `cache` and are added
@@ -105,7 +106,7 @@ impl Gpt {
     /// If the cache was made for another model or batch, or has no room for T more positions.
     pub fn next_logits(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<2> {
         let hidden = self.hidden(tokens, Some(cache)); // [B, T, C]
-        self.logits(hidden.slice(s![.., -1.., ..])).squeeze_dim(1)
+        self.head().logits(hidden.slice(s![.., -1.., ..])).squeeze_dim(1)
     }
 
     /// An empty cache of `block_size` positions, for `batch` sequences.
@@ -124,9 +125,9 @@ impl Gpt {
         let block_size = self.config.block_size;
         assert!(past + time <= block_size, "{} tokens do not fit a block of {block_size}", past + time);
 
-        let positions = self.position_embedding.weight.val().slice(s![past..past + time, ..]); // [T, C]
-        let embedded = self.token_embedding.forward(tokens) + positions.unsqueeze();
-        let mut x = kernels::dropout(embedded, self.config.dropout); // [B, T, C]
+        let [embeddings, positions] =
+            [&self.token_embedding, &self.position_embedding].map(|table| table.weight.val());
+        let mut x = kernels::embed(tokens, embeddings, positions, past, self.config.dropout); // [B, T, C]
         match cache {
             Some(cache) => {
                 for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
@@ -139,15 +140,13 @@ impl Gpt {
                 }
             }
         }
-        self.norm.forward(x)
+        norm(&self.norm, x)
     }
 
-    /// - `hidden`: `[B, T, C]`
-    /// - output: `[B, T, V]`
-    fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+    fn head(&self) -> Head {
         match &self.head {
-            Some(head) => linear(head, hidden),
-            None => kernels::linear(hidden, self.token_embedding.weight.val().transpose(), None),
+            Some(head) => Head::Linear(head.weight.val()),
+            None => Head::Tied(self.token_embedding.weight.val()),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::GptConfig;
 const STD: f64 = 0.02;
 
 /// What layer norms add to the variance, as in GPT-2.
-const NORM_EPSILON: f64 = 1e-5;
+pub(crate) const NORM_EPSILON: f64 = 1e-5;
 
 /// Draws the weights of one model.
 pub(crate) struct Init<'a> {

@@ -38,7 +38,7 @@ struct SumOfSquares<'a> {
 impl ModuleVisitor for SumOfSquares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sum = self.sum.clone() + grad.square().sum();
+            self.sum = self.sum.clone() + kernels::sum_of_squares(grad);
         }
     }
 }
@@ -51,7 +51,7 @@ struct Scale<'a> {
 impl ModuleVisitor for Scale<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.grads.remove::<D>(param.id) {
-            self.grads.register::<D>(param.id, grad * self.scale.clone().unsqueeze());
+            self.grads.register::<D>(param.id, kernels::scale(grad, self.scale.clone()));
         }
     }
 }

@@ -1,0 +1,68 @@
+//! The sum of a token's and a position's embedding.
+
+use super::{
+    dropout::Mask,
+    level::Level,
+    parallel::{self, Shared},
+};
+
+/// Columns of a gradient that one core adds up.
+const COLS: usize = 64;
+
+/// `dropout(tokens[id] + positions[first + t])` for each id, `[B·T, C]`; `time` ids make a sequence.
+pub(crate) fn forward(
+    level: Level,
+    tokens: &[f32],
+    positions: &[f32],
+    width: usize,
+    ids: &[usize],
+    time: usize,
+    mask: Option<Mask>,
+) -> Vec<f32> {
+    parallel::fill(ids.len() * width, width, 1, |range, out| {
+        let first = range.start / width;
+        level.vectorize(
+            #[inline(always)]
+            || {
+                for ((row, id), out) in (first..).zip(&ids[first..]).zip(out.chunks_exact_mut(width)) {
+                    let position = &positions[row % time * width..][..width];
+                    for ((out, token), position) in out.iter_mut().zip(&tokens[id * width..]).zip(position) {
+                        *out = token + position;
+                    }
+                    if let Some(mask) = mask {
+                        mask.apply(row as u64, out);
+                    }
+                }
+            },
+        );
+    })
+}
+
+/// Adds each row of `d_rows` to the row of an `n` x `width` matrix of zeros that `index` names.
+pub(crate) fn scatter(
+    level: Level,
+    n: usize,
+    width: usize,
+    d_rows: &[f32],
+    index: impl Fn(usize) -> usize + Sync,
+) -> Vec<f32> {
+    let mut sums = vec![0.0; n * width];
+    let shared = Shared::new(&mut sums);
+    // By columns, so that no two cores meet in a row and every sum has one order.
+    parallel::pieces(width, COLS.min(width), d_rows.len() / width, |cols| {
+        for (idx, d_row) in d_rows.chunks_exact(width).enumerate() {
+            let start = index(idx) * width;
+            // SAFETY: pieces have their own columns.
+            let sums = unsafe { shared.part(start + cols.start..start + cols.end) };
+            level.vectorize(
+                #[inline(always)]
+                || {
+                    for (sum, d) in sums.iter_mut().zip(&d_row[cols.clone()]) {
+                        *sum += d;
+                    }
+                },
+            );
+        }
+    });
+    sums
+}

@@ -1,0 +1,465 @@
+//! Products of matrices.
+//!
+//! The usual scheme ([Goto and van de Geijn, 2008](https://doi.org/10.1145/1356052.1356053)): the right factor is
+//! packed into panels as wide as the accumulators of one tile, and a tile of the product stays in registers
+//! while one block of the inner dimension goes by. The left factor is read where it lies when its rows are
+//! contiguous, and packed when its columns are. Bands of rows of the product are made on all cores, and what
+//! is to be done with a row afterwards is done while it is in cache.
+
+use std::{cell::Cell, ops::Range};
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    level::Level,
+    parallel::{self, Buffer, Shared},
+};
+
+/// Longest block of the inner dimension: one panel of it fits the first-level cache.
+const INNER_BLOCK: usize = 320;
+
+/// Numbers in the rows of the product that one task makes at a time: they fit the second-level cache.
+const BAND_SIZE: usize = 1 << 16;
+
+/// Rows that one task makes at a time, at least and at most.
+const BAND_ROWS: (usize, usize) = (48, 120);
+
+/// A matrix in memory: rows or columns of it are contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after another.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows that begin `row_stride` numbers apart.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(cols <= row_stride || rows <= 1, "rows of {cols} overlap {row_stride} apart");
+        assert!(
+            rows == 0 || (rows - 1) * row_stride + cols <= data.len(),
+            "{rows} rows of {cols}, {row_stride} apart, are not in {} numbers",
+            data.len()
+        );
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// One row of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        debug_assert_eq!(self.col_stride, 1, "the rows are not contiguous");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
+    /// its columns.
+    pub(crate) fn contiguous(&self) -> (&'a [f32], bool) {
+        let by_rows = self.col_stride == 1;
+        let stride = if by_rows { self.row_stride } else { self.col_stride };
+        assert_eq!(stride, if by_rows { self.cols } else { self.rows }, "the matrix has gaps");
+        (self.data, by_rows)
+    }
+
+    /// Some of its rows.
+    pub(crate) fn row_range(self, range: Range<usize>) -> Self {
+        let start = (range.start * self.row_stride).min(self.data.len());
+        Self { data: &self.data[start..], rows: range.len(), ..self }
+    }
+}
+
+/// What becomes of the numbers that are where the product goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// They are overwritten.
+    Nothing,
+    /// The product is added to them.
+    What,
+}
+
+/// `a · b`, a new matrix with its rows one after another. `finish` gets each row, with its index, while it is
+/// in cache.
+pub(crate) fn product(
+    level: Level,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let packed = Packed::new(level, b);
+    let mut c = Buffer::new(a.rows * b.cols);
+    let shared = c.shared();
+    bands(a.rows, b.cols, |rows| {
+        // SAFETY: bands do not overlap.
+        let band = unsafe { shared.zeroed(rows.start * b.cols..rows.end * b.cols) };
+        multiply(level, a.row_range(rows.clone()), &packed, band, b.cols, Onto::Nothing);
+        for (row, values) in rows.zip(band.chunks_exact_mut(b.cols)) {
+            finish(row, values);
+        }
+    });
+    // SAFETY: the bands cover all rows.
+    unsafe { c.finish() }
+}
+
+/// Adds `a · b` to `c`, whose rows lie one after another.
+pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
+    assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
+    let packed = Packed::new(level, b);
+    let shared = Shared::new(c);
+    bands(a.rows, b.cols, |rows| {
+        // SAFETY: bands do not overlap.
+        let band = unsafe { shared.part(rows.start * b.cols..rows.end * b.cols) };
+        multiply(level, a.row_range(rows), &packed, band, b.cols, Onto::What);
+    });
+}
+
+/// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores.
+fn bands(n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
+    let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
+    let n_threads = rayon::current_num_threads();
+    // As many for one core as for another, and no thinner than a tile is high.
+    let n_bands = n_rows.div_ceil(rows).next_multiple_of(n_threads).min(n_rows.div_ceil(12)).max(1);
+    let rows = n_rows.div_ceil(n_bands).next_multiple_of(12);
+    parallel::each(n_rows.div_ceil(rows), |idx| task(idx * rows..((idx + 1) * rows).min(n_rows)));
+}
+
+/// The right factor of a product, packed for one level.
+#[derive(Default)]
+pub(crate) struct Packed {
+    /// Panels of one block of the inner dimension, then those of the next; in each, `width` numbers for each
+    /// inner index. The last panel is filled up with zeros.
+    data: Vec<f32>,
+    n_inner: usize,
+    n_cols: usize,
+    width: usize,
+    /// Inner indices in a block, but for the last.
+    block: usize,
+}
+
+impl Packed {
+    /// Packs on all cores.
+    pub(crate) fn new(level: Level, b: Matrix<'_>) -> Self {
+        let mut packed = Self::empty(level, b);
+        let unit = packed.block * packed.width;
+        let n_panels = packed.n_panels();
+        let n = b.rows.div_ceil(packed.block.max(1)) * n_panels * unit;
+        packed.data = parallel::fill(n, unit.max(1), 1, |range, out| {
+            for (idx, panel) in (range.start / unit..).zip(out.chunks_exact_mut(unit)) {
+                packed.pack_panel(b, idx / n_panels, idx % n_panels, panel);
+            }
+        });
+        packed
+    }
+
+    /// Packs again on this core, in the memory it has.
+    pub(crate) fn renew(&mut self, level: Level, b: Matrix<'_>) {
+        let mut data = std::mem::take(&mut self.data);
+        *self = Self::empty(level, b);
+        let unit = self.block * self.width;
+        let n_panels = self.n_panels();
+        data.clear();
+        data.resize(b.rows.div_ceil(self.block.max(1)) * n_panels * unit, 0.0);
+        for (idx, panel) in data.chunks_exact_mut(unit.max(1)).enumerate() {
+            self.pack_panel(b, idx / n_panels, idx % n_panels, panel);
+        }
+        self.data = data;
+    }
+
+    fn empty(level: Level, b: Matrix<'_>) -> Self {
+        let n_blocks = b.rows.div_ceil(INNER_BLOCK).max(1);
+        let (block, width) = (b.rows.div_ceil(n_blocks), level.run(PanelWidth));
+        Self { data: Vec::new(), n_inner: b.rows, n_cols: b.cols, width, block }
+    }
+
+    fn n_panels(&self) -> usize {
+        self.n_cols.div_ceil(self.width)
+    }
+
+    fn pack_panel(&self, b: Matrix<'_>, block: usize, panel: usize, out: &mut [f32]) {
+        let inner = block * self.block..((block + 1) * self.block).min(self.n_inner);
+        let cols = panel * self.width..((panel + 1) * self.width).min(self.n_cols);
+        if b.col_stride == 1 {
+            for (row, out) in inner.zip(out.chunks_exact_mut(self.width)) {
+                let start = row * b.row_stride;
+                copy(&b.data[start + cols.start..start + cols.end], out);
+            }
+        } else {
+            for (idx, col) in cols.enumerate() {
+                let source = &b.data[col * b.col_stride..][inner.clone()];
+                for (out, value) in out[idx..].iter_mut().step_by(self.width).zip(source) {
+                    *out = *value;
+                }
+            }
+        }
+    }
+
+    fn panel(&self, block: usize, panel: usize, n_inner: usize) -> &[f32] {
+        let unit = self.block * self.width;
+        &self.data[(block * self.n_panels() + panel) * unit..][..n_inner * self.width]
+    }
+}
+
+/// Copies a few numbers to the beginning of `out`, without the call that a copy of unknown length is.
+#[inline(always)]
+fn copy(numbers: &[f32], out: &mut [f32]) {
+    let ((chunks, rest), (out_chunks, out_rest)) = (numbers.as_chunks::<8>(), out.as_chunks_mut::<8>());
+    for (out, chunk) in out_chunks.iter_mut().zip(chunks) {
+        *out = *chunk;
+    }
+    let out_rest = match out_chunks.get_mut(chunks.len()) {
+        Some(next) => next.as_mut_slice(),
+        None => out_rest,
+    };
+    for (out, number) in out_rest.iter_mut().zip(rest) {
+        *out = *number;
+    }
+}
+
+/// `a · b` on this core, into `c` with its rows one after another: of the right factor as many rows as `a` has
+/// columns, and its first `n_cols` columns.
+pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n_cols: usize, onto: Onto) {
+    assert!(a.cols <= b.n_inner, "the left factor is {} wide, the right {} high", a.cols, b.n_inner);
+    assert!(n_cols <= b.n_cols, "{n_cols} columns of {}", b.n_cols);
+    assert_eq!(c.len(), a.rows * n_cols, "the product is {} x {n_cols}", a.rows);
+    assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left factor is contiguous");
+    level.run(Multiply { a, b, c, n_cols, onto });
+}
+
+struct PanelWidth;
+
+impl WithSimd for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        let (_, n_vectors) = tile_size::<S>();
+        n_vectors * S::F32_LANES
+    }
+}
+
+/// Rows of a tile, and vectors in each: as many accumulators as leave registers for a row of the right
+/// factor and a number of the left.
+const fn tile_size<S: Simd>() -> (usize, usize) {
+    match (S::F32_LANES, S::REGISTER_COUNT) {
+        (16, _) => (12, 2),
+        (8, _) => (6, 2),
+        (4, 32) => (6, 4),
+        _ => (4, 4),
+    }
+}
+
+struct Multiply<'a> {
+    a: Matrix<'a>,
+    b: &'a Packed,
+    c: &'a mut [f32],
+    n_cols: usize,
+    onto: Onto,
+}
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match const { tile_size::<S>() } {
+            (12, 2) => self.blocks::<S, 12, 2>(simd),
+            (6, 2) => self.blocks::<S, 6, 2>(simd),
+            (6, 4) => self.blocks::<S, 6, 4>(simd),
+            _ => self.blocks::<S, 4, 4>(simd),
+        }
+    }
+}
+
+thread_local! {
+    /// Where a task packs its part of the left factor.
+    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
+        let Self { a, b, c, n_cols, onto } = self;
+        // Taken rather than borrowed: a closure would not be inlined, and what is not inlined is plain Rust.
+        let mut packed = LEFT.take();
+        for (block, start) in (0..a.cols).step_by(b.block.max(1)).enumerate() {
+            let inner = start..(start + b.block).min(a.cols);
+            let onto = if block == 0 { onto } else { Onto::What };
+            if a.col_stride == 1 {
+                let left = |row: usize, _: usize| {
+                    let start = row * a.row_stride + inner.start;
+                    Left { data: &a.data[start..], row_stride: a.row_stride, col_stride: 1 }
+                };
+                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, onto);
+            } else {
+                pack_left::<ROWS>(a, inner.clone(), &mut packed);
+                let left = |row: usize, n_rows: usize| Left {
+                    data: &packed[row * inner.len()..],
+                    row_stride: 1,
+                    col_stride: n_rows,
+                };
+                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, onto);
+            }
+        }
+        LEFT.set(packed);
+        if a.cols == 0 && onto == Onto::Nothing {
+            c.fill(0.0);
+        }
+    }
+}
+
+/// Packs the columns `inner` of a left factor whose columns are contiguous: `HEIGHT` rows at a time, in each
+/// one column after another.
+#[inline(always)]
+fn pack_left<const HEIGHT: usize>(a: Matrix<'_>, inner: Range<usize>, packed: &mut Vec<f32>) {
+    packed.resize(a.rows * inner.len(), 0.0);
+    let n_whole = a.rows - a.rows % HEIGHT;
+    for row in (0..n_whole).step_by(HEIGHT) {
+        let out = packed[row * inner.len()..][..HEIGHT * inner.len()].as_chunks_mut::<HEIGHT>().0;
+        for (col, out) in inner.clone().zip(out) {
+            let column = a.data[col * a.col_stride + row..].first_chunk::<HEIGHT>();
+            *out = *column.expect("the rows are inside the matrix");
+        }
+    }
+    let rest = a.rows - n_whole;
+    if rest > 0 {
+        let out = packed[n_whole * inner.len()..].chunks_exact_mut(rest);
+        for (col, out) in inner.zip(out) {
+            out.copy_from_slice(&a.data[col * a.col_stride + n_whole..][..rest]);
+        }
+    }
+}
+
+/// Some rows of a left factor: row `r` of column `p` is at `r · row_stride + p · col_stride`.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    data: &'a [f32],
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// All tiles of one block of the inner dimension.
+#[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the loop nest of one function, cut where the left factor differs"
+)]
+fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    n_rows: usize,
+    n_inner: usize,
+    left: impl Fn(usize, usize) -> Left<'a>,
+    b: &Packed,
+    block: usize,
+    c: &mut [f32],
+    stride: usize,
+    onto: Onto,
+) {
+    let width = VECTORS * S::F32_LANES;
+    for (idx, col) in (0..stride).step_by(width).enumerate() {
+        let (panel, _) = S::as_simd_f32s(b.panel(block, idx, n_inner));
+        let n_cols = width.min(stride - col);
+        let mut row = 0;
+        while row + ROWS <= n_rows {
+            let acc = tile::<S, ROWS, VECTORS>(simd, left(row, ROWS), panel);
+            store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+            row += ROWS;
+        }
+        // What is left over, in tiles of half the height and of one row.
+        while row < n_rows {
+            let (rest, base) = (n_rows - row, row - row % ROWS);
+            let left = left(base, n_rows - base);
+            let left = Left { data: &left.data[(row % ROWS) * left.row_stride..], ..left };
+            if rest >= 4 {
+                let acc = tile::<S, 4, VECTORS>(simd, left, panel);
+                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                row += 4;
+            } else if rest >= 2 {
+                let acc = tile::<S, 2, VECTORS>(simd, left, panel);
+                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                row += 2;
+            } else {
+                let acc = tile::<S, 1, VECTORS>(simd, left, panel);
+                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                row += 1;
+            }
+        }
+    }
+}
+
+/// One tile of the product of some rows and one panel.
+#[inline(always)]
+fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    left: Left<'_>,
+    panel: &[S::f32s],
+) -> [[S::f32s; VECTORS]; ROWS] {
+    let n_inner = panel.len() / VECTORS;
+    assert!(n_inner == 0 || (ROWS - 1) * left.row_stride + (n_inner - 1) * left.col_stride < left.data.len());
+    let mut acc = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    for (p, right) in panel.chunks_exact(VECTORS).enumerate() {
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: r < ROWS and p < n_inner, and the largest such index was checked above.
+            let x = unsafe { *left.data.get_unchecked(r * left.row_stride + p * left.col_stride) };
+            let x = simd.splat_f32s(x);
+            for (acc, right) in acc.iter_mut().zip(right) {
+                *acc = simd.mul_add_e_f32s(x, *right, *acc);
+            }
+        }
+    }
+    acc
+}
+
+/// Writes a tile, of which `n_cols` columns count, to rows `stride` apart.
+#[inline(always)]
+fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    acc: &[[S::f32s; VECTORS]; ROWS],
+    c: &mut [f32],
+    stride: usize,
+    n_cols: usize,
+    onto: Onto,
+) {
+    for (r, acc) in acc.iter().enumerate() {
+        let row = &mut c[r * stride..][..n_cols];
+        if n_cols == VECTORS * S::F32_LANES {
+            let (out, _) = S::as_mut_simd_f32s(row);
+            for (acc, out) in acc.iter().zip(out) {
+                *out = match onto {
+                    Onto::Nothing => *acc,
+                    Onto::What => simd.add_f32s(*acc, *out),
+                };
+            }
+            continue;
+        }
+        for (acc, out) in acc.iter().zip(row.chunks_mut(S::F32_LANES)) {
+            let value = match onto {
+                Onto::Nothing => *acc,
+                Onto::What => simd.add_f32s(*acc, simd.partial_load_f32s(out)),
+            };
+            simd.partial_store_f32s(out, value);
+        }
+    }
+}

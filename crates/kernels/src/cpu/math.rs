@@ -1,0 +1,129 @@
+//! Elementary functions without branches, so that a loop over them becomes a vector loop.
+
+#![expect(clippy::excessive_precision, reason = "coefficients as published, rounded by the compiler")]
+
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+/// Below it `exp` is smaller than any normal number, above the other it is larger than any.
+const EXP_RANGE: (f32, f32) = (-87.336_54, 88.376_26);
+
+/// 1.5 · 2²³: added to a small number, it leaves its nearest integer in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// ln 2 in two parts, the first of which has few bits.
+const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+
+/// eˣ, to two units in the last place; what would underflow is the smallest normal number.
+///
+/// By 2ⁿ · eʳ with |r| ≤ ln 2 / 2, and for eʳ the polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let x = x.clamp(EXP_RANGE.0, EXP_RANGE.1);
+    let shifted = x * LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN_2.0) - n * LN_2.1;
+    let mut p = 1.987_569_15e-4;
+    p = p * r + 1.398_199_95e-3;
+    p = p * r + 8.333_451_9e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_55e-1;
+    p = p * r + 5.000_000_1e-1;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+    (p * r * r + r + 1.0) * power
+}
+
+/// erf(x), to a few units in the last place: the rational approximation of Eigen's `erf`, on [-4, 4].
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let x2 = x * x;
+    let mut p = -2.726_142_258_013_06e-10;
+    p = p * x2 + 2.770_681_424_959_02e-8;
+    p = p * x2 - 2.101_024_020_825_08e-6;
+    p = p * x2 - 5.692_506_394_623_46e-5;
+    p = p * x2 - 7.349_906_303_268_55e-4;
+    p = p * x2 - 2.954_599_808_540_25e-3;
+    p = p * x2 - 1.609_603_332_624_15e-2;
+    let mut q = -1.456_607_184_649_96e-5;
+    q = q * x2 - 2.133_740_552_789_05e-4;
+    q = q * x2 - 1.682_826_974_380_03e-3;
+    q = q * x2 - 7.373_329_167_204_68e-3;
+    q = q * x2 - 1.426_473_905_141_89e-2;
+    x * p / q
+}
+
+/// √(2/π), and the factor of the cube in the tanh form of GELU.
+const TANH_FORM: (f32, f32) = (0.797_884_56, 0.044_715);
+
+/// x · Φ(x).
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+}
+
+/// The derivative of [`gelu`], Φ(x) + x · φ(x).
+#[inline(always)]
+pub(crate) fn gelu_slope(x: f32) -> f32 {
+    /// 1 / √(2π).
+    const DENSITY_AT_ZERO: f32 = 0.398_942_28;
+    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + x * DENSITY_AT_ZERO * exp(-0.5 * x * x)
+}
+
+/// The tanh form of GELU, ½ x (1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π) (x + 0.044715 x³).
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    x * gate(x)
+}
+
+/// The derivative of [`gelu_tanh`].
+#[inline(always)]
+pub(crate) fn gelu_tanh_slope(x: f32) -> f32 {
+    let gate = gate(x);
+    let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * x * x);
+    // Far out the gate is 0 or 1 and its square may overflow the product.
+    gate + (x * slope * gate * (1.0 - gate)).clamp(-1.0, 1.0)
+}
+
+#[inline(always)]
+fn gate(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x)))
+}
+
+/// The sum of a slice, in sixteen partial sums.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for chunk in chunks {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += term(x);
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|&x| term(x)).sum::<f32>()
+}
+
+/// The sum of products of two slices, in sixteen partial sums.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
+    let mut sums = [0.0; 16];
+    for (x, y) in x.iter().zip(y) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+/// The largest number of a slice, or negative infinity.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut largest = [f32::NEG_INFINITY; 16];
+    for chunk in chunks {
+        for (largest, &x) in largest.iter_mut().zip(chunk) {
+            *largest = if x > *largest { x } else { *largest };
+        }
+    }
+    largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}

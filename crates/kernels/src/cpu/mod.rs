@@ -1,0 +1,22 @@
+//! The fused operations of the CPU backend, on slices of numbers. Nothing here knows Burn.
+//!
+//! `level.rs` picks the vector instructions, `parallel.rs` shares work among the cores, `gemm.rs` and
+//! `skinny.rs` multiply matrices. The rest are the operations, one file each, forward and backward.
+
+#![expect(
+    unsafe_code,
+    reason = "cores fill parts of one buffer; each block says why its parts do not overlap"
+)]
+
+pub(crate) mod adamw;
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
+pub(crate) mod gemm;
+pub(crate) mod layer_norm;
+pub(crate) mod level;
+pub(crate) mod linear;
+mod math;
+mod parallel;
+mod skinny;
