@@ -5,7 +5,7 @@ use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 use crate::{
     device::is_fused,
     dropout::{self, dropout},
-    fused::FusedOps,
+    fused::{FusedOps, InPlaceOps},
 };
 
 /// Lets every position read the values of itself and of the positions before it.
@@ -46,6 +46,9 @@ pub fn causal_attention(qkv: Tensor<3>, n_head: usize, dropout_probability: f64)
 ///
 /// If the cache was made for other sizes, or has no room for T more positions.
 pub fn cached_causal_attention(qkv: Tensor<3>, n_head: usize, cache: &mut KeyValueCache) -> Tensor<3> {
+    if is_fused(&qkv) && !qkv.device().is_autodiff() {
+        return cache.attend(qkv, n_head);
+    }
     let [q, k, v] = split_heads(qkv, n_head);
     let (k, v) = cache.extend(k, v);
     attend(q, k, v, 0.0)
@@ -88,15 +91,37 @@ impl KeyValueCache {
         self.len = 0;
     }
 
+    /// Adds T positions and attends over all it then holds, in one operation.
+    fn attend(&mut self, qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
+        let [_, time, _] = qkv.dims();
+        let len = self.grow(time);
+        // Taken out, so that nothing else holds the memory while it is written.
+        let take = |memory: &mut Tensor<4>| {
+            std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &qkv.device())).into_dispatch()
+        };
+        let (keys, values) = (take(&mut self.keys), take(&mut self.values));
+        let (mixed, keys, values) =
+            <Dispatch as InPlaceOps>::cached_attention(qkv.into_dispatch(), keys, values, n_head, len);
+        (self.keys, self.values) = (Tensor::from_dispatch(keys), Tensor::from_dispatch(values));
+        Tensor::from_dispatch(mixed)
+    }
+
+    /// Counts T positions more and returns the number before.
+    fn grow(&mut self, time: usize) -> usize {
+        let (start, end) = (self.len, self.len + time);
+        assert!(end <= self.capacity(), "{end} positions do not fit a cache of {}", self.capacity());
+        self.len = end;
+        start
+    }
+
     /// Adds T positions and returns all S it then holds.
     ///
     /// - `k`, `v`: `[B, H, T, D]`
     /// - output: `[B, H, S, D]` each
     fn extend(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let [_, _, time, _] = k.dims();
-        let (start, end) = (self.len, self.len + time);
-        assert!(end <= self.capacity(), "{end} positions do not fit a cache of {}", self.capacity());
-        self.len = end;
+        let start = self.grow(time);
+        let end = self.len;
         let write = |memory: &mut Tensor<4>, new: Tensor<4>| -> Tensor<4> {
             // In place: the tensor is taken out, so nothing else holds its memory while it is written.
             let taken = std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &new.device()));

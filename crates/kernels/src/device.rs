@@ -12,6 +12,20 @@ pub fn use_plain_operations() {
     PLAIN.store(true, Ordering::Relaxed);
 }
 
+#[cfg(test)]
+thread_local! {
+    static PLAINLY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs `f`, on this thread, by the definitions in tensor operations.
+#[cfg(test)]
+pub(crate) fn plainly<R>(f: impl FnOnce() -> R) -> R {
+    PLAINLY.set(true);
+    let result = f();
+    PLAINLY.set(false);
+    result
+}
+
 /// Whether the fused operations of this crate serve a tensor.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     !PLAIN.load(Ordering::Relaxed)

@@ -87,6 +87,15 @@ pub(crate) trait InPlaceOps: Backend {
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// The output, the keys and the values.
+    fn cached_attention(
+        qkv: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        n_head: usize,
+        len: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn scale(x: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -139,6 +148,20 @@ impl InPlaceOps for Flex {
         let moments = [first.storage_mut(), second.storage_mut()];
         adamw::step(Level::best(), &step, x.storage_mut(), numbers(&gradient), moments);
         (x, first, second)
+    }
+
+    fn cached_attention(
+        qkv: FlexTensor,
+        keys: FlexTensor,
+        values: FlexTensor,
+        n_head: usize,
+        len: usize,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (qkv, mut keys, mut values) = (whole(qkv), whole(keys), whole(values));
+        let sizes = attention_sizes(&qkv, n_head);
+        let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
+        let out = attention::cached(Level::best(), numbers(&qkv), cache, sizes);
+        (tensor(out, [sizes.batch, sizes.time, n_head * sizes.head_dim]), keys, values)
     }
 
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {

@@ -18,6 +18,8 @@
 //! ```
 
 mod adamw;
+#[cfg(test)]
+mod agreement;
 mod attention;
 mod cpu;
 mod cross_entropy;

@@ -12,7 +12,7 @@ use super::{
     gemm::{Matrix, Onto, Packed, multiply},
     level::Level,
     math::{dot, exp, max},
-    parallel::{self, Buffer, SharedBuffer},
+    parallel::{self, Buffer, Shared, SharedBuffer},
 };
 
 /// Rows of scores made at a time, at most.
@@ -257,4 +257,65 @@ fn exponentiate(values: &mut [f32], scale: f32, offset: f32) -> f32 {
 fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
     memory.resize(n, 0.0);
     memory
+}
+
+/// Keys and values of positions seen before, each `[B, H, capacity, D]`, of which `len` are filled.
+pub(crate) struct Cache<'a> {
+    pub(crate) keys: &'a mut [f32],
+    pub(crate) values: &'a mut [f32],
+    pub(crate) len: usize,
+}
+
+/// As [`forward`], over the positions in a cache as well; those of `qkv` are written behind them.
+pub(crate) fn cached(level: Level, qkv: &[f32], cache: Cache<'_>, sizes: Sizes) -> Vec<f32> {
+    let Sizes { batch, time, n_head, head_dim } = sizes;
+    let (len, head_size) = (cache.len, cache.keys.len() / (batch * n_head));
+    let whole = (len == 0 && time > 1).then(|| forward(level, qkv, sizes, None).0);
+    let mut out = Buffer::new(if whole.is_some() { 0 } else { batch * time * sizes.channels() });
+    let shared_out = out.shared();
+    let (keys, values) = (Shared::new(cache.keys), Shared::new(cache.values));
+    parallel::pieces(batch * n_head, 1, 2 * (len + time) * head_dim, |heads| {
+        let mut scores = vec![0.0; len + time];
+        for idx in heads {
+            let head = Head { batch: idx / n_head, head: idx % n_head, idx };
+            let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
+            let memory = idx * head_size..(idx + 1) * head_size;
+            // SAFETY: each head has its own.
+            let (keys, values) = unsafe { (keys.part(memory.clone()), values.part(memory)) };
+            for t in 0..time {
+                let row = (len + t) * head_dim..(len + t + 1) * head_dim;
+                keys[row.clone()].copy_from_slice(k.row(t));
+                values[row].copy_from_slice(v.row(t));
+            }
+            if whole.is_some() {
+                continue;
+            }
+            for t in 0..time {
+                let seen = len + t + 1;
+                // SAFETY: each head has its own channels of each position.
+                let out = unsafe { shared_out.zeroed(sizes.row(head, t, sizes.channels(), 0)) };
+                level.vectorize(
+                    #[inline(always)]
+                    || {
+                        let scores = &mut scores[..seen];
+                        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                            *score = dot(q.row(t), key);
+                        }
+                        let largest = max(scores);
+                        let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
+                        for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
+                            for (out, value) in out.iter_mut().zip(value) {
+                                *out += prob * value;
+                            }
+                        }
+                        for out in &mut *out {
+                            *out /= sum;
+                        }
+                    },
+                );
+            }
+        }
+    });
+    // SAFETY: the heads of all sequences cover all positions, where it is not empty.
+    whole.unwrap_or_else(|| unsafe { out.finish() })
 }

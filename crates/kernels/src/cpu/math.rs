@@ -72,21 +72,18 @@ pub(crate) fn gelu_slope(x: f32) -> f32 {
 /// The tanh form of GELU, ½ x (1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    x * gate(x)
+    x / (1.0 + exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x)))
 }
 
-/// The derivative of [`gelu_tanh`].
+/// The derivative of [`gelu_tanh`], g + 2u' x · g (1 - g) with g = 1 / (1 + e⁻²ᵘ).
 #[inline(always)]
 pub(crate) fn gelu_tanh_slope(x: f32) -> f32 {
-    let gate = gate(x);
+    // Out there it is 0 or 1, and the slope of u would overflow.
+    let x = x.clamp(-20.0, 20.0);
+    let e = exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x));
+    let gate = 1.0 / (1.0 + e);
     let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * x * x);
-    // Far out the gate is 0 or 1 and its square may overflow the product.
-    gate + (x * slope * gate * (1.0 - gate)).clamp(-1.0, 1.0)
-}
-
-#[inline(always)]
-fn gate(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x)))
+    gate + x * slope * ((e * gate) * gate)
 }
 
 /// The sum of a slice, in sixteen partial sums.

@@ -20,3 +20,5 @@ pub(crate) mod linear;
 mod math;
 mod parallel;
 mod skinny;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Every fused operation against its definition in tensor operations: outputs and gradients.
+
+use burn::{
+    prelude::*,
+    tensor::{Distribution, Tolerance},
+};
+use proptest::prelude::*;
+
+use crate::{
+    Activation, AdamWStep, Head, adamw, causal_attention, device::plainly, embed, layer_norm, linear,
+    linear_activate, linear_residual, sum_of_squares, test_device,
+};
+
+/// f32 sums of up to a few thousand terms of order one, taken in different orders.
+fn close() -> Tolerance<f32> {
+    Tolerance::absolute(2e-5)
+}
+
+/// A tensor of the same numbers that gradients are kept for.
+fn leaf(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_data(x.into_data(), &test_device().autodiff()).require_grad()
+}
+
+fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let device = test_device().autodiff();
+    let n = shape.iter().product();
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    // Sums of uniform numbers: near enough to normal, and free of the device's generator.
+    let values: Vec<f32> = (0..n)
+        .map(|_| {
+            let mut sum = 0.0;
+            for _ in 0..4 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                sum += (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+            }
+            sum * 1.7
+        })
+        .collect();
+    Tensor::<D>::from_data(TensorData::new(values, shape), &device).require_grad()
+}
+
+/// The output of `f`, and the gradients of a weighted sum of it for each input.
+fn outcome<const N: usize, const D: usize>(
+    inputs: &[Tensor<2>; N],
+    f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
+) -> Vec<TensorData> {
+    let y = f(inputs.clone());
+    let weights = normal([y.shape().num_elements()], 99).detach().reshape(y.dims());
+    let grads = (y.clone() * weights).sum().backward();
+    let mut outcome = vec![y.into_data()];
+    outcome.extend(
+        inputs.iter().map(|x| x.grad(&grads).map_or_else(|| x.zeros_like().into_data(), Tensor::into_data)),
+    );
+    outcome
+}
+
+/// Runs `f` fused and plainly on the same inputs.
+fn agree<const N: usize, const D: usize>(inputs: [Tensor<2>; N], f: impl Fn([Tensor<2>; N]) -> Tensor<D>) {
+    let fused = outcome(&inputs, &f);
+    let plain = plainly(|| outcome(&inputs, &f));
+    for (fused, plain) in fused.iter().zip(&plain) {
+        fused.assert_approx_eq::<f32>(plain, close());
+    }
+    assert!(fused[0].iter::<f32>().any(|y| y != 0.0), "all outputs are zero");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention(batch in 1usize..4, time in 1usize..70, n_head in 1usize..4, head_dim in 1usize..20) {
+        let width = 3 * n_head * head_dim;
+        agree([normal([batch * time, width], 1)], |[qkv]| {
+            causal_attention(qkv.reshape([batch, time, width]), n_head, 0.0)
+        });
+    }
+
+    #[test]
+    fn affine_maps(n in 1usize..40, d_in in 1usize..40, d_out in 1usize..40, biased: bool) {
+        let inputs = || [normal([n, d_in], 2), normal([d_in, d_out], 3), normal([1, d_out], 4), normal([n, d_out], 5)];
+        let vector = move |b: Tensor<2>| biased.then(|| b.reshape([d_out]));
+        agree(inputs(), |[x, w, b, _]| linear(x, w, vector(b)));
+        agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r));
+        for activation in [Activation::Gelu, Activation::GeluTanh] {
+            agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation));
+        }
+    }
+
+    #[test]
+    fn norms(n in 1usize..150, width in 2usize..50, biased: bool) {
+        agree([normal([n, width], 6), normal([1, width], 7), normal([1, width], 8)], |[x, gain, offset]| {
+            let offset = biased.then(|| offset.reshape([width]));
+            layer_norm(x, gain.reshape([width]), offset, 1e-5)
+        });
+    }
+
+    #[test]
+    fn embeddings(batch in 1usize..4, time in 1usize..9, first in 0usize..5, width in 1usize..40) {
+        let ids: Vec<i32> = (0..batch * time).map(|i| (i * i % 7) as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
+        agree([normal([7, width], 9), normal([14, width], 10)], |[tokens, positions]| {
+            embed(ids.clone(), tokens, positions, first, 0.0)
+        });
+    }
+
+    #[test]
+    fn losses(n in 1usize..200, width in 1usize..20, n_vocab in 1usize..90) {
+        let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
+        agree([normal([n, width], 11), normal([n_vocab, width], 12)], |[hidden, weight]| {
+            Head::Tied(weight).loss(hidden, targets.clone()) + 1.0
+        });
+        agree([normal([n, width], 11), normal([width, n_vocab], 12)], |[hidden, weight]| {
+            Head::Linear(weight).loss(hidden, targets.clone()) + 1.0
+        });
+    }
+}
+
+#[test]
+fn the_loss_of_a_large_vocabulary_is_made_in_several_parts() {
+    // 2^24 logits at once are 63 rows of this vocabulary: no fewer than 64 rows are taken.
+    let n_vocab = (1 << 18) + 3;
+    let targets: Vec<i32> = (0..130).map(|i| i * 2011 % n_vocab).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [130]), &test_device().autodiff());
+    agree([normal([130, 3], 13), normal([n_vocab as usize, 3], 14)], |[hidden, weight]| {
+        Head::Tied(weight).loss(hidden, targets.clone())
+    });
+}
+
+#[test]
+fn large_magnitudes_do_not_overflow() {
+    let x = normal([1, 3 * 8], 15) * 1e4;
+    let inputs = [leaf(x.repeat_dim(0, 6))];
+    let [output, gradient] = outcome(&inputs, |[qkv]| causal_attention(qkv.reshape([1, 6, 24]), 2, 0.0))
+        .try_into()
+        .expect("one output, one input");
+    assert!(output.iter::<f32>().chain(gradient.iter()).all(f32::is_finite));
+
+    let targets = Tensor::<1, Int>::zeros([4], &test_device().autodiff());
+    let hidden = [leaf(normal([4, 5], 16) * 1e18), normal([9, 5], 17)];
+    let outcome = outcome(&hidden, |[hidden, weight]| Head::Tied(weight).loss(hidden, targets.clone()));
+    assert!(outcome[0].iter::<f32>().all(f32::is_finite), "the loss is {}", outcome[0]);
+
+    for activation in [Activation::Gelu, Activation::GeluTanh] {
+        let one = leaf(normal([1, 1], 1).ones_like());
+        for x in [-1e30f32, -100.0, 100.0, 1e30] {
+            let x = leaf(one.clone().mul_scalar(x));
+            let outcome =
+                self::outcome(&[x, leaf(one.clone())], |[x, w]| linear_activate(x, w, None, activation));
+            assert!(outcome[0].iter::<f32>().chain(outcome[1].iter()).all(f32::is_finite), "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn optimizer_steps_agree() {
+    let device = test_device();
+    device.seed(3);
+    let random = |n| Tensor::<2>::random([n, 7], Distribution::Normal(0.0, 1.0), &device);
+    let (x, first) = (random(4001), random(4001));
+    let (gradient, second) = (random(4001), random(4001).abs());
+    for time in [1, 2, 1000] {
+        let step = AdamWStep {
+            learning_rate: 0.1,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            time,
+        };
+        let run = || {
+            let moments = [first.clone(), second.clone()];
+            let (x, [first, second]) = adamw(&step, x.clone(), gradient.clone(), moments);
+            [x, first, second].map(Tensor::into_data)
+        };
+        for (fused, plain) in run().iter().zip(&plainly(run)) {
+            fused.assert_approx_eq::<f32>(plain, close());
+        }
+    }
+    let fused: f32 = sum_of_squares(x.clone()).into_scalar();
+    let plain: f32 = plainly(|| sum_of_squares(x)).into_scalar();
+    assert!((fused / plain - 1.0).abs() < 1e-5, "{fused} is not {plain}");
+}

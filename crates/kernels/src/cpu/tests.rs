@@ -1,0 +1,358 @@
+//! Every operation on every set of vector instructions that this machine has, against f64.
+
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+
+use proptest::prelude::*;
+
+use super::{
+    adamw, attention, cross_entropy,
+    dropout::Mask,
+    embedding,
+    gemm::{self, Matrix},
+    layer_norm,
+    level::Level,
+    linear, math, skinny,
+};
+use crate::Activation;
+
+/// `n` numbers in [-1, 1), the same for the same seed.
+fn random(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+#[track_caller]
+fn assert_close(level: Level, got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len());
+    for (idx, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(got) - expected).abs();
+        assert!(error <= tolerance * expected.abs().max(1.0), "{level:?}, {idx}: {got} is not {expected}");
+    }
+}
+
+/// The gradient of `f` at `x`, by central differences.
+fn differences(x: &[f32], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let mut x = wide(x);
+    (0..x.len())
+        .map(|idx| {
+            let at = x[idx];
+            let mut moved = |by: f64| {
+                x[idx] = at + by;
+                let y = f(&x);
+                x[idx] = at;
+                y
+            };
+            (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
+        })
+        .collect()
+}
+
+fn dot(x: &[f64], y: &[f32]) -> f64 {
+    x.iter().zip(y).map(|(x, &y)| x * f64::from(y)).sum()
+}
+
+fn multiply(a: &[f32], b: &[f32], [n, k, m]: [usize; 3]) -> Vec<f64> {
+    let (a, b) = (wide(a), wide(b));
+    let number = |i: usize, j: usize| (0..k).map(|p| a[i * k + p] * b[p * m + j]).sum();
+    (0..n * m).map(|idx| number(idx / m, idx % m)).collect()
+}
+
+fn transpose(x: &[f32], n_rows: usize) -> Vec<f32> {
+    let n_cols = x.len() / n_rows.max(1);
+    (0..x.len()).map(|idx| x[idx % n_rows * n_cols + idx / n_rows]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products(n in 1usize..60, k in 1usize..700, m in 1usize..70) {
+        let (a, b) = (random(n * k, 1), random(k * m, 2));
+        let expected = multiply(&a, &b, [n, k, m]);
+        let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
+        let (a_columns, b_columns) = (transpose(&a, n), transpose(&b, k));
+        for level in Level::all() {
+            for a in [Matrix::new(&a, n, k), Matrix::new(&a_columns, k, n).transposed()] {
+                for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
+                    // Up to 700 terms of order one half, each rounded.
+                    let mut c = gemm::product(level, a, b, |_, _| {});
+                    assert_close(level, &c, &expected, 2e-5);
+                    gemm::add_product(level, a, b, &mut c);
+                    assert_close(level, &c, &twice, 4e-5);
+                }
+            }
+            for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
+                assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), b), &expected, 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn attentions(batch in 1usize..3, time in 1usize..60, n_head in 1usize..3, head_dim in 1usize..18) {
+        let sizes = attention::Sizes { batch, time, n_head, head_dim };
+        let qkv = random(batch * time * 3 * n_head * head_dim, 3);
+        let expected = attention_by_hand(&wide(&qkv), sizes);
+        for level in Level::all() {
+            let (out, _) = attention::forward(level, &qkv, sizes, None);
+            assert_close(level, &out, &expected, 3e-6);
+        }
+    }
+}
+
+/// The definition of attention, number by number.
+fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes) -> Vec<f64> {
+    let attention::Sizes { batch, time, n_head, head_dim } = sizes;
+    let channels = n_head * head_dim;
+    let at = |b: usize, t: usize, part: usize, h: usize, d: usize| {
+        qkv[(b * time + t) * 3 * channels + part * channels + h * head_dim + d]
+    };
+    let mut out = vec![0.0; batch * time * channels];
+    for (b, t, h) in (0..batch * time * n_head).map(|i| (i / (time * n_head), i / n_head % time, i % n_head))
+    {
+        let score = |s: usize| -> f64 {
+            (0..head_dim).map(|d| at(b, t, 0, h, d) * at(b, s, 1, h, d)).sum::<f64>()
+                / (head_dim as f64).sqrt()
+        };
+        let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for d in 0..head_dim {
+            out[(b * time + t) * channels + h * head_dim + d] =
+                weights.iter().enumerate().map(|(s, w)| w / total * at(b, s, 2, h, d)).sum();
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_gradients_are_finite_differences() {
+    for (batch, time, n_head, head_dim) in [(2, 5, 2, 3), (1, 1, 1, 1), (1, 14, 1, 9)] {
+        let sizes = attention::Sizes { batch, time, n_head, head_dim };
+        let qkv = random(batch * time * 3 * n_head * head_dim, 4);
+        let d_out = random(batch * time * n_head * head_dim, 5);
+        let expected = differences(&qkv, |qkv| dot(&attention_by_hand(qkv, sizes), &d_out));
+        for level in Level::all() {
+            let (out, sums) = attention::forward(level, &qkv, sizes, None);
+            let got = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, None);
+            assert_close(level, &got, &expected, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn norm_gradients_are_finite_differences() {
+    let (n, width) = (3, 19);
+    let (x, gain, offset, d_y) =
+        (random(n * width, 6), random(width, 7), random(width, 8), random(n * width, 9));
+    let by_hand = |x: &[f64], gain: &[f64], offset: &[f64]| -> Vec<f64> {
+        let row = |x: &[f64]| -> Vec<f64> {
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let normal = |x: f64| (x - mean) / (variance + 1e-5).sqrt();
+            x.iter().zip(gain).zip(offset).map(|((&x, gain), offset)| normal(x) * gain + offset).collect()
+        };
+        x.chunks_exact(width).flat_map(row).collect()
+    };
+    let (x64, gain64, offset64) = (wide(&x), wide(&gain), wide(&offset));
+    for level in Level::all() {
+        let (y, moments) = layer_norm::forward(level, &x, &gain, &offset, 1e-5);
+        assert_close(level, &y, &by_hand(&x64, &gain64, &offset64), 1e-6);
+        let (d_x, d_gain, d_offset) = layer_norm::backward(level, &x, &gain, &moments, &d_y);
+        assert_close(level, &d_x, &differences(&x, |x| dot(&by_hand(x, &gain64, &offset64), &d_y)), 2e-6);
+        assert_close(
+            level,
+            &d_gain,
+            &differences(&gain, |gain| dot(&by_hand(&x64, gain, &offset64), &d_y)),
+            2e-6,
+        );
+        assert_close(
+            level,
+            &d_offset,
+            &differences(&offset, |o| dot(&by_hand(&x64, &gain64, o), &d_y)),
+            2e-6,
+        );
+    }
+}
+
+#[test]
+fn loss_gradients_are_finite_differences() {
+    let (n, width, n_vocab) = (5, 3, 7);
+    let (hidden, weight, targets) = (random(n * width, 10), random(n_vocab * width, 11), [0, 6, 3, 3, 1]);
+    let by_hand = |hidden: &[f64], weight: &[f64]| -> f64 {
+        let loss = |(hidden, &target): (&[f64], &usize)| {
+            let logit = |w: &[f64]| -> f64 { hidden.iter().zip(w).map(|(h, w)| h * w).sum() };
+            let logits: Vec<f64> = weight.chunks_exact(width).map(logit).collect();
+            logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[target]
+        };
+        hidden.chunks_exact(width).zip(&targets).map(loss).sum::<f64>() / n as f64
+    };
+    let (hidden64, weight64) = (wide(&hidden), wide(&weight));
+    let columns = transpose(&weight, n_vocab);
+    let d_weight = differences(&weight, |weight| by_hand(&hidden64, weight));
+    for level in Level::all() {
+        let matrices = [
+            (Matrix::new(&weight, n_vocab, width), true),
+            (Matrix::new(&columns, width, n_vocab).transposed(), false),
+        ];
+        for (weight, by_rows) in matrices {
+            let head = cross_entropy::Head { weight, by_rows };
+            let loss = cross_entropy::loss(level, &hidden, head, &targets, true);
+            assert_close(level, &[loss.mean], &[by_hand(&hidden64, &weight64)], 1e-6);
+            let (d_hidden, got) = loss.gradients.expect("gradients were asked for");
+            assert_close(level, &d_hidden, &differences(&hidden, |hidden| by_hand(hidden, &weight64)), 1e-6);
+            let got = if by_rows { got } else { transpose(&got, width) };
+            assert_close(level, &got, &d_weight, 1e-6);
+            assert!(cross_entropy::loss(level, &hidden, head, &targets, false).gradients.is_none());
+        }
+    }
+}
+
+/// erf by its Taylor series, which converges everywhere and in f64 is good enough to 3.
+fn erf(x: f64) -> f64 {
+    let term = |(n, power): (i32, f64)| power / f64::from(2 * n + 1);
+    let powers = (0..80).scan(x, |power, n| {
+        let this = *power;
+        *power *= -x * x / f64::from(n + 1);
+        Some((n, this))
+    });
+    powers.map(term).sum::<f64>() * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+#[test]
+fn activations_and_their_slopes_match_f64() {
+    let x: Vec<f32> = (-400..=400).map(|i| i as f32 / 100.0).collect();
+    let exact = |x: f64| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
+    let tanh =
+        |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
+    let cases: [(Activation, &dyn Fn(f64) -> f64); 2] =
+        [(Activation::Gelu, &exact), (Activation::GeluTanh, &tanh)];
+    for (activation, f) in cases {
+        let value: Vec<f64> = x.iter().map(|&x| f(x.into())).collect();
+        let slope: Vec<f64> =
+            x.iter().map(|&x| (f(f64::from(x) + 1e-5) - f(f64::from(x) - 1e-5)) / 2e-5).collect();
+        for level in Level::all() {
+            let (n, one) = (x.len(), [1.0]);
+            let (before, y) = linear::forward_activated(
+                level,
+                Matrix::new(&x, n, 1),
+                Matrix::new(&one, 1, 1),
+                &[],
+                activation,
+            );
+            assert_eq!(before, x);
+            assert_close(level, &y, &value, 1e-6);
+            let mut d_y = vec![1.0; n];
+            linear::activate_backward(level, &x, &mut d_y, activation);
+            assert_close(level, &d_y, &slope, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn exponentials_are_right_to_two_units_in_the_last_place() {
+    for i in -8_600..8_800 {
+        let x = i as f32 / 100.0;
+        let expected = f64::from(x).exp();
+        assert!((f64::from(math::exp(x)) / expected - 1.0).abs() < 2.4e-7, "exp({x}) is {}", math::exp(x));
+    }
+    assert!(math::exp(f32::NEG_INFINITY) < 1.2e-38 && math::exp(-1e30) >= 0.0);
+    assert!(math::exp(1e30).is_finite());
+}
+
+#[test]
+fn sums_and_updates_match_f64() {
+    let n = 40_003;
+    let (x, gradient) = (random(n, 12), random(n, 13));
+    let squares: f64 = wide(&x).iter().map(|x| x * x).sum();
+    let step = crate::AdamWStep {
+        learning_rate: 0.1,
+        beta_1: 0.9,
+        beta_2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        time: 1,
+    };
+    // After one step from zero the moments, corrected, are the gradient and its square.
+    let expected: Vec<f64> =
+        wide(&x).iter().zip(wide(&gradient)).map(|(x, g)| x * 0.99 - 0.1 * g / (g.abs() + 1e-8)).collect();
+    for level in Level::all() {
+        assert!((adamw::sum_of_squares(level, &x) / squares - 1.0).abs() < 1e-6);
+        let (mut moved, mut first, mut second) = (x.clone(), vec![0.0; n], vec![0.0; n]);
+        adamw::step(level, &step, &mut moved, &gradient, [&mut first, &mut second]);
+        assert_close(level, &moved, &expected, 1e-5);
+        adamw::scale(level, &mut moved, -2.0);
+        let scaled: Vec<f64> = expected.iter().map(|x| -2.0 * x).collect();
+        assert_close(level, &moved, &scaled, 2e-5);
+    }
+}
+
+#[test]
+fn rows_are_gathered_and_scattered() {
+    let (width, ids) = (70, [2, 0, 2, 2]);
+    let (tokens, positions) = (random(3 * width, 14), random(2 * width, 15));
+    for level in Level::all() {
+        let y = embedding::forward(level, &tokens, &positions, width, &ids, 2, None);
+        for (row, &id) in ids.iter().enumerate() {
+            for col in 0..width {
+                assert_eq!(y[row * width + col], tokens[id * width + col] + positions[row % 2 * width + col]);
+            }
+        }
+        let sums = embedding::scatter(level, 3, width, &y, |row| ids[row]);
+        assert_eq!(&sums[..width], &y[width..2 * width]);
+        assert!(sums[width..2 * width].iter().all(|&x| x == 0.0));
+        assert_eq!(sums[2 * width], y[0] + y[2 * width] + y[3 * width]);
+    }
+}
+
+#[test]
+fn masks_are_functions_of_seed_row_and_column() {
+    let (probability, n) = (0.25, 40_000);
+    let draw = |seed, row| {
+        let mut values = vec![1.0; n];
+        Mask::new(probability, seed).expect("something is dropped").apply(row, &mut values);
+        values
+    };
+    let values = draw(1, 0);
+    assert_eq!(values, draw(1, 0));
+    assert!(values.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-6));
+    // Two masks that have nothing to do with each other agree in p² + (1 - p)² of all places, and each drops
+    // p of them: within five standard deviations.
+    let close = |count: usize, share: f64| {
+        let deviation = (n as f64 * share * (1.0 - share)).sqrt();
+        (count as f64 - n as f64 * share).abs() < 5.0 * deviation
+    };
+    assert!(close(values.iter().filter(|&&x| x == 0.0).count(), probability));
+    for other in [draw(2, 0), draw(1, 1), [&values[1..], &values[..1]].concat()] {
+        let same = values.iter().zip(&other).filter(|(x, y)| x == y).count();
+        assert!(close(same, probability * probability + (1.0 - probability) * (1.0 - probability)));
+    }
+    assert!(Mask::new(0.0, 1).is_none());
+}
+
+#[test]
+fn a_dropped_weight_is_dropped_backward_too() {
+    // For fixed queries and keys attention is linear in the values: ⟨d, A v⟩ = ⟨Aᵀ d, v⟩, mask included.
+    let sizes = attention::Sizes { batch: 2, time: 30, n_head: 2, head_dim: 5 };
+    let (qkv, d_out) = (random(2 * 30 * 30, 16), random(2 * 30 * 10, 17));
+    let mask = Mask::new(0.3, 18);
+    for level in Level::all() {
+        let (out, sums) = attention::forward(level, &qkv, sizes, mask);
+        assert_ne!(out, attention::forward(level, &qkv, sizes, None).0);
+        let d_qkv = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, mask);
+        let through: f64 = dot(&wide(&out), &d_out);
+        let back: f64 = qkv
+            .chunks_exact(30)
+            .zip(d_qkv.chunks_exact(30))
+            .map(|(x, d)| dot(&wide(&x[20..]), &d[20..]))
+            .sum();
+        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}
