@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
 mod case;
@@ -83,12 +84,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
     let programs = Programs { kindling, python: args.python.clone(), n_threads };
+    let versions = programs.versions(&shell)?;
 
     for &config in configs {
         let case = Case::new(args.work, config, args.precision);
         let folder = root()?.join("target").join("bench");
         let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{}.json", case.name())));
-        let report = bench(&shell, &programs, case, args.rounds.get(), &folder)?;
+        let recipe = folder.join(format!("{}.toml", case.name()));
+        write(&recipe, &case.recipe()?)?;
+        let report = bench(&shell, &programs, &versions, case, &recipe, args.rounds.get())?;
         write(&output, &serde_json::to_string_pretty(&report)?)?;
         say(&report.text());
         say(&format!("all figures: {}", output.display()));
@@ -96,22 +100,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures `case` in `n_rounds` rounds; its recipe and what PyTorch compiles go to `folder`.
+/// Measures `case`, whose recipe is the file `recipe`, in `n_rounds` rounds.
 fn bench(
     shell: &Shell,
     programs: &Programs,
+    versions: &Map<String, Value>,
     case: Case,
+    recipe: &Path,
     n_rounds: usize,
-    folder: &Path,
 ) -> anyhow::Result<Report> {
-    let versions = programs.versions(shell)?;
-    let recipe = folder.join(format!("{}.toml", case.name()));
-    write(&recipe, &case.recipe()?)?;
     let started_unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 
     let mut rounds = Vec::new();
     for number in 1..=n_rounds {
-        let round = measure_round(shell, programs, &case, &recipe)?;
+        let round = measure_round(shell, programs, &case, recipe)?;
         say(&round.text(number, n_rounds));
         rounds.push(round);
     }
@@ -119,7 +121,7 @@ fn bench(
         n_threads: programs.n_threads,
         started_unix_seconds,
         commit: commit(shell),
-        versions,
+        versions: versions.clone(),
         machine: Machine::this(),
         flops: cost::flops(&case),
         weight_bytes: (case.work == Work::Decode).then(|| cost::weight_bytes(&case)),

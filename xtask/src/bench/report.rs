@@ -171,6 +171,15 @@ impl Report {
         if let Some(peak) = peak(&|round| round.peak_bytes_per_second) {
             let _ = writeln!(text, "peak of reading memory here: {peak:.1} GB/s");
         }
+        let n_disturbed = self.rounds.iter().filter(|round| round.is_disturbed()).count();
+        if n_disturbed > 0 {
+            let n_rounds = self.rounds.len();
+            let _ = writeln!(
+                text,
+                "warning: others took part of the machine in {n_disturbed} of {n_rounds} rounds; \
+                 these figures are not to be relied on, repeat them on an idle machine"
+            );
+        }
         text
     }
 
@@ -237,7 +246,7 @@ impl Comparison {
 }
 
 impl Round {
-    /// One line, as soon as it is over; two if others were in the way.
+    /// One line, as soon as it is over.
     pub(crate) fn text(&self, number: usize, n_rounds: usize) -> String {
         let mut text = format!("round {number} of {n_rounds}:");
         for (side, of) in &self.sides {
@@ -246,13 +255,17 @@ impl Round {
         match self.others_share {
             None => text += " what others took of the machine is unknown",
             Some(share) => {
-                let _ = write!(text, " others took {:.1} % of the machine", 100.0 * share);
-                if share > OTHERS_SHARE_MAX {
-                    text += "\nwarning: that is enough to change the result; repeat it on an idle machine";
-                }
+                let _ = write!(text, " others took {} of the machine", percent(share));
             }
         }
+        if self.is_disturbed() {
+            text += "\nwarning: others took enough to change the result";
+        }
         text
+    }
+
+    fn is_disturbed(&self) -> bool {
+        self.others_share.is_some_and(|share| share > OTHERS_SHARE_MAX)
     }
 }
 
