@@ -18,12 +18,14 @@ mod machine;
 mod peak;
 mod report;
 mod side;
+mod summary;
 
 use case::{Case, Config, Precision, Work};
 use load::Ticks;
 use machine::Machine;
-use report::{Report, Round, Summary};
+use report::Report;
 use side::Programs;
+use summary::{Round, Summary};
 
 /// Measure Kindling's speed and peak memory, beside PyTorch's where a Python is named.
 ///
