@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ci;
 mod prepare_data;
 
@@ -18,6 +19,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Ci(ci::Args),
     PrepareData(prepare_data::Args),
 }
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).without_time().with_target(false).init();
     let done = match args.command {
+        Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
     };

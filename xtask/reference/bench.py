@@ -1,0 +1,167 @@
+"""Measures a GPT in PyTorch as `kindling bench --json` measures Kindling's: from the same recipe, in the same form.
+
+    python bench.py versions
+    python bench.py train --mode eager --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2
+
+`cargo xtask bench` runs it. Each measurement is the median of several, after a warm-up of three.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gpt import GELU_FORMS, Gpt
+
+WARMUP = 3  # These counts are those of `kindling bench`.
+PREFILLS = 10
+N_BATCHES = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="work", required=True)
+    commands.add_parser("versions", help="of what is measured")
+    for work, modes in {
+        "train": ["eager", "compile"],
+        "prefill": ["transformers"],
+        "decode": ["transformers"],
+    }.items():
+        command = commands.add_parser(work)
+        command.add_argument("--mode", choices=modes, required=True)
+        command.add_argument("--recipe", type=Path, required=True, help="TOML, as Kindling reads it")
+        command.add_argument("--vocab-size", type=int, required=True)
+        command.add_argument("--amount", type=int, required=True, help="steps, tokens to read or tokens to write")
+        command.add_argument("--threads", type=int, required=True)
+    args = parser.parse_args()
+
+    if args.work == "versions":
+        import transformers
+
+        libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+        print(json.dumps({"python": platform.python_version()} | libraries))
+        return
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1337)
+    recipe = tomllib.loads(args.recipe.read_text())
+    match args.work:
+        case "train":
+            speed = train(recipe, args.vocab_size, args.amount, compiled=args.mode == "compile")
+        case "prefill":
+            speed = prefill(hugging_face(recipe, args.vocab_size), args.amount)
+        case "decode":
+            speed = decode(hugging_face(recipe, args.vocab_size), args.amount)
+    print(json.dumps({args.work: speed, "peak_memory_bytes": peak_memory_bytes()}))
+
+
+def train(recipe: dict, vocab_size: int, n_steps: int, compiled: bool) -> dict:
+    """Whole optimizer steps: forward, backward, clipping, fused AdamW."""
+    settings, block_size = recipe["optimizer"], recipe["model"]["block_size"]
+    if settings["grad_accumulation"] != 1:
+        raise SystemExit("the reference takes one batch a step: set optimizer.grad_accumulation to 1")
+    model = Gpt(recipe["model"], vocab_size)
+    parameters = list(model.parameters())
+    decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings["weight_decay"]}
+    others = {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW(
+        [decayed, others],
+        lr=settings["learning_rate"],
+        betas=(settings["beta_1"], settings["beta_2"]),
+        fused=True,
+    )
+    loss_of = torch.compile(model) if compiled else model
+    is_bf16 = recipe["run"].get("precision") == "bf16"
+    batches = torch.randint(vocab_size, (N_BATCHES, settings["batch_size"], block_size + 1))
+
+    def step(number: int) -> None:
+        batch = batches[number % N_BATCHES]
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            loss = loss_of(batch[:, :-1], batch[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, settings["grad_clip"])
+        optimizer.step()
+        loss.item()
+
+    return measure(step, n_steps, settings["batch_size"] * block_size)
+
+
+def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
+    """transformers' GPT-2 of these sizes, with random weights. It has biases, whatever the recipe says."""
+    import transformers  # Not above: training is to be charged with PyTorch's memory only.
+
+    sizes = recipe["model"]
+    config = transformers.GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=sizes["block_size"],
+        n_layer=sizes["n_layer"],
+        n_head=sizes["n_head"],
+        n_embd=sizes["n_embd"],
+        activation_function="gelu" if GELU_FORMS[sizes["activation"]] == "none" else "gelu_new",
+        attn_implementation="sdpa",
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+@torch.inference_mode()
+def prefill(model: torch.nn.Module, n_tokens: int) -> dict:
+    """Reading a prompt into a new cache, up to the logits of the next token."""
+    prompt = torch.randint(model.config.vocab_size, (1, n_tokens))
+    return measure(lambda _: model(prompt, use_cache=True, logits_to_keep=1), PREFILLS, n_tokens)
+
+
+@torch.inference_mode()
+def decode(model: torch.nn.Module, n_tokens: int) -> dict:
+    """Writing one token after another, each the most probable one, after a prompt of one."""
+    cache = None
+    token = torch.zeros((1, 1), dtype=torch.long)
+
+    def write(_: int) -> None:
+        nonlocal cache, token
+        output = model(token, past_key_values=cache, use_cache=True)
+        cache, token = output.past_key_values, output.logits[:, -1:].argmax(dim=2)
+
+    return measure(write, n_tokens, 1)
+
+
+def measure(work: Callable[[int], object], n_measurements: int, n_tokens: int) -> dict:
+    """The speed of `work`, which is told how often it ran before."""
+    times = []
+    for number in range(WARMUP + n_measurements):
+        start = time.perf_counter()
+        work(number)
+        times.append(time.perf_counter() - start)
+    times = times[WARMUP:]
+    median = statistics.median(times)
+    return {
+        "tokens_per_second": n_tokens / median,
+        "tokens": n_tokens,
+        "milliseconds": 1e3 * median,
+        "milliseconds_range": [1e3 * min(times), 1e3 * max(times)],
+        "measurements": len(times),
+    }
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory the process has had, as Linux tells it.
+
+    Not `getrusage`: a process that was started by a larger one begins with the peak of that one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    peaks = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return next((1024 * int(kib) for kib in peaks), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+//! `cargo xtask bench`: Kindling's speed and memory, beside PyTorch's on the same machine.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+use xshell::{Shell, cmd};
+
+mod case;
+mod cost;
+mod load;
+mod machine;
+mod peak;
+mod report;
+mod side;
+mod summary;
+
+use case::{Case, Config, Precision, Work};
+use load::Ticks;
+use machine::Machine;
+use report::Report;
+use side::Programs;
+use summary::{Round, Summary};
+
+/// Measure Kindling's speed and peak memory, beside PyTorch's where a Python is named.
+///
+/// The two take turns, each in a process of its own, on the same sizes and threads. Leave the machine alone
+/// meanwhile: what others took of it is said after every round.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench train --config S
+  cargo xtask bench train --config M --config G --python .venv/bin/python --threads 2
+  cargo xtask bench decode --config G --python .venv/bin/python --rounds 5
+
+A Python for it: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
+pub(crate) struct Args {
+    /// What the models do
+    work: Work,
+
+    /// Which model; may be given more than once, and without it all are measured, which takes long
+    #[arg(long = "config", value_name = "CONFIG", ignore_case = true)]
+    configs: Vec<Config>,
+
+    /// A Python that has torch and transformers, to compare with
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+
+    /// How often each side is run
+    #[arg(long, value_name = "N", default_value = "3")]
+    rounds: NonZeroUsize,
+
+    /// Threads of each side; without it, one for every core
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// A kindling to measure; without it, one is built
+    #[arg(long, value_name = "PATH")]
+    kindling: Option<PathBuf>,
+
+    /// Where the figures go, for one config; without it, target/bench/WORK-CONFIG.json
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// What training computes its products in
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    precision: Precision,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let configs = if args.configs.is_empty() { Config::value_variants() } else { &args.configs };
+    if args.output.is_some() && configs.len() > 1 {
+        bail!("--output is one file for one config; name it with --config, or leave out --output");
+    }
+    if args.precision == Precision::Bf16 && args.work != Work::Train {
+        bail!("--precision bf16 is for training; leave it out of {}", args.work.name());
+    }
+    let shell = Shell::new()?;
+    let kindling = match &args.kindling {
+        Some(path) => path.clone(),
+        None => side::build_kindling(&shell)?,
+    };
+    let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
+    let programs = Programs { kindling, python: args.python.clone(), n_threads };
+    let versions = programs.versions(&shell)?;
+
+    for &config in configs {
+        let case = Case::new(args.work, config, args.precision);
+        let folder = root()?.join("target").join("bench");
+        let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{}.json", case.name())));
+        let recipe = folder.join(format!("{}.toml", case.name()));
+        write(&recipe, &case.recipe()?)?;
+        let report = bench(&shell, &programs, &versions, case, &recipe, args.rounds.get())?;
+        write(&output, &serde_json::to_string_pretty(&report)?)?;
+        say(&report.text());
+        say(&format!("all figures: {}", output.display()));
+    }
+    Ok(())
+}
+
+/// Measures `case`, whose recipe is the file `recipe`, in `n_rounds` rounds.
+fn bench(
+    shell: &Shell,
+    programs: &Programs,
+    versions: &Map<String, Value>,
+    case: Case,
+    recipe: &Path,
+    n_rounds: usize,
+) -> anyhow::Result<Report> {
+    let started_unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+
+    let mut rounds = Vec::new();
+    for number in 1..=n_rounds {
+        let round = measure_round(shell, programs, &case, recipe)?;
+        say(&round.text(number, n_rounds));
+        rounds.push(round);
+    }
+    Ok(Report {
+        n_threads: programs.n_threads,
+        started_unix_seconds,
+        commit: commit(shell),
+        versions: versions.clone(),
+        machine: Machine::this(),
+        flops: cost::flops(&case),
+        weight_bytes: (case.work == Work::Decode).then(|| cost::weight_bytes(&case)),
+        summary: Summary::of(&rounds, &case),
+        rounds,
+        case,
+    })
+}
+
+fn measure_round(shell: &Shell, programs: &Programs, case: &Case, recipe: &Path) -> anyhow::Result<Round> {
+    let before = Ticks::read();
+    let peak_flops_per_second = peak::flops_per_second(programs.n_threads);
+    let peak_bytes_per_second =
+        (case.work == Work::Decode).then(|| peak::bytes_per_second(programs.n_threads));
+    let sides = programs
+        .sides(case.work)
+        .into_iter()
+        .map(|side| Ok((side, programs.measure(shell, side, case, recipe)?)))
+        .collect::<anyhow::Result<_>>()?;
+    let others_share = before.zip(Ticks::read()).map(|(before, after)| after.others_since(before));
+    Ok(Round { peak_flops_per_second, peak_bytes_per_second, sides, others_share })
+}
+
+/// The commit of the checkout, which a kindling that was named need not be of.
+fn commit(shell: &Shell) -> Option<String> {
+    cmd!(shell, "git describe --always --dirty --abbrev=40 --exclude=*").quiet().ignore_stderr().read().ok()
+}
+
+fn root() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+#[expect(clippy::print_stdout, reason = "what was measured is what this command is for")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,233 @@
+//! What is measured: the sizes of the models, and the recipes that both sides read them from.
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::json;
+
+/// What a model does while it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Work {
+    /// Optimizer steps: forward, backward, clipping, AdamW
+    Train,
+    /// Reading a prompt, up to the logits of the next token
+    Prefill,
+    /// Writing one token after another with the KV cache
+    Decode,
+}
+
+/// One of the four models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum Config {
+    /// nanoGPT's CPU recipe: 4 layers, 4 heads, 128 wide, block 64, batch 12
+    S,
+    /// 6 layers, 6 heads, 384 wide, block 256, batch 8
+    M,
+    /// GPT-2 124M, block 256, batch 4
+    G,
+    /// Long context: 12 layers, 12 heads, 768 wide, block 1024, batch 1
+    L,
+}
+
+/// What training computes its products in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    /// All in f32
+    F32,
+    /// Products in bf16: PyTorch's autocast, our `[run] precision`
+    Bf16,
+}
+
+/// The sizes of a model, as a recipe's `[model]` has them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Model {
+    pub(crate) n_layer: usize,
+    pub(crate) n_head: usize,
+    pub(crate) n_embd: usize,
+    pub(crate) block_size: usize,
+    pub(crate) dropout: f64,
+    pub(crate) bias: bool,
+    pub(crate) tie_embeddings: bool,
+    pub(crate) activation: &'static str,
+}
+
+/// One model at one kind of work.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Case {
+    pub(crate) work: Work,
+    pub(crate) config: Config,
+    pub(crate) precision: Precision,
+    pub(crate) model: Model,
+    pub(crate) vocab_size: usize,
+    pub(crate) batch_size: usize,
+    /// Steps to train, tokens to read, or tokens to write.
+    pub(crate) amount: usize,
+}
+
+const GPT2_VOCAB_SIZE: usize = 50_257;
+/// Distinct characters of tiny Shakespeare.
+const CHAR_VOCAB_SIZE: usize = 65;
+/// The longest prompt that is read.
+const PROMPT_TOKENS_MAX: usize = 512;
+/// The most tokens that are written.
+const WRITTEN_TOKENS_MAX: usize = 64;
+/// A prompt of one token, and three more before the first that counts; a block has to hold them as well.
+const TOKENS_BEFORE_DECODE: usize = 4;
+
+impl Case {
+    pub(crate) fn new(work: Work, config: Config, precision: Precision) -> Self {
+        let (n_layer, n_head, n_embd, block_size, batch_size) = match config {
+            Config::S => (4, 4, 128, 64, 12),
+            Config::M => (6, 6, 384, 256, 8),
+            Config::G if work == Work::Train => (12, 12, 768, 256, 4),
+            // GPT-2's own block, because the prompt is longer than the one it trains with.
+            Config::G => (12, 12, 768, 1024, 1),
+            Config::L => (12, 12, 768, 1024, 1),
+        };
+        let is_gpt2 = config == Config::G;
+        let amount = match (work, config) {
+            // A few seconds each, on two cores.
+            (Work::Train, Config::S) => 50,
+            (Work::Train, Config::M) => 8,
+            (Work::Train, Config::G | Config::L) => 3,
+            (Work::Prefill, _) => PROMPT_TOKENS_MAX.min(block_size),
+            (Work::Decode, _) => WRITTEN_TOKENS_MAX.min(block_size - TOKENS_BEFORE_DECODE),
+        };
+        let model = Model {
+            n_layer,
+            n_head,
+            n_embd,
+            block_size,
+            dropout: 0.0,
+            bias: is_gpt2,
+            tie_embeddings: true,
+            activation: if is_gpt2 { "gelu_tanh" } else { "gelu" },
+        };
+        let vocab_size = if is_gpt2 { GPT2_VOCAB_SIZE } else { CHAR_VOCAB_SIZE };
+        Self { work, config, precision, model, vocab_size, batch_size, amount }
+    }
+
+    /// What files of this case are called.
+    pub(crate) fn name(&self) -> String {
+        let precision = match self.precision {
+            Precision::F32 => "",
+            Precision::Bf16 => "-bf16",
+        };
+        format!("{}-{:?}{precision}", self.work.name(), self.config)
+    }
+
+    /// Tokens in one measurement: those of a step, those of a prompt, one.
+    pub(crate) fn tokens(&self) -> usize {
+        match self.work {
+            Work::Train => self.batch_size * self.model.block_size,
+            Work::Prefill => self.amount,
+            Work::Decode => 1,
+        }
+    }
+
+    /// The recipe of `kindling bench`, which the reference reads too.
+    pub(crate) fn recipe(&self) -> Result<String, toml::ser::Error> {
+        let mut recipe = json!({
+            "model": &self.model,
+            "data": {
+                "corpus": "shakespeare",
+                "valid_fraction": 0.1,
+                "tokenizer": if self.vocab_size == GPT2_VOCAB_SIZE { "gpt2" } else { "char" },
+            },
+            "optimizer": {
+                "batch_size": self.batch_size,
+                "grad_accumulation": 1,
+                "learning_rate": 6e-4,
+                "min_learning_rate": 6e-5,
+                "beta_1": 0.9,
+                "beta_2": 0.95,
+                "weight_decay": 0.1,
+                "grad_clip": 1.0,
+            },
+            "schedule": {
+                "max_steps": 1000,
+                "warmup_steps": 100,
+                "decay_steps": 1000,
+                "eval_interval": 1000,
+                "eval_batches": 1,
+                "checkpoint_interval": 1000,
+                "log_interval": 100,
+            },
+            "run": { "seed": 1337 },
+        });
+        if self.precision == Precision::Bf16 {
+            recipe["run"]["precision"] = json!("bf16");
+        }
+        toml::to_string(&recipe)
+    }
+}
+
+impl Work {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(work: Work, config: Config, precision: Precision) -> toml::Table {
+        Case::new(work, config, precision).recipe().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_recipe_has_the_sizes_of_its_config() {
+        let recipe = recipe(Work::Train, Config::M, Precision::F32);
+        let model = &recipe["model"];
+        let sizes = ["n_layer", "n_head", "n_embd", "block_size"].map(|key| model[key].as_integer().unwrap());
+        assert_eq!(sizes, [6, 6, 384, 256]);
+        assert_eq!(model["bias"].as_bool(), Some(false));
+        assert_eq!(recipe["optimizer"]["batch_size"].as_integer(), Some(8));
+        assert_eq!(recipe["optimizer"]["grad_clip"].as_float(), Some(1.0), "a float stays one");
+    }
+
+    #[test]
+    fn gpt2_has_its_own_vocabulary_biases_and_block() {
+        let train = recipe(Work::Train, Config::G, Precision::F32);
+        assert_eq!(train["data"]["tokenizer"].as_str(), Some("gpt2"));
+        assert_eq!(train["model"]["bias"].as_bool(), Some(true));
+        assert_eq!(train["model"]["activation"].as_str(), Some("gelu_tanh"));
+        assert_eq!(train["model"]["block_size"].as_integer(), Some(256));
+        let prefill = recipe(Work::Prefill, Config::G, Precision::F32);
+        assert_eq!(prefill["model"]["block_size"].as_integer(), Some(1024));
+    }
+
+    #[test]
+    fn only_bf16_is_named_in_a_recipe() {
+        let run = |precision| recipe(Work::Train, Config::S, precision)["run"].clone();
+        assert_eq!(run(Precision::F32).get("precision"), None);
+        assert_eq!(run(Precision::Bf16)["precision"].as_str(), Some("bf16"));
+    }
+
+    #[test]
+    fn what_is_read_and_written_fits_the_block() {
+        for config in Config::value_variants() {
+            let read = Case::new(Work::Prefill, *config, Precision::F32);
+            assert!(read.amount <= read.model.block_size, "{config:?}");
+            let written = Case::new(Work::Decode, *config, Precision::F32);
+            assert!(written.amount + TOKENS_BEFORE_DECODE <= written.model.block_size, "{config:?}");
+        }
+        assert_eq!(Case::new(Work::Prefill, Config::G, Precision::F32).amount, 512);
+        assert_eq!(Case::new(Work::Decode, Config::M, Precision::F32).amount, 64);
+    }
+
+    #[test]
+    fn a_name_tells_cases_apart() {
+        let name = |precision| Case::new(Work::Train, Config::M, precision).name();
+        assert_eq!(name(Precision::F32), "train-M");
+        assert_eq!(name(Precision::Bf16), "train-M-bf16");
+    }
+}

@@ -1,0 +1,168 @@
+//! What a benchmark found, as a JSON file and as a table.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{BinaryBytes, HumanCount};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::case::{Case, Precision, Work};
+use super::machine::Machine;
+use super::summary::{Comparison, Round, Summary, median};
+
+/// A benchmark of one case, as the JSON file has it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) case: Case,
+    pub(crate) n_threads: usize,
+    pub(crate) started_unix_seconds: u64,
+    /// None outside of a git checkout; `-dirty` behind it where files differ from it.
+    pub(crate) commit: Option<String>,
+    pub(crate) versions: Map<String, Value>,
+    pub(crate) machine: Machine,
+    /// Of one measurement, by the conventions of `cost`.
+    pub(crate) flops: f64,
+    /// Only of decoding.
+    pub(crate) weight_bytes: Option<f64>,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) summary: Summary,
+}
+
+impl Report {
+    /// The table, and below it what it says about the two sides.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("\n{}\n{}\n", self.title(), self.table());
+        if let Some(comparison) = &self.summary.comparison {
+            text += &comparison.text();
+        }
+        let peak = |of: &dyn Fn(&Round) -> Option<f64>| {
+            let values: Option<Vec<f64>> = self.rounds.iter().map(of).collect();
+            values.map(|values| 1e-9 * median(values))
+        };
+        if let Some(peak) = peak(&|round| Some(round.peak_flops_per_second)) {
+            let _ = writeln!(text, "peak of f32 multiply-adds here: {peak:.0} GFLOP/s");
+        }
+        if let Some(peak) = peak(&|round| round.peak_bytes_per_second) {
+            let _ = writeln!(text, "peak of reading memory here: {peak:.1} GB/s");
+        }
+        let n_disturbed = self.rounds.iter().filter(|round| round.is_disturbed()).count();
+        if n_disturbed > 0 {
+            let n_rounds = self.rounds.len();
+            let _ = writeln!(
+                text,
+                "warning: others took part of the machine in {n_disturbed} of {n_rounds} rounds; \
+                 these figures are not to be relied on, repeat them on an idle machine"
+            );
+        }
+        text
+    }
+
+    fn title(&self) -> String {
+        let Case { config, model, vocab_size, batch_size, amount, .. } = &self.case;
+        let work = match self.case.work {
+            Work::Train => format!("batch {batch_size}, {amount} steps"),
+            Work::Prefill => format!("{amount} tokens"),
+            Work::Decode => format!("{amount} tokens, one by one"),
+        };
+        let precision = match self.case.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        format!(
+            "{} {config:?}: {} layers, {} heads, {} wide, block {}, vocabulary {vocab_size}, {work}, {precision}; \
+             {} threads, {} rounds",
+            self.case.work.name(),
+            model.n_layer,
+            model.n_head,
+            model.n_embd,
+            model.block_size,
+            self.n_threads,
+            self.rounds.len(),
+        )
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        let mut header = vec!["", "median ms", "tokens/s", "peak memory", "GFLOP/s", "of FMA peak"];
+        header.extend(self.weight_bytes.map(|_| "of bandwidth"));
+        table.set_header(header);
+        for (side, of) in &self.summary.sides {
+            let mut row = vec![
+                side.name().to_owned(),
+                format!("{:.2}", of.milliseconds),
+                per_second(of.tokens_per_second),
+                of.peak_memory_bytes.map_or("unknown".into(), |bytes| BinaryBytes(bytes).to_string()),
+                format!("{:.1}", 1e-9 * of.flops_per_second),
+                percent(of.fraction_of_peak_flops),
+            ];
+            row.extend(of.fraction_of_peak_bandwidth.map(percent));
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl Comparison {
+    fn text(&self) -> String {
+        let [low, high] = self.speed_ratio_range;
+        let fastest = self.fastest.name();
+        let mut text =
+            format!("speed: {:.2}x that of {fastest}, by round {low:.2}x to {high:.2}x\n", self.speed_ratio);
+        if let (Some(side), Some(ratio)) = (self.smallest, self.memory_ratio) {
+            let _ = writeln!(text, "peak memory: {ratio:.2}x that of {}", side.name());
+        }
+        text
+    }
+}
+
+impl Round {
+    /// One line, as soon as it is over.
+    pub(crate) fn text(&self, number: usize, n_rounds: usize) -> String {
+        let mut text = format!("round {number} of {n_rounds}:");
+        for (side, of) in &self.sides {
+            let _ = write!(text, " {} {:.2} ms,", side.name(), of.speed.milliseconds);
+        }
+        match self.others_share {
+            None => text += " what others took of the machine is unknown",
+            Some(share) => {
+                let _ = write!(text, " others took {} of the machine", percent(share));
+            }
+        }
+        if self.is_disturbed() {
+            text += "\nwarning: others took enough to change the result";
+        }
+        text
+    }
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed of at least one token")]
+fn per_second(tokens: f64) -> String {
+    if tokens < 100.0 { format!("{tokens:.1}") } else { HumanCount(tokens.round() as u64).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::side::Side;
+    use super::super::summary::tests::round;
+
+    #[test]
+    fn a_round_warns_of_others_only_when_they_matter() {
+        let sides = [(Side::Kindling, 45.0, 1), (Side::Eager, 60.0, 1)];
+        let quiet = round(&sides, 0.012).text(1, 3);
+        assert_eq!(
+            quiet,
+            "round 1 of 3: kindling 45.00 ms, eager 60.00 ms, others took 1.2 % of the machine"
+        );
+        let loud = round(&sides, 0.12).text(2, 3);
+        assert!(loud.contains("others took 12.0 % of the machine\nwarning: "), "{loud}");
+    }
+}

@@ -1,0 +1,206 @@
+//! What the rounds of a benchmark come to: medians, ratios, and fractions of what the machine can do.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::case::Case;
+use super::cost;
+use super::side::{Measurement, Side};
+
+/// Every side once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Round {
+    /// The most f32 operations a second, measured just before.
+    pub(crate) peak_flops_per_second: f64,
+    /// The most bytes a second from memory, only with decoding.
+    pub(crate) peak_bytes_per_second: Option<f64>,
+    pub(crate) sides: BTreeMap<Side, Measurement>,
+    /// The share of the machine that others took; none where the system does not tell.
+    pub(crate) others_share: Option<f64>,
+}
+
+/// Medians over the rounds.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) sides: BTreeMap<Side, SideSummary>,
+    /// None where ours was measured alone.
+    pub(crate) comparison: Option<Comparison>,
+}
+
+/// Of one side.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct SideSummary {
+    pub(crate) milliseconds: f64,
+    pub(crate) tokens_per_second: f64,
+    /// The highest of all rounds.
+    pub(crate) peak_memory_bytes: Option<u64>,
+    pub(crate) flops_per_second: f64,
+    /// Of the f32 multiply-adds that were measured in the same round.
+    pub(crate) fraction_of_peak_flops: f64,
+    /// Of the bytes that were read in the same round, only with decoding.
+    pub(crate) fraction_of_peak_bandwidth: Option<f64>,
+}
+
+/// Ours against the better of the others.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    /// The other side with the lower median time.
+    pub(crate) fastest: Side,
+    /// Its time divided by ours: above 1, ours is faster.
+    pub(crate) speed_ratio: f64,
+    /// The lowest and the highest ratio of a single round, to the same side.
+    pub(crate) speed_ratio_range: [f64; 2],
+    /// The other side with the lower peak.
+    pub(crate) smallest: Option<Side>,
+    /// Our peak memory divided by its: below 1, ours takes less.
+    pub(crate) memory_ratio: Option<f64>,
+}
+
+/// From here on, what others took is worth a warning.
+const OTHERS_SHARE_MAX: f64 = 0.05;
+
+impl Round {
+    /// Whether others took so much of the machine that its figures are worth nothing.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.others_share.is_some_and(|share| share > OTHERS_SHARE_MAX)
+    }
+}
+
+impl Summary {
+    /// Of at least one round; every round has the same sides.
+    pub(crate) fn of(rounds: &[Round], case: &Case) -> Self {
+        let sides: BTreeMap<_, _> =
+            (rounds[0].sides.keys()).map(|&side| (side, SideSummary::of(rounds, side, case))).collect();
+        let comparison = Comparison::of(rounds, &sides);
+        Self { sides, comparison }
+    }
+}
+
+impl SideSummary {
+    fn of(rounds: &[Round], side: Side, case: &Case) -> Self {
+        let over_rounds = |value: &dyn Fn(&Round, f64) -> f64| {
+            median(rounds.iter().map(|round| value(round, round.sides[&side].speed.milliseconds)).collect())
+        };
+        let milliseconds = over_rounds(&|_, milliseconds| milliseconds);
+        let flops = cost::flops(case);
+        let bytes = cost::weight_bytes(case);
+        let peak = |round: &Round| round.peak_bytes_per_second;
+        Self {
+            milliseconds,
+            tokens_per_second: case.tokens() as f64 / (1e-3 * milliseconds),
+            peak_memory_bytes: rounds.iter().filter_map(|round| round.sides[&side].peak_memory_bytes).max(),
+            flops_per_second: flops / (1e-3 * milliseconds),
+            fraction_of_peak_flops: over_rounds(&|round, milliseconds| {
+                flops / (1e-3 * milliseconds) / round.peak_flops_per_second
+            }),
+            fraction_of_peak_bandwidth: rounds.iter().all(|round| peak(round).is_some()).then(|| {
+                over_rounds(&|round, milliseconds| {
+                    bytes / (1e-3 * milliseconds) / peak(round).unwrap_or(f64::INFINITY)
+                })
+            }),
+        }
+    }
+}
+
+impl Comparison {
+    fn of(rounds: &[Round], sides: &BTreeMap<Side, SideSummary>) -> Option<Self> {
+        let ours = sides.get(&Side::Kindling)?;
+        let others = || sides.iter().filter(|(side, _)| **side != Side::Kindling);
+        let (&fastest, theirs) = others().min_by(|a, b| a.1.milliseconds.total_cmp(&b.1.milliseconds))?;
+        let smallest = others().filter_map(|(&side, of)| Some((of.peak_memory_bytes?, side))).min();
+        let by_round: Vec<f64> = rounds
+            .iter()
+            .map(|round| &round.sides)
+            .map(|sides| sides[&fastest].speed.milliseconds / sides[&Side::Kindling].speed.milliseconds)
+            .collect();
+        Some(Self {
+            fastest,
+            speed_ratio: theirs.milliseconds / ours.milliseconds,
+            speed_ratio_range: [
+                by_round.iter().copied().fold(f64::INFINITY, f64::min),
+                by_round.iter().copied().fold(0.0, f64::max),
+            ],
+            smallest: smallest.map(|(_, side)| side),
+            memory_ratio: smallest.and_then(|(bytes, _)| Some(ours.peak_memory_bytes? as f64 / bytes as f64)),
+        })
+    }
+}
+
+/// The value in the middle, or the mean of the two there.
+///
+/// # Panics
+///
+/// If there are no values.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::case::{Config, Precision, Work};
+    use super::super::side::Speed;
+    use super::*;
+
+    pub(crate) fn round(sides: &[(Side, f64, u64)], others_share: f64) -> Round {
+        let measurement = |milliseconds, bytes| Measurement {
+            speed: Speed {
+                tokens_per_second: 768e3 / milliseconds,
+                tokens: 768,
+                milliseconds,
+                milliseconds_range: [milliseconds; 2],
+                measurements: 1,
+            },
+            peak_memory_bytes: Some(bytes),
+        };
+        Round {
+            peak_flops_per_second: 1e11,
+            peak_bytes_per_second: None,
+            sides: sides.iter().map(|&(side, time, bytes)| (side, measurement(time, bytes))).collect(),
+            others_share: Some(others_share),
+        }
+    }
+
+    fn case() -> Case {
+        Case::new(Work::Train, Config::S, Precision::F32)
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 4.0]), 4.0);
+        assert_eq!(median(vec![9.0, 1.0, 4.0, 6.0]), 5.0);
+        assert_eq!(median(vec![7.0]), 7.0);
+    }
+
+    #[test]
+    fn ours_is_compared_with_the_better_of_the_others() {
+        use Side::{Compile, Eager, Kindling};
+        let rounds = [
+            round(&[(Kindling, 40.0, 300), (Eager, 60.0, 500), (Compile, 50.0, 700)], 0.0),
+            round(&[(Kindling, 50.0, 350), (Eager, 66.0, 500), (Compile, 55.0, 700)], 0.0),
+            round(&[(Kindling, 45.0, 250), (Eager, 30.0, 500), (Compile, 54.0, 700)], 0.0),
+        ];
+        let comparison = Summary::of(&rounds, &case()).comparison.unwrap();
+        assert_eq!(comparison.fastest, Compile);
+        assert_eq!(comparison.speed_ratio, 54.0 / 45.0);
+        assert_eq!(comparison.speed_ratio_range, [55.0 / 50.0, 50.0 / 40.0]);
+        assert_eq!(comparison.smallest, Some(Eager));
+        assert_eq!(comparison.memory_ratio, Some(350.0 / 500.0));
+    }
+
+    #[test]
+    fn fractions_are_of_the_peak_of_their_round() {
+        let mut rounds =
+            vec![round(&[(Side::Kindling, 100.0, 1)], 0.0), round(&[(Side::Kindling, 50.0, 1)], 0.0)];
+        rounds[1].peak_flops_per_second *= 2.0;
+        let summary = Summary::of(&rounds, &case());
+        let ours = &summary.sides[&Side::Kindling];
+        let expected = cost::flops(&case()) / 0.1 / 1e11;
+        assert!((ours.fraction_of_peak_flops / expected - 1.0).abs() < 1e-12);
+        assert_eq!(ours.fraction_of_peak_bandwidth, None);
+        assert_eq!(ours.milliseconds, 75.0);
+        assert_eq!(summary.comparison, None);
+    }
+}
