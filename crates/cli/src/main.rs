@@ -68,14 +68,15 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    let result = match args.command {
+    // A thread of the pool hands work to the others at a fraction of what it costs a thread outside.
+    let result = rayon::scope(|_| match args.command {
         Command::Train(args) => train::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
         Command::Bench(args) => bench::run(args),
-    };
+    });
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`

@@ -168,7 +168,7 @@ impl Packed {
         let n = b.rows.div_ceil(packed.block.max(1)) * n_panels * unit;
         packed.data = parallel::fill(n, unit.max(1), 1, |range, out| {
             for (idx, panel) in (range.start / unit..).zip(out.chunks_exact_mut(unit)) {
-                packed.pack_panel(b, idx / n_panels, idx % n_panels, panel);
+                packed.pack_panel(level, b, idx / n_panels, idx % n_panels, panel);
             }
         });
         packed
@@ -183,7 +183,7 @@ impl Packed {
         data.clear();
         data.resize(b.rows.div_ceil(self.block.max(1)) * n_panels * unit, 0.0);
         for (idx, panel) in data.chunks_exact_mut(unit.max(1)).enumerate() {
-            self.pack_panel(b, idx / n_panels, idx % n_panels, panel);
+            self.pack_panel(level, b, idx / n_panels, idx % n_panels, panel);
         }
         self.data = data;
     }
@@ -198,7 +198,7 @@ impl Packed {
         self.n_cols.div_ceil(self.width)
     }
 
-    fn pack_panel(&self, b: Matrix<'_>, block: usize, panel: usize, out: &mut [f32]) {
+    fn pack_panel(&self, level: Level, b: Matrix<'_>, block: usize, panel: usize, out: &mut [f32]) {
         let inner = block * self.block..((block + 1) * self.block).min(self.n_inner);
         let cols = panel * self.width..((panel + 1) * self.width).min(self.n_cols);
         if b.col_stride == 1 {
@@ -207,7 +207,17 @@ impl Packed {
                 copy(&b.data[start + cols.start..start + cols.end], out);
             }
         } else {
-            for (idx, col) in cols.enumerate() {
+            let n_whole = cols.len() - cols.len() % 8;
+            level.vectorize(
+                #[inline(always)]
+                || {
+                    for idx in (0..n_whole).step_by(8) {
+                        let source = &b.data[(cols.start + idx) * b.col_stride + inner.start..];
+                        transpose_eight(source, b.col_stride, inner.len(), &mut out[idx..], self.width);
+                    }
+                },
+            );
+            for (idx, col) in cols.enumerate().skip(n_whole) {
                 let source = &b.data[col * b.col_stride..][inner.clone()];
                 for (out, value) in out[idx..].iter_mut().step_by(self.width).zip(source) {
                     *out = *value;
@@ -219,6 +229,26 @@ impl Packed {
     fn panel(&self, block: usize, panel: usize, n_inner: usize) -> &[f32] {
         let unit = self.block * self.width;
         &self.data[(block * self.n_panels() + panel) * unit..][..n_inner * self.width]
+    }
+}
+
+/// Eight columns of `n` numbers, `stride` apart, as `n` rows of eight, `width` apart.
+#[inline(always)]
+fn transpose_eight(columns: &[f32], stride: usize, n: usize, rows: &mut [f32], width: usize) {
+    let n_whole = n - n % 8;
+    for start in (0..n_whole).step_by(8) {
+        let block: [[f32; 8]; 8] = std::array::from_fn(|col| {
+            *columns[col * stride + start..].first_chunk().expect("a column is n numbers long")
+        });
+        for p in 0..8 {
+            let row: [f32; 8] = std::array::from_fn(|col| block[col][p]);
+            rows[(start + p) * width..][..8].copy_from_slice(&row);
+        }
+    }
+    for p in n_whole..n {
+        for col in 0..8 {
+            rows[p * width + col] = columns[col * stride + p];
+        }
     }
 }
 
