@@ -1,7 +1,7 @@
 //! `kindling train`.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::{
@@ -24,6 +24,7 @@ use crate::{
     device::DeviceArgs,
     model_folder::{RUNS, check_vocabulary, newest, path_of},
     observer::Display,
+    samples::SampleLog,
 };
 
 /// The exit code of a run that was interrupted and can be resumed.
@@ -81,11 +82,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(&training);
 
     let samples_path = folder.samples_path();
-    let samples = File::options()
-        .create(true)
-        .append(true)
-        .open(&samples_path)
-        .with_context(|| format!("open {}", samples_path.display()))?;
+    let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
+    let samples =
+        SampleLog::open(&samples_path, step).with_context(|| format!("open {}", samples_path.display()))?;
     let mut display = Display::new(tokenizer, samples, training.recipe.run.seed);
     let interrupter = Interrupter::new();
     stop_on_signal(&interrupter)?;

@@ -178,6 +178,20 @@ fn bench_measures_what_it_is_asked() {
 }
 
 #[test]
+fn a_resumed_run_writes_each_sample_once() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["train", "debug"]).success();
+    // As if the machine had stopped before the last checkpoint.
+    let path = folder.path().join("runs/debug");
+    fs::remove_dir_all(path.join("checkpoints/step-00000040")).unwrap();
+    let samples = || fs::read_to_string(path.join("samples.txt")).unwrap();
+    let before = samples();
+    run(folder.path(), &["train", "--resume"]).success();
+    assert_eq!(samples(), before);
+    assert_eq!(before.matches("--- step ").count(), 2);
+}
+
+#[test]
 fn an_interrupted_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let five = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=5"];
