@@ -12,6 +12,7 @@ mod generate;
 mod info;
 mod model_folder;
 mod observer;
+mod prepare;
 mod samples;
 mod score;
 mod train;

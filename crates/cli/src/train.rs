@@ -14,16 +14,16 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
-use dataset::{Prepared, Progress, Source, TokenizerChoice};
-use indicatif::{ProgressBar, ProgressStyle};
+use dataset::{Prepared, TokenizerChoice};
 use model::GptConfig;
-use trainer::{DataRecipe, Interrupter, Outcome, PRESETS, Recipe, Training, preset};
+use trainer::{Interrupter, Outcome, PRESETS, Recipe, Training, preset};
 
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
     model_folder::{RUNS, check_vocabulary, newest, path_of},
     observer::Display,
+    prepare::prepare,
     samples::SampleLog,
 };
 
@@ -176,11 +176,7 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let tokenizer = folder.load_tokenizer()?;
     let model = folder.load_model(device)?.with_dropout(recipe.model.dropout);
     let recipe = Recipe { model: model.config().clone(), ..recipe };
-    // As the run was prepared: a tokenizer of its kind, or the one it was given.
-    let mut prepared = prepare(&recipe.data, &TokenizerChoice::Kind(recipe.data.tokenizer))?;
-    if prepared.tokenizer.fingerprint() != tokenizer.fingerprint() {
-        prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
-    }
+    let prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     let data = checksums(&prepared);
     if data != checkpoint.state.data {
         bail!(
@@ -254,35 +250,6 @@ fn check_length(n_tokens: usize, block_size: usize) -> anyhow::Result<()> {
         return Err(dataset::Error::TooShort { n_tokens, block_size }.into());
     }
     Ok(())
-}
-
-/// How a recipe's data is cut.
-pub(crate) fn data_options(data: &DataRecipe) -> dataset::Options {
-    dataset::Options {
-        valid_fraction: data.valid_fraction,
-        valid: data.valid.as_ref().map(PathBuf::from),
-        ..dataset::Options::default()
-    }
-}
-
-/// Makes the tokens of a corpus ready, and shows how far that is if it takes a while.
-fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Result<Prepared> {
-    let source = Source::resolve(&data.corpus)?;
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left")
-            .expect("the template is well-formed"),
-    );
-    let show = |progress: Progress| {
-        bar.set_message(progress.phase.to_string());
-        match progress.total {
-            Some(total) => bar.set_length(total),
-            None => bar.unset_length(),
-        }
-        bar.set_position(progress.done);
-    };
-    let prepared = dataset::prepare(&source, choice, &data_options(data), &show);
-    bar.finish_and_clear();
-    Ok(prepared?)
 }
 
 /// Says what is about to happen.

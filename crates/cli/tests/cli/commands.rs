@@ -250,6 +250,11 @@ fn a_model_starts_from_another() {
     let first = ran.stderr.lines().find(|line| line.contains("step      0/1  validation loss")).unwrap();
     let loss: f64 = first.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(loss < 4.0, "it goes on where the other stopped: {first}");
+    // Its text had been prepared for the other's tokenizer, and is not prepared anew to go on.
+    let prepared = || fs::read_dir(folder.path().join("datasets/shakespeare")).unwrap().count();
+    assert_eq!(prepared(), 1);
+    run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=2"]).success();
+    assert_eq!(prepared(), 1);
 }
 
 #[test]
