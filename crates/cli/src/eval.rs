@@ -93,8 +93,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{} is not UTF-8 text: byte {offset} begins no character", path.display())
+        let offset = error.utf8_error().valid_up_to() as u64;
+        dataset::Error::NotUtf8 { path: path.to_owned(), offset }.into()
     })
 }
 

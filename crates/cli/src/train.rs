@@ -14,14 +14,14 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
-use dataset::{Prepared, TokenizerChoice};
+use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::GptConfig;
-use trainer::{Interrupter, Outcome, PRESETS, Recipe, Training, preset};
+use trainer::{Interrupter, Outcome, PRESETS, Recipe, RecipeError, Training, preset};
 
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
-    model_folder::{RUNS, check_vocabulary, newest, path_of},
+    model_folder::{RUNS, check_vocabulary, newest, open},
     observer::Display,
     prepare::prepare,
     samples::SampleLog,
@@ -65,7 +65,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
 
-    /// Set a key of the recipe; may be given several times.
+    /// Set a key of the recipe; may be given several times. `none` switches an optional key off, as in
+    /// optimizer.grad_clip=none.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 
@@ -104,7 +105,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
             run_path(path).display()
         );
     }
-    let origin = args.init_from.as_ref().map(|path| RunFolder::open(&path_of(path))).transpose()?;
+    let origin = args.init_from.as_deref().map(open).transpose()?;
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
@@ -138,9 +139,11 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
         }
     };
     // Both splits are long enough, or no folder is made.
-    for tokens in [&prepared.train, &prepared.valid] {
-        check_length(tokens.len(), recipe.model.block_size)?;
-    }
+    check_length(&prepared.train, &recipe).with_context(|| format!("train on {}", recipe.data.corpus))?;
+    check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
+        Some(path) => format!("validate on {path}"),
+        None => format!("validate on the end of {}", recipe.data.corpus),
+    })?;
 
     let folder = match &args.run {
         Some(path) => RunFolder::create(&run_path(path))?,
@@ -155,13 +158,14 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
 /// The run to go on with.
 fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let folder = match &args.run {
-        Some(path) => RunFolder::open(&run_path(path))?,
+        Some(path) => open(&run_path(path))?,
         None => newest()?,
     };
     let path = folder.recipe_path();
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let recipe = Recipe::parse(&text, &args.set).with_context(|| format!("understand {}", path.display()))?;
-    let before = Recipe::parse(&text, &[]).with_context(|| format!("understand {}", path.display()))?;
+    let name = path.display().to_string();
+    let before = parse(&name, &text, &[])?;
+    let recipe = parse(&name, &text, &args.set)?;
     refuse_changes(&before, &recipe)?;
 
     let checkpoint = folder.load_checkpoint()?;
@@ -221,7 +225,15 @@ pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Re
             format!("read the recipe {name} (the presets are {})", presets.join(", "))
         })?,
     };
-    Recipe::parse(&text, overrides).with_context(|| format!("understand the recipe {name}"))
+    parse(name, &text, overrides)
+}
+
+/// Reads the text of a recipe. An error names the `--set` it is about, or else the recipe.
+fn parse(name: &str, text: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
+    Recipe::parse(text, overrides).map_err(|error| match error {
+        RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
+        error => anyhow::Error::new(error).context(format!("understand the recipe {name}")),
+    })
 }
 
 /// `--set`, and the options that are short for it.
@@ -245,11 +257,10 @@ fn stem(recipe: &str) -> String {
     Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn check_length(n_tokens: usize, block_size: usize) -> anyhow::Result<()> {
-    if n_tokens <= block_size {
-        return Err(dataset::Error::TooShort { n_tokens, block_size }.into());
-    }
-    Ok(())
+/// Refuses a part of the data that has no window in it.
+fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
+    let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
+    if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
 }
 
 /// Says what is about to happen.
@@ -269,6 +280,14 @@ fn announce(training: &Training) {
         count(train.len() as u64),
         count(valid.len() as u64),
     ));
+    let schedule = &recipe.schedule;
+    if schedule.warmup_steps > schedule.max_steps {
+        report(format_args!(
+            "warning: schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
+             to its highest",
+            schedule.warmup_steps, schedule.max_steps
+        ));
+    }
 }
 
 /// The first Ctrl-C lets the step in hand finish and be saved; the second one ends at once.
