@@ -19,16 +19,13 @@ pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
 
 /// Writes a folder of files under a temporary name, flushes each and renames the folder.
 ///
-/// A folder of that name is replaced.
+/// A folder of that name is replaced. If a file can't be written, nothing is left of the new ones.
 pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     let partial = partial_name(path);
     remove_if_present(&partial)?;
-    fs::create_dir_all(&partial).map_err(io("create", &partial))?;
-    for (name, contents) in files {
-        let path = partial.join(name);
-        let mut file = fs::File::create(&path).map_err(io("create", &path))?;
-        file.write_all(contents).map_err(io("write", &path))?;
-        file.sync_all().map_err(io("flush", &path))?;
+    if let Err(error) = write_files(&partial, files) {
+        let _ = remove_if_present(&partial); // The first error is the one to tell.
+        return Err(error);
     }
     // One of that name is put aside first: there is never a moment without a whole one on disk.
     let old = path.with_extension("old");
@@ -39,6 +36,17 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     fs::rename(&partial, path).map_err(io("rename to", path))?;
     path.parent().map_or(Ok(()), sync_folder)?;
     remove_if_present(&old)
+}
+
+fn write_files(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    fs::create_dir_all(folder).map_err(io("create", folder))?;
+    for (name, contents) in files {
+        let path = folder.join(name);
+        let mut file = fs::File::create(&path).map_err(io("create", &path))?;
+        file.write_all(contents).map_err(io("write", &path))?;
+        file.sync_all().map_err(io("flush", &path))?;
+    }
+    Ok(())
 }
 
 /// Removes a folder, and does not mind if it is not there.
@@ -59,4 +67,20 @@ fn sync_folder(path: &Path) -> Result<()> {
         fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(io("flush", path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_fails_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("step-1");
+        // A name with a folder in it that is not there can't be written.
+        write_folder(&path, &[("whole", b"1"), ("no/such", b"2")]).unwrap_err();
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        write_folder(&path, &[("whole", b"1")]).unwrap();
+        assert_eq!(fs::read(path.join("whole")).unwrap(), b"1");
+    }
 }

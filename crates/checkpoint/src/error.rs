@@ -20,6 +20,17 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// No room for a file of the run.
+    #[error(
+        "no room for {}: the disk is full; free some space, then go on from the last checkpoint by --resume", .path.display()
+    )]
+    DiskFull {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
     /// The folder is no model.
     #[error("{} is not a model: it has no {missing}; name a run folder or one in Hugging Face layout", .path.display())]
     NotAModel {
@@ -37,7 +48,7 @@ pub enum Error {
     },
 
     /// A file of JSON that does not say what it should.
-    #[error("cannot understand {}", .path.display())]
+    #[error("cannot understand {}; put back the file that belongs to the weights beside it", .path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -55,7 +66,7 @@ pub enum Error {
     },
 
     /// Sizes no model has.
-    #[error("{}: no model has these sizes", .path.display())]
+    #[error("{}: no model has these sizes; put back the file that belongs to the weights beside it", .path.display())]
     Sizes {
         /// The file.
         path: PathBuf,
@@ -64,29 +75,32 @@ pub enum Error {
     },
 
     /// A weights file that is damaged.
-    #[error("cannot understand {}", .path.display())]
+    #[error("{} is damaged or cut short: {reason}; copy it again from where it came from", .path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: safetensors::SafeTensorError,
+        /// Where and why. No `source`: its text has those of its sources in it.
+        reason: safetensors::SafeTensorError,
     },
 
     /// Weights that do not fit the model that `config.json` describes.
-    #[error("{} does not fit its config.json: {}", .path.display(), .problems.join("; "))]
+    #[error(
+        "{} does not fit the config.json beside it; one of the two is of another model:\n  {}",
+        .path.display(), .problems.join("\n  ")
+    )]
     Weights {
         /// The file.
         path: PathBuf,
-        /// One sentence for each tensor that is missing, left over or misshapen, with both shapes.
+        /// One line for each tensor that is missing, left over or misshapen, with both shapes.
         problems: Vec<String>,
     },
 
     /// The tokenizer is missing or damaged.
-    #[error("cannot load the tokenizer of {}", .path.display())]
+    #[error("the tokenizer of {} can't be used; put back the tokenizer.json it was trained with", .path.display())]
     Tokenizer {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// Which file, and why.
         source: tokenizer::Error,
     },
 
@@ -100,7 +114,10 @@ pub enum Error {
     },
 
     /// There is nothing to go on from.
-    #[error("{} holds no usable checkpoint; start a new run", .path.display())]
+    #[error(
+        "{} holds no usable checkpoint; start a new run, from its best weights if you like: --init-from {}",
+        .path.display(), .path.display()
+    )]
     NoCheckpoint {
         /// The run folder.
         path: PathBuf,
@@ -112,5 +129,29 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Makes an I/O error say what was done to which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { action, path: path.to_owned(), source }
+    move |source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, source },
+            _ => Error::Io { action, path, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let path = Path::new("runs/tiny/model.safetensors");
+        let full = io("write", path)(io::ErrorKind::StorageFull.into());
+        assert_eq!(
+            full.to_string(),
+            "no room for runs/tiny/model.safetensors: the disk is full; free some space, then go on from the \
+             last checkpoint by --resume"
+        );
+        let denied = io("write", path)(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(denied.to_string(), "cannot write runs/tiny/model.safetensors");
+    }
 }

@@ -86,10 +86,7 @@ impl RunFolder {
     /// If it holds no model: no `config.json`.
     pub fn open(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
-        if !path.exists() {
-            let source = std::io::ErrorKind::NotFound.into();
-            return Err(Error::Io { action: "open", path: path.to_owned(), source });
-        }
+        fs::metadata(path).map_err(io("open", path))?;
         if !folder.path.join(CONFIG).is_file() {
             return Err(Error::NotAModel { path: path.to_owned(), missing: CONFIG });
         }

@@ -104,7 +104,7 @@ impl RunFolder {
         for path in self.checkpoints()?.iter().rev() {
             match read(path) {
                 Ok(checkpoint) => return Ok(checkpoint),
-                Err(error) => tracing::warn!("{error}; the one before it is used"),
+                Err(error) => tracing::warn!("{error}; it is passed over"),
             }
         }
         Err(Error::NoCheckpoint { path: self.path().to_owned() })

@@ -43,7 +43,7 @@ pub(crate) fn save(model: &Gpt, path: &Path) -> Result<()> {
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|source| Error::Safetensors { path: path.to_owned(), source })?;
+        .map_err(|reason| Error::Safetensors { path: path.to_owned(), reason })?;
     atomic::write_file(path, &bytes)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn save(model: &Gpt, path: &Path) -> Result<()> {
 pub(crate) fn load(model: Gpt, path: &Path) -> Result<Gpt> {
     let bytes = fs::read(path).map_err(io("read", path))?;
     let file = SafeTensors::deserialize(&bytes)
-        .map_err(|source| Error::Safetensors { path: path.to_owned(), source })?;
+        .map_err(|reason| Error::Safetensors { path: path.to_owned(), reason })?;
     let mut tensors: HashMap<String, TensorView<'_>> = file
         .tensors()
         .into_iter()

@@ -9,7 +9,8 @@ use burn::prelude::Device;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceName {
     backend: Backend,
-    idx: usize,
+    /// Without it, the backend's default.
+    idx: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,10 @@ impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let (backend, idx) = name.split_once(':').unwrap_or((name, "0"));
+        let (backend, idx) = match name.split_once(':') {
+            Some((backend, idx)) => (backend, Some(idx)),
+            None => (name, None),
+        };
         let backend = match backend {
             "cpu" => Backend::Cpu,
             "cuda" => Backend::Cuda,
@@ -32,8 +36,10 @@ impl FromStr for DeviceName {
             "metal" => Backend::Metal,
             _ => return Err("the devices are cpu, cuda, vulkan and metal".to_owned()),
         };
-        let idx = idx.parse().map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"))?;
-        if backend == Backend::Cpu && idx != 0 {
+        let number =
+            |idx: &str| idx.parse().map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"));
+        let idx = idx.map(number).transpose()?;
+        if backend == Backend::Cpu && idx.is_some_and(|idx| idx != 0) {
             return Err("there is one cpu".to_owned());
         }
         Ok(Self { backend, idx })
@@ -46,11 +52,11 @@ impl DeviceName {
         match self.backend {
             Backend::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Backend::Cuda => Ok(Device::cuda(self.idx)),
+            Backend::Cuda => Ok(Device::cuda(self.idx.unwrap_or(0))),
             #[cfg(feature = "vulkan")]
-            Backend::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(self.idx))),
+            Backend::Vulkan => Ok(Device::vulkan(graphics_kind(self.idx))),
             #[cfg(feature = "metal")]
-            Backend::Metal => Ok(Device::metal(burn::tensor::DeviceKind::DiscreteGpu(self.idx))),
+            Backend::Metal => Ok(Device::metal(graphics_kind(self.idx))),
             #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
             missing => {
                 let feature = missing.feature();
@@ -61,6 +67,14 @@ impl DeviceName {
             }
         }
     }
+}
+
+/// A number is that of a graphics card of its own; without one, the best device that there is, which may be part
+/// of the processor.
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+fn graphics_kind(idx: Option<usize>) -> burn::tensor::DeviceKind {
+    use burn::tensor::DeviceKind::{DefaultDevice, DiscreteGpu};
+    idx.map_or(DefaultDevice, DiscreteGpu)
 }
 
 impl Backend {
@@ -77,8 +91,8 @@ impl Backend {
 /// `--device`, for every command that runs a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute: cpu, cuda, cuda:1, vulkan or metal; those beside cpu need a build with the feature
-    /// of that name.
+    /// Where to compute: cpu, cuda, vulkan or metal, or one of several, as in cuda:1; those beside cpu need a
+    /// build with the feature of that name.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
 }
@@ -95,8 +109,9 @@ mod tests {
 
     #[test]
     fn names_are_backends_with_an_optional_number() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, idx: 1 }));
-        assert_eq!("cpu".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: 0 }));
+        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, idx: Some(1) }));
+        assert_eq!("vulkan".parse(), Ok(DeviceName { backend: Backend::Vulkan, idx: None }));
+        assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: Some(0) }));
         for wrong in ["gpu", "cuda:x", "cpu:1", ""] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
         }

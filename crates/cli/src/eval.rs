@@ -8,13 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use dataset::{Source, TokenizerChoice, Tokens};
+use dataset::{TokenizerChoice, Tokens};
 use serde::Serialize;
 use trainer::Recipe;
 
 use crate::{
     console::report,
     model_folder::{ModelArgs, Opened},
+    prepare::prepare,
     score::mean,
 };
 
@@ -92,8 +93,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{} is not UTF-8 text: byte {offset} begins no character", path.display())
+        let offset = error.utf8_error().valid_up_to() as u64;
+        dataset::Error::NotUtf8 { path: path.to_owned(), offset }.into()
     })
 }
 
@@ -107,11 +108,8 @@ fn validation_part(opened: &Opened) -> anyhow::Result<(Vec<u32>, u64)> {
         )
     })?;
     let recipe = Recipe::parse(&text, &[]).with_context(|| path.display().to_string())?;
-    let source = Source::resolve(&recipe.data.corpus)?;
-    let choice = TokenizerChoice::Given(opened.tokenizer.clone());
-    let options = crate::train::data_options(&recipe.data);
     report(format_args!("validation part of {}", recipe.data.corpus));
-    let prepared = dataset::prepare(&source, &choice, &options, &|_| ())?;
+    let prepared = prepare(&recipe.data, &TokenizerChoice::Given(opened.tokenizer.clone()))?;
     Ok((all_ids(&prepared.valid), prepared.meta.valid.text_bytes))
 }
 

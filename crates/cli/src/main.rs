@@ -12,6 +12,8 @@ mod generate;
 mod info;
 mod model_folder;
 mod observer;
+mod prepare;
+mod samples;
 mod score;
 mod train;
 

@@ -52,16 +52,22 @@ impl FolderArgs {
     /// The folder, without reading its weights.
     pub(crate) fn open(&self) -> anyhow::Result<RunFolder> {
         match &self.model {
-            Some(path) => {
-                let folder = path_of(path);
-                if !folder.exists() {
-                    bail!("there is no run and no folder {}", path.display());
-                }
-                Ok(RunFolder::open(&folder)?)
-            }
+            Some(path) => open(path),
             None => newest(),
         }
     }
+}
+
+/// The folder of a run or a model that is there.
+pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
+    let folder = path_of(path);
+    if !folder.exists() {
+        bail!(
+            "there is no run and no folder {}; name a run of {RUNS}/ or a folder with a model",
+            path.display()
+        );
+    }
+    Ok(RunFolder::open(&folder)?)
 }
 
 /// A run's folder: the path as it stands if there is something, else the run of that name.

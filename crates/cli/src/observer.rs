@@ -1,7 +1,6 @@
 //! What a person sees of a run: a progress bar and lines on a terminal, plain lines elsewhere.
 
 use std::{
-    fs::File,
     io::{self, Write},
     time::{Duration, Instant},
 };
@@ -14,6 +13,7 @@ use trainer::{Event, Metrics, Split};
 use crate::{
     console::{count, duration},
     generate::{beginning, write_sample},
+    samples::SampleLog,
 };
 
 /// How long the samples are that are printed as a model learns.
@@ -27,7 +27,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Display {
     bar: ProgressBar,
     tokenizer: Tokenizer,
-    samples: File,
+    samples: SampleLog,
     seed: u64,
     max_steps: u64,
     /// When this session began, and after how many steps.
@@ -38,7 +38,7 @@ pub(crate) struct Display {
 
 impl Display {
     /// Samples are appended to the file as well.
-    pub(crate) fn new(tokenizer: Tokenizer, samples: File, seed: u64) -> Self {
+    pub(crate) fn new(tokenizer: Tokenizer, samples: SampleLog, seed: u64) -> Self {
         let bar = ProgressBar::no_length().with_style(
             ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}").expect("the template is well-formed"),
         );
@@ -114,8 +114,7 @@ impl Display {
             let mut out = io::stdout().lock();
             let _ = writeln!(out, "{text}\n").and_then(|()| out.flush()); // A closed stdout does not stop training.
         });
-        let written = write!(self.samples, "--- step {step} ---\n{text}\n\n");
-        if let Err(error) = written {
+        if let Err(error) = self.samples.write(step, &text) {
             self.line(&format!("warning: the sample could not be added to samples.txt: {error}"));
         }
     }

@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, Write},
+    iter,
     path::PathBuf,
     process::ExitCode,
 };
 
+use anyhow::bail;
 use serde::Serialize;
 
 use crate::{
@@ -64,12 +66,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let ids = tokenizer.encode(&text)?;
+    if ids.is_empty() {
+        bail!("the text is empty; there is no token to score");
+    }
     let scored = model::score(&model, &ids);
     let mean_logprob = mean(&scored);
-    let first = ids.first().map(|_| None);
     let score = Score {
         tokens: ids.iter().map(|&id| tokenizer.decode(&[id])).collect(),
-        logprobs: first.into_iter().chain(scored.into_iter().map(Some)).collect(),
+        logprobs: iter::once(None).chain(scored.into_iter().map(Some)).collect(),
         mean_logprob,
         ids,
     };

@@ -1,7 +1,7 @@
 //! `kindling train`.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::{
@@ -14,16 +14,17 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
-use dataset::{Prepared, Progress, Source, TokenizerChoice};
-use indicatif::{ProgressBar, ProgressStyle};
+use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::GptConfig;
-use trainer::{DataRecipe, Interrupter, Outcome, PRESETS, Recipe, Training, preset};
+use trainer::{Interrupter, Outcome, PRESETS, Recipe, RecipeError, Training, preset};
 
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
-    model_folder::{RUNS, check_vocabulary, newest, path_of},
+    model_folder::{RUNS, check_vocabulary, newest, open},
     observer::Display,
+    prepare::prepare,
+    samples::SampleLog,
 };
 
 /// The exit code of a run that was interrupted and can be resumed.
@@ -64,7 +65,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
 
-    /// Set a key of the recipe; may be given several times.
+    /// Set a key of the recipe; may be given several times. `none` switches an optional key off, as in
+    /// optimizer.grad_clip=none.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 
@@ -81,11 +83,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(&training);
 
     let samples_path = folder.samples_path();
-    let samples = File::options()
-        .create(true)
-        .append(true)
-        .open(&samples_path)
-        .with_context(|| format!("open {}", samples_path.display()))?;
+    let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
+    let samples =
+        SampleLog::open(&samples_path, step).with_context(|| format!("open {}", samples_path.display()))?;
     let mut display = Display::new(tokenizer, samples, training.recipe.run.seed);
     let interrupter = Interrupter::new();
     stop_on_signal(&interrupter)?;
@@ -105,7 +105,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
             run_path(path).display()
         );
     }
-    let origin = args.init_from.as_ref().map(|path| RunFolder::open(&path_of(path))).transpose()?;
+    let origin = args.init_from.as_deref().map(open).transpose()?;
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
@@ -139,9 +139,11 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
         }
     };
     // Both splits are long enough, or no folder is made.
-    for tokens in [&prepared.train, &prepared.valid] {
-        check_length(tokens.len(), recipe.model.block_size)?;
-    }
+    check_length(&prepared.train, &recipe).with_context(|| format!("train on {}", recipe.data.corpus))?;
+    check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
+        Some(path) => format!("validate on {path}"),
+        None => format!("validate on the end of {}", recipe.data.corpus),
+    })?;
 
     let folder = match &args.run {
         Some(path) => RunFolder::create(&run_path(path))?,
@@ -156,13 +158,14 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
 /// The run to go on with.
 fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let folder = match &args.run {
-        Some(path) => RunFolder::open(&run_path(path))?,
+        Some(path) => open(&run_path(path))?,
         None => newest()?,
     };
     let path = folder.recipe_path();
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let recipe = Recipe::parse(&text, &args.set).with_context(|| format!("understand {}", path.display()))?;
-    let before = Recipe::parse(&text, &[]).with_context(|| format!("understand {}", path.display()))?;
+    let name = path.display().to_string();
+    let before = parse(&name, &text, &[])?;
+    let recipe = parse(&name, &text, &args.set)?;
     refuse_changes(&before, &recipe)?;
 
     let checkpoint = folder.load_checkpoint()?;
@@ -177,11 +180,7 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let tokenizer = folder.load_tokenizer()?;
     let model = folder.load_model(device)?.with_dropout(recipe.model.dropout);
     let recipe = Recipe { model: model.config().clone(), ..recipe };
-    // As the run was prepared: a tokenizer of its kind, or the one it was given.
-    let mut prepared = prepare(&recipe.data, &TokenizerChoice::Kind(recipe.data.tokenizer))?;
-    if prepared.tokenizer.fingerprint() != tokenizer.fingerprint() {
-        prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
-    }
+    let prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     let data = checksums(&prepared);
     if data != checkpoint.state.data {
         bail!(
@@ -226,7 +225,15 @@ pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Re
             format!("read the recipe {name} (the presets are {})", presets.join(", "))
         })?,
     };
-    Recipe::parse(&text, overrides).with_context(|| format!("understand the recipe {name}"))
+    parse(name, &text, overrides)
+}
+
+/// Reads the text of a recipe. An error names the `--set` it is about, or else the recipe.
+fn parse(name: &str, text: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
+    Recipe::parse(text, overrides).map_err(|error| match error {
+        RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
+        error => anyhow::Error::new(error).context(format!("understand the recipe {name}")),
+    })
 }
 
 /// `--set`, and the options that are short for it.
@@ -250,40 +257,10 @@ fn stem(recipe: &str) -> String {
     Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn check_length(n_tokens: usize, block_size: usize) -> anyhow::Result<()> {
-    if n_tokens <= block_size {
-        return Err(dataset::Error::TooShort { n_tokens, block_size }.into());
-    }
-    Ok(())
-}
-
-/// How a recipe's data is cut.
-pub(crate) fn data_options(data: &DataRecipe) -> dataset::Options {
-    dataset::Options {
-        valid_fraction: data.valid_fraction,
-        valid: data.valid.as_ref().map(PathBuf::from),
-        ..dataset::Options::default()
-    }
-}
-
-/// Makes the tokens of a corpus ready, and shows how far that is if it takes a while.
-fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Result<Prepared> {
-    let source = Source::resolve(&data.corpus)?;
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left")
-            .expect("the template is well-formed"),
-    );
-    let show = |progress: Progress| {
-        bar.set_message(progress.phase.to_string());
-        match progress.total {
-            Some(total) => bar.set_length(total),
-            None => bar.unset_length(),
-        }
-        bar.set_position(progress.done);
-    };
-    let prepared = dataset::prepare(&source, choice, &data_options(data), &show);
-    bar.finish_and_clear();
-    Ok(prepared?)
+/// Refuses a part of the data that has no window in it.
+fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
+    let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
+    if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
 }
 
 /// Says what is about to happen.
@@ -303,6 +280,14 @@ fn announce(training: &Training) {
         count(train.len() as u64),
         count(valid.len() as u64),
     ));
+    let schedule = &recipe.schedule;
+    if schedule.warmup_steps > schedule.max_steps {
+        report(format_args!(
+            "warning: schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
+             to its highest",
+            schedule.warmup_steps, schedule.max_steps
+        ));
+    }
 }
 
 /// The first Ctrl-C lets the step in hand finish and be saved; the second one ends at once.

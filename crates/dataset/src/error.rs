@@ -59,7 +59,7 @@ pub enum Error {
     },
 
     /// A folder without a text file.
-    #[error("{} contains no text file (hidden and binary files do not count)", .folder.display())]
+    #[error("{} contains no text file (hidden, binary and empty files do not count); name another, or a file", .folder.display())]
     NoText {
         /// The folder.
         folder: PathBuf,

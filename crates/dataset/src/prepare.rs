@@ -119,6 +119,15 @@ pub fn prepare(
     let _lock = lock(&options.root, &name);
     remove_leftovers(&parent);
 
+    // A tokenizer that was made from this text has its shards in the folder of its kind.
+    if let TokenizerChoice::Given(given) = tokenizer
+        && let Some(kind) = given.kind()
+        && let folder = parent.join(variant_name(&TokenizerChoice::Kind(kind), options)?)
+        && let Existing::Usable(prepared) = reuse::load(&folder, tokenizer, options, on_progress)
+        && let Ok(prepared) = reuse::unchanged(*prepared, source, options, on_progress)?
+    {
+        return Ok(prepared);
+    }
     let reason = match reuse::load(&target, tokenizer, options, on_progress) {
         Existing::Absent => None,
         Existing::Useless(reason) => {

@@ -5,7 +5,7 @@
 //! mark that some editors put before a file's first character: it is no text and is left out.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str;
 use std::time::UNIX_EPOCH;
@@ -157,7 +157,8 @@ fn list(folder: &Path, except: Option<&Path>) -> Result<Vec<Document>> {
     for entry in entries {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(folder).to_owned();
-            Error::Read { path, source: error.into() }
+            let loop_of_links = || io::Error::other("a link leads back to a folder that it is in");
+            Error::Read { path, source: error.into_io_error().unwrap_or_else(loop_of_links) }
         })?;
         if !entry.file_type().is_file() {
             continue;

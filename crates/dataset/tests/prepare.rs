@@ -310,6 +310,12 @@ fn a_given_tokenizer_is_used_and_its_gaps_are_named() {
     assert_eq!(given("abcdefghijklmnopqrst \n").unwrap().outcome, Outcome::Reused);
     assert_eq!(given("abcdefghijklmnopqrstu \n").unwrap().outcome, Outcome::Built);
 
+    // One that was made from this text has its shards already.
+    let made = place.prepare(&path, "char").unwrap();
+    let choice = TokenizerChoice::Given(made.tokenizer);
+    let again = prepare(&Source::Path(path.clone()), &choice, &place.options(), &|_| ()).unwrap();
+    assert_eq!((again.outcome, again.folder), (Outcome::Reused, made.folder));
+
     let error = given("cdefghijklmnopqrst \n").unwrap_err();
     assert!(matches!(error, Error::UnknownCharacter { character: 'a', line: 2, .. }), "{error}");
     assert!(error.to_string().contains("text.txt has the character 'a' (U+0061) in line 2"), "{error}");
@@ -376,9 +382,19 @@ fn a_path_that_cannot_be_read_is_refused() {
     place.write("no-text/.hidden", "text");
     let error = message(place.prepare(&place.sources.path().join("no-text"), "char"));
     assert!(
-        error.ends_with("no-text contains no text file (hidden and binary files do not count)"),
+        error.contains("no-text contains no text file (hidden, binary and empty files do not count)"),
         "{error}"
     );
+
+    #[cfg(unix)]
+    {
+        let linked = place.write("linked/text.txt", "text").with_file_name("again");
+        std::os::unix::fs::symlink(linked.parent().unwrap(), &linked).unwrap();
+        let error = place.prepare(linked.parent().unwrap(), "char").unwrap_err();
+        assert!(error.to_string().ends_with("again; check its permissions"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "a link leads back to a folder that it is in");
+    }
 
     let missing_valid = Options { valid: Some(missing), ..place.options() };
     assert!(matches!(place.prepare_with(&file, "char", &missing_valid), Err(Error::Missing { .. })));

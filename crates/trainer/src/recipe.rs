@@ -1,5 +1,7 @@
 //! A recipe: everything that decides what a run learns.
 
+mod overrides;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use model::GptConfig;
@@ -97,10 +99,18 @@ pub struct RunRecipe {
 #[non_exhaustive]
 pub enum RecipeError {
     /// An override that names no key.
-    #[error("`{assignment}` is not of the form section.key=value")]
+    #[error("--set {assignment} is not of the form section.key=value")]
     Assignment {
         /// What was given.
         assignment: String,
+    },
+    /// An override of a key that there is not, or with a value that the key can't have.
+    #[error("--set {assignment} does not fit the recipe: {reason}")]
+    Override {
+        /// What was given.
+        assignment: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A file that is no TOML, or not these sections and keys.
     #[error(transparent)]
@@ -115,23 +125,33 @@ pub enum RecipeError {
         /// What is allowed.
         range: &'static str,
     },
+    /// A lower bound above its upper one.
+    #[error("`{lower}` = {lower_value} is above `{upper}` = {upper_value}; lower the one or raise the other")]
+    Order {
+        /// Section and key of the lower bound.
+        lower: &'static str,
+        /// What was given for it.
+        lower_value: f64,
+        /// Section and key of the upper bound.
+        upper: &'static str,
+        /// What was given for it.
+        upper_value: f64,
+    },
 }
 
 impl Recipe {
-    /// Reads a recipe, with `section.key=value` overrides laid over it.
+    /// Reads a recipe, with `section.key=value` overrides laid over it. The value `none` switches off what is
+    /// optional.
     ///
     /// # Errors
     ///
-    /// If the text is no TOML, a key is unknown or missing, or a number is out of range.
+    /// If the text is no TOML, a key is unknown or missing, or a number is out of range. What is wrong with an
+    /// override names it.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
         let recipe: Self = if overrides.is_empty() {
             toml::from_str(text)? // An error shows the line of the file that it is about.
         } else {
-            let mut table: toml::Table = text.parse()?;
-            for assignment in overrides {
-                set(&mut table, assignment)?;
-            }
-            table.try_into()?
+            overrides::lay_over(text, overrides)?
         };
         recipe.check()?;
         Ok(recipe)
@@ -168,25 +188,17 @@ impl Recipe {
         in_range("optimizer.learning_rate", rate, positive, rate > 0.0 && rate.is_finite())?;
         in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
         in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
-        in_range("optimizer.grad_clip", clip, positive, clip > 0.0)
+        in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
+        if floor > rate {
+            return Err(RecipeError::Order {
+                lower: "optimizer.min_learning_rate",
+                lower_value: floor,
+                upper: "optimizer.learning_rate",
+                upper_value: rate,
+            });
+        }
+        Ok(())
     }
-}
-
-/// Lays one `section.key=value` over a recipe. A bare word is a string, so `data.corpus=kjv` needs no
-/// quotes.
-fn set(table: &mut toml::Table, assignment: &str) -> Result<(), RecipeError> {
-    let malformed = || RecipeError::Assignment { assignment: assignment.to_owned() };
-    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
-    let (section, key) = path.trim().split_once('.').ok_or_else(malformed)?;
-    let value = value.trim();
-    let value = value.parse().unwrap_or_else(|_| toml::Value::String(value.to_owned()));
-    table
-        .entry(section)
-        .or_insert_with(|| toml::Table::new().into())
-        .as_table_mut()
-        .ok_or_else(malformed)?
-        .insert(key.to_owned(), value);
-    Ok(())
 }
 
 /// The recipes that come with the program, by name; the first is the default.
@@ -231,23 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn overrides_change_one_key() {
-        let recipe =
-            debug(&["schedule.max_steps=7", "data.corpus=kjv", "optimizer.grad_clip = 0.5"]).unwrap();
-        assert_eq!(recipe.schedule.max_steps, 7);
-        assert_eq!(recipe.data.corpus, "kjv");
-        assert_eq!(recipe.optimizer.grad_clip, Some(0.5));
-        assert_eq!(recipe.model, debug(&[]).unwrap().model);
-    }
-
-    #[test]
-    fn mistakes_are_named() {
+    fn numbers_out_of_range_are_named() {
         let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
-        assert!(message(&["model.n_layers=3"]).contains("unknown field `n_layers`"));
-        assert!(message(&["modell.n_layer=3"]).contains("unknown field `modell`"));
-        assert!(message(&["schedule.eval_interval=0"]).contains("nonzero"));
-        assert!(message(&["data.tokenizer=words"]).contains("words"));
-        assert_eq!(message(&["max_steps=3"]), "`max_steps=3` is not of the form section.key=value");
         assert_eq!(
             message(&["optimizer.beta_2=1.0"]),
             "`optimizer.beta_2` = 1: has to be at least 0 and below 1"
@@ -255,6 +252,11 @@ mod tests {
         assert_eq!(
             message(&["data.valid_fraction=0.0"]),
             "`data.valid_fraction` = 0: has to be above 0 and below 1"
+        );
+        assert_eq!(
+            message(&["optimizer.learning_rate=1e-4"]),
+            "`optimizer.min_learning_rate` = 0.0003 is above `optimizer.learning_rate` = 0.0001; lower the one \
+             or raise the other"
         );
     }
 }

@@ -106,7 +106,7 @@ pub enum Error {
     #[error("cannot record the training state")]
     Record(#[from] RecordError),
     /// Metrics can't be written.
-    #[error("cannot write {}", .path.display())]
+    #[error("cannot write {}; if the disk is full, free some space and go on from the last checkpoint by --resume", .path.display())]
     Metrics {
         /// The file.
         path: PathBuf,

@@ -178,6 +178,57 @@ fn bench_measures_what_it_is_asked() {
 }
 
 #[test]
+fn a_resumed_run_writes_each_sample_once() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["train", "debug"]).success();
+    // As if the machine had stopped before the last checkpoint.
+    let path = folder.path().join("runs/debug");
+    fs::remove_dir_all(path.join("checkpoints/step-00000040")).unwrap();
+    let samples = || fs::read_to_string(path.join("samples.txt")).unwrap();
+    let before = samples();
+    run(folder.path(), &["train", "--resume"]).success();
+    assert_eq!(samples(), before);
+    assert_eq!(before.matches("--- step ").count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_the_run_goes_on() {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    use std::io::{BufRead, BufReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let endless =
+        ["train", "debug", "--run", "mine"].into_iter().chain(["--set", "schedule.max_steps=1000000000"]);
+    let mut command = kindling(folder.path(), &endless.collect::<Vec<_>>());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("tokens/s") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended before its first step:\n{said}");
+    }
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+    let (_, after) = said.split_once("stopped after step ").unwrap();
+    let step: u64 = after.split(',').next().unwrap().parse().unwrap();
+    let checkpoint = folder.path().join(format!("runs/mine/checkpoints/step-{step:08}"));
+    assert!(checkpoint.join("manifest.json").is_file(), "{said}");
+
+    let one_more = format!("schedule.max_steps={}", step + 1);
+    let ran = run(folder.path(), &["train", "--resume", "--run", "mine", "--set", &one_more]).success();
+    assert!(
+        ran.stderr.contains(&format!("--- what it writes after step {} ---", step + 1)),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn an_interrupted_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let five = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=5"];
@@ -236,6 +287,11 @@ fn a_model_starts_from_another() {
     let first = ran.stderr.lines().find(|line| line.contains("step      0/1  validation loss")).unwrap();
     let loss: f64 = first.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(loss < 4.0, "it goes on where the other stopped: {first}");
+    // Its text had been prepared for the other's tokenizer, and is not prepared anew to go on.
+    let prepared = || fs::read_dir(folder.path().join("datasets/shakespeare")).unwrap().count();
+    assert_eq!(prepared(), 1);
+    run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=2"]).success();
+    assert_eq!(prepared(), 1);
 }
 
 #[test]

@@ -34,15 +34,32 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "model.n_layers=3"],
         &expect![[r#"
-        error: understand the recipe debug: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_embd`, `dropout`, `bias`, `tie_embeddings`, `activation`
-        in `model`
+            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_embd`, `dropout`, `bias`, `tie_embeddings`, `activation`
+        "#]],
+    );
+    fails(
+        &["train", "debug", "--set", "run.seed=7", "--set", "model.n_layer=two"],
+        &expect![[r#"
+        error: --set model.n_layer=two does not fit the recipe: invalid type: string "two", expected a whole number, 0 or above
+    "#]],
+    );
+    fails(
+        &["train", "debug", "--set", "schedule.max_steps=none"],
+        &expect![[r#"
+        error: --set schedule.max_steps=none does not fit the recipe: only data.valid, optimizer.grad_clip, schedule.sample_interval can be none
+    "#]],
+    );
+    fails(
+        &["train", "debug", "--set", "optimizer.min_learning_rate=1"],
+        &expect![[r#"
+        error: understand the recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; lower the one or raise the other
     "#]],
     );
     fails(
         &["train", "debug", "--set", "n_layer=3"],
         &expect![[r#"
-        error: understand the recipe debug: `n_layer=3` is not of the form section.key=value
-    "#]],
+            error: --set n_layer=3 is not of the form section.key=value
+        "#]],
     );
     fails(
         &["train", "debug", "--set", "model.n_head=3"],
@@ -53,9 +70,8 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "data.tokenizer=words"],
         &expect![[r#"
-        error: understand the recipe debug: no tokenizer is called "words"; use char, byte, gpt2 or bpe:N, where N is the number of tokens
-        in `data.tokenizer`
-    "#]],
+            error: --set data.tokenizer=words does not fit the recipe: no tokenizer is called "words"; use char, byte, gpt2 or bpe:N, where N is the number of tokens
+        "#]],
     );
     fails_with(
         "mine.toml",
@@ -98,8 +114,8 @@ fn wrong_data_is_named() {
         b"to be",
         &["train", "debug", "--data", "short.txt"],
         &expect![[r#"
-        error: a text of 4 tokens is too short for windows of 16, which need at least 17: give a longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or a validation file
-    "#]],
+            error: train on short.txt: a text of 4 tokens is too short for windows of 16, which need at least 17: give a longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or a validation file
+        "#]],
     );
     fails_with(
         "latin.txt",
@@ -109,6 +125,25 @@ fn wrong_data_is_named() {
             error: [FOLDER]/latin.txt is not UTF-8 text: byte 3 begins no valid character; convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`
         "#]],
     );
+}
+
+#[test]
+fn a_text_to_measure_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latin.txt");
+    fs::write(&path, b"caf\xe9 au lait").unwrap();
+    let error = run(trained(), &["score", "--file", path.to_str().unwrap()]).failure();
+    expect![[r#"
+        error: latin.txt is not UTF-8 text: byte 3 begins no valid character; convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`
+    "#]].assert_eq(&error.replace(path.to_str().unwrap(), "latin.txt"));
+    expect![[r#"
+        error: the text is empty; there is no token to score
+    "#]]
+    .assert_eq(&run(trained(), &["score", "--text", ""]).failure());
+    expect![[r#"
+        error: read missing.txt: No such file or directory (os error 2)
+    "#]]
+    .assert_eq(&run(trained(), &["eval", "--data", "missing.txt"]).failure());
 }
 
 #[test]
@@ -132,7 +167,19 @@ fn a_missing_model_says_what_to_do() {
     fails(
         &["generate", "runs/none"],
         &expect![[r#"
-        error: there is no run and no folder runs/none
+            error: there is no run and no folder runs/none; name a run of runs/ or a folder with a model
+        "#]],
+    );
+    fails(
+        &["train", "--init-from", "none"],
+        &expect![[r#"
+        error: there is no run and no folder none; name a run of runs/ or a folder with a model
+    "#]],
+    );
+    fails(
+        &["train", "--resume", "--run", "none"],
+        &expect![[r#"
+        error: there is no run and no folder runs/none; name a run of runs/ or a folder with a model
     "#]],
     );
     fails_with(
@@ -149,6 +196,45 @@ fn a_missing_model_says_what_to_do() {
         error: there is no run in runs/ yet; train one first: kindling train
     "#]],
     );
+}
+
+#[test]
+fn a_damaged_model_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = |file: &str, damage: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            fs::copy(trained().join("runs/debug").join(file), folder.path().join(file)).unwrap();
+        }
+        let path = folder.path().join(file);
+        fs::write(&path, damage(fs::read(&path).unwrap())).unwrap();
+        run(folder.path(), &["generate", "."]).failure()
+    };
+    let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
+    expect![[r#"
+        error: ./model.safetensors is damaged or cut short: incomplete metadata, file not fully covered; copy it again from where it came from
+    "#]].assert_eq(&damaged("model.safetensors", &cut));
+    expect![[r#"
+        error: the tokenizer of . can't be used; put back the tokenizer.json it was trained with: ./tokenizer.json is not a tokenizer.json of Hugging Face's: EOF while parsing a value at line 41 column 2
+    "#]].assert_eq(&damaged("tokenizer.json", &cut));
+    expect![[r#"
+        error: cannot understand ./config.json; put back the file that belongs to the weights beside it: EOF while parsing a string at line 13 column 5
+    "#]].assert_eq(&damaged("config.json", &cut));
+    let no_text = |mut bytes: Vec<u8>| {
+        bytes[20] = 0xff;
+        bytes
+    };
+    expect![[r#"
+        error: ./model.safetensors is damaged or cut short: invalid UTF-8 in header: invalid utf-8 sequence of 1 bytes from index 12; copy it again from where it came from
+    "#]].assert_eq(&damaged("model.safetensors", &no_text));
+    let longer = |bytes: Vec<u8>| {
+        let config = String::from_utf8(bytes).unwrap();
+        config.replace("\"n_positions\": 16", "\"n_positions\": 24").into_bytes()
+    };
+    expect![[r#"
+        error: ./model.safetensors does not fit the config.json beside it; one of the two is of another model:
+          transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
+    "#]]
+    .assert_eq(&damaged("config.json", &longer));
 }
 
 #[test]

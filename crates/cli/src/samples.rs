@@ -1,0 +1,70 @@
+//! `samples.txt`: what a model wrote as it learned.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+/// Appends samples to a file, each under the step it was written after.
+pub(crate) struct SampleLog {
+    file: File,
+}
+
+impl SampleLog {
+    /// Opens the file for the samples after `step`: whatever an earlier session wrote beyond it goes.
+    pub(crate) fn open(path: &Path, step: u64) -> io::Result<Self> {
+        if path.exists() {
+            let kept = bytes_up_to(&fs::read(path)?, step);
+            File::options().write(true).open(path)?.set_len(kept as u64)?;
+        }
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self { file })
+    }
+
+    /// Appends one sample.
+    pub(crate) fn write(&mut self, step: u64, text: &str) -> io::Result<()> {
+        write!(self.file, "--- step {step} ---\n{text}\n\n")
+    }
+}
+
+/// How much of a file comes before the first sample of a step beyond `step`.
+fn bytes_up_to(samples: &[u8], step: u64) -> usize {
+    let mut n_bytes = 0;
+    for line in samples.split_inclusive(|&byte| byte == b'\n') {
+        if step_of(line).is_some_and(|it| it > step) {
+            break;
+        }
+        n_bytes += line.len();
+    }
+    n_bytes
+}
+
+/// The step of a line that heads a sample.
+fn step_of(line: &[u8]) -> Option<u64> {
+    str::from_utf8(line).ok()?.trim_end().strip_prefix("--- step ")?.strip_suffix(" ---")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_has_each_sample_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.txt");
+        let mut log = SampleLog::open(&path, 0).unwrap();
+        for step in [5, 10, 15] {
+            log.write(step, &format!("Thus, after {step},\n--- he said ---")).unwrap();
+        }
+        let before = fs::read_to_string(&path).unwrap();
+
+        let mut log = SampleLog::open(&path, 10).unwrap();
+        log.write(15, "Thus, after 15,\n--- he said ---").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        drop(SampleLog::open(&path, 15).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "nothing is lost");
+        drop(SampleLog::open(&path, 0).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    }
+}
