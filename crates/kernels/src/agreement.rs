@@ -80,6 +80,8 @@ proptest! {
         let inputs = || [normal([n, d_in], 2), normal([d_in, d_out], 3), normal([1, d_out], 4), normal([n, d_out], 5)];
         let vector = move |b: Tensor<2>| biased.then(|| b.reshape([d_out]));
         agree(inputs(), |[x, w, b, _]| linear(x, w, vector(b)));
+        agree(inputs(), |[x, w, _, _]| Head::Linear(w).logits(x));
+        agree([normal([n, d_in], 2), normal([d_out, d_in], 3)], |[x, w]| Head::Tied(w).logits(x));
         agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r));
         for activation in [Activation::Gelu, Activation::GeluTanh] {
             agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation));

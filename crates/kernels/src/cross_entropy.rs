@@ -2,7 +2,7 @@
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
-use crate::{device::is_fused, fused::FusedOps, linear};
+use crate::{device::is_fused, fused::FusedOps, linear, linear::linear_transposed};
 
 /// The output head of a language model: what makes logits of a hidden vector.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ impl Head {
     pub fn logits<const D: usize>(self, hidden: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Linear(weight) => linear(hidden, weight, None),
-            Self::Tied(weight) => linear(hidden, weight.transpose(), None),
+            Self::Tied(weight) => linear_transposed(hidden, weight),
         }
     }
 

@@ -32,9 +32,11 @@ use crate::{
     },
 };
 
-/// What follows an affine map, at most one of them.
+/// How the weight of an affine map lies, and what follows the map.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct After {
+pub(crate) struct Affine {
+    /// Whether the weight is `[C_out, C_in]`.
+    pub(crate) transposed: bool,
     pub(crate) activation: Option<Activation>,
     /// Applies before the residual is added.
     pub(crate) mask: Option<Mask>,
@@ -48,7 +50,7 @@ pub(crate) trait FusedOps: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        after: After,
+        affine: Affine,
     ) -> FloatTensor<Self>;
 
     fn causal_attention(qkv: FloatTensor<Self>, n_head: usize, mask: Option<Mask>) -> FloatTensor<Self>;
@@ -107,9 +109,9 @@ impl FusedOps for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         residual: FlexTensor,
-        after: After,
+        affine: Affine,
     ) -> FlexTensor {
-        linear_forward(&whole(x), &whole(weight), &whole(bias), &whole(residual), after).0
+        linear_forward(&whole(x), &whole(weight), &whole(bias), &whole(residual), affine).0
     }
 
     fn causal_attention(qkv: FlexTensor, n_head: usize, mask: Option<Mask>) -> FlexTensor {
@@ -180,14 +182,14 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        after: After,
+        affine: Affine,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (whole(x.into_primitive()), whole(weight.into_primitive()));
         let (bias, residual) = (whole(bias.into_primitive()), whole(residual.into_primitive()));
-        let (before, y) = linear_forward(&x, &weight, &bias, &residual, after).swapped();
+        let (before, y) = linear_forward(&x, &weight, &bias, &residual, affine).swapped();
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(LinearState { x, weight, before, after }, y),
+            OpsKind::Tracked(prep) => prep.finish(LinearState { x, weight, before, affine }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -274,7 +276,7 @@ struct LinearState {
     weight: FlexTensor,
     /// The map's output, where an activation follows.
     before: Option<FlexTensor>,
-    after: After,
+    affine: Affine,
 }
 
 impl Backward<Flex, 4> for LinearBackward {
@@ -283,27 +285,31 @@ impl Backward<Flex, 4> for LinearBackward {
     fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let level = Level::best();
         let [of_x, of_weight, of_bias, of_residual] = ops.parents;
-        let LinearState { x, weight, before, after } = ops.state;
+        let LinearState { x, weight, before, affine } = ops.state;
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_residual {
             grads.register::<Flex>(node.id, d_y.clone());
         }
         let width = width(&d_y);
-        if let Some(mask) = after.mask {
+        if let Some(mask) = affine.mask {
             linear::drop_rows(level, d_y.storage_mut(), width, mask);
         }
-        if let (Some(before), Some(activation)) = (before, after.activation) {
+        if let (Some(before), Some(activation)) = (before, affine.activation) {
             linear::activate_backward(level, numbers(&before), d_y.storage_mut(), activation);
         }
         if let Some(node) = of_bias {
             grads.register::<Flex>(node.id, vector(linear::sum_rows(level, numbers(&d_y), width)));
         }
         if let Some(node) = of_weight {
-            let d_weight = linear::backward_weight(level, rows(&x), rows(&d_y));
+            let d_weight = if affine.transposed {
+                linear::backward_weight(level, rows(&d_y), rows(&x))
+            } else {
+                linear::backward_weight(level, rows(&x), rows(&d_y))
+            };
             grads.register::<Flex>(node.id, tensor_like(d_weight, &weight));
         }
         if let Some(node) = of_x {
-            let d_x = linear::backward_input(level, rows(&weight), rows(&d_y));
+            let d_x = linear::backward_input(level, matrix_of(&weight, affine), rows(&d_y));
             grads.register::<Flex>(node.id, tensor_like(d_x, &x));
         }
     }
@@ -435,30 +441,34 @@ fn linear_forward(
     weight: &FlexTensor,
     bias: &FlexTensor,
     residual: &FlexTensor,
-    after: After,
-) -> Affine {
+    affine: Affine,
+) -> LinearOutput {
     let level = Level::best();
-    let (input, matrix, bias) = (rows(x), rows(weight), numbers(bias));
+    let (input, matrix, bias) = (rows(x), matrix_of(weight, affine), numbers(bias));
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
         let last = shape.num_dims() - 1;
         shape[last] = matrix.cols();
         tensor(y, shape)
     };
-    if let Some(activation) = after.activation {
+    if let Some(activation) = affine.activation {
         let (before, y) = linear::forward_activated(level, input, matrix, bias, activation);
-        return Affine(shaped(y), Some(shaped(before)));
+        return LinearOutput(shaped(y), Some(shaped(before)));
     }
     if numbers(residual).is_empty() {
-        return Affine(shaped(linear::forward(level, input, matrix, bias)), None);
+        return LinearOutput(shaped(linear::forward(level, input, matrix, bias)), None);
     }
-    let y = linear::forward_onto(level, input, matrix, bias, numbers(residual), after.mask);
-    Affine(shaped(y), None)
+    let y = linear::forward_onto(level, input, matrix, bias, numbers(residual), affine.mask);
+    LinearOutput(shaped(y), None)
 }
 
-struct Affine(FlexTensor, Option<FlexTensor>);
+fn matrix_of(weight: &FlexTensor, affine: Affine) -> Matrix<'_> {
+    if affine.transposed { rows(weight).transposed() } else { rows(weight) }
+}
 
-impl Affine {
+struct LinearOutput(FlexTensor, Option<FlexTensor>);
+
+impl LinearOutput {
     fn swapped(self) -> (Option<FlexTensor>, FlexTensor) {
         (self.1, self.0)
     }

@@ -6,7 +6,7 @@ use crate::{
     Activation, activate,
     device::is_fused,
     dropout::{self, dropout},
-    fused::{After, FusedOps},
+    fused::{Affine, FusedOps},
 };
 
 /// `x · weight + bias`, over the last axis of `x`.
@@ -23,7 +23,7 @@ use crate::{
 /// If the last axis of `x` is not the first of `weight`.
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     check(&x, &weight);
-    if is_fused(&x) { fused(x, weight, bias, None, After::default()) } else { plain(x, weight, bias) }
+    if is_fused(&x) { fused(x, weight, bias, None, Affine::default()) } else { plain(x, weight, bias) }
 }
 
 /// [`activate`] of [`linear`].
@@ -43,8 +43,8 @@ pub fn linear_activate<const D: usize>(
 ) -> Tensor<D> {
     check(&x, &weight);
     if is_fused(&x) {
-        let after = After { activation: Some(activation), mask: None };
-        return fused(x, weight, bias, None, after);
+        let affine = Affine { activation: Some(activation), ..Affine::default() };
+        return fused(x, weight, bias, None, affine);
     }
     activate(plain(x, weight, bias), activation)
 }
@@ -69,10 +69,25 @@ pub fn linear_residual<const D: usize>(
 ) -> Tensor<D> {
     check(&x, &weight);
     if is_fused(&x) {
-        let after = After { activation: None, mask: dropout::mask(&x.device(), dropout_probability) };
-        return fused(x, weight, bias, Some(residual), after);
+        let mask = dropout::mask(&x.device(), dropout_probability);
+        let affine = Affine { mask, ..Affine::default() };
+        return fused(x, weight, bias, Some(residual), affine);
     }
     residual + dropout(plain(x, weight, bias), dropout_probability)
+}
+
+/// `x` times a weight that lies transposed, as a token embedding does that is also the head.
+///
+/// # Shapes
+///
+/// - `x`: `[.., C_in]`
+/// - `weight`: `[C_out, C_in]`
+/// - output: `[.., C_out]`
+pub(crate) fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+    if is_fused(&x) {
+        return fused(x, weight, None, None, Affine { transposed: true, ..Affine::default() });
+    }
+    linear(x, weight.transpose(), None)
 }
 
 fn check<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) {
@@ -85,13 +100,13 @@ fn fused<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
-    after: After,
+    affine: Affine,
 ) -> Tensor<D> {
     let device = x.device();
     let none = || Tensor::<1>::empty([0], &device).into_dispatch();
     let bias = bias.map_or_else(none, Tensor::into_dispatch);
     let residual = residual.map_or_else(none, Tensor::into_dispatch);
-    let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight.into_dispatch(), bias, residual, after);
+    let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight.into_dispatch(), bias, residual, affine);
     Tensor::from_dispatch(y)
 }
 

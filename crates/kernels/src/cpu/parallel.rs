@@ -5,7 +5,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ops::Range, slice};
 use rayon::prelude::*;
 
 /// Work worth giving to another core, in elements touched: what takes tens of microseconds.
-const WORTH_SHARING: usize = 1 << 14;
+pub(super) const WORTH_SHARING: usize = 1 << 14;
 
 /// Calls `task` with each of `0..n`, on all cores.
 pub(crate) fn each(n: usize, task: impl Fn(usize) + Sync) {

@@ -1,23 +1,18 @@
 //! Products with a few rows, as in decoding: the weight is read from memory once, and that is the time they
 //! take.
 
-use std::ops::Range;
-
 use super::{
     gemm::Matrix,
     level::Level,
     math::dot,
-    parallel::{self, Buffer},
+    parallel::{self, Buffer, Shared, WORTH_SHARING},
 };
 
 /// Rows up to which packing the weight costs more than it gains.
 pub(crate) const MAX_ROWS: usize = 4;
 
 /// Rows of the weight read side by side.
-const UNROLL: usize = 8;
-
-/// Columns of the product that stay in the first-level cache.
-const COLS: usize = 1024;
+const UNROLL: usize = 4;
 
 /// `a · b` for an `a` of few rows.
 pub(crate) fn product(level: Level, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
@@ -56,45 +51,54 @@ fn by_columns(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32>
     unsafe { c.finish() }
 }
 
-/// The product is the sum of the weight's rows, each times a number.
+/// The product is the sum of the weight's rows, each times a number. Each core streams its own rows, and the
+/// sums are added up in the end.
 fn by_rows(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
-    let n_rows = a.rows();
-    let mut c = Buffer::new(n_rows * n_cols);
-    let shared = c.shared();
-    parallel::pieces(n_cols, 64, a.cols(), |cols| {
-        for start in cols.clone().step_by(COLS) {
-            let cols = start..(start + COLS).min(cols.end);
-            for row in 0..n_rows {
-                // SAFETY: pieces do not overlap.
-                let out = unsafe { shared.zeroed(row * n_cols + cols.start..row * n_cols + cols.end) };
-                level.vectorize(
-                    #[inline(always)]
-                    || weighted_sum(a.row(row), b, n_cols, cols.clone(), out),
-                );
-            }
+    let (n_rows, n_inner) = (a.rows(), a.cols());
+    let n_pieces = (n_inner * n_cols / WORTH_SHARING).clamp(1, rayon::current_num_threads());
+    let piece = n_inner.div_ceil(n_pieces).next_multiple_of(UNROLL);
+    let n_pieces = n_inner.div_ceil(piece);
+    let mut sums = vec![0.0; n_pieces * n_rows * n_cols];
+    let shared = Shared::new(&mut sums);
+    parallel::each(n_pieces, |idx| {
+        let inner = idx * piece..((idx + 1) * piece).min(n_inner);
+        for row in 0..n_rows {
+            let start = (idx * n_rows + row) * n_cols;
+            // SAFETY: each piece has its own sums.
+            let out = unsafe { shared.part(start..start + n_cols) };
+            let factors = &a.row(row)[inner.clone()];
+            let b = &b[inner.start * n_cols..inner.end * n_cols];
+            level.vectorize(
+                #[inline(always)]
+                || add_weighted(factors, b, out),
+            );
         }
     });
-    // SAFETY: the pieces cover all columns of every row.
-    unsafe { c.finish() }
-}
-
-#[inline(always)]
-fn weighted_sum(factors: &[f32], b: &[f32], n_cols: usize, cols: Range<usize>, out: &mut [f32]) {
-    let n = out.len();
-    let row = |idx: usize| &b[idx * n_cols + cols.start..][..n];
-    let (chunks, rest) = factors.as_chunks::<UNROLL>();
-    for (idx, f) in chunks.iter().enumerate() {
-        let rows: [&[f32]; UNROLL] = std::array::from_fn(|r| row(idx * UNROLL + r));
-        for (col, out) in out.iter_mut().enumerate() {
-            let mut sum = *out;
-            for r in 0..UNROLL {
-                sum += f[r] * rows[r][col];
-            }
-            *out = sum;
+    let rest = sums.split_off(n_rows * n_cols);
+    for other in rest.chunks_exact(n_rows * n_cols) {
+        for (sum, other) in sums.iter_mut().zip(other) {
+            *sum += other;
         }
     }
-    for (idx, f) in rest.iter().enumerate() {
-        for (out, b) in out.iter_mut().zip(row(chunks.len() * UNROLL + idx)) {
+    sums
+}
+
+/// Adds the rows of `b`, as wide as `out`, each times its factor.
+#[inline(always)]
+fn add_weighted(factors: &[f32], b: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let (chunks, rest) = factors.as_chunks::<UNROLL>();
+    let (whole, b_rest) = b.split_at(chunks.len() * UNROLL * n);
+    for (f, rows) in chunks.iter().zip(whole.chunks_exact(UNROLL * n)) {
+        let (b0, rows) = rows.split_at(n);
+        let (b1, rows) = rows.split_at(n);
+        let (b2, b3) = rows.split_at(n);
+        for ((((out, b0), b1), b2), b3) in out.iter_mut().zip(b0).zip(b1).zip(b2).zip(b3) {
+            *out += f[0] * b0 + f[1] * b1 + (f[2] * b2 + f[3] * b3);
+        }
+    }
+    for (f, row) in rest.iter().zip(b_rest.chunks_exact(n)) {
+        for (out, b) in out.iter_mut().zip(row) {
             *out += f * b;
         }
     }
