@@ -1,5 +1,7 @@
 //! Every fused operation against its definition in tensor operations: outputs and gradients.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+
 use burn::{
     prelude::*,
     tensor::{Distribution, Tolerance},

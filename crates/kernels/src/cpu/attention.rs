@@ -164,11 +164,8 @@ pub(crate) fn backward(
     let shared = d_qkv.shared();
     sizes.each_head(|head, scratch| {
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
-        let of_head = |all| {
-            let start = head.batch * time * channels + head.head * head_dim;
-            Matrix::strided(&<[f32]>::split_at(all, start).1, time, head_dim, channels)
-        };
-        let d_out_head = of_head(d_out);
+        let start = head.batch * time * channels + head.head * head_dim;
+        let d_out_head = Matrix::strided(&d_out[start..], time, head_dim, channels);
         scratch.keys_transposed.renew(level, k.transposed());
         scratch.values_transposed.renew(level, v.transposed());
         scratch.keys.renew(level, k);

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 pub(super) const WORTH_SHARING: usize = 1 << 14;
 
 /// Calls `task` with each of `0..n`, on all cores.
-pub(crate) fn each(n: usize, task: impl Fn(usize) + Sync) {
+pub(crate) fn each(n: usize, task: impl Fn(usize) + Send + Sync) {
     match n {
         0 => {}
         1 => task(0),
-        _ => (0..n).into_par_iter().with_max_len(1).for_each(|idx| task(idx)),
+        _ => (0..n).into_par_iter().with_max_len(1).for_each(task),
     }
 }
 
@@ -68,7 +68,6 @@ impl<'a> Shared<'a> {
     ///
     /// If the slice is shorter.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the caller answers for parts that do not overlap")]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} is outside {}", self.len);
         // SAFETY: the range is inside the slice, which is borrowed for 'a; that nothing else looks at it is
@@ -141,7 +140,6 @@ impl<'a> SharedBuffer<'a> {
     ///
     /// If the buffer is shorter.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the caller answers for parts that do not overlap")]
     pub(crate) unsafe fn zeroed(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(range.start <= range.end && range.end <= self.0.len, "{range:?} is outside {}", self.0.len);
         // SAFETY: zero bytes are the number 0.0, and the range is inside the memory. Once written, it is a
