@@ -6,10 +6,10 @@ use burn::prelude::*;
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Has every operation run by its definition in tensor operations, on the CPU as well, from here on in this
-/// process. For comparisons: results agree, times do not.
-pub fn use_plain_operations() {
-    PLAIN.store(true, Ordering::Relaxed);
+/// Whether every operation runs by its definition in tensor operations from here on in this process, on the
+/// CPU as well. For comparisons: results agree, times do not.
+pub fn use_plain_operations(plain: bool) {
+    PLAIN.store(plain, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ pub fn test_device() -> Device {
     match name.as_str() {
         "cpu" => Device::flex(),
         "cpu-plain" => {
-            use_plain_operations();
+            use_plain_operations(true);
             Device::flex()
         }
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),

@@ -112,7 +112,7 @@ pub(crate) fn product(
     let packed = Packed::new(level, b);
     let mut c = Buffer::new(a.rows * b.cols);
     let shared = c.shared();
-    bands(a.rows, b.cols, |rows| {
+    bands(level, a.rows, b.cols, |rows| {
         // SAFETY: bands do not overlap.
         let band = unsafe { shared.zeroed(rows.start * b.cols..rows.end * b.cols) };
         multiply(level, a.row_range(rows.clone()), &packed, band, b.cols, Onto::Nothing);
@@ -129,7 +129,7 @@ pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
     let packed = Packed::new(level, b);
     let shared = Shared::new(c);
-    bands(a.rows, b.cols, |rows| {
+    bands(level, a.rows, b.cols, |rows| {
         // SAFETY: bands do not overlap.
         let band = unsafe { shared.part(rows.start * b.cols..rows.end * b.cols) };
         multiply(level, a.row_range(rows), &packed, band, b.cols, Onto::What);
@@ -137,13 +137,14 @@ pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f
 }
 
 /// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores.
-fn bands(n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
+fn bands(level: Level, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
-    let n_threads = rayon::current_num_threads();
-    // As many for one core as for another, and no thinner than a tile is high.
-    let n_bands = n_rows.div_ceil(rows).next_multiple_of(n_threads).min(n_rows.div_ceil(12)).max(1);
-    let rows = n_rows.div_ceil(n_bands).next_multiple_of(12);
-    parallel::each(n_rows.div_ceil(rows), |idx| task(idx * rows..((idx + 1) * rows).min(n_rows)));
+    let (height, _) = level.run(TileSize);
+    let n_tiles = n_rows.div_ceil(height);
+    // As many for one core as for another, and of as many tiles.
+    let n_bands = n_rows.div_ceil(rows).next_multiple_of(rayon::current_num_threads()).min(n_tiles);
+    let start = |band: usize| (band * n_tiles / n_bands * height).min(n_rows);
+    parallel::each(n_bands, |band| task(start(band)..start(band + 1)));
 }
 
 /// The right factor of a product, packed for one level.
@@ -180,7 +181,7 @@ impl Packed {
         *self = Self::empty(level, b);
         let unit = self.block * self.width;
         let n_panels = self.n_panels();
-        data.clear();
+        // What is left of earlier numbers lies in columns that no product uses.
         data.resize(b.rows.div_ceil(self.block.max(1)) * n_panels * unit, 0.0);
         for (idx, panel) in data.chunks_exact_mut(unit.max(1)).enumerate() {
             self.pack_panel(level, b, idx / n_panels, idx % n_panels, panel);
@@ -190,7 +191,7 @@ impl Packed {
 
     fn empty(level: Level, b: Matrix<'_>) -> Self {
         let n_blocks = b.rows.div_ceil(INNER_BLOCK).max(1);
-        let (block, width) = (b.rows.div_ceil(n_blocks), level.run(PanelWidth));
+        let (block, width) = (b.rows.div_ceil(n_blocks), level.run(TileSize).1);
         Self { data: Vec::new(), n_inner: b.rows, n_cols: b.cols, width, block }
     }
 
@@ -278,15 +279,16 @@ pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n
     level.run(Multiply { a, b, c, n_cols, onto });
 }
 
-struct PanelWidth;
+/// Rows and columns of a tile.
+struct TileSize;
 
-impl WithSimd for PanelWidth {
-    type Output = usize;
+impl WithSimd for TileSize {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        let (_, n_vectors) = tile_size::<S>();
-        n_vectors * S::F32_LANES
+    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
+        let (height, n_vectors) = tile_size::<S>();
+        (height, n_vectors * S::F32_LANES)
     }
 }
 
