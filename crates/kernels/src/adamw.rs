@@ -58,7 +58,7 @@ pub fn adamw<const D: usize>(
     moments: [Tensor<D>; 2],
 ) -> (Tensor<D>, [Tensor<D>; 2]) {
     let [first, second] = moments;
-    if is_fused(&x) {
+    if is_fused(&x) && !x.device().is_autodiff() {
         let [x, gradient, first, second] = [x, gradient, first, second].map(Tensor::into_dispatch);
         let (x, first, second) = <Dispatch as InPlaceOps>::adamw(x, gradient, first, second, *step);
         return (Tensor::from_dispatch(x), [first, second].map(Tensor::from_dispatch));
@@ -76,7 +76,7 @@ pub fn adamw<const D: usize>(
 ///
 /// - output: `[1]`
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    if is_fused(&x) {
+    if is_fused(&x) && !x.device().is_autodiff() {
         return Tensor::from_dispatch(<Dispatch as InPlaceOps>::sum_of_squares(x.into_dispatch()));
     }
     x.square().sum()
@@ -88,7 +88,7 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
 ///
 /// - `factor`: `[1]`
 pub fn scale<const D: usize>(x: Tensor<D>, factor: Tensor<1>) -> Tensor<D> {
-    if is_fused(&x) {
+    if is_fused(&x) && !x.device().is_autodiff() {
         let scaled = <Dispatch as InPlaceOps>::scale(x.into_dispatch(), factor.into_dispatch());
         return Tensor::from_dispatch(scaled);
     }

@@ -93,7 +93,9 @@ impl KeyValueCache {
 
     /// Adds T positions and attends over all it then holds, in one operation.
     fn attend(&mut self, qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
-        let [_, time, _] = qkv.dims();
+        let [batch, time, triple] = qkv.dims();
+        let expected = [batch, n_head, self.capacity(), triple / (3 * n_head)];
+        assert_eq!(self.keys.dims(), expected, "the cache was made for other sizes");
         let len = self.grow(time);
         // Taken out, so that nothing else holds the memory while it is written.
         let take = |memory: &mut Tensor<4>| {

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::prelude::*;
+use burn::{prelude::*, tensor::DType};
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Whether every operation runs by its definition in tensor operations from here on in this process, on the
+/// Has every operation run by its definition in tensor operations, or not, from here on in this process, on the
 /// CPU as well. For comparisons: results agree, times do not.
 pub fn use_plain_operations(plain: bool) {
     PLAIN.store(plain, Ordering::Relaxed);
@@ -20,17 +20,28 @@ thread_local! {
 /// Runs `f`, on this thread, by the definitions in tensor operations.
 #[cfg(test)]
 pub(crate) fn plainly<R>(f: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            PLAINLY.set(false);
+        }
+    }
+    let _reset = Reset;
     PLAINLY.set(true);
-    let result = f();
-    PLAINLY.set(false);
-    result
+    f()
 }
 
 /// Whether the fused operations of this crate serve a tensor.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    !PLAIN.load(Ordering::Relaxed)
-        && x.device().inner() == Device::flex()
-        && x.dtype() == burn::tensor::DType::F32
+    !is_plain() && x.device().inner() == Device::flex() && x.dtype() == DType::F32
+}
+
+fn is_plain() -> bool {
+    #[cfg(test)]
+    if PLAINLY.get() {
+        return true;
+    }
+    PLAIN.load(Ordering::Relaxed)
 }
 
 /// The device that tests run on: the one `KINDLING_TEST_DEVICE` names, else the CPU. `cpu-plain` is the CPU

@@ -505,6 +505,7 @@ fn embed_forward(
     first: usize,
     mask: Option<Mask>,
 ) -> FlexTensor {
+    check_ids(index, tokens.layout().shape()[0]);
     let shape = ids.layout().shape();
     let ([batch, time], width) = ([shape[0], shape[1]], width(tokens));
     let positions = &numbers(positions)[first * width..(first + time) * width];
@@ -520,6 +521,7 @@ fn loss_forward(
     backward: bool,
 ) -> cross_entropy::Loss {
     let weight = if by_rows { rows(weight) } else { rows(weight).transposed() };
+    check_ids(targets, weight.rows());
     cross_entropy::loss(Level::best(), numbers(hidden), Head { weight, by_rows }, targets, backward)
 }
 
@@ -540,6 +542,12 @@ fn indices(x: &FlexTensor) -> Vec<usize> {
         DType::I32 => x.storage::<i32>().iter().map(|&id| index(id.into())).collect(),
         DType::I64 => x.storage::<i64>().iter().map(|&id| index(id)).collect(),
         other => panic!("indices are i32 or i64, not {other:?}"),
+    }
+}
+
+fn check_ids(ids: &[usize], n_vocab: usize) {
+    if let Some(id) = ids.iter().find(|&&id| id >= n_vocab) {
+        panic!("token {id} is outside a vocabulary of {n_vocab}");
     }
 }
 

@@ -16,6 +16,9 @@ const MAX_LOGITS: usize = 1 << 24;
 /// Columns of transposed logits that a core goes down together.
 const COLS: usize = 64;
 
+/// Rows of transposed logits whose exponentials are added up together.
+const BLOCK: usize = 256;
+
 /// A loss, and its gradients where they were asked for.
 pub(crate) struct Loss {
     /// The mean over all rows of -ln softmax(logits)[target].
@@ -80,10 +83,17 @@ fn softmax_loss(level: Level, logits: &mut [f32], targets: &[usize], n_total: us
                         *largest = if x > *largest { x } else { *largest };
                     }
                 }
-                for row in 0..n_vocab {
-                    for ((sum, x), largest) in sums.iter_mut().zip(column(row)).zip(&largest) {
-                        *x = exp(*x - largest);
-                        *sum += *x;
+                // Long sums of f32 lose digits: blocks of them are added up.
+                for start in (0..n_vocab).step_by(BLOCK) {
+                    let mut block = [0.0_f32; COLS];
+                    for row in start..(start + BLOCK).min(n_vocab) {
+                        for ((sum, x), largest) in block.iter_mut().zip(column(row)).zip(&largest) {
+                            *x = exp(*x - largest);
+                            *sum += *x;
+                        }
+                    }
+                    for (sum, block) in sums.iter_mut().zip(&block) {
+                        *sum += block;
                     }
                 }
                 if backward {
@@ -102,7 +112,7 @@ fn softmax_loss(level: Level, logits: &mut [f32], targets: &[usize], n_total: us
             }
         }
         let losses = target_logits.iter().zip(&largest).zip(&sums);
-        losses.map(|((logit, largest), sum)| f64::from(sum.ln() + largest - logit)).sum()
+        losses.map(|((logit, largest), sum)| f64::from(sum.ln()) + f64::from(largest - logit)).sum()
     })
 }
 

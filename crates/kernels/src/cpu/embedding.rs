@@ -26,7 +26,9 @@ pub(crate) fn forward(
             || {
                 for ((row, id), out) in (first..).zip(&ids[first..]).zip(out.chunks_exact_mut(width)) {
                     let position = &positions[row % time * width..][..width];
-                    for ((out, token), position) in out.iter_mut().zip(&tokens[id * width..]).zip(position) {
+                    for ((out, token), position) in
+                        out.iter_mut().zip(&tokens[id * width..][..width]).zip(position)
+                    {
                         *out = token + position;
                     }
                     if let Some(mask) = mask {

@@ -79,9 +79,8 @@ impl<'a> Matrix<'a> {
     /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
     /// its columns.
     pub(crate) fn contiguous(&self) -> (&'a [f32], bool) {
-        let by_rows = self.col_stride == 1;
-        let stride = if by_rows { self.row_stride } else { self.col_stride };
-        assert_eq!(stride, if by_rows { self.cols } else { self.rows }, "the matrix has gaps");
+        let by_rows = self.col_stride == 1 && self.row_stride == self.cols;
+        assert!(by_rows || (self.row_stride == 1 && self.col_stride == self.rows), "the matrix has gaps");
         (self.data, by_rows)
     }
 

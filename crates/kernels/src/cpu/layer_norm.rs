@@ -23,6 +23,7 @@ pub(crate) fn forward(
 ) -> (Vec<f32>, Moments) {
     let width = gain.len();
     let n_rows = x.len() / width;
+    assert_eq!(x.len(), n_rows * width, "rows of {width} do not fill {} numbers", x.len());
     let (mut y, mut moments) = (Buffer::new(x.len()), Buffer::new(2 * n_rows));
     let (shared_y, shared_moments) = (y.shared(), moments.shared());
     parallel::pieces(n_rows, 1, width, |rows| {
@@ -67,6 +68,7 @@ pub(crate) fn backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = gain.len();
     let n_rows = x.len() / width;
+    assert_eq!(x.len(), n_rows * width, "rows of {width} do not fill {} numbers", x.len());
     let n_pieces = n_rows.div_ceil(ROWS);
     let (mut d_x, mut sums) = (Buffer::new(x.len()), Buffer::new(n_pieces * 2 * width));
     let (shared_d_x, shared_sums) = (d_x.shared(), sums.shared());

@@ -11,6 +11,9 @@ use super::{
 /// Rows up to which packing the weight costs more than it gains.
 pub(crate) const MAX_ROWS: usize = 4;
 
+/// Pieces of the weight that cores stream at the same time, whatever their number, so that a sum has one order.
+const MAX_PIECES: usize = 16;
+
 /// Rows of the weight read side by side.
 const UNROLL: usize = 4;
 
@@ -55,7 +58,7 @@ fn by_columns(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32>
 /// sums are added up in the end.
 fn by_rows(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
     let (n_rows, n_inner) = (a.rows(), a.cols());
-    let n_pieces = (n_inner * n_cols / WORTH_SHARING).clamp(1, rayon::current_num_threads());
+    let n_pieces = (n_inner * n_cols / WORTH_SHARING).clamp(1, MAX_PIECES);
     let piece = n_inner.div_ceil(n_pieces).next_multiple_of(UNROLL);
     let n_pieces = n_inner.div_ceil(piece);
     let mut sums = vec![0.0; n_pieces * n_rows * n_cols];
