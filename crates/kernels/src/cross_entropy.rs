@@ -27,15 +27,21 @@ impl Head {
         }
     }
 
-    /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU the logits of all rows
-    /// never exist at the same time.
+    /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU no more than 2²⁴ logits
+    /// exist at a time, or those of 64 rows.
     ///
     /// # Shapes
     ///
     /// - `hidden`: `[N, C]`
     /// - `targets`: `[N]`, each below V
     /// - output: `[1]`
+    ///
+    /// # Panics
+    ///
+    /// If there is not one target for each hidden row, or a target is not below V.
     pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        let ([n_rows, _], [n_targets]) = (hidden.dims(), targets.dims());
+        assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
             let (weight, by_rows) = match self {
                 Self::Linear(weight) => (weight, false),

@@ -30,6 +30,8 @@ pub fn embed(
 ) -> Tensor<3> {
     let ([batch, time], [n_positions, channels]) = (ids.dims(), positions.dims());
     assert!(first + time <= n_positions, "{} tokens do not fit a block of {n_positions}", first + time);
+    let [_, width] = tokens.dims();
+    assert_eq!(width, channels, "tokens are {width} wide and positions {channels}");
     if is_fused(&tokens) {
         let mask = dropout::mask(&tokens.device(), dropout_probability);
         let tables = (tokens.into_dispatch(), positions.into_dispatch());

@@ -24,6 +24,9 @@ pub fn layer_norm<const D: usize>(
 ) -> Tensor<D> {
     let ([channels], width) = (gain.dims(), x.dims()[D - 1]);
     assert_eq!(width, channels, "the input is {width} wide and the norm {channels}");
+    if let Some(offset) = &offset {
+        assert_eq!(offset.dims(), [channels], "the offset is not as long as the gain");
+    }
     if is_fused(&x) {
         let offset = offset.unwrap_or_else(|| Tensor::empty([0], &x.device()));
         let [x, gain, offset] = [x.into_dispatch(), gain.into_dispatch(), offset.into_dispatch()];

@@ -102,6 +102,16 @@ fn fused<const D: usize>(
     residual: Option<Tensor<D>>,
     affine: Affine,
 ) -> Tensor<D> {
+    let [first, second] = weight.dims();
+    let d_out = if affine.transposed { first } else { second };
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [d_out], "the bias has another width than the output");
+    }
+    if let Some(residual) = &residual {
+        let mut expected = x.dims();
+        expected[D - 1] = d_out;
+        assert_eq!(residual.dims(), expected, "the residual has another shape than the output");
+    }
     let device = x.device();
     let none = || Tensor::<1>::empty([0], &device).into_dispatch();
     let bias = bias.map_or_else(none, Tensor::into_dispatch);

@@ -19,6 +19,7 @@ pub(crate) fn step(
     moments: [&mut [f32]; 2],
 ) {
     let n = gradient.len();
+    assert_eq!(x.len(), n, "the parameter has another length than the gradient");
     let [first, second] = moments.map(|moment| {
         assert_eq!(moment.len(), n, "a moment has another length than the gradient");
         Shared::new(moment)

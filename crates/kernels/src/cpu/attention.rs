@@ -250,7 +250,7 @@ fn exponentiate(values: &mut [f32], scale: f32, offset: f32) -> f32 {
     sum
 }
 
-/// The first `n` numbers of a memory, which grows when it is smaller.
+/// A memory made `n` numbers long, whatever they are.
 fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
     memory.resize(n, 0.0);
     memory

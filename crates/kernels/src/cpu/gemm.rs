@@ -108,6 +108,7 @@ pub(crate) fn product(
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
+    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
     let packed = Packed::new(level, b);
     let mut c = Buffer::new(a.rows * b.cols);
     let shared = c.shared();
@@ -125,6 +126,7 @@ pub(crate) fn product(
 
 /// Adds `a · b` to `c`, whose rows lie one after another.
 pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
+    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
     let packed = Packed::new(level, b);
     let shared = Shared::new(c);
@@ -150,7 +152,8 @@ fn bands(level: Level, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>)
 #[derive(Default)]
 pub(crate) struct Packed {
     /// Panels of one block of the inner dimension, then those of the next; in each, `width` numbers for each
-    /// inner index. The last panel is filled up with zeros.
+    /// inner index. What lies beyond the last column, or
+    /// the last row of a short last block, is not used.
     data: Vec<f32>,
     n_inner: usize,
     n_cols: usize,

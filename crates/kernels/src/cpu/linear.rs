@@ -150,11 +150,12 @@ pub(crate) fn drop_rows(level: Level, values: &mut [f32], width: usize, mask: Ma
     });
 }
 
-/// The gradients of `x` and `weight` from that of their product.
+/// The gradient of `x` from that of `x · weight`.
 pub(crate) fn backward_input(level: Level, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, d_y, weight.transposed(), |_, _| {})
 }
 
+/// The gradient of `weight` from that of `x · weight`.
 pub(crate) fn backward_weight(level: Level, x: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, x.transposed(), d_y, |_, _| {})
 }

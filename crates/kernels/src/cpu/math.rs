@@ -4,7 +4,7 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
-/// Below it `exp` is smaller than any normal number, above the other it is larger than any.
+/// Below it `exp` is smaller than any normal number; above the other, its power of two has no exponent left.
 const EXP_RANGE: (f32, f32) = (-87.336_54, 88.376_26);
 
 /// 1.5 · 2²³: added to a small number, it leaves its nearest integer in the lowest bits.

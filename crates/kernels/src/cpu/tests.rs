@@ -148,6 +148,24 @@ fn attention_gradients_are_finite_differences() {
 }
 
 #[test]
+fn attention_goes_beyond_one_block_of_keys() {
+    // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
+    let sizes = attention::Sizes { batch: 1, time: 700, n_head: 1, head_dim: 5 };
+    let (qkv, d_out) = (random(700 * 15, 19), random(700 * 5, 20));
+    let expected = attention_by_hand(&wide(&qkv), sizes);
+    for level in Level::all() {
+        let (out, sums) = attention::forward(level, &qkv, sizes, None);
+        assert_close(level, &out, &expected, 3e-6);
+        // Attention is linear in the values.
+        let d_qkv = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, None);
+        let values =
+            |x: &[f32]| -> Vec<f32> { x.chunks_exact(15).flat_map(|row| row[10..].to_vec()).collect() };
+        let (through, back) = (dot(&wide(&out), &d_out), dot(&wide(&values(&qkv)), &values(&d_qkv)));
+        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}
+
+#[test]
 fn norm_gradients_are_finite_differences() {
     let (n, width) = (3, 19);
     let (x, gain, offset, d_y) =
