@@ -38,7 +38,8 @@ pub(crate) struct Head<'a> {
 pub(crate) fn loss(level: Level, hidden: &[f32], head: Head<'_>, targets: &[usize], backward: bool) -> Loss {
     let (n_vocab, width) = (head.weight.rows(), head.weight.cols());
     let n_rows = targets.len();
-    let at_once = (MAX_LOGITS / n_vocab).clamp(COLS, n_rows.max(COLS));
+    // Whole panels of the products.
+    let at_once = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
     let mut sum = 0.0;
     let mut d_hidden = Vec::with_capacity(if backward { hidden.len() } else { 0 });
     let mut d_weight = if backward { vec![0.0; n_vocab * width] } else { Vec::new() };

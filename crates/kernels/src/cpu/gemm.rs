@@ -19,10 +19,16 @@ use super::{
 const INNER_BLOCK: usize = 320;
 
 /// Numbers in the rows of the product that one task makes at a time: they fit the second-level cache.
-const BAND_SIZE: usize = 1 << 16;
+const BAND_SIZE: usize = 1 << 17;
 
 /// Rows that one task makes at a time, at least and at most.
 const BAND_ROWS: (usize, usize) = (48, 120);
+
+/// Numbers of the right factor that are packed at a time, where one block of the inner dimension has not more.
+const PACKED_SIZE: usize = 1 << 20;
+
+/// Panels that are packed side by side, so that the rows of a matrix are read in long pieces.
+const GROUP: usize = 8;
 
 /// A matrix in memory: rows or columns of it are contiguous.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +90,11 @@ impl<'a> Matrix<'a> {
         (self.data, by_rows)
     }
 
+    /// Some of its columns.
+    pub(crate) fn col_range(self, range: Range<usize>) -> Self {
+        self.transposed().row_range(range).transposed()
+    }
+
     /// Some of its rows.
     pub(crate) fn row_range(self, range: Range<usize>) -> Self {
         let start = (range.start * self.row_stride).min(self.data.len());
@@ -108,16 +119,22 @@ pub(crate) fn product(
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
-    let packed = Packed::new(level, b);
-    let mut c = Buffer::new(a.rows * b.cols);
+    let n_cols = b.cols;
+    let mut c = Buffer::new(a.rows * n_cols);
     let shared = c.shared();
-    bands(level, a.rows, b.cols, |rows| {
-        // SAFETY: bands do not overlap.
-        let band = unsafe { shared.zeroed(rows.start * b.cols..rows.end * b.cols) };
-        multiply(level, a.row_range(rows.clone()), &packed, band, b.cols, Onto::Nothing);
-        for (row, values) in rows.zip(band.chunks_exact_mut(b.cols)) {
-            finish(row, values);
+    in_bands(level, a, b, |left, right, rows, part| {
+        let range = rows.start * n_cols..rows.end * n_cols;
+        // SAFETY: bands do not overlap, and that of the first part comes first.
+        let (band, onto) = if part.is_first {
+            (unsafe { shared.zeroed(range) }, Onto::Nothing)
+        } else {
+            (unsafe { shared.written(range) }, Onto::What)
+        };
+        multiply(level, left, right, band, n_cols, onto);
+        if part.is_last {
+            for (row, values) in rows.zip(band.chunks_exact_mut(n_cols)) {
+                finish(row, values);
+            }
         }
     });
     // SAFETY: the bands cover all rows.
@@ -126,15 +143,48 @@ pub(crate) fn product(
 
 /// Adds `a · b` to `c`, whose rows lie one after another.
 pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
-    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
-    let packed = Packed::new(level, b);
+    let n_cols = b.cols;
     let shared = Shared::new(c);
-    bands(level, a.rows, b.cols, |rows| {
+    in_bands(level, a, b, |left, right, rows, _| {
         // SAFETY: bands do not overlap.
-        let band = unsafe { shared.part(rows.start * b.cols..rows.end * b.cols) };
-        multiply(level, a.row_range(rows), &packed, band, b.cols, Onto::What);
+        let band = unsafe { shared.part(rows.start * n_cols..rows.end * n_cols) };
+        multiply(level, left, right, band, n_cols, Onto::What);
     });
+}
+
+/// Which part of the inner dimension.
+struct Part {
+    is_first: bool,
+    is_last: bool,
+}
+
+thread_local! {
+    /// Where the right factors of a thread's products are packed, one after another.
+    static RIGHT: Cell<Packed> = Cell::new(Packed::default());
+}
+
+/// Packs as many rows of the right factor at a time as stay in cache, and calls `task` with them, bands of
+/// the left factor's rows and their range.
+fn in_bands(
+    level: Level,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    task: impl Fn(Matrix<'_>, &Packed, Range<usize>, Part) + Sync,
+) {
+    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
+    let block = b.rows.div_ceil(b.rows.div_ceil(INNER_BLOCK).max(1)).max(1);
+    let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
+    let mut right = RIGHT.take();
+    for start in (0..b.rows.max(1)).step_by(at_once) {
+        let inner = start..(start + at_once).min(b.rows);
+        right.renew_on_all_cores(level, b.row_range(inner.clone()));
+        bands(level, a.rows, b.cols, |rows| {
+            let left = a.row_range(rows.clone()).col_range(inner.clone());
+            task(left, &right, rows, Part { is_first: start == 0, is_last: inner.end == b.rows });
+        });
+    }
+    RIGHT.set(right);
 }
 
 /// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores.
@@ -163,65 +213,93 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs on all cores.
-    pub(crate) fn new(level: Level, b: Matrix<'_>) -> Self {
-        let mut packed = Self::empty(level, b);
-        let unit = packed.block * packed.width;
-        let n_panels = packed.n_panels();
-        let n = b.rows.div_ceil(packed.block.max(1)) * n_panels * unit;
-        packed.data = parallel::fill(n, unit.max(1), 1, |range, out| {
-            for (idx, panel) in (range.start / unit..).zip(out.chunks_exact_mut(unit)) {
-                packed.pack_panel(level, b, idx / n_panels, idx % n_panels, panel);
-            }
-        });
-        packed
-    }
-
-    /// Packs again on this core, in the memory it has.
+    /// Packs on this core, in the memory of what was packed before.
     pub(crate) fn renew(&mut self, level: Level, b: Matrix<'_>) {
-        let mut data = std::mem::take(&mut self.data);
-        *self = Self::empty(level, b);
-        let unit = self.block * self.width;
-        let n_panels = self.n_panels();
-        // What is left of earlier numbers lies in columns that no product uses.
-        data.resize(b.rows.div_ceil(self.block.max(1)) * n_panels * unit, 0.0);
-        for (idx, panel) in data.chunks_exact_mut(unit.max(1)).enumerate() {
-            self.pack_panel(level, b, idx / n_panels, idx % n_panels, panel);
-        }
+        let mut data = self.resize(level, b);
+        self.pack(level, b, 0, &mut data);
         self.data = data;
     }
 
-    fn empty(level: Level, b: Matrix<'_>) -> Self {
-        let n_blocks = b.rows.div_ceil(INNER_BLOCK).max(1);
-        let (block, width) = (b.rows.div_ceil(n_blocks), level.run(TileSize).1);
-        Self { data: Vec::new(), n_inner: b.rows, n_cols: b.cols, width, block }
+    /// Packs on all cores, in the memory of what was packed before.
+    fn renew_on_all_cores(&mut self, level: Level, b: Matrix<'_>) {
+        let mut data = self.resize(level, b);
+        let shared = Shared::new(&mut data);
+        let unit = self.block * self.width;
+        parallel::pieces(shared.len() / unit.max(1), GROUP, unit, |panels| {
+            // SAFETY: pieces do not overlap.
+            let out = unsafe { shared.part(panels.start * unit..panels.end * unit) };
+            self.pack(level, b, panels.start, out);
+        });
+        self.data = data;
+    }
+
+    /// Takes the measures of `b`, and returns memory for it, filled with whatever was there.
+    fn resize(&mut self, level: Level, b: Matrix<'_>) -> Vec<f32> {
+        let mut data = std::mem::take(&mut self.data);
+        let n_blocks = b.rows.div_ceil(INNER_BLOCK);
+        let (block, width) = (b.rows.div_ceil(n_blocks.max(1)), level.run(TileSize).1);
+        *self = Self { data: Vec::new(), n_inner: b.rows, n_cols: b.cols, width, block };
+        data.resize(n_blocks * self.n_panels() * block * width, 0.0);
+        data
     }
 
     fn n_panels(&self) -> usize {
         self.n_cols.div_ceil(self.width)
     }
 
-    fn pack_panel(&self, level: Level, b: Matrix<'_>, block: usize, panel: usize, out: &mut [f32]) {
-        let inner = block * self.block..((block + 1) * self.block).min(self.n_inner);
-        let cols = panel * self.width..((panel + 1) * self.width).min(self.n_cols);
-        if b.col_stride == 1 {
-            for (row, out) in inner.zip(out.chunks_exact_mut(self.width)) {
-                let start = row * b.row_stride;
-                copy(&b.data[start + cols.start..start + cols.end], out);
+    /// Packs panels from number `first` on, as many as `out` holds.
+    fn pack(&self, level: Level, b: Matrix<'_>, first: usize, out: &mut [f32]) {
+        let unit = self.block * self.width;
+        let n_panels = self.n_panels();
+        let (mut panel, mut out) = (first, out);
+        while !out.is_empty() {
+            let (block, start) = (panel / n_panels, panel % n_panels);
+            let n = (n_panels - start).min(GROUP).min(out.len() / unit);
+            let (group, rest) = out.split_at_mut(n * unit);
+            let inner = block * self.block..((block + 1) * self.block).min(self.n_inner);
+            let cols = start * self.width..((start + n) * self.width).min(self.n_cols);
+            if b.col_stride == 1 {
+                self.pack_rows(level, b, inner, cols, group);
+            } else {
+                self.pack_columns(level, b, inner, cols, group);
             }
-        } else {
-            let n_whole = cols.len() - cols.len() % 8;
+            (panel, out) = (panel + n, rest);
+        }
+    }
+
+    /// Packs a few panels from contiguous rows.
+    fn pack_rows(&self, level: Level, b: Matrix<'_>, inner: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        let unit = self.block * self.width;
+        level.vectorize(
+            #[inline(always)]
+            || {
+                for (idx, row) in inner.clone().enumerate() {
+                    let row = &b.data[row * b.row_stride..][cols.clone()];
+                    for (panel, numbers) in row.chunks(self.width).enumerate() {
+                        copy(numbers, &mut out[panel * unit + idx * self.width..][..self.width]);
+                    }
+                }
+            },
+        );
+    }
+
+    /// Packs a few panels from contiguous columns.
+    fn pack_columns(&self, level: Level, b: Matrix<'_>, inner: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        let unit = self.block * self.width;
+        for (out, start) in out.chunks_exact_mut(unit).zip(cols.clone().step_by(self.width)) {
+            let n = self.width.min(cols.end - start);
+            let n_whole = n - n % 8;
             level.vectorize(
                 #[inline(always)]
                 || {
                     for idx in (0..n_whole).step_by(8) {
-                        let source = &b.data[(cols.start + idx) * b.col_stride + inner.start..];
+                        let source = &b.data[(start + idx) * b.col_stride + inner.start..];
                         transpose_eight(source, b.col_stride, inner.len(), &mut out[idx..], self.width);
                     }
                 },
             );
-            for (idx, col) in cols.enumerate().skip(n_whole) {
-                let source = &b.data[col * b.col_stride..][inner.clone()];
+            for idx in n_whole..n {
+                let source = &b.data[(start + idx) * b.col_stride..][inner.clone()];
                 for (out, value) in out[idx..].iter_mut().step_by(self.width).zip(source) {
                     *out = *value;
                 }

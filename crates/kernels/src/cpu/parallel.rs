@@ -149,4 +149,14 @@ impl<'a> SharedBuffer<'a> {
             self.0.part(range)
         }
     }
+
+    /// A part that has been written before.
+    ///
+    /// # Safety
+    ///
+    /// The range was part of one given to [`Self::zeroed`], and no two parts alive at the same time overlap.
+    #[inline(always)]
+    pub(crate) unsafe fn written(&self, range: Range<usize>) -> &'a mut [f32] {
+        unsafe { self.0.part(range) }
+    }
 }
