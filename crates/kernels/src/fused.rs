@@ -16,11 +16,10 @@ use crate::{
         adamw, attention,
         cross_entropy::{self, Head},
         dropout::Mask,
-        embedding,
-        gemm::Matrix,
-        layer_norm,
+        embedding, layer_norm,
         level::Level,
         linear,
+        matrix::Matrix,
     },
 };
 

@@ -9,9 +9,11 @@ use std::cell::Cell;
 
 use super::{
     dropout::Mask,
-    gemm::{Matrix, Onto, Packed, multiply},
+    gemm::{Onto, multiply},
     level::Level,
     math::{dot, exp, max},
+    matrix::Matrix,
+    packed::Packed,
     parallel::{self, Buffer, Shared, SharedBuffer},
 };
 

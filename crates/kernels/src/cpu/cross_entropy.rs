@@ -4,9 +4,10 @@
 //! matrix of a small model, is the left factor of every product and is read where it lies.
 
 use super::{
-    gemm::{Matrix, add_product, product},
+    gemm::{add_product, product},
     level::Level,
     math::exp,
+    matrix::Matrix,
     parallel::{self, Shared},
 };
 

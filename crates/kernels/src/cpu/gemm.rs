@@ -12,11 +12,10 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     level::Level,
+    matrix::Matrix,
+    packed::{Layout, Packed, tile_of, tile_size},
     parallel::{self, Buffer, Shared},
 };
-
-/// Longest block of the inner dimension: one panel of it fits the first-level cache.
-const INNER_BLOCK: usize = 320;
 
 /// Numbers in the rows of the product that one task makes at a time: they fit the second-level cache.
 const BAND_SIZE: usize = 1 << 17;
@@ -26,81 +25,6 @@ const BAND_ROWS: (usize, usize) = (48, 120);
 
 /// Numbers of the right factor that are packed at a time, where one block of the inner dimension has not more.
 const PACKED_SIZE: usize = 1 << 20;
-
-/// Panels that are packed side by side, so that the rows of a matrix are read in long pieces.
-const GROUP: usize = 8;
-
-/// A matrix in memory: rows or columns of it are contiguous.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Rows one after another.
-    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// Rows that begin `row_stride` numbers apart.
-    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(cols <= row_stride || rows <= 1, "rows of {cols} overlap {row_stride} apart");
-        assert!(
-            rows == 0 || (rows - 1) * row_stride + cols <= data.len(),
-            "{rows} rows of {cols}, {row_stride} apart, are not in {} numbers",
-            data.len()
-        );
-        Self { data, rows, cols, row_stride, col_stride: 1 }
-    }
-
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// One row of a matrix whose rows are contiguous.
-    #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
-        debug_assert_eq!(self.col_stride, 1, "the rows are not contiguous");
-        &self.data[row * self.row_stride..][..self.cols]
-    }
-
-    /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
-    /// its columns.
-    pub(crate) fn contiguous(&self) -> (&'a [f32], bool) {
-        let by_rows = self.col_stride == 1 && self.row_stride == self.cols;
-        assert!(by_rows || (self.row_stride == 1 && self.col_stride == self.rows), "the matrix has gaps");
-        (self.data, by_rows)
-    }
-
-    /// Some of its columns.
-    pub(crate) fn col_range(self, range: Range<usize>) -> Self {
-        self.transposed().row_range(range).transposed()
-    }
-
-    /// Some of its rows.
-    pub(crate) fn row_range(self, range: Range<usize>) -> Self {
-        let start = (range.start * self.row_stride).min(self.data.len());
-        Self { data: &self.data[start..], rows: range.len(), ..self }
-    }
-}
 
 /// What becomes of the numbers that are where the product goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +97,7 @@ fn in_bands(
     task: impl Fn(Matrix<'_>, &Packed, Range<usize>, Part) + Sync,
 ) {
     assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
-    let block = b.rows.div_ceil(b.rows.div_ceil(INNER_BLOCK).max(1)).max(1);
+    let block = Layout::new(level, b.rows, b.cols).block;
     let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
     let mut right = RIGHT.take();
     for start in (0..b.rows.max(1)).step_by(at_once) {
@@ -190,7 +114,7 @@ fn in_bands(
 /// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores.
 fn bands(level: Level, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
-    let (height, _) = level.run(TileSize);
+    let (height, _) = tile_size(level);
     let n_tiles = n_rows.div_ceil(height);
     // As many for one core as for another, and of as many tiles.
     let n_bands = n_rows.div_ceil(rows).next_multiple_of(rayon::current_num_threads()).min(n_tiles);
@@ -198,189 +122,19 @@ fn bands(level: Level, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>)
     parallel::each(n_bands, |band| task(start(band)..start(band + 1)));
 }
 
-/// The right factor of a product, packed for one level.
-#[derive(Default)]
-pub(crate) struct Packed {
-    /// Panels of one block of the inner dimension, then those of the next; in each, `width` numbers for each
-    /// inner index. What lies beyond the last column, or
-    /// the last row of a short last block, is not used.
-    data: Vec<f32>,
-    n_inner: usize,
-    n_cols: usize,
-    width: usize,
-    /// Inner indices in a block, but for the last.
-    block: usize,
-}
-
-impl Packed {
-    /// Packs on this core, in the memory of what was packed before.
-    pub(crate) fn renew(&mut self, level: Level, b: Matrix<'_>) {
-        let mut data = self.resize(level, b);
-        self.pack(level, b, 0, &mut data);
-        self.data = data;
-    }
-
-    /// Packs on all cores, in the memory of what was packed before.
-    fn renew_on_all_cores(&mut self, level: Level, b: Matrix<'_>) {
-        let mut data = self.resize(level, b);
-        let shared = Shared::new(&mut data);
-        let unit = self.block * self.width;
-        parallel::pieces(shared.len() / unit.max(1), GROUP, unit, |panels| {
-            // SAFETY: pieces do not overlap.
-            let out = unsafe { shared.part(panels.start * unit..panels.end * unit) };
-            self.pack(level, b, panels.start, out);
-        });
-        self.data = data;
-    }
-
-    /// Takes the measures of `b`, and returns memory for it, filled with whatever was there.
-    fn resize(&mut self, level: Level, b: Matrix<'_>) -> Vec<f32> {
-        let mut data = std::mem::take(&mut self.data);
-        let n_blocks = b.rows.div_ceil(INNER_BLOCK);
-        let (block, width) = (b.rows.div_ceil(n_blocks.max(1)), level.run(TileSize).1);
-        *self = Self { data: Vec::new(), n_inner: b.rows, n_cols: b.cols, width, block };
-        data.resize(n_blocks * self.n_panels() * block * width, 0.0);
-        data
-    }
-
-    fn n_panels(&self) -> usize {
-        self.n_cols.div_ceil(self.width)
-    }
-
-    /// Packs panels from number `first` on, as many as `out` holds.
-    fn pack(&self, level: Level, b: Matrix<'_>, first: usize, out: &mut [f32]) {
-        let unit = self.block * self.width;
-        let n_panels = self.n_panels();
-        let (mut panel, mut out) = (first, out);
-        while !out.is_empty() {
-            let (block, start) = (panel / n_panels, panel % n_panels);
-            let n = (n_panels - start).min(GROUP).min(out.len() / unit);
-            let (group, rest) = out.split_at_mut(n * unit);
-            let inner = block * self.block..((block + 1) * self.block).min(self.n_inner);
-            let cols = start * self.width..((start + n) * self.width).min(self.n_cols);
-            if b.col_stride == 1 {
-                self.pack_rows(level, b, inner, cols, group);
-            } else {
-                self.pack_columns(level, b, inner, cols, group);
-            }
-            (panel, out) = (panel + n, rest);
-        }
-    }
-
-    /// Packs a few panels from contiguous rows.
-    fn pack_rows(&self, level: Level, b: Matrix<'_>, inner: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
-        let unit = self.block * self.width;
-        level.vectorize(
-            #[inline(always)]
-            || {
-                for (idx, row) in inner.clone().enumerate() {
-                    let row = &b.data[row * b.row_stride..][cols.clone()];
-                    for (panel, numbers) in row.chunks(self.width).enumerate() {
-                        copy(numbers, &mut out[panel * unit + idx * self.width..][..self.width]);
-                    }
-                }
-            },
-        );
-    }
-
-    /// Packs a few panels from contiguous columns.
-    fn pack_columns(&self, level: Level, b: Matrix<'_>, inner: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
-        let unit = self.block * self.width;
-        for (out, start) in out.chunks_exact_mut(unit).zip(cols.clone().step_by(self.width)) {
-            let n = self.width.min(cols.end - start);
-            let n_whole = n - n % 8;
-            level.vectorize(
-                #[inline(always)]
-                || {
-                    for idx in (0..n_whole).step_by(8) {
-                        let source = &b.data[(start + idx) * b.col_stride + inner.start..];
-                        transpose_eight(source, b.col_stride, inner.len(), &mut out[idx..], self.width);
-                    }
-                },
-            );
-            for idx in n_whole..n {
-                let source = &b.data[(start + idx) * b.col_stride..][inner.clone()];
-                for (out, value) in out[idx..].iter_mut().step_by(self.width).zip(source) {
-                    *out = *value;
-                }
-            }
-        }
-    }
-
-    fn panel(&self, block: usize, panel: usize, n_inner: usize) -> &[f32] {
-        let unit = self.block * self.width;
-        &self.data[(block * self.n_panels() + panel) * unit..][..n_inner * self.width]
-    }
-}
-
-/// Eight columns of `n` numbers, `stride` apart, as `n` rows of eight, `width` apart.
-#[inline(always)]
-fn transpose_eight(columns: &[f32], stride: usize, n: usize, rows: &mut [f32], width: usize) {
-    let n_whole = n - n % 8;
-    for start in (0..n_whole).step_by(8) {
-        let block: [[f32; 8]; 8] = std::array::from_fn(|col| {
-            *columns[col * stride + start..].first_chunk().expect("a column is n numbers long")
-        });
-        for p in 0..8 {
-            let row: [f32; 8] = std::array::from_fn(|col| block[col][p]);
-            rows[(start + p) * width..][..8].copy_from_slice(&row);
-        }
-    }
-    for p in n_whole..n {
-        for col in 0..8 {
-            rows[p * width + col] = columns[col * stride + p];
-        }
-    }
-}
-
-/// Copies a few numbers to the beginning of `out`, without the call that a copy of unknown length is.
-#[inline(always)]
-fn copy(numbers: &[f32], out: &mut [f32]) {
-    let ((chunks, rest), (out_chunks, out_rest)) = (numbers.as_chunks::<8>(), out.as_chunks_mut::<8>());
-    for (out, chunk) in out_chunks.iter_mut().zip(chunks) {
-        *out = *chunk;
-    }
-    let out_rest = match out_chunks.get_mut(chunks.len()) {
-        Some(next) => next.as_mut_slice(),
-        None => out_rest,
-    };
-    for (out, number) in out_rest.iter_mut().zip(rest) {
-        *out = *number;
-    }
-}
-
 /// `a · b` on this core, into `c` with its rows one after another: of the right factor as many rows as `a` has
 /// columns, and its first `n_cols` columns.
 pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n_cols: usize, onto: Onto) {
-    assert!(a.cols <= b.n_inner, "the left factor is {} wide, the right {} high", a.cols, b.n_inner);
-    assert!(n_cols <= b.n_cols, "{n_cols} columns of {}", b.n_cols);
+    assert!(
+        a.cols <= b.layout().n_inner,
+        "the left factor is {} wide, the right {} high",
+        a.cols,
+        b.layout().n_inner
+    );
+    assert!(n_cols <= b.layout().n_cols, "{n_cols} columns of {}", b.layout().n_cols);
     assert_eq!(c.len(), a.rows * n_cols, "the product is {} x {n_cols}", a.rows);
     assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left factor is contiguous");
     level.run(Multiply { a, b, c, n_cols, onto });
-}
-
-/// Rows and columns of a tile.
-struct TileSize;
-
-impl WithSimd for TileSize {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
-        let (height, n_vectors) = tile_size::<S>();
-        (height, n_vectors * S::F32_LANES)
-    }
-}
-
-/// Rows of a tile, and vectors in each: as many accumulators as leave registers for a row of the right
-/// factor and a number of the left.
-const fn tile_size<S: Simd>() -> (usize, usize) {
-    match (S::F32_LANES, S::REGISTER_COUNT) {
-        (16, _) => (12, 2),
-        (8, _) => (6, 2),
-        (4, 32) => (6, 4),
-        _ => (4, 4),
-    }
 }
 
 struct Multiply<'a> {
@@ -396,7 +150,7 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match const { tile_size::<S>() } {
+        match const { tile_of::<S>() } {
             (12, 2) => self.blocks::<S, 12, 2>(simd),
             (6, 2) => self.blocks::<S, 6, 2>(simd),
             (6, 4) => self.blocks::<S, 6, 4>(simd),
@@ -416,8 +170,8 @@ impl Multiply<'_> {
         let Self { a, b, c, n_cols, onto } = self;
         // Taken rather than borrowed: a closure would not be inlined, and what is not inlined is plain Rust.
         let mut packed = LEFT.take();
-        for (block, start) in (0..a.cols).step_by(b.block.max(1)).enumerate() {
-            let inner = start..(start + b.block).min(a.cols);
+        for (block, start) in (0..a.cols).step_by(b.layout().block).enumerate() {
+            let inner = start..(start + b.layout().block).min(a.cols);
             let onto = if block == 0 { onto } else { Onto::What };
             if a.col_stride == 1 {
                 let left = |row: usize, _: usize| {

@@ -1,12 +1,7 @@
 //! Affine maps, with what commonly follows one done while its rows are in cache.
 
 use super::{
-    dropout::Mask,
-    gemm::{Matrix, product},
-    level::Level,
-    math, parallel,
-    parallel::Buffer,
-    skinny,
+    dropout::Mask, gemm::product, level::Level, math, matrix::Matrix, parallel, parallel::Buffer, skinny,
 };
 use crate::Activation;
 

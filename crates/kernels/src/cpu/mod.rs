@@ -18,6 +18,8 @@ pub(crate) mod layer_norm;
 pub(crate) mod level;
 pub(crate) mod linear;
 mod math;
+pub(crate) mod matrix;
+pub(crate) mod packed;
 mod parallel;
 mod skinny;
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //! take.
 
 use super::{
-    gemm::Matrix,
     level::Level,
     math::dot,
+    matrix::Matrix,
     parallel::{self, Buffer, Shared, WORTH_SHARING},
 };
 

@@ -5,13 +5,8 @@
 use proptest::prelude::*;
 
 use super::{
-    adamw, attention, cross_entropy,
-    dropout::Mask,
-    embedding,
-    gemm::{self, Matrix},
-    layer_norm,
-    level::Level,
-    linear, math, skinny,
+    adamw, attention, cross_entropy, dropout::Mask, embedding, gemm, layer_norm, level::Level, linear, math,
+    matrix::Matrix, skinny,
 };
 use crate::Activation;
 

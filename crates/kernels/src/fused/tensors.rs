@@ -6,7 +6,7 @@ use burn::{
     tensor::{Bytes, DType},
 };
 
-use crate::cpu::{adamw, gemm::Matrix, level::Level};
+use crate::cpu::{adamw, level::Level, matrix::Matrix};
 
 /// The tensor if its numbers are all of its memory, one after another; else a copy that is so.
 pub(super) fn whole(x: FlexTensor) -> FlexTensor {

@@ -1,0 +1,75 @@
+//! Matrices as operands see them.
+
+use std::ops::Range;
+
+/// A matrix in memory: rows or columns of it are contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after another.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows that begin `row_stride` numbers apart.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(cols <= row_stride || rows <= 1, "rows of {cols} overlap {row_stride} apart");
+        assert!(
+            rows == 0 || (rows - 1) * row_stride + cols <= data.len(),
+            "{rows} rows of {cols}, {row_stride} apart, are not in {} numbers",
+            data.len()
+        );
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// One row of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        debug_assert_eq!(self.col_stride, 1, "the rows are not contiguous");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
+    /// its columns.
+    pub(crate) fn contiguous(&self) -> (&'a [f32], bool) {
+        let by_rows = self.col_stride == 1 && self.row_stride == self.cols;
+        assert!(by_rows || (self.row_stride == 1 && self.col_stride == self.rows), "the matrix has gaps");
+        (self.data, by_rows)
+    }
+
+    /// Some of its columns.
+    pub(crate) fn col_range(self, range: Range<usize>) -> Self {
+        self.transposed().row_range(range).transposed()
+    }
+
+    /// Some of its rows.
+    pub(crate) fn row_range(self, range: Range<usize>) -> Self {
+        let start = (range.start * self.row_stride).min(self.data.len());
+        Self { data: &self.data[start..], rows: range.len(), ..self }
+    }
+}

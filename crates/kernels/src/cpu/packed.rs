@@ -1,0 +1,229 @@
+//! The right factor of a product, in the order in which its tiles read it.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    level::Level,
+    matrix::Matrix,
+    parallel::{self, Shared},
+};
+
+/// Longest block of the inner dimension: one panel of it fits the first-level cache.
+const INNER_BLOCK: usize = 320;
+
+/// Panels that are packed side by side, so that the rows of a matrix are read in long pieces.
+const GROUP: usize = 8;
+
+/// Columns that are packed side by side, where these are contiguous.
+const COLS: usize = 4;
+
+/// The right factor of a product, packed for one level.
+#[derive(Default)]
+pub(crate) struct Packed {
+    layout: Layout,
+    /// As long as the largest factor so far. What lies beyond the last column, or the last row of a short last
+    /// block, is not used.
+    data: Vec<f32>,
+}
+
+/// Panels as wide as a tile, those of one block of the inner dimension and then those of the next; in each,
+/// `width` numbers for each inner index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Layout {
+    pub(crate) n_inner: usize,
+    pub(crate) n_cols: usize,
+    width: usize,
+    /// Inner indices in a block, but for the last.
+    pub(crate) block: usize,
+}
+
+impl Layout {
+    /// That of a matrix of `n_inner` rows and `n_cols` columns.
+    pub(crate) fn new(level: Level, n_inner: usize, n_cols: usize) -> Self {
+        let n_blocks = n_inner.div_ceil(INNER_BLOCK).max(1);
+        let (_, width) = tile_size(level);
+        Self { n_inner, n_cols, width, block: n_inner.div_ceil(n_blocks).max(1) }
+    }
+
+    /// Panels in a block.
+    fn n_panels(&self) -> usize {
+        self.n_cols.div_ceil(self.width)
+    }
+
+    /// Numbers in a panel.
+    fn panel_size(&self) -> usize {
+        self.block * self.width
+    }
+
+    fn size(&self) -> usize {
+        self.n_inner.div_ceil(self.block) * self.n_panels() * self.panel_size()
+    }
+}
+
+impl Packed {
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Packs on this core, in the memory of what was packed before.
+    pub(crate) fn renew(&mut self, level: Level, b: Matrix<'_>) {
+        let (layout, out) = self.make_room(level, b);
+        level.run(Pack { layout, b, first: 0, out });
+    }
+
+    /// Packs on all cores, in the memory of what was packed before.
+    pub(crate) fn renew_on_all_cores(&mut self, level: Level, b: Matrix<'_>) {
+        let (layout, out) = self.make_room(level, b);
+        let size = layout.panel_size();
+        let shared = Shared::new(out);
+        parallel::pieces(shared.len() / size, GROUP, size, |panels| {
+            // SAFETY: pieces do not overlap.
+            let out = unsafe { shared.part(panels.start * size..panels.end * size) };
+            level.run(Pack { layout, b, first: panels.start, out });
+        });
+    }
+
+    fn make_room(&mut self, level: Level, b: Matrix<'_>) -> (Layout, &mut [f32]) {
+        self.layout = Layout::new(level, b.rows, b.cols);
+        let size = self.layout.size();
+        if self.data.len() < size {
+            self.data.resize(size, 0.0);
+        }
+        (self.layout, &mut self.data[..size])
+    }
+
+    /// The panel of some columns and the first `n_inner` indices of a block.
+    pub(crate) fn panel(&self, block: usize, panel: usize, n_inner: usize) -> &[f32] {
+        let start = (block * self.layout.n_panels() + panel) * self.layout.panel_size();
+        &self.data[start..][..n_inner * self.layout.width]
+    }
+}
+
+/// Packs panels from number `first` on, as many as `out` holds.
+struct Pack<'a> {
+    layout: Layout,
+    b: Matrix<'a>,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        match const { tile_of::<S>().1 * S::F32_LANES } {
+            32 => self.panels::<32>(),
+            16 => self.panels::<16>(),
+            _ => self.panels::<4>(),
+        }
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn panels<const WIDTH: usize>(self) {
+        let Self { layout, b, first, mut out } = self;
+        let n_panels = layout.n_panels();
+        let size = layout.block * WIDTH;
+        let mut panel = first;
+        while !out.is_empty() {
+            let (block, start) = (panel / n_panels, panel % n_panels);
+            let n = (n_panels - start).min(GROUP).min(out.len() / size);
+            let group;
+            (group, out) = out.split_at_mut(n * size);
+            let inner = block * layout.block..((block + 1) * layout.block).min(layout.n_inner);
+            let cols = start * WIDTH..((start + n) * WIDTH).min(layout.n_cols);
+            if b.col_stride == 1 {
+                pack_rows::<WIDTH>(b, inner, cols, size, group);
+            } else {
+                pack_columns::<WIDTH>(b, inner, cols, size, group);
+            }
+            panel += n;
+        }
+    }
+}
+
+/// Packs a few panels from contiguous rows.
+#[inline(always)]
+fn pack_rows<const WIDTH: usize>(
+    b: Matrix<'_>,
+    inner: Range<usize>,
+    cols: Range<usize>,
+    size: usize,
+    out: &mut [f32],
+) {
+    for (idx, row) in inner.enumerate() {
+        let (whole, rest) = b.data[row * b.row_stride..][cols.clone()].as_chunks::<WIDTH>();
+        for (panel, numbers) in whole.iter().enumerate() {
+            let start = panel * size + idx * WIDTH;
+            out[start..start + WIDTH].copy_from_slice(numbers);
+        }
+        let start = whole.len() * size + idx * WIDTH;
+        for (out, number) in out.iter_mut().skip(start).zip(rest) {
+            *out = *number;
+        }
+    }
+}
+
+/// Packs a few panels from contiguous columns.
+#[inline(always)]
+fn pack_columns<const WIDTH: usize>(
+    b: Matrix<'_>,
+    inner: Range<usize>,
+    cols: Range<usize>,
+    size: usize,
+    out: &mut [f32],
+) {
+    for (out, start) in out.chunks_exact_mut(size).zip(cols.clone().step_by(WIDTH)) {
+        let n = WIDTH.min(cols.end - start);
+        let rows = out.as_chunks_mut::<WIDTH>().0;
+        let column = |idx: usize| &b.data[(start + idx) * b.col_stride..][inner.clone()];
+        if n == WIDTH {
+            for first in (0..WIDTH).step_by(COLS) {
+                let columns: [&[f32]; COLS] = std::array::from_fn(|idx| column(first + idx));
+                for (p, row) in rows[..inner.len()].iter_mut().enumerate() {
+                    for (out, column) in row[first..first + COLS].iter_mut().zip(columns) {
+                        *out = column[p];
+                    }
+                }
+            }
+        } else {
+            for idx in 0..n {
+                for (row, number) in rows.iter_mut().zip(column(idx)) {
+                    row[idx] = *number;
+                }
+            }
+        }
+    }
+}
+
+/// Rows and columns of a tile.
+pub(crate) fn tile_size(level: Level) -> (usize, usize) {
+    level.run(TileSize)
+}
+
+struct TileSize;
+
+impl WithSimd for TileSize {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
+        let (height, n_vectors) = tile_of::<S>();
+        (height, n_vectors * S::F32_LANES)
+    }
+}
+
+/// Rows of a tile, and vectors in each: as many accumulators as leave registers for a row of the right
+/// factor and a number of the left.
+pub(crate) const fn tile_of<S: Simd>() -> (usize, usize) {
+    match (S::F32_LANES, S::REGISTER_COUNT) {
+        (16, _) => (12, 2),
+        (8, _) => (6, 2),
+        (4, 32) => (6, 4),
+        _ => (4, 4),
+    }
+}
