@@ -102,7 +102,7 @@ impl FusedOps for Flex {
         residual: FlexTensor,
         affine: Affine,
     ) -> FlexTensor {
-        linear_forward(&whole(x), &whole(weight), &whole(bias), &whole(residual), affine).0
+        linear_forward([&whole(x), &whole(weight), &whole(bias), &whole(residual)], affine, false).0
     }
 
     fn causal_attention(qkv: FlexTensor, n_head: usize, mask: Option<Mask>) -> FlexTensor {
@@ -167,14 +167,14 @@ impl InPlaceOps for Flex {
     }
 }
 
-/// The output of an affine map and of what follows it, and the map's own where an activation follows.
+/// The output of an affine map and of what follows it; with `backward` also the slopes of an activation. The
+/// tensors are the input, the weight, the bias and the residual.
 fn linear_forward(
-    x: &FlexTensor,
-    weight: &FlexTensor,
-    bias: &FlexTensor,
-    residual: &FlexTensor,
+    tensors: [&FlexTensor; 4],
     affine: Affine,
+    backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
+    let [x, weight, bias, residual] = tensors;
     let level = Level::best();
     let (input, matrix, bias) = (rows(x), matrix_of(weight, affine), numbers(bias));
     let shaped = |y: Vec<f32>| {
@@ -185,8 +185,8 @@ fn linear_forward(
     };
     if let Some(activation) = affine.activation {
         assert!(affine.mask.is_none() && numbers(residual).is_empty(), "only one of them follows a map");
-        let (before, y) = linear::forward_activated(level, input, matrix, bias, activation);
-        return (shaped(y), Some(shaped(before)));
+        let (y, slopes) = linear::forward_activated(level, input, matrix, bias, activation, backward);
+        return (shaped(y), slopes.map(shaped));
     }
     if numbers(residual).is_empty() {
         return (shaped(linear::forward(level, input, matrix, bias)), None);

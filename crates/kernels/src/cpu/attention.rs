@@ -18,7 +18,13 @@ use super::{
 };
 
 /// Rows of scores made at a time, at most.
-const MAX_QUERIES: usize = 48;
+const MAX_QUERIES: usize = 96;
+
+/// A multiple of the rows in a tile of a product.
+const TILE: usize = 12;
+
+/// Numbers of a block of scores, which stays in the second-level cache beside its gradients.
+const BLOCK_SIZE: usize = 1 << 16;
 
 /// The sizes of a call.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +46,8 @@ impl Sizes {
 
     /// A quarter of the time, so that most of the future is skipped, in whole tiles.
     fn n_queries(self) -> usize {
-        (self.time / 4).next_multiple_of(12).clamp(12, MAX_QUERIES)
+        let most = (BLOCK_SIZE / self.time.max(1)).clamp(TILE, MAX_QUERIES) / TILE * TILE;
+        (self.time / 4).next_multiple_of(TILE).clamp(TILE, most)
     }
 
     /// The queries (part 0), keys (1) or values (2) of one head, `[T, D]`.

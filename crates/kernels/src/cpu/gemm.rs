@@ -213,7 +213,9 @@ fn pack_left<const HEIGHT: usize>(a: Matrix<'_>, inner: Range<usize>, packed: &m
     if rest > 0 {
         let out = packed[n_whole * inner.len()..].chunks_exact_mut(rest);
         for (col, out) in inner.zip(out) {
-            out.copy_from_slice(&a.data[col * a.col_stride + n_whole..][..rest]);
+            for (out, number) in out.iter_mut().zip(&a.data[col * a.col_stride + n_whole..]) {
+                *out = *number;
+            }
         }
     }
 }

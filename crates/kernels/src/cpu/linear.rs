@@ -10,14 +10,7 @@ const ROWS: usize = 64;
 
 /// `x · weight + bias`. An empty bias is none.
 pub(crate) fn forward(level: Level, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f32]) -> Vec<f32> {
-    if x.rows() <= skinny::MAX_ROWS {
-        let mut y = skinny::product(level, x, weight);
-        for row in y.chunks_exact_mut(weight.cols()) {
-            add(row, bias);
-        }
-        return y;
-    }
-    product(level, x, weight, |_, row| {
+    rows_finished(level, x, weight, |_, row| {
         level.vectorize(
             #[inline(always)]
             || add(row, bias),
@@ -47,83 +40,102 @@ pub(crate) fn forward_onto(
             },
         );
     };
-    if x.rows() <= skinny::MAX_ROWS {
-        let mut y = skinny::product(level, x, weight);
-        y.chunks_exact_mut(width).enumerate().for_each(|(idx, row)| finish(idx, row));
-        return y;
-    }
-    product(level, x, weight, finish)
+    rows_finished(level, x, weight, finish)
 }
 
-/// `x · weight + bias` and its activation. An empty bias is none.
+/// The activation of `x · weight + bias`; with `backward` also its slopes there, by which the backward pass
+/// multiplies. An empty bias is none.
 pub(crate) fn forward_activated(
     level: Level,
     x: Matrix<'_>,
     weight: Matrix<'_>,
     bias: &[f32],
     activation: Activation,
-) -> (Vec<f32>, Vec<f32>) {
+    backward: bool,
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    if !backward {
+        let y = rows_finished(level, x, weight, |_, row| {
+            level.vectorize(
+                #[inline(always)]
+                || {
+                    add(row, bias);
+                    activate(row, activation);
+                },
+            );
+        });
+        return (y, None);
+    }
     let width = weight.cols();
-    let mut activated = Buffer::new(x.rows() * width);
-    let shared = activated.shared();
-    let finish = |idx: usize, row: &mut [f32]| {
+    let mut y = Buffer::new(x.rows() * width);
+    let shared = y.shared();
+    let slopes = rows_finished(level, x, weight, |idx, row| {
         // SAFETY: each row is finished once.
-        let out = unsafe { shared.zeroed(idx * width..(idx + 1) * width) };
+        let y = unsafe { shared.zeroed(idx * width..(idx + 1) * width) };
         level.vectorize(
             #[inline(always)]
             || {
                 add(row, bias);
-                activate(row, out, activation);
+                activate_with_slopes(row, y, activation);
             },
         );
-    };
-    let y = if x.rows() <= skinny::MAX_ROWS {
-        let mut y = skinny::product(level, x, weight);
-        y.chunks_exact_mut(width).enumerate().for_each(|(idx, row)| finish(idx, row));
-        y
-    } else {
-        product(level, x, weight, finish)
-    };
+    });
     // SAFETY: every row has been finished.
-    (y, unsafe { activated.finish() })
+    (unsafe { y.finish() }, Some(slopes))
 }
 
-/// The activation of each number of `x`, into `y`.
+/// `x · weight`, of which `finish` gets each row, with its index.
+fn rows_finished(
+    level: Level,
+    x: Matrix<'_>,
+    weight: Matrix<'_>,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    if x.rows() > skinny::MAX_ROWS {
+        return product(level, x, weight, finish);
+    }
+    let mut y = skinny::product(level, x, weight);
+    y.chunks_exact_mut(weight.cols()).enumerate().for_each(|(idx, row)| finish(idx, row));
+    y
+}
+
+/// Replaces each number by its activation.
 #[inline(always)]
-fn activate(x: &[f32], y: &mut [f32], activation: Activation) {
+fn activate(values: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Gelu => values.iter_mut().for_each(|x| *x = math::gelu(*x)),
+        Activation::GeluTanh => values.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+    }
+}
+
+/// Puts the activation of each number into `y`, and its slope where the number was.
+#[inline(always)]
+fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activation) {
     match activation {
         Activation::Gelu => {
-            for (x, y) in x.iter().zip(y) {
-                *y = math::gelu(*x);
+            for (x, y) in values.iter_mut().zip(y) {
+                (*y, *x) = math::gelu_and_slope(*x);
             }
         }
         Activation::GeluTanh => {
-            for (x, y) in x.iter().zip(y) {
-                *y = math::gelu_tanh(*x);
+            for (x, y) in values.iter_mut().zip(y) {
+                (*y, *x) = math::gelu_tanh_and_slope(*x);
             }
         }
     }
 }
 
-/// Multiplies the gradient of an activation's output by its slope at `x`.
-pub(crate) fn activate_backward(level: Level, x: &[f32], d_y: &mut [f32], activation: Activation) {
-    let shared = parallel::Shared::new(d_y);
-    parallel::pieces(x.len(), 1, 4, |range| {
+/// Multiplies each number by the other of its place.
+pub(crate) fn multiply_by(level: Level, values: &mut [f32], factors: &[f32]) {
+    assert_eq!(values.len(), factors.len(), "each number has its factor");
+    let shared = parallel::Shared::new(values);
+    parallel::pieces(factors.len(), 16, 2, |range| {
         // SAFETY: pieces do not overlap.
-        let d_y = unsafe { shared.part(range.clone()) };
-        let x = &x[range];
+        let values = unsafe { shared.part(range.clone()) };
         level.vectorize(
             #[inline(always)]
-            || match activation {
-                Activation::Gelu => {
-                    for (x, d) in x.iter().zip(&mut *d_y) {
-                        *d *= math::gelu_slope(*x);
-                    }
-                }
-                Activation::GeluTanh => {
-                    for (x, d) in x.iter().zip(&mut *d_y) {
-                        *d *= math::gelu_tanh_slope(*x);
-                    }
+            || {
+                for (value, factor) in values.iter_mut().zip(&factors[range.clone()]) {
+                    *value *= factor;
                 }
             },
         );

@@ -58,32 +58,39 @@ const TANH_FORM: (f32, f32) = (0.797_884_56, 0.044_715);
 /// x · Φ(x).
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+    x * normal_cdf(x)
 }
 
-/// The derivative of [`gelu`], Φ(x) + x · φ(x).
+/// [`gelu`] and its derivative, Φ(x) + x · φ(x).
 #[inline(always)]
-pub(crate) fn gelu_slope(x: f32) -> f32 {
+pub(crate) fn gelu_and_slope(x: f32) -> (f32, f32) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_28;
-    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + x * DENSITY_AT_ZERO * exp(-0.5 * x * x)
+    let cdf = normal_cdf(x);
+    (x * cdf, cdf + x * DENSITY_AT_ZERO * exp(-0.5 * x * x))
 }
 
-/// The tanh form of GELU, ½ x (1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π) (x + 0.044715 x³).
+/// Φ(x), the share of a normal distribution below x.
+#[inline(always)]
+fn normal_cdf(x: f32) -> f32 {
+    0.5 + 0.5 * erf(x * FRAC_1_SQRT_2)
+}
+
+/// The tanh form of GELU, ½ x (1 + tanh u) = x · g with g = 1 / (1 + e⁻²ᵘ) and u = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
     x / (1.0 + exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x)))
 }
 
-/// The derivative of [`gelu_tanh`], g + 2u' x · g (1 - g) with g = 1 / (1 + e⁻²ᵘ).
+/// [`gelu_tanh`] and its derivative, g + 2u' x · g (1 - g).
 #[inline(always)]
-pub(crate) fn gelu_tanh_slope(x: f32) -> f32 {
-    // Out there it is 0 or 1, and the slope of u would overflow.
-    let x = x.clamp(-20.0, 20.0);
-    let e = exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x));
+pub(crate) fn gelu_tanh_and_slope(x: f32) -> (f32, f32) {
+    // Out there g is 0 or 1, and u' would overflow.
+    let near = x.clamp(-20.0, 20.0);
+    let e = exp(-2.0 * TANH_FORM.0 * (near + TANH_FORM.1 * near * near * near));
     let gate = 1.0 / (1.0 + e);
-    let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * x * x);
-    gate + x * slope * ((e * gate) * gate)
+    let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * near * near);
+    (x * gate, gate + near * slope * ((e * gate) * gate))
 }
 
 /// The sum of a slice, in sixteen partial sums.

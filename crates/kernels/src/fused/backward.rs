@@ -31,10 +31,13 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (whole(x.into_primitive()), whole(weight.into_primitive()));
         let (bias, residual) = (whole(bias.into_primitive()), whole(residual.into_primitive()));
-        let (y, before) = linear_forward(&x, &weight, &bias, &residual, affine);
+        let forward = |backward| linear_forward([&x, &weight, &bias, &residual], affine, backward);
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(LinearState { x, weight, before, affine }, y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
+            OpsKind::Tracked(prep) => {
+                let (y, slopes) = forward(true);
+                prep.finish(LinearState { x, weight, slopes, affine }, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(false).0),
         }
     }
 
@@ -118,8 +121,8 @@ struct LinearBackward;
 struct LinearState {
     x: FlexTensor,
     weight: FlexTensor,
-    /// The map's output, where an activation follows.
-    before: Option<FlexTensor>,
+    /// Those of the activation at the map's output, where one follows.
+    slopes: Option<FlexTensor>,
     affine: Affine,
 }
 
@@ -129,7 +132,7 @@ impl Backward<Flex, 4> for LinearBackward {
     fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let level = Level::best();
         let [of_x, of_weight, of_bias, of_residual] = ops.parents;
-        let LinearState { x, weight, before, affine } = ops.state;
+        let LinearState { x, weight, slopes, affine } = ops.state;
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_residual {
             grads.register::<Flex>(node.id, d_y.clone());
@@ -138,8 +141,8 @@ impl Backward<Flex, 4> for LinearBackward {
         if let Some(mask) = affine.mask {
             linear::drop_rows(level, d_y.storage_mut(), width, mask);
         }
-        if let (Some(before), Some(activation)) = (before, affine.activation) {
-            linear::activate_backward(level, numbers(&before), d_y.storage_mut(), activation);
+        if let Some(slopes) = slopes {
+            linear::multiply_by(level, d_y.storage_mut(), numbers(&slopes));
         }
         if let Some(node) = of_bias {
             grads.register::<Flex>(node.id, vector(linear::sum_rows(level, numbers(&d_y), width)));
