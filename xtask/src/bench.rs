@@ -12,10 +12,8 @@ use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
 mod case;
-mod cost;
 mod load;
 mod machine;
-mod peak;
 mod report;
 mod side;
 mod summary;
@@ -125,8 +123,8 @@ fn bench(
         commit: commit(shell),
         versions: versions.clone(),
         machine: Machine::this(),
-        flops: cost::flops(&case),
-        weight_bytes: (case.work == Work::Decode).then(|| cost::weight_bytes(&case)),
+        flops: case.flops(),
+        weight_bytes: (case.work == Work::Decode).then(|| case.sizes().weight_bytes()),
         summary: Summary::of(&rounds, &case),
         rounds,
         case,
@@ -135,9 +133,9 @@ fn bench(
 
 fn measure_round(shell: &Shell, programs: &Programs, case: &Case, recipe: &Path) -> anyhow::Result<Round> {
     let before = Ticks::read();
-    let peak_flops_per_second = peak::flops_per_second(programs.n_threads);
+    let peak_flops_per_second = roofline::peak_flops(programs.n_threads);
     let peak_bytes_per_second =
-        (case.work == Work::Decode).then(|| peak::bytes_per_second(programs.n_threads));
+        (case.work == Work::Decode).then(|| roofline::peak_bandwidth(programs.n_threads));
     let sides = programs
         .sides(case.work)
         .into_iter()

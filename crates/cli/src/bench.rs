@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    iter,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use clap::ValueEnum;
 use model::{Decoder, Gpt};
+use roofline::Sizes;
 use serde::Serialize;
 use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
@@ -20,12 +22,16 @@ use crate::{device::DeviceArgs, model_folder::path_of, train::read_recipe};
 
 /// Measures the speed of training, of reading a prompt and of writing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Times are medians after a warm-up.
+#[command(
+    after_help = "Times are medians after a warm-up. Operations are counted as in the PaLM paper: six for each
+weight and token of training, attention in full; peaks are those of multiply-adds and of reading
+memory, measured here.
 
 Examples:
   kindling bench                              the default recipe
   kindling bench nanogpt-gpu --only train
-  kindling bench runs/tiny --decode 256 --json")]
+  kindling bench runs/tiny --decode 256 --json"
+)]
 pub(crate) struct Args {
     /// A preset, a TOML file or a model's folder.
     #[arg(value_name = "RECIPE or MODEL")]
@@ -76,6 +82,12 @@ struct Report {
     decode: Option<Speed>,
     /// Null where the system does not tell.
     peak_memory_bytes: Option<u64>,
+    /// The most f32 operations a second that the processor does; only where it did the work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_flops_per_second: Option<f64>,
+    /// The most bytes a second that it reads, only with decoding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_bytes_per_second: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +100,11 @@ struct Speed {
     /// The fastest and the slowest one.
     milliseconds_range: [f64; 2],
     measurements: usize,
+    /// By the conventions of [`roofline::Sizes`].
+    flops_per_second: f64,
+    /// Of the weights, once for each token; only of decoding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<f64>,
 }
 
 const WARMUP: u64 = 3;
@@ -101,16 +118,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("--prefill {n_tokens} is not between 1 and the block of {block_size}");
     }
     let wanted = |part| args.only.is_none_or(|only| only == part);
+    let on_cpu = args.device.is_cpu();
 
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
     let decode = wanted(Part::Decode).then(|| decode(&model, args.decode));
-    let train = wanted(Part::Train)
-        .then(|| {
-            let times = trainer::time_steps(model, &recipe, WARMUP, args.steps.max(1), &device)?;
-            anyhow::Ok(Speed::of(times, recipe.tokens_per_step()))
-        })
-        .transpose()?;
-    let report = Report { train, prefill, decode, peak_memory_bytes: peak_memory_bytes() };
+    let train = wanted(Part::Train).then(|| train(model, &recipe, args.steps, &device)).transpose()?;
+    let peak_memory_bytes = peak_memory_bytes();
+    // Only now, because it takes memory of its own.
+    let n_threads = rayon::current_num_threads();
+    let report = Report {
+        peak_memory_bytes,
+        peak_flops_per_second: on_cpu.then(|| roofline::peak_flops(n_threads)),
+        peak_bytes_per_second: (on_cpu && decode.is_some()).then(|| roofline::peak_bandwidth(n_threads)),
+        train,
+        prefill,
+        decode,
+    };
 
     let mut out = io::stdout().lock();
     if args.json {
@@ -126,12 +149,29 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {} tokens, {} times",
                 speed.tokens_per_second, speed.milliseconds, speed.tokens, speed.measurements
             )?;
+            for rate in report.rates(speed) {
+                writeln!(out, "{:8} {rate}", "")?;
+            }
         }
     }
     if let Some(peak) = report.peak_memory_bytes {
         writeln!(out, "peak memory {} MiB", peak >> 20)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    /// How fast it computes, and reads its weights, and what part that is of what the processor does at most.
+    fn rates(&self, speed: &Speed) -> Vec<String> {
+        let line = |rate: f64, peak: Option<f64>, unit: &str| {
+            let part =
+                peak.map(|peak| format!(", {:.0} % of its peak of {:.0}", 1e2 * rate / peak, 1e-9 * peak));
+            format!("{:>9.1} {unit}{}", 1e-9 * rate, part.unwrap_or_default())
+        };
+        let computing = line(speed.flops_per_second, self.peak_flops_per_second, "GFLOP/s");
+        let reading = speed.bytes_per_second.map(|rate| line(rate, self.peak_bytes_per_second, "GB/s"));
+        iter::once(computing).chain(reading).collect()
+    }
 }
 
 /// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder.
@@ -159,6 +199,14 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     Ok((recipe, model))
 }
 
+/// Optimizer steps.
+fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
+    let (sizes, time) = (sizes(&model), model.config().block_size);
+    let times = trainer::time_steps(model, recipe, WARMUP, n_steps.max(1), device)?;
+    let tokens = recipe.tokens_per_step();
+    Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
+}
+
 /// Reading a prompt, up to the logits of the next token.
 fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
     let block_size = model.config().block_size;
@@ -170,7 +218,8 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
         decoder.next_logits(&prompt).into_data(); // Waits for the device.
         start.elapsed()
     });
-    Speed::of(times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect(), n_tokens as u64)
+    let times = times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect();
+    Speed::of(times, n_tokens as u64, sizes(model).prefill_flops(n_tokens))
 }
 
 /// Writing one token after another, each the most probable one.
@@ -178,8 +227,9 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
     let mut decoder = Decoder::new(model);
     let mut next = prompt(model, 1)[0];
     let warmup = usize::try_from(WARMUP).unwrap_or(0);
+    let n_tokens = n_tokens.max(1);
     let mut times = Vec::new();
-    for token in 0..warmup + n_tokens.max(1) {
+    for token in 0..warmup + n_tokens {
         let start = Instant::now();
         let best = decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>();
         next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
@@ -187,7 +237,16 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
             times.push(start.elapsed());
         }
     }
-    Speed::of(times, 1)
+    let sizes = sizes(model);
+    // On average over what is written, half of it is in the cache.
+    let mut speed = Speed::of(times, 1, sizes.decode_flops(n_tokens as f64 / 2.0));
+    speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
+    speed
+}
+
+fn sizes(model: &Gpt) -> Sizes {
+    let config = model.config();
+    Sizes { n_layer: config.n_layer, n_embd: config.n_embd, vocab_size: config.vocab_size }
 }
 
 fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {
@@ -196,8 +255,8 @@ fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {
 }
 
 impl Speed {
-    /// The speed of measurements of `tokens` each.
-    fn of(mut times: Vec<Duration>, tokens: u64) -> Self {
+    /// The speed of measurements of `tokens` and `flops` each.
+    fn of(mut times: Vec<Duration>, tokens: u64, flops: f64) -> Self {
         times.sort_unstable();
         let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
         let median = times[times.len() / 2];
@@ -207,6 +266,8 @@ impl Speed {
             milliseconds: milliseconds(median),
             milliseconds_range: [milliseconds(times[0]), milliseconds(times[times.len() - 1])],
             measurements: times.len(),
+            flops_per_second: flops / median.as_secs_f64(),
+            bytes_per_second: None,
         }
     }
 }

@@ -101,6 +101,10 @@ impl DeviceArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         self.device.open()
     }
+
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.device.backend == Backend::Cpu
+    }
 }
 
 #[cfg(test)]

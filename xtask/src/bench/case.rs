@@ -1,6 +1,7 @@
 //! What is measured: the sizes of the models, and the recipes that both sides read them from.
 
 use clap::ValueEnum;
+use roofline::Sizes;
 use serde::Serialize;
 use serde_json::json;
 
@@ -124,6 +125,23 @@ impl Case {
             Work::Train => self.batch_size * self.model.block_size,
             Work::Prefill => self.amount,
             Work::Decode => 1,
+        }
+    }
+
+    /// What its arithmetic depends on.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let Model { n_layer, n_embd, .. } = self.model;
+        Sizes { n_layer, n_embd, vocab_size: self.vocab_size }
+    }
+
+    /// Floating-point operations of one measurement.
+    pub(crate) fn flops(&self) -> f64 {
+        let sizes = self.sizes();
+        match self.work {
+            Work::Train => sizes.train_flops(self.tokens(), self.model.block_size),
+            Work::Prefill => sizes.prefill_flops(self.amount),
+            // On average over what is written, half of it is in the cache.
+            Work::Decode => sizes.decode_flops(self.amount as f64 / 2.0),
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pub(crate) commit: Option<String>,
     pub(crate) versions: Map<String, Value>,
     pub(crate) machine: Machine,
-    /// Of one measurement, by the conventions of `cost`.
+    /// Of one measurement, by the conventions of [`roofline::Sizes`].
     pub(crate) flops: f64,
     /// Only of decoding.
     pub(crate) weight_bytes: Option<f64>,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::case::Case;
-use super::cost;
 use super::side::{Measurement, Side};
 
 /// Every side once.
@@ -83,8 +82,8 @@ impl SideSummary {
             median(rounds.iter().map(|round| value(round, round.sides[&side].speed.milliseconds)).collect())
         };
         let milliseconds = over_rounds(&|_, milliseconds| milliseconds);
-        let flops = cost::flops(case);
-        let bytes = cost::weight_bytes(case);
+        let flops = case.flops();
+        let bytes = case.sizes().weight_bytes();
         let peak = |round: &Round| round.peak_bytes_per_second;
         Self {
             milliseconds,
@@ -197,7 +196,7 @@ pub(crate) mod tests {
         rounds[1].peak_flops_per_second *= 2.0;
         let summary = Summary::of(&rounds, &case());
         let ours = &summary.sides[&Side::Kindling];
-        let expected = cost::flops(&case()) / 0.1 / 1e11;
+        let expected = case().flops() / 0.1 / 1e11;
         assert!((ours.fraction_of_peak_flops / expected - 1.0).abs() < 1e-12);
         assert_eq!(ours.fraction_of_peak_bandwidth, None);
         assert_eq!(ours.milliseconds, 75.0);
