@@ -222,19 +222,34 @@ pub(crate) fn backward(
             multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Onto::What);
             let d_queries = sized(&mut scratch.rows, n * head_dim);
             multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Onto::Nothing);
-            write_rows(shared, d_queries, sizes, head, start, 0);
+            // SAFETY: each head has its own channels of each position, and queries, keys and values theirs.
+            unsafe { write_rows(shared, d_queries, sizes, head, start, 0) };
         }
-        write_rows(shared, &scratch.d_keys, sizes, head, 0, channels);
-        write_rows(shared, &scratch.d_values, sizes, head, 0, 2 * channels);
+        // SAFETY: as above.
+        unsafe {
+            write_rows(shared, &scratch.d_keys, sizes, head, 0, channels);
+            write_rows(shared, &scratch.d_values, sizes, head, 0, 2 * channels);
+        }
     });
     // SAFETY: the heads of all sequences cover the queries, keys and values of all positions.
     unsafe { d_qkv.finish() }
 }
 
 /// Puts rows `[_, D]` of one head where `[B, T, 3C]` has them, from position `start` on.
-fn write_rows(out: SharedBuffer<'_>, rows: &[f32], sizes: Sizes, head: Head, start: usize, first: usize) {
+///
+/// # Safety
+///
+/// Nobody else has a part of these rows.
+unsafe fn write_rows(
+    out: SharedBuffer<'_>,
+    rows: &[f32],
+    sizes: Sizes,
+    head: Head,
+    start: usize,
+    first: usize,
+) {
     for (row, values) in rows.chunks_exact(sizes.head_dim).enumerate() {
-        // SAFETY: each head has its own channels of each position, and queries, keys and values theirs.
+        // SAFETY: rows do not overlap, and nobody else has a part of them.
         let out = unsafe { out.zeroed(sizes.row(head, start + row, 3 * sizes.channels(), first)) };
         out.copy_from_slice(values);
     }

@@ -56,7 +56,7 @@ pub(crate) fn product(
         };
         multiply(level, left, right, band, n_cols, onto);
         if part.is_last {
-            for (row, values) in rows.zip(band.chunks_exact_mut(n_cols)) {
+            for (row, values) in rows.zip(band.chunks_exact_mut(n_cols.max(1))) {
                 finish(row, values);
             }
         }

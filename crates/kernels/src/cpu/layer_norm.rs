@@ -2,7 +2,7 @@
 
 use super::{
     level::Level,
-    math::{dot, sum},
+    math::{sum, sum_pairs},
     parallel::{self, Buffer},
 };
 
@@ -101,7 +101,8 @@ pub(crate) fn backward(
                     }
                     // With g the gradient of the normalised row n: (g - mean(g) - n · mean(g · n)) · scale.
                     let of_mean = sum(d_x, |d_x| d_x) / width as f32;
-                    let of_scale = (dot(d_x, x) / width as f32 - of_mean * mean) * scale * scale;
+                    let along = sum_pairs(d_x, x, |d_x, x| d_x * (x - mean)) / width as f32;
+                    let of_scale = along * scale * scale;
                     for (d_x, x) in d_x.iter_mut().zip(x) {
                         *d_x = (*d_x - of_mean - (x - mean) * of_scale) * scale;
                     }

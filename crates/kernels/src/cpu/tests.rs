@@ -103,6 +103,33 @@ proptest! {
     }
 }
 
+#[test]
+fn a_large_right_factor_is_packed_in_parts() {
+    let (n, k, m) = (7, 1300, 1000);
+    let (a, b) = (random(n * k, 1), random(k * m, 2));
+    let once = |idx: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += idx as f32);
+    let expected: Vec<f64> =
+        multiply(&a, &b, [n, k, m]).iter().enumerate().map(|(idx, x)| x + (idx / m) as f64).collect();
+    let level = Level::best();
+    let mut c = gemm::product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), once);
+    assert_close(level, &c, &expected, 4e-5);
+    gemm::add_product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), &mut c);
+    let twice = multiply(&a, &b, [n, k, m]);
+    let twice: Vec<f64> = expected.iter().zip(twice).map(|(x, product)| x + product).collect();
+    assert_close(level, &c, &twice, 8e-5);
+}
+
+#[test]
+fn products_without_rows_columns_or_terms_are_empty_or_zero() {
+    for [n, k, m] in [[0, 3, 5], [3, 0, 5], [3, 5, 0], [9, 0, 40], [9, 40, 0]] {
+        let (a, b) = (random(n * k, 1), random(k * m, 2));
+        for level in Level::all() {
+            let c = gemm::product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), |_, _| {});
+            assert_eq!(c, vec![0.0; n * m]);
+        }
+    }
+}
+
 /// The definition of attention, number by number.
 fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes) -> Vec<f64> {
     let attention::Sizes { batch, time, n_head, head_dim } = sizes;
