@@ -18,7 +18,11 @@ use serde::Serialize;
 use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
-use crate::{device::DeviceArgs, model_folder::path_of, train::read_recipe};
+use crate::{
+    device::DeviceArgs,
+    model_folder::path_of,
+    train::{read_recipe, warn_of_precision},
+};
 
 /// Measures the speed of training, of reading a prompt and of writing.
 #[derive(Debug, clap::Args)]
@@ -113,6 +117,8 @@ const PREFILLS: u64 = 10;
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
     let (recipe, model) = subject(&args, &device)?;
+    warn_of_precision(&recipe, &device);
+    let model = model.with_precision(recipe.run.precision);
     let block_size = model.config().block_size;
     if let Some(n_tokens) = args.prefill.filter(|n_tokens| !(1..=block_size).contains(n_tokens)) {
         bail!("--prefill {n_tokens} is not between 1 and the block of {block_size}");

@@ -265,7 +265,7 @@ fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> 
 
 /// Says what is about to happen.
 fn announce(training: &Training) {
-    let Training { recipe, folder, train, valid, resume, .. } = training;
+    let Training { recipe, folder, train, valid, resume, device, .. } = training;
     let config = &recipe.model;
     report(format_args!(
         "{} {}: {} parameters ({} layers, {} heads, {} wide, block {}), {} of {} tokens and {} to validate on",
@@ -286,6 +286,17 @@ fn announce(training: &Training) {
             "warning: schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
              to its highest",
             schedule.warmup_steps, schedule.max_steps
+        ));
+    }
+    warn_of_precision(recipe, device);
+}
+
+/// Says where a precision is asked for that the device does not have.
+pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
+    if recipe.run.precision.on(device) != recipe.run.precision {
+        report(format_args!(
+            "warning: run.precision = \"bf16\" needs a processor with AVX-512 BF16; this one has none, so products \
+             are computed in f32"
         ));
     }
 }

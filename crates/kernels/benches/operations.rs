@@ -5,7 +5,7 @@
 
 use burn::{prelude::*, tensor::Distribution};
 use divan::{Bencher, counter::ItemsCount};
-use kernels::Activation;
+use kernels::{Activation, Precision};
 
 const BATCH: usize = 8;
 const TIME: usize = 256;
@@ -37,13 +37,15 @@ fn attention(bencher: Bencher<'_, '_>, fused: bool) {
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear(bencher: Bencher<'_, '_>, fused: bool) {
     let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
-    both_ways(bencher, fused, || kernels::linear(x.clone(), weight.clone(), None));
+    both_ways(bencher, fused, || kernels::linear(x.clone(), weight.clone(), None, Precision::F32));
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear_activate(bencher: Bencher<'_, '_>, fused: bool) {
     let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
-    both_ways(bencher, fused, || kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu));
+    both_ways(bencher, fused, || {
+        kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu, Precision::F32)
+    });
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
@@ -56,5 +58,7 @@ fn layer_norm(bencher: Bencher<'_, '_>, fused: bool) {
 fn loss(bencher: Bencher<'_, '_>, fused: bool) {
     let (hidden, weight) = (random([BATCH * TIME, WIDTH]), random([VOCAB_SIZE, WIDTH]));
     let targets = Tensor::<1, Int>::zeros([BATCH * TIME], &hidden.device());
-    both_ways(bencher, fused, || kernels::Head::Tied(weight.clone()).loss(hidden.clone(), targets.clone()));
+    both_ways(bencher, fused, || {
+        kernels::Head::Tied(weight.clone()).loss(hidden.clone(), targets.clone(), Precision::F32)
+    });
 }

@@ -9,7 +9,9 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Head, adamw, causal_attention,
+    Activation, AdamWStep, Head,
+    Precision::{self, F32},
+    adamw, causal_attention,
     device::{is_fused, plainly},
     embed, layer_norm, linear, linear_activate, linear_residual, sum_of_squares, test_device,
 };
@@ -84,12 +86,12 @@ proptest! {
     fn affine_maps(n in 1usize..40, d_in in 1usize..40, d_out in 1usize..40, biased: bool) {
         let inputs = || [normal([n, d_in], 2), normal([d_in, d_out], 3), normal([1, d_out], 4), normal([n, d_out], 5)];
         let vector = move |b: Tensor<2>| biased.then(|| b.reshape([d_out]));
-        agree(inputs(), |[x, w, b, _]| linear(x, w, vector(b)));
-        agree(inputs(), |[x, w, _, _]| Head::Linear(w).logits(x));
-        agree([normal([n, d_in], 2), normal([d_out, d_in], 3)], |[x, w]| Head::Tied(w).logits(x));
-        agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r));
+        agree(inputs(), |[x, w, b, _]| linear(x, w, vector(b), F32));
+        agree(inputs(), |[x, w, _, _]| Head::Linear(w).logits(x, F32));
+        agree([normal([n, d_in], 2), normal([d_out, d_in], 3)], |[x, w]| Head::Tied(w).logits(x, F32));
+        agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
         for activation in [Activation::Gelu, Activation::GeluTanh] {
-            agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation));
+            agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
         }
     }
 
@@ -115,10 +117,10 @@ proptest! {
         let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
         agree([normal([n, width], 11), normal([n_vocab, width], 12)], |[hidden, weight]| {
-            Head::Tied(weight).loss(hidden, targets.clone()) + 1.0
+            Head::Tied(weight).loss(hidden, targets.clone(), F32) + 1.0
         });
         agree([normal([n, width], 11), normal([width, n_vocab], 12)], |[hidden, weight]| {
-            Head::Linear(weight).loss(hidden, targets.clone()) + 1.0
+            Head::Linear(weight).loss(hidden, targets.clone(), F32) + 1.0
         });
     }
 }
@@ -130,8 +132,21 @@ fn the_loss_of_a_large_vocabulary_is_made_in_several_parts() {
     let targets: Vec<i32> = (0..130).map(|i| i * 2011 % n_vocab).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [130]), &test_device().autodiff());
     agree([normal([130, 3], 13), normal([n_vocab as usize, 3], 14)], |[hidden, weight]| {
-        Head::Tied(weight).loss(hidden, targets.clone())
+        Head::Tied(weight).loss(hidden, targets.clone(), F32)
     });
+}
+
+/// The definition on any device; the instructions have a test of their own.
+#[test]
+fn bf16_is_f32_to_eight_bits() {
+    let inputs = [normal([30, 20], 18), normal([20, 40], 19)];
+    let run = |precision| outcome(&inputs, |[x, w]| linear(x, w, None, precision));
+    let (exact, rounded) = plainly(|| (run(F32), run(Precision::Bf16)));
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert_ne!(exact, rounded, "nothing was rounded");
+        // Twenty to forty terms of order one, each of two factors and one sum rounded to 2⁻⁸.
+        rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
+    }
 }
 
 #[test]
@@ -145,7 +160,7 @@ fn large_magnitudes_do_not_overflow() {
 
     let targets = Tensor::<1, Int>::zeros([4], &test_device().autodiff());
     let hidden = [leaf(normal([4, 5], 16) * 1e18), normal([9, 5], 17)];
-    let outcome = outcome(&hidden, |[hidden, weight]| Head::Tied(weight).loss(hidden, targets.clone()));
+    let outcome = outcome(&hidden, |[hidden, weight]| Head::Tied(weight).loss(hidden, targets.clone(), F32));
     assert!(outcome[0].iter::<f32>().all(f32::is_finite), "the loss is {}", outcome[0]);
 
     for activation in [Activation::Gelu, Activation::GeluTanh] {
@@ -153,7 +168,7 @@ fn large_magnitudes_do_not_overflow() {
         for x in [-1e30f32, -100.0, 100.0, 1e30] {
             let x = leaf(one.clone().mul_scalar(x));
             let outcome =
-                self::outcome(&[x, leaf(one.clone())], |[x, w]| linear_activate(x, w, None, activation));
+                self::outcome(&[x, leaf(one.clone())], |[x, w]| linear_activate(x, w, None, activation, F32));
             assert!(outcome[0].iter::<f32>().chain(outcome[1].iter()).all(f32::is_finite), "{outcome:?}");
         }
     }

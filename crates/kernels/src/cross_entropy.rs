@@ -2,7 +2,7 @@
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
-use crate::{device::is_fused, fused::FusedOps, linear, linear::linear_transposed};
+use crate::{Precision, device::is_fused, fused::FusedOps, linear, linear::linear_transposed};
 
 /// The output head of a language model: what makes logits of a hidden vector.
 #[derive(Debug, Clone)]
@@ -20,10 +20,10 @@ impl Head {
     ///
     /// - `hidden`: `[.., C]`
     /// - output: `[.., V]`
-    pub fn logits<const D: usize>(self, hidden: Tensor<D>) -> Tensor<D> {
+    pub fn logits<const D: usize>(self, hidden: Tensor<D>, precision: Precision) -> Tensor<D> {
         match self {
-            Self::Linear(weight) => linear(hidden, weight, None),
-            Self::Tied(weight) => linear_transposed(hidden, weight),
+            Self::Linear(weight) => linear(hidden, weight, None, precision),
+            Self::Tied(weight) => linear_transposed(hidden, weight, precision),
         }
     }
 
@@ -39,7 +39,7 @@ impl Head {
     /// # Panics
     ///
     /// If there is not one target for each hidden row, or a target is not below V.
-    pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
         let ([n_rows, _], [n_targets]) = (hidden.dims(), targets.dims());
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
@@ -50,10 +50,10 @@ impl Head {
             let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
             let targets = targets.into_dispatch();
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
-                hidden, weight, targets, by_rows,
+                hidden, weight, targets, by_rows, precision,
             ));
         }
-        cross_entropy(self.logits(hidden), targets)
+        cross_entropy(self.logits(hidden, precision), targets)
     }
 }
 

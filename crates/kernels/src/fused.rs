@@ -11,7 +11,7 @@ use burn::backend::{
 
 use self::tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width};
 use crate::{
-    Activation, AdamWStep,
+    Activation, AdamWStep, Precision,
     cpu::{
         adamw, attention,
         cross_entropy::{self, Head},
@@ -28,6 +28,7 @@ use crate::{
 pub(crate) struct Affine {
     /// Whether the weight is `[C_out, C_in]`.
     pub(crate) transposed: bool,
+    pub(crate) precision: Precision,
     pub(crate) activation: Option<Activation>,
     /// Applies before the residual is added.
     pub(crate) mask: Option<Mask>,
@@ -66,6 +67,7 @@ pub(crate) trait FusedOps: Backend {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         by_rows: bool,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
@@ -123,8 +125,15 @@ impl FusedOps for Flex {
         embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), first, mask)
     }
 
-    fn head_loss(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, by_rows: bool) -> FlexTensor {
-        scalar(loss_forward(&whole(hidden), &whole(weight), &indices(&targets), by_rows, false).mean)
+    fn head_loss(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        by_rows: bool,
+        precision: Precision,
+    ) -> FlexTensor {
+        let level = Level::of(precision);
+        scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), by_rows, false).mean)
     }
 }
 
@@ -175,7 +184,7 @@ fn linear_forward(
     backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     let [x, weight, bias, residual] = tensors;
-    let level = Level::best();
+    let level = Level::of(affine.precision);
     let (input, matrix, bias) = (rows(x), matrix_of(weight, affine), numbers(bias));
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
@@ -239,6 +248,7 @@ fn embed_forward(
 }
 
 fn loss_forward(
+    level: Level,
     hidden: &FlexTensor,
     weight: &FlexTensor,
     targets: &[usize],
@@ -247,7 +257,7 @@ fn loss_forward(
 ) -> cross_entropy::Loss {
     let weight = if by_rows { rows(weight) } else { rows(weight).transposed() };
     check_ids(targets, weight.rows());
-    cross_entropy::loss(Level::best(), numbers(hidden), Head { weight, by_rows }, targets, backward)
+    cross_entropy::loss(level, numbers(hidden), Head { weight, by_rows }, targets, backward)
 }
 
 fn check_ids(ids: &[usize], n_vocab: usize) {

@@ -13,7 +13,7 @@
 //! let device = kernels::test_device();
 //! let x = Tensor::<3>::ones([2, 3, 4], &device);
 //! let weight = Tensor::<2>::ones([4, 5], &device);
-//! let y = kernels::linear(x, weight, None);
+//! let y = kernels::linear(x, weight, None, kernels::Precision::F32);
 //! assert_eq!(y.dims(), [2, 3, 5]);
 //! ```
 
@@ -30,6 +30,7 @@ mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod precision;
 
 pub use adamw::{AdamWStep, adamw, scale, sum_of_squares};
 pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
@@ -40,3 +41,4 @@ pub use embedding::embed;
 pub use gelu::{Activation, activate};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_activate, linear_residual};
+pub use precision::Precision;

@@ -7,6 +7,7 @@ use crate::{
     device::is_fused,
     dropout::{self, dropout},
     fused::{Affine, FusedOps},
+    precision::{Precision, product},
 };
 
 /// `x · weight + bias`, over the last axis of `x`.
@@ -21,9 +22,17 @@ use crate::{
 /// # Panics
 ///
 /// If the last axis of `x` is not the first of `weight`.
-pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
     check(&x, &weight);
-    if is_fused(&x) { fused(x, weight, bias, None, Affine::default()) } else { plain(x, weight, bias) }
+    if is_fused(&x) {
+        return fused(x, weight, bias, None, Affine { precision, ..Affine::default() });
+    }
+    plain(x, weight, bias, precision)
 }
 
 /// [`activate`] of [`linear`].
@@ -40,13 +49,14 @@ pub fn linear_activate<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     activation: Activation,
+    precision: Precision,
 ) -> Tensor<D> {
     check(&x, &weight);
     if is_fused(&x) {
-        let affine = Affine { activation: Some(activation), ..Affine::default() };
+        let affine = Affine { precision, activation: Some(activation), ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
-    activate(plain(x, weight, bias), activation)
+    activate(plain(x, weight, bias, precision), activation)
 }
 
 /// `residual` + [`dropout`] of [`linear`]: the end of a branch of a residual block.
@@ -66,14 +76,15 @@ pub fn linear_residual<const D: usize>(
     bias: Option<Tensor<1>>,
     dropout_probability: f64,
     residual: Tensor<D>,
+    precision: Precision,
 ) -> Tensor<D> {
     check(&x, &weight);
     if is_fused(&x) {
         let mask = dropout::mask(&x.device(), dropout_probability);
-        let affine = Affine { mask, ..Affine::default() };
+        let affine = Affine { precision, mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
-    residual + dropout(plain(x, weight, bias), dropout_probability)
+    residual + dropout(plain(x, weight, bias, precision), dropout_probability)
 }
 
 /// `x` times a weight that lies transposed, as a token embedding does that is also the head.
@@ -83,11 +94,15 @@ pub fn linear_residual<const D: usize>(
 /// - `x`: `[.., C_in]`
 /// - `weight`: `[C_out, C_in]`
 /// - output: `[.., C_out]`
-pub(crate) fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+pub(crate) fn linear_transposed<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    precision: Precision,
+) -> Tensor<D> {
     if is_fused(&x) {
-        return fused(x, weight, None, None, Affine { transposed: true, ..Affine::default() });
+        return fused(x, weight, None, None, Affine { transposed: true, precision, ..Affine::default() });
     }
-    linear(x, weight.transpose(), None)
+    linear(x, weight.transpose(), None, precision)
 }
 
 fn check<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) {
@@ -122,13 +137,18 @@ fn fused<const D: usize>(
 
 /// The other axes are flattened into one around the product. A batched product would be one small product
 /// per sequence, each packing the weight again; one tall product packs it once.
-fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+fn plain<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
     let mut shape = x.dims();
     let [d_in, d_out] = weight.dims();
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 
-    let y = x.reshape([n_rows, d_in]).matmul(weight); // [rows, C_out]
+    let y = product(x.reshape([n_rows, d_in]), weight, precision); // [rows, C_out]
     match bias {
         Some(bias) => y + bias.unsqueeze(),
         None => y,
@@ -152,10 +172,10 @@ mod tests {
         let bias = Tensor::<1>::random([5], Distribution::Default, &device);
 
         let batched = x.clone().matmul(weight.clone().unsqueeze()) + bias.clone().unsqueeze();
-        let flat = linear(x.clone(), weight.clone(), Some(bias));
+        let flat = linear(x.clone(), weight.clone(), Some(bias), Precision::F32);
         flat.into_data().assert_approx_eq::<f32>(&batched.to_data(), Tolerance::default());
 
-        let unbiased = linear(x, weight, None);
+        let unbiased = linear(x, weight, None, Precision::F32);
         assert_ne!(unbiased.into_data(), batched.into_data());
     }
 
@@ -163,6 +183,7 @@ mod tests {
     #[should_panic(expected = "the input is 3 wide and the weight takes 4")]
     fn widths_must_agree() {
         let device = test_device();
-        let _ = linear(Tensor::<2>::ones([2, 3], &device), Tensor::ones([4, 5], &device), None);
+        let _ =
+            linear(Tensor::<2>::ones([2, 3], &device), Tensor::ones([4, 5], &device), None, Precision::F32);
     }
 }

@@ -1,7 +1,7 @@
 //! Causal multi-head self-attention.
 
 use burn::{module::Param, nn::Linear, prelude::*};
-use kernels::KeyValueCache;
+use kernels::{KeyValueCache, Precision};
 
 use crate::{GptConfig, init::Init};
 
@@ -17,6 +17,8 @@ pub(crate) struct CausalSelfAttention {
     n_head: usize,
     /// Probability of dropping an activation while training.
     pub(crate) dropout: f64,
+    #[module(skip)]
+    pub(crate) precision: Precision,
 }
 
 impl CausalSelfAttention {
@@ -26,6 +28,7 @@ impl CausalSelfAttention {
             project: init.residual_linear(config.n_embd, config.n_embd),
             n_head: config.n_head,
             dropout: config.dropout,
+            precision: Precision::F32,
         }
     }
 
@@ -42,12 +45,12 @@ impl CausalSelfAttention {
         residual: Tensor<3>,
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<3> {
-        let qkv = linear(&self.qkv, x); // [B, T, 3C]
+        let qkv = linear(&self.qkv, x, self.precision); // [B, T, 3C]
         let mixed = match cache {
             Some(cache) => kernels::cached_causal_attention(qkv, self.n_head, cache),
             None => kernels::causal_attention(qkv, self.n_head, self.dropout),
         }; // [B, T, C]
-        linear_residual(&self.project, mixed, self.dropout, residual)
+        linear_residual(&self.project, mixed, self.dropout, residual, self.precision)
     }
 }
 
@@ -57,8 +60,8 @@ impl CausalSelfAttention {
 ///
 /// - `x`: `[B, T, C_in]`
 /// - output: `[B, T, C_out]`
-pub(crate) fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
+pub(crate) fn linear(layer: &Linear, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val), precision)
 }
 
 /// `residual` plus a linear layer with dropout, by way of the kernels.
@@ -68,7 +71,13 @@ pub(crate) fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
 /// - `x`: `[B, T, C_in]`
 /// - `residual`: `[B, T, C_out]`
 /// - output: `[B, T, C_out]`
-pub(crate) fn linear_residual(layer: &Linear, x: Tensor<3>, dropout: f64, residual: Tensor<3>) -> Tensor<3> {
+pub(crate) fn linear_residual(
+    layer: &Linear,
+    x: Tensor<3>,
+    dropout: f64,
+    residual: Tensor<3>,
+    precision: Precision,
+) -> Tensor<3> {
     let bias = layer.bias.as_ref().map(Param::val);
-    kernels::linear_residual(x, layer.weight.val(), bias, dropout, residual)
+    kernels::linear_residual(x, layer.weight.val(), bias, dropout, residual, precision)
 }

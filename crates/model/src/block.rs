@@ -1,7 +1,7 @@
 //! A residual block.
 
 use burn::{module::Param, nn::LayerNorm, prelude::*};
-use kernels::KeyValueCache;
+use kernels::{KeyValueCache, Precision};
 
 use crate::{
     GptConfig,
@@ -32,6 +32,11 @@ impl Block {
     pub(crate) fn set_dropout(&mut self, probability: f64) {
         self.attention.dropout = probability;
         self.feed_forward.dropout = probability;
+    }
+
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.attention.precision = precision;
+        self.feed_forward.precision = precision;
     }
 
     /// # Shapes

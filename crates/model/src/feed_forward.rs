@@ -1,6 +1,7 @@
 //! The position-wise feed-forward network.
 
 use burn::{module::Param, nn::Linear, prelude::*};
+use kernels::Precision;
 
 use crate::{Activation, GptConfig, attention::linear_residual, init::Init};
 
@@ -20,6 +21,8 @@ pub(crate) struct FeedForward {
     activation: Activation,
     /// Probability of dropping an activation while training.
     pub(crate) dropout: f64,
+    #[module(skip)]
+    pub(crate) precision: Precision,
 }
 
 impl FeedForward {
@@ -30,6 +33,7 @@ impl FeedForward {
             project: init.residual_linear(hidden, config.n_embd),
             activation: config.activation,
             dropout: config.dropout,
+            precision: Precision::F32,
         }
     }
 
@@ -41,7 +45,8 @@ impl FeedForward {
     pub(crate) fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let Linear { weight, bias } = &self.expand;
         let bias = bias.as_ref().map(Param::val);
-        let hidden = kernels::linear_activate(x, weight.val(), bias, self.activation.into()); // [B, T, 4C]
-        linear_residual(&self.project, hidden, self.dropout, residual)
+        let activation = self.activation.into();
+        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, self.precision); // [B, T, 4C]
+        linear_residual(&self.project, hidden, self.dropout, residual, self.precision)
     }
 }

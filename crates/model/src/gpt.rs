@@ -4,7 +4,7 @@ use burn::{
     nn::{Embedding, LayerNorm, Linear},
     prelude::*,
 };
-use kernels::{Head, KeyValueCache};
+use kernels::{Head, KeyValueCache, Precision};
 
 use crate::{
     ConfigError, GptConfig,
@@ -26,6 +26,8 @@ pub struct Gpt {
     head: Option<Linear>,
     #[module(skip)]
     config: GptConfig,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl GptConfig {
@@ -44,6 +46,7 @@ impl GptConfig {
             norm: init.norm(),
             head: (!self.tie_embeddings).then(|| init.head()),
             config: self.clone(),
+            precision: Precision::F32,
         })
     }
 }
@@ -63,6 +66,16 @@ impl Gpt {
         self
     }
 
+    /// The same model with the products of its linear layers and of its head in a precision, as far as its device
+    /// has that; a new one has them in f32.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        for block in &mut self.blocks {
+            block.set_precision(precision);
+        }
+        self
+    }
+
     /// The logits of the next token, at every position.
     ///
     /// # Shapes
@@ -74,7 +87,7 @@ impl Gpt {
     ///
     /// If `tokens` is longer than `block_size`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.head().logits(self.hidden(tokens, None))
+        self.head().logits(self.hidden(tokens, None), self.precision)
     }
 
     /// The mean cross-entropy of the targets given the tokens up to each, in nats.
@@ -90,7 +103,7 @@ impl Gpt {
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         let [batch, time] = tokens.dims();
         let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
-        self.head().loss(hidden, targets.reshape([batch * time]))
+        self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
     }
 
     /// The logits of the token after the last of `tokens`, which continue those in `cache` and are added
@@ -106,7 +119,7 @@ impl Gpt {
     /// If the cache was made for another model or batch, or has no room for T more positions.
     pub fn next_logits(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<2> {
         let hidden = self.hidden(tokens, Some(cache)); // [B, T, C]
-        self.head().logits(hidden.slice(s![.., -1.., ..])).squeeze_dim(1)
+        self.head().logits(hidden.slice(s![.., -1.., ..]), self.precision).squeeze_dim(1)
     }
 
     /// An empty cache of `block_size` positions, for `batch` sequences.

@@ -29,4 +29,5 @@ pub use config::{Activation, ConfigError, GptConfig};
 pub use decoder::{Decoder, window_start};
 pub use gpt::{Cache, Gpt};
 pub use init::device_seed;
+pub use kernels::Precision;
 pub use score::score;

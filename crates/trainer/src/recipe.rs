@@ -4,7 +4,7 @@ mod overrides;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use model::GptConfig;
+use model::{GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
 
@@ -92,6 +92,10 @@ pub struct ScheduleRecipe {
 pub struct RunRecipe {
     /// What every random draw follows from: weights, windows, dropout, samples.
     pub seed: u64,
+    /// What the products of linear layers and of the head are computed in, where the device can; the weights are
+    /// f32 in any case.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Why a recipe is none.

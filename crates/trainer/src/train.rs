@@ -128,7 +128,10 @@ pub enum Error {
 
 /// A learner at the first step of a recipe.
 pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
-    let trainee = Trainee::new(model.train(), recipe.optimizer.grad_accumulation.get());
+    let trainee = Trainee::new(
+        model.with_precision(recipe.run.precision).train(),
+        recipe.optimizer.grad_accumulation.get(),
+    );
     let position = SchedulePosition::start(Schedule::new(&recipe.optimizer, &recipe.schedule));
     Learner::new(trainee, adamw(&recipe.optimizer), position)
 }

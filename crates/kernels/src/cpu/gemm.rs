@@ -11,6 +11,7 @@ use std::{cell::Cell, ops::Range};
 use pulp::{Simd, WithSimd};
 
 use super::{
+    bf16::{self, PackedPairs},
     level::Level,
     matrix::Matrix,
     packed::{Layout, Packed, tile_of, tile_size},
@@ -46,19 +47,16 @@ pub(crate) fn product(
     let n_cols = b.cols;
     let mut c = Buffer::new(a.rows * n_cols);
     let shared = c.shared();
-    in_bands(level, a, b, |left, right, rows, part| {
+    let open = |rows: Range<usize>, is_first| {
         let range = rows.start * n_cols..rows.end * n_cols;
-        // SAFETY: bands do not overlap, and that of the first part comes first.
-        let (band, onto) = if part.is_first {
-            (unsafe { shared.zeroed(range) }, Onto::Nothing)
-        } else {
-            (unsafe { shared.written(range) }, Onto::What)
-        };
-        multiply(level, left, right, band, n_cols, onto);
-        if part.is_last {
-            for (row, values) in rows.zip(band.chunks_exact_mut(n_cols.max(1))) {
-                finish(row, values);
-            }
+        // SAFETY: bands do not overlap, and each comes first once before it comes again.
+        unsafe {
+            if is_first { (shared.zeroed(range), Onto::Nothing) } else { (shared.written(range), Onto::What) }
+        }
+    };
+    in_bands(level, a, b, open, |rows, band| {
+        for (row, values) in rows.zip(band.chunks_exact_mut(n_cols.max(1))) {
+            finish(row, values);
         }
     });
     // SAFETY: the bands cover all rows.
@@ -70,51 +68,58 @@ pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
     let n_cols = b.cols;
     let shared = Shared::new(c);
-    in_bands(level, a, b, |left, right, rows, _| {
-        // SAFETY: bands do not overlap.
-        let band = unsafe { shared.part(rows.start * n_cols..rows.end * n_cols) };
-        multiply(level, left, right, band, n_cols, Onto::What);
-    });
-}
-
-/// Which part of the inner dimension.
-struct Part {
-    is_first: bool,
-    is_last: bool,
+    // SAFETY: bands do not overlap.
+    let open =
+        |rows: Range<usize>, _| unsafe { (shared.part(rows.start * n_cols..rows.end * n_cols), Onto::What) };
+    in_bands(level, a, b, open, |_, _| {});
 }
 
 thread_local! {
     /// Where the right factors of a thread's products are packed, one after another.
-    static RIGHT: Cell<Packed> = Cell::new(Packed::default());
+    static RIGHT: Cell<(Packed, PackedPairs)> = Cell::default();
 }
 
-/// Packs as many rows of the right factor at a time as stay in cache, and calls `task` with them, bands of
-/// the left factor's rows and their range.
-fn in_bands(
+/// Packs as many rows of the right factor at a time as stay in cache, and multiplies bands of the left factor's
+/// rows by them. `open` says where a band of the product goes, also whether for the first time; `close` gets it
+/// when it is complete.
+fn in_bands<'c>(
     level: Level,
     a: Matrix<'_>,
     b: Matrix<'_>,
-    task: impl Fn(Matrix<'_>, &Packed, Range<usize>, Part) + Sync,
+    open: impl Fn(Range<usize>, bool) -> (&'c mut [f32], Onto) + Sync,
+    close: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) {
     assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
-    let block = Layout::new(level, b.rows, b.cols).block;
+    let (block, height) = match level.pairs() {
+        None => (Layout::new(level, b.rows, b.cols).block, tile_size(level).0),
+        Some(_) => (bf16::block_len(b.rows), bf16::HEIGHT),
+    };
     let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
-    let mut right = RIGHT.take();
+    let (mut right, mut right_pairs) = RIGHT.take();
     for start in (0..b.rows.max(1)).step_by(at_once) {
         let inner = start..(start + at_once).min(b.rows);
-        right.renew_on_all_cores(level, b.row_range(inner.clone()));
-        bands(level, a.rows, b.cols, |rows| {
+        match level.pairs() {
+            None => right.renew_on_all_cores(level, b.row_range(inner.clone())),
+            Some(_) => right_pairs.renew_on_all_cores(level, b.row_range(inner.clone())),
+        }
+        bands(height, a.rows, b.cols, |rows| {
             let left = a.row_range(rows.clone()).col_range(inner.clone());
-            task(left, &right, rows, Part { is_first: start == 0, is_last: inner.end == b.rows });
+            let (band, onto) = open(rows.clone(), start == 0);
+            match level.pairs() {
+                None => multiply(level, left, &right, band, b.cols, onto),
+                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, band, onto),
+            }
+            if inner.end == b.rows {
+                close(rows, band);
+            }
         });
     }
-    RIGHT.set(right);
+    RIGHT.set((right, right_pairs));
 }
 
-/// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores.
-fn bands(level: Level, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
+/// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores; in tiles of `height`.
+fn bands(height: usize, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
-    let (height, _) = tile_size(level);
     let n_tiles = n_rows.div_ceil(height);
     // As many for one core as for another, and of as many tiles.
     let n_bands = n_rows.div_ceil(rows).next_multiple_of(rayon::current_num_threads()).min(n_tiles);

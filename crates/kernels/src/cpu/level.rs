@@ -2,27 +2,54 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::bf16::Pairs;
+use crate::Precision;
+
 /// A set of vector instructions that this machine has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Level(Arch);
+pub(crate) struct Level {
+    arch: Arch,
+    /// With which of them matrices are multiplied, where their numbers are rounded to bf16.
+    pairs: Option<Pairs>,
+}
 
 impl Level {
     /// The widest one.
     pub(crate) fn best() -> Self {
-        Self(Arch::new())
+        Self::from(Arch::new())
+    }
+
+    /// The widest one, for products in a precision; in f32 where it has no instructions for that.
+    pub(crate) fn of(precision: Precision) -> Self {
+        let pairs = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Pairs::detect(),
+        };
+        Self { pairs, ..Self::best() }
+    }
+
+    /// None where products are in f32.
+    pub(crate) fn pairs(self) -> Option<Pairs> {
+        self.pairs
+    }
+
+    /// The same, with products in bf16 that are emulated.
+    #[cfg(test)]
+    pub(crate) fn with_emulated_pairs(self) -> Self {
+        Self { pairs: Some(Pairs::Emulated), ..self }
     }
 
     /// Every one, so that a test can run them all. The first is plain Rust.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
-        let mut levels = vec![Self(Arch::Scalar)];
+        let mut levels = vec![Self::from(Arch::Scalar)];
         #[cfg(target_arch = "x86_64")]
         {
-            levels.extend(pulp::x86::V3::try_new().map(|v3| Self(Arch::V3(v3))));
-            levels.extend(pulp::x86::V4::try_new().map(|v4| Self(Arch::V4(v4))));
+            levels.extend(pulp::x86::V3::try_new().map(|v3| Self::from(Arch::V3(v3))));
+            levels.extend(pulp::x86::V4::try_new().map(|v4| Self::from(Arch::V4(v4))));
         }
         #[cfg(target_arch = "aarch64")]
-        levels.extend(pulp::aarch64::Neon::try_new().map(|neon| Self(Arch::Neon(neon))));
+        levels.extend(pulp::aarch64::Neon::try_new().map(|neon| Self::from(Arch::Neon(neon))));
         levels
     }
 
@@ -30,7 +57,7 @@ impl Level {
     /// inlined into it.
     #[inline(always)]
     pub(crate) fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
-        self.0.dispatch(op)
+        self.arch.dispatch(op)
     }
 
     /// Runs plain loops as vector loops: compiles `op` once for each level, as [`Self::run`] does.
@@ -40,6 +67,12 @@ impl Level {
     #[inline(always)]
     pub(crate) fn vectorize(self, op: impl FnMut()) {
         self.run(Vectorize(op));
+    }
+}
+
+impl From<Arch> for Level {
+    fn from(arch: Arch) -> Self {
+        Self { arch, pairs: None }
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+mod bf16;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod embedding;

@@ -40,19 +40,19 @@ pub(crate) fn sum_pieces(n: usize, piece: usize, task: impl Fn(Range<usize>) -> 
 
 /// A slice that tasks write at the same time, each its own parts.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
+pub(crate) struct Shared<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    lifetime: PhantomData<&'a mut [f32]>,
+    lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a mutable slice of plain numbers, handed out in parts that do not overlap (`part` says so).
-unsafe impl Send for Shared<'_> {}
+// SAFETY: it is a mutable slice, handed out in parts that do not overlap (`part` says so).
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<'a> Shared<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Shared<'a> {
     ///
     /// If the slice is shorter.
     #[inline(always)]
-    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} is outside {}", self.len);
         // SAFETY: the range is inside the slice, which is borrowed for 'a; that nothing else looks at it is
         // the caller's promise.

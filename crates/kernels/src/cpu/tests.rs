@@ -8,7 +8,7 @@ use super::{
     adamw, attention, cross_entropy, dropout::Mask, embedding, gemm, layer_norm, level::Level, linear, math,
     matrix::Matrix, skinny,
 };
-use crate::Activation;
+use crate::{Activation, Precision};
 
 /// `n` numbers in [-1, 1), the same for the same seed.
 fn random(n: usize, seed: u64) -> Vec<f32> {
@@ -31,6 +31,15 @@ fn assert_close(level: Level, got: &[f32], expected: &[f64], tolerance: f64) {
         let error = (f64::from(got) - expected).abs();
         assert!(error <= tolerance * expected.abs().max(1.0), "{level:?}, {idx}: {got} is not {expected}");
     }
+}
+
+/// Each number as the nearest one with eight bits, of two as near the even one.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let round = |x: f32| {
+        let unit = 2f32.powi(x.abs().max(1e-30).log2().floor() as i32 - 7);
+        (x / unit).round_ties_even() * unit
+    };
+    x.iter().map(|&x| round(x)).collect()
 }
 
 /// The gradient of `f` at `x`, by central differences.
@@ -87,6 +96,26 @@ proptest! {
             }
             for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
                 assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), b), &expected, 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn products_in_bf16(n in 1usize..60, k in 1usize..900, m in 1usize..70) {
+        let (a, b) = (random(n * k, 1), random(k * m, 2));
+        let (a_columns, b_columns) = (transpose(&a, n), transpose(&b, k));
+        let expected = multiply(&rounded(&a), &rounded(&b), [n, k, m]);
+        let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
+        let emulated = Level::best().with_emulated_pairs();
+        // The instructions too, where the processor has them.
+        for level in [emulated, Level::of(Precision::Bf16)].into_iter().filter(|level| level.pairs().is_some()) {
+            for a in [Matrix::new(&a, n, k), Matrix::new(&a_columns, k, n).transposed()] {
+                for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
+                    let mut c = gemm::product(level, a, b, |_, _| {});
+                    assert_close(level, &c, &expected, 2e-5);
+                    gemm::add_product(level, a, b, &mut c);
+                    assert_close(level, &c, &twice, 4e-5);
+                }
             }
         }
     }

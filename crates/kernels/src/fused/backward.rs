@@ -18,7 +18,10 @@ use super::{
     loss_forward, matrix_of,
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
 };
-use crate::cpu::{attention, dropout::Mask, embedding, layer_norm, level::Level, linear};
+use crate::{
+    Precision,
+    cpu::{attention, dropout::Mask, embedding, layer_norm, level::Level, linear},
+};
 
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     fn linear(
@@ -98,10 +101,12 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         by_rows: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let (hidden, weight) = (whole(hidden.into_primitive()), whole(weight.into_primitive()));
-        let loss = |backward| loss_forward(&hidden, &weight, &indices(&targets), by_rows, backward);
+        let level = Level::of(precision);
+        let loss = |backward| loss_forward(level, &hidden, &weight, &indices(&targets), by_rows, backward);
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let loss = loss(true);
@@ -130,9 +135,9 @@ impl Backward<Flex, 4> for LinearBackward {
     type State = LinearState;
 
     fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let level = Level::best();
         let [of_x, of_weight, of_bias, of_residual] = ops.parents;
         let LinearState { x, weight, slopes, affine } = ops.state;
+        let level = Level::of(affine.precision);
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_residual {
             grads.register::<Flex>(node.id, d_y.clone());
