@@ -34,6 +34,11 @@ fn top_p_95(bencher: Bencher, vocab_size: usize) {
 }
 
 #[divan::bench(args = VOCAB_SIZES)]
+fn typical_p_95(bencher: Bencher, vocab_size: usize) {
+    bench(bencher, vocab_size, Options { typical_p: Some(0.95), ..plain() });
+}
+
+#[divan::bench(args = VOCAB_SIZES)]
 fn top_k_40_top_p_95_min_p_5_penalty_1_1(bencher: Bencher, vocab_size: usize) {
     let options =
         Options { top_k: Some(40), top_p: Some(0.95), min_p: Some(0.05), repetition_penalty: 1.1, ..plain() };

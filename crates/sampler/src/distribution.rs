@@ -3,9 +3,12 @@
 //! A distribution is a list of candidates in ascending order of id, whose probabilities add up to 1. That
 //! one order, whatever was filtered, makes the result of a draw a function of the distribution alone.
 
-use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
+use std::{borrow::Cow, cmp::Ordering};
 
-use crate::{Error, Options, Result, min_p, penalize_repetition, top_k, top_p};
+use crate::{
+    Error, History, Options, Result, add_logit_bias, min_p, penalize_frequency, penalize_presence,
+    penalize_repetition, top_k, top_p, typical_p,
+};
 
 /// A token that may come next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,10 +26,10 @@ impl Candidate {
     }
 }
 
-/// The distribution that the token after `seen` is drawn from, with every option applied.
+/// The distribution that the token after `history` is drawn from, with every option applied.
 ///
 /// At temperature 0 it is one candidate with all the mass: the largest logit, of the lowest id if
-/// several are the largest. The filters would keep it, so they are not consulted.
+/// several are the largest. The filters are for drawing and are not consulted.
 ///
 /// # Shapes
 ///
@@ -34,17 +37,14 @@ impl Candidate {
 ///
 /// # Errors
 ///
-/// [`Error::NoLogits`], [`Error::BadLogit`] and [`Error::NothingToDraw`]. The options themselves are
-/// taken as checked.
+/// [`Error::NoLogits`], [`Error::BadLogit`], [`Error::NothingToDraw`] and [`Error::UnknownBiasToken`]. The
+/// options themselves are taken as checked.
 pub fn next_token_distribution(
     options: &Options,
-    seen: &BTreeSet<u32>,
+    history: &History,
     logits: &[f32],
 ) -> Result<Vec<Candidate>> {
-    let mut logits = Cow::from(logits);
-    if options.repetition_penalty != 1.0 {
-        penalize_repetition(logits.to_mut(), seen, options.repetition_penalty);
-    }
+    let logits = adjusted(options, history, logits)?;
     let best = arg_max(&logits)?;
     if options.temperature == 0.0 {
         return Ok(vec![Candidate { id: best, prob: 1.0 }]);
@@ -59,7 +59,28 @@ pub fn next_token_distribution(
     if let Some(p) = options.min_p {
         candidates = min_p(candidates, p);
     }
+    if let Some(p) = options.typical_p {
+        candidates = typical_p(candidates, p);
+    }
     Ok(candidates)
+}
+
+/// The logits with the bias and all penalties; those of the model themselves if these are off.
+fn adjusted<'a>(options: &Options, history: &History, logits: &'a [f32]) -> Result<Cow<'a, [f32]>> {
+    let mut logits = Cow::from(logits);
+    if !options.logit_bias.is_empty() {
+        add_logit_bias(logits.to_mut(), &options.logit_bias)?;
+    }
+    if options.repetition_penalty != 1.0 {
+        penalize_repetition(logits.to_mut(), history.seen(), options.repetition_penalty);
+    }
+    if options.frequency_penalty != 0.0 {
+        penalize_frequency(logits.to_mut(), history.counts(), options.frequency_penalty);
+    }
+    if options.presence_penalty != 0.0 {
+        penalize_presence(logits.to_mut(), history.counts(), options.presence_penalty);
+    }
+    Ok(logits)
 }
 
 /// softmax(logits / temperature). Tokens whose logit is -inf are no candidates.
@@ -112,6 +133,8 @@ fn arg_max(logits: &[f32]) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const PLAIN: Options = Options {
@@ -120,15 +143,20 @@ mod tests {
         top_k: None,
         top_p: None,
         min_p: None,
+        typical_p: None,
         repetition_penalty: 1.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        logit_bias: BTreeMap::new(),
         stop: Vec::new(),
-        stop_token: None,
+        stop_tokens: Vec::new(),
         seed: 0,
     };
 
     fn ids_and_probs(options: &Options, logits: &[f32]) -> (Vec<u32>, Vec<f64>) {
-        let seen = BTreeSet::from([3]);
-        let candidates = next_token_distribution(options, &seen, logits).unwrap();
+        let mut history = History::new(&[3]);
+        history.push(2);
+        let candidates = next_token_distribution(options, &history, logits).unwrap();
         candidates.into_iter().map(|candidate| (candidate.id, candidate.prob)).unzip()
     }
 
@@ -160,11 +188,45 @@ mod tests {
     }
 
     #[test]
-    fn the_penalty_comes_first() {
+    fn penalties_come_before_the_filters() {
         let penalized = Options { repetition_penalty: 2.0, top_k: Some(1), ..PLAIN };
         let logits = [0.0, 1.5, 0.0, 2.0]; // 3 was seen.
         assert_eq!(ids_and_probs(&penalized, &logits).0, [1]);
         assert_eq!(ids_and_probs(&Options { repetition_penalty: 1.0, ..penalized }, &logits).0, [3]);
+    }
+
+    #[test]
+    fn the_bias_comes_before_the_penalties() {
+        let logit_bias = BTreeMap::from([(3, 4.0)]);
+        let biased = Options { repetition_penalty: 2.0, top_k: Some(1), logit_bias, ..PLAIN };
+        // 3 was seen: (-1 + 4) / 2 is 1.5; the other way round, -1 * 2 + 4 is 2.
+        assert_eq!(ids_and_probs(&biased, &[0.0, 1.75, 0.0, -1.0]).0, [1]);
+        assert_eq!(ids_and_probs(&biased, &[0.0, 1.25, 0.0, -1.0]).0, [3]);
+    }
+
+    #[test]
+    fn the_repetition_penalty_comes_before_those_of_the_generated_text() {
+        for (frequency_penalty, presence_penalty) in [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)] {
+            let penalized = Options {
+                repetition_penalty: 2.0,
+                frequency_penalty,
+                presence_penalty,
+                top_k: Some(1),
+                ..PLAIN
+            };
+            // 2 was generated: 4 / 2 - 1 is 1; the other way round, (4 - 1) / 2 is 1.5.
+            assert_eq!(ids_and_probs(&penalized, &[0.0, 1.25, 4.0, 0.0]).0, [1]);
+            assert_eq!(ids_and_probs(&penalized, &[0.0, 0.75, 4.0, 0.0]).0, [2]);
+        }
+    }
+
+    #[test]
+    fn typical_p_comes_after_min_p() {
+        // Of all four, 1 is the most typical: its 2 bits are closest to the entropy of 1.75. Of the two that min-p
+        // keeps it is 0: its 0.58 bits are closer to 0.92 than the 1.58 of 1 are.
+        let alone = Options { typical_p: Some(0.2), ..PLAIN };
+        assert_eq!(ids_and_probs(&alone, &eighths()).0, [1]);
+        assert_eq!(ids_and_probs(&Options { min_p: Some(0.5), ..alone }, &eighths()).0, [0]);
     }
 
     #[test]
@@ -192,7 +254,7 @@ mod tests {
     fn bad_logits_are_errors_that_name_the_token() {
         let message = |logits: &[f32], temperature| {
             let options = Options { temperature, ..PLAIN };
-            next_token_distribution(&options, &BTreeSet::new(), logits).unwrap_err().to_string()
+            next_token_distribution(&options, &History::new(&[]), logits).unwrap_err().to_string()
         };
         for temperature in [0.0, 1.0] {
             assert!(message(&[0.0, f32::NAN], temperature).starts_with("token 1 has the logit NaN"));

@@ -18,9 +18,42 @@ pub enum Error {
     #[error("min_p is {0}; it must be between 0 and 1 (0 keeps every token)")]
     MinP(f32),
 
+    /// The option `typical_p` is out of range.
+    #[error("typical_p is {0}; it must be above 0 and at most 1 (1 keeps every token)")]
+    TypicalP(f32),
+
     /// The option `repetition_penalty` is out of range.
     #[error("repetition_penalty is {0}; it must be a finite number above 0 (1 is off)")]
     RepetitionPenalty(f32),
+
+    /// The option `frequency_penalty` is out of range.
+    #[error("frequency_penalty is {0}; it must be between -2 and 2 (0 is off)")]
+    FrequencyPenalty(f32),
+
+    /// The option `presence_penalty` is out of range.
+    #[error("presence_penalty is {0}; it must be between -2 and 2 (0 is off)")]
+    PresencePenalty(f32),
+
+    /// A number of the option `logit_bias` is out of range.
+    #[error("logit_bias of token {id} is {bias}; it must be between -100 and 100 (0 is off)")]
+    LogitBias {
+        /// The first token of which this is so.
+        id: u32,
+        /// The number that was to be added.
+        bias: f32,
+    },
+
+    /// The option `logit_bias` has a token that the model does not have.
+    #[error(
+        "logit_bias names token {id}, but the model has a vocabulary of {vocab_size} tokens, numbered from 0; \
+         leave it out or look up its number in this model's tokenizer"
+    )]
+    UnknownBiasToken {
+        /// The first token of which this is so.
+        id: u32,
+        /// How many logits there are.
+        vocab_size: usize,
+    },
 
     /// One of the stop strings is empty.
     #[error("stop string {number} is empty, and would stop before the first token; leave it out")]

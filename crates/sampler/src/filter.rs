@@ -1,9 +1,13 @@
-//! Filters: each takes a distribution and gives a smaller one, which always holds its most probable token.
+//! Filters: each takes a distribution and gives a smaller one. All but [`typical_p`] keep its most probable token.
 
 mod min_p;
 mod top_k;
 mod top_p;
+mod typical_p;
+
+mod prefix;
 
 pub use min_p::min_p;
 pub use top_k::top_k;
 pub use top_p::top_p;
+pub use typical_p::typical_p;

@@ -1,9 +1,10 @@
-use std::{collections::BTreeSet, error, ops::ControlFlow};
+use std::{error, ops::ControlFlow};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Options, Result, draw, logprob, next_token_distribution, random_stream, stop::StopStrings, uniform,
+    Error, History, Options, Result, draw, logprob, next_token_distribution, random_stream,
+    stop::StopStrings, uniform,
 };
 
 /// What was generated after a prompt.
@@ -14,7 +15,7 @@ pub struct Sample {
     /// Every token drawn, including those that completed a stop string and the stop token.
     pub ids: Vec<u32>,
     /// For each token of `ids`, the natural logarithm of its probability given all before it, as the
-    /// model has it: of the softmax of the raw logits, before temperature, penalty and filters.
+    /// model has it: of the softmax of the raw logits, before bias, penalties, temperature and filters.
     pub logprobs: Vec<f32>,
     /// Why there is no more.
     pub stopped_by: StoppedBy,
@@ -28,7 +29,7 @@ pub enum StoppedBy {
     MaxTokens,
     /// The text came to this one of [`Options::stop`].
     StopString(String),
-    /// The model drew [`Options::stop_token`].
+    /// The model drew one of [`Options::stop_tokens`], the last of [`Sample::ids`].
     EndOfText,
     /// The caller asked for it.
     Interrupted,
@@ -41,7 +42,7 @@ pub enum StoppedBy {
 /// - `prompt` must fit the model, or `next_logits` has to crop it.
 /// - `text_of` is told each id once, in order, and gives the characters that are complete with it. It
 ///   keeps the bytes of an unfinished character to itself, so an id may add no text, or more than one
-///   character. A character still unfinished at the end is left out.
+///   character. A character still unfinished at the end is left out. It is not told a stop token.
 /// - `next_logits` receives the ids that the model has not seen, first the whole prompt and then one id
 ///   at a time, and gives the logits of the next token, one for each token of the vocabulary.
 /// - `on_text` is called after each token, with the text that has become certain; that may be empty, for
@@ -50,8 +51,8 @@ pub enum StoppedBy {
 ///
 /// # Errors
 ///
-/// An option out of range, an empty prompt, logits that no token can be drawn from, and
-/// [`Error::Model`] if `next_logits` fails.
+/// An option out of range, an empty prompt, logits that no token can be drawn from, a bias for a token
+/// without a logit, and [`Error::Model`] if `next_logits` fails.
 pub fn generate<E>(
     options: &Options,
     sample_idx: u64,
@@ -69,7 +70,7 @@ where
     }
     let mut rng = random_stream(options.seed, sample_idx);
     let mut stop_strings = StopStrings::new(&options.stop);
-    let mut seen: BTreeSet<u32> = prompt.iter().copied().collect();
+    let mut history = History::new(prompt);
     let mut sample = Sample {
         text: String::new(),
         ids: Vec::new(),
@@ -80,13 +81,13 @@ where
     while sample.ids.len() < options.max_tokens {
         let unseen = sample.ids.last().map_or(prompt, std::slice::from_ref);
         let logits = next_logits(unseen).map_err(|source| Error::Model(source.into()))?;
-        let candidates = next_token_distribution(options, &seen, &logits)?;
+        let candidates = next_token_distribution(options, &history, &logits)?;
         let id = draw(&candidates, uniform(&mut rng));
-        seen.insert(id);
+        history.push(id);
         sample.ids.push(id);
         sample.logprobs.push(logprob(&logits, id));
 
-        let (mut text, mut stopped_by) = if options.stop_token == Some(id) {
+        let (mut text, mut stopped_by) = if options.stop_tokens.contains(&id) {
             (String::new(), Some(StoppedBy::EndOfText))
         } else {
             let (text, stop) = stop_strings.push(&text_of(id));

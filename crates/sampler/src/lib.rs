@@ -6,25 +6,35 @@
 //!
 //! | step | function | option |
 //! |---|---|---|
-//! | logits of tokens that have been used are lowered | [`penalize_repetition`] | `repetition_penalty` |
+//! | chosen logits are raised or lowered | [`add_logit_bias`] | `logit_bias` |
+//! | logits of tokens of the prompt and the text are lowered | [`penalize_repetition`] | `repetition_penalty` |
+//! | logits are lowered by how often their token was generated | [`penalize_frequency`] | `frequency_penalty` |
+//! | logits are lowered if their token was generated at all | [`penalize_presence`] | `presence_penalty` |
 //! | logits become probabilities | [`softmax`] | `temperature` |
 //! | only the `k` most probable stay | [`top_k`] | `top_k` |
 //! | only the smallest set with a mass of `p` stays | [`top_p`] | `top_p` |
 //! | only those not too far behind the best stay | [`min_p`] | `min_p` |
+//! | only the smallest set of the most typical with a mass of `p` stays | [`typical_p`] | `typical_p` |
 //! | one of them is drawn | [`draw`] | `seed` |
 //!
-//! [`generate`] does all of it for a whole text. [`log_softmax`] and [`logprob`] are for scoring a text that is
-//! there already.
+//! [`generate`] does all of it for a whole text. [`log_softmax`] and
+//! [`logprob`] are for scoring a text that is there already.
 //!
 //! # Conventions
 //!
-//! The order is that of Hugging Face transformers: the temperature comes **before** the filters, so
+//! The order is that of Hugging Face transformers, with the frequency and presence penalties where vLLM
+//! has them: right after the repetition penalty. The temperature comes **before** the filters, so
 //! `top_p = 0.9` is a share of the very distribution that is drawn from. llama.cpp applies the
 //! temperature after them by default, so that its `top_p` is a share of the distribution at
 //! temperature 1; the two agree at that temperature, and on `top_k` at any.
 //!
-//! Equal probabilities are told apart by id, the lower one first. A step that is off changes nothing,
-//! to the last bit: with the same seed, `top_p = 1.0` draws the same ids as no `top_p`.
+//! The repetition penalty is for the tokens of the prompt and of the text generated so far, as in
+//! transformers; the frequency and presence penalties are for those of the generated text alone, as
+//! OpenAI defines them.
+//!
+//! Top-k and top-p tell equal probabilities apart by id, the lower one first; min-p and typical-p keep or
+//! drop equal ones together. A step that is off changes nothing, to the last bit: with the same seed,
+//! `top_p = 1.0` draws the same ids as no `top_p`.
 //!
 //! # Example
 //!
@@ -62,8 +72,11 @@
 //! ```
 
 mod generate;
+
+mod history;
 mod options;
 
+mod bias;
 mod distribution;
 mod draw;
 mod filter;
@@ -73,11 +86,13 @@ mod stop;
 
 mod error;
 
+pub use bias::add_logit_bias;
 pub use distribution::{Candidate, next_token_distribution, softmax};
 pub use draw::{draw, random_stream, uniform};
 pub use error::{Error, Result};
-pub use filter::{min_p, top_k, top_p};
+pub use filter::{min_p, top_k, top_p, typical_p};
 pub use generate::{Sample, StoppedBy, generate};
+pub use history::History;
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
-pub use penalty::penalize_repetition;
+pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -17,18 +19,29 @@ pub struct Options {
     pub top_p: Option<f32>,
     /// Draw from tokens that are at least this many times as probable as the best one, in `[0, 1]`.
     pub min_p: Option<f32>,
+    /// Draw from the smallest set of most typical tokens that has at least this mass, in `(0, 1]`. The most
+    /// typical are those whose surprisal is near the entropy; see [`typical_p`](crate::typical_p).
+    pub typical_p: Option<f32>,
     /// Above 1, makes tokens of the prompt and of the text so far less probable; 1 is off.
     pub repetition_penalty: f32,
+    /// What a logit loses for each time its token was generated, in `[-2, 2]`; 0 is off. The prompt does not
+    /// count.
+    pub frequency_penalty: f32,
+    /// What a logit loses once its token was generated, in `[-2, 2]`; 0 is off. The prompt does not count.
+    pub presence_penalty: f32,
+    /// What is added to the logits of single tokens, by id, before anything else; in `[-100, 100]`, where the
+    /// ends all but forbid a token or force it.
+    pub logit_bias: BTreeMap<u32, f32>,
     /// Stop as soon as the generated text contains one of these. The prompt is not searched.
     pub stop: Vec<String>,
-    /// Stop when this token is drawn, usually end-of-text.
-    pub stop_token: Option<u32>,
+    /// Stop when one of these tokens is drawn, usually end-of-text. With none, end-of-text is a token like any.
+    pub stop_tokens: Vec<u32>,
     /// The same seed, options and logits give the same samples on every platform.
     pub seed: u64,
 }
 
-/// nanoGPT's `sample.py`: 500 tokens at temperature 0.8, of the 200 most probable, seed 1337. Top-p,
-/// min-p, the repetition penalty and stopping are off.
+/// nanoGPT's `sample.py`: 500 tokens at temperature 0.8, of the 200 most probable, seed 1337. The other
+/// filters, the penalties, the bias and stopping are off.
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -37,9 +50,13 @@ impl Default for Options {
             top_k: Some(200),
             top_p: None,
             min_p: None,
+            typical_p: None,
             repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
             stop: Vec::new(),
-            stop_token: None,
+            stop_tokens: Vec::new(),
             seed: 1337,
         }
     }
@@ -64,8 +81,21 @@ impl Options {
         if let Some(p) = self.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
             return Err(Error::MinP(p));
         }
+        if let Some(p) = self.typical_p.filter(|&p| !(p > 0.0 && p <= 1.0)) {
+            return Err(Error::TypicalP(p));
+        }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return Err(Error::RepetitionPenalty(self.repetition_penalty));
+        }
+        if !(-2.0..=2.0).contains(&self.frequency_penalty) {
+            return Err(Error::FrequencyPenalty(self.frequency_penalty));
+        }
+        if !(-2.0..=2.0).contains(&self.presence_penalty) {
+            return Err(Error::PresencePenalty(self.presence_penalty));
+        }
+        if let Some((&id, &bias)) = self.logit_bias.iter().find(|(_, bias)| !(-100.0..=100.0).contains(*bias))
+        {
+            return Err(Error::LogitBias { id, bias });
         }
         if let Some(stop_idx) = self.stop.iter().position(String::is_empty) {
             return Err(Error::EmptyStop { number: stop_idx + 1 });
@@ -82,6 +112,10 @@ mod tests {
         Options::default()
     }
 
+    fn biased(bias: f32) -> Options {
+        Options { logit_bias: BTreeMap::from([(3, 1.0), (7, bias)]), ..options() }
+    }
+
     #[test]
     fn values_at_the_border_are_accepted() {
         let widest = Options {
@@ -90,6 +124,10 @@ mod tests {
             top_k: Some(1),
             top_p: Some(1.0),
             min_p: Some(0.0),
+            typical_p: Some(1.0),
+            frequency_penalty: -2.0,
+            presence_penalty: 2.0,
+            logit_bias: BTreeMap::from([(0, -100.0), (1, 100.0)]),
             ..options()
         };
         widest.check().unwrap();
@@ -110,6 +148,22 @@ mod tests {
             (Options { min_p: Some(-0.1), ..options() }, "min_p is -0.1; it must be between 0 and 1"),
             (Options { min_p: Some(f32::NAN), ..options() }, "min_p is NaN; it must be between 0 and 1"),
             (Options { repetition_penalty: 0.0, ..options() }, "repetition_penalty is 0; it must be"),
+            (
+                Options { typical_p: Some(0.0), ..options() },
+                "typical_p is 0; it must be above 0 and at most 1",
+            ),
+            (Options { typical_p: Some(f32::NAN), ..options() }, "typical_p is NaN; it must be"),
+            (
+                Options { frequency_penalty: 2.5, ..options() },
+                "frequency_penalty is 2.5; it must be between -2",
+            ),
+            (Options { frequency_penalty: f32::NAN, ..options() }, "frequency_penalty is NaN; it must be"),
+            (
+                Options { presence_penalty: -2.5, ..options() },
+                "presence_penalty is -2.5; it must be between -2",
+            ),
+            (biased(100.5), "logit_bias of token 7 is 100.5; it must be between -100 and 100"),
+            (biased(f32::NAN), "logit_bias of token 7 is NaN; it must be"),
             (Options { stop: vec!["\n".into(), String::new()], ..options() }, "stop string 2 is empty"),
         ];
         for (bad, expected) in cases {
@@ -122,6 +176,8 @@ mod tests {
     fn missing_keys_are_the_default_and_unknown_ones_an_error() {
         let options: Options = serde_json::from_str(r#"{"temperature": 0.5, "top_p": 0.9}"#).unwrap();
         assert_eq!(options, Options { temperature: 0.5, top_p: Some(0.9), ..Options::default() });
+        let options: Options = serde_json::from_str(r#"{"logit_bias": {"50256": -1.5}}"#).unwrap();
+        assert_eq!(options.logit_bias, BTreeMap::from([(50_256, -1.5)]));
         let error = serde_json::from_str::<Options>(r#"{"heat": 0.5}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `heat`"), "{error}");
     }

@@ -1,4 +1,6 @@
-use std::collections::BTreeSet;
+//! Penalties: each lowers the logits of tokens that have been used.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes the tokens in `seen` less probable (`penalty` above 1) or more (below 1); 1 changes nothing.
 ///
@@ -13,28 +15,86 @@ pub fn penalize_repetition(logits: &mut [f32], seen: &BTreeSet<u32>, penalty: f3
     }
 }
 
+/// Takes `penalty` from a logit for each time its token was generated; 0 changes nothing.
+///
+/// This is the first half of OpenAI's formula: logit − count · frequency − \[count > 0\] · presence, where count is how
+/// often the token was sampled ([advanced usage]). So the prompt does not count, nor does it in vLLM, whose
+/// penalties are of "the generated text so far" ([sampling parameters]). Ids without a logit are ignored.
+///
+/// [advanced usage]: https://platform.openai.com/docs/advanced-usage#frequency-and-presence-penalties
+/// [sampling parameters]: https://docs.vllm.ai/en/v0.8.3/api/inference_params.html
+pub fn penalize_frequency(logits: &mut [f32], counts: &BTreeMap<u32, u32>, penalty: f32) {
+    for (&id, &count) in counts {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            #[expect(clippy::cast_precision_loss, reason = "a text of 2²⁴ tokens is longer than any")]
+            let count = count as f32;
+            *logit -= count * penalty;
+        }
+    }
+}
+
+/// Takes `penalty` from the logit of each token that was generated, however often; 0 changes nothing.
+///
+/// This is the second half of the formula at [`penalize_frequency`], with the same `counts`.
+pub fn penalize_presence(logits: &mut [f32], counts: &BTreeMap<u32, u32>, penalty: f32) {
+    for &id in counts.keys() {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit -= penalty;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn penalized(penalty: f32) -> [f32; 5] {
-        let mut logits = [3.0, -3.0, 3.0, -3.0, f32::NEG_INFINITY];
+    const LOGITS: [f32; 5] = [3.0, -3.0, 3.0, -3.0, f32::NEG_INFINITY];
+
+    fn repetition(penalty: f32) -> [f32; 5] {
+        let mut logits = LOGITS;
         penalize_repetition(&mut logits, &BTreeSet::from([0, 1, 4, 99]), penalty);
+        logits
+    }
+
+    /// Token 0 was generated once, 1 three times.
+    fn counts() -> BTreeMap<u32, u32> {
+        BTreeMap::from([(0, 1), (1, 3), (4, 2), (99, 1)])
+    }
+
+    fn frequency(penalty: f32) -> [f32; 5] {
+        let mut logits = LOGITS;
+        penalize_frequency(&mut logits, &counts(), penalty);
+        logits
+    }
+
+    fn presence(penalty: f32) -> [f32; 5] {
+        let mut logits = LOGITS;
+        penalize_presence(&mut logits, &counts(), penalty);
         logits
     }
 
     #[test]
     fn a_seen_token_loses_whatever_the_sign_of_its_logit() {
-        assert_eq!(penalized(2.0), [1.5, -6.0, 3.0, -3.0, f32::NEG_INFINITY]);
+        assert_eq!(repetition(2.0), [1.5, -6.0, 3.0, -3.0, f32::NEG_INFINITY]);
     }
 
     #[test]
-    fn a_penalty_below_one_rewards() {
-        assert_eq!(penalized(0.5), [6.0, -1.5, 3.0, -3.0, f32::NEG_INFINITY]);
+    fn frequency_counts_and_presence_does_not() {
+        assert_eq!(frequency(0.5), [2.5, -4.5, 3.0, -3.0, f32::NEG_INFINITY]);
+        assert_eq!(presence(0.5), [2.5, -3.5, 3.0, -3.0, f32::NEG_INFINITY]);
     }
 
     #[test]
-    fn a_penalty_of_one_is_off() {
-        assert_eq!(penalized(1.0), [3.0, -3.0, 3.0, -3.0, f32::NEG_INFINITY]);
+    fn penalties_the_other_way_reward() {
+        assert_eq!(repetition(0.5), [6.0, -1.5, 3.0, -3.0, f32::NEG_INFINITY]);
+        assert_eq!(frequency(-0.5), [3.5, -1.5, 3.0, -3.0, f32::NEG_INFINITY]);
+        assert_eq!(presence(-0.5), [3.5, -2.5, 3.0, -3.0, f32::NEG_INFINITY]);
+    }
+
+    #[test]
+    fn a_penalty_that_is_off_changes_nothing() {
+        assert_eq!(repetition(1.0), LOGITS);
+        assert_eq!(frequency(0.0), LOGITS);
+        assert_eq!(presence(0.0), LOGITS);
     }
 }

@@ -37,6 +37,18 @@ fn exact(options: &Options) -> BTreeMap<u32, f64> {
     best.retain(|(_, weight)| *weight >= max * f64::from(options.min_p.unwrap_or(0.0)));
 
     let total: f64 = best.iter().map(|(_, weight)| weight).sum();
+    let entropy: f64 = best.iter().map(|(_, weight)| -weight / total * (weight / total).ln()).sum();
+    let distance = |weight: f64| ((weight / total).ln() + entropy).abs();
+    best.sort_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+    let mut mass = 0.0;
+    let last = best.iter().position(|(_, weight)| {
+        mass += weight / total;
+        mass >= f64::from(options.typical_p.unwrap_or(1.0))
+    });
+    let border = last.map_or(f64::INFINITY, |last| distance(best[last].1));
+    best.retain(|(_, weight)| distance(*weight) <= border);
+
+    let total: f64 = best.iter().map(|(_, weight)| weight).sum();
     best.into_iter().map(|(id, weight)| (id, weight / total)).collect()
 }
 
@@ -66,7 +78,11 @@ fn draws_follow_the_exact_distribution() {
         (Options { top_k: Some(3), ..plain() }, 3),
         (Options { top_p: Some(0.7), ..plain() }, 3),
         (Options { min_p: Some(0.3), ..plain() }, 4),
+        (Options { typical_p: Some(0.85), ..plain() }, 4),
+        (Options { typical_p: Some(0.4), ..plain() }, 3), // 2 and 5 are equally typical.
+        (Options { typical_p: Some(0.1), ..plain() }, 1), // 0, though 2 and 5 are more probable.
         (Options { top_k: Some(6), top_p: Some(0.95), min_p: Some(0.2), temperature: 1.4, ..plain() }, 5),
+        (Options { min_p: Some(0.3), typical_p: Some(0.7), temperature: 1.4, ..plain() }, 3),
     ];
     for (options, n_possible) in cases {
         let probs = exact(&options);
@@ -111,17 +127,29 @@ fn ids_of_a_seed_are_pinned() {
 }
 
 #[test]
-fn filters_that_keep_all_change_no_draw() {
-    let all = Options { top_k: Some(7), top_p: Some(1.0), min_p: Some(0.0), ..plain() };
-    assert_eq!(draws(&all, 0).ids, draws(&plain(), 0).ids);
-    assert_eq!(draws(&Options { top_k: Some(1000), ..plain() }, 0).ids, draws(&plain(), 0).ids);
+fn steps_that_are_off_change_no_draw() {
+    let all = Options {
+        top_k: Some(7),
+        top_p: Some(1.0),
+        min_p: Some(0.0),
+        typical_p: Some(1.0),
+        repetition_penalty: 1.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        logit_bias: BTreeMap::from([(2, 0.0)]),
+        ..plain()
+    };
+    assert_eq!(draws(&all, 0), draws(&plain(), 0));
+    assert_eq!(draws(&Options { top_k: Some(1000), ..plain() }, 0), draws(&plain(), 0));
+    assert_ne!(draws(&Options { logit_bias: BTreeMap::from([(2, 0.5)]), ..plain() }, 0), draws(&plain(), 0));
 }
 
 #[test]
 fn greedy_is_the_arg_max_whatever_the_seed_and_the_filters() {
     let greedy = Options { temperature: 0.0, ..plain() };
     for seed in 0..5 {
-        let ids = draws(&Options { seed, top_p: Some(0.1), ..greedy.clone() }, seed).ids;
+        let filters = Options { seed, top_p: Some(0.1), typical_p: Some(0.1), ..greedy.clone() };
+        let ids = draws(&filters, seed).ids;
         assert!(ids.iter().all(|&id| id == 2), "2 and 5 are equal, and 2 is the lower");
     }
     assert!(draws(&plain(), 0).ids.iter().any(|&id| id != 2));
@@ -129,7 +157,14 @@ fn greedy_is_the_arg_max_whatever_the_seed_and_the_filters() {
 
 #[test]
 fn logprobs_are_the_models_own_whatever_the_options() {
-    let options = Options { temperature: 0.5, top_k: Some(3), repetition_penalty: 1.3, ..plain() };
+    let options = Options {
+        temperature: 0.5,
+        top_k: Some(3),
+        repetition_penalty: 1.3,
+        presence_penalty: 0.5,
+        logit_bias: BTreeMap::from([(0, 2.0)]),
+        ..plain()
+    };
     let sample = draws(&options, 0);
     let total: f64 = LOGITS.iter().map(|&logit| f64::from(logit).exp()).sum();
     for (&id, &logprob) in sample.ids.iter().zip(&sample.logprobs) {

@@ -1,7 +1,7 @@
 //! What every filter promises, for any distribution.
 
 use proptest::{prelude::*, test_runner::RngSeed};
-use sampler::{Candidate, min_p, softmax, top_k, top_p};
+use sampler::{Candidate, min_p, softmax, top_k, top_p, typical_p};
 
 fn fixed_seed() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(0), failure_persistence: None, ..ProptestConfig::default() }
@@ -52,18 +52,23 @@ fn best_ids(candidates: &[Candidate], n: usize) -> Vec<u32> {
     best
 }
 
+/// Every possible candidate with the distance of its surprisal from the entropy.
+fn distances(candidates: &[Candidate]) -> Vec<(f64, Candidate)> {
+    let entropy: f64 = candidates.iter().map(|candidate| -candidate.prob * candidate.prob.ln()).sum();
+    candidates.iter().map(|candidate| ((candidate.prob.ln() + entropy).abs(), *candidate)).collect()
+}
+
 fn assert_is_distribution_within(after: &[Candidate], before: &[Candidate]) -> Result<(), TestCaseError> {
     let total: f64 = after.iter().map(|candidate| candidate.prob).sum();
     prop_assert!((total - 1.0).abs() < 1e-12, "adds up to {}", total);
     prop_assert!(after.is_sorted_by(|a, b| a.id < b.id), "ids not in ascending order");
     prop_assert!(is_subset(after, before), "a candidate came from nowhere");
-    prop_assert_eq!(sorted(after)[0].id, sorted(before)[0].id, "the most probable token was lost");
 
     // Those that stay keep their proportions.
-    let scale = sorted(after)[0].prob / sorted(before)[0].prob;
+    let earlier = |id| before.iter().find(|earlier| earlier.id == id).expect("a subset").prob;
+    let scale = after[0].prob / earlier(after[0].id);
     for candidate in after {
-        let earlier = before.iter().find(|earlier| earlier.id == candidate.id).expect("a subset");
-        prop_assert!((candidate.prob - scale * earlier.prob).abs() < 1e-12);
+        prop_assert!((candidate.prob - scale * earlier(candidate.id)).abs() < 1e-12);
     }
     Ok(())
 }
@@ -72,12 +77,13 @@ proptest! {
     #![proptest_config(fixed_seed())]
 
     #[test]
-    fn each_filter_keeps_a_distribution_and_its_most_probable_token(
-        before in distribution(), k in k(), p in p(),
-    ) {
-        for after in [top_k(before.clone(), k), top_p(before.clone(), p), min_p(before.clone(), p)] {
-            assert_is_distribution_within(&after, &before)?;
+    fn each_filter_keeps_a_distribution(before in distribution(), k in k(), p in p()) {
+        let filtered = [top_k(before.clone(), k), top_p(before.clone(), p), min_p(before.clone(), p)];
+        for after in &filtered {
+            assert_is_distribution_within(after, &before)?;
+            prop_assert_eq!(sorted(after)[0].id, sorted(&before)[0].id, "the most probable token was lost");
         }
+        assert_is_distribution_within(&typical_p(before.clone(), p), &before)?;
     }
 
     #[test]
@@ -106,6 +112,24 @@ proptest! {
     }
 
     #[test]
+    fn typical_p_keeps_the_smallest_set_of_the_most_typical_with_that_mass(before in distribution(), p in p()) {
+        let kept = ids(&typical_p(before.clone(), p));
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            distances(&before).into_iter().partition(|(_, candidate)| kept.contains(&candidate.id));
+        let border = inside.iter().map(|(distance, _)| *distance).fold(0.0, f64::max);
+        prop_assert!(outside.iter().all(|(distance, _)| *distance > border - 1e-12), "a more typical one was lost");
+        // Equal ones stay or go together, so the last group may be larger than was needed.
+        let mass = |kept: &[(f64, Candidate)]| kept.iter().map(|(_, candidate)| candidate.prob).sum::<f64>();
+        prop_assert!(mass(&inside) >= f64::from(p) - 1e-12, "too few");
+        let before_last: Vec<_> =
+            inside.iter().copied().filter(|(distance, _)| *distance < border - 1e-12).collect();
+        prop_assert!(p == 1.0 || mass(&before_last) < f64::from(p) + 1e-12, "too many");
+        for (_, candidate) in &outside {
+            prop_assert!(inside.iter().all(|(_, kept)| kept.prob != candidate.prob), "equals were parted");
+        }
+    }
+
+    #[test]
     fn a_looser_filter_keeps_all_that_a_stricter_one_keeps(
         before in distribution(), k in (k(), k()), p in (p(), p()),
     ) {
@@ -113,6 +137,7 @@ proptest! {
         prop_assert!(is_subset(&top_k(before.clone(), k.0), &top_k(before.clone(), k.1)));
         prop_assert!(is_subset(&top_p(before.clone(), p.0), &top_p(before.clone(), p.1)));
         prop_assert!(is_subset(&min_p(before.clone(), p.1), &min_p(before.clone(), p.0)));
+        prop_assert!(is_subset(&typical_p(before.clone(), p.0), &typical_p(before.clone(), p.1)));
     }
 
     #[test]
@@ -121,15 +146,48 @@ proptest! {
         prop_assert_eq!(&top_k(before.clone(), usize::MAX), &before);
         prop_assert_eq!(&top_p(before.clone(), 1.0), &before);
         prop_assert_eq!(&min_p(before.clone(), 0.0), &before);
+        prop_assert_eq!(&typical_p(before.clone(), 1.0), &before);
     }
 }
 
 #[test]
-fn ties_at_the_border_go_to_the_lower_ids() {
+fn ties_at_the_border_go_to_the_lower_ids_or_are_all_kept() {
     let even = softmax(&[1.0; 6], 1.0);
     assert_eq!(ids(&top_k(even.clone(), 3)), [0, 1, 2]);
     assert_eq!(ids(&top_p(even.clone(), 0.6)), [0, 1, 2, 3]);
-    assert_eq!(ids(&min_p(even, 1.0)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ids(&min_p(even.clone(), 1.0)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ids(&typical_p(even, 0.1)), [0, 1, 2, 3, 4, 5]);
+}
+
+/// The expected ids and probabilities are of `TemperatureLogitsWarper` and `TypicalLogitsWarper` of transformers 5.23.0.
+#[test]
+fn typical_p_keeps_what_transformers_keeps() {
+    let check = |temperature: f32, p: f32, expected: &[(u32, f64)]| {
+        let kept = typical_p(softmax(&[1.2, -0.4, 2.0, 0.3, -1.5, 2.0, 0.9], temperature), p);
+        assert_eq!(kept.len(), expected.len(), "temperature {temperature}, typical-p {p}: {kept:?}");
+        for (candidate, &(id, prob)) in kept.iter().zip(expected) {
+            assert_eq!(candidate.id, id);
+            assert!((candidate.prob - prob).abs() < 1e-6, "{candidate:?}, not {prob}"); // Six digits.
+        }
+    };
+    check(1.0, 0.4, &[(0, 0.18345), (2, 0.408275), (5, 0.408275)]);
+    check(0.5, 0.85, &[(0, 0.091692), (2, 0.454154), (5, 0.454154)]);
+    check(2.0, 0.2, &[(0, 0.53743), (6, 0.46257)]);
+    check(2.0, 0.85, &[(0, 0.182416), (2, 0.272132), (3, 0.116313), (5, 0.272132), (6, 0.157007)]);
+}
+
+#[test]
+fn typical_p_drops_a_token_that_is_too_probable() {
+    let logits = [0.4_f32, 0.15, 0.15, 0.15, 0.15].map(f32::ln);
+    let kept = typical_p(softmax(&logits, 1.0), 0.5);
+    assert_eq!(ids(&kept), [1, 2, 3, 4]);
+    assert!(kept.iter().all(|candidate| candidate.prob == 0.25), "{kept:?}");
+}
+
+#[test]
+fn typical_p_passes_over_a_token_whose_probability_is_rounded_to_zero() {
+    let kept = typical_p(softmax(&[0.0, -100.0, 0.0], 0.01), 0.9);
+    assert_eq!(ids(&kept), [0, 2]);
 }
 
 /// Far more than top-p sorts at first.

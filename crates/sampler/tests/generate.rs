@@ -1,6 +1,6 @@
 //! Prompt in, text out: what the model is asked, what is streamed, and when it ends.
 
-use std::{convert::Infallible, ops::ControlFlow};
+use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
 
 use proptest::{prelude::*, test_runner::RngSeed};
 use sampler::{Error, Options, Sample, StoppedBy, generate};
@@ -75,11 +75,23 @@ fn a_beginning_of_a_stop_string_at_the_end_is_text() {
 
 #[test]
 fn the_stop_token_ends_the_sample_without_text_of_its_own() {
-    let options = Options { stop_token: Some(2), ..greedy(9, &["aab"]) };
+    let options = Options { stop_tokens: vec![2], ..greedy(9, &["aab"]) };
     let (sample, streamed) = scripted(&[b"x", b"aa", b"b<end>"], &options);
     assert_eq!((sample.text.as_str(), sample.stopped_by), ("xaa", StoppedBy::EndOfText));
     assert_eq!(sample.ids, [0, 1, 2]);
     assert_eq!(streamed, ["x", "", "aa"], "what was held back is passed on");
+}
+
+#[test]
+fn the_first_of_several_stop_tokens_ends_the_sample_and_no_other_token_does() {
+    let ids_with = |stop_tokens: &[u32]| {
+        let options = Options { stop_tokens: stop_tokens.to_vec(), ..greedy(4, &[]) };
+        let (sample, _) = scripted(&[b"a", b"b", b"c", b"d"], &options);
+        (sample.ids.len(), sample.text, sample.stopped_by)
+    };
+    assert_eq!(ids_with(&[3, 1, 2]), (2, "a".to_owned(), StoppedBy::EndOfText));
+    assert_eq!(ids_with(&[9, 2]), (3, "ab".to_owned(), StoppedBy::EndOfText));
+    assert_eq!(ids_with(&[]), (4, "abcd".to_owned(), StoppedBy::MaxTokens));
 }
 
 #[test]
@@ -127,17 +139,44 @@ fn no_tokens_are_no_text_and_no_question_to_the_model() {
     assert_eq!(sample.stopped_by, StoppedBy::MaxTokens);
 }
 
+/// What a model of the logits 3, 2.5 and 2 says after the prompt 0.
+fn said(options: Options) -> sampler::Result<Vec<u32>> {
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![3.0, 2.5, 2.0]);
+    let on_text = |_: &str| ControlFlow::Continue(());
+    generate(&options, 0, &[0], |_| String::new(), next_logits, on_text).map(|sample| sample.ids)
+}
+
 #[test]
 fn a_repetition_penalty_reaches_the_prompt_and_the_text() {
-    let logits = vec![3.0, 2.5, 2.0];
-    let next_logits = |_: &[u32]| Ok::<_, Infallible>(logits.clone());
-    let ids = |repetition_penalty| {
-        let options = Options { repetition_penalty, ..greedy(3, &[]) };
-        let on_text = |_: &str| ControlFlow::Continue(());
-        generate(&options, 0, &[0], |_| String::new(), next_logits, on_text).unwrap().ids
-    };
+    let ids = |repetition_penalty| said(Options { repetition_penalty, ..greedy(3, &[]) }).unwrap();
     assert_eq!(ids(1.0), [0, 0, 0]);
     assert_eq!(ids(2.0), [1, 2, 0]); // 0 is in the prompt; then 1 has been used, then all have.
+}
+
+#[test]
+fn a_presence_penalty_reaches_the_text_alone_and_once() {
+    let ids = |presence_penalty| said(Options { presence_penalty, ..greedy(5, &[]) }).unwrap();
+    // The logits are 3, 2.5, 2; then 2.25, 2.5, 2; then 2.25, 1.75, 2 for good.
+    assert_eq!(ids(0.75), [0, 1, 0, 0, 0]);
+    assert_eq!(ids(0.0), [0; 5]);
+}
+
+#[test]
+fn a_frequency_penalty_reaches_the_text_alone_and_adds_up() {
+    let ids = |frequency_penalty| said(Options { frequency_penalty, ..greedy(5, &[]) }).unwrap();
+    // The logits are 3, 2.5, 2; then 2.25, 2.5, 2; then 2.25, 1.75, 2; 1.5, 1.75, 2; 1.5, 1.75, 1.25.
+    assert_eq!(ids(0.75), [0, 1, 0, 2, 1]);
+    assert_eq!(ids(0.0), [0; 5]);
+}
+
+#[test]
+fn a_logit_bias_forces_and_forbids() {
+    let ids = |bias: &[(u32, f32)]| {
+        said(Options { logit_bias: BTreeMap::from_iter(bias.iter().copied()), ..greedy(2, &[]) })
+    };
+    assert_eq!(ids(&[(2, 1.5)]).unwrap(), [2, 2]);
+    assert_eq!(ids(&[(0, -100.0), (2, 0.25)]).unwrap(), [1, 1]);
+    assert!(matches!(ids(&[(3, 1.0)]), Err(Error::UnknownBiasToken { id: 3, vocab_size: 3 })));
 }
 
 /// The error of a model that gives these logits.
