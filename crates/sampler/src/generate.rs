@@ -2,10 +2,7 @@ use std::{error, ops::ControlFlow};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, History, Options, Result, draw, logprob, next_token_distribution, random_stream,
-    stop::StopStrings, uniform,
-};
+use crate::{Error, Options, Result, sequence::Sequence};
 
 /// What was generated after a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +46,8 @@ pub enum StoppedBy {
 ///   instance while a stop string may be beginning. All it receives, joined, is [`Sample::text`]. With
 ///   [`ControlFlow::Break`] it ends the sample there.
 ///
+/// This is [`generate_batch`] with a batch of one.
+///
 /// # Errors
 ///
 /// An option out of range, an empty prompt, logits that no token can be drawn from, a bias for a token
@@ -64,49 +63,73 @@ pub fn generate<E>(
 where
     E: Into<Box<dyn error::Error + Send + Sync>>,
 {
+    let mut samples = generate_batch(
+        options,
+        [sample_idx],
+        prompt,
+        |_, id| text_of(id),
+        |_, unseen| next_logits(unseen[0]).map(|logits| vec![logits]),
+        |_, text| on_text(text),
+    )?;
+    Ok(samples.pop().expect("a batch of one has one sample"))
+}
+
+/// Generates several texts after one prompt, the next token of all of them at a time.
+///
+/// Each of `sample_idxs` makes one sample, equal to what [`generate`] gives for it where the logits are equal.
+/// The functions are those of [`generate`] and also receive the number of the sample, which is its place
+/// in `sample_idxs`, from 0:
+///
+/// - `text_of` and `on_text` are called for one sample at a time, in ascending order of their numbers for each
+///   token. [`ControlFlow::Break`] ends that sample alone.
+/// - `next_logits` receives the numbers of the samples that are not complete, ascending, and the unseen ids of each
+///   of them: of all the whole prompt at first, then of each one id. It gives the logits of the next token
+///   of each of them, in the same order. A sample that is complete is not asked for again.
+///
+/// # Errors
+///
+/// Those of [`generate`]. One sample that cannot go on ends them all.
+///
+/// # Panics
+///
+/// If `next_logits` gives more or fewer logits than samples were asked for.
+pub fn generate_batch<E>(
+    options: &Options,
+    sample_idxs: impl IntoIterator<Item = u64>,
+    prompt: &[u32],
+    mut text_of: impl FnMut(usize, u32) -> String,
+    mut next_logits: impl FnMut(&[usize], &[&[u32]]) -> Result<Vec<Vec<f32>>, E>,
+    mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+) -> Result<Vec<Sample>>
+where
+    E: Into<Box<dyn error::Error + Send + Sync>>,
+{
     options.check()?;
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt);
     }
-    let mut rng = random_stream(options.seed, sample_idx);
-    let mut stop_strings = StopStrings::new(&options.stop);
-    let mut history = History::new(prompt);
-    let mut sample = Sample {
-        text: String::new(),
-        ids: Vec::new(),
-        logprobs: Vec::new(),
-        stopped_by: StoppedBy::MaxTokens,
+    let mut sequences: Vec<Sequence> =
+        sample_idxs.into_iter().map(|sample_idx| Sequence::new(options, sample_idx, prompt)).collect();
+    let mut running: Vec<usize> = match options.max_tokens {
+        0 => Vec::new(),
+        _ => (0..sequences.len()).collect(),
     };
 
-    while sample.ids.len() < options.max_tokens {
-        let unseen = sample.ids.last().map_or(prompt, std::slice::from_ref);
-        let logits = next_logits(unseen).map_err(|source| Error::Model(source.into()))?;
-        let candidates = next_token_distribution(options, &history, &logits)?;
-        let id = draw(&candidates, uniform(&mut rng));
-        history.push(id);
-        sample.ids.push(id);
-        sample.logprobs.push(logprob(&logits, id));
+    while !running.is_empty() {
+        let unseen: Vec<&[u32]> = running.iter().map(|&number| sequences[number].unseen()).collect();
+        let logits = next_logits(&running, &unseen).map_err(|source| Error::Model(source.into()))?;
+        let (n_given, n_asked) = (logits.len(), running.len());
+        assert_eq!(n_given, n_asked, "the model gave logits for {n_given} samples and not for {n_asked}");
 
-        let (mut text, mut stopped_by) = if options.stop_tokens.contains(&id) {
-            (String::new(), Some(StoppedBy::EndOfText))
-        } else {
-            let (text, stop) = stop_strings.push(&text_of(id));
-            (text, stop.map(|stop| StoppedBy::StopString(stop.to_owned())))
-        };
-        if sample.ids.len() == options.max_tokens {
-            stopped_by.get_or_insert(StoppedBy::MaxTokens);
+        let mut unfinished = Vec::with_capacity(n_asked);
+        for (number, logits) in running.into_iter().zip(logits) {
+            let step =
+                sequences[number].step(&logits, |id| text_of(number, id), |text| on_text(number, text))?;
+            if step.is_continue() {
+                unfinished.push(number);
+            }
         }
-        if stopped_by.is_some() {
-            text += &stop_strings.finish();
-        }
-        sample.text += &text;
-        if on_text(&text).is_break() {
-            stopped_by = Some(StoppedBy::Interrupted);
-        }
-        if let Some(stopped_by) = stopped_by {
-            sample.stopped_by = stopped_by;
-            break;
-        }
+        running = unfinished;
     }
-    Ok(sample)
+    Ok(sequences.into_iter().map(Sequence::into_sample).collect())
 }

@@ -17,7 +17,7 @@
 //! | only the smallest set of the most typical with a mass of `p` stays | [`typical_p`] | `typical_p` |
 //! | one of them is drawn | [`draw`] | `seed` |
 //!
-//! [`generate`] does all of it for a whole text. [`log_softmax`] and
+//! [`generate`] does all of it for a whole text, [`generate_batch`] for several texts at a time. [`log_softmax`] and
 //! [`logprob`] are for scoring a text that is there already.
 //!
 //! # Conventions
@@ -72,6 +72,7 @@
 //! ```
 
 mod generate;
+mod sequence;
 
 mod history;
 mod options;
@@ -91,7 +92,7 @@ pub use distribution::{Candidate, next_token_distribution, softmax};
 pub use draw::{draw, random_stream, uniform};
 pub use error::{Error, Result};
 pub use filter::{min_p, top_k, top_p, typical_p};
-pub use generate::{Sample, StoppedBy, generate};
+pub use generate::{Sample, StoppedBy, generate, generate_batch};
 pub use history::History;
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
