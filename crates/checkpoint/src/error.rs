@@ -74,8 +74,12 @@ pub enum Error {
         source: model::ConfigError,
     },
 
-    /// A weights file that is damaged.
-    #[error("{} is damaged or cut short: {reason}; copy it again from where it came from", .path.display())]
+    /// A weights file that can't be read.
+    #[error(transparent)]
+    Read(#[from] weights::Error),
+
+    /// Weights that can't be put into a file.
+    #[error("cannot write {}: {reason}", .path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -85,7 +89,7 @@ pub enum Error {
 
     /// Weights that do not fit the model that `config.json` describes.
     #[error(
-        "{} does not fit the config.json beside it; one of the two is of another model:\n  {}",
+        "{} does not fit the sizes given with it; the two are of different models:\n  {}",
         .path.display(), .problems.join("\n  ")
     )]
     Weights {

@@ -17,6 +17,7 @@ use std::{
     time::SystemTime,
 };
 
+use ::weights::Weights;
 use burn::prelude::Device;
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
@@ -25,13 +26,16 @@ use crate::{
     Error, Result, atomic,
     error::io,
     hugging_face::{ConfigProblem, config_from_json, config_to_json},
-    weights,
+    weights::{self, Layout},
 };
 
 /// The name of the file of weights.
 pub const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
+/// Before there was one file for it: the tokens and their ids, and the merges.
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const RECIPE: &str = "recipe.toml";
@@ -146,16 +150,23 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Writes what describes the model: sizes, tokenizer and recipe.
+    /// Writes what describes the model: sizes, tokenizer and, of a model that was trained here, recipe.
     ///
     /// # Errors
     ///
     /// If a file can't be written.
-    pub fn save_description(&self, config: &GptConfig, tokenizer: &Tokenizer, recipe: &str) -> Result<()> {
+    pub fn save_description(
+        &self,
+        config: &GptConfig,
+        tokenizer: &Tokenizer,
+        recipe: Option<&str>,
+    ) -> Result<()> {
         let end_of_text = tokenizer.end_of_text();
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
-        write(RECIPE, recipe)?;
+        if let Some(recipe) = recipe {
+            write(RECIPE, recipe)?;
+        }
         write(TOKENIZER, &tokenizer.to_json())?;
         write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
         let generation = serde_json::json!({
@@ -199,24 +210,22 @@ impl RunFolder {
     ///
     /// If a file is missing, damaged or does not fit the other.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
-        let weights_path = self.path.join(WEIGHTS);
-        if !weights_path.is_file() {
+        let Some(path) = Weights::find(&self.path) else {
             return Err(Error::NotAModel { path: self.path.clone(), missing: WEIGHTS });
-        }
-        let model = self
-            .config()?
-            .init(0, device)
-            .map_err(|source| Error::Sizes { path: self.path.join(CONFIG), source })?;
-        weights::load(model, &weights_path)
+        };
+        weights::load(&self.config()?, Weights::open(&path)?, Layout::HuggingFace, device)
     }
 
-    /// The tokenizer.
+    /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files.
     ///
     /// # Errors
     ///
-    /// If `tokenizer.json` is missing or damaged.
+    /// If neither `tokenizer.json` nor `vocab.json` and `merges.txt` are there, or they are damaged.
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
-        Tokenizer::load(&self.path.join(TOKENIZER))
-            .map_err(|source| Error::Tokenizer { path: self.path.clone(), source })
+        let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
+        let is_in_two = !file.exists() && vocabulary.exists() && merges.exists();
+        let tokenizer =
+            if is_in_two { Tokenizer::load_byte_level(&vocabulary, &merges) } else { Tokenizer::load(&file) };
+        tokenizer.map_err(|source| Error::Tokenizer { path: self.path.clone(), source })
     }
 }

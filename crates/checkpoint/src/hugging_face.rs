@@ -25,6 +25,9 @@ const INNER: [(&str, &str); 6] = [
 /// What every key but the head's begins with, in most files and not in all.
 pub(crate) const PREFIX: &str = "transformer.";
 
+/// What `torch.compile` puts before every key of a model that it saves.
+pub(crate) const COMPILED: &str = "_orig_mod.";
+
 /// The key of the head, the one weight stored transposed there (`[V, C]`; linear layers of the blocks are
 /// `[in, out]`, as here).
 pub(crate) const HEAD_KEY: &str = "lm_head.weight";

@@ -17,7 +17,7 @@
 //! let model = config.init(1337, &device)?;
 //!
 //! let run = RunFolder::create_next(runs, "hamlet")?;
-//! run.save_description(&config, &tokenizer, "")?;
+//! run.save_description(&config, &tokenizer, None)?;
 //! run.save_weights(&model)?;
 //!
 //! let opened = RunFolder::open(&runs.join("hamlet"))?;
@@ -30,9 +30,11 @@ mod atomic;
 mod error;
 mod folder;
 mod hugging_face;
+mod nanogpt;
 mod state;
 mod weights;
 
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
+pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};
 pub use state::{Checkpoint, TrainerState};

@@ -1,23 +1,21 @@
-//! `model.safetensors`: the weights of a model under Hugging Face's names.
+//! The weights of a model under Hugging Face's names: `model.safetensors`, and whatever else `weights` reads.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
     path::Path,
 };
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     prelude::*,
-    tensor::DType,
 };
-use model::Gpt;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use model::{Gpt, GptConfig};
+use safetensors::{Dtype, tensor::TensorView};
+use weights::Weights;
 
 use crate::{
     Error, Result, atomic,
-    error::io,
-    hugging_face::{HEAD_KEY, PREFIX, is_mask, key},
+    hugging_face::{COMPILED, HEAD_KEY, PREFIX, is_mask, key},
 };
 
 /// Writes the weights of a model, in f32, atomically.
@@ -47,44 +45,59 @@ pub(crate) fn save(model: &Gpt, path: &Path) -> Result<()> {
     atomic::write_file(path, &bytes)
 }
 
-/// Gives a model the weights of a file, which may hold f32, f16 or bf16, with or without the prefix
+/// Who wrote the weights, and so how they lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Hugging Face's: linear layers are `[in, out]`, as here; only the head lies transposed.
+    HuggingFace,
+    /// nanoGPT's, which has the same names: every linear layer lies transposed.
+    NanoGpt,
+}
+
+/// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix
 /// `transformer.`
 ///
 /// # Errors
 ///
 /// If the file can't be read, or a tensor is missing, left over, of another shape or of another kind; every
 /// such tensor is named.
-pub(crate) fn load(model: Gpt, path: &Path) -> Result<Gpt> {
-    let bytes = fs::read(path).map_err(io("read", path))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|reason| Error::Safetensors { path: path.to_owned(), reason })?;
-    let mut tensors: HashMap<String, TensorView<'_>> = file
-        .tensors()
-        .into_iter()
-        .filter(|(key, _)| !is_mask(key))
-        .map(|(key, view)| match key == HEAD_KEY || key.starts_with(PREFIX) {
-            true => (key, view),
-            false => (format!("{PREFIX}{key}"), view),
-        })
-        .collect();
-
+pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device: &Device) -> Result<Gpt> {
+    let path = weights.path().to_owned();
+    let mut tensors = BTreeMap::new();
     let mut problems = Vec::new();
-    let config = model.config();
+    for (name, tensor) in weights.into_tensors() {
+        let name = name.strip_prefix(COMPILED).unwrap_or(&name);
+        if is_mask(name) {
+            continue;
+        }
+        let key = if name == HEAD_KEY || name.starts_with(PREFIX) {
+            name.to_owned()
+        } else {
+            format!("{PREFIX}{name}")
+        };
+        if tensors.insert(key.clone(), tensor).is_some() {
+            problems.push(format!("{key} is there twice, with and without a prefix"));
+        }
+    }
     if config.tie_embeddings {
         tensors.remove(HEAD_KEY); // The same numbers as the token embedding, stored twice by some.
     }
     if !config.bias {
-        drop_zero_biases(&mut tensors, &mut problems);
+        drop_zero_biases(&mut tensors, &mut problems)?;
     }
-    let mut loader = Loader { path: Vec::new(), tensors, problems };
+    let model = config.zeros(device).map_err(|source| Error::Sizes { path: path.clone(), source })?;
+    let mut loader = Loader { path: Vec::new(), layout, tensors, problems, failure: None };
     let model = model.map(&mut loader);
-    let Loader { tensors, mut problems, .. } = loader;
+    let Loader { tensors, mut problems, failure, .. } = loader;
+    if let Some(failure) = failure {
+        return Err(failure.into());
+    }
     problems.extend(tensors.keys().map(|key| format!("{key} has no place in the model")));
     if problems.is_empty() {
         Ok(model)
     } else {
         problems.sort();
-        Err(Error::Weights { path: path.to_owned(), problems })
+        Err(Error::Weights { path, problems })
     }
 }
 
@@ -114,13 +127,16 @@ impl ModuleVisitor for Collector {
     }
 }
 
-struct Loader<'a> {
+struct Loader {
     path: Vec<String>,
-    tensors: HashMap<String, TensorView<'a>>,
+    layout: Layout,
+    tensors: BTreeMap<String, weights::Tensor>,
     problems: Vec<String>,
+    /// The first file that could not be read; the rest is not tried.
+    failure: Option<weights::Error>,
 }
 
-impl ModuleMapper for Loader<'_> {
+impl ModuleMapper for Loader {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -131,39 +147,37 @@ impl ModuleMapper for Loader<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let key = key(&self.path.join("."));
-        let Some(view) = self.tensors.remove(&key) else {
+        let Some(tensor) = self.tensors.remove(&key) else {
             self.problems.push(format!("{key} is missing"));
             return param;
         };
+        let is_transposed = key == HEAD_KEY || (self.layout == Layout::NanoGpt && is_linear(&key));
         let mut shape = param.val().dims();
-        if key == HEAD_KEY {
+        if is_transposed {
             shape.reverse();
         }
-        if view.shape() != shape {
-            self.problems.push(format!("{key} is {:?} in the file and {shape:?} in the model", view.shape()));
+        if tensor.shape() != shape {
+            let problem = format!("{key} is {:?} in the file and {shape:?} in the model", tensor.shape());
+            self.problems.push(problem);
             return param;
         }
-        let Some(dtype) = float_dtype(view.dtype()) else {
-            self.problems.push(format!("{key} is {:?}; F32, F16 and BF16 can be read", view.dtype()));
+        // Once something is wrong, the shapes of the others are still worth telling and their numbers are not.
+        if self.failure.is_some() || !self.problems.is_empty() {
             return param;
+        }
+        let data = match tensor.read() {
+            Ok(numbers) => TensorData::new(numbers, shape),
+            Err(failure) => {
+                self.failure = Some(failure);
+                return param;
+            }
         };
-        let data = TensorData::from_bytes_vec(view.data().to_vec(), shape, dtype).convert::<f32>();
-        let transpose = key == HEAD_KEY;
         param.map(|old| {
             let new = Tensor::<D>::from_data(data, &old.device());
-            let new = if transpose { new.transpose() } else { new };
+            let new = if is_transposed { new.transpose() } else { new };
             // A parameter goes on asking for its gradient.
             new.set_require_grad(old.is_require_grad())
         })
-    }
-}
-
-fn float_dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
-        _ => None,
     }
 }
 
@@ -181,15 +195,24 @@ fn add_zero_biases(tensors: &mut Tensors) {
 }
 
 /// Takes the biases out of the weights of a model that has none, and reports those that are not zero.
-fn drop_zero_biases(tensors: &mut HashMap<String, TensorView<'_>>, problems: &mut Vec<String>) {
+fn drop_zero_biases(
+    tensors: &mut BTreeMap<String, weights::Tensor>,
+    problems: &mut Vec<String>,
+) -> Result<()> {
     let keys: Vec<_> = tensors.keys().filter(|key| has_bias(key)).map(|key| bias_key(key)).collect();
     for key in keys {
-        if let Some(view) = tensors.remove(&key)
-            && view.data().iter().any(|&byte| byte != 0)
+        if let Some(tensor) = tensors.remove(&key)
+            && tensor.read()?.iter().any(|&x| x != 0.0)
         {
             problems.push(format!("{key} is not zero and the model has no biases"));
         }
     }
+    Ok(())
+}
+
+/// Whether a key is that of a matrix between the embeddings and the head.
+fn is_linear(key: &str) -> bool {
+    key.contains(".attn.") || key.contains(".mlp.")
 }
 
 fn has_bias(key: &str) -> bool {

@@ -65,7 +65,7 @@ impl Golden {
     fn model(&self, device: &Device) -> Gpt {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-        folder.save_description(&self.config, &Tokenizer::byte(), "").unwrap();
+        folder.save_description(&self.config, &Tokenizer::byte(), None).unwrap();
         let tensors = self.tensors();
         let weights: HashMap<String, TensorView<'_>> = tensors
             .tensors()
@@ -171,7 +171,7 @@ fn export_and_import_are_exact() {
         let model = golden.model(&device);
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
-        folder.save_description(&golden.config, &Tokenizer::byte(), "").unwrap();
+        folder.save_description(&golden.config, &Tokenizer::byte(), None).unwrap();
         folder.save_weights(&model).unwrap();
         let again = folder.load_model(&device).unwrap();
         let logits = |model: &Gpt| model.forward(golden.ids("tokens", &device)).into_data();
@@ -186,7 +186,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("wrong")).unwrap();
     let wider = GptConfig { n_layer: 4, block_size: 12, ..golden.config.clone() };
-    folder.save_description(&wider, &Tokenizer::byte(), "").unwrap();
+    folder.save_description(&wider, &Tokenizer::byte(), None).unwrap();
     folder.save_weights(&golden.model(&device)).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(
@@ -196,7 +196,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     assert!(error.contains("transformer.h.3.ln_1.weight is missing"), "{error}");
 
     let fewer = GptConfig { n_layer: 2, ..golden.config.clone() };
-    folder.save_description(&fewer, &Tokenizer::byte(), "").unwrap();
+    folder.save_description(&fewer, &Tokenizer::byte(), None).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(error.contains("transformer.h.2.attn.c_attn.bias has no place in the model"), "{error}");
 }

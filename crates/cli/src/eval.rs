@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use dataset::{TokenizerChoice, Tokens};
+use model::Gpt;
 use serde::Serialize;
 use trainer::Recipe;
 
@@ -22,12 +23,13 @@ use crate::{
 /// Measures loss, perplexity and bits per byte on a text.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every token but the first is predicted, each from at least half a block of context where
-there is as much before it.
+    after_help = "Every token but the first is predicted, each from at least the block less the stride of context
+where there is as much before it.
 
 Examples:
   kindling eval                            the newest run, on its validation text
-  kindling eval runs/tiny --data my.txt    that run, on a text of yours"
+  kindling eval runs/tiny --data my.txt    that run, on a text of yours
+  kindling eval --stride 1                 all the context there can be for each token: slow"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -36,6 +38,11 @@ pub(crate) struct Args {
     /// The text to measure on; without it, the validation part of what the model was trained on.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+
+    /// Tokens by which the window over a long text moves; a smaller one gives each more context and takes longer.
+    /// Without it, half the block.
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
 
     /// Print one JSON object.
     #[arg(long)]
@@ -61,7 +68,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => validation_part(&opened)?,
     };
-    let logprobs = model::score(&opened.model, &ids);
+    let stride = stride(args.stride, &opened.model)?;
+    let logprobs = model::score(&opened.model, &[&ids], stride).remove(0);
     let Some(mean) = mean(&logprobs) else {
         bail!("a text needs at least two tokens to measure on, and this one has {}", ids.len());
     };
@@ -87,6 +95,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "over           {} tokens, {} bytes", evaluation.tokens, evaluation.bytes)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By how much the window over a long text moves.
+pub(crate) fn stride(stride: Option<usize>, model: &Gpt) -> anyhow::Result<usize> {
+    let block_size = model.config().block_size;
+    match stride {
+        None => Ok(block_size.div_ceil(2)),
+        Some(stride) if (1..=block_size).contains(&stride) => Ok(stride),
+        Some(stride) => bail!("--stride {stride} is not between 1 and the block of {block_size}"),
+    }
 }
 
 /// The text of a file, or why it is none.

@@ -9,12 +9,15 @@ mod console;
 mod device;
 mod eval;
 mod generate;
+mod hub;
+mod import;
 mod info;
 mod model_folder;
 mod observer;
 mod prepare;
 mod samples;
 mod score;
+mod shown;
 mod train;
 
 use std::{
@@ -57,6 +60,8 @@ enum Command {
     Score(score::Args),
     /// Show what a model is and what it was trained on.
     Info(info::Args),
+    /// Make a run of a model from elsewhere: a folder, nanoGPT's ckpt.pt, the Hugging Face hub.
+    Import(import::Args),
     /// Measure the speed of training, of reading a prompt and of writing.
     Bench(bench::Args),
 }
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
+        Command::Import(args) => import::run(args),
         Command::Bench(args) => bench::run(args),
     });
     match result {

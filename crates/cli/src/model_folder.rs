@@ -76,6 +76,15 @@ pub(crate) fn path_of(path: &Path) -> PathBuf {
     if !path.exists() && path.components().count() == 1 && named.exists() { named } else { path.to_owned() }
 }
 
+/// A run by its name is in `runs/`; a path stands as it is.
+pub(crate) fn run_path(run: &Path) -> PathBuf {
+    if run.components().count() == 1 && run.is_relative() {
+        Path::new(RUNS).join(run)
+    } else {
+        run.to_owned()
+    }
+}
+
 /// The run that changed last.
 pub(crate) fn newest() -> anyhow::Result<RunFolder> {
     RunFolder::newest(Path::new(RUNS))?

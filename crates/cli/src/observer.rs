@@ -12,8 +12,9 @@ use trainer::{Event, Metrics, Split};
 
 use crate::{
     console::{count, duration},
-    generate::{beginning, write_sample},
+    generate::{Writer, beginning},
     samples::SampleLog,
+    shown::Shown,
 };
 
 /// How long the samples are that are printed as a model learns.
@@ -101,12 +102,13 @@ impl Display {
     /// Writes a sample to stdout and to the run folder.
     fn sample(&mut self, step: u64, model: &model::Gpt) {
         let max_tokens = if step == self.max_steps { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
-        let stop_token = self.tokenizer.end_of_text();
-        let options = Options { max_tokens, stop_token, seed: self.seed, ..Options::default() };
+        let stop_tokens = self.tokenizer.end_of_text().into_iter().collect();
+        let options = Options { max_tokens, stop_tokens, seed: self.seed, ..Options::default() };
         let prompt = beginning(&self.tokenizer);
-        let sample = write_sample(model, &self.tokenizer, &options, 0, &prompt, &mut io::sink());
-        let text = match sample {
-            Ok(sample) => sample.text,
+        let writer = Writer { model, tokenizer: &self.tokenizer, options: &options };
+        let samples = writer.write(0..1, &prompt, &mut Shown::nothing());
+        let text = match samples {
+            Ok(samples) => samples.into_iter().map(|sample| sample.text).collect::<String>(),
             Err(error) => return self.line(&format!("warning: no sample: {error:#}")),
         };
         self.line(&format!("--- what it writes after step {step} ---"));

@@ -1,17 +1,19 @@
 //! `kindling score`.
 
 use std::{
-    io::{self, Write},
-    iter,
-    path::PathBuf,
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::bail;
-use serde::Serialize;
+use anyhow::{Context, anyhow, bail};
+use model::Gpt;
+use serde::{Deserialize, Serialize};
+use tokenizer::Tokenizer;
 
 use crate::{
-    eval::read_text,
+    eval::{read_text, stride},
     model_folder::{ModelArgs, Opened},
 };
 
@@ -19,11 +21,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A text longer than the block is read through a sliding window that gives each token at least
-half a block of context.
+the block less the stride of context. With --jsonl, each line of the file is a JSON string, or an
+object whose key \"text\" is one; for each a line is printed, in the same order.
 
 Examples:
   kindling score --text 'To be, or not to be'
-  kindling score runs/tiny --file hamlet.txt --json"
+  kindling score runs/tiny --file hamlet.txt --json
+  kindling score --jsonl texts.jsonl > scores.jsonl"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -31,6 +35,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     text: TextArgs,
+
+    /// Tokens by which the window over a long text moves; without it, half the block.
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
 
     /// Print one JSON object: ids, tokens, logprobs (null for the first), mean_logprob.
     #[arg(long)]
@@ -48,6 +56,18 @@ struct TextArgs {
     /// A file with the text to score.
     #[arg(long)]
     file: Option<PathBuf>,
+
+    /// A file with a text on each line, as JSON; - is what comes in.
+    #[arg(long, value_name = "FILE")]
+    jsonl: Option<PathBuf>,
+}
+
+/// A line of `--jsonl`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Text(String),
+    Object { text: String },
 }
 
 #[derive(Debug, Serialize)]
@@ -58,27 +78,23 @@ struct Score {
     mean_logprob: Option<f64>,
 }
 
+/// Texts that are scored together.
+const TEXTS_AT_ONCE: usize = 256;
+
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let text = match (&args.text.text, &args.text.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => read_text(path)?,
-        (None, None) => unreachable!("clap asks for one of the two"),
+    let mut out = io::stdout().lock();
+    let text = match &args.text {
+        TextArgs { text: Some(text), .. } => text.clone(),
+        TextArgs { file: Some(path), .. } => read_text(path)?,
+        TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
+        TextArgs { .. } => unreachable!("clap asks for one of them"),
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
-    let ids = tokenizer.encode(&text)?;
-    if ids.is_empty() {
+    let stride = stride(args.stride, &model)?;
+    let score = score(&model, &tokenizer, &[text], stride)?.remove(0);
+    if score.ids.is_empty() {
         bail!("the text is empty; there is no token to score");
     }
-    let scored = model::score(&model, &ids);
-    let mean_logprob = mean(&scored);
-    let score = Score {
-        tokens: ids.iter().map(|&id| tokenizer.decode(&[id])).collect(),
-        logprobs: iter::once(None).chain(scored.into_iter().map(Some)).collect(),
-        mean_logprob,
-        ids,
-    };
-
-    let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&score)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -93,6 +109,48 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{mean:>10.4}  mean of {} tokens", score.ids.len() - 1)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Scores the texts of a file with one on each line.
+fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let lines: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).with_context(|| format!("read {}", path.display()))?))
+    };
+    let Opened { model, tokenizer, .. } = args.model.open()?;
+    let stride = stride(args.stride, &model)?;
+    let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<String> {
+        let at = || format!("line {} of {}", idx + 1, path.display());
+        let line = serde_json::from_str(&line.with_context(at)?)
+            .map_err(|_| anyhow!("{} is no JSON string, and no object whose key \"text\" is one", at()))?;
+        Ok(match line {
+            Line::Text(text) | Line::Object { text } => text,
+        })
+    });
+    loop {
+        let texts = lines.by_ref().take(TEXTS_AT_ONCE).collect::<anyhow::Result<Vec<_>>>()?;
+        if texts.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        for score in score(&model, &tokenizer, &texts, stride)? {
+            writeln!(out, "{}", serde_json::to_string(&score)?)?;
+        }
+        out.flush()?;
+    }
+}
+
+fn score(model: &Gpt, tokenizer: &Tokenizer, texts: &[String], stride: usize) -> anyhow::Result<Vec<Score>> {
+    let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+    let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+    let scored = model::score(model, &slices, stride);
+    let score = |(ids, scored): (Vec<u32>, Vec<f32>)| Score {
+        tokens: ids.iter().map(|&id| tokenizer.decode(&[id])).collect(),
+        mean_logprob: mean(&scored),
+        logprobs: ids.first().map(|_| None).into_iter().chain(scored.into_iter().map(Some)).collect(),
+        ids,
+    };
+    Ok(ids.into_iter().zip(scored).map(score).collect())
 }
 
 /// The mean of a list that is not empty.

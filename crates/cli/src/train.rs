@@ -21,7 +21,7 @@ use trainer::{Interrupter, Outcome, PRESETS, Recipe, RecipeError, Training, pres
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
-    model_folder::{RUNS, check_vocabulary, newest, open},
+    model_folder::{RUNS, check_vocabulary, newest, open, run_path},
     observer::Display,
     prepare::prepare,
     samples::SampleLog,
@@ -96,7 +96,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// A new run.
 fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
     let name = args.recipe.as_deref().unwrap_or(PRESETS[0].0);
-    let mut recipe = read_recipe(name, &overrides(args))?;
+    let origin = args.init_from.as_deref().map(open).transpose()?;
+    let sizes = match &origin {
+        Some(origin) => Recipe::sizes(&origin.config()?),
+        None => Vec::new(),
+    };
+    let mut recipe = read_recipe(name, &[sizes, overrides(args)].concat())?;
     if let Some(path) = &args.run
         && run_path(path).exists()
     {
@@ -105,13 +110,13 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
             run_path(path).display()
         );
     }
-    let origin = args.init_from.as_deref().map(open).transpose()?;
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
             let decided = |set: &&String| {
                 let key = set.split('=').next().unwrap_or_default().trim();
-                key == "data.tokenizer" || (key.starts_with("model.") && key != "model.dropout")
+                let is_free = ["model.dropout", "model.block_size"].contains(&key);
+                key == "data.tokenizer" || (key.starts_with("model.") && !is_free)
             };
             if let Some(set) = args.set.iter().find(decided) {
                 bail!(
@@ -119,8 +124,18 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
                     origin.path().display()
                 );
             }
-            check_vocabulary(&tokenizer, &origin.config()?)?;
-            recipe.model = GptConfig { dropout: recipe.model.dropout, ..origin.config()? };
+            let config = origin.config()?;
+            check_vocabulary(&tokenizer, &config)?;
+            let GptConfig { dropout, block_size, .. } = recipe.model;
+            if block_size > config.block_size {
+                bail!(
+                    "--set model.block_size={block_size}: {} has learnt {} positions; its block can be cropped and \
+                     not grown",
+                    origin.path().display(),
+                    config.block_size
+                );
+            }
+            recipe.model = GptConfig { dropout, block_size, ..config };
             recipe.data.tokenizer = tokenizer.kind().with_context(|| {
                 format!("the tokenizer of {} is of no kind that a recipe can name", origin.path().display())
             })?;
@@ -132,7 +147,10 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
     GptConfig { vocab_size: 1, ..recipe.model.clone() }.check()?;
     let prepared = prepare(&recipe.data, &choice)?;
     let model = match &origin {
-        Some(origin) => origin.load_model(device)?.with_dropout(recipe.model.dropout),
+        Some(origin) => {
+            let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
+            model.with_block_size(recipe.model.block_size)
+        }
         None => {
             recipe.model.vocab_size = prepared.tokenizer.vocab_size();
             recipe.model.init(recipe.run.seed, device)?
@@ -149,7 +167,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
         Some(path) => RunFolder::create(&run_path(path))?,
         None => RunFolder::create_next(Path::new(RUNS), &stem(name))?,
     };
-    folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
+    folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))?;
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
     Ok(Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() })
@@ -190,7 +208,7 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
             quoted(&folder.path().display().to_string())
         );
     }
-    folder.save_description(&recipe.model, &prepared.tokenizer, &recipe.to_toml())?;
+    folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))?;
     let Prepared { train, valid, .. } = prepared;
     let resume = Some(checkpoint);
     Ok(Training { recipe, folder, model, train, valid, data, resume, device: device.clone() })
@@ -230,6 +248,13 @@ pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Re
 
 /// Reads the text of a recipe. An error names the `--set` it is about, or else the recipe.
 fn parse(name: &str, text: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
+    let starts_from_another = |recipe: &str| {
+        let table: Option<toml::Table> = recipe.parse().ok();
+        table.is_some_and(|table| table.get("model").is_none_or(|model| model.get("n_layer").is_none()))
+    };
+    if starts_from_another(text) && !overrides.iter().any(|set| set.starts_with("model.n_layer=")) {
+        bail!("the recipe {name} has no sizes: it goes on from a model, which --init-from MODEL names");
+    }
     Recipe::parse(text, overrides).map_err(|error| match error {
         RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
         error => anyhow::Error::new(error).context(format!("understand the recipe {name}")),
@@ -242,15 +267,6 @@ fn overrides(args: &Args) -> Vec<String> {
     let data = args.data.iter().map(|value| quoted("corpus", value));
     let valid = args.valid.iter().map(|value| quoted("valid", value));
     args.set.iter().cloned().chain(data).chain(valid).collect()
-}
-
-/// A run by its name is in `runs/`; a path stands as it is.
-fn run_path(run: &Path) -> PathBuf {
-    if run.components().count() == 1 && run.is_relative() {
-        Path::new(RUNS).join(run)
-    } else {
-        run.to_owned()
-    }
 }
 
 fn stem(recipe: &str) -> String {

@@ -91,6 +91,16 @@ impl KeyValueCache {
         self.len = 0;
     }
 
+    /// The sequences of these numbers, which may occur more than once or not at all.
+    #[must_use]
+    pub fn select(&self, sequences: &[usize]) -> Self {
+        let numbers: Vec<i64> = sequences.iter().map(|&idx| i64::try_from(idx).unwrap_or(i64::MAX)).collect();
+        let numbers = Tensor::<1, Int>::from_data(numbers.as_slice(), &self.keys.device());
+        let [keys, values] =
+            [&self.keys, &self.values].map(|memory| memory.clone().select(0, numbers.clone()));
+        Self { keys, values, len: self.len }
+    }
+
     /// Adds T positions and attends over all it then holds, in one operation.
     fn attend(&mut self, qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
         let [batch, time, triple] = qkv.dims();

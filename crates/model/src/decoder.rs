@@ -10,20 +10,32 @@ use crate::{Cache, Gpt};
 /// to another position and all keys and values change. When the block is full it slides by an eighth of its
 /// size and what stays is read again at its new positions, so the extra work is amortised over that many
 /// tokens. [`window_start`] is the rule, and decoding with and without the cache both follow it.
+///
+/// It reads one sequence, or several of the same length side by side.
 #[derive(Debug)]
 pub struct Decoder {
     model: Gpt,
     cache: Cache,
-    /// Every token read so far.
-    ids: Vec<u32>,
+    /// Every token read so far, of each sequence.
+    sequences: Vec<Vec<u32>>,
 }
 
 impl Decoder {
-    /// Starts from nothing read.
+    /// Starts from nothing read, with one sequence.
     pub fn new(model: &Gpt) -> Self {
         let model = model.valid();
         let cache = model.cache(1);
-        Self { model, cache, ids: Vec::new() }
+        Self { model, cache, sequences: vec![Vec::new()] }
+    }
+
+    /// Goes on with the sequences of these numbers, each as often as it is named.
+    ///
+    /// # Panics
+    ///
+    /// If there is no sequence of such a number.
+    pub fn select(&mut self, sequences: &[usize]) {
+        self.cache = self.cache.select(sequences);
+        self.sequences = sequences.iter().map(|&idx| self.sequences[idx].clone()).collect();
     }
 
     /// Reads `ids` and returns the logits of the token after them.
@@ -34,19 +46,40 @@ impl Decoder {
     ///
     /// # Panics
     ///
-    /// If nothing has been read at all, or an id is outside the vocabulary.
+    /// If nothing has been read at all, an id is outside the vocabulary, or there are several sequences.
     pub fn next_logits(&mut self, ids: &[u32]) -> Tensor<1> {
+        self.next_logits_of_each(&[ids]).squeeze_dim(0)
+    }
+
+    /// Reads as many ids for each sequence, and returns the logits of the tokens after them.
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: N each, for all sequences
+    /// - output: `[B, V]`
+    ///
+    /// # Panics
+    ///
+    /// If nothing has been read at all, an id is outside the vocabulary, or the ids are not as many for each
+    /// sequence.
+    pub fn next_logits_of_each(&mut self, ids: &[&[u32]]) -> Tensor<2> {
+        assert_eq!(ids.len(), self.sequences.len(), "ids for each sequence");
         let block_size = self.model.config().block_size;
-        let before = window_start(self.ids.len(), block_size);
-        let mut unread = self.ids.len();
-        self.ids.extend_from_slice(ids);
-        let start = window_start(self.ids.len(), block_size);
-        if start != before {
-            self.cache.clear();
-            unread = start;
+        let read = self.sequences[0].len();
+        for (sequence, ids) in self.sequences.iter_mut().zip(ids) {
+            sequence.extend_from_slice(ids);
         }
-        let tokens = token_tensor(&self.ids[unread.max(start)..], &self.model.devices()[0]);
-        self.model.next_logits(tokens, &mut self.cache).squeeze_dim(0)
+        let len = self.sequences[0].len();
+        let start = window_start(len, block_size);
+        let unread = if start == window_start(read, block_size) {
+            read
+        } else {
+            self.cache.clear();
+            start
+        };
+        let unread: Vec<&[u32]> = self.sequences.iter().map(|ids| &ids[unread.max(start)..]).collect();
+        let tokens = token_tensor(&unread, &self.model.devices()[0]);
+        self.model.next_logits(tokens, &mut self.cache)
     }
 }
 
@@ -65,15 +98,20 @@ pub fn window_start(len: usize, block_size: usize) -> usize {
     len.saturating_sub(block_size).div_ceil(stride) * stride
 }
 
-/// One sequence of ids as a batch of one, `[1, T]`.
+/// Sequences of ids as a batch, `[B, T]`.
 ///
 /// # Panics
 ///
-/// If `ids` is empty.
-fn token_tensor(ids: &[u32], device: &Device) -> Tensor<2, Int> {
-    assert!(!ids.is_empty(), "a model needs at least one token to say what follows");
-    let ids: Vec<i32> =
-        ids.iter().map(|&id| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens")).collect();
-    let shape = [1, ids.len()];
-    Tensor::from_data(TensorData::new(ids, shape), device)
+/// If they are empty or not of one length.
+fn token_tensor(sequences: &[&[u32]], device: &Device) -> Tensor<2, Int> {
+    let len = sequences[0].len();
+    assert!(len > 0, "a model needs at least one token to say what follows");
+    assert!(
+        sequences.iter().all(|ids| ids.len() == len),
+        "sequences that are read together are of one length"
+    );
+    let ids: Vec<i32> = (sequences.iter().copied().flatten())
+        .map(|&id| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens"))
+        .collect();
+    Tensor::from_data(TensorData::new(ids, [sequences.len(), len]), device)
 }

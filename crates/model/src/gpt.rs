@@ -38,20 +38,33 @@ impl GptConfig {
     /// If the sizes can't work; see [`GptConfig::check`].
     pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt, ConfigError> {
         self.check()?;
-        let mut init = Init::new(self, seed, device);
-        Ok(Gpt {
-            token_embedding: init.embedding(self.vocab_size),
-            position_embedding: init.embedding(self.block_size),
-            blocks: (0..self.n_layer).map(|_| Block::new(self, &mut init)).collect(),
-            norm: init.norm(),
-            head: (!self.tie_embeddings).then(|| init.head()),
-            config: self.clone(),
-            precision: Precision::F32,
-        })
+        Ok(Gpt::new(self, Init::new(self, seed, device)))
+    }
+
+    /// A model whose embeddings and matrices are zero, which takes no time: for weights that are about to be read.
+    ///
+    /// # Errors
+    ///
+    /// As [`GptConfig::init`].
+    pub fn zeros(&self, device: &Device) -> Result<Gpt, ConfigError> {
+        self.check()?;
+        Ok(Gpt::new(self, Init::zeros(self, device)))
     }
 }
 
 impl Gpt {
+    fn new(config: &GptConfig, mut init: Init<'_>) -> Self {
+        Self {
+            token_embedding: init.embedding(config.vocab_size),
+            position_embedding: init.embedding(config.block_size),
+            blocks: (0..config.n_layer).map(|_| Block::new(config, &mut init)).collect(),
+            norm: init.norm(),
+            head: (!config.tie_embeddings).then(|| init.head()),
+            config: config.clone(),
+            precision: Precision::F32,
+        }
+    }
+
     /// The sizes it was made with.
     pub fn config(&self) -> &GptConfig {
         &self.config
@@ -62,6 +75,25 @@ impl Gpt {
         self.config.dropout = probability;
         for block in &mut self.blocks {
             block.set_dropout(probability);
+        }
+        self
+    }
+
+    /// The same model with a shorter block: the first positions, without the others.
+    ///
+    /// # Panics
+    ///
+    /// If the block is empty, or longer than the one it has.
+    pub fn with_block_size(mut self, block_size: usize) -> Self {
+        let before = self.config.block_size;
+        assert!((1..=before).contains(&block_size), "a block of {before} can't be cropped to {block_size}");
+        if block_size < before {
+            self.config.block_size = block_size;
+            let weight = self.position_embedding.weight;
+            self.position_embedding.weight = weight.map(|positions| {
+                let cropped = positions.clone().detach().slice(s![..block_size, ..]);
+                cropped.set_require_grad(positions.is_require_grad())
+            });
         }
         self
     }
@@ -179,6 +211,11 @@ impl Cache {
     /// Whether it holds no position.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The sequences of these numbers, which may occur more than once or not at all.
+    pub(crate) fn select(&self, sequences: &[usize]) -> Self {
+        Self { layers: self.layers.iter().map(|layer| layer.select(sequences)).collect() }
     }
 
     /// Forgets every position and keeps the memory.

@@ -25,13 +25,19 @@ pub(crate) const NORM_EPSILON: f64 = 1e-5;
 /// Draws the weights of one model.
 pub(crate) struct Init<'a> {
     config: &'a GptConfig,
-    rng: ChaCha8Rng,
+    /// Without it, weights are zero.
+    rng: Option<ChaCha8Rng>,
     device: &'a Device,
 }
 
 impl<'a> Init<'a> {
     pub(crate) fn new(config: &'a GptConfig, seed: u64, device: &'a Device) -> Self {
-        Self { config, rng: ChaCha8Rng::seed_from_u64(seed), device }
+        Self { config, rng: Some(ChaCha8Rng::seed_from_u64(seed)), device }
+    }
+
+    /// Draws nothing: for weights that are about to be read from a file.
+    pub(crate) fn zeros(config: &'a GptConfig, device: &'a Device) -> Self {
+        Self { config, rng: None, device }
     }
 
     /// An embedding of `n` rows.
@@ -78,10 +84,13 @@ impl<'a> Init<'a> {
     }
 
     fn normal(&mut self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
+        let Some(rng) = &mut self.rng else {
+            return Param::from_tensor(Tensor::zeros(shape, self.device));
+        };
         let normal = Normal::new(0.0, std).expect("a standard deviation is finite");
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are drawn in f64")]
         let weights: Vec<f32> =
-            normal.sample_iter(&mut self.rng).take(shape.iter().product()).map(|w| w as f32).collect();
+            normal.sample_iter(rng).take(shape.iter().product()).map(|w| w as f32).collect();
         Param::from_data(TensorData::new(weights, shape), self.device)
     }
 }

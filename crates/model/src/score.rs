@@ -7,33 +7,42 @@ use crate::Gpt;
 /// Logits held at once while scoring, as numbers: 64 MiB of f32.
 const MAX_LOGITS: usize = 1 << 24;
 
-/// The natural logarithm of the probability of each token given those before it: of all but the first.
+/// The natural logarithm of the probability of each token given those before it: of all but the first of each
+/// text.
 ///
-/// A text longer than the block is read through a window that moves by half a block, and each token is
-/// scored in the first window that reaches it, so every token past the first block has at least half a
-/// block of context. Windows are read in batches.
+/// A text longer than the block is read through a window that moves by `stride`, and each token is scored in the
+/// first window that reaches it, so every token past the first block has at least `block_size - stride` tokens of
+/// context. Windows of all texts are read in batches.
 ///
 /// # Shapes
 ///
-/// - `ids`: N of them, each below V
-/// - output: N - 1, or none for an empty text
-pub fn score(model: &Gpt, ids: &[u32]) -> Vec<f32> {
+/// - `texts`: N ids each, each below V
+/// - output: for each text N - 1, or none for an empty one
+///
+/// # Panics
+///
+/// If `stride` is not between 1 and `block_size`.
+pub fn score(model: &Gpt, texts: &[&[u32]], stride: usize) -> Vec<Vec<f32>> {
     let model = model.valid();
     let config = model.config();
-    let windows = windows(ids.len().saturating_sub(1), config.block_size);
-    let batch_size = (MAX_LOGITS / (config.block_size * config.vocab_size)).max(1);
+    let block_size = config.block_size;
+    assert!((1..=block_size).contains(&stride), "a stride of {stride} in a block of {block_size}");
+    let mut windows: Vec<Window> = (texts.iter().enumerate())
+        .flat_map(|(text, ids)| windows(text, ids.len().saturating_sub(1), block_size, stride))
+        .collect();
+    // Windows of like length make a batch; the shorter ones are filled up, which no earlier position sees.
+    windows.sort_by_key(|window| std::cmp::Reverse(window.len()));
 
-    let mut logprobs = Vec::with_capacity(ids.len());
-    // All but the first and the last window are alike; runs of equal length make a batch.
+    let mut logprobs: Vec<Vec<f32>> =
+        texts.iter().map(|ids| vec![0.0; ids.len().saturating_sub(1)]).collect();
     let mut rest = windows.as_slice();
-    while let Some(first) = rest.first() {
-        let len = first.end - first.start;
-        let alike =
-            rest.iter().take(batch_size).take_while(|window| window.end - window.start == len).count();
-        let (batch, others) = rest.split_at(alike);
-        let scored = score_batch(&model, ids, batch, len);
-        for (window, row) in batch.iter().zip(scored.chunks_exact(len)) {
-            logprobs.extend_from_slice(&row[window.fresh - window.start..]);
+    while let Some(longest) = rest.first() {
+        let n = (MAX_LOGITS / (longest.len() * config.vocab_size)).clamp(1, rest.len());
+        let (batch, others) = rest.split_at(n);
+        let scored = score_batch(&model, texts, batch, longest.len());
+        for (window, row) in batch.iter().zip(scored.chunks_exact(longest.len())) {
+            let fresh = &row[window.fresh - window.start..window.len()];
+            logprobs[window.text][window.fresh..window.end].copy_from_slice(fresh);
         }
         rest = others;
     }
@@ -43,31 +52,42 @@ pub fn score(model: &Gpt, ids: &[u32]) -> Vec<f32> {
 /// Inputs `start..end` of a text, of which those from `fresh` on have not been scored by an earlier window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
+    text: usize,
     start: usize,
     fresh: usize,
     end: usize,
 }
 
-/// The windows over `n` inputs.
-fn windows(n: usize, block_size: usize) -> Vec<Window> {
-    let stride = block_size.div_ceil(2);
+impl Window {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+/// The windows over the `n` inputs of a text.
+fn windows(text: usize, n: usize, block_size: usize, stride: usize) -> Vec<Window> {
     let mut windows = Vec::new();
     let mut fresh = 0;
     while fresh < n {
         let end = if fresh == 0 { n.min(block_size) } else { n.min(fresh + stride) };
-        windows.push(Window { start: end.saturating_sub(block_size), fresh, end });
+        windows.push(Window { text, start: end.saturating_sub(block_size), fresh, end });
         fresh = end;
     }
     windows
 }
 
-/// The log-probability of the token after each input, window after window.
-fn score_batch(model: &Gpt, ids: &[u32], windows: &[Window], len: usize) -> Vec<f32> {
+/// The log-probability of the token after each input, window after window, each filled up to `len`.
+fn score_batch(model: &Gpt, texts: &[&[u32]], windows: &[Window], len: usize) -> Vec<f32> {
     let device = &model.devices()[0];
-    let signed = |id: &u32| i32::try_from(*id).expect("a vocabulary has less than 2^31 tokens");
     let gather = |shift: usize| -> Tensor<2, Int> {
-        let ids: Vec<i32> =
-            windows.iter().flat_map(|w| ids[w.start + shift..w.end + shift].iter().map(signed)).collect();
+        let mut ids = Vec::with_capacity(windows.len() * len);
+        for window in windows {
+            let inputs = &texts[window.text][window.start + shift..window.end + shift];
+            ids.extend(
+                inputs.iter().map(|&id| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens")),
+            );
+            ids.resize(ids.len() + len - window.len(), 0);
+        }
         Tensor::from_data(TensorData::new(ids, [windows.len(), len]), device)
     };
     let logits = model.forward(gather(0)); // [B, T, V]
@@ -82,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_score_each_token_once_with_half_a_block_of_context() {
-        for block_size in [1, 2, 7, 8] {
+    fn windows_score_each_token_once_with_enough_context() {
+        for (block_size, stride) in [(1, 1), (2, 1), (7, 4), (8, 8), (8, 3)] {
             for n in 0..40 {
                 let mut next = 0;
-                for window in windows(n, block_size) {
+                for window in windows(0, n, block_size, stride) {
                     assert_eq!(window.fresh, next);
-                    assert!(window.end - window.start <= block_size && window.end > window.fresh);
-                    assert!(window.fresh == 0 || window.fresh - window.start >= block_size / 2);
+                    assert!(window.len() <= block_size && window.end > window.fresh);
+                    assert!(window.fresh == 0 || window.fresh - window.start >= block_size - stride);
                     next = window.end;
                 }
                 assert_eq!(next, n);
@@ -102,28 +122,25 @@ mod tests {
         let device = kernels::test_device();
         let config = crate::GptConfig::debug();
         let model = config.init(1, &device).unwrap();
-        let ids: Vec<u32> = (0..30).map(|i| (i * i + 3) % 13).collect();
-        let scored = score(&model, &ids);
-        assert_eq!(scored.len(), ids.len() - 1);
+        let text = |n: u32, step: u32| -> Vec<u32> { (0..n).map(|i| (i * i * step + 3) % 13).collect() };
+        // Together, so that short ones are filled up beside long ones.
+        let texts = [text(30, 1), text(5, 2), text(0, 1), text(1, 1), text(19, 5)];
+        let stride = config.block_size / 2;
+        let scored = score(&model, &texts.each_ref().map(Vec::as_slice), stride);
+        assert_eq!(scored.iter().map(Vec::len).collect::<Vec<_>>(), [29, 4, 0, 0, 18]);
 
-        for window in windows(ids.len() - 1, config.block_size) {
-            for target in window.fresh + 1..=window.end {
-                let context: Vec<i32> = ids[window.start..target].iter().map(|&id| id as i32).collect();
-                let shape = [1, context.len()];
-                let logits = model.forward(Tensor::from_data(TensorData::new(context, shape), &device));
-                let last: Vec<f32> =
-                    log_softmax(logits, 2).slice(s![.., -1.., ..]).into_data().try_into_vec().unwrap();
-                let expected = last[ids[target] as usize];
-                let got = scored[target - 1];
-                assert!((got - expected).abs() < 1e-5, "token {target}: {got} is not {expected}");
+        for (ids, scored) in texts.iter().zip(&scored) {
+            for window in windows(0, ids.len().saturating_sub(1), config.block_size, stride) {
+                for target in window.fresh + 1..=window.end {
+                    let context: Vec<i32> = ids[window.start..target].iter().map(|&id| id as i32).collect();
+                    let shape = [1, context.len()];
+                    let logits = model.forward(Tensor::from_data(TensorData::new(context, shape), &device));
+                    let last: Vec<f32> =
+                        log_softmax(logits, 2).slice(s![.., -1.., ..]).into_data().try_into_vec().unwrap();
+                    let (got, expected) = (scored[target - 1], last[ids[target] as usize]);
+                    assert!((got - expected).abs() < 1e-5, "token {target}: {got} is not {expected}");
+                }
             }
         }
-    }
-
-    #[test]
-    fn short_texts_have_nothing_to_score() {
-        let model = crate::GptConfig::debug().init(1, &kernels::test_device()).unwrap();
-        assert!(score(&model, &[]).is_empty());
-        assert!(score(&model, &[3]).is_empty());
     }
 }

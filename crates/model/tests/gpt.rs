@@ -208,3 +208,35 @@ fn a_prompt_longer_than_the_block_is_read_from_its_end() {
     let end = Decoder::new(&model).next_logits(&ids[window_start(20, 8)..]);
     assert_eq!(whole.into_data(), end.into_data());
 }
+
+#[test]
+fn sequences_side_by_side_are_each_as_if_alone() {
+    let device = kernels::test_device();
+    let model = GptConfig::debug().init(5, &device).unwrap();
+    let block_size = model.config().block_size;
+    let prompt = [1, 2, 3];
+    let next = |sequence: u32, step: u32| (7 * sequence + 3 * step) % 13;
+
+    let mut together = Decoder::new(&model);
+    together.next_logits(&prompt);
+    together.select(&[0, 0, 0]);
+    let mut alone: Vec<Decoder> = (0..3).map(|_| Decoder::new(&model)).collect();
+    for decoder in &mut alone {
+        decoder.next_logits(&prompt);
+    }
+    // Beyond the block, and one sequence ends on the way.
+    let mut running = vec![0, 1, 2];
+    for step in 0..u32::try_from(block_size).unwrap() + 3 {
+        if step == 5 {
+            together.select(&[0, 2]);
+            running = vec![0, 2];
+        }
+        let ids: Vec<[u32; 1]> = running.iter().map(|&sequence| [next(sequence, step)]).collect();
+        let logits = together.next_logits_of_each(&ids.iter().map(<[u32; 1]>::as_slice).collect::<Vec<_>>());
+        for (row, (&sequence, ids)) in running.iter().zip(&ids).enumerate() {
+            let expected = alone[sequence as usize].next_logits(ids);
+            let got = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim::<1>(0);
+            got.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+        }
+    }
+}

@@ -83,6 +83,15 @@ pub enum Error {
         source: tokenizers::Error,
     },
 
+    /// One of `vocab.json` and `merges.txt` is not what it should be, or they do not belong together.
+    #[error("{} can't be used: {reason}", .path.display())]
+    ParsePair {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A tokenizer file could not be written.
     #[error("cannot write the tokenizer to {}", .path.display())]
     Write {

@@ -7,8 +7,9 @@ use std::path::Path;
 use atomic_write_file::AtomicWriteFile;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokenizers::models::bpe::{BPE, Vocab};
 
-use crate::layout::END_OF_TEXT;
+use crate::layout::{END_OF_TEXT, byte_level_pipeline};
 use crate::{Error, Result, Tokenizer};
 
 impl Tokenizer {
@@ -19,6 +20,32 @@ impl Tokenizer {
         let json =
             fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(&json).map_err(|source| Error::ParseFile { path: path.to_owned(), source })
+    }
+
+    /// Reads the older pair of files with which GPT-2's tokenizer came, `vocab.json` and `merges.txt`.
+    ///
+    /// Fails with [`Error::Read`] or [`Error::ParsePair`].
+    pub fn load_byte_level(vocabulary: &Path, merges: &Path) -> Result<Self> {
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+        };
+        let damaged = |path: &Path, reason: String| Error::ParsePair { path: path.to_owned(), reason };
+        let vocabulary_text = read(vocabulary)?;
+        let vocab: Vocab =
+            serde_json::from_str(&vocabulary_text).map_err(|error| damaged(vocabulary, error.to_string()))?;
+        // A line with the version may come first.
+        let lines = read(merges)?;
+        let lines = lines.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
+        let merge = |line: &str| {
+            let pair = line.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()));
+            pair.ok_or_else(|| damaged(merges, format!("the line {line:?} is not two tokens")))
+        };
+        let pairs = lines.map(merge).collect::<Result<Vec<_>>>()?;
+        let model = BPE::builder()
+            .vocab_and_merges(vocab, pairs)
+            .build()
+            .map_err(|error| damaged(merges, error.to_string()))?;
+        Ok(Self::new(byte_level_pipeline(model)))
     }
 
     /// Writes the tokenizer as a `tokenizer.json`, whole or not at all.

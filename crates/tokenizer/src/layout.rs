@@ -49,14 +49,17 @@ pub(crate) fn byte_pipeline() -> Pipeline {
     pipeline
 }
 
-/// The pipeline of a [`byte_level_model`].
+/// The pipeline of a byte-level BPE, in which [`END_OF_TEXT`] is special if it is a token.
 pub(crate) fn byte_level_pipeline(model: BPE) -> Pipeline {
+    let ends_texts = model.token_to_id(END_OF_TEXT).is_some();
     let mut pipeline = Pipeline::new(model);
     pipeline.with_pre_tokenizer(Some(byte_level()));
     pipeline.with_decoder(Some(byte_level()));
-    pipeline
-        .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
-        .expect("a token needs no normalizer, so none fails");
+    if ends_texts {
+        pipeline
+            .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
+            .expect("a token needs no normalizer, so none fails");
+    }
     pipeline
 }
 

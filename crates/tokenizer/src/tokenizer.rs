@@ -118,6 +118,42 @@ impl Tokenizer {
         }
     }
 
+    /// As [`encode`](Self::encode), but special tokens that stand in `text` are taken as what they are.
+    ///
+    /// ```
+    /// let tokenizer = tokenizer::Tokenizer::gpt2();
+    /// assert_eq!(tokenizer.encode_special("Hello<|endoftext|>")?, [15496, 50256]);
+    /// assert_eq!(tokenizer.encode("<|endoftext|>")?.len(), 7);
+    /// # Ok::<(), tokenizer::Error>(())
+    /// ```
+    pub fn encode_special(&self, text: &str) -> Result<Vec<u32>> {
+        let added = self.0.pipeline.get_added_tokens_decoder();
+        let special: Vec<(&str, u32)> = added
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(&id, token)| (token.content.as_str(), id))
+            .collect();
+        // The first that begins; of several there the longest.
+        let next = |text: &str| {
+            let found = special.iter().filter_map(|&(token, id)| Some((text.find(token)?, token.len(), id)));
+            found.min_by_key(|&(start, len, _)| (start, std::cmp::Reverse(len)))
+        };
+        let (mut ids, mut rest) = (Vec::new(), text);
+        while let Some((start, len, id)) = next(rest) {
+            ids.extend(self.encode(&rest[..start])?);
+            ids.push(id);
+            rest = &rest[start + len..];
+        }
+        ids.extend(self.encode(rest)?);
+        Ok(ids)
+    }
+
+    /// The id of a token, by its text.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        let is_it = |bytes: &Option<Box<[u8]>>| bytes.as_deref() == Some(token.as_bytes());
+        self.0.tokens.iter().position(is_it).and_then(|id| u32::try_from(id).ok())
+    }
+
     /// The last place in `text`, in bytes, where it can be cut so that the ids of the two parts are those of
     /// the whole.
     ///

@@ -92,7 +92,7 @@ fn batches(tensors: &SafeTensors<'_>, device: &Device) -> Vec<TokenBatch> {
 fn model(tensors: &SafeTensors<'_>, config: &GptConfig, device: &Device) -> Gpt {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-    folder.save_description(config, &Tokenizer::byte(), "").unwrap();
+    folder.save_description(config, &Tokenizer::byte(), None).unwrap();
     let weights: HashMap<String, TensorView<'_>> = tensors
         .tensors()
         .into_iter()

@@ -142,8 +142,15 @@ pub enum RecipeError {
         upper_value: f64,
     },
 }
-
 impl Recipe {
+    /// The overrides that give a recipe the sizes of a model, all but its dropout.
+    pub fn sizes(config: &GptConfig) -> Vec<String> {
+        let sized = GptConfig { dropout: 0.0, ..config.clone() };
+        let table = toml::Table::try_from(sized).expect("sizes are numbers, words and bools");
+        let keys = table.into_iter().filter(|(key, _)| key != "dropout");
+        keys.map(|(key, value)| format!("model.{key}={value}")).collect()
+    }
+
     /// Reads a recipe, with `section.key=value` overrides laid over it. The value `none` switches off what is
     /// optional.
     ///
@@ -206,11 +213,12 @@ impl Recipe {
 }
 
 /// The recipes that come with the program, by name; the first is the default.
-pub const PRESETS: [(&str, &str); 5] = [
+pub const PRESETS: [(&str, &str); 6] = [
     ("tiny", include_str!("../../../configs/tiny.toml")),
     ("nanogpt-cpu", include_str!("../../../configs/nanogpt-cpu.toml")),
     ("nanogpt-gpu", include_str!("../../../configs/nanogpt-gpu.toml")),
     ("gpt2", include_str!("../../../configs/gpt2.toml")),
+    ("finetune", include_str!("../../../configs/finetune.toml")),
     ("debug", include_str!("../../../configs/debug.toml")),
 ];
 
@@ -230,8 +238,10 @@ mod tests {
 
     #[test]
     fn presets_are_valid_and_survive_the_round_trip() {
+        let sizes = Recipe::sizes(&GptConfig::nanogpt_cpu());
         for (name, text) in PRESETS {
-            let recipe = Recipe::parse(text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let given = if name == "finetune" { sizes.as_slice() } else { &[] };
+            let recipe = Recipe::parse(text, given).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(Recipe::parse(&recipe.to_toml(), &[]).unwrap(), recipe, "{name}");
         }
     }

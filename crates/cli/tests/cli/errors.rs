@@ -28,8 +28,8 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "huge"],
         &expect![[r#"
-        error: read the recipe huge (the presets are tiny, nanogpt-cpu, nanogpt-gpu, gpt2, debug): No such file or directory (os error 2)
-    "#]],
+            error: read the recipe huge (the presets are tiny, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
+        "#]],
     );
     fails(
         &["train", "debug", "--set", "model.n_layers=3"],
@@ -211,7 +211,7 @@ fn a_damaged_model_is_named() {
     };
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
     expect![[r#"
-        error: ./model.safetensors is damaged or cut short: incomplete metadata, file not fully covered; copy it again from where it came from
+        error: ./model.safetensors is damaged or cut short: its tensors take 112256 bytes, and it has 54828 for them; copy it again from where it came from
     "#]].assert_eq(&damaged("model.safetensors", &cut));
     expect![[r#"
         error: the tokenizer of . can't be used; put back the tokenizer.json it was trained with: ./tokenizer.json is not a tokenizer.json of Hugging Face's: EOF while parsing a value at line 41 column 2
@@ -224,14 +224,14 @@ fn a_damaged_model_is_named() {
         bytes
     };
     expect![[r#"
-        error: ./model.safetensors is damaged or cut short: invalid UTF-8 in header: invalid utf-8 sequence of 1 bytes from index 12; copy it again from where it came from
+        error: ./model.safetensors is damaged or cut short: invalid unicode code point at line 1 column 13; copy it again from where it came from
     "#]].assert_eq(&damaged("model.safetensors", &no_text));
     let longer = |bytes: Vec<u8>| {
         let config = String::from_utf8(bytes).unwrap();
         config.replace("\"n_positions\": 16", "\"n_positions\": 24").into_bytes()
     };
     expect![[r#"
-        error: ./model.safetensors does not fit the config.json beside it; one of the two is of another model:
+        error: ./model.safetensors does not fit the sizes given with it; the two are of different models:
           transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
     "#]]
     .assert_eq(&damaged("config.json", &longer));

@@ -1,0 +1,115 @@
+//! `kindling import`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use burn::prelude::Device;
+use checkpoint::{RunFolder, load_nanogpt, load_nanogpt_tokenizer};
+use model::Gpt;
+use tokenizer::Tokenizer;
+
+use crate::{
+    console::{count, program, quoted, report},
+    hub,
+    model_folder::{RUNS, check_vocabulary, run_path},
+};
+
+/// Makes a run of a model from elsewhere.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A folder in Hugging Face's GPT-2 layout needs no import, every command opens it where it is; importing
+copies it into a run of its own, as f32 in one file.
+
+Examples:
+  kindling import openai-community/gpt2             from the Hugging Face hub
+  kindling import ../nanoGPT/out/ckpt.pt --tokenizer ../nanoGPT/data/shakespeare_char/meta.pkl
+  kindling import downloads/gpt2-medium --run medium"
+)]
+pub(crate) struct Args {
+    /// A folder in Hugging Face's GPT-2 layout, nanoGPT's ckpt.pt, or the name of a model on the hub.
+    #[arg(value_name = "PATH or NAME")]
+    source: String,
+
+    /// Name or path of the run to make; without it, called as what is imported.
+    #[arg(long, value_name = "RUN")]
+    run: Option<PathBuf>,
+
+    /// What a ckpt.pt was trained with: gpt2, byte, nanoGPT's meta.pkl or a tokenizer.json; without it, the meta.pkl
+    /// beside it, or gpt2 where the vocabulary is GPT-2's.
+    #[arg(long, value_name = "FILE or NAME")]
+    tokenizer: Option<String>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let device = Device::flex();
+    let path = PathBuf::from(&args.source);
+    let (model, tokenizer) = if path.is_file() {
+        let model = load_nanogpt(&path, &device)?;
+        let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
+        (model, tokenizer)
+    } else {
+        if args.tokenizer.is_some() {
+            bail!("--tokenizer is for a ckpt.pt; {} has its own", args.source);
+        }
+        let folder = if path.is_dir() { path.clone() } else { hub::download(&args.source)? };
+        let folder = RunFolder::open(&folder)?;
+        (folder.load_model(&device)?, folder.load_tokenizer()?)
+    };
+    check_vocabulary(&tokenizer, model.config())?;
+    let run = match &args.run {
+        Some(run) => RunFolder::create(&run_path(run))?,
+        None => RunFolder::create_next(Path::new(RUNS), &stem(&path))?,
+    };
+    save(&run, &model, &tokenizer)?;
+    let name = quoted(&run.path().display().to_string());
+    report(format_args!(
+        "imported {} to {}: {} parameters; write with it: {} generate {name}",
+        args.source,
+        run.path().display(),
+        count(model.config().n_params() as u64),
+        program(),
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save(run: &RunFolder, model: &Gpt, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+    run.save_weights(model)?;
+    run.save_description(model.config(), tokenizer, None)?;
+    Ok(())
+}
+
+/// The tokenizer of a `ckpt.pt`, which says nothing of it.
+fn tokenizer_of(checkpoint: &Path, named: Option<&str>, vocab_size: usize) -> anyhow::Result<Tokenizer> {
+    /// nanoGPT pads GPT-2's vocabulary up to this.
+    const PADDED: usize = 50_304;
+    let beside = checkpoint.with_file_name("meta.pkl");
+    match named {
+        Some("gpt2") => Ok(Tokenizer::gpt2()),
+        Some("byte") => Ok(Tokenizer::byte()),
+        Some(file) if has_extension(file, "pkl") => Ok(load_nanogpt_tokenizer(Path::new(file))?),
+        Some(file) => Tokenizer::load(Path::new(file)).with_context(|| format!("--tokenizer {file}")),
+        None if beside.is_file() => Ok(load_nanogpt_tokenizer(&beside)?),
+        None if (Tokenizer::gpt2().vocab_size()..=PADDED).contains(&vocab_size) => Ok(Tokenizer::gpt2()),
+        None => bail!(
+            "{} does not say what its {vocab_size} tokens are; name its tokenizer by --tokenizer, for characters \
+             the meta.pkl of its corpus",
+            checkpoint.display()
+        ),
+    }
+}
+
+fn has_extension(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// What the run is called: as the folder or the model, or as the folder that a checkpoint is in.
+fn stem(source: &Path) -> String {
+    let named = match source.is_file() {
+        true => source.parent().and_then(Path::file_name).or(source.file_stem()),
+        false => source.file_name(),
+    };
+    named.map_or_else(|| "imported".to_owned(), |name| name.to_string_lossy().into_owned())
+}
