@@ -54,6 +54,9 @@ pub(crate) enum Layout {
     NanoGpt,
 }
 
+/// Parameters of a model that is not worth a second thought.
+const MARGIN: usize = 1 << 20;
+
 /// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix
 /// `transformer.`
 ///
@@ -78,6 +81,13 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
         if tensors.insert(key.clone(), tensor).is_some() {
             problems.push(format!("{key} is there twice, with and without a prefix"));
         }
+    }
+    // Before memory is asked for.
+    let n_held: usize = tensors.values().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
+    let n_params = config.n_params();
+    if n_params / 2 > n_held + MARGIN {
+        let problem = format!("the sizes make {n_params} parameters, and the file holds {n_held}");
+        return Err(Error::Weights { path, problems: vec![problem] });
     }
     if config.tie_embeddings {
         tensors.remove(HEAD_KEY); // The same numbers as the token embedding, stored twice by some.

@@ -38,6 +38,9 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// No machine has memory for a model of more parameters.
+const MAX_PARAMS: f64 = 1e12;
+
 /// Why no model has these sizes.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -47,6 +50,12 @@ pub enum ConfigError {
     Zero {
         /// The field's name.
         field: &'static str,
+    },
+    /// Sizes that no memory holds.
+    #[error("these sizes make a model of {n_params:.0e} parameters; at most {MAX_PARAMS:.0e} can be")]
+    TooLarge {
+        /// About how many it would have.
+        n_params: f64,
     },
     /// A width that the heads can't share.
     #[error("`n_embd` = {n_embd} is not a multiple of `n_head` = {n_head}")]
@@ -142,6 +151,11 @@ impl GptConfig {
         ];
         if let Some((field, _)) = sizes.into_iter().find(|&(_, size)| size == 0) {
             return Err(ConfigError::Zero { field });
+        }
+        let [width, n_layer] = [self.n_embd, self.n_layer].map(|size| size as f64);
+        let n_params = width * (12.0 * n_layer * width + self.vocab_size as f64 + self.block_size as f64);
+        if n_params > MAX_PARAMS {
+            return Err(ConfigError::TooLarge { n_params });
         }
         if !self.n_embd.is_multiple_of(self.n_head) {
             return Err(ConfigError::UnevenHeads { n_embd: self.n_embd, n_head: self.n_head });

@@ -1,0 +1,309 @@
+//! Weights in every layout, against transformers. `xtask/golden/layouts.py` made the fixtures and says how.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::prelude::*;
+use checkpoint::{RunFolder, WEIGHTS, load_nanogpt};
+use model::{Decoder, Gpt};
+use serde::Deserialize;
+use tokenizer::Tokenizer;
+
+/// In Hugging Face's layout.
+const FOLDERS: [&str; 7] =
+    ["one_head", "three_tokens", "untied_exact", "shards", "pickle", "bare_names_bf16", "f16"];
+
+#[derive(Deserialize)]
+struct Golden {
+    ids: Vec<i32>,
+    /// `[T, V]`.
+    logits: Vec<f32>,
+    /// What greedy decoding adds to the first half of the ids.
+    greedy: Vec<u32>,
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts").join(name)
+}
+
+fn model(name: &str) -> Gpt {
+    let device = kernels::test_device();
+    match name {
+        "nanogpt" => load_nanogpt(&fixture(name).join("ckpt.pt"), &device).unwrap(),
+        _ => RunFolder::open(&fixture(name)).unwrap().load_model(&device).unwrap(),
+    }
+}
+
+fn golden(name: &str) -> Golden {
+    serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap()
+}
+
+fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
+    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
+    model.forward(ids).into_data().try_into_vec().unwrap()
+}
+
+#[test]
+fn logits_and_greedy_text_are_those_of_transformers() {
+    for name in FOLDERS.into_iter().chain(["nanogpt"]) {
+        let (model, golden) = (model(name), golden(name));
+        for (idx, (got, expected)) in logits(&model, &golden.ids).iter().zip(&golden.logits).enumerate() {
+            // Logits of up to ten, through two or three blocks in f32.
+            assert!((got - expected).abs() < 2e-5, "{name}, logit {idx}: {got} is not {expected}");
+        }
+        let prompt: Vec<u32> =
+            golden.ids[..model.config().block_size / 2].iter().map(|&id| id.cast_unsigned()).collect();
+        let mut decoder = Decoder::new(&model);
+        let mut unread = prompt;
+        for (step, &expected) in golden.greedy.iter().enumerate() {
+            let best: i32 = decoder.next_logits(&unread).argmax(0).into_scalar();
+            assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
+            unread = vec![expected];
+        }
+    }
+}
+
+#[test]
+fn what_is_saved_is_what_was_loaded() {
+    for name in FOLDERS.into_iter().chain(["nanogpt"]) {
+        let (model, golden) = (model(name), golden(name));
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&parent.path().join("again")).unwrap();
+        folder.save_weights(&model).unwrap();
+        folder.save_description(model.config(), &Tokenizer::byte(), None).unwrap();
+        let again = folder.load_model(&kernels::test_device()).unwrap();
+        assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
+        // Bit for bit in the file too.
+        let bytes = fs::read(folder.path().join(WEIGHTS)).unwrap();
+        folder.save_weights(&again).unwrap();
+        assert_eq!(fs::read(folder.path().join(WEIGHTS)).unwrap(), bytes, "{name}");
+    }
+}
+
+/// A copy of a fixture to break.
+struct Copy {
+    folder: tempfile::TempDir,
+}
+
+impl Copy {
+    fn of(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(fixture(name)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn edit(&self, file: &str, edit: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(self.path(file)).unwrap();
+        edit(&mut bytes);
+        fs::write(self.path(file), bytes).unwrap();
+    }
+
+    /// Replaces a word of a text by another.
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Replaces a word of a header of safetensors by another, and its length.
+    fn replace_in_header(&self, from: &str, to: &str) {
+        self.edit("model.safetensors", |bytes| {
+            let len = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+            let header = String::from_utf8(bytes[8..8 + len].to_vec()).unwrap();
+            assert!(header.contains(from), "the header has no {from}: {header}");
+            let header = header.replacen(from, to, 1);
+            let mut file = (header.len() as u64).to_le_bytes().to_vec();
+            file.extend(header.into_bytes());
+            file.extend(&bytes[8 + len..]);
+            *bytes = file;
+        });
+    }
+
+    /// Why it can't be loaded.
+    fn error(&self) -> String {
+        let device = kernels::test_device();
+        let nanogpt = self.path("ckpt.pt");
+        let loaded = match nanogpt.exists() {
+            true => load_nanogpt(&nanogpt, &device),
+            false => RunFolder::open(self.folder.path()).and_then(|folder| folder.load_model(&device)),
+        };
+        let error = loaded.err().expect("a broken model was loaded");
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        assert!(text.contains(self.folder.path().to_str().unwrap()), "no file is named: {text}");
+        text
+    }
+}
+
+/// Breaks copies of a fixture one after the other, and expects each error to have a text in it.
+fn broken(name: &str, cases: &[(&dyn Fn(&Copy), &str)]) {
+    for (idx, (spoil, expected)) in cases.iter().enumerate() {
+        let copy = Copy::of(name);
+        spoil(&copy);
+        let error = copy.error();
+        assert!(error.contains(expected), "{name}, case {idx}: {error:?} does not say {expected:?}");
+    }
+}
+
+const FILE: &str = "model.safetensors";
+
+fn truncated(len: usize) -> impl Fn(&Copy) {
+    move |copy| copy.edit(FILE, |bytes| bytes.truncate(len))
+}
+
+fn header_length(len: u64) -> impl Fn(&Copy) {
+    move |copy| copy.edit(FILE, |bytes| bytes[..8].copy_from_slice(&len.to_le_bytes()))
+}
+
+fn header(from: &'static str, to: &'static str) -> impl Fn(&Copy) {
+    move |copy| copy.replace_in_header(from, to)
+}
+
+fn config(from: &'static str, to: &'static str) -> impl Fn(&Copy) {
+    move |copy| copy.replace("config.json", from, to)
+}
+
+/// The last number of the file.
+fn last_number(x: f32) -> impl Fn(&Copy) {
+    move |copy| {
+        copy.edit(FILE, |bytes| {
+            let start = bytes.len() - 4;
+            bytes[start..].copy_from_slice(&x.to_le_bytes());
+        });
+    }
+}
+
+#[test]
+fn broken_safetensors_are_refused() {
+    broken(
+        "one_head",
+        &[
+            (&truncated(0), "damaged or cut short"),
+            (&truncated(5), "not even the length of a header"),
+            (&truncated(8), "its header would have"),
+            (&truncated(100), "its header would have"),
+            (&truncated(4000), "its tensors take"),
+            (&|copy: &Copy| copy.edit(FILE, |bytes| bytes.extend([0; 4])), "its tensors take"),
+            (&header_length(u64::MAX), "its header would have 18446744073709551615 bytes"),
+            (&header_length(1 << 62), "its header would have"),
+            (&header_length(0), "damaged"),
+            (&header_length(17), "damaged"),
+            (&header("\"F32\"", "\"F33\""), "unknown variant `F33`"),
+            (&header("\"F32\"", "\"I32\""), "is I32; F32, F16 and BF16 can be read"),
+            (&header("\"F32\"", "32"), "damaged"),
+            (&header("\"shape\":[", "\"shape\":[18446744073709551615,18446744073709551615,"), "damaged"),
+            (&header("\"shape\":[", "\"shape\":[-1,"), "damaged"),
+            (&header("\"data_offsets\":[0,", "\"data_offsets\":[4,"), "damaged"),
+            (&header("\"data_offsets\":[0,", "\"data_offsets\":[0,1000000000"), "damaged"),
+            (
+                &header("transformer.wpe.weight", "transformer.wqe.weight"),
+                "transformer.wpe.weight is missing",
+            ),
+            (
+                &header("transformer.wpe.weight", "transformer.wqe.weight"),
+                "wqe.weight has no place in the model",
+            ),
+            (&header("transformer.wpe.weight", "wte.weight"), "wte.weight is there twice"),
+            (&last_number(f32::NAN), "NaN"),
+            (&last_number(f32::INFINITY), "inf"),
+            (
+                &|copy: &Copy| fs::write(copy.path(FILE), "weights").unwrap(),
+                "not even the length of a header",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn broken_descriptions_are_refused() {
+    broken(
+        "one_head",
+        &[
+            (
+                &config("\"n_positions\": 9", "\"n_positions\": 10"),
+                "[9, 7] in the file and [10, 7] in the model",
+            ),
+            (&config("\"n_head\": 1", "\"n_head\": 2"), "not a multiple"),
+            (&config("\"n_head\": 1", "\"n_head\": 0"), "`n_head` is 0"),
+            (&config("\"vocab_size\": 11", "\"vocab_size\": 0"), "`vocab_size` is 0"),
+            (&config("\"vocab_size\": 11", "\"vocab_size\": 1000000000000"), "parameters"),
+            (&config("\"n_layer\": 1", "\"n_layer\": 18446744073709551615"), "parameters"),
+            (&config("\"n_layer\": 1", "\"n_layer\": -1"), "invalid value"),
+            (&config("\"n_embd\": 7", "\"n_embd\": \"7\""), "invalid type"),
+            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""), "\"llama\""),
+            (&config("gelu_new", "relu"), "\"relu\""),
+            (&config("{", "["), "cannot understand"),
+            (&|copy: &Copy| fs::write(copy.path("config.json"), "").unwrap(), "EOF"),
+            (&|copy: &Copy| fs::write(copy.path("config.json"), [0xff, 0xfe]).unwrap(), "config.json"),
+            (&|copy: &Copy| fs::remove_file(copy.path("config.json")).unwrap(), "it has no config.json"),
+            (&|copy: &Copy| fs::remove_file(copy.path(FILE)).unwrap(), "it has no model.safetensors"),
+        ],
+    );
+    const INDEX: &str = "model.safetensors.index.json";
+    let index = |from: &'static str, to: &'static str| move |copy: &Copy| copy.replace(INDEX, from, to);
+    broken(
+        "shards",
+        &[
+            (&index("model-00001-of-00005.safetensors", "../secret.safetensors"), "no file beside it"),
+            (&index("model-00001-of-00005.safetensors", "/etc/passwd"), "no file beside it"),
+            (&index("model-00001-of-00005.safetensors", "model-00002-of-00005.safetensors"), "of one model"),
+            (&index("\"weight_map\"", "\"weights\""), "missing field `weight_map`"),
+            (
+                &|copy: &Copy| fs::remove_file(copy.path("model-00003-of-00005.safetensors")).unwrap(),
+                "cannot open",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn broken_pickles_are_refused_and_not_executed() {
+    const PICKLE: &str = "pytorch_model.bin";
+    let write = |bytes: &'static [u8]| move |copy: &Copy| fs::write(copy.path(PICKLE), bytes).unwrap();
+    // Each would make a file beside the pickle if somebody executed it.
+    let call = b"\x80\x02cposix\nsystem\nX\x0e\x00\x00\x00touch executed\x85R.";
+    let entry = b"\x80\x02}X\x01\x00\x00\x00xcposix\nsystem\nX\x0e\x00\x00\x00touch executed\x85Rs.";
+    broken(
+        "pickle",
+        &[
+            (&write(call), "can't be read"),
+            (&write(entry), "system"),
+            (&write(b"\x80\x02}X\x01\x00\x00\x00xK\x01s."), "a number under \"x\""),
+            (&write(b"\x80\x02]."), "can't be read"),
+            (&write(b"\x80\x02}."), "it has no tensors"),
+            (&write(b"\x80\x02X\xff\xff\xff\x7f"), "can't be read"),
+            (&write(b"\x80\x02(((((((((("), "can't be read"),
+            (&write(b""), "can't be read"),
+            (&write(b"PK\x03\x04 and no more"), "can't be read"),
+            (&|copy: &Copy| copy.edit(PICKLE, |bytes| bytes.truncate(bytes.len() / 2)), "can't be read"),
+        ],
+    );
+    broken(
+        "nanogpt",
+        &[
+            (&|copy: &Copy| copy.edit("ckpt.pt", |bytes| bytes.truncate(3000)), "can't be read"),
+            (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), b"\x80\x02}.").unwrap(), "can't be read"),
+            (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), call).unwrap(), "can't be read"),
+        ],
+    );
+    assert!(!Path::new("executed").exists(), "a pickle was executed");
+}

@@ -1,0 +1,118 @@
+"""Makes GPT-2 models of random weights in every layout that weights come in, with what transformers makes of them.
+
+    python layouts.py --out ../../crates/checkpoint/tests/fixtures/layouts
+
+Each is a folder: the model's own files and golden.json with `ids`, the `logits` of every position in f64 rounded to
+f32, and `greedy`: the ids that greedy decoding goes on with, beyond the block by the rule of `model::window_start`.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+SEED = 1337
+GREEDY = 12
+
+# Shapes that are no multiple of anything, one for each layout.
+SHAPES = {
+    "one_head": {"n_layer": 1, "n_head": 1, "n_embd": 7, "n_positions": 9, "vocab_size": 11},
+    "three_tokens": {"n_layer": 2, "n_head": 5, "n_embd": 20, "n_positions": 6, "vocab_size": 3},
+    "untied_exact": {
+        "n_layer": 2, "n_head": 3, "n_embd": 15, "n_positions": 8, "vocab_size": 13,
+        "tie_word_embeddings": False, "activation_function": "gelu",
+    },
+    "shards": {"n_layer": 3, "n_head": 2, "n_embd": 10, "n_positions": 5, "vocab_size": 17},
+    "pickle": {"n_layer": 2, "n_head": 2, "n_embd": 14, "n_positions": 7, "vocab_size": 19},
+    "bare_names_bf16": {"n_layer": 1, "n_head": 3, "n_embd": 9, "n_positions": 12, "vocab_size": 10},
+    "f16": {"n_layer": 1, "n_head": 2, "n_embd": 12, "n_positions": 4, "vocab_size": 29},
+    "nanogpt": {"n_layer": 2, "n_head": 2, "n_embd": 6, "n_positions": 10, "vocab_size": 12,
+                "activation_function": "gelu"},
+}
+
+
+def make_model(shape: dict, dtype: torch.dtype, biased: bool) -> GPT2LMHeadModel:
+    config = GPT2Config(**shape, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_gain = "ln_" in name and name.endswith("weight")
+            parameter.normal_(1.0 if is_gain else 0.0, 0.3)
+            if name.endswith("bias") and not biased:
+                parameter.zero_()
+            parameter.copy_(parameter.to(dtype))  # What the file can hold.
+    return model
+
+
+def window_start(length: int, block: int) -> int:
+    stride = max(block // 8, 1)
+    return -(-max(length - block, 0) // stride) * stride
+
+
+@torch.no_grad()
+def golden(model: GPT2LMHeadModel) -> dict:
+    exact = model.double()
+    block, vocab_size = model.config.n_positions, model.config.vocab_size
+    ids = torch.randint(vocab_size, (block,)).tolist()
+    logits = exact(torch.tensor([ids])).logits[0]
+    text = ids[: block // 2]
+    for _ in range(GREEDY):
+        seen = text[window_start(len(text), block):]
+        text.append(int(exact(torch.tensor([seen])).logits[0, -1].argmax()))
+    return {"ids": ids, "logits": logits.float().flatten().tolist(), "greedy": text[block // 2:]}
+
+
+def save(name: str, model: GPT2LMHeadModel, folder: Path) -> None:
+    state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
+    if name == "nanogpt":
+        # Linear layers lie as torch.nn.Linear has them, a compiled model prefixes its keys, and there are no biases.
+        layers = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+        state = {f"_orig_mod.{key}": value.t().contiguous() if key.endswith(layers) else value
+                 for key, value in state.items() if not key.endswith("bias")}
+        shape = model.config
+        arguments = {"n_layer": shape.n_layer, "n_head": shape.n_head, "n_embd": shape.n_embd,
+                     "block_size": shape.n_positions, "bias": False, "vocab_size": shape.vocab_size, "dropout": 0.1}
+        torch.save({"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]},
+                    "model_args": arguments, "iter_num": 5, "best_val_loss": torch.tensor(2.5),
+                    "config": {"dataset": "shakespeare_char"}}, folder / "ckpt.pt")
+        return
+    model.config.save_pretrained(folder)
+    if name == "shards":
+        model.save_pretrained(folder, max_shard_size="4KB")
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    elif name == "pickle":
+        torch.save(state, folder / "pytorch_model.bin")
+    elif name == "bare_names_bf16":
+        bare = {key.removeprefix("transformer."): value.bfloat16() for key, value in state.items() if key != "lm_head.weight"}
+        block = model.config.n_positions
+        for layer in range(model.config.n_layer):
+            bare[f"h.{layer}.attn.bias"] = torch.tril(torch.ones(1, 1, block, block))
+            bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+        save_file(bare, folder / "model.safetensors")
+    else:
+        state.pop("lm_head.weight") if model.config.tie_word_embeddings else None
+        half = {key: value.half() if name == "f16" else value for key, value in state.items()}
+        save_file(half, folder / "model.safetensors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    out = parser.parse_args().out
+    for name, shape in SHAPES.items():
+        torch.manual_seed(SEED)
+        dtype = {"f16": torch.float16, "bare_names_bf16": torch.bfloat16}.get(name, torch.float32)
+        model = make_model(shape, dtype, biased=name != "nanogpt")
+        folder = out / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        save(name, model, folder)
+        (folder / "golden.json").write_text(json.dumps(golden(model)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
