@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,9 +12,20 @@ use crate::{Result, error::io};
 
 /// Writes a file under a temporary name, flushes it to disk and renames it.
 pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(contents).map_err(io("write", path)))
+}
+
+/// As [`write_file`], with contents that are made as they are written. If that fails, nothing is left of them.
+pub(crate) fn write_with<E: From<crate::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut file = AtomicWriteFile::open(path).map_err(io("create", path))?;
-    file.write_all(contents).map_err(io("write", path))?;
-    file.commit().map_err(io("write", path))
+    let mut buffered = BufWriter::new(file.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush().map_err(io("write", path))?;
+    drop(buffered);
+    Ok(file.commit().map_err(io("write", path))?)
 }
 
 /// Writes a folder of files under a temporary name, flushes each and renames the folder.

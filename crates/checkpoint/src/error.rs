@@ -99,6 +99,25 @@ pub enum Error {
         problems: Vec<String>,
     },
 
+    /// A model that can't be a GGUF file, or not this one.
+    #[error("cannot write {}", .path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: gguf::Error,
+    },
+
+    /// A tokenizer that GGUF has no words for.
+    #[error(
+        "cannot write {}: the model's tokenizer is none of char, byte, gpt2 and bpe, and no other can be put into \
+         a GGUF file", .path.display()
+    )]
+    GgufTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The tokenizer is missing or damaged.
     #[error("the tokenizer of {} can't be used; put back the tokenizer.json it was trained with", .path.display())]
     Tokenizer {

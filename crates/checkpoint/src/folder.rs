@@ -26,7 +26,7 @@ use crate::{
     Error, Result, atomic,
     error::io,
     hugging_face::{ConfigProblem, config_from_json, config_to_json},
-    weights::{self, Layout},
+    weights::{self, Layout, Precision},
 };
 
 /// The name of the file of weights.
@@ -161,12 +161,16 @@ impl RunFolder {
         tokenizer: &Tokenizer,
         recipe: Option<&str>,
     ) -> Result<()> {
+        if let Some(recipe) = recipe {
+            atomic::write_file(&self.path.join(RECIPE), recipe.as_bytes())?;
+        }
+        self.describe(config, tokenizer, Precision::F32)
+    }
+
+    fn describe(&self, config: &GptConfig, tokenizer: &Tokenizer, precision: Precision) -> Result<()> {
         let end_of_text = tokenizer.end_of_text();
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
-        if let Some(recipe) = recipe {
-            write(RECIPE, recipe)?;
-        }
         write(TOKENIZER, &tokenizer.to_json())?;
         write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
         let generation = serde_json::json!({
@@ -176,7 +180,7 @@ impl RunFolder {
         });
         write(GENERATION_CONFIG, &pretty(&generation))?;
         // Last: a folder with this file is a model to whoever opens it.
-        write(CONFIG, &pretty(&config_to_json(config, end_of_text)))
+        write(CONFIG, &pretty(&config_to_json(config, end_of_text, precision.name())))
     }
 
     /// Writes the weights, atomically, over those there.
@@ -185,7 +189,19 @@ impl RunFolder {
     ///
     /// If the file can't be written.
     pub fn save_weights(&self, model: &Gpt) -> Result<()> {
-        weights::save(model, &self.path.join(WEIGHTS))
+        weights::save(model, &self.path.join(WEIGHTS), Precision::F32)
+    }
+
+    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If something of that name is there already, or a file can't be written.
+    pub fn export(path: &Path, model: &Gpt, tokenizer: &Tokenizer, precision: Precision) -> Result<Self> {
+        let folder = Self::create(path)?;
+        weights::save(model, &folder.path.join(WEIGHTS), precision)?;
+        folder.describe(model.config(), tokenizer, precision)?;
+        Ok(folder)
     }
 
     /// The sizes of the model.

@@ -115,8 +115,9 @@ fn default_epsilon() -> f64 {
     1e-5
 }
 
-/// `config.json` of a model; `end_of_text` is the id that ends a document, where the tokenizer has one.
-pub(crate) fn config_to_json(config: &GptConfig, end_of_text: Option<u32>) -> Value {
+/// `config.json` of a model; `end_of_text` is the id that ends a document, where the tokenizer has one, and `dtype`
+/// what its weights are stored as.
+pub(crate) fn config_to_json(config: &GptConfig, end_of_text: Option<u32>, dtype: &str) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -139,7 +140,7 @@ pub(crate) fn config_to_json(config: &GptConfig, end_of_text: Option<u32>) -> Va
         "tie_word_embeddings": config.tie_embeddings,
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
-        "dtype": "float32",
+        "dtype": dtype,
         "kindling": Extension { bias: config.bias },
     })
 }
@@ -223,14 +224,14 @@ mod tests {
         for config in
             [GptConfig::gpt2(), GptConfig { tie_embeddings: false, dropout: 0.25, ..GptConfig::debug() }]
         {
-            let text = config_to_json(&config, Some(7)).to_string();
+            let text = config_to_json(&config, Some(7), "float32").to_string();
             assert_eq!(config_from_json(&text).expect("it was just written"), config);
         }
     }
 
     #[test]
     fn other_models_are_refused_by_name() {
-        let mut value = config_to_json(&GptConfig::debug(), None);
+        let mut value = config_to_json(&GptConfig::debug(), None, "float32");
         value["model_type"] = json!("llama");
         match config_from_json(&value.to_string()) {
             Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains("\"llama\""), "{reason}"),

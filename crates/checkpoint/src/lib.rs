@@ -29,12 +29,16 @@
 mod atomic;
 mod error;
 mod folder;
+mod gguf;
 mod hugging_face;
 mod nanogpt;
 mod state;
 mod weights;
 
+pub use ::gguf::TensorType;
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
+pub use gguf::export_gguf;
 pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};
 pub use state::{Checkpoint, TrainerState};
+pub use weights::Precision;

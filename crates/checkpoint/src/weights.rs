@@ -9,6 +9,7 @@ use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     prelude::*,
 };
+use half::{bf16, f16, vec::HalfFloatVecExt};
 use model::{Gpt, GptConfig};
 use safetensors::{Dtype, tensor::TensorView};
 use weights::Weights;
@@ -18,7 +19,37 @@ use crate::{
     hugging_face::{COMPILED, HEAD_KEY, PREFIX, is_mask, key},
 };
 
-/// Writes the weights of a model, in f32, atomically.
+/// What the numbers of a file of ours are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Rounded to 16 bits, as IEEE has them.
+    F16,
+    /// Rounded to the upper 16 of 32 bits.
+    Bf16,
+}
+
+impl Precision {
+    /// As PyTorch calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn encode(self, numbers: &[f32]) -> (Dtype, Vec<u8>) {
+        match self {
+            Self::F32 => (Dtype::F32, bytemuck::cast_slice(numbers).to_vec()),
+            Self::F16 => (Dtype::F16, bytemuck::cast_slice(&Vec::<f16>::from_f32_slice(numbers)).to_vec()),
+            Self::Bf16 => (Dtype::BF16, bytemuck::cast_slice(&Vec::<bf16>::from_f32_slice(numbers)).to_vec()),
+        }
+    }
+}
+
+/// Writes the weights of a model, atomically.
 ///
 /// A model without biases gets zeros for those that a GPT-2 always has, so that its logits stay the same
 /// wherever it is opened.
@@ -26,23 +57,30 @@ use crate::{
 /// # Errors
 ///
 /// If the file can't be written.
-pub(crate) fn save(model: &Gpt, path: &Path) -> Result<()> {
-    let mut collector = Collector { path: Vec::new(), tensors: BTreeMap::new() };
-    model.visit(&mut collector);
-    let mut tensors = collector.tensors;
-    if !model.config().bias {
-        add_zero_biases(&mut tensors);
-    }
-
-    let views = tensors.iter().map(|(key, (shape, bytes))| {
-        let view =
-            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes are those of the shape");
+pub(crate) fn save(model: &Gpt, path: &Path, precision: Precision) -> Result<()> {
+    let tensors = collect(model);
+    let encoded: Vec<_> = (tensors.into_iter())
+        .map(|(key, (shape, numbers))| (key, shape, precision.encode(&numbers)))
+        .collect();
+    let views = encoded.iter().map(|(key, shape, (dtype, bytes))| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes are those of the shape");
         (key.as_str(), view)
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|reason| Error::Safetensors { path: path.to_owned(), reason })?;
     atomic::write_file(path, &bytes)
+}
+
+/// The weights of a model as a GPT-2 has them, biases of zero where it has none.
+pub(crate) fn collect(model: &Gpt) -> Tensors {
+    let mut collector = Collector { path: Vec::new(), tensors: BTreeMap::new() };
+    model.visit(&mut collector);
+    let mut tensors = collector.tensors;
+    if !model.config().bias {
+        add_zero_biases(&mut tensors);
+    }
+    tensors
 }
 
 /// Who wrote the weights, and so how they lie.
@@ -111,8 +149,8 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     }
 }
 
-/// Shape and little-endian f32 of each key; sorted, so that the same weights make the same file.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
+/// Shape and numbers of each key; sorted, so that the same weights make the same file.
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 struct Collector {
     path: Vec<String>,
@@ -133,7 +171,8 @@ impl ModuleVisitor for Collector {
         let value = param.val();
         let value = if key == HEAD_KEY { value.transpose() } else { value };
         let data = value.into_data().convert::<f32>();
-        self.tensors.insert(key, (data.shape().to_vec(), data.as_bytes().to_vec()));
+        let shape = data.shape().to_vec();
+        self.tensors.insert(key, (shape, data.try_into_vec().expect("it was converted to f32")));
     }
 }
 
@@ -198,7 +237,7 @@ fn add_zero_biases(tensors: &mut Tensors) {
         .filter(|(key, _)| has_bias(key))
         .map(|(key, (shape, _))| {
             let n = *shape.last().expect("a weight has at least one axis");
-            (bias_key(key), (vec![n], vec![0; n * size_of::<f32>()]))
+            (bias_key(key), (vec![n], vec![0.0; n]))
         })
         .collect();
     tensors.extend(biases);

@@ -142,7 +142,7 @@ impl Copy {
             true => load_nanogpt(&nanogpt, &device),
             false => RunFolder::open(self.folder.path()).and_then(|folder| folder.load_model(&device)),
         };
-        let error = loaded.err().expect("a broken model was loaded");
+        let error = loaded.expect_err("a broken model was loaded");
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -154,8 +154,11 @@ impl Copy {
     }
 }
 
+/// How a copy is broken, and what the error says.
+type Case<'a> = (&'a dyn Fn(&Copy), &'a str);
+
 /// Breaks copies of a fixture one after the other, and expects each error to have a text in it.
-fn broken(name: &str, cases: &[(&dyn Fn(&Copy), &str)]) {
+fn broken(name: &str, cases: &[Case<'_>]) {
     for (idx, (spoil, expected)) in cases.iter().enumerate() {
         let copy = Copy::of(name);
         spoil(&copy);

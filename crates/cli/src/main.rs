@@ -8,6 +8,7 @@ mod bench;
 mod console;
 mod device;
 mod eval;
+mod export;
 mod generate;
 mod hub;
 mod import;
@@ -62,6 +63,8 @@ enum Command {
     Info(info::Args),
     /// Make a run of a model from elsewhere: a folder, nanoGPT's ckpt.pt, the Hugging Face hub.
     Import(import::Args),
+    /// Write a model in a form that other programs open: safetensors, GGUF.
+    Export(export::Args),
     /// Measure the speed of training, of reading a prompt and of writing.
     Bench(bench::Args),
 }
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
     });
     match result {

@@ -148,6 +148,21 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The merges of a BPE, the most urgent first, in GPT-2's alphabet for bytes; none of another tokenizer.
+    pub fn merges(&self) -> Vec<(String, String)> {
+        // The library shows them in its file alone.
+        let json: serde_json::Value = serde_json::from_str(&self.to_json()).expect("a tokenizer is JSON");
+        let merges = json["model"]["merges"].as_array().map_or(&[][..], Vec::as_slice);
+        let text = |part: &serde_json::Value| part.as_str().map(str::to_owned);
+        let pair = |merge: &serde_json::Value| match merge {
+            serde_json::Value::String(pair) => {
+                pair.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()))
+            }
+            pair => text(&pair[0]).zip(text(&pair[1])),
+        };
+        merges.iter().filter_map(pair).collect()
+    }
+
     /// The id of a token, by its text.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         let is_it = |bytes: &Option<Box<[u8]>>| bytes.as_deref() == Some(token.as_bytes());

@@ -1,0 +1,126 @@
+//! A model as one GGUF file, for llama.cpp and what is built on it.
+
+use std::{borrow::Cow, path::Path};
+
+use ::gguf::{
+    self, TensorInfo, TensorType,
+    gpt2::{Config, Token, TokenKind, Vocabulary, tensor_name},
+};
+use model::{Activation, Gpt};
+use tokenizer::{Tokenizer, TokenizerKind};
+
+use crate::{
+    Error, Result, atomic,
+    weights::{Tensors, collect},
+};
+
+/// What llama.cpp rounds a context up to a multiple of.
+const CONTEXT_UNIT: u32 = 256;
+
+/// Writes a model and its tokenizer as a GGUF file, atomically, with its matrices stored as `ty` where they can be.
+///
+/// Returns what will not be the same in llama.cpp, a sentence each.
+///
+/// # Errors
+///
+/// If the tokenizer is of a kind that llama.cpp has not, or the file can't be written.
+pub fn export_gguf(
+    model: &Gpt,
+    tokenizer: &Tokenizer,
+    name: &str,
+    ty: TensorType,
+    path: &Path,
+) -> Result<Vec<String>> {
+    let failed = |source: gguf::Error| Error::Gguf { path: path.to_owned(), source };
+    let sizes = model.config();
+    let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
+    let mut vocabulary =
+        vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
+    vocabulary.pad(sizes.vocab_size);
+    let config = Config {
+        name: name.to_owned(),
+        context_length: size(sizes.block_size),
+        embedding_length: size(sizes.n_embd),
+        feed_forward_length: size(4 * sizes.n_embd),
+        block_count: size(sizes.n_layer),
+        head_count: size(sizes.n_head),
+        layer_norm_epsilon: 1e-5,
+        tied: sizes.tie_embeddings,
+        ty,
+        vocabulary,
+    };
+    let metadata = config.metadata().map_err(failed)?;
+    let mut tensors = by_name(collect(model));
+    atomic::write_with(path, |out| {
+        let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
+            Ok(tensors.remove(&tensor.name).expect("a GPT-2 has all tensors of one").into())
+        };
+        gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
+    })?;
+    Ok(differences(sizes.activation, &config))
+}
+
+/// The numbers of each tensor by its name in GGUF, where linear layers lie transposed.
+fn by_name(tensors: Tensors) -> std::collections::HashMap<String, Vec<f32>> {
+    let named = |(key, (shape, numbers)): (String, (Vec<usize>, Vec<f32>))| {
+        let mapped = tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
+        let numbers = if mapped.transposed { transpose(&numbers, shape[1]) } else { numbers };
+        (mapped.name, numbers)
+    };
+    tensors.into_iter().map(named).collect()
+}
+
+/// A matrix of rows of `n_cols`, column by column.
+fn transpose(numbers: &[f32], n_cols: usize) -> Vec<f32> {
+    (0..n_cols).flat_map(|col| numbers[col..].iter().step_by(n_cols).copied()).collect()
+}
+
+fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
+    let bytes = |id: u32| tokenizer.token_bytes(id);
+    let n_tokens = u32::try_from(tokenizer.vocab_size()).ok()?;
+    match tokenizer.kind()? {
+        TokenizerKind::Char => {
+            let character = |id: u32| std::str::from_utf8(bytes(id)?).ok()?.chars().next();
+            Some(Vocabulary::from_chars(&(0..n_tokens).map(character).collect::<Option<Vec<_>>>()?))
+        }
+        TokenizerKind::Byte => Some(Vocabulary::bytes()),
+        TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. } => {
+            let end_of_text = tokenizer.end_of_text();
+            let token = |id: u32| {
+                let bytes = bytes(id)?;
+                Some(if Some(id) == end_of_text {
+                    Token { text: String::from_utf8(bytes.to_vec()).ok()?, kind: TokenKind::Control }
+                } else {
+                    Token::normal(bytes)
+                })
+            };
+            let tokens = (0..n_tokens).map(token).collect::<Option<Vec<_>>>()?;
+            Some(Vocabulary { tokens, merges: tokenizer.merges(), end_of_text })
+        }
+    }
+}
+
+fn differences(activation: Activation, config: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    if activation == Activation::Gelu {
+        differences.push(
+            "llama.cpp has GPT-2's tanh form of GELU and this model the exact one: its texts may differ"
+                .to_owned(),
+        );
+    }
+    let block_size = config.context_length;
+    if !block_size.is_multiple_of(CONTEXT_UNIT) {
+        differences.push(format!(
+            "llama.cpp rounds the block of {block_size} up and stops with an error beyond it; ask it for fewer tokens, \
+             those of the prompt included"
+        ));
+    }
+    let vocabulary = &config.vocabulary;
+    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.end_of_text.is_none()) {
+        let token = &vocabulary.tokens[id as usize].text;
+        differences.push(format!(
+            "this tokenizer has no end of text, and llama.cpp takes token {id} ({token:?}) for it: texts end there"
+        ));
+    }
+    differences
+}
