@@ -41,7 +41,8 @@ impl GptConfig {
         Ok(Gpt::new(self, Init::new(self, seed, device)))
     }
 
-    /// A model whose embeddings and matrices are zero, which takes no time: for weights that are about to be read.
+    /// A model whose embeddings and matrices are zero, which takes neither time nor memory: for weights that are about
+    /// to be read.
     ///
     /// # Errors
     ///

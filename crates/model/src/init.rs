@@ -85,7 +85,8 @@ impl<'a> Init<'a> {
 
     fn normal(&mut self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
         let Some(rng) = &mut self.rng else {
-            return Param::from_tensor(Tensor::zeros(shape, self.device));
+            // One zero seen everywhere, which takes no memory.
+            return Param::from_tensor(Tensor::<2>::zeros([1, 1], self.device).expand(shape));
         };
         let normal = Normal::new(0.0, std).expect("a standard deviation is finite");
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are drawn in f64")]
