@@ -314,4 +314,6 @@ fn every_help_is_as_it_was() {
     expect_test::expect_file!["help/score.txt"].assert_eq(&help("score"));
     expect_test::expect_file!["help/info.txt"].assert_eq(&help("info"));
     expect_test::expect_file!["help/bench.txt"].assert_eq(&help("bench"));
+    expect_test::expect_file!["help/import.txt"].assert_eq(&help("import"));
+    expect_test::expect_file!["help/export.txt"].assert_eq(&help("export"));
 }

@@ -1,0 +1,178 @@
+//! Models in and out, and the options of writing and scoring that many expect.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+use crate::support::{kindling, run, trained};
+use serde_json::Value;
+
+const GREEDY: [&str; 6] = ["--temperature", "0", "--max-tokens", "20", "--prompt", "To be"];
+
+fn generate(model: &str, args: &[&str]) -> Value {
+    let args = [&["generate", model, "--json"], args].concat();
+    serde_json::from_str(&run(trained(), &args).success().stdout).unwrap()
+}
+
+fn with_input(args: &[&str], input: &str) -> Output {
+    let mut child = kindling(trained(), args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_is_exported_is_imported_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let export = |args: &[&str]| run(trained(), &[&["export", "debug"], args].concat());
+    export(&["--format", "safetensors", "-o", &path("whole")]).success();
+    export(&["--format", "safetensors", "--dtype", "bf16", "-o", &path("half")]).success();
+    assert_eq!(generate(&path("whole"), &GREEDY), generate("debug", &GREEDY));
+    let size = |name: &str| fs::metadata(folder.path().join(name).join("model.safetensors")).unwrap().len();
+    assert!(size("half") < size("whole") * 6 / 10);
+    let config = fs::read_to_string(folder.path().join("half/config.json")).unwrap();
+    assert!(config.contains("\"dtype\": \"bfloat16\""), "{config}");
+    // Nothing of the training goes along.
+    assert!(!folder.path().join("whole/recipe.toml").exists());
+
+    let imported = run(folder.path(), &["import", &path("half"), "--run", "again"]).success();
+    assert!(imported.stderr.contains("generate runs/again"), "{}", imported.stderr);
+    assert!(folder.path().join("runs/again/model.safetensors").is_file());
+    let refused = run(folder.path(), &["import", &path("half"), "--run", "again"]).failure();
+    assert!(refused.contains("runs/again already exists"), "{refused}");
+
+    let gguf = export(&["--format", "gguf", "--dtype", "q8_0", "-o", &path("debug.gguf")]).success();
+    assert!(gguf.stderr.contains("note: llama.cpp rounds the block of 16 up"), "{}", gguf.stderr);
+    assert!(fs::read(path("debug.gguf")).unwrap().starts_with(b"GGUF\x03\0\0\0"));
+    let refused = export(&["--format", "gguf", "-o", &path("debug.gguf")]).failure();
+    assert!(refused.contains("debug.gguf exists already; name another by -o"), "{refused}");
+    let refused = export(&["--format", "safetensors", "--dtype", "q8_0", "-o", &path("no")]).failure();
+    assert!(refused.contains("--dtype q8_0 is for --format gguf"), "{refused}");
+}
+
+#[test]
+fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
+    fs::copy(fixture, folder.path().join("ckpt.pt")).unwrap();
+    let refused = run(folder.path(), &["import", "ckpt.pt"]).failure();
+    assert!(
+        refused.contains("does not say what its 12 tokens are; name its tokenizer by --tokenizer"),
+        "{refused}"
+    );
+    // {'vocab_size': 12, 'stoi': {'a': 0, ..., 'l': 11}}, pickled with protocol 2.
+    let mut meta = b"\x80\x02}(X\x0a\0\0\0vocab_sizeK\x0cX\x04\0\0\0stoi}(".to_vec();
+    for id in 0..12 {
+        meta.extend([b'X', 1, 0, 0, 0, b'a' + id, b'K', id]);
+    }
+    meta.extend(b"uu.");
+    fs::write(folder.path().join("meta.pkl"), meta).unwrap();
+    run(folder.path(), &["import", "ckpt.pt", "--run", "nano"]).success();
+    let text = run(folder.path(), &["generate", "nano", "--prompt", "abc", "--max-tokens", "4"]).success();
+    assert_eq!(text.stdout.trim_end().len(), 7, "{}", text.stdout);
+    let wrong = run(folder.path(), &["import", "ckpt.pt", "--tokenizer", "gpt2"]).failure();
+    assert!(wrong.contains("the tokenizer has 50257 tokens and the model 12"), "{wrong}");
+}
+
+#[test]
+fn a_name_that_is_no_model_is_told_without_asking_the_hub() {
+    for name in ["./missing", "runs/a/b", "no such"] {
+        let error = run(trained(), &["import", name]).failure();
+        assert!(error.contains(&format!("there is no file or folder {name}")), "{error}");
+    }
+}
+
+#[test]
+fn samples_side_by_side_are_those_written_alone() {
+    let options = ["--prompt", "O", "--max-tokens", "30", "--seed", "3", "--samples"];
+    let together = generate("debug", &[&options[..], &["11"]].concat());
+    let samples = together["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 11);
+    let alone = generate("debug", &[&options[..], &["1"]].concat());
+    assert_eq!(samples[0]["ids"], alone["samples"][0]["ids"]);
+    assert_ne!(samples[1]["ids"], samples[0]["ids"]);
+    assert_ne!(samples[10]["ids"], samples[2]["ids"], "the second batch goes on counting");
+}
+
+#[test]
+fn the_choice_of_tokens_can_be_bent() {
+    let only_z = generate("debug", &["--logit-bias", "z=100", "--max-tokens", "5"]);
+    assert_eq!(only_z["samples"][0]["text"], "zzzzz");
+    let stopped = generate("debug", &["--logit-bias", "z=100", "--stop-token", "z", "--max-tokens", "5"]);
+    assert_eq!(stopped["samples"][0]["text"], "");
+    assert_eq!(stopped["samples"][0]["stopped_by"], "end_of_text");
+    // A token that costs more each time it was written is not written on and on.
+    let penalized =
+        generate("debug", &["--temperature", "0", "--frequency-penalty", "2", "--max-tokens", "40"]);
+    let plain = generate("debug", &["--temperature", "0", "--max-tokens", "40"]);
+    assert_ne!(penalized["samples"][0]["ids"], plain["samples"][0]["ids"]);
+    generate("debug", &["--typical-p", "0.5", "--presence-penalty", "-1", "--max-tokens", "3"]);
+
+    let fails = |args: &[&str]| run(trained(), &[&["generate", "debug"], args].concat()).failure();
+    assert!(fails(&["--logit-bias", "zz=1"]).contains("\"zz\" is neither one token of this model"));
+    assert!(fails(&["--logit-bias", "z"]).contains("--logit-bias z is not of the form TOKEN=X"));
+    assert!(fails(&["--stop-token", "65"]).contains("nor the number of one of its 65"));
+    assert!(fails(&["--typical-p", "0"]).contains("typical_p is 0"));
+    assert!(fails(&["--frequency-penalty", "3"]).contains("frequency_penalty is 3"));
+}
+
+#[test]
+fn a_prompt_may_come_from_a_file_or_from_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompt.txt");
+    fs::write(&file, "To be").unwrap();
+    let options = ["--temperature", "0", "--max-tokens", "20"];
+    let expected = generate("debug", &GREEDY);
+    let from_file = generate("debug", &[&["--prompt-file", file.to_str().unwrap()], &options[..]].concat());
+    assert_eq!(from_file, expected);
+    let args = [&["generate", "debug", "--json", "--prompt-file", "-"], &options[..]].concat();
+    let output = with_input(&args, "To be");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), expected);
+}
+
+#[test]
+fn lines_of_prompts_are_answered_one_by_one() {
+    let output = with_input(&["generate", "debug", "-i", "--max-tokens", "5", "--seed", "1"], "To be\nO\n");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (first, second) = (text.find("To be").unwrap(), text.rfind('O').unwrap());
+    assert!(first < second, "{text}");
+}
+
+#[test]
+fn many_texts_are_scored_in_one_call() {
+    let output = with_input(
+        &["score", "debug", "--jsonl", "-"],
+        "\"To be\"\n{\"text\": \"or not to be, that is the question\", \"id\": 7}\n\"\"\n",
+    );
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let scores: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(scores.len(), 3);
+    assert_eq!(scores[0]["logprobs"].as_array().unwrap().len(), 5);
+    assert_eq!(scores[2]["logprobs"].as_array().unwrap().len(), 0);
+    let alone: Value = serde_json::from_str(
+        &run(trained(), &["score", "debug", "--text", "To be", "--json"]).success().stdout,
+    )
+    .unwrap();
+    let mean = |score: &Value| score["mean_logprob"].as_f64().unwrap();
+    assert!((mean(&scores[0]) - mean(&alone)).abs() < 1e-5);
+
+    let output = with_input(&["score", "debug", "--jsonl", "-"], "\"a\"\n[1]\n");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("line 2 of - is no JSON string, and no object whose key \"text\" is one"),
+        "{error}"
+    );
+    let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).failure();
+    assert!(stride.contains("--stride 17 is not between 1 and the block of 16"), "{stride}");
+}
