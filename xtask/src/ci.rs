@@ -52,7 +52,7 @@ const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --v
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check::new("fmt", "cargo fmt --all --check"),
     Check::with("typos", "typos", TYPOS),
     Check::with("machete", "cargo machete", MACHETE),
@@ -62,6 +62,11 @@ const CHECKS: [Check; 8] = [
     Check::new("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),
+    // The same results by the definitions of the operations as by their fused forms.
+    Check {
+        env: Some(("KINDLING_TEST_DEVICE", "cpu-plain")),
+        ..Check::new("plain", "cargo test --workspace --locked --lib --tests")
+    },
     Check {
         env: Some(("RUSTDOCFLAGS", "-D warnings")),
         ..Check::new("doc", "cargo doc --workspace --no-deps --locked")

@@ -87,10 +87,23 @@ pub enum Error {
         reason: safetensors::SafeTensorError,
     },
 
+    /// A weight that 16 bits can't hold.
+    #[error("cannot write {}: {key} has {value}, which {dtype} can't hold; choose another --dtype", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+        /// The number.
+        value: f32,
+        /// What it was to be stored as.
+        dtype: &'static str,
+    },
+
     /// Weights that do not fit the model that `config.json` describes.
     #[error(
         "{} does not fit the sizes given with it; the two are of different models:\n  {}",
-        .path.display(), .problems.join("\n  ")
+        .path.display(), few(.problems)
     )]
     Weights {
         /// The file.
@@ -149,6 +162,16 @@ pub enum Error {
 
 /// The result of reading or writing a run folder.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The first of many problems, a line each.
+fn few(problems: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let mut lines: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("and {} more", problems.len() - SHOWN));
+    }
+    lines.join("\n  ")
+}
 
 /// Makes an I/O error say what was done to which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

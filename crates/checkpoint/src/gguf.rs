@@ -115,6 +115,12 @@ fn differences(activation: Activation, config: &Config) -> Vec<String> {
              those of the prompt included"
         ));
     }
+    if config.ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
+        differences.push(format!(
+            "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
+            config.embedding_length
+        ));
+    }
     let vocabulary = &config.vocabulary;
     if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.end_of_text.is_none()) {
         let token = &vocabulary.tokens[id as usize].text;

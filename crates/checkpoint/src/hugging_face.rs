@@ -28,6 +28,9 @@ pub(crate) const PREFIX: &str = "transformer.";
 /// What `torch.compile` puts before every key of a model that it saves.
 pub(crate) const COMPILED: &str = "_orig_mod.";
 
+/// The key of the token embedding.
+pub(crate) const EMBEDDING_KEY: &str = "transformer.wte.weight";
+
 /// The key of the head, the one weight stored transposed there (`[V, C]`; linear layers of the blocks are
 /// `[in, out]`, as here).
 pub(crate) const HEAD_KEY: &str = "lm_head.weight";

@@ -52,7 +52,7 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         activation: Activation::Gelu,
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-    load(&config, Weights::open(path)?, Layout::NanoGpt, device)
+    load(&config, Weights::open_under(path, "model")?, Layout::NanoGpt, device)
 }
 
 /// The tokenizer in a `meta.pkl`, which has one id for each character.

@@ -16,8 +16,19 @@ use weights::Weights;
 
 use crate::{
     Error, Result, atomic,
-    hugging_face::{COMPILED, HEAD_KEY, PREFIX, is_mask, key},
+    hugging_face::{COMPILED, EMBEDDING_KEY, HEAD_KEY, PREFIX, is_mask, key},
 };
+
+/// The same numbers as the token embedding are stored twice by some; others are those of another model.
+fn untied(head: Option<weights::Tensor>, embedding: Option<&weights::Tensor>) -> Result<Option<String>> {
+    let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
+    if head.shape() == embedding.shape() && head.read()? == embedding.read()? {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{HEAD_KEY} is not the token embedding, and config.json has tie_word_embeddings for true"
+    )))
+}
 
 /// What the numbers of a file of ours are stored as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +51,22 @@ impl Precision {
         }
     }
 
-    fn encode(self, numbers: &[f32]) -> (Dtype, Vec<u8>) {
+    /// The numbers as they are stored, or the first that can't be.
+    fn encode(self, numbers: &[f32]) -> Result<(Dtype, Vec<u8>), f32> {
+        let overflow =
+            |fits: &dyn Fn(f32) -> bool| numbers.iter().copied().find(|&x| x.is_finite() && !fits(x));
         match self {
-            Self::F32 => (Dtype::F32, bytemuck::cast_slice(numbers).to_vec()),
-            Self::F16 => (Dtype::F16, bytemuck::cast_slice(&Vec::<f16>::from_f32_slice(numbers)).to_vec()),
-            Self::Bf16 => (Dtype::BF16, bytemuck::cast_slice(&Vec::<bf16>::from_f32_slice(numbers)).to_vec()),
+            Self::F32 => Ok((Dtype::F32, bytemuck::cast_slice(numbers).to_vec())),
+            Self::F16 => match overflow(&|x| f16::from_f32(x).is_finite()) {
+                None => Ok((Dtype::F16, bytemuck::cast_slice(&Vec::<f16>::from_f32_slice(numbers)).to_vec())),
+                Some(x) => Err(x),
+            },
+            Self::Bf16 => match overflow(&|x| bf16::from_f32(x).is_finite()) {
+                None => {
+                    Ok((Dtype::BF16, bytemuck::cast_slice(&Vec::<bf16>::from_f32_slice(numbers)).to_vec()))
+                }
+                Some(x) => Err(x),
+            },
         }
     }
 }
@@ -59,9 +81,12 @@ impl Precision {
 /// If the file can't be written.
 pub(crate) fn save(model: &Gpt, path: &Path, precision: Precision) -> Result<()> {
     let tensors = collect(model);
-    let encoded: Vec<_> = (tensors.into_iter())
-        .map(|(key, (shape, numbers))| (key, shape, precision.encode(&numbers)))
-        .collect();
+    let encoded = (tensors.into_iter())
+        .map(|(key, (shape, numbers))| match precision.encode(&numbers) {
+            Ok(encoded) => Ok((key, shape, encoded)),
+            Err(value) => Err(Error::TooLarge { path: path.to_owned(), key, value, dtype: precision.name() }),
+        })
+        .collect::<Result<Vec<_>>>()?;
     let views = encoded.iter().map(|(key, shape, (dtype, bytes))| {
         let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes are those of the shape");
         (key.as_str(), view)
@@ -128,7 +153,7 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
         return Err(Error::Weights { path, problems: vec![problem] });
     }
     if config.tie_embeddings {
-        tensors.remove(HEAD_KEY); // The same numbers as the token embedding, stored twice by some.
+        problems.extend(untied(tensors.remove(HEAD_KEY), tensors.get(EMBEDDING_KEY))?);
     }
     if !config.bias {
         drop_zero_biases(&mut tensors, &mut problems)?;
@@ -144,7 +169,8 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     if problems.is_empty() {
         Ok(model)
     } else {
-        problems.sort();
+        // Those that say most first.
+        problems.sort_by_cached_key(|problem| (problem.ends_with("is missing"), problem.clone()));
         Err(Error::Weights { path, problems })
     }
 }

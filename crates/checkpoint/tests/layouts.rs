@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::prelude::*;
+use burn::{module::Module, prelude::*};
 use checkpoint::{Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
 use model::{Decoder, Gpt};
 use serde::Deserialize;
@@ -261,6 +261,13 @@ fn broken_descriptions_are_refused() {
             (&|copy: &Copy| fs::remove_file(copy.path(FILE)).unwrap(), "it has no model.safetensors"),
         ],
     );
+    broken(
+        "untied_exact",
+        &[(
+            &config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"),
+            "lm_head.weight is not the token embedding",
+        )],
+    );
     const INDEX: &str = "model.safetensors.index.json";
     let index = |from: &'static str, to: &'static str| move |copy: &Copy| copy.replace(INDEX, from, to);
     broken(
@@ -296,6 +303,13 @@ fn broken_pickles_are_refused_and_not_executed() {
             (&write(b"\x80\x02X\xff\xff\xff\x7f"), "can't be read"),
             (&write(b"\x80\x02(((((((((("), "can't be read"),
             (&write(b""), "can't be read"),
+            // Whatever stands beside the tensors of nanoGPT's file.
+            (
+                &|copy: &Copy| {
+                    fs::copy(fixture("nanogpt/ckpt.pt"), copy.path(PICKLE)).unwrap();
+                },
+                "which is not a tensor",
+            ),
             (&write(b"PK\x03\x04 and no more"), "can't be read"),
             (&|copy: &Copy| copy.edit(PICKLE, |bytes| bytes.truncate(bytes.len() / 2)), "can't be read"),
         ],
@@ -340,5 +354,28 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     let width = 15;
     for (input, output) in [(0, 0), (0, 44), (14, 0), (3, 7), (14, 44)] {
         assert_eq!(theirs[output * width + input].to_bits(), ours[input * 3 * width + output].to_bits());
+    }
+}
+
+#[test]
+fn sixteen_bits_hold_what_they_can() {
+    let parent = tempfile::tempdir().unwrap();
+    let large = model("one_head").map(&mut Enlarge);
+    let export = |name: &str, precision| {
+        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), precision)
+    };
+    let error = export("f16", Precision::F16).expect_err("a number above 65504 was written");
+    assert!(error.to_string().contains("which float16 can't hold"), "{error}");
+    export("bf16", Precision::Bf16).unwrap().load_model(&kernels::test_device()).unwrap();
+}
+
+struct Enlarge;
+
+impl burn::module::ModuleMapper for Enlarge {
+    fn map_float<const D: usize>(
+        &mut self,
+        param: burn::module::Param<Tensor<D>>,
+    ) -> burn::module::Param<Tensor<D>> {
+        param.map(|tensor| tensor * 1e6)
     }
 }

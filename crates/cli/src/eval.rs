@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let evaluation = Evaluation {
         loss,
         perplexity: loss.exp(),
-        bits_per_byte: total_bits / (n_bytes - first_bytes) as f64,
+        bits_per_byte: total_bits / n_bytes.saturating_sub(first_bytes).max(1) as f64,
         tokens: logprobs.len(),
         bytes: n_bytes,
     };

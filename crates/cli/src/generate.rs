@@ -4,7 +4,7 @@ use std::{
     io::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -122,7 +122,7 @@ struct ChoiceArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
 
-    /// Add X to the logit of a token, named by its id or its text; may be given several times.
+    /// Add X to the logit of a token, named by its text, or by # and its id; may be given several times.
     #[arg(long, value_name = "TOKEN=X")]
     logit_bias: Vec<String>,
 }
@@ -139,7 +139,7 @@ struct EndArgs {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
 
-    /// Stop at this token, named by its id or its text, which is left out; may be given several times.
+    /// Stop at this token, named by its text, or by # and its id, and left out; may be given several times.
     #[arg(long, value_name = "TOKEN")]
     stop_token: Vec<String>,
 
@@ -152,6 +152,9 @@ struct EndArgs {
 struct Samples {
     samples: Vec<Sample>,
 }
+
+/// The exit code of a program that a signal ended.
+const INTERRUPTED: i32 = 130;
 
 /// Samples that are written side by side, at most.
 const SIDE_BY_SIDE: u64 = 8;
@@ -218,11 +221,12 @@ fn options(args: &Args, seed: u64, tokenizer: &Tokenizer) -> anyhow::Result<Opti
     Ok(options)
 }
 
-/// The token that somebody names: by its text, else by its id.
+/// The token that somebody names: by # and its id, by its text, or by its id alone where no token has that text.
 fn id_of(tokenizer: &Tokenizer, token: &str) -> anyhow::Result<u32> {
     let n_tokens = tokenizer.vocab_size();
-    let by_number = || token.parse().ok().filter(|&id| usize::try_from(id).is_ok_and(|id| id < n_tokens));
-    tokenizer.id_of(token).or_else(by_number).with_context(|| {
+    let numbered = |id: &str| id.parse().ok().filter(|&id| usize::try_from(id).is_ok_and(|id| id < n_tokens));
+    let by_id = token.strip_prefix('#').and_then(numbered);
+    by_id.or_else(|| tokenizer.id_of(token)).or_else(|| numbered(token)).with_context(|| {
         format!("{token:?} is neither one token of this model nor the number of one of its {n_tokens}")
     })
 }
@@ -331,8 +335,13 @@ fn warn_if_cropped(prompt: &[u32], block_size: usize) {
 /// Asks for prompts until there are no more.
 fn interact(writer: &Writer<'_>, args: &Args) -> anyhow::Result<ExitCode> {
     let stopped = Arc::new(AtomicBool::new(false));
-    let flag = stopped.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst)).context("listen for Ctrl-C")?;
+    let writing = Arc::new(AtomicBool::new(false));
+    let (stop, is_writing) = (stopped.clone(), writing.clone());
+    ctrlc::set_handler(move || match is_writing.load(Ordering::SeqCst) {
+        true => stop.store(true, Ordering::SeqCst),
+        false => process::exit(INTERRUPTED),
+    })
+    .context("listen for Ctrl-C")?;
     report(format_args!("each line is a prompt; Ctrl-C ends a text, Ctrl-D all"));
     let mut editor = DefaultEditor::new().context("open the terminal")?;
     let mut next = 0;
@@ -355,7 +364,9 @@ fn interact(writer: &Writer<'_>, args: &Args) -> anyhow::Result<ExitCode> {
         warn_if_cropped(&prompt, writer.model.config().block_size);
         let mut shown = Shown::new(&line, Box::new(io::stdout())).until(stopped.clone());
         // Each text has numbers of its own, so that the same prompt goes on differently.
+        writing.store(true, Ordering::SeqCst);
         writer.write(next..next + args.samples, &prompt, &mut shown)?;
+        writing.store(false, Ordering::SeqCst);
         next += args.samples;
     }
 }

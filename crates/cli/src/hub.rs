@@ -11,7 +11,11 @@ pub(crate) fn download(name: &str) -> anyhow::Result<PathBuf> {
     use hf_hub::api::sync::ApiBuilder;
 
     check_name(name)?;
-    let no_model = || format!("there is no file or folder {name}, and the hub gives no model of that name");
+    let no_model = || {
+        format!(
+            "there is no file or folder {name}, and the hub gives no model of that name; is there a network?"
+        )
+    };
     let repository =
         ApiBuilder::from_env().build().context("open the cache of the hub")?.model(name.to_owned());
     let config = repository.get("config.json").with_context(no_model)?;
@@ -48,11 +52,13 @@ fn check_name(name: &str) -> anyhow::Result<()> {
 /// Of the files of a model, those to download: the weights in their best form, and the tokenizer.
 #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "tested without the hub"))]
 fn wanted(files: &[String]) -> anyhow::Result<Vec<&str>> {
-    let has = |name: &str| files.iter().any(|file| file == name);
+    // A name with a folder in it is no file of these, and may lead out of the cache.
+    let files: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| !file.contains(['/', '\\'])).collect();
+    let has = |name: &str| files.contains(&name);
     let sharded = |index: &str, prefix: &str, suffix: &str| -> Option<Vec<&str>> {
-        let shard =
-            |file: &&String| file.as_str() == index || (file.starts_with(prefix) && file.ends_with(suffix));
-        has(index).then(|| files.iter().filter(shard).map(String::as_str).collect())
+        let shard = |file: &str| file == index || (file.starts_with(prefix) && file.ends_with(suffix));
+        has(index).then(|| files.iter().copied().filter(|file| shard(file)).collect())
     };
     let one = |name: &'static str| has(name).then(|| vec![name]);
     let weights = one("model.safetensors")
@@ -101,6 +107,9 @@ mod tests {
             "tokenizer.json",
         ]);
         assert_eq!(wanted(&shards).unwrap().len(), 4);
+        let hostile =
+            files(&["model.safetensors.index.json", "model-/../../x.safetensors", "tokenizer.json"]);
+        assert_eq!(wanted(&hostile).unwrap(), ["model.safetensors.index.json", "tokenizer.json"]);
         assert!(wanted(&files(&["model.safetensors"])).is_err());
         assert!(wanted(&files(&["tf_model.h5", "tokenizer.json"])).is_err());
     }

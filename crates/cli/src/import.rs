@@ -1,6 +1,7 @@
 //! `kindling import`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -47,6 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = Device::flex();
     let path = PathBuf::from(&args.source);
     let (model, tokenizer) = if path.is_file() {
+        refuse_other_files(&path)?;
         let model = load_nanogpt(&path, &device)?;
         let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
         (model, tokenizer)
@@ -63,7 +65,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(run) => RunFolder::create(&run_path(run))?,
         None => RunFolder::create_next(Path::new(RUNS), &stem(&path))?,
     };
-    save(&run, &model, &tokenizer)?;
+    if let Err(error) = save(&run, &model, &tokenizer) {
+        let _ = fs::remove_dir_all(run.path()); // The first error is the one to tell.
+        return Err(error);
+    }
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; write with it: {} generate {name}",
@@ -78,6 +83,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn save(run: &RunFolder, model: &Gpt, tokenizer: &Tokenizer) -> anyhow::Result<()> {
     run.save_weights(model)?;
     run.save_description(model.config(), tokenizer, None)?;
+    Ok(())
+}
+
+/// A file alone can only be a `ckpt.pt`.
+fn refuse_other_files(path: &Path) -> anyhow::Result<()> {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    if name.ends_with(".gguf") {
+        bail!("{} is a GGUF file, which can be written and not read", path.display());
+    }
+    if name.ends_with(".safetensors") || name.ends_with(".json") || name.starts_with("pytorch_model") {
+        bail!("{} is a part of a model; name the folder that it is in: {}", path.display(), folder.display());
+    }
     Ok(())
 }
 

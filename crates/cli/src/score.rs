@@ -91,10 +91,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let stride = stride(args.stride, &model)?;
-    let score = score(&model, &tokenizer, &[text], stride)?.remove(0);
-    if score.ids.is_empty() {
+    let ids = tokenizer.encode(&text)?;
+    if ids.is_empty() {
         bail!("the text is empty; there is no token to score");
     }
+    let score = score(&model, &tokenizer, vec![ids], stride).remove(0);
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&score)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -120,29 +121,41 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let stride = stride(args.stride, &model)?;
-    let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<String> {
+    let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
         let at = || format!("line {} of {}", idx + 1, path.display());
         let line = serde_json::from_str(&line.with_context(at)?)
             .map_err(|_| anyhow!("{} is no JSON string, and no object whose key \"text\" is one", at()))?;
-        Ok(match line {
-            Line::Text(text) | Line::Object { text } => text,
-        })
+        let (Line::Text(text) | Line::Object { text }) = line;
+        tokenizer.encode(&text).with_context(at)
     });
     loop {
-        let texts = lines.by_ref().take(TEXTS_AT_ONCE).collect::<anyhow::Result<Vec<_>>>()?;
-        if texts.is_empty() {
-            return Ok(ExitCode::SUCCESS);
+        // What comes before a line that can't be scored is scored.
+        let (mut texts, mut problem) = (Vec::new(), None);
+        for ids in lines.by_ref().take(TEXTS_AT_ONCE) {
+            match ids {
+                Ok(ids) => texts.push(ids),
+                Err(error) => {
+                    problem = Some(error);
+                    break;
+                }
+            }
         }
-        for score in score(&model, &tokenizer, &texts, stride)? {
+        let is_end = texts.is_empty();
+        for score in score(&model, &tokenizer, texts, stride) {
             writeln!(out, "{}", serde_json::to_string(&score)?)?;
         }
         out.flush()?;
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        if is_end {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
 }
 
-fn score(model: &Gpt, tokenizer: &Tokenizer, texts: &[String], stride: usize) -> anyhow::Result<Vec<Score>> {
-    let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
-    let slices: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+fn score(model: &Gpt, tokenizer: &Tokenizer, texts: Vec<Vec<u32>>, stride: usize) -> Vec<Score> {
+    let slices: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let scored = model::score(model, &slices, stride);
     let score = |(ids, scored): (Vec<u32>, Vec<f32>)| Score {
         tokens: ids.iter().map(|&id| tokenizer.decode(&[id])).collect(),
@@ -150,7 +163,7 @@ fn score(model: &Gpt, tokenizer: &Tokenizer, texts: &[String], stride: usize) ->
         logprobs: ids.first().map(|_| None).into_iter().chain(scored.into_iter().map(Some)).collect(),
         ids,
     };
-    Ok(ids.into_iter().zip(scored).map(score).collect())
+    texts.into_iter().zip(scored).map(score).collect()
 }
 
 /// The mean of a list that is not empty.

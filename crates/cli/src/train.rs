@@ -32,12 +32,13 @@ const INTERRUPTED: u8 = 130;
 
 /// Trains a model, or goes on training one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Presets: tiny (the default), nanogpt-cpu, nanogpt-gpu, gpt2, debug.
+#[command(after_help = "Presets: tiny (the default), nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
 
 Examples:
   kindling train                                          learn Shakespeare in a few minutes
   kindling train --data my.txt --run mine                 learn from your own text
   kindling train --data books/ --set data.tokenizer=bpe:4096 --set schedule.max_steps=10000
+  kindling train finetune --init-from gpt2 --data my.txt  go on with another model
   kindling train --resume                                 go on with the newest run
   kindling train --resume --run mine --set schedule.max_steps=20000")]
 pub(crate) struct Args {
@@ -136,9 +137,10 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
                 );
             }
             recipe.model = GptConfig { dropout, block_size, ..config };
-            recipe.data.tokenizer = tokenizer.kind().with_context(|| {
-                format!("the tokenizer of {} is of no kind that a recipe can name", origin.path().display())
-            })?;
+            // A tokenizer from elsewhere has no name in a recipe; the run has it in its folder all the same.
+            if let Some(kind) = tokenizer.kind() {
+                recipe.data.tokenizer = kind;
+            }
             TokenizerChoice::Given(tokenizer)
         }
         None => TokenizerChoice::Kind(recipe.data.tokenizer),

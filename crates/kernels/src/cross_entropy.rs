@@ -38,9 +38,15 @@ impl Head {
     ///
     /// # Panics
     ///
-    /// If there is not one target for each hidden row, or a target is not below V.
+    /// If there is not one target for each hidden row, a target is not below V, or a row is not as wide as the head
+    /// takes it.
     pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
-        let ([n_rows, _], [n_targets]) = (hidden.dims(), targets.dims());
+        let ([n_rows, width], [n_targets]) = (hidden.dims(), targets.dims());
+        let expected = match &self {
+            Self::Linear(weight) => weight.dims()[0],
+            Self::Tied(weight) => weight.dims()[1],
+        };
+        assert_eq!(width, expected, "the hidden rows are {width} wide and the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
             let (weight, by_rows) = match self {

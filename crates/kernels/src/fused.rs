@@ -215,9 +215,9 @@ fn attention_sizes(qkv: &FlexTensor, n_head: usize) -> attention::Sizes {
 
 fn attention_forward(qkv: &FlexTensor, n_head: usize, mask: Option<Mask>) -> (FlexTensor, FlexTensor) {
     let sizes = attention_sizes(qkv, n_head);
-    let (out, log_sums) = attention::forward(Level::best(), numbers(qkv), sizes, mask);
+    let (out, sums) = attention::forward(Level::best(), numbers(qkv), sizes, mask);
     let out = tensor(out, [sizes.batch, sizes.time, n_head * sizes.head_dim]);
-    (out, vector(log_sums))
+    (out, vector(sums))
 }
 
 fn layer_norm_forward(

@@ -240,3 +240,14 @@ fn sequences_side_by_side_are_each_as_if_alone() {
         }
     }
 }
+
+#[test]
+fn a_cropped_block_changes_nothing_within_it() {
+    let device = kernels::test_device();
+    let model = GptConfig::debug().init(5, &device).unwrap();
+    let cropped = model.clone().with_block_size(6);
+    assert_eq!(cropped.config().block_size, 6);
+    assert_eq!(cropped.num_params(), cropped.config().n_params());
+    let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
+    assert_eq!(logits(&cropped), logits(&model));
+}

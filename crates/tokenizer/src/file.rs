@@ -7,6 +7,7 @@ use std::path::Path;
 use atomic_write_file::AtomicWriteFile;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer as Pipeline;
 use tokenizers::models::bpe::{BPE, Vocab};
 
 use crate::layout::{END_OF_TEXT, byte_level_pipeline};
@@ -45,7 +46,9 @@ impl Tokenizer {
             .vocab_and_merges(vocab, pairs)
             .build()
             .map_err(|error| damaged(merges, error.to_string()))?;
-        Ok(Self::new(byte_level_pipeline(model)))
+        let pipeline = byte_level_pipeline(model);
+        check_ids(&pipeline).map_err(|reason| damaged(vocabulary, reason))?;
+        Ok(Self::new(pipeline))
     }
 
     /// Writes the tokenizer as a `tokenizer.json`, whole or not at all.
@@ -93,6 +96,21 @@ impl Tokenizer {
     }
 
     fn parse(json: &str) -> tokenizers::Result<Self> {
-        Ok(Self::new(json.parse()?))
+        let pipeline: Pipeline = json.parse()?;
+        check_ids(&pipeline)?;
+        Ok(Self::new(pipeline))
+    }
+}
+
+/// Refuses an id so far above the number of tokens that a table of all ids would be mostly empty.
+fn check_ids(pipeline: &Pipeline) -> Result<(), String> {
+    const SPARE: usize = 1 << 16;
+    let tokens = pipeline.get_vocab(true);
+    let limit = 2 * tokens.len() + SPARE;
+    match tokens.iter().find(|(_, id)| usize::try_from(**id).is_ok_and(|id| id >= limit)) {
+        Some((token, id)) => {
+            Err(format!("token {token:?} has the id {id}, and there are {} tokens", tokens.len()))
+        }
+        None => Ok(()),
     }
 }

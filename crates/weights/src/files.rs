@@ -50,6 +50,16 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
+    /// Opens the dictionary of tensors that a pickle has under a key, among other things.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::open`].
+    pub fn open_under(path: &Path, key: &str) -> Result<Self> {
+        let tensors = pytorch::tensors(path, Some(key))?.into_iter().collect();
+        Ok(Self { path: path.to_owned(), tensors })
+    }
+
     /// The file that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -79,7 +89,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 }
 
 fn tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    if has_extension(path, "safetensors") { safetensors::tensors(path) } else { pytorch::tensors(path) }
+    if has_extension(path, "safetensors") { safetensors::tensors(path) } else { pytorch::tensors(path, None) }
 }
 
 /// The tensors of all shards of an index: those that it names, each in the file where it says.

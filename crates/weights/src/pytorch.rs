@@ -2,41 +2,40 @@
 
 use std::{collections::HashMap, path::Path};
 
-use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader};
+use pytorch_reader::{DType, PickleValue, PytorchReader};
 use serde::de::DeserializeOwned;
 
 use crate::{
     Dtype, Error, Result,
+    error::io,
     tensor::{Source, Tensor},
 };
 
-/// Where training programs put the weights among other things.
-const NESTED: [&str; 2] = ["model", "state_dict"];
-
-/// The tensors of a file: of the pickled dictionary itself, or of the one that training programs keep in it. In the
-/// first case there is nothing else in it.
-pub(crate) fn tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    let unreadable =
-        |reason: &PytorchError| Error::PyTorch { path: path.to_owned(), reason: reason.to_string() };
-    let PickleValue::Dict(root) =
-        PytorchReader::read_pickle_data(path, None).map_err(|error| unreadable(&error))?
-    else {
-        return Err(Error::PyTorch {
-            path: path.to_owned(),
-            reason: "it is no dictionary of tensors".into(),
-        });
+/// The tensors of a file: of the pickled dictionary itself, or of the one that it has under a key. There is nothing
+/// else in it.
+pub(crate) fn tensors(path: &Path, key: Option<&str>) -> Result<Vec<(String, Tensor)>> {
+    let unreadable = |reason: String| Error::PyTorch { path: path.to_owned(), reason };
+    let dictionary =
+        PytorchReader::read_pickle_data(path, key).map_err(|error| unreadable(error.to_string()))?;
+    let PickleValue::Dict(dictionary) = dictionary else {
+        return Err(unreadable("it is no dictionary of tensors".to_owned()));
     };
-    let nested = NESTED.into_iter().find(|key| matches!(root.get(*key), Some(PickleValue::Dict(_))));
-    let reader = match nested {
+    let reader = match key {
         Some(key) => PytorchReader::with_top_level_key(path, key),
         None => PytorchReader::new(path),
     };
-    let tensors = reader.map_err(|error| unreadable(&error))?.into_tensors();
-    if nested.is_none() {
-        refuse_others(path, &root, &tensors)?;
-    }
+    let tensors = reader.map_err(|error| unreadable(error.to_string()))?.into_tensors();
+    refuse_others(path, &dictionary, &tensors)?;
     if tensors.is_empty() {
-        return Err(Error::PyTorch { path: path.to_owned(), reason: "it has no tensors".into() });
+        return Err(unreadable("it has no tensors".to_owned()));
+    }
+    // A view may show one number many times; tied weights are there twice.
+    let file_len = std::fs::metadata(path).map_err(io("read", path))?.len();
+    let claimed: u64 = tensors.values().map(|tensor| tensor.byte_len() as u64).fold(0, u64::saturating_add);
+    if claimed / 2 > file_len {
+        return Err(unreadable(format!(
+            "its tensors would take {claimed} bytes, and the file has {file_len}"
+        )));
     }
     let tensor = |(name, tensor): (String, pytorch_reader::Tensor)| {
         let shape = tensor.shape().to_vec();

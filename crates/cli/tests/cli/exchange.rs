@@ -176,3 +176,34 @@ fn many_texts_are_scored_in_one_call() {
     let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).failure();
     assert!(stride.contains("--stride 17 is not between 1 and the block of 16"), "{stride}");
 }
+
+#[test]
+fn a_model_goes_on_learning_a_text_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("my.txt"), "To be, or not to be: that is the question.\n".repeat(60))
+        .unwrap();
+    let debug = trained().join("runs/debug");
+    let train = |more: &[&str]| {
+        let args = ["train", "finetune", "--data", "my.txt", "--set", "schedule.max_steps=2"];
+        let few = ["--set", "schedule.eval_batches=2", "--set", "optimizer.grad_accumulation=2"];
+        run(folder.path(), &[&args[..], &few, more].concat())
+    };
+    let origin = ["--init-from", debug.to_str().unwrap()];
+    train(&[&origin[..], &["--run", "mine", "--set", "model.block_size=8"]].concat()).success();
+    let config = fs::read_to_string(folder.path().join("runs/mine/config.json")).unwrap();
+    assert!(config.contains("\"n_positions\": 8") && config.contains("\"vocab_size\": 65"), "{config}");
+
+    let fails = |more: &[&str]| train(more).failure();
+    assert!(fails(&[]).contains("the recipe finetune has no sizes: it goes on from a model"));
+    let grown = fails(&[&origin[..], &["--set", "model.block_size=17"]].concat());
+    assert!(grown.contains("has learnt 16 positions; its block can be cropped and not grown"), "{grown}");
+    let resized = fails(&[&origin[..], &["--set", "model.n_layer=3"]].concat());
+    assert!(resized.contains("--set model.n_layer=3 has no effect with --init-from"), "{resized}");
+}
+
+#[test]
+fn a_part_of_a_model_is_no_model() {
+    let weights = trained().join("runs/debug/model.safetensors");
+    let error = run(trained(), &["import", weights.to_str().unwrap()]).failure();
+    assert!(error.contains("is a part of a model; name the folder that it is in"), "{error}");
+}

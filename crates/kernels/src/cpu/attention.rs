@@ -107,18 +107,19 @@ struct Scratch {
     d_values: Vec<f32>,
 }
 
-/// The output `[B, T, C]`, and for each `[B, H, T]` the logarithm of the sum over its exponentiated scores.
+/// The output `[B, T, C]`, and what the backward pass needs of each row of scores, `[B, H, T, 2]`: the largest, and one
+/// over the sum of their exponentials relative to it.
 pub(crate) fn forward(level: Level, qkv: &[f32], sizes: Sizes, mask: Option<Mask>) -> (Vec<f32>, Vec<f32>) {
     let Sizes { batch, time, n_head, head_dim } = sizes;
     let mut out = Buffer::new(batch * time * sizes.channels());
-    let mut log_sums = Buffer::new(batch * n_head * time);
-    let (shared_out, shared_sums) = (out.shared(), log_sums.shared());
+    let mut sums = Buffer::new(2 * batch * n_head * time);
+    let (shared_out, shared_sums) = (out.shared(), sums.shared());
     sizes.each_head(|head, scratch| {
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
         scratch.keys_transposed.renew(level, k.transposed());
         scratch.values.renew(level, v);
         // SAFETY: each head has its own.
-        let log_sums = unsafe { shared_sums.zeroed(head.idx * time..(head.idx + 1) * time) };
+        let sums = unsafe { shared_sums.zeroed(2 * head.idx * time..2 * (head.idx + 1) * time) };
         for start in (0..time).step_by(sizes.n_queries()) {
             let end = (start + sizes.n_queries()).min(time);
             let n = end - start;
@@ -137,7 +138,7 @@ pub(crate) fn forward(level: Level, qkv: &[f32], sizes: Sizes, mask: Option<Mask
                             mask.apply(head.mask_row(sizes, start + row), seen);
                         }
                         scales[row] = 1.0 / sum;
-                        log_sums[start + row] = largest * sizes.scale() + sum.ln();
+                        sums[2 * (start + row)..][..2].copy_from_slice(&[largest * sizes.scale(), 1.0 / sum]);
                     }
                 },
             );
@@ -153,16 +154,15 @@ pub(crate) fn forward(level: Level, qkv: &[f32], sizes: Sizes, mask: Option<Mask
         }
     });
     // SAFETY: the heads of all sequences cover both.
-    unsafe { (out.finish(), log_sums.finish()) }
+    unsafe { (out.finish(), sums.finish()) }
 }
 
-/// The gradient of `qkv`, `[B, T, 3C]`, from that of the output. `out` and `log_sums` are what [`forward`]
-/// gave.
+/// The gradient of `qkv`, `[B, T, 3C]`, from that of the output. `out` and `sums` are what [`forward`] gave.
 pub(crate) fn backward(
     level: Level,
     qkv: &[f32],
     out: &[f32],
-    log_sums: &[f32],
+    sums: &[f32],
     d_out: &[f32],
     sizes: Sizes,
     mask: Option<Mask>,
@@ -196,7 +196,8 @@ pub(crate) fn backward(
                         let position = start + row;
                         let (seen, future) = probs.split_at_mut(position + 1);
                         let (d_seen, d_future) = d_scores.split_at_mut(position + 1);
-                        exponentiate(seen, sizes.scale(), log_sums[head.idx * time + position]);
+                        let sums = &sums[2 * (head.idx * time + position)..][..2];
+                        exponentiate(seen, sizes.scale(), sums[0]);
                         future.fill(0.0);
                         d_future.fill(0.0);
                         let range = sizes.row(head, position, channels, 0);
@@ -204,8 +205,9 @@ pub(crate) fn backward(
                         if let Some(mask) = mask {
                             mask.apply(head.mask_row(sizes, position), d_seen);
                         }
-                        for (d_score, prob) in d_seen.iter_mut().zip(&*seen) {
-                            *d_score = prob * (*d_score - mean) * sizes.scale();
+                        for (d_score, prob) in d_seen.iter_mut().zip(&mut *seen) {
+                            *prob *= sums[1];
+                            *d_score = *prob * (*d_score - mean) * sizes.scale();
                         }
                         if let Some(mask) = mask {
                             mask.apply(head.mask_row(sizes, position), seen);

@@ -39,8 +39,9 @@ pub(crate) struct Head<'a> {
 pub(crate) fn loss(level: Level, hidden: &[f32], head: Head<'_>, targets: &[usize], backward: bool) -> Loss {
     let (n_vocab, width) = (head.weight.rows(), head.weight.cols());
     let n_rows = targets.len();
-    // Whole panels of the products.
-    let at_once = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
+    // Parts of one size, of whole panels of the products.
+    let most = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
+    let at_once = n_rows.div_ceil(n_rows.div_ceil(most).max(1)).max(1).next_multiple_of(COLS);
     let mut sum = 0.0;
     let mut d_hidden = Vec::with_capacity(if backward { hidden.len() } else { 0 });
     let mut d_weight = if backward { vec![0.0; n_vocab * width] } else { Vec::new() };

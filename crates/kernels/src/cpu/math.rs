@@ -67,19 +67,24 @@ pub(crate) fn gelu_and_slope(x: f32) -> (f32, f32) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_28;
     let cdf = normal_cdf(x);
-    (x * cdf, cdf + x * DENSITY_AT_ZERO * exp(-0.5 * x * x))
+    // Out there the density is nothing, and the square would overflow.
+    let near = x.clamp(-13.0, 13.0);
+    (x * cdf, cdf + near * DENSITY_AT_ZERO * exp(-0.5 * near * near))
 }
 
 /// Φ(x), the share of a normal distribution below x.
 #[inline(always)]
 fn normal_cdf(x: f32) -> f32 {
-    0.5 + 0.5 * erf(x * FRAC_1_SQRT_2)
+    // Beyond it the approximation stays a unit short of one.
+    let cdf = if x < -5.65 { 0.0 } else { 0.5 + 0.5 * erf(x * FRAC_1_SQRT_2) };
+    if x > 5.65 { 1.0 } else { cdf }
 }
 
 /// The tanh form of GELU, ½ x (1 + tanh u) = x · g with g = 1 / (1 + e⁻²ᵘ) and u = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    x / (1.0 + exp(-2.0 * TANH_FORM.0 * (x + TANH_FORM.1 * x * x * x)))
+    let near = x.clamp(-20.0, 20.0);
+    x.max(-20.0) / (1.0 + exp(-2.0 * TANH_FORM.0 * (near + TANH_FORM.1 * near * near * near)))
 }
 
 /// [`gelu_tanh`] and its derivative, g + 2u' x · g (1 - g).
@@ -90,7 +95,7 @@ pub(crate) fn gelu_tanh_and_slope(x: f32) -> (f32, f32) {
     let e = exp(-2.0 * TANH_FORM.0 * (near + TANH_FORM.1 * near * near * near));
     let gate = 1.0 / (1.0 + e);
     let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * near * near);
-    (x * gate, gate + near * slope * ((e * gate) * gate))
+    (x.max(-20.0) * gate, gate + near * slope * ((e * gate) * gate))
 }
 
 /// The sum of a slice, in sixteen partial sums.

@@ -47,10 +47,14 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
+    /// Whether its rows are contiguous.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.col_stride == 1
+    }
+
     /// One row of a matrix whose rows are contiguous.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [f32] {
-        debug_assert_eq!(self.col_stride, 1, "the rows are not contiguous");
         &self.data[row * self.row_stride..][..self.cols]
     }
 

@@ -19,6 +19,7 @@ const UNROLL: usize = 4;
 
 /// `a · b` for an `a` of few rows.
 pub(crate) fn product(level: Level, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    assert!(a.has_rows(), "the rows of the left factor are not contiguous");
     assert_eq!(a.cols(), b.rows(), "the left factor is {} wide, the right {} high", a.cols(), b.rows());
     match b.contiguous() {
         (b_rows, true) => by_rows(level, a, b_rows, b.cols()),

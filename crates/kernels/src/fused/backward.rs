@@ -47,10 +47,10 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     fn causal_attention(qkv: FloatTensor<Self>, n_head: usize, mask: Option<Mask>) -> FloatTensor<Self> {
         let nodes = [qkv.node()];
         let qkv = whole(qkv.into_primitive());
-        let (out, log_sums) = attention_forward(&qkv, n_head, mask);
+        let (out, sums) = attention_forward(&qkv, n_head, mask);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                prep.finish(AttentionState { qkv, out: out.clone(), log_sums, n_head, mask }, out)
+                prep.finish(AttentionState { qkv, out: out.clone(), sums, n_head, mask }, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -174,7 +174,7 @@ struct AttentionBackward;
 struct AttentionState {
     qkv: FlexTensor,
     out: FlexTensor,
-    log_sums: FlexTensor,
+    sums: FlexTensor,
     n_head: usize,
     mask: Option<Mask>,
 }
@@ -184,7 +184,7 @@ impl Backward<Flex, 1> for AttentionBackward {
 
     fn backward(self, ops: Ops<AttentionState, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [parent] = ops.parents;
-        let AttentionState { qkv, out, log_sums, n_head, mask } = ops.state;
+        let AttentionState { qkv, out, sums, n_head, mask } = ops.state;
         let d_out = whole(grads.consume::<Flex>(&ops.node));
         let Some(node) = parent else { return };
         let sizes = attention_sizes(&qkv, n_head);
@@ -192,7 +192,7 @@ impl Backward<Flex, 1> for AttentionBackward {
             Level::best(),
             numbers(&qkv),
             numbers(&out),
-            numbers(&log_sums),
+            numbers(&sums),
             numbers(&d_out),
             sizes,
             mask,
