@@ -249,7 +249,11 @@ impl ModuleMapper for Loader {
         };
         param.map(|old| {
             let new = Tensor::<D>::from_data(data, &old.device());
-            let new = if is_transposed { new.transpose() } else { new };
+            // Laid out anew, or every product with it would do that first.
+            let new = match is_transposed {
+                true => Tensor::from_data(new.transpose().into_data(), &old.device()),
+                false => new,
+            };
             // A parameter goes on asking for its gradient.
             new.set_require_grad(old.is_require_grad())
         })
