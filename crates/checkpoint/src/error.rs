@@ -41,7 +41,7 @@ pub enum Error {
     },
 
     /// A new run would write over something.
-    #[error("{} already exists; name another run, or go on with it by --resume", .path.display())]
+    #[error("{} already exists; name another, or go on with a run of that name by train --resume", .path.display())]
     Exists {
         /// The folder.
         path: PathBuf,

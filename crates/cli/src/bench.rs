@@ -170,8 +170,8 @@ impl Report {
     /// How fast it computes, and reads its weights, and what part that is of what the processor does at most.
     fn rates(&self, speed: &Speed) -> Vec<String> {
         let line = |rate: f64, peak: Option<f64>, unit: &str| {
-            let part =
-                peak.map(|peak| format!(", {:.0} % of its peak of {:.0}", 1e2 * rate / peak, 1e-9 * peak));
+            let part = peak
+                .map(|peak| format!(", {:.0} % of the peak of {:.0} here", 1e2 * rate / peak, 1e-9 * peak));
             format!("{:>9.1} {unit}{}", 1e-9 * rate, part.unwrap_or_default())
         };
         let computing = line(speed.flops_per_second, self.peak_flops_per_second, "GFLOP/s");

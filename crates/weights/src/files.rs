@@ -120,3 +120,73 @@ fn shards(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         None => Ok(found),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers of tests are small")]
+mod tests {
+    use ::safetensors::{Dtype, tensor::TensorView};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(tensors: &BTreeMap<String, Vec<f32>>) -> Vec<u8> {
+        let bytes: Vec<_> =
+            tensors.iter().map(|(name, x)| (name, x.len(), bytemuck::cast_slice(x))).collect();
+        let views = bytes.iter().map(|&(name, len, bytes): &(_, _, &[u8])| {
+            (name, TensorView::new(Dtype::F32, vec![len], bytes).unwrap())
+        });
+        ::safetensors::serialize(views, None).unwrap()
+    }
+
+    fn open(bytes: &[u8]) -> Result<Weights> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        fs::write(&path, bytes).unwrap();
+        let weights = Weights::open(&path)?;
+        // Read while it is there.
+        for tensor in weights.tensors.values() {
+            tensor.read()?;
+        }
+        Ok(weights)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_is_read(tensors in prop::collection::btree_map(
+            "[a-z.]{1,9}", prop::collection::vec(-1e30_f32..1e30, 0..20), 0..6,
+        )) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.safetensors");
+            fs::write(&path, file(&tensors)).unwrap();
+            let weights = Weights::open(&path).unwrap();
+            prop_assert_eq!(weights.names().count(), tensors.len());
+            for (name, numbers) in &tensors {
+                prop_assert_eq!(&weights.get(name).unwrap().read().unwrap(), numbers);
+            }
+        }
+
+        #[test]
+        fn no_file_makes_it_panic(place in 0.0..1.0_f64, byte: u8, cut in 0.0..1.5_f64) {
+            let tensors = BTreeMap::from([("a".to_owned(), vec![1.0; 5]), ("b".to_owned(), vec![2.0; 3])]);
+            let mut bytes = file(&tensors);
+            let at = |share: f64, len: usize| (share * len as f64) as usize;
+            let place = at(place, bytes.len());
+            bytes[place] = byte;
+            bytes.truncate(at(cut, bytes.len()));
+            let _ = open(&bytes);
+        }
+    }
+
+    #[test]
+    fn shards_of_pickles_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("pytorch_model.bin.index.json"), r#"{"weight_map": {}}"#).unwrap();
+        let path = Weights::find(folder.path()).unwrap();
+        assert!(path.ends_with("pytorch_model.bin.index.json"));
+        assert_eq!(Weights::open(&path).unwrap().names().count(), 0);
+        fs::write(folder.path().join("model.safetensors"), "").unwrap();
+        assert!(Weights::find(folder.path()).unwrap().ends_with("model.safetensors"));
+    }
+}

@@ -5,7 +5,8 @@
 
 #![expect(
     unsafe_code,
-    reason = "cores fill parts of one buffer; each block says why its parts do not overlap"
+    reason = "cores fill parts of one buffer, and instructions are called that not every processor has; each block \
+              says why it may"
 )]
 
 pub(crate) mod adamw;

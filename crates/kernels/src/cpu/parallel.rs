@@ -157,6 +157,7 @@ impl<'a> SharedBuffer<'a> {
     /// The range was part of one given to [`Self::zeroed`], and no two parts alive at the same time overlap.
     #[inline(always)]
     pub(crate) unsafe fn written(&self, range: Range<usize>) -> &'a mut [f32] {
+        // SAFETY: it is what the caller promises.
         unsafe { self.0.part(range) }
     }
 }
