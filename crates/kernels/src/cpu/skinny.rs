@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Rows up to which packing the weight costs more than it gains.
-pub(crate) const MAX_ROWS: usize = 4;
+pub(crate) const MAX_ROWS: usize = 8;
 
 /// Pieces of the weight that cores stream at the same time, whatever their number, so that a sum has one order.
 const MAX_PIECES: usize = 16;
