@@ -25,7 +25,7 @@ use tokenizer::Tokenizer;
 use crate::{
     Error, Result, atomic,
     error::io,
-    hugging_face::{ConfigProblem, config_from_json, config_to_json},
+    hugging_face::{ConfigProblem, config_from_json, config_to_json, ids_of, one_or_many},
     weights::{self, Layout, Precision},
 };
 
@@ -164,23 +164,29 @@ impl RunFolder {
         if let Some(recipe) = recipe {
             atomic::write_file(&self.path.join(RECIPE), recipe.as_bytes())?;
         }
-        self.describe(config, tokenizer, Precision::F32)
+        let ends: Vec<u32> = tokenizer.end_of_text().into_iter().collect();
+        self.describe(config, tokenizer, &ends, Precision::F32)
     }
 
-    fn describe(&self, config: &GptConfig, tokenizer: &Tokenizer, precision: Precision) -> Result<()> {
-        let end_of_text = tokenizer.end_of_text();
+    fn describe(
+        &self,
+        config: &GptConfig,
+        tokenizer: &Tokenizer,
+        ends: &[u32],
+        precision: Precision,
+    ) -> Result<()> {
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
         write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
         let generation = serde_json::json!({
-            "bos_token_id": end_of_text,
-            "eos_token_id": end_of_text,
+            "bos_token_id": ends.first(),
+            "eos_token_id": one_or_many(ends),
             "do_sample": true,
         });
         write(GENERATION_CONFIG, &pretty(&generation))?;
         // Last: a folder with this file is a model to whoever opens it.
-        write(CONFIG, &pretty(&config_to_json(config, end_of_text, precision.name())))
+        write(CONFIG, &pretty(&config_to_json(config, ends, precision.name())))
     }
 
     /// Writes the weights, atomically, over those there.
@@ -192,16 +198,44 @@ impl RunFolder {
         weights::save(model, &self.path.join(WEIGHTS), Precision::F32)
     }
 
-    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else.
+    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else. `ends` are the tokens
+    /// at which a text ends.
     ///
     /// # Errors
     ///
     /// If something of that name is there already, or a file can't be written.
-    pub fn export(path: &Path, model: &Gpt, tokenizer: &Tokenizer, precision: Precision) -> Result<Self> {
+    pub fn export(
+        path: &Path,
+        model: &Gpt,
+        tokenizer: &Tokenizer,
+        ends: &[u32],
+        precision: Precision,
+    ) -> Result<Self> {
         let folder = Self::create(path)?;
-        weights::save(model, &folder.path.join(WEIGHTS), precision)?;
-        folder.describe(model.config(), tokenizer, precision)?;
+        let written = weights::save(model, &folder.path.join(WEIGHTS), precision)
+            .and_then(|()| folder.describe(model.config(), tokenizer, ends, precision));
+        if let Err(error) = written {
+            let _ = atomic::remove_if_present(path); // The first error is the one to tell.
+            return Err(error);
+        }
         Ok(folder)
+    }
+
+    /// The first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that is not there yet.
+    pub fn next_path(runs: &Path, stem: &str) -> PathBuf {
+        let name = |number: u32| if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
+        let mut paths = (1..).map(|number| runs.join(name(number)));
+        paths.find(|path| !path.exists()).expect("some number is free")
+    }
+
+    /// The tokens at which a text ends, by `generation_config.json` or else `config.json`; none where neither says so.
+    pub fn ends(&self) -> Vec<u32> {
+        let said_by = |name: &str| -> Option<Vec<u32>> {
+            let text = fs::read_to_string(self.path.join(name)).ok()?;
+            let said: serde_json::Value = serde_json::from_str(&text).ok()?;
+            ids_of(&said["eos_token_id"])
+        };
+        said_by(GENERATION_CONFIG).or_else(|| said_by(CONFIG)).unwrap_or_default()
     }
 
     /// The sizes of the model.

@@ -118,9 +118,26 @@ fn default_epsilon() -> f64 {
     1e-5
 }
 
-/// `config.json` of a model; `end_of_text` is the id that ends a document, where the tokenizer has one, and `dtype`
-/// what its weights are stored as.
-pub(crate) fn config_to_json(config: &GptConfig, end_of_text: Option<u32>, dtype: &str) -> Value {
+/// Ids as these files have them: none is null, one is a number.
+pub(crate) fn one_or_many(ids: &[u32]) -> Value {
+    match ids {
+        [] => Value::Null,
+        [id] => json!(id),
+        ids => json!(ids),
+    }
+}
+
+/// The ids of a number or of a list; `None` for anything else.
+pub(crate) fn ids_of(value: &Value) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(values) => values.iter().map(id).collect(),
+        value => id(value).map(|id| vec![id]),
+    }
+}
+
+/// `config.json` of a model; `ends` are the tokens at which a text ends, and `dtype` is what its weights are stored as.
+pub(crate) fn config_to_json(config: &GptConfig, ends: &[u32], dtype: &str) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -141,8 +158,8 @@ pub(crate) fn config_to_json(config: &GptConfig, end_of_text: Option<u32>, dtype
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
         "tie_word_embeddings": config.tie_embeddings,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        "bos_token_id": ends.first(),
+        "eos_token_id": one_or_many(ends),
         "dtype": dtype,
         "kindling": Extension { bias: config.bias },
     })
@@ -227,14 +244,14 @@ mod tests {
         for config in
             [GptConfig::gpt2(), GptConfig { tie_embeddings: false, dropout: 0.25, ..GptConfig::debug() }]
         {
-            let text = config_to_json(&config, Some(7), "float32").to_string();
+            let text = config_to_json(&config, &[7], "float32").to_string();
             assert_eq!(config_from_json(&text).expect("it was just written"), config);
         }
     }
 
     #[test]
     fn other_models_are_refused_by_name() {
-        let mut value = config_to_json(&GptConfig::debug(), None, "float32");
+        let mut value = config_to_json(&GptConfig::debug(), &[], "float32");
         value["model_type"] = json!("llama");
         match config_from_json(&value.to_string()) {
             Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains("\"llama\""), "{reason}"),

@@ -342,7 +342,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     assert_eq!(file.tensors().len(), 2 + 2 * 12 + 2 + 1);
 
     let saved = folder.path().join("saved");
-    RunFolder::export(&saved, &model, &tokenizer, Precision::F32).unwrap();
+    RunFolder::export(&saved, &model, &tokenizer, &[], Precision::F32).unwrap();
     let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
     let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
     let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
@@ -362,11 +362,13 @@ fn sixteen_bits_hold_what_they_can() {
     let parent = tempfile::tempdir().unwrap();
     let large = model("one_head").map(&mut Enlarge);
     let export = |name: &str, precision| {
-        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), precision)
+        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &[3, 5], precision)
     };
     let error = export("f16", Precision::F16).expect_err("a number above 65504 was written");
     assert!(error.to_string().contains("which float16 can't hold"), "{error}");
-    export("bf16", Precision::Bf16).unwrap().load_model(&kernels::test_device()).unwrap();
+    let folder = export("bf16", Precision::Bf16).unwrap();
+    folder.load_model(&kernels::test_device()).unwrap();
+    assert_eq!(folder.ends(), [3, 5]);
 }
 
 struct Enlarge;

@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &model, &tokenizer, precision)?;
+            RunFolder::export(&output, &model, &tokenizer, &folder.ends(), precision)?;
         }
         (_, precision) => {
             for difference in export_gguf(&model, &tokenizer, &name, tensor_type(precision), &output)? {

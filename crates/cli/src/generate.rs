@@ -168,8 +168,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         PromptArgs { prompt_file: Some(path), .. } => read_prompt(path)?,
         PromptArgs { .. } => String::new(),
     };
-    let Opened { model, tokenizer, .. } = args.model.open()?;
-    let options = options(&args, seed, &tokenizer)?;
+    let Opened { folder, model, tokenizer } = args.model.open()?;
+    let options = options(&args, seed, &tokenizer, &folder.ends())?;
     options.check()?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, options: &options };
     if args.prompt.interactive {
@@ -205,7 +205,7 @@ fn plain_options(args: &Args, seed: u64) -> Options {
     }
 }
 
-fn options(args: &Args, seed: u64, tokenizer: &Tokenizer) -> anyhow::Result<Options> {
+fn options(args: &Args, seed: u64, tokenizer: &Tokenizer, ends: &[u32]) -> anyhow::Result<Options> {
     let mut options = plain_options(args, seed);
     for bias in &args.choice.logit_bias {
         let named = || format!("--logit-bias {bias} is not of the form TOKEN=X, where X is a number");
@@ -216,7 +216,7 @@ fn options(args: &Args, seed: u64, tokenizer: &Tokenizer) -> anyhow::Result<Opti
         options.stop_tokens.push(id_of(tokenizer, token)?);
     }
     if !args.end.ignore_eos {
-        options.stop_tokens.extend(tokenizer.end_of_text());
+        options.stop_tokens.extend(ends.iter().copied().chain(tokenizer.end_of_text()));
     }
     Ok(options)
 }

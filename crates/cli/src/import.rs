@@ -1,15 +1,13 @@
 //! `kindling import`.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{RunFolder, load_nanogpt, load_nanogpt_tokenizer};
-use model::Gpt;
+use checkpoint::{Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
 use tokenizer::Tokenizer;
 
 use crate::{
@@ -47,28 +45,26 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = Device::flex();
     let path = PathBuf::from(&args.source);
-    let (model, tokenizer) = if path.is_file() {
+    let (model, tokenizer, ends) = if path.is_file() {
         refuse_other_files(&path)?;
         let model = load_nanogpt(&path, &device)?;
         let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
-        (model, tokenizer)
+        let ends = tokenizer.end_of_text().into_iter().collect();
+        (model, tokenizer, ends)
     } else {
         if args.tokenizer.is_some() {
             bail!("--tokenizer is for a ckpt.pt; {} has its own", args.source);
         }
         let folder = if path.is_dir() { path.clone() } else { hub::download(&args.source)? };
         let folder = RunFolder::open(&folder)?;
-        (folder.load_model(&device)?, folder.load_tokenizer()?)
+        (folder.load_model(&device)?, folder.load_tokenizer()?, folder.ends())
     };
     check_vocabulary(&tokenizer, model.config())?;
     let run = match &args.run {
-        Some(run) => RunFolder::create(&run_path(run))?,
-        None => RunFolder::create_next(Path::new(RUNS), &stem(&path))?,
+        Some(run) => run_path(run),
+        None => RunFolder::next_path(Path::new(RUNS), &stem(&path)),
     };
-    if let Err(error) = save(&run, &model, &tokenizer) {
-        let _ = fs::remove_dir_all(run.path()); // The first error is the one to tell.
-        return Err(error);
-    }
+    let run = RunFolder::export(&run, &model, &tokenizer, &ends, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; write with it: {} generate {name}",
@@ -78,12 +74,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         program(),
     ));
     Ok(ExitCode::SUCCESS)
-}
-
-fn save(run: &RunFolder, model: &Gpt, tokenizer: &Tokenizer) -> anyhow::Result<()> {
-    run.save_weights(model)?;
-    run.save_description(model.config(), tokenizer, None)?;
-    Ok(())
 }
 
 /// A file alone can only be a `ckpt.pt`.
