@@ -124,7 +124,7 @@ proptest! {
     fn attentions(batch in 1usize..3, time in 1usize..60, n_head in 1usize..3, head_dim in 1usize..18) {
         let sizes = attention::Sizes { batch, time, n_head, head_dim };
         let qkv = random(batch * time * 3 * n_head * head_dim, 3);
-        let expected = attention_by_hand(&wide(&qkv), sizes);
+        let expected = attention_by_hand(&wide(&qkv), sizes, None);
         for level in Level::all() {
             let (out, _) = attention::forward(level, &qkv, sizes, None);
             assert_close(level, &out, &expected, 3e-6);
@@ -161,8 +161,8 @@ fn products_without_rows_columns_or_terms_are_empty_or_zero() {
     }
 }
 
-/// The definition of attention, number by number.
-fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes) -> Vec<f64> {
+/// The definition of attention, number by number, with the dropout of `mask`.
+fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes, mask: Option<Mask>) -> Vec<f64> {
     let attention::Sizes { batch, time, n_head, head_dim } = sizes;
     let channels = n_head * head_dim;
     let at = |b: usize, t: usize, part: usize, h: usize, d: usize| {
@@ -177,12 +177,23 @@ fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes) -> Vec<f64> {
         };
         let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
         let total: f64 = weights.iter().sum();
+        let kept = factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
         for d in 0..head_dim {
+            let terms = weights.iter().zip(&kept).enumerate();
             out[(b * time + t) * channels + h * head_dim + d] =
-                weights.iter().enumerate().map(|(s, w)| w / total * at(b, s, 2, h, d)).sum();
+                terms.map(|(s, (w, kept))| w / total * f64::from(*kept) * at(b, s, 2, h, d)).sum();
         }
     }
     out
+}
+
+/// What a row of `n` numbers is multiplied by.
+fn factors(mask: Option<Mask>, row: u64, n: usize) -> Vec<f32> {
+    let mut factors = vec![1.0; n];
+    if let Some(mask) = mask {
+        mask.apply(row, &mut factors);
+    }
+    factors
 }
 
 #[test]
@@ -191,11 +202,14 @@ fn attention_gradients_are_finite_differences() {
         let sizes = attention::Sizes { batch, time, n_head, head_dim };
         let qkv = random(batch * time * 3 * n_head * head_dim, 4);
         let d_out = random(batch * time * n_head * head_dim, 5);
-        let expected = differences(&qkv, |qkv| dot(&attention_by_hand(qkv, sizes), &d_out));
-        for level in Level::all() {
-            let (out, sums) = attention::forward(level, &qkv, sizes, None);
-            let got = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, None);
-            assert_close(level, &got, &expected, 2e-6);
+        for mask in [None, Mask::new(0.4, 6)] {
+            let expected = differences(&qkv, |qkv| dot(&attention_by_hand(qkv, sizes, mask), &d_out));
+            for level in Level::all() {
+                let (out, sums) = attention::forward(level, &qkv, sizes, mask);
+                assert_close(level, &out, &attention_by_hand(&wide(&qkv), sizes, mask), 3e-6);
+                let got = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, mask);
+                assert_close(level, &got, &expected, 4e-6);
+            }
         }
     }
 }
@@ -205,7 +219,7 @@ fn attention_goes_beyond_one_block_of_keys() {
     // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
     let sizes = attention::Sizes { batch: 1, time: 700, n_head: 1, head_dim: 5 };
     let (qkv, d_out) = (random(700 * 15, 19), random(700 * 5, 20));
-    let expected = attention_by_hand(&wide(&qkv), sizes);
+    let expected = attention_by_hand(&wide(&qkv), sizes, None);
     for level in Level::all() {
         let (out, sums) = attention::forward(level, &qkv, sizes, None);
         assert_close(level, &out, &expected, 3e-6);
@@ -453,5 +467,27 @@ fn a_dropped_weight_is_dropped_backward_too() {
             .map(|(x, d)| dot(&wide(&x[20..]), &d[20..]))
             .sum();
         assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}
+
+#[test]
+fn what_is_dropped_forward_is_dropped_backward() {
+    let (n, width, time) = (40, 70, 5);
+    let mask = Mask::new(0.3, 19).expect("a probability above 0");
+    let expected: Vec<f32> = (0..n).flat_map(|row| factors(Some(mask), row as u64, width)).collect();
+    assert!(expected.contains(&0.0) && expected.iter().any(|&factor| factor > 1.0));
+    // Through an identity, of ones, onto nothing, each number of the output is its own factor.
+    let identity: Vec<f32> =
+        (0..width * width).map(|idx| f32::from(u8::from(idx % (width + 1) == 0))).collect();
+    let (ones, zeros) = (vec![1.0; n * width], vec![0.0; n * width]);
+    let ids: Vec<usize> = (0..n).map(|row| row % 3).collect();
+    for level in Level::all() {
+        let mut d_y = ones.clone();
+        linear::drop_rows(level, &mut d_y, width, mask);
+        assert_eq!(d_y, expected);
+        let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
+        assert_eq!(linear::forward_onto(level, x, weight, &[], &zeros, Some(mask)), expected);
+        let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
+        assert_eq!(embedding::forward(level, tokens, positions, width, &ids, time, Some(mask)), expected);
     }
 }
