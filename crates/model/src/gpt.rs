@@ -9,7 +9,7 @@ use kernels::{Head, KeyValueCache, Precision};
 use crate::{
     ConfigError, GptConfig,
     block::{Block, norm},
-    init::Init,
+    init::{Init, Numbered},
 };
 
 /// A decoder-only transformer, as in
@@ -55,7 +55,7 @@ impl GptConfig {
 
 impl Gpt {
     fn new(config: &GptConfig, mut init: Init<'_>) -> Self {
-        Self {
+        let gpt = Self {
             token_embedding: init.embedding(config.vocab_size),
             position_embedding: init.embedding(config.block_size),
             blocks: (0..config.n_layer).map(|_| Block::new(config, &mut init)).collect(),
@@ -63,7 +63,8 @@ impl Gpt {
             head: (!config.tie_embeddings).then(|| init.head()),
             config: config.clone(),
             precision: Precision::F32,
-        }
+        };
+        gpt.map(&mut Numbered::default())
     }
 
     /// The sizes it was made with.

@@ -4,7 +4,7 @@
 //! keyed by the seed alone: the same seed gives the same weights on every backend.
 
 use burn::{
-    module::Param,
+    module::{ModuleMapper, Param, ParamId},
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear},
     prelude::*,
 };
@@ -93,6 +93,21 @@ impl<'a> Init<'a> {
         let weights: Vec<f32> =
             normal.sample_iter(rng).take(shape.iter().product()).map(|w| w as f32).collect();
         Param::from_data(TensorData::new(weights, shape), self.device)
+    }
+}
+
+/// Gives parameters their place in the model as identity, in place of a random one: what is saved of two runs that do
+/// the same is then the same, byte for byte.
+#[derive(Default)]
+pub(crate) struct Numbered {
+    n_params: u64,
+}
+
+impl ModuleMapper for Numbered {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.n_params += 1;
+        let (_, value, mapper) = param.consume();
+        Param::from_mapped_value(ParamId::from(self.n_params), value, mapper)
     }
 }
 
