@@ -1,14 +1,18 @@
 //! Files and folders that are there whole or not at all.
+//!
+//! What is being written has a name that ends in `.partial`; what is about to be replaced, one that ends in `.old`.
 
 use std::{
+    ffi::OsStr,
     fs,
-    io::{BufWriter, Write},
+    io::{BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
-use atomic_write_file::AtomicWriteFile;
+use crate::{Error, Result, error::io};
 
-use crate::{Result, error::io};
+const PARTIAL: &str = "partial";
+const OLD: &str = "old";
 
 /// Writes a file under a temporary name, flushes it to disk and renames it.
 pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
@@ -16,60 +20,112 @@ pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 /// As [`write_file`], with contents that are made as they are written. If that fails, nothing is left of them.
-pub(crate) fn write_with<E: From<crate::Error>>(
+pub(crate) fn write_with<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut file = AtomicWriteFile::open(path).map_err(io("create", path))?;
-    let mut buffered = BufWriter::new(file.as_file_mut());
+    let partial = temporary(path, PARTIAL);
+    let result = write_flushed(&partial, path, write)
+        .and_then(|()| Ok(fs::rename(&partial, path).map_err(io("rename to", path))?))
+        .and_then(|()| Ok(sync_parent(path)?));
+    if result.is_err() {
+        let _ = fs::remove_file(&partial); // The first error is the one to tell.
+    }
+    result
+}
+
+/// Writes `partial`, which is to become `path`, down to the disk.
+fn write_flushed<E: From<Error>>(
+    partial: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut file = fs::File::create(partial).map_err(io("create", path))?;
+    let mut buffered = BufWriter::new(&mut file);
     write(&mut buffered)?;
     buffered.flush().map_err(io("write", path))?;
     drop(buffered);
-    Ok(file.commit().map_err(io("write", path))?)
+    Ok(file.sync_all().map_err(io("flush", path))?)
 }
 
 /// Writes a folder of files under a temporary name, flushes each and renames the folder.
 ///
 /// A folder of that name is replaced. If a file can't be written, nothing is left of the new ones.
 pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
-    let partial = partial_name(path);
+    fill_folder(path, |partial| {
+        files.iter().try_for_each(|(name, contents)| write_file(&partial.join(name), contents))
+    })
+}
+
+/// As [`write_folder`], filled by a function that is given the temporary name. It has to flush what it writes.
+pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let partial = temporary(path, PARTIAL);
     remove_if_present(&partial)?;
-    if let Err(error) = write_files(&partial, files) {
+    let filled = fs::create_dir(&partial)
+        .map_err(io("create", &partial))
+        .and_then(|()| fill(&partial))
+        .and_then(|()| sync_folder(&partial));
+    if let Err(error) = filled {
         let _ = remove_if_present(&partial); // The first error is the one to tell.
         return Err(error);
     }
-    // One of that name is put aside first: there is never a moment without a whole one on disk.
-    let old = path.with_extension("old");
+    // One of that name is put aside first, since a folder with something in it can't be renamed over.
+    let old = temporary(path, OLD);
     remove_if_present(&old)?;
     if path.exists() {
         fs::rename(path, &old).map_err(io("put aside", path))?;
     }
     fs::rename(&partial, path).map_err(io("rename to", path))?;
-    path.parent().map_or(Ok(()), sync_folder)?;
+    sync_parent(path)?;
     remove_if_present(&old)
-}
-
-fn write_files(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
-    fs::create_dir_all(folder).map_err(io("create", folder))?;
-    for (name, contents) in files {
-        let path = folder.join(name);
-        let mut file = fs::File::create(&path).map_err(io("create", &path))?;
-        file.write_all(contents).map_err(io("write", &path))?;
-        file.sync_all().map_err(io("flush", &path))?;
-    }
-    Ok(())
 }
 
 /// Removes a folder, and does not mind if it is not there.
 pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
-fn partial_name(path: &Path) -> PathBuf {
-    path.with_extension("partial")
+/// Removes whatever in a folder has a temporary name.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io("list", folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(io("list", folder))?.path();
+        if !is_temporary(&path) {
+            continue;
+        }
+        if path.is_dir() {
+            remove_if_present(&path)?;
+        } else {
+            fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file or folder is one that is being written or replaced, or was cut off in that.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == PARTIAL || it == OLD)
+}
+
+/// `NAME.partial` for NAME, whatever dots are in it.
+fn temporary(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or(OsStr::new("unnamed")).to_owned();
+    name.push(".");
+    name.push(extension);
+    path.with_file_name(name)
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
 }
 
 /// Flushes a folder's list of names; only Unix lets a folder be opened.

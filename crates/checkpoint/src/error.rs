@@ -151,12 +151,30 @@ pub enum Error {
 
     /// There is nothing to go on from.
     #[error(
-        "{} holds no usable checkpoint; start a new run, from its best weights if you like: --init-from {}",
+        "all {n} checkpoints of {} are damaged; start a new run, from its best weights if you like: --init-from {}",
         .path.display(), .path.display()
     )]
-    NoCheckpoint {
+    AllDamaged {
         /// The run folder.
         path: PathBuf,
+        /// How many there are.
+        n: usize,
+    },
+
+    /// The run's folder was moved or removed while the run went on.
+    #[error("the folder {} is gone; put it back, then go on from its last checkpoint by --resume", .path.display())]
+    Gone {
+        /// The run folder.
+        path: PathBuf,
+    },
+
+    /// Another process writes to the run.
+    #[error("{} is in use: {holder} trains it; wait for it, or stop it first", .path.display())]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
     },
 }
 

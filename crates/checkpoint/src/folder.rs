@@ -9,6 +9,8 @@
 //!   checkpoints/step-00002000 what training goes on from
 //!   metrics.jsonl             one object a line
 //!   samples.txt               what it wrote as it learned
+//!   sessions.jsonl            when it was begun and gone on with, and what was changed then
+//!   run.lock                  who trains it
 //! ```
 
 use std::{
@@ -67,20 +69,20 @@ impl RunFolder {
         }
     }
 
-    /// Makes the first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that is not there yet.
+    /// Makes a new folder that appears as a whole, filled by a function.
     ///
     /// # Errors
     ///
-    /// If the folder can't be made.
-    pub fn create_next(runs: &Path, stem: &str) -> Result<Self> {
-        for number in 1_u32.. {
-            let name = if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
-            match Self::create(&runs.join(name)) {
-                Err(Error::Exists { .. }) => {}
-                created => return created,
-            }
+    /// If something of that name is there already, or the folder can't be made or filled.
+    pub fn create_with(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<Self> {
+        if path.exists() {
+            return Err(Error::Exists { path: path.to_owned() });
         }
-        unreachable!("four thousand million runs have been made")
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io("create", parent))?;
+        }
+        atomic::fill_folder(path, |partial| fill(&Self { path: partial.to_owned() }))?;
+        Ok(Self { path: path.to_owned() })
     }
 
     /// A folder that is there.
@@ -115,7 +117,9 @@ impl RunFolder {
         };
         Ok(entries
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file())
+            .filter(|path| {
+                path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file() && !atomic::is_temporary(path)
+            })
             .max_by_key(|path| changed(path))
             .map(|path| Self { path }))
     }
@@ -161,11 +165,18 @@ impl RunFolder {
         tokenizer: &Tokenizer,
         recipe: Option<&str>,
     ) -> Result<()> {
-        if let Some(recipe) = recipe {
-            atomic::write_file(&self.path.join(RECIPE), recipe.as_bytes())?;
-        }
+        recipe.map_or(Ok(()), |recipe| self.save_recipe(recipe))?;
         let ends: Vec<u32> = tokenizer.end_of_text().into_iter().collect();
         self.describe(config, tokenizer, &ends, Precision::F32)
+    }
+
+    /// Writes the resolved recipe.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn save_recipe(&self, recipe: &str) -> Result<()> {
+        atomic::write_file(&self.recipe_path(), recipe.as_bytes())
     }
 
     fn describe(
@@ -211,14 +222,10 @@ impl RunFolder {
         ends: &[u32],
         precision: Precision,
     ) -> Result<Self> {
-        let folder = Self::create(path)?;
-        let written = weights::save(model, &folder.path.join(WEIGHTS), precision)
-            .and_then(|()| folder.describe(model.config(), tokenizer, ends, precision));
-        if let Err(error) = written {
-            let _ = atomic::remove_if_present(path); // The first error is the one to tell.
-            return Err(error);
-        }
-        Ok(folder)
+        Self::create_with(path, |folder| {
+            weights::save(model, &folder.path.join(WEIGHTS), precision)?;
+            folder.describe(model.config(), tokenizer, ends, precision)
+        })
     }
 
     /// The first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that is not there yet.

@@ -16,9 +16,10 @@
 //! let config = GptConfig { vocab_size: tokenizer.vocab_size(), ..GptConfig::debug() };
 //! let model = config.init(1337, &device)?;
 //!
-//! let run = RunFolder::create_next(runs, "hamlet")?;
-//! run.save_description(&config, &tokenizer, None)?;
-//! run.save_weights(&model)?;
+//! RunFolder::create_with(&runs.join("hamlet"), |run| {
+//!     run.save_weights(&model)?;
+//!     run.save_description(&config, &tokenizer, None)
+//! })?;
 //!
 //! let opened = RunFolder::open(&runs.join("hamlet"))?;
 //! assert_eq!(opened.load_model(&device)?.config(), &config);
@@ -31,7 +32,9 @@ mod error;
 mod folder;
 mod gguf;
 mod hugging_face;
+mod lock;
 mod nanogpt;
+mod session;
 mod state;
 mod weights;
 
@@ -39,6 +42,8 @@ pub use ::gguf::TensorType;
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
 pub use gguf::export_gguf;
+pub use lock::RunLock;
 pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};
-pub use state::{Checkpoint, TrainerState};
+pub use session::Session;
+pub use state::{Checkpoint, Interval, LossStatistics, TrainerState};
 pub use weights::Precision;

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -11,9 +13,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, RunFolder, atomic, error::io};
 
-/// How many checkpoints a run keeps; the best weights are kept beside them in any case.
-const KEPT: usize = 2;
-
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const SCHEDULER: &str = "scheduler.bpk";
@@ -21,7 +20,7 @@ const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
 /// Where training stands, beside weights and optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
     /// Number of optimizer steps done, which is also the position in the data.
@@ -34,8 +33,48 @@ pub struct TrainerState {
     pub best_loss: Option<f64>,
     /// The step it was measured after.
     pub best_step: u64,
+    /// Evaluations since that one.
+    #[serde(default)]
+    pub evaluations_since_best: u64,
+    /// Whether the step was stopped before its evaluation, and what comes after that, was done.
+    #[serde(default)]
+    pub evaluation_pending: bool,
+    /// The steps since the last line of training metrics.
+    #[serde(default)]
+    pub interval: Interval,
+    /// What the losses of the steps so far were like.
+    #[serde(default)]
+    pub losses: LossStatistics,
+    /// Steps that left the weights as they were, because their loss or gradient was not to be used.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// How many of the last steps, in a row, were among them because something was not finite.
+    #[serde(default)]
+    pub not_finite_in_a_row: u64,
     /// Sha256 of the tokens that are trained on and of those validated on.
     pub data: [String; 2],
+}
+
+/// What has been measured since the last line of training metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The sum of the losses of the steps that changed the weights.
+    pub loss_sum: f64,
+    /// The number of these steps.
+    pub n_losses: u64,
+}
+
+/// Mean and variance of the losses of training steps, of which old ones count less and less.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossStatistics {
+    /// Losses seen.
+    pub count: u64,
+    /// In nats per token.
+    pub mean: f64,
+    /// In the square of that.
+    pub variance: f64,
 }
 
 /// Everything one checkpoint holds. The records are in Burn's own format.
@@ -53,11 +92,13 @@ pub struct Checkpoint {
 
 /// Size and sha256 of each file.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Manifest {
     files: BTreeMap<String, FileFacts>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FileFacts {
     size_bytes: usize,
     sha256: String,
@@ -71,13 +112,16 @@ impl FileFacts {
 }
 
 impl RunFolder {
-    /// Writes a checkpoint as a whole or not at all, then removes all but the newest ones.
+    /// Writes a checkpoint as a whole or not at all, then removes all others but the newest of those before it, so that
+    /// `keep_last` are left. Those beyond it are of steps that were undone.
     ///
     /// # Errors
     ///
     /// If a file can't be written; the checkpoints before are then still there.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        let path = self.checkpoints_path().join(format!("step-{:08}", checkpoint.state.step));
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep_last: NonZeroUsize) -> Result<PathBuf> {
+        let step = checkpoint.state.step;
+        let path = self.checkpoints_path().join(format!("step-{step:08}"));
+        self.make_checkpoints_folder()?;
         let state = to_json(&checkpoint.state);
         let files: [(&str, &[u8]); 4] = [
             (MODEL, &checkpoint.model),
@@ -89,52 +133,88 @@ impl RunFolder {
         let manifest = to_json(&Manifest { files: facts.collect() });
         atomic::write_folder(&path, &[files.as_slice(), &[(MANIFEST, manifest.as_slice())]].concat())?;
 
-        for old in self.checkpoints()?.iter().rev().skip(KEPT) {
-            atomic::remove_if_present(old)?;
+        let (before, beyond): (Vec<_>, Vec<_>) =
+            self.checkpoints()?.into_iter().filter(|it| it.step != step).partition(|it| it.step < step);
+        let superseded = before.iter().rev().skip(keep_last.get() - 1);
+        for old in superseded.chain(&beyond) {
+            atomic::remove_if_present(&old.path)?;
         }
         Ok(path)
     }
 
-    /// The newest checkpoint that is whole. A damaged one is passed over with a warning.
+    /// Makes the folder of checkpoints if need be, but not the run's own: a run that is gone is not made anew.
+    fn make_checkpoints_folder(&self) -> Result<()> {
+        let folder = self.checkpoints_path();
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::Gone { path: self.path().to_owned() })
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io("create", &folder)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what a process that was cut off has left half written. Only who holds the run's lock may.
     ///
     /// # Errors
     ///
-    /// If there is none.
-    pub fn load_checkpoint(&self) -> Result<Checkpoint> {
-        for path in self.checkpoints()?.iter().rev() {
+    /// If it can't be removed.
+    pub fn remove_unfinished(&self) -> Result<()> {
+        atomic::remove_unfinished(self.path())?;
+        atomic::remove_unfinished(&self.checkpoints_path())
+    }
+
+    /// The newest checkpoint that is whole; none if the run was cut off before its first. A damaged one is passed over
+    /// with a warning.
+    ///
+    /// # Errors
+    ///
+    /// If there are checkpoints, and all are damaged.
+    pub fn load_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let checkpoints = self.checkpoints()?;
+        for Numbered { path, .. } in checkpoints.iter().rev() {
             match read(path) {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(error) => tracing::warn!("{error}; it is passed over"),
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) => tracing::warn!("{error}; it is passed over for the one before"),
             }
         }
-        Err(Error::NoCheckpoint { path: self.path().to_owned() })
+        match checkpoints.len() {
+            0 => Ok(None),
+            n => Err(Error::AllDamaged { path: self.path().to_owned(), n }),
+        }
     }
 
     /// Where training stands by the newest checkpoint, if there is one; its other files are not read.
     pub fn trainer_state(&self) -> Option<TrainerState> {
         let paths = self.checkpoints().ok()?;
-        let state = fs::read(paths.last()?.join(STATE)).ok()?;
+        let state = fs::read(paths.last()?.path.join(STATE)).ok()?;
         serde_json::from_slice(&state).ok()
     }
 
     /// The folders of all checkpoints, oldest first.
-    fn checkpoints(&self) -> Result<Vec<PathBuf>> {
+    fn checkpoints(&self) -> Result<Vec<Numbered>> {
         let folder = self.checkpoints_path();
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io("list", &folder))?,
         };
-        let mut steps: Vec<(u64, PathBuf)> = entries
+        let mut checkpoints: Vec<Numbered> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 // Whatever else a person keeps there is theirs.
                 let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
-                Some((step, entry.path()))
+                Some(Numbered { step, path: entry.path() })
             })
             .collect();
-        steps.sort();
-        Ok(steps.into_iter().map(|(_, path)| path).collect())
+        checkpoints.sort_by_key(|it| it.step);
+        Ok(checkpoints)
     }
+}
+
+/// A checkpoint by its name.
+struct Numbered {
+    step: u64,
+    path: PathBuf,
 }
 
 /// Reads a checkpoint's folder, and checks each file against the manifest.
@@ -182,8 +262,7 @@ mod tests {
                 tokens: 10 * step,
                 elapsed_seconds: 0.5,
                 best_loss: None,
-                best_step: 0,
-                data: Default::default(),
+                ..TrainerState::default()
             },
         }
     }
@@ -194,55 +273,102 @@ mod tests {
         (parent, run)
     }
 
+    fn save(run: &RunFolder, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        run.save_checkpoint(checkpoint, NonZeroUsize::new(2).unwrap())
+    }
+
     #[test]
     fn the_newest_checkpoint_comes_back_whole() {
         let (_parent, run) = run();
         for step in [5, 10, 1000] {
-            run.save_checkpoint(&checkpoint(step)).unwrap();
+            save(&run, &checkpoint(step)).unwrap();
         }
-        assert_eq!(run.load_checkpoint().unwrap(), checkpoint(1000));
-        assert_eq!(run.checkpoints().unwrap().len(), KEPT);
+        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(1000));
+        assert_eq!(run.checkpoints().unwrap().len(), 2);
     }
 
     #[test]
     fn a_damaged_checkpoint_is_passed_over() {
         let (_parent, run) = run();
-        run.save_checkpoint(&checkpoint(5)).unwrap();
-        let newest = run.save_checkpoint(&checkpoint(10)).unwrap();
+        save(&run, &checkpoint(5)).unwrap();
+        let newest = save(&run, &checkpoint(10)).unwrap();
         fs::write(newest.join(OPTIMIZER), vec![5; 100]).unwrap();
-        assert_eq!(run.load_checkpoint().unwrap(), checkpoint(5));
+        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(5));
     }
 
     #[test]
     fn a_half_written_checkpoint_is_not_seen() {
         let (_parent, run) = run();
-        run.save_checkpoint(&checkpoint(5)).unwrap();
+        save(&run, &checkpoint(5)).unwrap();
         let partial = run.checkpoints_path().join("step-00000010.partial");
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join(MODEL), [1]).unwrap();
-        assert_eq!(run.load_checkpoint().unwrap(), checkpoint(5));
-        run.save_checkpoint(&checkpoint(10)).unwrap();
+        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(5));
+        save(&run, &checkpoint(10)).unwrap();
         assert!(!partial.exists());
     }
 
     #[test]
     fn other_folders_are_left_alone() {
         let (_parent, run) = run();
-        run.save_checkpoint(&checkpoint(5)).unwrap();
+        save(&run, &checkpoint(5)).unwrap();
         let mine = run.checkpoints_path().join("zz-mine");
         fs::create_dir(&mine).unwrap();
         for step in [99_999_999, 100_000_000, 100_000_001] {
-            run.save_checkpoint(&checkpoint(step)).unwrap();
+            save(&run, &checkpoint(step)).unwrap();
         }
         assert!(mine.exists());
-        assert_eq!(run.checkpoints().unwrap().len(), KEPT);
-        assert_eq!(run.load_checkpoint().unwrap().state.step, 100_000_001);
+        assert_eq!(run.checkpoints().unwrap().len(), 2);
+        assert_eq!(run.load_checkpoint().unwrap().unwrap().state.step, 100_000_001);
     }
 
     #[test]
-    fn no_checkpoint_is_an_error_that_names_the_run() {
+    fn checkpoints_beyond_the_newest_are_of_steps_that_were_undone() {
         let (_parent, run) = run();
+        save(&run, &checkpoint(16)).unwrap();
+        let undone = save(&run, &checkpoint(20)).unwrap();
+        fs::write(undone.join(MODEL), [0]).unwrap();
+        // It went on from 16 and was stopped at 18: keeping "the newest two" must not mean 20 and 18.
+        run.save_checkpoint(&checkpoint(18), NonZeroUsize::MIN).unwrap();
+        assert!(!undone.exists());
+        assert_eq!(run.checkpoints().unwrap().len(), 1);
+        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(18));
+    }
+
+    #[test]
+    fn none_is_told_from_all_damaged() {
+        let (_parent, run) = run();
+        assert_eq!(run.load_checkpoint().unwrap(), None);
+        let only = save(&run, &checkpoint(5)).unwrap();
+        fs::write(only.join(MANIFEST), "{").unwrap();
         let error = run.load_checkpoint().unwrap_err().to_string();
         assert!(error.contains(&run.path().display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_run_that_is_gone_is_not_made_anew() {
+        let (_parent, run) = run();
+        fs::remove_dir_all(run.path()).unwrap();
+        let error = save(&run, &checkpoint(5)).unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+        assert!(!run.path().exists());
+    }
+
+    #[test]
+    fn unfinished_writes_are_removed_and_nothing_else() {
+        let (_parent, run) = run();
+        save(&run, &checkpoint(5)).unwrap();
+        let unfinished = ["step-00000010.partial", "step-00000010.old"];
+        for name in unfinished {
+            fs::create_dir(run.checkpoints_path().join(name)).unwrap();
+        }
+        let theirs = [run.path().join("partial"), run.path().join("notes.partial.txt")];
+        theirs.iter().for_each(|path| fs::write(path, "kept").unwrap());
+        let cut_off = run.path().join("model.safetensors.partial");
+        fs::write(&cut_off, [1]).unwrap();
+        run.remove_unfinished().unwrap();
+        assert!(!cut_off.exists());
+        assert!(theirs.iter().all(|path| path.exists()));
+        assert_eq!(fs::read_dir(run.checkpoints_path()).unwrap().count(), 1);
     }
 }

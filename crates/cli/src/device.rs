@@ -1,6 +1,6 @@
 //! `--device`: the one place that picks a device.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use anyhow::bail;
 use burn::prelude::Device;
@@ -77,6 +77,13 @@ fn graphics_kind(idx: Option<usize>) -> burn::tensor::DeviceKind {
     idx.map_or(DefaultDevice, DiscreteGpu)
 }
 
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.backend.feature())?;
+        self.idx.map_or(Ok(()), |idx| write!(f, ":{idx}"))
+    }
+}
+
 impl Backend {
     fn feature(self) -> &'static str {
         match self {
@@ -102,6 +109,10 @@ impl DeviceArgs {
         self.device.open()
     }
 
+    pub(crate) fn name(&self) -> String {
+        self.device.to_string()
+    }
+
     pub(crate) fn is_cpu(&self) -> bool {
         self.device.backend == Backend::Cpu
     }
@@ -115,6 +126,9 @@ mod tests {
     fn names_are_backends_with_an_optional_number() {
         assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, idx: Some(1) }));
         assert_eq!("vulkan".parse(), Ok(DeviceName { backend: Backend::Vulkan, idx: None }));
+        for name in ["cpu", "cuda:1", "metal"] {
+            assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+        }
         assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: Some(0) }));
         for wrong in ["gpu", "cuda:x", "cpu:1", ""] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");

@@ -1,7 +1,7 @@
 //! `kindling`: trains GPT language models on your own text and writes with them.
 //!
 //! Arguments to library calls to an exit code, and nothing else: 0 for success, 1 for failure, 2 for
-//! arguments that can't be understood, 130 for a run that was interrupted and can be resumed. Text goes to
+//! arguments that can't be understood, 130 or 143 for a run that was stopped and can be resumed. Text goes to
 //! stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
@@ -13,12 +13,14 @@ mod generate;
 mod hub;
 mod import;
 mod info;
+mod memory;
 mod model_folder;
 mod observer;
 mod prepare;
 mod samples;
 mod score;
 mod shown;
+mod signals;
 mod train;
 
 use std::{

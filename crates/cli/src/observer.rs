@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use sampler::Options;
 use tokenizer::Tokenizer;
-use trainer::{Event, Metrics, Split};
+use trainer::{Event, Metrics, SkipReason, Split};
 
 use crate::{
     console::{count, duration},
@@ -65,7 +65,8 @@ impl Display {
                 Split::Train => self.trained(metrics),
                 Split::Valid => self.evaluated(metrics),
             },
-            Event::Sample { step, model } => self.sample(step, model),
+            Event::Skipped { step, reason, loss } => self.skipped(step, reason, loss),
+            Event::Sample { step, model, last } => self.sample(step, model, last),
             Event::Saved { .. } => {}
         }
     }
@@ -99,9 +100,19 @@ impl Display {
         ));
     }
 
+    fn skipped(&self, step: u64, reason: SkipReason, loss: f64) {
+        let reason = match reason {
+            SkipReason::NotFinite => "its loss or gradient is not finite".to_owned(),
+            SkipReason::Spike { z_score } => {
+                format!("its loss of {loss:.4} is {z_score:.1} standard deviations above those before")
+            }
+        };
+        self.line(&format!("warning: step {step} has left the weights as they were: {reason}"));
+    }
+
     /// Writes a sample to stdout and to the run folder.
-    fn sample(&mut self, step: u64, model: &model::Gpt) {
-        let max_tokens = if step == self.max_steps { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
+    fn sample(&mut self, step: u64, model: &model::Gpt, last: bool) {
+        let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
         let stop_tokens = self.tokenizer.end_of_text().into_iter().collect();
         let options = Options { max_tokens, stop_tokens, seed: self.seed, ..Options::default() };
         let prompt = beginning(&self.tokenizer);

@@ -3,32 +3,27 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::RunFolder;
+use checkpoint::{RunFolder, RunLock, Session, TrainerState};
 use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::GptConfig;
-use trainer::{Interrupter, Outcome, PRESETS, Recipe, RecipeError, Training, preset};
+use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
 
 use crate::{
     console::{count, duration, program, quoted, report},
     device::DeviceArgs,
+    memory,
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
     observer::Display,
     prepare::prepare,
     samples::SampleLog,
+    signals,
 };
-
-/// The exit code of a run that was interrupted and can be resumed.
-const INTERRUPTED: u8 = 130;
 
 /// Trains a model, or goes on training one.
 #[derive(Debug, clap::Args)]
@@ -75,27 +70,47 @@ pub(crate) struct Args {
     device: DeviceArgs,
 }
 
+/// A run that this process holds.
+struct Held {
+    training: Training,
+    /// What differs from the recipe that the run had so far.
+    changes: Changes,
+    _lock: RunLock,
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
-    let training = if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
+    let Held { training, changes, _lock } =
+        if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
     let tokenizer = folder.load_tokenizer()?;
-    announce(&training);
+    announce(&training, &changes);
+    let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
+    let threads = rayon::current_num_threads();
+    folder.add_session(&Session::now(step, args.device.name(), threads, changes))?;
 
     let samples_path = folder.samples_path();
-    let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let samples =
         SampleLog::open(&samples_path, step).with_context(|| format!("open {}", samples_path.display()))?;
     let mut display = Display::new(tokenizer, samples, training.recipe.run.seed);
-    let interrupter = Interrupter::new();
-    stop_on_signal(&interrupter)?;
-    let outcome = trainer::train(training, interrupter, Box::new(move |event| display.event(event)))?;
-    Ok(conclude(&folder, &corpus, &outcome))
+    let control = Control::new();
+    let stopped = signals::pass_on(&control)?;
+    let outcome = trainer::train(training, control, Box::new(move |event| display.event(event)))?;
+    Ok(match outcome.ending {
+        Ending::Interrupted => {
+            tell_how_to_go_on(&folder, &outcome);
+            ExitCode::from(stopped.exit_code())
+        }
+        Ending::StoppedEarly | Ending::Finished => {
+            conclude(&folder, &corpus, &outcome);
+            ExitCode::SUCCESS
+        }
+    })
 }
 
 /// A new run.
-fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
+fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
     let name = args.recipe.as_deref().unwrap_or(PRESETS[0].0);
     let origin = args.init_from.as_deref().map(open).transpose()?;
     let sizes = match &origin {
@@ -148,61 +163,75 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Training> {
     // Sizes that can't work are found before a corpus of gigabytes is read.
     GptConfig { vocab_size: 1, ..recipe.model.clone() }.check()?;
     let prepared = prepare(&recipe.data, &choice)?;
-    let model = match &origin {
-        Some(origin) => {
-            let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
-            model.with_block_size(recipe.model.block_size)
-        }
-        None => {
-            recipe.model.vocab_size = prepared.tokenizer.vocab_size();
-            recipe.model.init(recipe.run.seed, device)?
-        }
-    };
+    if origin.is_none() {
+        recipe.model.vocab_size = prepared.tokenizer.vocab_size();
+    }
     // Both splits are long enough, or no folder is made.
     check_length(&prepared.train, &recipe).with_context(|| format!("train on {}", recipe.data.corpus))?;
     check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
         Some(path) => format!("validate on {path}"),
         None => format!("validate on the end of {}", recipe.data.corpus),
     })?;
-
-    let folder = match &args.run {
-        Some(path) => RunFolder::create(&run_path(path))?,
-        None => RunFolder::create_next(Path::new(RUNS), &stem(name))?,
+    if args.device.is_cpu() {
+        memory::check(&recipe)?;
+    }
+    let model = match &origin {
+        Some(origin) => {
+            let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
+            model.with_block_size(recipe.model.block_size)
+        }
+        None => recipe.model.init(recipe.run.seed, device)?,
     };
-    folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))?;
+    let path = match &args.run {
+        Some(path) => run_path(path),
+        None => RunFolder::next_path(Path::new(RUNS), &stem(name)),
+    };
+    // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
+    let folder = RunFolder::create_with(&path, |folder| {
+        folder.save_weights(&model)?;
+        folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))
+    })?;
+    let lock = folder.lock()?;
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
-    Ok(Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() })
+    let training =
+        Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() };
+    Ok(Held { training, changes: Changes::new(), _lock: lock })
 }
 
 /// The run to go on with.
-fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
+fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
     let folder = match &args.run {
         Some(path) => open(&run_path(path))?,
         None => newest()?,
     };
+    let lock = folder.lock()?;
+    folder.remove_unfinished()?;
     let path = folder.recipe_path();
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let name = path.display().to_string();
     let before = parse(&name, &text, &[])?;
     let recipe = parse(&name, &text, &args.set)?;
-    refuse_changes(&before, &recipe)?;
+    let changes = before.changes_to(&recipe)?;
+    let recipe = Recipe { model: GptConfig { dropout: recipe.model.dropout, ..folder.config()? }, ..recipe };
 
     let checkpoint = folder.load_checkpoint()?;
-    if checkpoint.state.step >= recipe.schedule.max_steps {
-        bail!(
-            "{} has done its {} steps; to go further, add --set schedule.max_steps={}",
-            folder.path().display(),
-            checkpoint.state.step,
-            2 * checkpoint.state.step
-        );
+    if let Some(checkpoint) = &checkpoint {
+        refuse_ended(&folder, &recipe, &checkpoint.state)?;
+    }
+    if args.device.is_cpu() {
+        memory::check(&recipe)?;
     }
     let tokenizer = folder.load_tokenizer()?;
-    let model = folder.load_model(device)?.with_dropout(recipe.model.dropout);
-    let recipe = Recipe { model: model.config().clone(), ..recipe };
+    let model = match &checkpoint {
+        // It has the weights itself.
+        Some(_) => recipe.model.zeros(device)?,
+        // Cut off before its first checkpoint, it has those it started from.
+        None => folder.load_model(device)?.with_dropout(recipe.model.dropout),
+    };
     let prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     let data = checksums(&prepared);
-    if data != checkpoint.state.data {
+    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state.data != data) {
         bail!(
             "the text of {} has changed since {} began; put it back, or start a new run on it with --init-from {}",
             recipe.data.corpus,
@@ -210,30 +239,38 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Training> {
             quoted(&folder.path().display().to_string())
         );
     }
-    folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))?;
+    if !changes.is_empty() {
+        folder.save_recipe(&recipe.to_toml())?;
+    }
     let Prepared { train, valid, .. } = prepared;
-    let resume = Some(checkpoint);
-    Ok(Training { recipe, folder, model, train, valid, data, resume, device: device.clone() })
+    let training =
+        Training { recipe, folder, model, train, valid, data, resume: checkpoint, device: device.clone() };
+    Ok(Held { training, changes, _lock: lock })
+}
+
+/// Refuses to go on with a run that is over.
+fn refuse_ended(folder: &RunFolder, recipe: &Recipe, state: &TrainerState) -> anyhow::Result<()> {
+    let path = folder.path().display();
+    match ending(recipe, state) {
+        Some(Ending::Finished) => bail!(
+            "{path} has done its {} steps; to go further, add --set schedule.max_steps={}",
+            state.step,
+            2 * state.step
+        ),
+        Some(Ending::StoppedEarly) => bail!(
+            "{path} has stopped at step {}, after {} evaluations without a better loss; to go further, add --set \
+             guards.patience={}",
+            state.step,
+            state.evaluations_since_best,
+            2 * state.evaluations_since_best
+        ),
+        Some(Ending::Interrupted) | None => Ok(()),
+    }
 }
 
 /// What a checkpoint remembers of the data.
 fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
-}
-
-/// What can't change in the middle of a run: the sizes of the model and what it learns from.
-fn refuse_changes(before: &Recipe, after: &Recipe) -> anyhow::Result<()> {
-    let sizes = |recipe: &Recipe| GptConfig { dropout: 0.0, ..recipe.model.clone() };
-    if sizes(before) != sizes(after) {
-        bail!("a run can't change its [model] when it is resumed, but for dropout; start a new run for that");
-    }
-    if before.data != after.data {
-        bail!("a run can't change its [data] when it is resumed; start a new one with --init-from for that");
-    }
-    if before.run != after.run {
-        bail!("a run can't change its [run] when it is resumed; start a new one for that");
-    }
-    Ok(())
 }
 
 /// Reads a preset or a file.
@@ -282,7 +319,7 @@ fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> 
 }
 
 /// Says what is about to happen.
-fn announce(training: &Training) {
+fn announce(training: &Training, changes: &Changes) {
     let Training { recipe, folder, train, valid, resume, device, .. } = training;
     let config = &recipe.model;
     report(format_args!(
@@ -298,6 +335,12 @@ fn announce(training: &Training) {
         count(train.len() as u64),
         count(valid.len() as u64),
     ));
+    if let Some(checkpoint) = resume {
+        report(format_args!("from step {} of {}", checkpoint.state.step, recipe.schedule.max_steps));
+    }
+    for (key, [before, after]) in changes {
+        report(format_args!("changed: {key} from {before} to {after}"));
+    }
     let schedule = &recipe.schedule;
     if schedule.warmup_steps > schedule.max_steps {
         report(format_args!(
@@ -319,28 +362,22 @@ pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
     }
 }
 
-/// The first Ctrl-C lets the step in hand finish and be saved; the second one ends at once.
-fn stop_on_signal(interrupter: &Interrupter) -> anyhow::Result<()> {
-    let interrupter = interrupter.clone();
-    let asked = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::SeqCst) {
-            process::exit(i32::from(INTERRUPTED));
-        }
-        report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
-        interrupter.stop(Some("signal"));
-    })
-    .context("listen for Ctrl-C")
+/// Says where an interrupted run stands and what to type to go on.
+fn tell_how_to_go_on(folder: &RunFolder, outcome: &Outcome) {
+    let path = folder.path().display().to_string();
+    report(format_args!("stopped after step {}, which is saved. Go on with:", outcome.state.step));
+    report(format_args!("  {} train --resume --run {}", program(), quoted(&path)));
 }
 
-/// Says how it went and what to type next.
-fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> ExitCode {
+/// Says how a run went and what to type next.
+fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) {
     let state = &outcome.state;
     let path = folder.path().display().to_string();
-    if outcome.interrupted {
-        report(format_args!("stopped after step {}, which is saved. Go on with:", state.step));
-        report(format_args!("  {} train --resume --run {}", program(), quoted(&path)));
-        return ExitCode::from(INTERRUPTED);
+    if outcome.ending == Ending::StoppedEarly {
+        report(format_args!(
+            "stopped early: the validation loss did not get better in {} evaluations",
+            state.evaluations_since_best
+        ));
     }
     if let Some(loss) = state.best_loss {
         let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
@@ -352,5 +389,4 @@ fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> ExitCode {
     // A name that the model knows, where we know one.
     let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
     report(format_args!("  {} generate {}{prompt}", program(), quoted(&path)));
-    ExitCode::SUCCESS
 }

@@ -41,8 +41,7 @@ pub fn time_steps(
     let mut times = Vec::new();
     for step in 0..n_warmup + n_steps {
         let start = Instant::now();
-        let (loss, _) = optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff)?;
-        loss.into_data(); // Waits for the device.
+        optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |_| true)?;
         if step >= n_warmup {
             times.push(start.elapsed());
         }

@@ -125,8 +125,8 @@ fn steps(
     let mut batches = Given(batches.into_iter());
     (0..n_steps)
         .map(|step| {
-            let (loss, norm) = optimizer_step(learner, &mut batches, recipe, step, device).unwrap();
-            (loss.into_scalar::<f32>(), norm.into_scalar::<f32>())
+            let step = optimizer_step(learner, &mut batches, recipe, step, device, |_| true).unwrap();
+            (step.loss as f32, step.grad_norm as f32)
         })
         .unzip()
 }

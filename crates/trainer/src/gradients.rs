@@ -20,6 +20,23 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     squares.sum.sqrt()
 }
 
+/// The Euclidean norm of all weights of a module as one vector. It stays on the device.
+///
+/// # Shapes
+///
+/// - output: `[1]`
+pub(crate) fn weights_norm<M: Module>(module: &M, device: &Device) -> Tensor<1> {
+    struct Squares(Tensor<1>);
+    impl ModuleVisitor for Squares {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 = self.0.clone() + kernels::sum_of_squares(param.val());
+        }
+    }
+    let mut squares = Squares(Tensor::zeros([1], device));
+    module.visit(&mut squares);
+    squares.0.sqrt()
+}
+
 /// Scales all gradients so that their norm, which is `norm`, is at most `limit`.
 ///
 /// # Shapes

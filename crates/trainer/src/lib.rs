@@ -16,9 +16,12 @@
 
 mod batches;
 mod bench;
+mod control;
 #[cfg(test)]
 mod golden;
 mod gradients;
+mod guard;
+mod memory;
 mod metrics;
 mod optimizer;
 mod quiet;
@@ -28,13 +31,17 @@ mod schedule;
 mod strategy;
 mod train;
 mod trainee;
+mod writer;
 
 pub use bench::time_steps;
-pub use burn::train::Interrupter;
+pub use control::Control;
+pub use guard::SkipReason;
+pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
 pub use recipe::{
-    DataRecipe, OptimizerRecipe, PRESETS, Recipe, RecipeError, RunRecipe, ScheduleRecipe, preset,
+    Changes, DataRecipe, GuardsRecipe, OptimizerRecipe, PRESETS, Recipe, RecipeError, RunRecipe,
+    ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
-pub use strategy::Observer;
-pub use train::{Error, Event, Outcome, Training, train};
+pub use strategy::{Observer, ending};
+pub use train::{Ending, Error, Event, Outcome, Training, train};

@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use checkpoint::TrainerState;
 use serde::{Deserialize, Serialize};
 
 /// Which part of the corpus a loss was measured on.
@@ -36,6 +37,9 @@ pub struct Metrics {
     pub grad_norm: Option<f64>,
     /// Tokens trained on.
     pub tokens: u64,
+    /// Steps so far that left the weights as they were, because their loss or gradient was not to be used.
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Speed of training since the last line, without evaluation, checkpoints and samples.
     pub tokens_per_second: Option<f64>,
     /// Seconds of the run so far, over all its sessions.
@@ -50,12 +54,14 @@ pub(crate) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the file for the steps after `step`: whatever an earlier session wrote beyond it goes.
-    pub(crate) fn open(path: &Path, step: u64) -> io::Result<Self> {
+    /// Opens the file for what comes after a state: whatever an earlier session wrote beyond it goes.
+    pub(crate) fn open(path: &Path, state: &TrainerState) -> io::Result<Self> {
         if path.exists() {
-            let kept = lines_up_to(path, step)?;
+            let kept = lines_up_to(path, state)?;
             let temporary = path.with_extension("jsonl.partial");
-            fs::write(&temporary, kept)?;
+            let mut file = File::create(&temporary)?;
+            file.write_all(kept.as_bytes())?;
+            file.sync_all()?;
             fs::rename(&temporary, path)?;
         }
         let file = File::options().create(true).append(true).open(path)?;
@@ -72,15 +78,24 @@ impl MetricsLog {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The same file, for who flushes it to disk.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
 }
 
-/// The lines of steps up to `step`; a torn line is none.
-fn lines_up_to(path: &Path, step: u64) -> io::Result<String> {
+/// The lines that were written before a state; a torn line is none.
+fn lines_up_to(path: &Path, state: &TrainerState) -> io::Result<String> {
+    let is_before = |line: &Metrics| {
+        let is_pending = line.split == Split::Valid && state.evaluation_pending;
+        line.step < state.step || (line.step == state.step && !is_pending)
+    };
     let mut kept = String::new();
-    for line in BufReader::new(File::open(path)?).lines() {
-        let line = line?;
-        if serde_json::from_str::<Metrics>(&line).is_ok_and(|metrics| metrics.step <= step) {
-            kept.push_str(&line);
+    // Lossy: bytes that are no text make a line torn, and no file unreadable.
+    for line in String::from_utf8_lossy(&fs::read(path)?).lines() {
+        if serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| is_before(&metrics)) {
+            kept.push_str(line);
             kept.push('\n');
         }
     }
@@ -105,6 +120,7 @@ mod tests {
             learning_rate: Some(1e-3),
             grad_norm: None,
             tokens: 10 * step,
+            skipped_steps: 0,
             tokens_per_second: Some(7000.0),
             elapsed_seconds: 0.25,
         }
@@ -114,19 +130,36 @@ mod tests {
     fn a_resumed_log_has_each_step_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0).unwrap();
+        let at = |step| TrainerState { step, ..TrainerState::default() };
+        let mut log = MetricsLog::open(&path, &at(0)).unwrap();
         for step in 1..=5 {
             log.write(&line(step)).unwrap();
         }
         // Cut off in the middle of a line.
         log.file.write_all(b"{\"step\":6,\"spl").unwrap();
 
-        let mut log = MetricsLog::open(&path, 3).unwrap();
+        let mut log = MetricsLog::open(&path, &at(3)).unwrap();
         log.write(&line(4)).unwrap();
         let text = fs::read_to_string(log.path()).unwrap();
         let steps: Vec<u64> =
             text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_pending_evaluation_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, &TrainerState::default()).unwrap();
+        log.write(&line(4)).unwrap();
+        log.write(&Metrics { split: Split::Valid, ..line(4) }).unwrap();
+        let n_lines = |evaluation_pending| {
+            let state = TrainerState { step: 4, evaluation_pending, ..TrainerState::default() };
+            MetricsLog::open(&path, &state).unwrap();
+            fs::read_to_string(&path).unwrap().lines().count()
+        };
+        assert_eq!(n_lines(false), 2);
+        assert_eq!(n_lines(true), 1, "it is about to be written again");
     }
 
     #[test]
@@ -140,6 +173,7 @@ mod tests {
             "learning_rate",
             "loss",
             "perplexity",
+            "skipped_steps",
             "split",
             "step",
             "tokens",

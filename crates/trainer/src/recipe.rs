@@ -1,6 +1,9 @@
 //! A recipe: everything that decides what a run learns.
 
+mod changes;
 mod overrides;
+
+pub use changes::Changes;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
@@ -20,6 +23,9 @@ pub struct Recipe {
     pub optimizer: OptimizerRecipe,
     /// What happens after which step.
     pub schedule: ScheduleRecipe,
+    /// When a step is left out, and when a run ends before its time.
+    #[serde(default)]
+    pub guards: GuardsRecipe,
     /// What belongs to the run as a whole.
     pub run: RunRecipe,
 }
@@ -79,11 +85,44 @@ pub struct ScheduleRecipe {
     pub eval_batches: NonZeroU64,
     /// Steps between checkpoints.
     pub checkpoint_interval: NonZeroU64,
+    /// How many checkpoints are kept. The best weights are kept beside them in any case.
+    #[serde(default = "two")]
+    pub keep_last: NonZeroUsize,
     /// Steps between lines of training metrics.
     pub log_interval: NonZeroU64,
     /// Steps between samples; without it, none but the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_interval: Option<NonZeroU64>,
+}
+
+fn two() -> NonZeroUsize {
+    const { NonZeroUsize::new(2).unwrap() }
+}
+
+/// When a step is left out, and when a run ends before its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardsRecipe {
+    /// Steps in a row whose loss or gradient is not finite, and which are therefore left out, before the run ends.
+    pub max_not_finite: u64,
+    /// Steps whose loss is more than so many standard deviations above the ones before it are left out, as in
+    /// [OLMo 2](https://arxiv.org/abs/2501.00656), section 3. Without it, none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spike_z_score: Option<f64>,
+    /// Evaluations without a better loss before the run ends. Without it, it goes on to its last step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<NonZeroU64>,
+}
+
+impl GuardsRecipe {
+    /// The guards of a recipe that names none.
+    pub const DEFAULT: Self = Self { max_not_finite: 10, spike_z_score: None, patience: None };
+}
+
+impl Default for GuardsRecipe {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// What belongs to the run as a whole.
@@ -141,7 +180,22 @@ pub enum RecipeError {
         /// What was given for it.
         upper_value: f64,
     },
+    /// A key with another value than the run has begun with.
+    #[error(
+        "`{key}` can't change from {before} to {after} in the middle of a run: {reason}; start a new run for that"
+    )]
+    Fixed {
+        /// Section and key.
+        key: String,
+        /// What the run has.
+        before: String,
+        /// What was asked for.
+        after: String,
+        /// Why not.
+        reason: &'static str,
+    },
 }
+
 impl Recipe {
     /// The overrides that give a recipe the sizes of a model, all but its dropout.
     pub fn sizes(config: &GptConfig) -> Vec<String> {
@@ -192,6 +246,7 @@ impl Recipe {
         let (rate, floor) = (optimizer.learning_rate, optimizer.min_learning_rate);
         let decay = f64::from(optimizer.weight_decay);
         let clip = optimizer.grad_clip.unwrap_or(1.0);
+        let z_score = self.guards.spike_z_score.unwrap_or(1.0);
         let valid = data.valid_fraction;
         in_range("data.valid_fraction", valid, fraction, valid > 0.0 && valid < 1.0)?;
         in_range("optimizer.beta_1", beta_1, share, (0.0..1.0).contains(&beta_1))?;
@@ -200,6 +255,7 @@ impl Recipe {
         in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
         in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
+        in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
         if floor > rate {
             return Err(RecipeError::Order {
                 lower: "optimizer.min_learning_rate",

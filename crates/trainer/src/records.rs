@@ -15,6 +15,7 @@ use burn::{
         metric::store::EventStoreClient,
     },
 };
+use burn_pack::{Reader, Writer};
 use checkpoint::{Checkpoint, TrainerState};
 
 /// One of the three parts of a checkpoint.
@@ -75,7 +76,11 @@ impl Parts {
 
 impl<R: Record> Checkpointer<R> for PartCheckpointer {
     fn save(&self, _step: usize, record: R) -> Result<(), CheckpointerError> {
-        let bytes = record.checkpoint_into_bytes().map(|bytes| bytes.to_vec());
+        let bytes = record.checkpoint_into_bytes().and_then(|bytes| match self.part {
+            Part::Optimizer => in_order(bytes),
+            Part::Model | Part::Scheduler => Ok(bytes),
+        });
+        let bytes = bytes.map(|bytes| bytes.try_into_vec().unwrap_or_else(|bytes| bytes.to_vec()));
         self.saved
             .send((self.part, bytes))
             .map_err(|_| CheckpointerError::Unknown("training has ended".to_owned()))
@@ -89,6 +94,19 @@ impl<R: Record> Checkpointer<R> for PartCheckpointer {
         let bytes = self.restore.clone().expect("restoring is asked for only with a checkpoint");
         R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
     }
+}
+
+/// A record with its tensors in the order of their names. The optimizer lists them in that of a hash table, which is
+/// another one each time, and files of the same state should be the same.
+fn in_order(record: Bytes) -> Result<Bytes, RecordError> {
+    let reader = Reader::from_bytes(record)?;
+    let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
+    let mut tensors = reader.into_tensors()?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let writer = Writer::new(tensors);
+    let writer = scalars.iter().fold(writer, |writer, (key, value)| writer.with_scalar(key, *value));
+    let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    Ok(writer.into_bytes()?)
 }
 
 /// Saves whenever it is asked; the strategy of training asks when it is time.

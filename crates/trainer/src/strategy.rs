@@ -1,6 +1,7 @@
 //! The training loop: one optimizer step after another.
 
 use std::{
+    num::NonZeroU64,
     sync::{Arc, Mutex, mpsc::Sender},
     time::{Duration, Instant},
 };
@@ -14,20 +15,21 @@ use burn::{
     optim::GradientsAccumulator,
     prelude::*,
     train::{
-        Interrupter, Learner, LearningCheckpointer, SupervisedLearningStrategy,
-        SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
+        Learner, LearningCheckpointer, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
+        TrainLoader, TrainingComponents, ValidLoader,
     },
 };
-use checkpoint::{RunFolder, TrainerState};
+use checkpoint::{Interval, TrainerState};
 use model::device_seed;
 
 use crate::{
-    Error, Event, Metrics, Outcome, Recipe, Split,
+    Control, Ending, Error, Event, Metrics, Outcome, Recipe, Split,
     batches::TokenBatch,
     gradients,
+    guard::judge,
     metrics::{MetricsLog, finite},
-    records::Parts,
     trainee::Trainee,
+    writer::Writer,
 };
 
 /// Who is told what happens.
@@ -36,11 +38,11 @@ pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
 /// Everything the loop needs beside the learner and the data.
 pub(crate) struct Loop {
     pub(crate) recipe: Recipe,
-    pub(crate) folder: RunFolder,
     pub(crate) state: TrainerState,
-    pub(crate) parts: Parts,
+    pub(crate) writer: Writer,
     pub(crate) log: MetricsLog,
     pub(crate) observer: Observer,
+    pub(crate) control: Control,
     /// Whether it goes on from a checkpoint.
     pub(crate) resumed: bool,
     /// Where gradients are recorded.
@@ -68,14 +70,14 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
         valid: ValidLoader<Trainee>,
         _starting_epoch: usize,
     ) -> (Trainee, SupervisedTrainingEventProcessor<Trainee>) {
-        let TrainingComponents { checkpointer, interrupter, event_processor, event_store, .. } = components;
+        let TrainingComponents { checkpointer, event_processor, event_store, .. } = components;
         let mut checkpointer = checkpointer.expect("training always sets checkpointers");
         let mut save = |learner: &Learner<Trainee>, step: u64| {
             let step = usize::try_from(step).expect("a run has fewer steps than memory has addresses");
             LearningCheckpointer::checkpoint(&mut checkpointer, learner, step, &event_store);
         };
         let mut training = self.training.lock().expect("training runs once");
-        let outcome = training.run(&mut learner, &*train, &*valid, &interrupter, &mut save);
+        let outcome = training.run(&mut learner, &*train, &*valid, &mut save);
         // Whoever asked for the outcome waits for it.
         let _ = self.outcome.send(outcome);
         (learner.model(), event_processor)
@@ -85,23 +87,17 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
 /// Hands the learner's records to the checkpointers, for the step given.
 type Save<'a> = &'a mut dyn FnMut(&Learner<Trainee>, u64);
 
-/// What has been measured since the last line of training metrics. Losses stay on the device until then.
-struct Interval {
-    loss_sum: Tensor<1>,
-    n_steps: u64,
+/// The time since the last line of training metrics.
+struct Stopwatch {
     started: Instant,
-    /// Time in it that was not training.
+    /// Time that was not training.
     paused: Duration,
+    n_steps: u64,
 }
 
-impl Interval {
-    fn start(device: &Device) -> Self {
-        let loss_sum = Tensor::zeros([1], &device.clone().inner());
-        Self { loss_sum, n_steps: 0, started: Instant::now(), paused: Duration::ZERO }
-    }
-
-    fn mean_loss(&self) -> f64 {
-        scalar(self.loss_sum.clone()) / self.n_steps.max(1) as f64
+impl Stopwatch {
+    fn start() -> Self {
+        Self { started: Instant::now(), paused: Duration::ZERO, n_steps: 0 }
     }
 }
 
@@ -111,101 +107,160 @@ impl Loop {
         learner: &mut Learner<Trainee>,
         train: &dyn DataLoader<TokenBatch>,
         valid: &dyn DataLoader<TokenBatch>,
-        interrupter: &Interrupter,
         save: Save<'_>,
     ) -> Result<Outcome, Error> {
+        let ending = self.steps(learner, train, valid, save);
+        // What is being written gets to the disk, however it ended; the first error is the one to tell.
+        let written = self.writer.finish();
+        let ending = ending?;
+        self.tell_saved(written?);
+        Ok(Outcome { state: self.state.clone(), ending })
+    }
+
+    fn steps(
+        &mut self,
+        learner: &mut Learner<Trainee>,
+        train: &dyn DataLoader<TokenBatch>,
+        valid: &dyn DataLoader<TokenBatch>,
+        save: Save<'_>,
+    ) -> Result<Ending, Error> {
         let schedule = self.recipe.schedule.clone();
         let elapsed_before = self.state.elapsed_seconds;
         let session = Instant::now();
-        // A new run has nothing on disk to go on from, not even at step 0.
-        let mut saved_step = self.resumed.then_some(self.state.step);
         (self.observer)(Event::Started { step: self.state.step, max_steps: schedule.max_steps });
-        if !self.resumed {
-            self.evaluate(learner, valid, interrupter)?;
+        // The checkpoint of a new run comes before anything that takes its time, so that there always is one.
+        let mut saved_step = self.resumed.then_some(self.state.step);
+        if saved_step.is_none() {
+            saved_step = Some(self.save(learner, save)?);
+        }
+        if self.state.evaluation_pending {
+            self.finish_step(learner, valid)?;
+            saved_step = None;
         }
 
         let mut batches = train.iter();
-        let mut interval = Interval::start(&self.device);
-        let mut norm = Tensor::zeros([1], &self.device.clone().inner());
-        while self.state.step < schedule.max_steps && !interrupter.should_stop() {
-            let (loss, grad_norm) =
-                optimizer_step(learner, &mut *batches, &self.recipe, self.state.step, &self.device)?;
-            self.state.step += 1;
-            self.state.tokens += self.recipe.tokens_per_step();
+        let mut stopwatch = Stopwatch::start();
+        while self.ending().is_none() && !self.control.should_stop() {
+            let Step { loss, grad_norm } = self.step(learner, &mut *batches)?;
             self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
-            interval.loss_sum = interval.loss_sum + loss;
-            interval.n_steps += 1;
-            norm = grad_norm;
+            stopwatch.n_steps += 1;
 
             let step = self.state.step;
-            let last = step == schedule.max_steps;
-            let due = |every: u64| step.is_multiple_of(every) || last;
+            let due = |every: NonZeroU64| step.is_multiple_of(every.get()) || step == schedule.max_steps;
             (self.observer)(Event::Step { step });
-            if due(schedule.log_interval.get()) {
-                self.log_training(learner, &interval, &norm)?;
-                interval = Interval::start(&self.device);
+            if self.state.not_finite_in_a_row > self.recipe.guards.max_not_finite {
+                return Err(self.diverged(learner, loss, grad_norm));
+            }
+            if due(schedule.log_interval) {
+                self.log_training(learner, &stopwatch, grad_norm)?;
+                stopwatch = Stopwatch::start();
             }
 
             let pause = Instant::now();
-            if due(schedule.eval_interval.get()) {
-                self.evaluate(learner, valid, interrupter)?;
+            self.state.evaluation_pending = due(schedule.eval_interval);
+            self.finish_step(learner, valid)?;
+            // Last: what belongs to a step is done before a checkpoint says so.
+            if due(schedule.checkpoint_interval) || self.control.take_save() {
+                saved_step = Some(self.save(learner, save)?);
             }
-            if due(schedule.checkpoint_interval.get()) {
-                self.check_finite(learner, &interval, &norm)?;
-                self.save(learner, save)?;
-                saved_step = Some(step);
-            }
-            if last || schedule.sample_interval.is_some_and(|every| step.is_multiple_of(every.get())) {
-                (self.observer)(Event::Sample { step, model: learner.model().valid().gpt() });
-            }
-            interval.paused += pause.elapsed();
+            stopwatch.paused += pause.elapsed();
+            let saved = self.writer.saved()?;
+            self.tell_saved(saved);
         }
 
         self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
         if saved_step != Some(self.state.step) {
-            self.check_finite(learner, &interval, &norm)?;
             self.save(learner, save)?;
         }
-        let interrupted = self.state.step < schedule.max_steps;
-        Ok(Outcome { state: self.state.clone(), interrupted })
+        Ok(self.ending().unwrap_or(Ending::Interrupted))
+    }
+
+    /// Whether the run is over, and why.
+    fn ending(&self) -> Option<Ending> {
+        ending(&self.recipe, &self.state)
+    }
+
+    /// Does what is due after a step beside training: the evaluation, then the sample. If a stop is asked for
+    /// meanwhile, both stay pending.
+    fn finish_step(
+        &mut self,
+        learner: &Learner<Trainee>,
+        valid: &dyn DataLoader<TokenBatch>,
+    ) -> Result<(), Error> {
+        if self.state.evaluation_pending {
+            self.evaluate(learner, valid)?;
+        }
+        let step = self.state.step;
+        let every = self.recipe.schedule.sample_interval;
+        let due = step > 0 && every.is_some_and(|every| step.is_multiple_of(every.get()));
+        let last = self.ending().is_some();
+        if !self.state.evaluation_pending && (due || last) {
+            (self.observer)(Event::Sample { step, model: learner.model().valid().gpt(), last });
+        }
+        Ok(())
+    }
+
+    /// One optimizer step, unless its loss or gradient is not to be used.
+    fn step(
+        &mut self,
+        learner: &mut Learner<Trainee>,
+        batches: &mut dyn DataLoaderIterator<TokenBatch>,
+    ) -> Result<Step, Error> {
+        let Self { recipe, state, observer, device, .. } = self;
+        let index = state.step;
+        state.step += 1;
+        state.tokens += recipe.tokens_per_step();
+        let mut verdict = Ok(());
+        let step = optimizer_step(learner, batches, recipe, index, device, |step| {
+            verdict = judge(state, &recipe.guards, step.loss, step.grad_norm);
+            verdict.is_ok()
+        })?;
+        match verdict {
+            Ok(()) => {
+                state.interval.loss_sum += step.loss;
+                state.interval.n_losses += 1;
+            }
+            Err(reason) => observer(Event::Skipped { step: state.step, reason, loss: step.loss }),
+        }
+        Ok(step)
     }
 
     fn log_training(
         &mut self,
         learner: &Learner<Trainee>,
-        interval: &Interval,
-        norm: &Tensor<1>,
+        stopwatch: &Stopwatch,
+        grad_norm: f64,
     ) -> Result<(), Error> {
-        let loss = interval.mean_loss(); // Waits for the device.
-        let training = interval.started.elapsed().saturating_sub(interval.paused);
-        let tokens = interval.n_steps * self.recipe.tokens_per_step();
+        let Interval { loss_sum, n_losses } = std::mem::take(&mut self.state.interval);
+        let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
+        let training = stopwatch.started.elapsed().saturating_sub(stopwatch.paused);
+        let tokens = stopwatch.n_steps * self.recipe.tokens_per_step();
         self.write(Metrics {
             step: self.state.step,
             split: Split::Train,
             loss: finite(loss),
             perplexity: finite(loss.exp()),
             learning_rate: Some(learner.lr_current().base()),
-            grad_norm: finite(scalar(norm.clone())),
+            grad_norm: finite(grad_norm),
             tokens: self.state.tokens,
+            skipped_steps: self.state.skipped_steps,
             tokens_per_second: finite(tokens as f64 / training.as_secs_f64()),
             elapsed_seconds: self.state.elapsed_seconds,
-        })?;
-        self.check_finite(learner, interval, norm)
+        })
     }
 
-    /// Measures the validation loss, and keeps the weights if it is the lowest so far. A run that is being
-    /// stopped measures nothing.
+    /// Measures the validation loss, and keeps the weights if it is the lowest so far. In a run that is being
+    /// stopped it stays pending.
     fn evaluate(
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<TokenBatch>,
-        interrupter: &Interrupter,
     ) -> Result<(), Error> {
         let trainee = learner.model().valid();
         let mut sum = 0.0;
         let mut n_batches = 0_u32;
         for batch in valid.iter() {
-            if interrupter.should_stop() {
+            if self.control.should_stop() {
                 return Ok(());
             }
             let loss = burn::train::InferenceStep::step(&trainee, batch?);
@@ -221,26 +276,41 @@ impl Loop {
             learning_rate: None,
             grad_norm: None,
             tokens: self.state.tokens,
+            skipped_steps: self.state.skipped_steps,
             tokens_per_second: None,
             elapsed_seconds: self.state.elapsed_seconds,
         })?;
         if !loss.is_finite() {
-            return Err(self.diverged(learner));
+            return Err(self.diverged(learner, loss, f64::NAN));
         }
         if self.state.best_loss.is_none_or(|best| loss < best) {
-            self.folder.save_weights(trainee.gpt())?;
+            self.writer.weights(trainee.gpt().clone());
             self.state.best_loss = Some(loss);
             self.state.best_step = self.state.step;
+            self.state.evaluations_since_best = 0;
+        } else {
+            self.state.evaluations_since_best += 1;
         }
+        self.state.evaluation_pending = false;
         Ok(())
     }
 
-    fn save(&mut self, learner: &Learner<Trainee>, save: Save<'_>) -> Result<(), Error> {
+    /// Has a checkpoint written, unless the weights are lost. Returns its step.
+    fn save(&mut self, learner: &Learner<Trainee>, save: Save<'_>) -> Result<u64, Error> {
+        let weights_norm =
+            scalar(gradients::weights_norm(&learner.model().valid(), &self.device.clone().inner()));
+        if !weights_norm.is_finite() {
+            return Err(self.diverged(learner, f64::NAN, f64::NAN));
+        }
         save(learner, self.state.step);
-        let checkpoint = self.parts.collect(self.state.clone())?;
-        self.folder.save_checkpoint(&checkpoint)?;
-        (self.observer)(Event::Saved { step: self.state.step });
-        Ok(())
+        self.writer.checkpoint(self.state.clone());
+        Ok(self.state.step)
+    }
+
+    fn tell_saved(&mut self, steps: Vec<u64>) {
+        for step in steps {
+            (self.observer)(Event::Saved { step });
+        }
     }
 
     fn write(&mut self, metrics: Metrics) -> Result<(), Error> {
@@ -251,26 +321,40 @@ impl Loop {
         Ok(())
     }
 
-    /// Refuses to go on with weights that are lost.
-    fn check_finite(
-        &self,
-        learner: &Learner<Trainee>,
-        interval: &Interval,
-        norm: &Tensor<1>,
-    ) -> Result<(), Error> {
-        if interval.mean_loss().is_finite() && scalar(norm.clone()).is_finite() {
-            return Ok(());
+    fn diverged(&self, learner: &Learner<Trainee>, loss: f64, grad_norm: f64) -> Error {
+        let learning_rate = learner.lr_current().base();
+        Error::Diverged {
+            step: self.state.step,
+            learning_rate,
+            loss,
+            grad_norm,
+            best_step: self.state.best_step,
         }
-        Err(self.diverged(learner))
-    }
-
-    fn diverged(&self, learner: &Learner<Trainee>) -> Error {
-        Error::Diverged { step: self.state.step, learning_rate: learner.lr_current().base() }
     }
 }
 
-/// One optimizer step, the one after `step` others. Returns the mean loss of its micro-batches and the norm of
-/// its gradient before clipping, `[1]` both, still on the device.
+/// Whether a run of this recipe that stands there is over, and why.
+pub fn ending(recipe: &Recipe, state: &TrainerState) -> Option<Ending> {
+    let out_of_patience = |patience: NonZeroU64| state.evaluations_since_best >= patience.get();
+    if state.evaluation_pending {
+        None
+    } else if state.step >= recipe.schedule.max_steps {
+        Some(Ending::Finished)
+    } else {
+        recipe.guards.patience.is_some_and(out_of_patience).then_some(Ending::StoppedEarly)
+    }
+}
+
+/// What an optimizer step has found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Step {
+    /// The mean loss of its micro-batches.
+    pub(crate) loss: f64,
+    /// The norm of its gradient before clipping.
+    pub(crate) grad_norm: f64,
+}
+
+/// One optimizer step, the one after `index` others. `use_it` says whether the weights are to change by it.
 ///
 /// # Errors
 ///
@@ -283,9 +367,10 @@ pub(crate) fn optimizer_step(
     learner: &mut Learner<Trainee>,
     batches: &mut dyn DataLoaderIterator<TokenBatch>,
     recipe: &Recipe,
-    step: u64,
+    index: u64,
     autodiff: &Device,
-) -> Result<(Tensor<1>, Tensor<1>), DatasetError> {
+    use_it: impl FnOnce(Step) -> bool,
+) -> Result<Step, DatasetError> {
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
     let model = learner.model();
@@ -294,20 +379,23 @@ pub(crate) fn optimizer_step(
     let mut accumulator = GradientsAccumulator::new();
     for micro_batch in 0..n_batches {
         let batch = batches.next().expect("the loader has a batch for each step")?;
-        autodiff.seed(device_seed(recipe.run.seed, step, micro_batch));
+        autodiff.seed(device_seed(recipe.run.seed, index, micro_batch));
         let output = learner.train_step(batch);
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);
     }
     let mut grads = accumulator.grads();
     let norm = gradients::global_norm(&model, &grads, &plain);
-    if let Some(limit) = recipe.optimizer.grad_clip {
-        gradients::clip(&model, &mut grads, norm.clone(), limit);
-    }
-    drop(model); // The last other owner of the weights, which can then be updated in place.
+    let step = Step { loss: scalar(loss_sum) / n_batches as f64, grad_norm: scalar(norm.clone()) };
     learner.lr_step();
-    learner.optimizer_step(grads);
-    Ok((loss_sum / n_batches as f64, norm))
+    if use_it(step) {
+        if let Some(limit) = recipe.optimizer.grad_clip {
+            gradients::clip(&model, &mut grads, norm, limit);
+        }
+        drop(model); // The last other owner of the weights, which can then be updated in place.
+        learner.optimizer_step(grads);
+    }
+    Ok(step)
 }
 
 /// The one number of a tensor; waits for the device.

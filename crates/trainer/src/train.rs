@@ -11,14 +11,14 @@ use burn::{
     module::Module,
     prelude::*,
     store::RecordError,
-    train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger},
+    train::{Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger},
 };
 use checkpoint::{Checkpoint, RunFolder, TrainerState};
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
-    Metrics, Observer, Recipe,
+    Control, Metrics, Observer, Recipe, SkipReason,
     batches::WindowLoader,
     metrics::MetricsLog,
     optimizer::adamw,
@@ -27,6 +27,7 @@ use crate::{
     schedule::{Schedule, SchedulePosition},
     strategy::{Loop, StepStrategy},
     trainee::Trainee,
+    writer::Writer,
 };
 
 /// A run, ready to start or to go on.
@@ -66,16 +67,27 @@ pub enum Event<'a> {
     },
     /// Something was measured, and is in `metrics.jsonl`.
     Metrics(&'a Metrics),
+    /// A step was done that left the weights as they were.
+    Skipped {
+        /// Steps done, with this one.
+        step: u64,
+        /// Why.
+        reason: SkipReason,
+        /// Its loss, in nats per token.
+        loss: f64,
+    },
     /// It is time to see what the model writes.
     Sample {
         /// Steps done.
         step: u64,
         /// The model, on a device that does not record gradients.
         model: &'a Gpt,
+        /// Whether the run ends here.
+        last: bool,
     },
-    /// A checkpoint is on disk.
+    /// A checkpoint is on disk. It was made some steps before.
     Saved {
-        /// Steps done.
+        /// Steps done when it was made.
         step: u64,
     },
 }
@@ -85,8 +97,19 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// Where it stands; its last checkpoint says the same.
     pub state: TrainerState,
-    /// Whether it was stopped before its last step.
-    pub interrupted: bool,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Why a run ended, when nothing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All its steps are done.
+    Finished,
+    /// The loss did not get better for as many evaluations as `guards.patience` says.
+    StoppedEarly,
+    /// It was asked to stop, and can go on.
+    Interrupted,
 }
 
 /// Why a run ended before its time. Checkpoints written before are intact.
@@ -115,14 +138,22 @@ pub enum Error {
     },
     /// The loss is no number any more.
     #[error(
-        "the loss is not finite any more at step {step} (learning rate {learning_rate:e}); \
-         the best weights so far are kept; lower optimizer.learning_rate or optimizer.grad_clip"
+        "training has diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate \
+         {learning_rate:e}; the best weights are kept, those of step {best_step}. Go on from the last checkpoint by \
+         --resume with a lower optimizer.learning_rate or optimizer.grad_clip, or start anew with more \
+         schedule.warmup_steps"
     )]
     Diverged {
         /// The step it was noticed at.
         step: u64,
         /// The rate of that step.
         learning_rate: f64,
+        /// Its loss, or NaN if the weights themselves are lost.
+        loss: f64,
+        /// The norm of its gradient.
+        grad_norm: f64,
+        /// The step of the best weights.
+        best_step: u64,
     },
 }
 
@@ -136,27 +167,21 @@ pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
     Learner::new(trainee, adamw(&recipe.optimizer), position)
 }
 
-/// Trains to the last step of the recipe, or until `interrupter` says stop; then the step in hand is
+/// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is
 /// finished and saved.
 ///
 /// # Errors
 ///
 /// If a split is shorter than a block, a file can't be written or the loss diverges.
-pub fn train(training: Training, interrupter: Interrupter, observer: Observer) -> Result<Outcome, Error> {
+pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
     let Training { recipe, folder, model, train, valid, data, resume, device } = training;
     let state = match &resume {
         Some(checkpoint) => checkpoint.state.clone(),
-        None => TrainerState {
-            step: 0,
-            tokens: 0,
-            elapsed_seconds: 0.0,
-            best_loss: None,
-            best_step: 0,
-            data: data.clone(),
-        },
+        None => TrainerState { data, evaluation_pending: true, ..TrainerState::default() },
     };
     let metrics_path = folder.metrics_path();
-    let log = MetricsLog::open(&metrics_path, state.step)
+    let (log, log_file) = MetricsLog::open(&metrics_path, &state)
+        .and_then(|log| log.file().map(|file| (log, file)))
         .map_err(|source| Error::Metrics { path: metrics_path, source })?;
 
     let autodiff = device.clone().autodiff();
@@ -176,7 +201,9 @@ pub fn train(training: Training, interrupter: Interrupter, observer: Observer) -
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
     let resumed = resume_step.is_some();
-    let training = Loop { recipe, folder, state, parts, log, observer, resumed, device: autodiff };
+    let writer = Writer::start(folder, parts, log_file, recipe.schedule.keep_last);
+    let interrupter = control.interrupter.clone();
+    let training = Loop { recipe, state, writer, log, observer, control, resumed, device: autodiff };
     let mut supervised = SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
         .with_application_logger(None)
         .with_metric_logger(InMemoryMetricLogger::default())

@@ -1,5 +1,5 @@
 //! A resumed run equals an uninterrupted one. Alone in its program: dropout draws from the device's generator,
-//! which tests that run at the same time would share.
+//! which tests that run at the same time would share; hence one test.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,84 +9,80 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{fs, path::Path};
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    prelude::*,
-};
-use checkpoint::{RunFolder, WEIGHTS};
-use model::Gpt;
+use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
 use support::{metrics, recipe, run, training, without_times};
-use trainer::{Event, Interrupter, Outcome, Recipe, train};
+use trainer::{Control, Ending, Event, Outcome, Recipe, Split, train};
 
-/// Stops after the step given, as Ctrl-C does.
-fn run_until(recipe: &Recipe, path: &Path, last: u64) -> Outcome {
-    let interrupter = Interrupter::new();
-    let stop = interrupter.clone();
+/// Stops at the first event that is the one.
+fn run_until(recipe: &Recipe, path: &Path, is_it: impl Fn(&Event<'_>) -> bool + Send + 'static) -> Outcome {
+    let control = Control::new();
+    let stop = control.clone();
     let observer = move |event: Event<'_>| {
-        if matches!(event, Event::Step { step } if step == last) {
-            stop.stop(None);
+        if is_it(&event) {
+            stop.stop();
         }
     };
-    train(training(recipe, path), interrupter, Box::new(observer)).unwrap()
+    train(training(recipe, path), control, Box::new(observer)).unwrap()
 }
 
-/// The weights of the last checkpoint, parameter after parameter.
-fn last_weights(recipe: &Recipe, path: &Path) -> Vec<f32> {
-    /// Takes the weights at the end of a run.
-    struct Weights(Vec<f32>);
-    impl ModuleVisitor for Weights {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().convert::<f32>().as_slice::<f32>().unwrap());
-        }
+/// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.
+#[derive(Debug, PartialEq)]
+struct Left {
+    checkpoint: Checkpoint,
+    best: Vec<u8>,
+    metrics: Vec<trainer::Metrics>,
+}
+
+fn left(path: &Path) -> Left {
+    let checkpoint = RunFolder::open(path).unwrap().load_checkpoint().unwrap().unwrap();
+    let state = TrainerState { elapsed_seconds: 0.0, ..checkpoint.state };
+    Left {
+        checkpoint: Checkpoint { state, ..checkpoint },
+        best: fs::read(path.join(WEIGHTS)).unwrap(),
+        metrics: without_times(metrics(path)),
     }
-    let found = Arc::new(Mutex::new(Vec::new()));
-    let place = Arc::clone(&found);
-    let observer = move |event: Event<'_>| {
-        if let Event::Sample { model, .. } = event {
-            let mut weights = Weights(Vec::new());
-            Gpt::visit(model, &mut weights);
-            *place.lock().unwrap() = weights.0;
-        }
-    };
-    // Going on for one step with a rate of zero shows the weights as they are.
-    let step = RunFolder::open(path).unwrap().load_checkpoint().unwrap().state.step;
-    let mut still = recipe.clone();
-    still.schedule.max_steps = step + 1;
-    still.optimizer.learning_rate = f64::MIN_POSITIVE;
-    still.optimizer.min_learning_rate = 0.0;
-    train(training(&still, path), Interrupter::new(), Box::new(observer)).unwrap();
-    found.lock().unwrap().clone()
 }
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let runs = tempfile::tempdir().unwrap();
-    // Dropout draws random numbers, accumulation counts micro-batches, the cosine moves: all have to resume.
+    // Dropout draws random numbers, accumulation counts micro-batches, the cosine moves, a line of metrics is over
+    // several steps, patience and spikes have a past: all have to resume.
     let recipe = recipe(&[
         "model.dropout=0.2",
         "optimizer.grad_accumulation=2",
-        "schedule.log_interval=1",
+        "schedule.log_interval=5",
         "schedule.eval_interval=4",
         "schedule.checkpoint_interval=100",
+        "guards.patience=50",
+        "guards.spike_z_score=3.0",
     ]);
     let whole = runs.path().join("whole");
-    run(&recipe, &whole);
+    assert_eq!(run(&recipe, &whole).ending, Ending::Finished);
+    let whole = left(&whole);
+    assert_eq!(whole.checkpoint.state.step, 12);
 
-    let parts = runs.path().join("parts");
-    assert!(run_until(&recipe, &parts, 5).interrupted);
-    assert_eq!(RunFolder::open(&parts).unwrap().load_checkpoint().unwrap().state.step, 5);
-    assert!(run_until(&recipe, &parts, 7).interrupted);
-    let outcome = run(&recipe, &parts);
-    assert_eq!(outcome.state.step, 12);
+    for last in 0..12 {
+        let path = runs.path().join(format!("stopped-at-{last}"));
+        let outcome = run_until(&recipe, &path, move |event| match event {
+            Event::Started { step, .. } | Event::Step { step } => *step == last,
+            _ => false,
+        });
+        assert_eq!((outcome.ending, outcome.state.step), (Ending::Interrupted, last));
+        let state = RunFolder::open(&path).unwrap().load_checkpoint().unwrap().unwrap().state;
+        assert_eq!(state, outcome.state, "what it says is on disk");
+        run(&recipe, &path);
+        assert_eq!(left(&path), whole, "stopped at {last}");
+    }
 
-    assert_eq!(without_times(metrics(&parts)), without_times(metrics(&whole)));
-    let best = |path: &Path| fs::read(path.join(WEIGHTS)).unwrap();
-    assert_eq!(best(&parts), best(&whole), "the best weights, bit for bit");
-    assert_eq!(last_weights(&recipe, &parts), last_weights(&recipe, &whole), "the last ones as well");
+    // Twice, and once in the middle of the last evaluation, whose first batch is not the last.
+    let path = runs.path().join("stopped-twice");
+    run_until(&recipe, &path, |event| matches!(event, Event::Step { step: 7 }));
+    let in_evaluation = |event: &Event<'_>| matches!(event, Event::Metrics(metrics) if metrics.split == Split::Train && metrics.step == 12);
+    let outcome = run_until(&recipe, &path, in_evaluation);
+    assert_eq!((outcome.ending, outcome.state.evaluation_pending), (Ending::Interrupted, true));
+    assert_eq!(run(&recipe, &path).ending, Ending::Finished);
+    assert_eq!(left(&path), whole);
 }

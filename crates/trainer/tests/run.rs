@@ -8,12 +8,15 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
 use checkpoint::RunFolder;
 use dataset::Tokens;
 use support::{metrics, recipe, run, tokenizer, training, without_times};
-use trainer::{Interrupter, Split, Training, train};
+use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, ending, train};
 
 #[test]
 fn a_run_learns_and_leaves_a_model() {
@@ -21,7 +24,7 @@ fn a_run_learns_and_leaves_a_model() {
     let path = runs.path().join("run");
     let recipe = recipe(&["schedule.max_steps=60", "optimizer.learning_rate=1e-2"]);
     let outcome = run(&recipe, &path);
-    assert!(!outcome.interrupted);
+    assert_eq!(outcome.ending, Ending::Finished);
     assert_eq!(outcome.state.step, 60);
     assert_eq!(outcome.state.tokens, 60 * 4 * 8);
 
@@ -42,10 +45,10 @@ fn a_run_stopped_before_its_first_step_can_go_on() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&[]);
-    let interrupter = Interrupter::new();
-    interrupter.stop(None);
-    let outcome = train(training(&recipe, &path), interrupter, Box::new(|_| ())).unwrap();
-    assert!(outcome.interrupted);
+    let control = Control::new();
+    control.stop();
+    let outcome = train(training(&recipe, &path), control, Box::new(|_| ())).unwrap();
+    assert_eq!(outcome.ending, Ending::Interrupted);
     assert_eq!(run(&recipe, &path).state.step, 12);
 }
 
@@ -54,10 +57,10 @@ fn weights_lost_in_the_last_step_are_no_checkpoint() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&["optimizer.learning_rate=1e38", "schedule.max_steps=1", "schedule.warmup_steps=0"]);
-    let error =
-        train(training(&recipe, &path), Interrupter::new(), Box::new(|_| ())).unwrap_err().to_string();
-    assert!(error.contains("not finite"), "{error}");
-    assert!(RunFolder::open(&path).unwrap().load_checkpoint().is_err());
+    let error = train(training(&recipe, &path), Control::new(), Box::new(|_| ())).unwrap_err().to_string();
+    assert!(error.contains("diverged at step 1"), "{error}");
+    let last = RunFolder::open(&path).unwrap().load_checkpoint().unwrap().unwrap();
+    assert_eq!(last.state.step, 0, "the one from before is still there");
 }
 
 #[test]
@@ -91,9 +94,8 @@ fn a_diverging_run_stops_and_says_so() {
     let path = runs.path().join("run");
     let recipe =
         recipe(&["optimizer.learning_rate=1e30", "optimizer.weight_decay=0.0", "schedule.log_interval=1"]);
-    let error =
-        train(training(&recipe, &path), Interrupter::new(), Box::new(|_| ())).unwrap_err().to_string();
-    assert!(error.contains("not finite") && error.contains("learning_rate"), "{error}");
+    let error = train(training(&recipe, &path), Control::new(), Box::new(|_| ())).unwrap_err().to_string();
+    assert!(error.contains("diverged") && error.contains("learning_rate"), "{error}");
     // The weights from before it are still there.
     RunFolder::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
 }
@@ -104,6 +106,101 @@ fn a_text_shorter_than_a_block_is_refused() {
     let recipe = recipe(&[]);
     let short = Arc::new(Tokens::from_vec(vec![1; 8]));
     let training = Training { valid: short, ..training(&recipe, &runs.path().join("run")) };
-    let error = train(training, Interrupter::new(), Box::new(|_| ())).unwrap_err().to_string();
+    let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains('8'), "{error}");
+}
+
+#[test]
+fn steps_that_are_not_finite_are_skipped_and_counted_until_there_are_too_many() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    // The first update ruins the weights; no later loss is a number.
+    let recipe = recipe(&[
+        "optimizer.learning_rate=1e30",
+        "optimizer.weight_decay=0.0",
+        "schedule.warmup_steps=0",
+        "schedule.log_interval=1",
+        "schedule.checkpoint_interval=100",
+        "guards.max_not_finite=3",
+    ]);
+    let skipped = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&skipped);
+    let observer = move |event: Event<'_>| {
+        if let Event::Skipped { step, reason, .. } = event {
+            assert_eq!(reason, SkipReason::NotFinite);
+            seen.lock().unwrap().push(step);
+        }
+    };
+    let error = train(training(&recipe, &path), Control::new(), Box::new(observer)).unwrap_err().to_string();
+    assert!(error.contains("learning_rate") && error.contains("step 0"), "{error}");
+    let skipped = skipped.lock().unwrap();
+    assert_eq!(skipped.len(), 4, "one more than allowed: {skipped:?}");
+    let counted: Vec<u64> = metrics(&path).iter().map(|line| line.skipped_steps).collect();
+    assert_eq!(counted.iter().max(), Some(&3), "{counted:?}");
+}
+
+#[test]
+fn a_run_that_gets_no_better_stops_early() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let recipe = recipe(&[
+        "optimizer.learning_rate=1e-30",
+        "optimizer.min_learning_rate=0.0",
+        "schedule.eval_interval=2",
+        "schedule.max_steps=40",
+        "guards.patience=3",
+    ]);
+    let outcome = run(&recipe, &path);
+    assert_eq!((outcome.ending, outcome.state.step), (Ending::StoppedEarly, 6));
+    assert_eq!(ending(&recipe, &outcome.state), Some(Ending::StoppedEarly));
+    let more_patient = Recipe { guards: GuardsRecipe { patience: None, ..recipe.guards.clone() }, ..recipe };
+    assert_eq!(ending(&more_patient, &outcome.state), None, "it can go on");
+}
+
+#[test]
+fn a_checkpoint_can_be_asked_for() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let control = Control::new();
+    let asked = control.clone();
+    let saved = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&saved);
+    let observer = move |event: Event<'_>| match event {
+        Event::Step { step: 5 } => asked.save(),
+        Event::Saved { step } => seen.lock().unwrap().push(step),
+        _ => {}
+    };
+    let recipe = recipe(&["schedule.checkpoint_interval=100"]);
+    assert_eq!(
+        train(training(&recipe, &path), control, Box::new(observer)).unwrap().ending,
+        Ending::Finished
+    );
+    assert_eq!(*saved.lock().unwrap(), [0, 5, 12]);
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_asked_for() {
+    let runs = tempfile::tempdir().unwrap();
+    for keep_last in [1, 3] {
+        let path = runs.path().join(keep_last.to_string());
+        let keep = format!("schedule.keep_last={keep_last}");
+        run(&recipe(&["schedule.checkpoint_interval=2", &keep]), &path);
+        assert_eq!(fs::read_dir(path.join("checkpoints")).unwrap().count(), keep_last);
+    }
+}
+
+#[test]
+fn a_folder_that_is_removed_ends_the_run_with_a_word() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let gone = path.clone();
+    let observer = move |event: Event<'_>| {
+        if matches!(event, Event::Step { step: 5 }) {
+            let _ = fs::rename(&gone, gone.with_file_name("elsewhere"));
+        }
+    };
+    let recipe = recipe(&["schedule.checkpoint_interval=7", "schedule.eval_interval=100"]);
+    let error = train(training(&recipe, &path), Control::new(), Box::new(observer)).unwrap_err().to_string();
+    assert!(error.contains("is gone") || error.contains(&path.display().to_string()), "{error}");
+    assert!(!path.exists(), "it is not made anew");
 }

@@ -46,8 +46,8 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-        error: --set schedule.max_steps=none does not fit the recipe: only data.valid, optimizer.grad_clip, schedule.sample_interval can be none
-    "#]],
+            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.patience, guards.spike_z_score, optimizer.grad_clip, schedule.sample_interval can be none
+        "#]],
     );
     fails(
         &["train", "debug", "--set", "optimizer.min_learning_rate=1"],
@@ -279,11 +279,11 @@ fn a_finished_run_says_how_to_go_further() {
 fn a_resumed_run_keeps_its_sizes_and_its_text() {
     let resume = |set: &str| run(trained(), &["train", "--resume", "--run", "debug", "--set", set]).failure();
     expect![[r#"
-        error: a run can't change its [model] when it is resumed, but for dropout; start a new run for that
+        error: `model.n_layer` can't change from 2 to 3 in the middle of a run: its weights have these sizes; start a new run for that
     "#]]
     .assert_eq(&resume("model.n_layer=3"));
     expect![[r#"
-        error: a run can't change its [data] when it is resumed; start a new one with --init-from for that
+        error: `data.corpus` can't change from "shakespeare" to "kjv" in the middle of a run: it would learn from something else; start a new run for that
     "#]]
     .assert_eq(&resume("data.corpus=kjv"));
 }

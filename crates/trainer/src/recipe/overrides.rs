@@ -8,7 +8,13 @@ use super::{Recipe, RecipeError};
 const NONE: &str = "none";
 
 /// The keys that a recipe can do without.
-const OPTIONAL: [&str; 3] = ["data.valid", "optimizer.grad_clip", "schedule.sample_interval"];
+const OPTIONAL: [&str; 5] = [
+    "data.valid",
+    "guards.patience",
+    "guards.spike_z_score",
+    "optimizer.grad_clip",
+    "schedule.sample_interval",
+];
 
 /// A recipe with overrides laid over it, one after the other. They may complete a text that lacks a key.
 pub(super) fn lay_over(text: &str, overrides: &[String]) -> Result<Recipe, RecipeError> {
@@ -116,8 +122,8 @@ mod tests {
             assert_eq!(
                 debug(&[required]).unwrap_err().to_string(),
                 format!(
-                    "--set {required} does not fit the recipe: only data.valid, optimizer.grad_clip, \
-                     schedule.sample_interval can be none"
+                    "--set {required} does not fit the recipe: only data.valid, guards.patience, \
+                     guards.spike_z_score, optimizer.grad_clip, schedule.sample_interval can be none"
                 )
             );
         }

@@ -6,7 +6,7 @@ use checkpoint::RunFolder;
 use dataset::Tokens;
 use model::GptConfig;
 use tokenizer::Tokenizer;
-use trainer::{Interrupter, Metrics, Outcome, Recipe, Training, preset, train};
+use trainer::{Control, Metrics, Outcome, Recipe, Training, preset, train};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog, and then the dog jumps over the fox. ";
 
@@ -32,7 +32,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
     let resumed = path.exists();
     let folder = if resumed { RunFolder::open(path).unwrap() } else { RunFolder::create(path).unwrap() };
     folder.save_description(&recipe.model, &tokenizer(), Some(&recipe.to_toml())).unwrap();
-    let resume = resumed.then(|| folder.load_checkpoint().unwrap());
+    let resume = resumed.then(|| folder.load_checkpoint().unwrap().unwrap());
     // A resumed run starts from other weights, which its checkpoint has to replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };
     let model = recipe.model.init(seed, &device).unwrap();
@@ -41,7 +41,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
 }
 
 pub(crate) fn run(recipe: &Recipe, path: &Path) -> Outcome {
-    train(training(recipe, path), Interrupter::new(), Box::new(|_| ())).unwrap()
+    train(training(recipe, path), Control::new(), Box::new(|_| ())).unwrap()
 }
 
 pub(crate) fn metrics(path: &Path) -> Vec<Metrics> {

@@ -1,0 +1,73 @@
+//! `sessions.jsonl`: when a run was begun and gone on with, by what, and what was changed of its recipe.
+
+use std::{collections::BTreeMap, fs::File, io::Write, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, RunFolder, error::io};
+
+const SESSIONS: &str = "sessions.jsonl";
+
+/// One session of training: from a start to its end, whether it was planned or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Steps done before it.
+    pub step: u64,
+    /// When it began, in seconds since 1970.
+    pub started: u64,
+    /// The version of this program.
+    pub version: String,
+    /// Where it ran.
+    pub device: String,
+    /// Threads that computed on the CPU.
+    pub threads: usize,
+    /// What was changed of the recipe since the session before: each key with what it was and what it is.
+    pub changes: BTreeMap<String, [String; 2]>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub fn now(step: u64, device: String, threads: usize, changes: BTreeMap<String, [String; 2]>) -> Self {
+        let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { step, started: since_1970.as_secs(), version, device, threads, changes }
+    }
+}
+
+impl RunFolder {
+    /// Adds a line to the run's sessions.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn add_session(&self, session: &Session) -> Result<()> {
+        let path = self.path().join(SESSIONS);
+        let mut line = serde_json::to_string(session).expect("numbers, strings and maps become JSON");
+        line.push('\n');
+        let file = File::options().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(io("write", &path))
+    }
+
+    /// The run's sessions, oldest first. A line cut off by a crash is none.
+    pub fn sessions(&self) -> Vec<Session> {
+        let text = std::fs::read_to_string(self.path().join(SESSIONS)).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_add_up() {
+        let parent = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&parent.path().join("run")).unwrap();
+        assert!(run.sessions().is_empty());
+        let changes = BTreeMap::from([("schedule.max_steps".to_owned(), ["40".to_owned(), "80".to_owned()])]);
+        let sessions = [(0, BTreeMap::new()), (40, changes)]
+            .map(|(step, changes)| Session::now(step, "cpu".into(), 2, changes));
+        sessions.iter().for_each(|session| run.add_session(session).unwrap());
+        assert_eq!(run.sessions(), sessions);
+    }
+}

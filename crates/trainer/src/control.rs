@@ -1,0 +1,41 @@
+//! What can be asked of a run from outside, while it runs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use burn::train::Interrupter;
+
+/// Asks things of a run. Clones ask the same run; any thread may.
+#[derive(Clone, Default)]
+pub struct Control {
+    pub(crate) interrupter: Interrupter,
+    save: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Has asked nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Finish the step in hand, save, and end.
+    pub fn stop(&self) {
+        self.interrupter.stop(None);
+    }
+
+    /// Save a checkpoint after the step in hand, and go on.
+    pub fn save(&self) {
+        self.save.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn should_stop(&self) -> bool {
+        self.interrupter.should_stop()
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub(crate) fn take_save(&self) -> bool {
+        self.save.swap(false, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,123 @@
+//! Steps whose update would do harm.
+
+use checkpoint::{LossStatistics, TrainerState};
+
+use crate::GuardsRecipe;
+
+/// Losses seen before one can be called a spike.
+const ENOUGH: u64 = 64;
+
+/// About how many of the last losses a spike is compared with.
+const HORIZON: f64 = 128.0;
+
+/// Why the update of a step is left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SkipReason {
+    /// The loss or the gradient is not finite.
+    NotFinite,
+    /// The loss is so many standard deviations above the ones before it.
+    Spike {
+        /// How many.
+        z_score: f64,
+    },
+}
+
+/// Decides whether a step may change the weights, and takes note of it.
+pub(crate) fn judge(
+    state: &mut TrainerState,
+    guards: &GuardsRecipe,
+    loss: f64,
+    grad_norm: f64,
+) -> Result<(), SkipReason> {
+    let verdict = if !loss.is_finite() || !grad_norm.is_finite() {
+        Err(SkipReason::NotFinite)
+    } else {
+        let z_score = z_score(&state.losses, loss);
+        take_in(&mut state.losses, loss);
+        match (guards.spike_z_score, z_score) {
+            (Some(limit), Some(z_score)) if z_score > limit => Err(SkipReason::Spike { z_score }),
+            _ => Ok(()),
+        }
+    };
+    state.skipped_steps += u64::from(verdict.is_err());
+    state.not_finite_in_a_row =
+        if verdict == Err(SkipReason::NotFinite) { state.not_finite_in_a_row + 1 } else { 0 };
+    verdict
+}
+
+/// How many standard deviations a loss is above the mean, once enough have been seen.
+fn z_score(losses: &LossStatistics, loss: f64) -> Option<f64> {
+    let deviation = losses.variance.sqrt();
+    (losses.count >= ENOUGH && deviation > 0.0).then(|| (loss - losses.mean) / deviation)
+}
+
+/// Adds a loss to the statistics: the plain mean and variance at first, later those of a window that fades out. Losses
+/// of spikes count as well, so that a level which has risen for good is accepted after a few steps.
+fn take_in(losses: &mut LossStatistics, loss: f64) {
+    losses.count += 1;
+    let share = (1.0 / losses.count as f64).max(1.0 / HORIZON);
+    let distance = loss - losses.mean;
+    losses.mean += share * distance;
+    losses.variance = (1.0 - share) * (losses.variance + share * distance * distance);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUARDS: GuardsRecipe = GuardsRecipe { spike_z_score: Some(6.0), ..GuardsRecipe::DEFAULT };
+
+    /// After many losses between 1.9 and 2.1.
+    fn settled() -> TrainerState {
+        let mut state = TrainerState::default();
+        for step in 0..200 {
+            judge(&mut state, &GUARDS, 1.9 + 0.2 * f64::from(step % 11) / 10.0, 1.0).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn statistics_are_mean_and_variance_while_few() {
+        let mut losses = LossStatistics::default();
+        for loss in [1.0, 2.0, 6.0] {
+            take_in(&mut losses, loss);
+        }
+        assert!((losses.mean - 3.0).abs() < 1e-12);
+        assert!((losses.variance - 14.0 / 3.0).abs() < 1e-12, "{losses:?}");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_until_a_good_step() {
+        let mut state = TrainerState::default();
+        for (loss, grad_norm) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (2.0, f64::NAN)] {
+            assert_eq!(judge(&mut state, &GUARDS, loss, grad_norm), Err(SkipReason::NotFinite));
+        }
+        assert_eq!((state.skipped_steps, state.not_finite_in_a_row), (3, 3));
+        assert_eq!(state.losses.count, 0, "no NaN gets into the statistics");
+        judge(&mut state, &GUARDS, 2.0, 1.0).unwrap();
+        assert_eq!((state.skipped_steps, state.not_finite_in_a_row), (3, 0));
+    }
+
+    #[test]
+    fn a_spike_is_skipped_and_a_new_level_accepted() {
+        let mut state = settled();
+        assert!(judge(&mut state, &GUARDS, 2.1, 1.0).is_ok());
+        assert!(
+            matches!(judge(&mut state, &GUARDS, 4.0, 1.0), Err(SkipReason::Spike { z_score }) if z_score > 6.0)
+        );
+        assert_eq!(state.not_finite_in_a_row, 0);
+        let skipped = (0..100).filter(|_| judge(&mut state, &GUARDS, 4.0, 1.0).is_err()).count();
+        assert!(skipped < 10, "{skipped} steps before the new level is accepted");
+        assert!(judge(&mut state, &GUARDS, 0.5, 1.0).is_ok(), "a low loss is no spike");
+    }
+
+    #[test]
+    fn no_spike_is_seen_early_or_unasked() {
+        let mut early = TrainerState::default();
+        judge(&mut early, &GUARDS, 2.0, 1.0).unwrap();
+        judge(&mut early, &GUARDS, 2.1, 1.0).unwrap();
+        assert!(judge(&mut early, &GUARDS, 50.0, 1.0).is_ok());
+        let unasked = GuardsRecipe { spike_z_score: None, ..GUARDS };
+        assert!(judge(&mut settled(), &unasked, 50.0, 1.0).is_ok());
+    }
+}

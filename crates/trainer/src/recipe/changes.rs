@@ -1,0 +1,130 @@
+//! What of a recipe may change in the middle of a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+use super::{Recipe, RecipeError};
+
+/// Each changed key with its value before and after, as in a recipe's file.
+pub type Changes = BTreeMap<String, [String; 2]>;
+
+/// Sections, and keys, that stay as they are: with another value the steps done would not have been the same ones, the
+/// data would be read from another place, or the losses before and after would not compare.
+const FIXED: [(&str, &str); 7] = [
+    ("model", "its weights have these sizes"),
+    ("data", "it would learn from something else"),
+    ("optimizer.batch_size", "its place in the data is counted in batches of this size"),
+    ("optimizer.grad_accumulation", "its place in the data is counted in steps of so many batches"),
+    ("schedule.eval_batches", "its best loss is over so many batches"),
+    ("run.seed", "all that is drawn at random follows from it"),
+    ("run.precision", "it would go on with other rounding"),
+];
+
+/// What a key of those above may do all the same.
+const FREE: [&str; 1] = ["model.dropout"];
+
+impl Recipe {
+    /// What changes from this recipe to another that a run is to go on with.
+    ///
+    /// # Errors
+    ///
+    /// If a key differs that can't change in the middle of a run.
+    pub fn changes_to(&self, after: &Self) -> Result<Changes, RecipeError> {
+        let [before, after] = [self, after].map(flat);
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let mut changes = Changes::new();
+        for key in keys {
+            let [before, after] =
+                [&before, &after].map(|values| values.get(key).map_or("none".to_owned(), in_toml));
+            if before == after {
+                continue;
+            }
+            let covers = |fixed: &str| key == fixed || key.starts_with(&format!("{fixed}."));
+            if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| covers(fixed))
+                && !FREE.contains(&key.as_str())
+            {
+                return Err(RecipeError::Fixed { key: key.clone(), before, after, reason });
+            }
+            changes.insert(key.clone(), [before, after]);
+        }
+        Ok(changes)
+    }
+}
+
+/// `section.key` to value.
+fn flat(recipe: &Recipe) -> BTreeMap<String, Value> {
+    let sections = Table::try_from(recipe).expect("sections of numbers and strings become TOML");
+    let keys = |(section, keys): (String, Value)| {
+        let keys = keys.as_table().cloned().unwrap_or_default();
+        keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value))
+    };
+    sections.into_iter().flat_map(keys).collect()
+}
+
+fn in_toml(value: &Value) -> String {
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preset;
+
+    fn debug(overrides: &[&str]) -> Recipe {
+        let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+        Recipe::parse(preset("debug").expect("it is a preset"), &overrides).unwrap()
+    }
+
+    #[test]
+    fn what_may_change_is_listed() {
+        let after = debug(&[
+            "schedule.max_steps=80",
+            "optimizer.learning_rate=0.01",
+            "optimizer.grad_clip=none",
+            "model.dropout=0.1",
+            "guards.patience=3",
+        ]);
+        let changes = debug(&[]).changes_to(&after).unwrap();
+        let listed: Vec<_> =
+            changes.iter().map(|(key, [from, to])| format!("{key}: {from} -> {to}")).collect();
+        assert_eq!(
+            listed,
+            [
+                "guards.patience: none -> 3",
+                "model.dropout: 0.0 -> 0.1",
+                "optimizer.grad_clip: 1.0 -> none",
+                "optimizer.learning_rate: 0.003 -> 0.01",
+                "schedule.max_steps: 40 -> 80",
+            ]
+        );
+        assert!(debug(&[]).changes_to(&debug(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_may_not_is_named_with_the_reason() {
+        for (set, name) in [
+            ("model.n_layer=3", "model.n_layer"),
+            ("data.corpus=kjv", "data.corpus"),
+            ("data.valid=my.txt", "data.valid"),
+            ("optimizer.batch_size=9", "optimizer.batch_size"),
+            ("optimizer.grad_accumulation=2", "optimizer.grad_accumulation"),
+            ("schedule.eval_batches=9", "schedule.eval_batches"),
+            ("run.seed=1", "run.seed"),
+            ("run.precision=bf16", "run.precision"),
+        ] {
+            let error = debug(&[]).changes_to(&debug(&[set])).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{name}` can't change from ")), "{error}");
+        }
+    }
+
+    /// A section or key that is renamed must not slip out of the list.
+    #[test]
+    fn every_fixed_key_is_one_of_a_recipe() {
+        let keys = flat(&debug(&["data.valid=my.txt"]));
+        for (fixed, _) in FIXED {
+            let is_there = keys.keys().any(|key| key == fixed || key.starts_with(&format!("{fixed}.")));
+            assert!(is_there, "{fixed}");
+        }
+    }
+}
