@@ -9,4 +9,5 @@
 mod commands;
 mod errors;
 mod exchange;
+mod resume;
 mod support;

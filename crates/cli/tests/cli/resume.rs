@@ -1,0 +1,181 @@
+//! Runs that are stopped, killed, damaged and gone on with.
+
+use std::{fs, path::Path};
+
+use crate::support::{kindling, run};
+
+/// A run of ten steps, with a checkpoint every second one.
+fn ten_steps(folder: &Path) {
+    let sets = ["schedule.max_steps=10", "schedule.checkpoint_interval=2", "schedule.eval_interval=5"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    run(folder, &["train", "debug", "--run", "mine"].into_iter().chain(sets).collect::<Vec<_>>()).success();
+}
+
+fn damage(folder: &Path, step: &str) {
+    fs::write(folder.join("runs/mine/checkpoints").join(step).join("optimizer.bpk"), "not this").unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    ten_steps(folder.path());
+    let weights = || fs::read(folder.path().join("runs/mine/checkpoints/step-00000010/model.bpk")).unwrap();
+    let before = weights();
+    damage(folder.path(), "step-00000010");
+    let ran = run(folder.path(), &["train", "--resume"]).success();
+    assert!(ran.stderr.contains("step-00000010 is damaged: optimizer.bpk"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("from step 8 of 10"), "{}", ran.stderr);
+    assert_eq!(weights(), before, "the same steps again");
+
+    ["step-00000008", "step-00000010"].iter().for_each(|step| damage(folder.path(), step));
+    let error = run(folder.path(), &["train", "--resume"]).failure();
+    assert!(error.contains("all 2 checkpoints of runs/mine are damaged"), "{error}");
+}
+
+#[test]
+fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    ten_steps(folder.path());
+    let path = folder.path().join("runs/mine");
+    let metrics = || {
+        let text = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+        let without_times = |line: &str| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["elapsed_seconds"].take();
+            line["tokens_per_second"].take();
+            line
+        };
+        text.lines().map(without_times).collect::<Vec<_>>()
+    };
+    let whole = metrics();
+
+    // As it is after the folder was made: the weights it starts from, and nothing else.
+    let first = ["train", "debug", "--run", "first", "--set", "schedule.max_steps=0"];
+    run(folder.path(), &first).success();
+    fs::copy(folder.path().join("runs/first/model.safetensors"), path.join("model.safetensors")).unwrap();
+    fs::remove_dir_all(path.join("checkpoints")).unwrap();
+    let ran = run(folder.path(), &["train", "--resume", "--run", "mine"]).success();
+    assert!(ran.stderr.contains("training of runs/mine"), "{}", ran.stderr);
+    assert_eq!(metrics(), whole);
+}
+
+#[test]
+fn what_is_changed_is_said_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    ten_steps(folder.path());
+    let more = ["--set", "schedule.max_steps=12", "--set", "optimizer.learning_rate=1e-3"];
+    let ran = run(folder.path(), &[["train", "--resume"].as_slice(), &more].concat()).success();
+    assert!(ran.stderr.contains("changed: schedule.max_steps from 10 to 12"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("changed: optimizer.learning_rate from 0.003 to 0.001"), "{}", ran.stderr);
+    let sessions = fs::read_to_string(folder.path().join("runs/mine/sessions.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(sessions.lines().last().unwrap()).unwrap();
+    assert_eq!(last["step"], 10);
+    assert_eq!(last["changes"]["schedule.max_steps"], serde_json::json!(["10", "12"]));
+    let recipe = fs::read_to_string(folder.path().join("runs/mine/recipe.toml")).unwrap();
+    assert!(recipe.contains("max_steps = 12"), "{recipe}");
+}
+
+#[test]
+fn a_run_that_stopped_early_says_how_to_go_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = [
+        "optimizer.learning_rate=1e-30",
+        "optimizer.min_learning_rate=0.0",
+        "schedule.eval_interval=2",
+        "guards.patience=3",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args: Vec<&str> = ["train", "debug", "--run", "mine"].into_iter().chain(sets).collect();
+    let ran = run(folder.path(), &args).success();
+    assert!(
+        ran.stderr.contains("stopped early: the validation loss did not get better in 3 evaluations"),
+        "{}",
+        ran.stderr
+    );
+    let error = run(folder.path(), &["train", "--resume"]).failure();
+    assert!(error.contains("has stopped at step 6") && error.contains("--set guards.patience=6"), "{error}");
+    run(folder.path(), &["train", "--resume", "--set", "guards.patience=none"]).success();
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::{Child, ChildStderr, Stdio},
+    };
+
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+
+    use super::*;
+
+    /// A run without end, in its first steps.
+    struct Running {
+        child: Child,
+        stderr: BufReader<ChildStderr>,
+    }
+
+    impl Running {
+        fn start(folder: &Path) -> Self {
+            let endless = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=1000000000"];
+            let rarely = ["--set", "schedule.checkpoint_interval=1000000000"];
+            let mut command = kindling(folder, &[endless.as_slice(), &rarely].concat());
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut running = Self { child, stderr };
+            running.read_until("tokens/s");
+            running
+        }
+
+        fn read_until(&mut self, word: &str) {
+            let mut said = String::new();
+            while !said.contains(word) {
+                assert_ne!(self.stderr.read_line(&mut said).unwrap(), 0, "it ended early:\n{said}");
+            }
+        }
+
+        fn send(&self, signal: Signal) {
+            kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        }
+
+        /// Exit code, if it has one, and what it said last.
+        fn end(mut self) -> (Option<i32>, String) {
+            let mut said = String::new();
+            self.stderr.read_to_string(&mut said).unwrap();
+            (self.child.wait().unwrap().code(), said)
+        }
+    }
+
+    fn n_checkpoints(folder: &Path) -> usize {
+        fs::read_dir(folder.join("runs/mine/checkpoints")).unwrap().count()
+    }
+
+    #[test]
+    fn sigusr1_saves_and_sigterm_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut running = Running::start(folder.path());
+        assert_eq!(n_checkpoints(folder.path()), 1, "that of step 0");
+        running.send(Signal::SIGUSR1);
+        running.read_until("saving after this step");
+        running.read_until("tokens/s"); // Seconds later: it goes on.
+        assert_eq!(n_checkpoints(folder.path()), 2);
+        running.send(Signal::SIGTERM);
+        let (code, said) = running.end();
+        assert_eq!(code, Some(143), "{said}");
+        assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+    }
+
+    #[test]
+    fn a_second_process_is_refused_and_a_killed_one_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = Running::start(folder.path());
+        let resume = ["train", "--resume", "--run", "mine", "--set", "schedule.max_steps=1"];
+        let error = run(folder.path(), &resume).failure();
+        assert!(error.contains(&format!("process {} on", running.child.id())), "{error}");
+        running.send(Signal::SIGKILL);
+        assert_eq!(running.end().0, None);
+        run(folder.path(), &resume).success();
+    }
+}
