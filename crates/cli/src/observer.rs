@@ -67,7 +67,8 @@ impl Display {
             },
             Event::Skipped { step, reason, loss } => self.skipped(step, reason, loss),
             Event::Sample { step, model, last } => self.sample(step, model, last),
-            Event::Saved { .. } => {}
+            Event::Saved { step, asked: true } => self.line(&format!("saved after step {step}")),
+            Event::Saved { asked: false, .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@
 
 use burn::{prelude::*, tensor::Distribution};
 use divan::{Bencher, counter::ItemsCount};
-use kernels::{Activation, Precision};
+use kernels::{Activation, AdamWStep, Head, KeyValueCache, Precision};
 
 const BATCH: usize = 8;
 const TIME: usize = 256;
@@ -14,7 +14,7 @@ const N_HEAD: usize = 6;
 const VOCAB_SIZE: usize = 65;
 
 fn main() {
-    divan::main();
+    rayon::scope(|_| divan::main()); // On a thread of the pool, as the program computes.
 }
 
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
@@ -59,6 +59,94 @@ fn loss(bencher: Bencher<'_, '_>, fused: bool) {
     let (hidden, weight) = (random([BATCH * TIME, WIDTH]), random([VOCAB_SIZE, WIDTH]));
     let targets = Tensor::<1, Int>::zeros([BATCH * TIME], &hidden.device());
     both_ways(bencher, fused, || {
-        kernels::Head::Tied(weight.clone()).loss(hidden.clone(), targets.clone(), Precision::F32)
+        Head::Tied(weight.clone()).loss(hidden.clone(), targets.clone(), Precision::F32)
+    });
+}
+
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn embed(bencher: Bencher<'_, '_>, fused: bool) {
+    let (tokens, positions) = (random([VOCAB_SIZE, WIDTH]), random([TIME, WIDTH]));
+    let ids = Tensor::<2, Int>::zeros([BATCH, TIME], &tokens.device());
+    both_ways(bencher, fused, || kernels::embed(ids.clone(), tokens.clone(), positions.clone(), 0, 0.1));
+}
+
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn linear_residual(bencher: Bencher<'_, '_>, fused: bool) {
+    let (x, weight) = (random([BATCH, TIME, 4 * WIDTH]), random([4 * WIDTH, WIDTH]));
+    let residual = random([BATCH, TIME, WIDTH]);
+    both_ways(bencher, fused, || {
+        kernels::linear_residual(x.clone(), weight.clone(), None, 0.1, residual.clone(), Precision::F32)
+    });
+}
+
+/// Times `f`, from which no gradient is taken, over so many items.
+fn one_way<T>(bencher: Bencher<'_, '_>, fused: bool, n_items: usize, f: impl FnMut() -> T) {
+    kernels::use_plain_operations(!fused);
+    bencher.counter(ItemsCount::new(n_items)).bench_local(f);
+}
+
+/// A tensor that no gradient is taken of.
+fn plain_random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+}
+
+/// Throughput in parameters.
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn adamw(bencher: Bencher<'_, '_>, fused: bool) {
+    let n_params = 12 * WIDTH * WIDTH;
+    let gradient = plain_random([n_params]);
+    let step = AdamWStep {
+        learning_rate: 1e-3,
+        beta_1: 0.9,
+        beta_2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        time: 10,
+        gradient_scale: 0.5,
+    };
+    let mut state = Some((plain_random([n_params]), [(); 2].map(|()| Tensor::zeros_like(&gradient))));
+    one_way(bencher, fused, n_params, || {
+        let (x, moments) = state.take().expect("it is put back");
+        state = Some(kernels::adamw(&step, x, gradient.clone(), moments));
+    });
+}
+
+/// Throughput in parameters.
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn sum_of_squares(bencher: Bencher<'_, '_>, fused: bool) {
+    let gradient = plain_random([12 * WIDTH * WIDTH]);
+    one_way(bencher, fused, 12 * WIDTH * WIDTH, || kernels::sum_of_squares(gradient.clone()).into_data());
+}
+
+/// One token after a block of others, as in writing. The cache has room for all samples.
+#[divan::bench(args = [true, false], sample_count = 10, sample_size = 20)]
+fn cached_attention(bencher: Bencher<'_, '_>, fused: bool) {
+    kernels::use_plain_operations(!fused);
+    let mut cache = KeyValueCache::new([1, N_HEAD, 2 * TIME, WIDTH / N_HEAD], &Device::flex());
+    kernels::cached_causal_attention(plain_random([1, TIME, 3 * WIDTH]), N_HEAD, &mut cache);
+    let qkv = plain_random([1, 1, 3 * WIDTH]);
+    one_way(bencher, fused, 1, || kernels::cached_causal_attention(qkv.clone(), N_HEAD, &mut cache));
+}
+
+/// One row by a matrix, as in writing.
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn linear_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
+    let (x, weight) = (plain_random([1, 1, WIDTH]), plain_random([WIDTH, 4 * WIDTH]));
+    one_way(bencher, fused, 1, || kernels::linear(x.clone(), weight.clone(), None, Precision::F32));
+}
+
+/// The logits of one token over GPT-2's vocabulary.
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn logits_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
+    let (hidden, weight) = (plain_random([1, 1, WIDTH]), plain_random([50_257, WIDTH]));
+    one_way(bencher, fused, 1, || Head::Tied(weight.clone()).logits(hidden.clone(), Precision::F32));
+}
+
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn linear_activate_bf16(bencher: Bencher<'_, '_>, fused: bool) {
+    let precision = Precision::Bf16.on(&Device::flex()); // f32 where the processor lacks it.
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    both_ways(bencher, fused, || {
+        kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu, precision)
     });
 }

@@ -19,6 +19,8 @@ pub struct AdamWStep {
     pub weight_decay: f32,
     /// Number of this step, from 1.
     pub time: i32,
+    /// What the gradient is multiplied with before all else: below one where it is clipped.
+    pub gradient_scale: f32,
 }
 
 /// What one step multiplies with.
@@ -43,7 +45,7 @@ impl AdamWStep {
     }
 }
 
-/// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2): with g the gradient, m = β₁m + (1 - β₁)g,
+/// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2): with g the scaled gradient, m = β₁m + (1 - β₁)g,
 /// v = β₂v + (1 - β₂)g², x = (1 - ηλ)x - η m̂ / (√v̂ + ε), where m̂ and v̂ are corrected for their start at zero.
 ///
 /// Returns x and the two moments. Memory of theirs that nobody else holds is used again.
@@ -64,6 +66,7 @@ pub fn adamw<const D: usize>(
         return (Tensor::from_dispatch(x), [first, second].map(Tensor::from_dispatch));
     }
     let factors = step.factors();
+    let gradient = gradient * step.gradient_scale;
     let first = first * step.beta_1 + gradient.clone() * (1.0 - step.beta_1);
     let second = second * step.beta_2 + gradient.square() * (1.0 - step.beta_2);
     let change = first.clone() / ((second.clone() * factors.second).sqrt() + step.epsilon);
@@ -80,17 +83,4 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
         return Tensor::from_dispatch(<Dispatch as InPlaceOps>::sum_of_squares(x.into_dispatch()));
     }
     x.square().sum()
-}
-
-/// Every element times `factor`, in the same memory if nobody else holds it.
-///
-/// # Shapes
-///
-/// - `factor`: `[1]`
-pub fn scale<const D: usize>(x: Tensor<D>, factor: Tensor<1>) -> Tensor<D> {
-    if is_fused(&x) && !x.device().is_autodiff() {
-        let scaled = <Dispatch as InPlaceOps>::scale(x.into_dispatch(), factor.into_dispatch());
-        return Tensor::from_dispatch(scaled);
-    }
-    x * factor.unsqueeze()
 }

@@ -199,6 +199,7 @@ fn optimizer_steps_agree() {
             epsilon: 1e-8,
             weight_decay: 0.1,
             time,
+            gradient_scale: 0.3,
         };
         let run = || {
             let moments = [first.clone(), second.clone()];

@@ -9,7 +9,7 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use self::tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width};
+use self::tensors::{indices, numbers, rows, scalar, tensor, tensor_like, vector, whole, width};
 use crate::{
     Activation, AdamWStep, Precision,
     cpu::{
@@ -92,8 +92,6 @@ pub(crate) trait InPlaceOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    fn scale(x: FloatTensor<Self>, factor: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl FusedOps for Flex {
@@ -169,10 +167,6 @@ impl InPlaceOps for Flex {
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
         scalar(adamw::sum_of_squares(Level::best(), numbers(&whole(x))) as f32)
-    }
-
-    fn scale(x: FlexTensor, factor: FlexTensor) -> FlexTensor {
-        scaled(x, numbers(&whole(factor))[0])
     }
 }
 

@@ -32,7 +32,7 @@ mod layer_norm;
 mod linear;
 mod precision;
 
-pub use adamw::{AdamWStep, adamw, scale, sum_of_squares};
+pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
 pub use cross_entropy::{Head, cross_entropy};
 pub use device::{test_device, use_plain_operations};

@@ -1,5 +1,10 @@
 //! AdamW with GPT's decay groups.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use burn::{
     module::ParamGroup,
     optim::{AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer},
@@ -16,15 +21,34 @@ const EPSILON: f32 = 1e-8;
 /// decay; matrices and embeddings do.
 const VECTORS: &str = r"\.(bias|gamma|beta)$";
 
-/// The optimizer that a recipe asks for. The learning rate comes with each step.
-pub(crate) fn adamw(recipe: &OptimizerRecipe) -> ModuleOptimizer {
+/// What the gradients of the next step are multiplied with. The loop knows it and the optimizer does it, in its own pass
+/// over the gradients; between them is Burn, which passes on a learning rate and nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct GradientScale(Arc<AtomicU32>);
+
+impl GradientScale {
+    fn one() -> Self {
+        Self(Arc::new(AtomicU32::new(1_f32.to_bits())))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
+    pub(crate) fn set(&self, scale: f64) {
+        self.0.store((scale as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The optimizer that a recipe asks for, and how it is told to scale gradients. The learning rate comes with each step.
+pub(crate) fn adamw(recipe: &OptimizerRecipe) -> (ModuleOptimizer, GradientScale) {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
     let vectors = ParamGroup::from_regex(VECTORS).expect("the pattern is a regular expression");
-    ModuleOptimizer::from(AdamW { beta_1, beta_2, weight_decay }).with_group(
-        vectors,
-        AdamW { beta_1, beta_2, weight_decay: 0.0 },
-        None,
-    )
+    let gradient_scale = GradientScale::one();
+    let decaying = AdamW { beta_1, beta_2, weight_decay, gradient_scale: gradient_scale.clone() };
+    let steady = AdamW { weight_decay: 0.0, ..decaying.clone() };
+    (ModuleOptimizer::from(decaying).with_group(vectors, steady, None), gradient_scale)
 }
 
 /// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the
@@ -34,6 +58,7 @@ struct AdamW {
     beta_1: f32,
     beta_2: f32,
     weight_decay: f32,
+    gradient_scale: GradientScale,
 }
 
 impl Optimizer for AdamW {
@@ -56,6 +81,7 @@ impl Optimizer for AdamW {
             epsilon: EPSILON,
             weight_decay: self.weight_decay,
             time: i32::try_from(time + 1).expect("a run has fewer than 2^31 steps"),
+            gradient_scale: self.gradient_scale.get(),
         };
         let (tensor, [moment_1, moment_2]) = kernels::adamw(&step, tensor, grad, [moment_1, moment_2]);
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);

@@ -28,6 +28,7 @@ use crate::{
     gradients,
     guard::judge,
     metrics::{MetricsLog, finite},
+    optimizer::GradientScale,
     trainee::Trainee,
     writer::Writer,
 };
@@ -47,6 +48,9 @@ pub(crate) struct Loop {
     pub(crate) resumed: bool,
     /// Where gradients are recorded.
     pub(crate) device: Device,
+    pub(crate) gradient_scale: GradientScale,
+    /// The steps whose checkpoint was asked for.
+    pub(crate) asked: Vec<u64>,
 }
 
 /// burn-train's way in: counts steps where its own strategies count epochs.
@@ -160,9 +164,11 @@ impl Loop {
             self.state.evaluation_pending = due(schedule.eval_interval);
             self.finish_step(learner, valid)?;
             // Last: what belongs to a step is done before a checkpoint says so.
-            if due(schedule.checkpoint_interval) || self.control.take_save() {
+            let asked = self.control.take_save();
+            if due(schedule.checkpoint_interval) || asked {
                 saved_step = Some(self.save(learner, save)?);
             }
+            self.asked.extend(asked.then_some(step));
             stopwatch.paused += pause.elapsed();
             let saved = self.writer.saved()?;
             self.tell_saved(saved);
@@ -206,12 +212,12 @@ impl Loop {
         learner: &mut Learner<Trainee>,
         batches: &mut dyn DataLoaderIterator<TokenBatch>,
     ) -> Result<Step, Error> {
-        let Self { recipe, state, observer, device, .. } = self;
+        let Self { recipe, state, observer, device, gradient_scale, .. } = self;
         let index = state.step;
         state.step += 1;
         state.tokens += recipe.tokens_per_step();
         let mut verdict = Ok(());
-        let step = optimizer_step(learner, batches, recipe, index, device, |step| {
+        let step = optimizer_step((learner, gradient_scale), batches, recipe, index, device, |step| {
             verdict = judge(state, &recipe.guards, step.loss, step.grad_norm);
             verdict.is_ok()
         })?;
@@ -309,7 +315,7 @@ impl Loop {
 
     fn tell_saved(&mut self, steps: Vec<u64>) {
         for step in steps {
-            (self.observer)(Event::Saved { step });
+            (self.observer)(Event::Saved { step, asked: self.asked.contains(&step) });
         }
     }
 
@@ -364,7 +370,7 @@ pub(crate) struct Step {
 ///
 /// If the loader has no batch left.
 pub(crate) fn optimizer_step(
-    learner: &mut Learner<Trainee>,
+    (learner, scale): (&mut Learner<Trainee>, &GradientScale),
     batches: &mut dyn DataLoaderIterator<TokenBatch>,
     recipe: &Recipe,
     index: u64,
@@ -384,14 +390,13 @@ pub(crate) fn optimizer_step(
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);
     }
-    let mut grads = accumulator.grads();
+    let grads = accumulator.grads();
     let norm = gradients::global_norm(&model, &grads, &plain);
-    let step = Step { loss: scalar(loss_sum) / n_batches as f64, grad_norm: scalar(norm.clone()) };
+    let step = Step { loss: scalar(loss_sum) / n_batches as f64, grad_norm: scalar(norm) };
     learner.lr_step();
     if use_it(step) {
-        if let Some(limit) = recipe.optimizer.grad_clip {
-            gradients::clip(&model, &mut grads, norm, limit);
-        }
+        let limit = recipe.optimizer.grad_clip;
+        scale.set(limit.map_or(1.0, |limit| gradients::clip_scale(step.grad_norm, limit)));
         drop(model); // The last other owner of the weights, which can then be updated in place.
         learner.optimizer_step(grads);
     }

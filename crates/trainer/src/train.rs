@@ -21,7 +21,7 @@ use crate::{
     Control, Metrics, Observer, Recipe, SkipReason,
     batches::WindowLoader,
     metrics::MetricsLog,
-    optimizer::adamw,
+    optimizer::{GradientScale, adamw},
     quiet::Quiet,
     records::{SaveAlways, checkpointers},
     schedule::{Schedule, SchedulePosition},
@@ -89,6 +89,8 @@ pub enum Event<'a> {
     Saved {
         /// Steps done when it was made.
         step: u64,
+        /// Whether [`Control::save`] asked for it.
+        asked: bool,
     },
 }
 
@@ -157,14 +159,15 @@ pub enum Error {
     },
 }
 
-/// A learner at the first step of a recipe.
-pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
+/// A learner at the first step of a recipe, and how its optimizer is told to scale gradients.
+pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> (Learner<Trainee>, GradientScale) {
     let trainee = Trainee::new(
         model.with_precision(recipe.run.precision).train(),
         recipe.optimizer.grad_accumulation.get(),
     );
     let position = SchedulePosition::start(Schedule::new(&recipe.optimizer, &recipe.schedule));
-    Learner::new(trainee, adamw(&recipe.optimizer), position)
+    let (optimizer, gradient_scale) = adamw(&recipe.optimizer);
+    (Learner::new(trainee, optimizer, position), gradient_scale)
 }
 
 /// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is
@@ -196,14 +199,25 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
 
     let resume_step = resume.as_ref().map(|_| usize::try_from(state.step).unwrap_or(usize::MAX));
     let (parts, [model_records, optimizer_records, scheduler_records]) = checkpointers(resume);
-    let learner = learner(model, &recipe);
+    let (learner, gradient_scale) = learner(model, &recipe);
 
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
     let resumed = resume_step.is_some();
     let writer = Writer::start(folder, parts, log_file, recipe.schedule.keep_last);
     let interrupter = control.interrupter.clone();
-    let training = Loop { recipe, state, writer, log, observer, control, resumed, device: autodiff };
+    let training = Loop {
+        recipe,
+        state,
+        writer,
+        log,
+        observer,
+        control,
+        resumed,
+        device: autodiff,
+        gradient_scale,
+        asked: Vec::new(),
+    };
     let mut supervised = SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))
         .with_application_logger(None)
         .with_metric_logger(InMemoryMetricLogger::default())

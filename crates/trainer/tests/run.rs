@@ -167,7 +167,7 @@ fn a_checkpoint_can_be_asked_for() {
     let seen = Arc::clone(&saved);
     let observer = move |event: Event<'_>| match event {
         Event::Step { step: 5 } => asked.save(),
-        Event::Saved { step } => seen.lock().unwrap().push(step),
+        Event::Saved { step, asked } => seen.lock().unwrap().push((step, asked)),
         _ => {}
     };
     let recipe = recipe(&["schedule.checkpoint_interval=100"]);
@@ -175,7 +175,7 @@ fn a_checkpoint_can_be_asked_for() {
         train(training(&recipe, &path), control, Box::new(observer)).unwrap().ending,
         Ending::Finished
     );
-    assert_eq!(*saved.lock().unwrap(), [0, 5, 12]);
+    assert_eq!(*saved.lock().unwrap(), [(0, false), (5, true), (12, false)]);
 }
 
 #[test]

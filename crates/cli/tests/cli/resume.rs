@@ -159,7 +159,8 @@ mod signals {
         assert_eq!(n_checkpoints(folder.path()), 1, "that of step 0");
         running.send(Signal::SIGUSR1);
         running.read_until("saving after this step");
-        running.read_until("tokens/s"); // Seconds later: it goes on.
+        running.read_until("saved after step");
+        running.read_until("tokens/s"); // It goes on.
         assert_eq!(n_checkpoints(folder.path()), 2);
         running.send(Signal::SIGTERM);
         let (code, said) = running.end();

@@ -24,7 +24,7 @@ pub(crate) fn step(
         assert_eq!(moment.len(), n, "a moment has another length than the gradient");
         Shared::new(moment)
     });
-    let AdamWStep { beta_1, beta_2, epsilon, .. } = *step;
+    let AdamWStep { beta_1, beta_2, epsilon, gradient_scale, .. } = *step;
     let (x, factors) = (Shared::new(x), step.factors());
     parallel::pieces(n, 16, 4, |range| {
         // SAFETY: pieces do not overlap.
@@ -35,6 +35,7 @@ pub(crate) fn step(
             #[inline(always)]
             || {
                 for (((x, m), v), g) in x.iter_mut().zip(&mut *m).zip(&mut *v).zip(g) {
+                    let g = gradient_scale * g;
                     *m = beta_1 * *m + (1.0 - beta_1) * g;
                     *v = beta_2 * *v + (1.0 - beta_2) * g * g;
                     *x = *x * factors.keep - factors.rate * *m / ((*v * factors.second).sqrt() + epsilon);

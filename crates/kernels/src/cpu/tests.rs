@@ -392,15 +392,19 @@ fn sums_and_updates_match_f64() {
         epsilon: 1e-8,
         weight_decay: 0.1,
         time: 1,
+        gradient_scale: 0.25,
     };
-    // After one step from zero the moments, corrected, are the gradient and its square.
-    let expected: Vec<f64> =
-        wide(&x).iter().zip(wide(&gradient)).map(|(x, g)| x * 0.99 - 0.1 * g / (g.abs() + 1e-8)).collect();
+    // After one step from zero the moments, corrected, are the scaled gradient and its square.
+    let scaled_gradient: Vec<f64> = wide(&gradient).iter().map(|g| 0.25 * g).collect();
+    let moved = |(x, g): (&f64, &f64)| x * 0.99 - 0.1 * g / (g.abs() + 1e-8);
+    let expected: Vec<f64> = wide(&x).iter().zip(&scaled_gradient).map(moved).collect();
     for level in Level::all() {
         assert!((adamw::sum_of_squares(level, &x) / squares - 1.0).abs() < 1e-6);
         let (mut moved, mut first, mut second) = (x.clone(), vec![0.0; n], vec![0.0; n]);
         adamw::step(level, &step, &mut moved, &gradient, [&mut first, &mut second]);
         assert_close(level, &moved, &expected, 1e-5);
+        let means: Vec<f64> = scaled_gradient.iter().map(|g| 0.1 * g).collect();
+        assert_close(level, &first, &means, 1e-6);
         adamw::scale(level, &mut moved, -2.0);
         let scaled: Vec<f64> = expected.iter().map(|x| -2.0 * x).collect();
         assert_close(level, &moved, &scaled, 2e-5);
