@@ -137,7 +137,7 @@ fn measure_round(shell: &Shell, programs: &Programs, case: &Case, recipe: &Path)
     let peak_bytes_per_second =
         (case.work == Work::Decode).then(|| roofline::peak_bandwidth(programs.n_threads));
     let sides = programs
-        .sides(case.work)
+        .sides(case)
         .into_iter()
         .map(|side| Ok((side, programs.measure(shell, side, case, recipe)?)))
         .collect::<anyhow::Result<_>>()?;

@@ -33,13 +33,17 @@ memory, measured here.
 
 Examples:
   kindling bench                              the default recipe
-  kindling bench nanogpt-gpu --only train
+  kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8
   kindling bench runs/tiny --decode 256 --json"
 )]
 pub(crate) struct Args {
     /// A preset, a TOML file or a model's folder.
     #[arg(value_name = "RECIPE or MODEL")]
     subject: Option<String>,
+
+    /// Set a key of the recipe; may be given several times. A model's sizes stay.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
 
     /// Measure only this.
     #[arg(long)]
@@ -185,7 +189,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let folder = path_of(&PathBuf::from(name));
     if preset(name).is_some() || !folder.is_dir() {
-        let mut recipe = read_recipe(name, &[])?;
+        let mut recipe = read_recipe(name, &args.set)?;
         recipe.model.vocab_size = match recipe.data.tokenizer {
             TokenizerKind::Byte => 256,
             TokenizerKind::Gpt2 => 50_257,
@@ -196,10 +200,19 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
         return Ok((recipe, model));
     }
     let folder = RunFolder::open(&folder)?;
+    let sizes = |set: &&String| set.trim_start().starts_with("model.");
+    if let Some(set) = args.set.iter().find(sizes) {
+        bail!("--set {set} has no effect here: the sizes are those of {}", folder.path().display());
+    }
     let model = folder.load_model(device)?;
     let mut recipe = match fs::read_to_string(folder.recipe_path()) {
-        Ok(text) => Recipe::parse(&text, &[]).with_context(|| folder.recipe_path().display().to_string())?,
-        Err(_) => read_recipe("gpt2", &["optimizer.grad_accumulation=1".to_owned()])?,
+        Ok(text) => {
+            Recipe::parse(&text, &args.set).with_context(|| folder.recipe_path().display().to_string())?
+        }
+        Err(_) => {
+            let one_batch = "optimizer.grad_accumulation=1".to_owned();
+            read_recipe("gpt2", &[[one_batch].as_slice(), &args.set].concat())?
+        }
     };
     recipe.model = model.config().clone();
     Ok((recipe, model))
@@ -219,9 +232,8 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
     let n_tokens = n_tokens.unwrap_or(block_size.div_ceil(2));
     let prompt = prompt(model, n_tokens);
     let times = (0..WARMUP + PREFILLS).map(|_| {
-        let mut decoder = Decoder::new(model);
         let start = Instant::now();
-        decoder.next_logits(&prompt).into_data(); // Waits for the device.
+        Decoder::new(model).next_logits(&prompt).into_data(); // Waits for the device.
         start.elapsed()
     });
     let times = times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect();

@@ -36,6 +36,9 @@ impl Report {
         if let Some(comparison) = &self.summary.comparison {
             text += &comparison.text();
         }
+        if let Some(ratio) = self.summary.speed_ratio_to_f32 {
+            let _ = writeln!(text, "speed: {ratio:.2}x our own in f32");
+        }
         let peak = |of: &dyn Fn(&Round) -> Option<f64>| {
             let values: Option<Vec<f64>> = self.rounds.iter().map(of).collect();
             values.map(|values| 1e-9 * median(values))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use super::case::{Case, Work};
+use super::case::{Case, Precision, Work};
 
 /// Whose model it is, and how it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -15,6 +15,9 @@ use super::case::{Case, Work};
 pub(crate) enum Side {
     /// Ours.
     Kindling,
+    /// Ours in f32, beside ours in bf16.
+    #[serde(rename = "kindling-f32")]
+    KindlingF32,
     /// PyTorch, operation by operation.
     Eager,
     /// PyTorch's `torch.compile`.
@@ -60,6 +63,7 @@ impl Side {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kindling => "kindling",
+            Self::KindlingF32 => "kindling-f32",
             Self::Eager => "eager",
             Self::Compile => "compile",
             Self::Transformers => "transformers",
@@ -69,12 +73,17 @@ impl Side {
 
 impl Programs {
     /// In the order of a round.
-    pub(crate) fn sides(&self, work: Work) -> Vec<Side> {
-        match (&self.python, work) {
-            (None, _) => vec![Side::Kindling],
-            (Some(_), Work::Train) => vec![Side::Kindling, Side::Eager, Side::Compile],
-            (Some(_), Work::Prefill | Work::Decode) => vec![Side::Kindling, Side::Transformers],
-        }
+    pub(crate) fn sides(&self, case: &Case) -> Vec<Side> {
+        let ours: &[Side] = match case.precision {
+            Precision::F32 => &[Side::Kindling],
+            Precision::Bf16 => &[Side::Kindling, Side::KindlingF32],
+        };
+        let others: &[Side] = match (&self.python, case.work) {
+            (None, _) => &[],
+            (Some(_), Work::Train) => &[Side::Eager, Side::Compile],
+            (Some(_), Work::Prefill | Work::Decode) => &[Side::Transformers],
+        };
+        [ours, others].concat()
     }
 
     /// Runs one side on the recipe of `case`.
@@ -90,10 +99,12 @@ impl Programs {
         let vocab_size = case.vocab_size.to_string();
         let n_threads = self.n_threads.to_string();
         let printed = match (side, &self.python) {
-            (Side::Kindling, _) => {
+            (Side::Kindling | Side::KindlingF32, _) => {
                 let kindling = &self.kindling;
                 let option = case.work.option();
-                cmd!(shell, "{kindling} bench {recipe} --only {work} {option} {amount}")
+                let in_f32: &[&str] =
+                    if side == Side::KindlingF32 { &["--set", "run.precision=f32"] } else { &[] };
+                cmd!(shell, "{kindling} bench {recipe} --only {work} {option} {amount} {in_f32...}")
                     .args(["--vocab-size", &vocab_size, "--json"])
                     .env("RAYON_NUM_THREADS", &n_threads)
                     .quiet()
@@ -186,7 +197,7 @@ fn parse(printed: &str, case: &Case) -> anyhow::Result<Measurement> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::{Config, Precision};
+    use super::super::case::Config;
     use super::*;
 
     const PRINTED: &str = r#"{"train": {"tokens_per_second": 8000.0, "tokens": 768, "milliseconds": 96.0,
@@ -198,6 +209,20 @@ mod tests {
         let measurement = parse(PRINTED, &case).unwrap();
         assert_eq!(measurement.speed.milliseconds, 96.0);
         assert_eq!(measurement.peak_memory_bytes, Some(1024));
+    }
+
+    #[test]
+    fn bf16_is_measured_beside_our_own_f32() {
+        let programs = |python: Option<&str>| Programs {
+            kindling: "k".into(),
+            python: python.map(Into::into),
+            n_threads: 1,
+        };
+        let sides = |python, precision| programs(python).sides(&Case::new(Work::Train, Config::S, precision));
+        assert_eq!(sides(None, Precision::F32), [Side::Kindling]);
+        assert_eq!(sides(None, Precision::Bf16), [Side::Kindling, Side::KindlingF32]);
+        let all = [Side::Kindling, Side::KindlingF32, Side::Eager, Side::Compile];
+        assert_eq!(sides(Some("python"), Precision::Bf16), all);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Summary {
     pub(crate) sides: BTreeMap<Side, SideSummary>,
     /// None where ours was measured alone.
     pub(crate) comparison: Option<Comparison>,
+    /// How much faster ours is in bf16 than in f32, only with bf16.
+    pub(crate) speed_ratio_to_f32: Option<f64>,
 }
 
 /// Of one side.
@@ -72,7 +74,10 @@ impl Summary {
         let sides: BTreeMap<_, _> =
             (rounds[0].sides.keys()).map(|&side| (side, SideSummary::of(rounds, side, case))).collect();
         let comparison = Comparison::of(rounds, &sides);
-        Self { sides, comparison }
+        let milliseconds = |side| Some(sides.get(&side)?.milliseconds);
+        let f32_and_bf16 = milliseconds(Side::KindlingF32).zip(milliseconds(Side::Kindling));
+        let speed_ratio_to_f32 = f32_and_bf16.map(|(f32, bf16)| f32 / bf16);
+        Self { sides, comparison, speed_ratio_to_f32 }
     }
 }
 
@@ -105,7 +110,8 @@ impl SideSummary {
 impl Comparison {
     fn of(rounds: &[Round], sides: &BTreeMap<Side, SideSummary>) -> Option<Self> {
         let ours = sides.get(&Side::Kindling)?;
-        let others = || sides.iter().filter(|(side, _)| **side != Side::Kindling);
+        let ours_too = [Side::Kindling, Side::KindlingF32];
+        let others = || sides.iter().filter(|(side, _)| !ours_too.contains(side));
         let (&fastest, theirs) = others().min_by(|a, b| a.1.milliseconds.total_cmp(&b.1.milliseconds))?;
         let smallest = others().filter_map(|(&side, of)| Some((of.peak_memory_bytes?, side))).min();
         let by_round: Vec<f64> = rounds
@@ -187,6 +193,15 @@ pub(crate) mod tests {
         assert_eq!(comparison.speed_ratio_range, [55.0 / 50.0, 50.0 / 40.0]);
         assert_eq!(comparison.smallest, Some(Eager));
         assert_eq!(comparison.memory_ratio, Some(350.0 / 500.0));
+    }
+
+    #[test]
+    fn ours_in_f32_is_no_other_program() {
+        let sides = [(Side::Kindling, 40.0, 300), (Side::KindlingF32, 50.0, 300), (Side::Eager, 60.0, 500)];
+        let summary = Summary::of(&[round(&sides, 0.0)], &case());
+        assert_eq!(summary.comparison.unwrap().fastest, Side::Eager);
+        assert_eq!(summary.speed_ratio_to_f32, Some(50.0 / 40.0));
+        assert_eq!(Summary::of(&[round(&sides[2..], 0.0)], &case()).speed_ratio_to_f32, None);
     }
 
     #[test]
