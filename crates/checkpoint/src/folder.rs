@@ -99,29 +99,39 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The run in `runs` whose weights or checkpoints changed last, if there is any.
+    /// The run in `runs` whose weights or metrics changed last, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::all`].
+    pub fn newest(runs: &Path) -> Result<Option<Self>> {
+        Ok(Self::all(runs)?.pop())
+    }
+
+    /// The runs in `runs`, the one whose weights or metrics changed last at the end.
     ///
     /// # Errors
     ///
     /// If `runs` is there and can't be listed.
-    pub fn newest(runs: &Path) -> Result<Option<Self>> {
+    pub fn all(runs: &Path) -> Result<Vec<Self>> {
         let entries = match fs::read_dir(runs) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io("list", runs))?,
         };
-        let changed = |path: &Path| -> Option<SystemTime> {
-            [WEIGHTS, METRICS, CONFIG]
-                .iter()
-                .filter_map(|name| fs::metadata(path.join(name)).ok()?.modified().ok())
-                .max()
+        let is_run = |path: &PathBuf| {
+            path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file() && !atomic::is_temporary(path)
         };
-        Ok(entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| {
-                path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file() && !atomic::is_temporary(path)
-            })
-            .max_by_key(|path| changed(path))
-            .map(|path| Self { path }))
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_run);
+        let mut found: Vec<Self> = paths.map(|path| Self { path }).collect();
+        found.sort_by_cached_key(|run| (run.changed(), run.path.clone()));
+        Ok(found)
+    }
+
+    /// When its weights or metrics changed last.
+    pub fn changed(&self) -> Option<SystemTime> {
+        let times =
+            [WEIGHTS, METRICS, CONFIG].map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
+        times.into_iter().flatten().max()
     }
 
     /// Where it is.

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{ErrorKind, Seek, Write},
+    path::Path,
     process,
 };
 
@@ -35,9 +36,7 @@ impl RunFolder {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&path).unwrap_or_default();
-                let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
-                return Err(Error::Locked { path: self.path().to_owned(), holder });
+                return Err(Error::Locked { path: self.path().to_owned(), holder: read_holder(&path) });
             }
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
                 tracing::warn!(
@@ -54,6 +53,20 @@ impl RunFolder {
         written.map_err(io("write", &path))?;
         Ok(RunLock { _file: file })
     }
+
+    /// Who trains the run at this moment, if anybody does.
+    pub fn holder(&self) -> Option<String> {
+        let path = self.path().join(LOCK);
+        match File::open(&path).ok()?.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(read_holder(&path)),
+            _ => None,
+        }
+    }
+}
+
+fn read_holder(path: &Path) -> String {
+    let holder = fs::read_to_string(path).unwrap_or_default();
+    if holder.is_empty() { "another process".to_owned() } else { holder }
 }
 
 #[cfg(test)]
@@ -70,7 +83,9 @@ mod tests {
         if cfg!(unix) {
             assert!(error.contains(&format!("process {} on", process::id())), "{error}");
         }
+        assert!(run.holder().is_some());
         drop(lock);
+        assert_eq!(run.holder(), None);
         run.lock().unwrap();
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use clap::ValueEnum;
-use model::{Decoder, Gpt};
+use model::{Decoder, Gpt, GptConfig};
 use roofline::Sizes;
 use serde::Serialize;
 use tokenizer::TokenizerKind;
@@ -190,12 +190,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     let folder = path_of(&PathBuf::from(name));
     if preset(name).is_some() || !folder.is_dir() {
         let mut recipe = read_recipe(name, &args.set)?;
-        recipe.model.vocab_size = match recipe.data.tokenizer {
-            TokenizerKind::Byte => 256,
-            TokenizerKind::Gpt2 => 50_257,
-            TokenizerKind::Bpe { vocab_size } => vocab_size,
-            TokenizerKind::Char => args.vocab_size,
-        };
+        recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);
         let model = recipe.model.init(recipe.run.seed, device)?;
         return Ok((recipe, model));
     }
@@ -218,9 +213,19 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     Ok((recipe, model))
 }
 
+/// The size of a tokenizer's vocabulary, over a text of so many distinct characters.
+pub(crate) fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
+    match tokenizer {
+        TokenizerKind::Byte => 256,
+        TokenizerKind::Gpt2 => 50_257,
+        TokenizerKind::Bpe { vocab_size } => vocab_size,
+        TokenizerKind::Char => n_characters,
+    }
+}
+
 /// Optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
-    let (sizes, time) = (sizes(&model), model.config().block_size);
+    let (sizes, time) = (sizes(model.config()), model.config().block_size);
     let times = trainer::time_steps(model, recipe, WARMUP, n_steps.max(1), device)?;
     let tokens = recipe.tokens_per_step();
     Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
@@ -237,7 +242,7 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
         start.elapsed()
     });
     let times = times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect();
-    Speed::of(times, n_tokens as u64, sizes(model).prefill_flops(n_tokens))
+    Speed::of(times, n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
 }
 
 /// Writing one token after another, each the most probable one.
@@ -255,15 +260,14 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
             times.push(start.elapsed());
         }
     }
-    let sizes = sizes(model);
+    let sizes = sizes(model.config());
     // On average over what is written, half of it is in the cache.
     let mut speed = Speed::of(times, 1, sizes.decode_flops(n_tokens as f64 / 2.0));
     speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
     speed
 }
 
-fn sizes(model: &Gpt) -> Sizes {
-    let config = model.config();
+pub(crate) fn sizes(config: &GptConfig) -> Sizes {
     Sizes { n_layer: config.n_layer, n_embd: config.n_embd, vocab_size: config.vocab_size }
 }
 

@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use comfy_table::{CellAlignment, Table, presets};
+use jiff::{Timestamp, tz::TimeZone};
+
 /// A line for the person: to stderr, which may be closed.
 pub(crate) fn report(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -14,6 +17,41 @@ pub(crate) fn report(line: fmt::Arguments<'_>) {
 /// How the person calls this program: through cargo when cargo runs it.
 pub(crate) fn program() -> &'static str {
     if env::var_os("CARGO").is_some() { "cargo run -p cli --" } else { "kindling" }
+}
+
+/// Rows under a header, with some columns aligned to the right.
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    right: &[usize],
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    for (idx, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&idx) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// The name that was probably meant by one that there is not.
+pub(crate) fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    /// Alike to so much, by Jaro and Winkler's measure, as clap asks of its options.
+    const ALIKE: f64 = 0.7;
+    let likeness = |known: &&str| strsim::jaro_winkler(name, known);
+    let closest = names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let closest = closest.filter(|known| likeness(known) > ALIKE);
+    closest.map_or_else(String::new, |known| format!("; did you mean {known}?"))
+}
+
+/// A moment, given in seconds since 1970, by the clock on the wall.
+pub(crate) fn local_time(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    moment.map_or_else(String::new, |moment| {
+        moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    })
 }
 
 /// An argument as one types it, in quotes where the shell needs them.
@@ -63,6 +101,15 @@ mod tests {
         for (seconds, expected) in [(5, "5s"), (187, "3m07s"), (7_530, "2h05m")] {
             assert_eq!(duration(Duration::from_secs(seconds)), expected);
         }
+    }
+
+    #[test]
+    fn the_closest_name_is_suggested_if_it_is_close() {
+        let names = ["tiny", "nanogpt-cpu", "nanogpt-gpu"];
+        assert_eq!(did_you_mean("tinny", names), "; did you mean tiny?");
+        assert_eq!(did_you_mean("nanogpt_gpu", names), "; did you mean nanogpt-gpu?");
+        assert_eq!(did_you_mean("hamlet.txt", names), "");
+        assert_eq!(did_you_mean("tiny", []), "");
     }
 
     #[test]

@@ -3,15 +3,18 @@
 use std::{
     fs,
     io::{self, Write},
+    iter,
     process::ExitCode,
 };
 
-use anyhow::Context;
-use checkpoint::{RunFolder, WEIGHTS};
+use checkpoint::{RunFolder, Session, WEIGHTS};
 use serde::Serialize;
-use trainer::{Metrics, Recipe, Split};
+use trainer::Split;
 
-use crate::model_folder::FolderArgs;
+use crate::{console::local_time, history::History, model_folder::FolderArgs};
+
+/// Validation losses that are shown.
+const SHOWN: usize = 8;
 
 /// Shows sizes, parameters, tokenizer, what it was trained on and how far.
 #[derive(Debug, clap::Args)]
@@ -47,11 +50,16 @@ struct Info {
     tokens_seen: Option<u64>,
     best_loss: Option<f64>,
     best_step: Option<u64>,
+    /// Who trains it at this moment.
+    trained_by: Option<String>,
+    /// Step and validation loss.
+    evaluations: Vec<(u64, f64)>,
+    sessions: Vec<Session>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = args.folder.open()?;
-    let info = Info::of(&folder)?;
+    let info = Info::of(folder)?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&info)?)?;
@@ -62,19 +70,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Info {
-    fn of(folder: &RunFolder) -> anyhow::Result<Self> {
-        let config = folder.config()?;
+    fn of(folder: RunFolder) -> anyhow::Result<Self> {
         let tokenizer = folder.load_tokenizer()?;
-        let recipe = match fs::read_to_string(folder.recipe_path()) {
-            Ok(text) => {
-                Some(Recipe::parse(&text, &[]).with_context(|| folder.recipe_path().display().to_string())?)
-            }
-            Err(_) => None, // A model from elsewhere has none.
-        };
-        let metrics = read_metrics(folder);
-        let valid = || metrics.iter().filter(|line| line.split == Split::Valid && line.loss.is_some());
-        let best = valid().min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"));
-        let state = folder.trainer_state();
+        let history = History::open(folder)?;
+        let best = history.best();
+        let History { folder, config, recipe, state, .. } = &history;
         Ok(Self {
             path: folder.path().display().to_string(),
             parameters: config.n_params(),
@@ -93,6 +93,9 @@ impl Info {
             tokens_seen: state.as_ref().map(|state| state.tokens),
             best_loss: best.and_then(|line| line.loss),
             best_step: best.map(|line| line.step),
+            trained_by: folder.holder(),
+            evaluations: history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect(),
+            sessions: history.sessions.clone(),
         })
     }
 
@@ -114,12 +117,55 @@ impl Info {
         if let (Some(loss), Some(step)) = (self.best_loss, self.best_step) {
             writeln!(out, "  best        validation loss {loss:.4} after step {step}")?;
         }
+        if let Some(holder) = &self.trained_by {
+            writeln!(out, "  now         trained by {holder}")?;
+        }
+        for (session, heading) in self.sessions.iter().zip(["sessions"].into_iter().chain(iter::repeat(""))) {
+            writeln!(out, "  {heading:<12}{}", in_words(session))?;
+        }
+        if !self.evaluations.is_empty() {
+            let chosen = evenly(&self.evaluations, SHOWN);
+            let shown: Vec<_> = chosen.map(|(step, loss)| format!("{loss:.3} ({step})")).collect();
+            writeln!(out, "  losses      {}", shown.join("  "))?;
+        }
         Ok(())
     }
 }
 
-/// The lines of a run's metrics; a model from elsewhere has none.
-fn read_metrics(folder: &RunFolder) -> Vec<Metrics> {
-    let text = fs::read_to_string(folder.metrics_path()).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// One line on a session.
+fn in_words(session: &Session) -> String {
+    let began =
+        if session.step == 0 { "begun".to_owned() } else { format!("gone on with at step {}", session.step) };
+    let mut line = format!(
+        "{} {began} on {}, {} threads, version {}",
+        local_time(session.started),
+        session.device,
+        session.threads,
+        session.version
+    );
+    for (key, [before, after]) in &session.changes {
+        line += &format!("; {key} {before} -> {after}");
+    }
+    line
+}
+
+/// At most `n` of them, the first and the last included.
+fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
+    let last = all.len().saturating_sub(1);
+    let n = n.min(all.len());
+    (0..n).map(move |i| &all[if n > 1 { i * last / (n - 1) } else { last }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_of_many_include_both_ends() {
+        let all: Vec<usize> = (0..100).collect();
+        assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
+        assert_eq!(evenly(&all[..2], 4).count(), 2);
+        assert_eq!(evenly(&all[..1], 4).copied().collect::<Vec<_>>(), [0]);
+        assert_eq!(evenly(&all[..0], 4).count(), 0);
+    }
 }

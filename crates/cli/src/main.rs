@@ -5,11 +5,13 @@
 //! stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
+mod completions;
 mod console;
 mod device;
 mod eval;
 mod export;
 mod generate;
+mod history;
 mod hub;
 mod import;
 mod info;
@@ -17,6 +19,8 @@ mod memory;
 mod model_folder;
 mod observer;
 mod prepare;
+mod presets;
+mod runs;
 mod samples;
 mod score;
 mod shown;
@@ -69,6 +73,15 @@ enum Command {
     Export(export::Args),
     /// Measure the speed of training, of reading a prompt and of writing.
     Bench(bench::Args),
+    /// List runs: how large, how far, how good.
+    Runs(runs::Args),
+    /// List the recipes that come with the program.
+    Presets(presets::Args),
+    /// Print what a shell needs to complete commands and options.
+    Completions(completions::Args),
+    /// Write a manual page for each command.
+    #[command(hide = true)]
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +103,10 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Runs(args) => runs::run(args),
+        Command::Presets(args) => presets::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => completions::man(args),
     });
     match result {
         Ok(code) => code,

@@ -7,7 +7,10 @@ use checkpoint::RunFolder;
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
-use crate::{console::program, device::DeviceArgs};
+use crate::{
+    console::{did_you_mean, program},
+    device::DeviceArgs,
+};
 
 /// Where runs are, unless a path says otherwise.
 pub(crate) const RUNS: &str = "runs";
@@ -63,11 +66,20 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     let folder = path_of(path);
     if !folder.exists() {
         bail!(
-            "there is no run and no folder {}; name a run of {RUNS}/ or a folder with a model",
-            path.display()
+            "there is no run and no folder {}; name a run of {RUNS}/ or a folder with a model{}",
+            path.display(),
+            suggestion(path)
         );
     }
     Ok(RunFolder::open(&folder)?)
+}
+
+/// The run that was probably meant.
+fn suggestion(path: &Path) -> String {
+    let runs = RunFolder::all(Path::new(RUNS)).unwrap_or_default();
+    let names: Vec<String> = runs.iter().map(RunFolder::name).collect();
+    let meant = path.file_name().unwrap_or_default().to_string_lossy();
+    did_you_mean(&meant, names.iter().map(String::as_str))
 }
 
 /// A run's folder: the path as it stands if there is something, else the run of that name.

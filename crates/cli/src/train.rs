@@ -15,7 +15,7 @@ use model::GptConfig;
 use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
 
 use crate::{
-    console::{count, duration, program, quoted, report},
+    console::{count, did_you_mean, duration, program, quoted, report},
     device::DeviceArgs,
     memory,
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
@@ -279,7 +279,8 @@ pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Re
         Some(text) => text.to_owned(),
         None => fs::read_to_string(name).with_context(|| {
             let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            format!("read the recipe {name} (the presets are {})", presets.join(", "))
+            let meant = did_you_mean(name, presets.iter().copied());
+            format!("read the recipe {name} (the presets are {}{meant})", presets.join(", "))
         })?,
     };
     parse(name, &text, overrides)

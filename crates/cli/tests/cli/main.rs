@@ -11,3 +11,4 @@ mod errors;
 mod exchange;
 mod resume;
 mod support;
+mod views;

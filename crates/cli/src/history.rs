@@ -1,0 +1,62 @@
+//! What a run's folder says of the run.
+
+use std::{fs, io, path::Path};
+
+use anyhow::Context;
+use checkpoint::{RunFolder, Session, TrainerState};
+use model::GptConfig;
+use trainer::{Metrics, Recipe, Split};
+
+/// What is known of a run, or of a model from elsewhere, without its weights.
+pub(crate) struct History {
+    pub(crate) folder: RunFolder,
+    pub(crate) config: GptConfig,
+    /// A model from elsewhere has none.
+    pub(crate) recipe: Option<Recipe>,
+    /// Where its newest checkpoint stands.
+    pub(crate) state: Option<TrainerState>,
+    pub(crate) metrics: Vec<Metrics>,
+    pub(crate) sessions: Vec<Session>,
+}
+
+impl History {
+    pub(crate) fn open(folder: RunFolder) -> anyhow::Result<Self> {
+        let recipe = match fs::read_to_string(folder.recipe_path()) {
+            Ok(text) => {
+                Some(Recipe::parse(&text, &[]).with_context(|| folder.recipe_path().display().to_string())?)
+            }
+            Err(_) => None,
+        };
+        let metrics = fs::read_to_string(folder.metrics_path()).unwrap_or_default();
+        Ok(Self {
+            config: folder.config()?,
+            recipe,
+            state: folder.trainer_state(),
+            metrics: metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+            sessions: folder.sessions(),
+            folder,
+        })
+    }
+
+    /// The lines of one split.
+    pub(crate) fn of(&self, split: Split) -> impl Iterator<Item = &Metrics> {
+        self.metrics.iter().filter(move |line| line.split == split)
+    }
+
+    /// The evaluation with the lowest loss, the first of several.
+    pub(crate) fn best(&self) -> Option<&Metrics> {
+        let measured = self.of(Split::Valid).filter(|line| line.loss.is_some());
+        measured.min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"))
+    }
+}
+
+/// What all files in a folder take, in bytes.
+pub(crate) fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let facts = entry.metadata()?;
+        total += if facts.is_dir() { size_of(&entry.path())? } else { facts.len() };
+    }
+    Ok(total)
+}

@@ -1,0 +1,115 @@
+//! `kindling runs`.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use checkpoint::RunFolder;
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::{
+    console::{count, local_time, report, table},
+    history::{History, size_of},
+    model_folder::RUNS,
+};
+
+/// Lists runs, the newest last.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kindling runs            those in runs/
+  kindling runs elsewhere  those in another folder
+  kindling runs --json     one JSON object a line")]
+pub(crate) struct Args {
+    /// The folder that they are in.
+    #[arg(value_name = "FOLDER", default_value = RUNS)]
+    folder: PathBuf,
+
+    /// Print one JSON object for each.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A row.
+#[derive(Debug, Serialize)]
+struct Run {
+    name: String,
+    corpus: Option<String>,
+    parameters: usize,
+    steps: Option<u64>,
+    max_steps: Option<u64>,
+    best_loss: Option<f64>,
+    /// Who trains it at this moment.
+    trained_by: Option<String>,
+    /// When it changed last, in seconds since 1970.
+    changed: Option<u64>,
+    bytes: u64,
+}
+
+impl Run {
+    fn of(history: &History) -> io::Result<Self> {
+        let folder = &history.folder;
+        let seconds =
+            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|it| it.as_secs());
+        Ok(Self {
+            name: folder.name(),
+            corpus: history.recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
+            parameters: history.config.n_params(),
+            steps: history.state.as_ref().map(|state| state.step),
+            max_steps: history.recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
+            best_loss: history.best().and_then(|best| best.loss),
+            trained_by: folder.holder(),
+            changed: folder.changed().and_then(seconds),
+            bytes: size_of(folder.path())?,
+        })
+    }
+
+    fn row(&self) -> [String; 7] {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let steps = match (self.steps, self.max_steps) {
+            (Some(steps), Some(max_steps)) => Some(format!("{steps}/{max_steps}")),
+            (steps, _) => steps.map(|steps| steps.to_string()),
+        };
+        let changed = match (&self.trained_by, self.changed) {
+            (Some(_), _) => Some("training now".to_owned()),
+            (None, changed) => changed.map(local_time),
+        };
+        [
+            self.name.clone(),
+            or_none(self.corpus.clone()),
+            count(self.parameters as u64),
+            or_none(steps),
+            or_none(self.best_loss.map(|loss| format!("{loss:.4}"))),
+            or_none(changed),
+            HumanBytes(self.bytes).to_string(),
+        ]
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runs = RunFolder::all(&args.folder)?;
+    if runs.is_empty() && !args.json {
+        report(format_args!("there is no run in {}", args.folder.display()));
+    }
+    let runs = runs.into_iter().map(read).collect::<anyhow::Result<Vec<Run>>>()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        for run in &runs {
+            writeln!(out, "{}", serde_json::to_string(run)?)?;
+        }
+    } else if !runs.is_empty() {
+        let header = ["run", "corpus", "parameters", "steps", "best loss", "changed", "size"];
+        writeln!(out, "{}", table(header, runs.iter().map(Run::row), &[2, 3, 4, 6]))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(folder: RunFolder) -> anyhow::Result<Run> {
+    let path = folder.path().to_owned();
+    let size = |path: &Path| format!("read {}", path.display());
+    Run::of(&History::open(folder)?).with_context(|| size(&path))
+}

@@ -1,0 +1,76 @@
+//! What there is to see of runs and recipes.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{run, trained};
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn runs_are_listed_the_newest_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = run(folder.path(), &["runs"]).success();
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "there is no run in runs\n"));
+    for (name, steps) in [("first", "schedule.max_steps=2"), ("second", "schedule.max_steps=3")] {
+        run(folder.path(), &["train", "debug", "--run", name, "--set", steps]).success();
+    }
+    let listed = json_lines(&run(folder.path(), &["runs", "--json"]).success().stdout);
+    let names: Vec<&str> = listed.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["first", "second"]);
+    assert_eq!((&listed[1]["steps"], &listed[1]["max_steps"]), (&Value::from(3), &Value::from(3)));
+    assert_eq!(listed[0]["trained_by"], Value::Null);
+    assert!(listed[0]["bytes"].as_u64().unwrap() > 100_000);
+
+    let table = run(folder.path(), &["runs"]).success().stdout;
+    assert!(table.lines().all(|line| line == line.trim_end()), "{table}");
+    let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().take(4).collect();
+    assert_eq!(row, ["second", "shakespeare", "28k", "3/3"]);
+}
+
+#[test]
+fn presets_are_listed_with_what_they_take() {
+    let presets = json_lines(&run(trained(), &["presets", "--json"]).success().stdout);
+    let tiny = presets.iter().find(|it| it["name"] == "tiny").unwrap();
+    assert_eq!(tiny["parameters"], 804_096);
+    assert_eq!(tiny["tokens"], 2000 * 12 * 64);
+    assert!(tiny["seconds"].as_f64().unwrap() > 1.0);
+    let finetune = presets.iter().find(|it| it["name"] == "finetune").unwrap();
+    assert_eq!(finetune.get("parameters"), None, "it has those of the model it goes on with");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = run(folder.path(), &["completions", shell]).success().stdout;
+        for word in ["train", "generate", "runs", "init-from"] {
+            assert!(script.contains(word), "{shell} lacks {word}");
+        }
+    }
+    run(folder.path(), &["man", "pages"]).success();
+    let page = fs::read_to_string(folder.path().join("pages/kindling-train.1")).unwrap();
+    assert!(page.contains("init\\-from"), "{page}");
+}
+
+#[test]
+fn info_has_the_history() {
+    let info: Value = serde_json::from_str(&run(trained(), &["info", "--json"]).success().stdout).unwrap();
+    let steps: Vec<u64> =
+        info["evaluations"].as_array().unwrap().iter().map(|it| it[0].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 20, 40]);
+    assert_eq!(info["sessions"][0]["step"], 0);
+    let text = run(trained(), &["info"]).success().stdout;
+    assert!(text.contains("begun on cpu") && text.contains("(40)"), "{text}");
+}
+
+#[test]
+fn a_misspelt_name_is_answered_with_the_closest() {
+    let model = run(trained(), &["info", "debgu"]).failure();
+    assert!(model.contains("did you mean debug?"), "{model}");
+    let recipe = run(trained(), &["train", "tinny"]).failure();
+    assert!(recipe.contains("did you mean tiny?"), "{recipe}");
+}
