@@ -10,6 +10,7 @@
 //!   metrics.jsonl             one object a line
 //!   samples.txt               what it wrote as it learned
 //!   sessions.jsonl            when it was begun and gone on with, and what was changed then
+//!   README.md                 the model's card, when it is trained
 //!   run.lock                  who trains it
 //! ```
 
@@ -43,6 +44,7 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.txt";
+const CARD: &str = "README.md";
 
 /// A run's folder, or any folder with a model in Hugging Face layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +156,11 @@ impl RunFolder {
         self.path.join(SAMPLES)
     }
 
+    /// Where the model's card is.
+    pub fn card_path(&self) -> PathBuf {
+        self.path.join(CARD)
+    }
+
     /// Where the resolved recipe is.
     pub fn recipe_path(&self) -> PathBuf {
         self.path.join(RECIPE)
@@ -187,6 +194,15 @@ impl RunFolder {
     /// If the file can't be written.
     pub fn save_recipe(&self, recipe: &str) -> Result<()> {
         atomic::write_file(&self.recipe_path(), recipe.as_bytes())
+    }
+
+    /// Writes the model's card.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn save_card(&self, card: &str) -> Result<()> {
+        atomic::write_file(&self.card_path(), card.as_bytes())
     }
 
     fn describe(

@@ -46,6 +46,13 @@ pub(crate) fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a s
     closest.map_or_else(String::new, |known| format!("; did you mean {known}?"))
 }
 
+/// At most `n` of them, the first and the last included.
+pub(crate) fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
+    let last = all.len().saturating_sub(1);
+    let n = n.min(all.len());
+    (0..n).map(move |i| &all[if n > 1 { i * last / (n - 1) } else { last }])
+}
+
 /// A moment, given in seconds since 1970, by the clock on the wall.
 pub(crate) fn local_time(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
@@ -110,6 +117,15 @@ mod tests {
         assert_eq!(did_you_mean("nanogpt_gpu", names), "; did you mean nanogpt-gpu?");
         assert_eq!(did_you_mean("hamlet.txt", names), "");
         assert_eq!(did_you_mean("tiny", []), "");
+    }
+
+    #[test]
+    fn a_few_of_many_include_both_ends() {
+        let all: Vec<usize> = (0..100).collect();
+        assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
+        assert_eq!(evenly(&all[..2], 4).count(), 2);
+        assert_eq!(evenly(&all[..1], 4).copied().collect::<Vec<_>>(), [0]);
+        assert_eq!(evenly(&all[..0], 4).count(), 0);
     }
 
     #[test]

@@ -11,7 +11,11 @@ use checkpoint::{RunFolder, Session, WEIGHTS};
 use serde::Serialize;
 use trainer::Split;
 
-use crate::{console::local_time, history::History, model_folder::FolderArgs};
+use crate::{
+    console::{evenly, local_time},
+    history::History,
+    model_folder::FolderArgs,
+};
 
 /// Validation losses that are shown.
 const SHOWN: usize = 8;
@@ -147,25 +151,4 @@ fn in_words(session: &Session) -> String {
         line += &format!("; {key} {before} -> {after}");
     }
     line
-}
-
-/// At most `n` of them, the first and the last included.
-fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
-    let last = all.len().saturating_sub(1);
-    let n = n.min(all.len());
-    (0..n).map(move |i| &all[if n > 1 { i * last / (n - 1) } else { last }])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_of_many_include_both_ends() {
-        let all: Vec<usize> = (0..100).collect();
-        assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
-        assert_eq!(evenly(&all[..2], 4).count(), 2);
-        assert_eq!(evenly(&all[..1], 4).copied().collect::<Vec<_>>(), [0]);
-        assert_eq!(evenly(&all[..0], 4).count(), 0);
-    }
 }

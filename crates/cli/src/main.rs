@@ -5,6 +5,7 @@
 //! stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
+mod card;
 mod completions;
 mod console;
 mod device;

@@ -28,6 +28,20 @@ impl SampleLog {
     }
 }
 
+/// The last sample of a file, if there is one.
+pub(crate) fn last_sample(path: &Path) -> Option<String> {
+    let samples = fs::read(path).ok()?;
+    let mut last = None;
+    for line in samples.split_inclusive(|&byte| byte == b'\n') {
+        if step_of(line).is_some() {
+            last = Some(Vec::new());
+        } else if let Some(text) = &mut last {
+            text.extend_from_slice(line);
+        }
+    }
+    Some(String::from_utf8_lossy(&last?).trim_end().to_owned())
+}
+
 /// How much of a file comes before the first sample of a step beyond `step`.
 fn bytes_up_to(samples: &[u8], step: u64) -> usize {
     let mut n_bytes = 0;
@@ -62,6 +76,7 @@ mod tests {
         let mut log = SampleLog::open(&path, 10).unwrap();
         log.write(15, "Thus, after 15,\n--- he said ---").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        assert_eq!(last_sample(&path).unwrap(), "Thus, after 15,\n--- he said ---");
         drop(SampleLog::open(&path, 15).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), before, "nothing is lost");
         drop(SampleLog::open(&path, 0).unwrap());

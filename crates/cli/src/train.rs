@@ -15,6 +15,7 @@ use model::GptConfig;
 use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
 
 use crate::{
+    card,
     console::{count, did_you_mean, duration, program, quoted, report},
     device::DeviceArgs,
     memory,
@@ -103,6 +104,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             ExitCode::from(stopped.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
+            card::write(&folder)?;
             conclude(&folder, &corpus, &outcome);
             ExitCode::SUCCESS
         }

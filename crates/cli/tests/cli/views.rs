@@ -68,6 +68,24 @@ fn info_has_the_history() {
 }
 
 #[test]
+fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let card = folder.path().join("runs/mine/README.md");
+    run(folder.path(), &["train", "debug", "--run", "mine"]).success();
+    let first = fs::read_to_string(&card).unwrap();
+    for part in
+        ["pipeline_tag: text-generation", "# mine", "28,064 parameters", "| 40 | 3.", "## What it writes"]
+    {
+        assert!(first.contains(part), "{part:?} is not in {first}");
+    }
+    run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=41"]).success();
+    assert!(fs::read_to_string(&card).unwrap().contains("41 steps"), "it is kept up to date");
+    fs::write(&card, "mine alone").unwrap();
+    run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=42"]).success();
+    assert_eq!(fs::read_to_string(&card).unwrap(), "mine alone");
+}
+
+#[test]
 fn a_misspelt_name_is_answered_with_the_closest() {
     let model = run(trained(), &["info", "debgu"]).failure();
     assert!(model.contains("did you mean debug?"), "{model}");
