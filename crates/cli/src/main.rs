@@ -21,6 +21,7 @@ mod model_folder;
 mod observer;
 mod prepare;
 mod presets;
+mod probe;
 mod runs;
 mod samples;
 mod score;

@@ -27,10 +27,12 @@ pub(crate) struct Stopped(Arc<AtomicU8>);
 impl Stopped {
     /// The exit code that says by what.
     pub(crate) fn exit_code(&self) -> u8 {
-        match self.0.load(Ordering::SeqCst) {
-            0 => INTERRUPTED,
-            code => code,
-        }
+        self.by_signal().unwrap_or(INTERRUPTED)
+    }
+
+    /// The exit code, if there was a signal.
+    pub(crate) fn by_signal(&self) -> Option<u8> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|&code| code != 0)
     }
 
     /// Stops the run, or ends the process if it is being stopped already.

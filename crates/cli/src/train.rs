@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{RunFolder, RunLock, Session, TrainerState};
 use dataset::{Prepared, TokenizerChoice, Tokens};
-use model::GptConfig;
+use model::{Gpt, GptConfig};
 use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
     observer::Display,
     prepare::prepare,
+    probe,
     samples::SampleLog,
     signals,
 };
@@ -67,6 +68,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 
+    /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
+    #[arg(long, conflicts_with_all = ["resume", "run"], help_heading = "Experiments")]
+    overfit_one_batch: bool,
+
+    /// Try learning rates from small to large and make no run: shows which one suits.
+    #[arg(
+        long,
+        conflicts_with_all = ["resume", "run", "overfit_one_batch"],
+        help_heading = "Experiments"
+    )]
+    find_learning_rate: bool,
+
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -81,6 +94,12 @@ struct Held {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
+    if args.overfit_one_batch {
+        return probe::overfit_one_batch(make_ready(&args, &device)?, &device);
+    }
+    if args.find_learning_rate {
+        return probe::find_learning_rate(make_ready(&args, &device)?, &device);
+    }
     let Held { training, changes, _lock } =
         if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
     let folder = training.folder.clone();
@@ -111,15 +130,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What a new run, or an experiment, begins with.
+pub(crate) struct Ready {
+    pub(crate) recipe: Recipe,
+    pub(crate) model: Gpt,
+    pub(crate) prepared: Prepared,
+}
+
 /// A new run.
 fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
-    let name = args.recipe.as_deref().unwrap_or(PRESETS[0].0);
-    let origin = args.init_from.as_deref().map(open).transpose()?;
-    let sizes = match &origin {
-        Some(origin) => Recipe::sizes(&origin.config()?),
-        None => Vec::new(),
-    };
-    let mut recipe = read_recipe(name, &[sizes, overrides(args)].concat())?;
     if let Some(path) = &args.run
         && run_path(path).exists()
     {
@@ -128,6 +147,37 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
             run_path(path).display()
         );
     }
+    let Ready { recipe, model, prepared } = make_ready(args, device)?;
+    let path = match &args.run {
+        Some(path) => run_path(path),
+        None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
+    };
+    // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
+    let folder = RunFolder::create_with(&path, |folder| {
+        folder.save_weights(&model)?;
+        folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))
+    })?;
+    let lock = folder.lock()?;
+    let data = checksums(&prepared);
+    let Prepared { train, valid, .. } = prepared;
+    let training =
+        Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() };
+    Ok(Held { training, changes: Changes::new(), _lock: lock })
+}
+
+fn recipe_name(args: &Args) -> &str {
+    args.recipe.as_deref().unwrap_or(PRESETS[0].0)
+}
+
+/// The recipe, the data and the model of a new run.
+fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
+    let name = recipe_name(args);
+    let origin = args.init_from.as_deref().map(open).transpose()?;
+    let sizes = match &origin {
+        Some(origin) => Recipe::sizes(&origin.config()?),
+        None => Vec::new(),
+    };
+    let mut recipe = read_recipe(name, &[sizes, overrides(args)].concat())?;
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
@@ -184,21 +234,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
         }
         None => recipe.model.init(recipe.run.seed, device)?,
     };
-    let path = match &args.run {
-        Some(path) => run_path(path),
-        None => RunFolder::next_path(Path::new(RUNS), &stem(name)),
-    };
-    // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
-    let folder = RunFolder::create_with(&path, |folder| {
-        folder.save_weights(&model)?;
-        folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))
-    })?;
-    let lock = folder.lock()?;
-    let data = checksums(&prepared);
-    let Prepared { train, valid, .. } = prepared;
-    let training =
-        Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() };
-    Ok(Held { training, changes: Changes::new(), _lock: lock })
+    Ok(Ready { recipe, model, prepared })
 }
 
 /// The run to go on with.

@@ -24,6 +24,7 @@ mod guard;
 mod memory;
 mod metrics;
 mod optimizer;
+mod probe;
 mod quiet;
 mod recipe;
 mod records;
@@ -38,6 +39,7 @@ pub use control::Control;
 pub use guard::SkipReason;
 pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
+pub use probe::{Probe, Probed, probe};
 pub use recipe::{
     Changes, DataRecipe, GuardsRecipe, OptimizerRecipe, PRESETS, Recipe, RecipeError, RunRecipe,
     ScheduleRecipe, preset,

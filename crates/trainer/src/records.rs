@@ -18,71 +18,65 @@ use burn::{
 use burn_pack::{Reader, Writer};
 use checkpoint::{Checkpoint, TrainerState};
 
-/// One of the three parts of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Model,
-    Optimizer,
-    Scheduler,
-}
+/// A record as bytes, and the step that it was made at.
+type Saved = (usize, Result<Vec<u8>, RecordError>);
 
 /// Turns the records of one part into bytes and back.
 pub(crate) struct PartCheckpointer {
-    part: Part,
-    saved: Sender<(Part, Result<Vec<u8>, RecordError>)>,
+    /// Whether its tensors have to be put in order.
+    in_order: bool,
+    saved: Sender<Saved>,
     /// What to restore, when resuming.
     restore: Option<Vec<u8>>,
 }
 
-/// Where the parts of a checkpoint arrive.
-pub(crate) struct Parts {
-    saved: Receiver<(Part, Result<Vec<u8>, RecordError>)>,
-}
+/// Where the parts of checkpoints arrive: weights, optimizer, schedule. Each has a channel of its own, since their
+/// threads do not wait for each other, and one may be a checkpoint ahead.
+pub(crate) struct Parts([Receiver<Saved>; 3]);
 
 /// The three checkpointers, and where what they save arrives. `resume` is what they restore.
 pub(crate) fn checkpointers(resume: Option<Checkpoint>) -> (Parts, [PartCheckpointer; 3]) {
-    let (sender, saved) = channel();
-    let [model, optimizer, scheduler] = match resume {
-        Some(checkpoint) => [Some(checkpoint.model), Some(checkpoint.optimizer), Some(checkpoint.scheduler)],
+    let restore = match resume {
+        Some(Checkpoint { model, optimizer, scheduler, .. }) => {
+            [Some(model), Some(optimizer), Some(scheduler)]
+        }
         None => [None, None, None],
     };
-    let part = |part, restore| PartCheckpointer { part, saved: sender.clone(), restore };
-    let checkpointers =
-        [part(Part::Model, model), part(Part::Optimizer, optimizer), part(Part::Scheduler, scheduler)];
-    (Parts { saved }, checkpointers)
+    let [model, optimizer, scheduler] = restore.map(|restore| {
+        let (saved, arrives) = channel();
+        (arrives, PartCheckpointer { in_order: false, saved, restore })
+    });
+    let parts = Parts([model.0, optimizer.0, scheduler.0]);
+    (parts, [model.1, PartCheckpointer { in_order: true, ..optimizer.1 }, scheduler.1])
 }
 
 impl Parts {
-    /// Waits for all three parts of one checkpoint.
+    /// Waits for all three parts of the next checkpoint.
     ///
     /// # Errors
     ///
     /// If a record can't become bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the next checkpoint is of another step.
     pub(crate) fn collect(&self, state: TrainerState) -> Result<Checkpoint, RecordError> {
-        let mut checkpoint =
-            Checkpoint { model: Vec::new(), optimizer: Vec::new(), scheduler: Vec::new(), state };
-        for _ in 0..3 {
-            let (part, bytes) = self.saved.recv().expect("each checkpointer holds a sender");
-            let place = match part {
-                Part::Model => &mut checkpoint.model,
-                Part::Optimizer => &mut checkpoint.optimizer,
-                Part::Scheduler => &mut checkpoint.scheduler,
-            };
-            *place = bytes?;
-        }
-        Ok(checkpoint)
+        let [model, optimizer, scheduler] = self.0.each_ref().map(|part| {
+            let (step, bytes) = part.recv().expect("each checkpointer holds a sender");
+            assert_eq!(step as u64, state.step, "parts arrive in the order of checkpoints");
+            bytes
+        });
+        Ok(Checkpoint { model: model?, optimizer: optimizer?, scheduler: scheduler?, state })
     }
 }
 
 impl<R: Record> Checkpointer<R> for PartCheckpointer {
-    fn save(&self, _step: usize, record: R) -> Result<(), CheckpointerError> {
-        let bytes = record.checkpoint_into_bytes().and_then(|bytes| match self.part {
-            Part::Optimizer => in_order(bytes),
-            Part::Model | Part::Scheduler => Ok(bytes),
-        });
+    fn save(&self, step: usize, record: R) -> Result<(), CheckpointerError> {
+        let bytes = record.checkpoint_into_bytes();
+        let bytes = if self.in_order { bytes.and_then(in_order) } else { bytes };
         let bytes = bytes.map(|bytes| bytes.try_into_vec().unwrap_or_else(|bytes| bytes.to_vec()));
         self.saved
-            .send((self.part, bytes))
+            .send((step, bytes))
             .map_err(|_| CheckpointerError::Unknown("training has ended".to_owned()))
     }
 
@@ -115,5 +109,40 @@ pub(crate) struct SaveAlways;
 impl CheckpointingStrategy for SaveAlways {
     fn checkpointing(&mut self, _step: usize, _store: &EventStoreClient) -> Vec<CheckpointingAction> {
         vec![CheckpointingAction::Save]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{optim::lr_scheduler::LrSchedulerRecord, train::checkpoint::Checkpointer};
+
+    use super::*;
+
+    /// The scheduler's record stands for each part.
+    fn record(step: usize) -> LrSchedulerRecord {
+        LrSchedulerRecord::new().with_scalar("step", step as u64)
+    }
+
+    fn step_of(bytes: &[u8]) -> u64 {
+        let record = LrSchedulerRecord::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes.to_vec())).unwrap();
+        record.scalar("step").unwrap()
+    }
+
+    #[test]
+    fn a_part_that_is_ahead_gets_into_no_other_checkpoint() {
+        let (parts, [model, optimizer, scheduler]) = checkpointers(None);
+        let save = |part: &PartCheckpointer, step| Checkpointer::save(part, step, record(step)).unwrap();
+        save(&model, 5);
+        save(&model, 10);
+        save(&scheduler, 5);
+        save(&optimizer, 5);
+        save(&scheduler, 10);
+        save(&optimizer, 10);
+        for step in [5, 10] {
+            let state = TrainerState { step, ..TrainerState::default() };
+            let checkpoint = parts.collect(state).unwrap();
+            let parts = [checkpoint.model, checkpoint.optimizer, checkpoint.scheduler];
+            assert!(parts.iter().all(|part| step_of(part) == step));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The learning rate, as one pure function of the step.
 
-use std::f64::consts::PI;
+use std::{f64::consts::PI, sync::Arc};
 
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
@@ -46,17 +46,20 @@ impl Schedule {
     }
 }
 
-/// A [`Schedule`] and a position in it, as Burn's learner wants it.
-#[derive(Debug, Clone)]
+/// The learning rate of a step.
+pub(crate) type Rate = Arc<dyn Fn(u64) -> f64 + Send + Sync>;
+
+/// A schedule and a position in it, as Burn's learner wants it.
+#[derive(Clone)]
 pub(crate) struct SchedulePosition {
-    schedule: Schedule,
+    rate: Rate,
     /// The step that the next call is for.
     next_step: u64,
 }
 
 impl SchedulePosition {
-    pub(crate) fn start(schedule: Schedule) -> Self {
-        Self { schedule, next_step: 0 }
+    pub(crate) fn start(rate: Rate) -> Self {
+        Self { rate, next_step: 0 }
     }
 }
 
@@ -65,7 +68,7 @@ const NEXT_STEP: &str = "next_step";
 
 impl LrScheduler for SchedulePosition {
     fn step(&mut self) -> f64 {
-        let rate = self.schedule.at(self.next_step);
+        let rate = (self.rate)(self.next_step);
         self.next_step += 1;
         rate
     }
@@ -105,10 +108,11 @@ mod tests {
 
     #[test]
     fn the_position_survives_its_record() {
-        let mut position = SchedulePosition::start(SCHEDULE);
+        let rate: Rate = Arc::new(|step| SCHEDULE.at(step));
+        let mut position = SchedulePosition::start(Arc::clone(&rate));
         position.step();
         position.step();
-        let mut resumed = SchedulePosition::start(SCHEDULE);
+        let mut resumed = SchedulePosition::start(rate);
         resumed.load_record(position.to_record());
         assert_eq!(resumed.step(), SCHEDULE.at(2));
     }

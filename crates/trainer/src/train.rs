@@ -24,7 +24,7 @@ use crate::{
     optimizer::{GradientScale, adamw},
     quiet::Quiet,
     records::{SaveAlways, checkpointers},
-    schedule::{Schedule, SchedulePosition},
+    schedule::{Rate, Schedule, SchedulePosition},
     strategy::{Loop, StepStrategy},
     trainee::Trainee,
     writer::Writer,
@@ -161,13 +161,18 @@ pub enum Error {
 
 /// A learner at the first step of a recipe, and how its optimizer is told to scale gradients.
 pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> (Learner<Trainee>, GradientScale) {
+    let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
+    learner_at(model, recipe, Arc::new(move |step| schedule.at(step)))
+}
+
+/// As [`learner`], with learning rates that are not the recipe's.
+pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Trainee>, GradientScale) {
     let trainee = Trainee::new(
         model.with_precision(recipe.run.precision).train(),
         recipe.optimizer.grad_accumulation.get(),
     );
-    let position = SchedulePosition::start(Schedule::new(&recipe.optimizer, &recipe.schedule));
     let (optimizer, gradient_scale) = adamw(&recipe.optimizer);
-    (Learner::new(trainee, optimizer, position), gradient_scale)
+    (Learner::new(trainee, optimizer, SchedulePosition::start(rate)), gradient_scale)
 }
 
 /// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is

@@ -92,3 +92,22 @@ fn a_misspelt_name_is_answered_with_the_closest() {
     let recipe = run(trained(), &["train", "tinny"]).failure();
     assert!(recipe.contains("did you mean tiny?"), "{recipe}");
 }
+
+#[test]
+fn experiments_make_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let learnt = run(folder.path(), &["train", "debug", "--overfit-one-batch"]).success();
+    assert!(learnt.stderr.contains("it can learn: the loss of one batch fell"), "{}", learnt.stderr);
+    let slow = ["--set", "optimizer.learning_rate=1e-9", "--set", "optimizer.min_learning_rate=0.0"];
+    let slow = run(folder.path(), &[["train", "debug", "--overfit-one-batch"].as_slice(), &slow].concat());
+    let error = slow.failure();
+    assert!(error.contains("does not learn it by heart"), "{error}");
+
+    let found = run(folder.path(), &["train", "debug", "--find-learning-rate"]).success().stderr;
+    let (_, rate) = found.rsplit_once("--set optimizer.learning_rate=").unwrap();
+    let rate: f64 = rate.trim().parse().unwrap();
+    assert!((1e-4..0.5).contains(&rate), "{found}");
+    assert!(!folder.path().join("runs").exists());
+    let both = run(folder.path(), &["train", "debug", "--find-learning-rate", "--overfit-one-batch"]);
+    assert_eq!(both.code, 2);
+}
