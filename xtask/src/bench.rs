@@ -15,7 +15,7 @@ mod case;
 mod load;
 mod machine;
 mod report;
-mod side;
+pub(crate) mod side;
 mod summary;
 
 use case::{Case, Config, Precision, Work};

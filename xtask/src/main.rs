@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod prepare_data;
+mod torture;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -22,6 +23,7 @@ enum Command {
     Bench(bench::Args),
     Ci(ci::Args),
     PrepareData(prepare_data::Args),
+    Torture(torture::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where errors are shown")]
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
+        Command::Torture(args) => torture::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

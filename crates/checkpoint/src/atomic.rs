@@ -11,7 +11,7 @@ use std::{
 
 use crate::{Error, Result, error::io};
 
-const PARTIAL: &str = "partial";
+pub(crate) const PARTIAL: &str = "partial";
 const OLD: &str = "old";
 
 /// Writes a file under a temporary name, flushes it to disk and renames it.
@@ -61,10 +61,7 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
 pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let partial = temporary(path, PARTIAL);
     remove_if_present(&partial)?;
-    let filled = fs::create_dir(&partial)
-        .map_err(io("create", &partial))
-        .and_then(|()| fill(&partial))
-        .and_then(|()| sync_folder(&partial));
+    let filled = fs::create_dir(&partial).map_err(io("create", &partial)).and_then(|()| fill(&partial));
     if let Err(error) = filled {
         let _ = remove_if_present(&partial); // The first error is the one to tell.
         return Err(error);
@@ -75,8 +72,15 @@ pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -
     if path.exists() {
         fs::rename(path, &old).map_err(io("put aside", path))?;
     }
-    fs::rename(&partial, path).map_err(io("rename to", path))?;
-    sync_parent(path)?;
+    rename_folder(&partial, path)?;
+    remove_if_present(&old)
+}
+
+/// Removes a folder in such a way that none is ever seen with a part of its files under its own name.
+pub(crate) fn remove_whole(path: &Path) -> Result<()> {
+    let old = temporary(path, OLD);
+    remove_if_present(&old)?;
+    fs::rename(path, &old).map_err(io("remove", path))?;
     remove_if_present(&old)
 }
 
@@ -114,7 +118,7 @@ pub(crate) fn is_temporary(path: &Path) -> bool {
 }
 
 /// `NAME.partial` for NAME, whatever dots are in it.
-fn temporary(path: &Path, extension: &str) -> PathBuf {
+pub(crate) fn temporary(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or(OsStr::new("unnamed")).to_owned();
     name.push(".");
     name.push(extension);
@@ -126,6 +130,13 @@ fn sync_parent(path: &Path) -> Result<()> {
         Some(parent) if parent != Path::new("") => sync_folder(parent),
         _ => sync_folder(Path::new(".")),
     }
+}
+
+/// Flushes a folder and renames it, then flushes that.
+pub(crate) fn rename_folder(partial: &Path, path: &Path) -> Result<()> {
+    sync_folder(partial)?;
+    fs::rename(partial, path).map_err(io("rename to", path))?;
+    sync_parent(path)
 }
 
 /// Flushes a folder's list of names; only Unix lets a folder be opened.

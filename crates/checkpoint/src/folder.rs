@@ -16,6 +16,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -26,7 +27,7 @@ use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Result, atomic,
+    Error, Result, RunLock, atomic,
     error::io,
     hugging_face::{ConfigProblem, config_from_json, config_to_json, ids_of, one_or_many},
     weights::{self, Layout, Precision},
@@ -64,7 +65,7 @@ impl RunFolder {
         }
         match fs::create_dir(path) {
             Ok(()) => Ok(Self { path: path.to_owned() }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 Err(Error::Exists { path: path.to_owned() })
             }
             Err(error) => Err(io("create", path)(error)),
@@ -85,6 +86,41 @@ impl RunFolder {
         }
         atomic::fill_folder(path, |partial| fill(&Self { path: partial.to_owned() }))?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Makes a new run's folder that appears as a whole, filled by a function, and holds it for this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::create_with`], and if another process is making it.
+    pub fn create_run(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<(Self, RunLock)> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io("create", parent))?;
+        }
+        let partial = Self { path: atomic::temporary(path, atomic::PARTIAL) };
+        match fs::create_dir(&partial.path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(io("create", &partial.path)(error));
+            }
+            _ => {}
+        }
+        // Whoever holds it is making it; what nobody holds was left by a process that was cut off.
+        let lock = partial.lock().map_err(|error| match error {
+            Error::Locked { holder, .. } => Error::Locked { path: path.to_owned(), holder },
+            error => error,
+        })?;
+        let made = partial.remove_all_but_lock().and_then(|()| {
+            if path.exists() {
+                return Err(Error::Exists { path: path.to_owned() });
+            }
+            fill(&partial)?;
+            atomic::rename_folder(&partial.path, path)
+        });
+        if let Err(error) = made {
+            let _ = atomic::remove_if_present(&partial.path); // The first error is the one to tell.
+            return Err(error);
+        }
+        Ok((Self { path: path.to_owned() }, lock))
     }
 
     /// A folder that is there.
@@ -117,7 +153,7 @@ impl RunFolder {
     /// If `runs` is there and can't be listed.
     pub fn all(runs: &Path) -> Result<Vec<Self>> {
         let entries = match fs::read_dir(runs) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io("list", runs))?,
         };
         let is_run = |path: &PathBuf| {

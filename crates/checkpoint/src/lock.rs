@@ -54,6 +54,19 @@ impl RunFolder {
         Ok(RunLock { _file: file })
     }
 
+    /// Empties a folder that this process holds.
+    pub(crate) fn remove_all_but_lock(&self) -> Result<()> {
+        for entry in fs::read_dir(self.path()).map_err(io("list", self.path()))? {
+            let path = entry.map_err(io("list", self.path()))?.path();
+            if path.ends_with(LOCK) {
+                continue;
+            }
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(io("remove", &path))?;
+        }
+        Ok(())
+    }
+
     /// Who trains the run at this moment, if anybody does.
     pub fn holder(&self) -> Option<String> {
         let path = self.path().join(LOCK);
@@ -72,6 +85,25 @@ fn read_holder(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_made_by_one_process_and_held_from_the_start() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("run");
+        // Left by a process that was killed while it made one.
+        fs::create_dir_all(parent.path().join("run.partial/checkpoints")).unwrap();
+        let (run, lock) = RunFolder::create_run(&path, |run| {
+            assert!(!run.path().join("checkpoints").exists(), "it begins with an empty folder");
+            let second = RunFolder::create_run(&path, |_| panic!("one is making it"));
+            assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
+            run.save_recipe("")
+        })
+        .unwrap();
+        assert!(run.recipe_path().exists() && run.holder().is_some());
+        drop(lock);
+        assert!(matches!(RunFolder::create_run(&path, |_| Ok(())), Err(Error::Exists { .. })));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
 
     #[test]
     fn only_one_holds_a_run_and_the_other_learns_who() {

@@ -137,7 +137,7 @@ impl RunFolder {
             self.checkpoints()?.into_iter().filter(|it| it.step != step).partition(|it| it.step < step);
         let superseded = before.iter().rev().skip(keep_last.get() - 1);
         for old in superseded.chain(&beyond) {
-            atomic::remove_if_present(&old.path)?;
+            atomic::remove_whole(&old.path)?;
         }
         Ok(path)
     }

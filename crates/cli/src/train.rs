@@ -153,11 +153,10 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
         None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
     };
     // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
-    let folder = RunFolder::create_with(&path, |folder| {
+    let (folder, lock) = RunFolder::create_run(&path, |folder| {
         folder.save_weights(&model)?;
         folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))
     })?;
-    let lock = folder.lock()?;
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
     let training =

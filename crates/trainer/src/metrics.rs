@@ -68,11 +68,14 @@ impl MetricsLog {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line.
+    /// Appends one line, or nothing of it if there is no room.
     pub(crate) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
         let mut line = serde_json::to_string(metrics)?;
         line.push('\n');
-        self.file.write_all(line.as_bytes())
+        let before = self.file.metadata()?.len();
+        self.file.write_all(line.as_bytes()).inspect_err(|_| {
+            let _ = self.file.set_len(before); // The first error is the one to tell.
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
