@@ -36,7 +36,7 @@ fn load(files: &[Vec<u8>; 4]) -> Result<Prepared, String> {
     Prepared::load(folder.path(), true, &|_| ()).map_err(|error| {
         let error = error.to_string();
         let names = |file: &&str| error.contains(&folder.path().join(file).display().to_string());
-        assert!(FILES.iter().any(|file| names(&file)), "{error}");
+        assert!(FILES.iter().any(names), "{error}");
         error.replace(&format!("{}{}", folder.path().display(), std::path::MAIN_SEPARATOR), "")
     })
 }
