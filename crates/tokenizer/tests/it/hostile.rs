@@ -53,9 +53,11 @@ fn a_merge_that_makes_no_token_is_refused() {
     cut["model"]["continuing_subword_prefix"] = json!("#");
     assert!(refusal(cut.to_string().as_bytes()).contains("lacks the prefix \"#\""));
 
-    let mut whole = bpe(&vocab, &json!([["a", "##b"]]));
-    whole["model"]["continuing_subword_prefix"] = json!("##");
-    assert_eq!(Tokenizer::from_json(&whole.to_string()).expect("it is whole").vocab_size(), 3);
+    for merges in [json!([["a", "##b"]]), json!(["#version: 0.2", "a ##b"])] {
+        let mut whole = bpe(&vocab, &merges);
+        whole["model"]["continuing_subword_prefix"] = json!("##");
+        assert_eq!(Tokenizer::from_json(&whole.to_string()).unwrap().merges().len(), 1);
+    }
 }
 
 #[test]
@@ -89,6 +91,25 @@ fn a_table_that_promises_more_than_it_has_is_refused() {
         assert_eq!(file(cut), "precompiled_charsmap is cut short", "{cut}");
     }
     assert!(file("no base64").contains("precompiled_charsmap: "));
+}
+
+#[test]
+fn patterns_that_would_take_much_memory_are_refused() {
+    let file = |pattern: &str, n: usize| {
+        let split =
+            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let mut file = bpe(&json!({"a": 0}), &json!([]));
+        file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": vec![split; n]});
+        file.to_string()
+    };
+    // Compiled, each of the forty would take megabytes.
+    let error = refusal(file(r"\w{60}", 40).as_bytes());
+    assert!(
+        error.ends_with(r#"would take too much memory; the one too many begins with "\\w{60}""#),
+        "{error}"
+    );
+    assert!(refusal(file(&r"(?=\w)".repeat(2000), 1).as_bytes()).len() < 200);
+    assert!(Tokenizer::from_json(&file(r"\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", 4)).is_ok());
 }
 
 #[test]
