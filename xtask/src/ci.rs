@@ -60,6 +60,12 @@ const CHECKS: [Check; 10] = [
     // On its own, because it asks for a database of its own beside the package registry.
     Check::with("advisories", "cargo deny --locked check advisories", DENY),
     Check::new("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
+    // Without libFuzzer itself, which takes a C++ compiler, and without the targets that take Burn.
+    Check::new(
+        "fuzz",
+        "cargo clippy --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \
+         --locked -- -D warnings",
+    ),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),
     // The same results by the definitions of the operations as by their fused forms.

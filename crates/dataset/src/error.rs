@@ -153,6 +153,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A file of a prepared folder that is not what it was when the folder was made.
+    #[error("{} can't be used: {reason}; delete its folder and prepare the text again", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A shard that cannot be mapped.
     #[error("cannot map {} into memory; if it is gone or damaged, delete its folder and prepare it again", .path.display())]
     Map {

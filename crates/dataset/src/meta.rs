@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Dtype;
 use crate::text::SourceFile;
+use crate::{Dtype, Error, Result};
 
 /// Version of the layout of a prepared folder. Another one is prepared anew.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -79,14 +79,19 @@ pub struct SourceText {
 }
 
 impl Meta {
-    /// The sidecar of a folder, or why there is none that can be used.
-    pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+    /// The sidecar of a prepared folder.
+    ///
+    /// Fails with [`Error::Unusable`] if there is none, or it is not of this version.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("meta.json");
-        let json = fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        let meta: Self = serde_json::from_slice(&json)
-            .map_err(|error| format!("{} cannot be understood: {error}", path.display()))?;
+        let unusable = |reason: String| Error::Unusable { path: path.clone(), reason };
+        let json = fs::read(&path).map_err(|error| unusable(error.to_string()))?;
+        let meta: Self = serde_json::from_slice(&json).map_err(|error| unusable(error.to_string()))?;
         if meta.format_version != FORMAT_VERSION {
-            return Err(format!("its format is version {}, not {FORMAT_VERSION}", meta.format_version));
+            return Err(unusable(format!(
+                "its format is version {}, not {FORMAT_VERSION}",
+                meta.format_version
+            )));
         }
         Ok(meta)
     }

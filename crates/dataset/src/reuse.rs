@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizer::Tokenizer;
 
 use crate::files::{persist, temporary_file};
 use crate::meta::{Meta, Part, SourceText};
-use crate::prepare::{Options, Prepared, TokenizerChoice};
+use crate::prepare::{Options, Outcome, Prepared, TokenizerChoice};
 use crate::scan::{scan, sha256_of_file};
 use crate::text::{SourceFile, Text};
-use crate::{OnProgress, Phase, Progress, Result, Source};
+use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Source, Tokens};
 
 /// Shards up to this size are compared with their checksums each time: it takes a fraction of a second.
 const CHEAP_BYTES: u64 = 1 << 26;
@@ -46,40 +47,68 @@ fn try_load(
     options: &Options,
     on_progress: OnProgress<'_>,
 ) -> Result<Prepared, String> {
-    let meta = Meta::read(folder)?;
-    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json")).map_err(|error| error.to_string())?;
-    if tokenizer.fingerprint() != meta.tokenizer_fingerprint {
-        return Err("tokenizer.json is not the one that made the shards".into());
-    }
+    let prepared = Prepared::load(folder, options.verify, on_progress).map_err(|error| match error {
+        // What to do about it is being done.
+        Error::Unusable { path, reason } => format!("{} can't be used: {reason}", path.display()),
+        error => error.to_string(),
+    })?;
     if let TokenizerChoice::Given(given) = choice
-        && given.fingerprint() != meta.tokenizer_fingerprint
+        && given.fingerprint() != prepared.meta.tokenizer_fingerprint
     {
         return Err("it was made with another tokenizer".into());
     }
-    if options.split() != meta.split {
+    if options.split() != prepared.meta.split {
         return Err("it was split in another way".into());
     }
-    for (name, part) in [("train.bin", &meta.train), ("val.bin", &meta.valid)] {
-        check_shard(&folder.join(name), &meta, part, options, on_progress)
-            .map_err(|reason| format!("{name} is damaged: {reason}"))?;
-    }
-    Prepared::open(folder, meta, tokenizer).map_err(|error| error.to_string())
+    Ok(prepared)
 }
 
+impl Prepared {
+    /// Opens a prepared folder as it lies there, after comparing each file with what `meta.json` says of it.
+    ///
+    /// The contents of large shards are compared only if `verify` asks for it. Fails if a file is missing, damaged
+    /// or does not belong to the others; the error names it.
+    pub fn load(folder: &Path, verify: bool, on_progress: OnProgress<'_>) -> Result<Self> {
+        let meta = Meta::read(folder)?;
+        let path = folder.join("tokenizer.json");
+        let tokenizer = Tokenizer::load(&path)?;
+        if tokenizer.fingerprint() != meta.tokenizer_fingerprint {
+            return Err(Error::Unusable { path, reason: "it is not the one that made the shards".into() });
+        }
+        let facts = (meta.vocab_size, meta.dtype);
+        if facts != (tokenizer.vocab_size(), Dtype::for_vocab(tokenizer.vocab_size())) {
+            let reason = format!("{} tokens of {:?} are not those of tokenizer.json", facts.0, facts.1);
+            return Err(Error::Unusable { path: folder.join("meta.json"), reason });
+        }
+        let shard = |name: &str, part: &Part| {
+            let path = folder.join(name);
+            let unusable = |reason: String| Error::Unusable { path: path.clone(), reason };
+            let verified = check_shard(&path, &meta, part, verify, on_progress).map_err(unusable)?;
+            let tokens = Tokens::open(&path, meta.dtype)?;
+            if verified && let Some((place, id)) = tokens.find_outside(meta.vocab_size) {
+                return Err(unusable(format!("token {place} is {id}, and there are {}", meta.vocab_size)));
+            }
+            Ok(Arc::new(tokens))
+        };
+        let (train, valid) = (shard("train.bin", &meta.train)?, shard("val.bin", &meta.valid)?);
+        Ok(Self { folder: folder.into(), meta, tokenizer, train, valid, outcome: Outcome::Reused })
+    }
+}
+
+/// Whether the contents of a shard were compared and not its size alone.
 fn check_shard(
     path: &Path,
     meta: &Meta,
     part: &Part,
-    options: &Options,
+    verify: bool,
     on_progress: OnProgress<'_>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let size_bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    let expected_bytes = part.n_tokens * meta.dtype.size_bytes() as u64;
-    if size_bytes != expected_bytes {
-        return Err(format!("it has {size_bytes} of {expected_bytes} bytes"));
+    if Some(size_bytes) != part.n_tokens.checked_mul(meta.dtype.size_bytes() as u64) {
+        return Err(format!("it has {size_bytes} bytes, and not {} {:?} tokens", part.n_tokens, meta.dtype));
     }
-    if size_bytes > CHEAP_BYTES && !options.verify {
-        return Ok(());
+    if size_bytes > CHEAP_BYTES && !verify {
+        return Ok(false);
     }
     let mut done = 0;
     let sha256 = sha256_of_file(path, |n_bytes| {
@@ -89,7 +118,7 @@ fn check_shard(
     if sha256.map_err(|error| error.to_string())? != part.sha256 {
         return Err("its checksum is wrong".into());
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Gives the folder back if the text is what it was, or says why it is not to be used.
@@ -147,7 +176,7 @@ fn save(prepared: &Prepared) {
     let json = prepared.meta.to_json();
     let saved = temporary_file(&path, json.len() as u64).and_then(|mut file| {
         std::io::Write::write_all(&mut file, &json)
-            .map_err(|source| crate::Error::write(&path, json.len() as u64, source))?;
+            .map_err(|source| Error::write(&path, json.len() as u64, source))?;
         persist(file, &path, json.len() as u64)
     });
     if let Err(error) = saved {

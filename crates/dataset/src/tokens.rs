@@ -76,6 +76,18 @@ impl Tokens {
         self.len() == 0
     }
 
+    /// The first token that is none of a vocabulary of `vocab_size`, as its position and its id.
+    pub(crate) fn find_outside(&self, vocab_size: usize) -> Option<(usize, u32)> {
+        const AT_ONCE: usize = 1 << 12;
+        let mut ids = [0; AT_ONCE];
+        (0..self.len()).step_by(AT_ONCE).find_map(|start| {
+            let ids = &mut ids[..AT_ONCE.min(self.len() - start)];
+            self.copy_range(start, ids);
+            let found = ids.iter().position(|id| id.cast_unsigned() as usize >= vocab_size)?;
+            Some((start + found, ids[found].cast_unsigned()))
+        })
+    }
+
     /// Copies `out.len()` tokens from position `start` on, as the 32-bit integers that tensors hold.
     ///
     /// # Panics

@@ -234,10 +234,18 @@ fn damage_is_noticed_and_repaired() {
     };
     type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
     let cases: [(&str, Change<'_>, &str); 6] = [
-        ("train.bin", &|bytes| bytes.truncate(4), "train.bin is damaged: it has 4 of 36 bytes"),
-        ("train.bin", &|bytes| bytes.truncate(5), "train.bin is damaged: it has 5 of 36 bytes"),
-        ("val.bin", &|bytes| bytes[0] ^= 1, "val.bin is damaged: its checksum is wrong"),
-        ("meta.json", &|bytes| bytes.truncate(9), "cannot be understood"),
+        (
+            "train.bin",
+            &|bytes| bytes.truncate(4),
+            "train.bin can't be used: it has 4 bytes, and not 18 U16 tokens",
+        ),
+        (
+            "train.bin",
+            &|bytes| bytes.truncate(5),
+            "train.bin can't be used: it has 5 bytes, and not 18 U16 tokens",
+        ),
+        ("val.bin", &|bytes| bytes[0] ^= 1, "val.bin can't be used: its checksum is wrong"),
+        ("meta.json", &|bytes| bytes.truncate(9), "meta.json can't be used: EOF"),
         (
             "meta.json",
             &|bytes| {
@@ -245,7 +253,7 @@ fn damage_is_noticed_and_repaired() {
                     .replace("\"format_version\": 1", "\"format_version\": 99")
                     .into()
             },
-            "its format is version 99",
+            "meta.json can't be used: its format is version 99",
         ),
         ("tokenizer.json", &|bytes| bytes.clear(), "tokenizer.json"),
     ];

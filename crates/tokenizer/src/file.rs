@@ -1,16 +1,19 @@
 //! A tokenizer as a file: Hugging Face's `tokenizer.json` and what goes beside it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer as Pipeline;
 use tokenizers::models::bpe::{BPE, Vocab};
 
 use crate::layout::{END_OF_TEXT, byte_level_pipeline};
+use crate::untrusted::{self, check_merges, without_panic};
 use crate::{Error, Result, Tokenizer};
 
 impl Tokenizer {
@@ -35,15 +38,18 @@ impl Tokenizer {
         let vocab: Vocab =
             serde_json::from_str(&vocabulary_text).map_err(|error| damaged(vocabulary, error.to_string()))?;
         // A line with the version may come first.
-        let lines = read(merges)?;
-        let lines = lines.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
-        let merge = |line: &str| {
-            let pair = line.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()));
-            pair.ok_or_else(|| damaged(merges, format!("the line {line:?} is not two tokens")))
-        };
-        let pairs = lines.map(merge).collect::<Result<Vec<_>>>()?;
+        let merges_text = read(merges)?;
+        let lines = merges_text.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
+        let mut pairs = Vec::new();
+        for line in lines {
+            let no_pair = || damaged(merges, format!("the line {line:?} is not two tokens"));
+            pairs.push(line.split_once(' ').ok_or_else(no_pair)?);
+        }
+        check_merges("", &vocab.keys().map(String::as_str).collect(), pairs.iter().copied())
+            .map_err(|reason| damaged(merges, reason))?;
+        let pairs = pairs.into_iter().map(|(left, right)| (left.to_owned(), right.to_owned()));
         let model = BPE::builder()
-            .vocab_and_merges(vocab, pairs)
+            .vocab_and_merges(vocab, pairs.collect())
             .build()
             .map_err(|error| damaged(merges, error.to_string()))?;
         let pipeline = byte_level_pipeline(model);
@@ -96,14 +102,26 @@ impl Tokenizer {
     }
 
     fn parse(json: &str) -> tokenizers::Result<Self> {
-        let pipeline: Pipeline = json.parse()?;
-        check_ids(&pipeline)?;
-        Ok(Self::new(pipeline))
+        let file: Value = serde_json::from_str(json)?;
+        untrusted::check(&file)?;
+        without_panic(|| {
+            let pipeline = Pipeline::deserialize(&file)?;
+            check_ids(&pipeline)?;
+            Ok(Self::new(pipeline))
+        })
     }
 }
 
-/// Refuses an id so far above the number of tokens that a table of all ids would be mostly empty.
+/// Refuses an id that two tokens of the model have, of which the library would save one, and an id so far above the
+/// number of tokens that a table of all ids would be mostly empty.
 fn check_ids(pipeline: &Pipeline) -> Result<(), String> {
+    let mut by_id = HashMap::new();
+    for (token, id) in pipeline.get_vocab(false) {
+        if let Some(other) = by_id.insert(id, token.clone()) {
+            let (first, second) = if token < other { (token, other) } else { (other, token) };
+            return Err(format!("tokens {first:?} and {second:?} both have the id {id}"));
+        }
+    }
     const SPARE: usize = 1 << 16;
     let tokens = pipeline.get_vocab(true);
     let limit = 2 * tokens.len() + SPARE;

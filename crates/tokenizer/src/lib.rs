@@ -37,6 +37,7 @@ mod pre_tokenizer;
 mod stream;
 mod tokenizer;
 mod train;
+mod untrusted;
 
 pub use error::{Error, Result};
 pub use kind::TokenizerKind;

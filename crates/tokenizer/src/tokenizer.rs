@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use tokenizers::{DecoderWrapper, Tokenizer as Pipeline};
 
 use crate::layout::{self, Codec, END_OF_TEXT};
+use crate::untrusted::without_panic;
 use crate::{DecodeStream, Error, Result, TokenizerKind, byte_alphabet, byte_level_bpe, gpt2, pre_tokenizer};
 
 /// Turns text into token ids and ids into text.
@@ -112,7 +113,7 @@ impl Tokenizer {
             Codec::Byte => Ok(text.bytes().map(u32::from).collect()),
             Codec::ByteLevelBpe => byte_level_bpe::encode(pipeline.get_model(), text),
             Codec::Foreign => {
-                let encoding = pipeline.encode_fast(text, false).map_err(Error::Encode)?;
+                let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
                 Ok(encoding.get_ids().to_vec())
             }
         }
@@ -199,7 +200,8 @@ impl Tokenizer {
         }
         ids.chunk_by(|&left, &right| self.token_bytes(left).is_some() == self.token_bytes(right).is_some())
             .map(|run| match self.token_bytes(run[0]) {
-                Some(_) => self.0.pipeline.decode(run, false).unwrap_or_else(|_| replacements(run.len())),
+                Some(_) => without_panic(|| self.0.pipeline.decode(run, false))
+                    .unwrap_or_else(|_| replacements(run.len())),
                 None => replacements(run.len()),
             })
             .collect()
@@ -259,7 +261,7 @@ fn token_bytes(pipeline: &Pipeline) -> Vec<Option<Box<[u8]>>> {
         } else if joins_bytes(pipeline) {
             token.into_bytes()
         } else {
-            pipeline.decode(&[id], false).unwrap_or(token).into_bytes()
+            without_panic(|| pipeline.decode(&[id], false)).unwrap_or(token).into_bytes()
         }
     };
     let mut tokens = Vec::new();

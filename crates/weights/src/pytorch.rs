@@ -1,9 +1,10 @@
 //! PyTorch's pickles.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fs::File, io::BufReader, path::Path};
 
 use pytorch_reader::{DType, PickleValue, PytorchReader};
 use serde::de::DeserializeOwned;
+use zip::ZipArchive;
 
 use crate::{
     Dtype, Error, Result,
@@ -15,6 +16,7 @@ use crate::{
 /// else in it.
 pub(crate) fn tensors(path: &Path, key: Option<&str>) -> Result<Vec<(String, Tensor)>> {
     let unreadable = |reason: String| Error::PyTorch { path: path.to_owned(), reason };
+    check_unpacked(path)?;
     let dictionary =
         PytorchReader::read_pickle_data(path, key).map_err(|error| unreadable(error.to_string()))?;
     let PickleValue::Dict(dictionary) = dictionary else {
@@ -52,8 +54,26 @@ pub(crate) fn tensors(path: &Path, key: Option<&str>) -> Result<Vec<(String, Ten
 ///
 /// If the file is no pickle, has no such key, or has something else there than `T`.
 pub fn read_value<T: DeserializeOwned>(path: &Path, key: Option<&str>) -> Result<T> {
+    check_unpacked(path)?;
     PytorchReader::load_config(path, key)
         .map_err(|error| Error::PyTorch { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Refuses an archive whose pickle, which is read as a whole, unpacks to more than the whole file. PyTorch does not
+/// compress it, and few bytes of its opcodes make many objects.
+fn check_unpacked(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(io("open", path))?;
+    let file_len = file.metadata().map_err(io("read", path))?.len();
+    // What is no archive is for the reader to tell.
+    let Ok(mut archive) = ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
+    for idx in 0..archive.len() {
+        let Ok(entry) = archive.by_index_raw(idx) else { continue };
+        if entry.size() > file_len && entry.name_raw().ends_with(b".pkl") {
+            let reason = format!("its pickle unpacks to {} bytes, and the file has {file_len}", entry.size());
+            return Err(Error::PyTorch { path: path.to_owned(), reason });
+        }
+    }
+    Ok(())
 }
 
 /// A file of weights has no business with anything else.

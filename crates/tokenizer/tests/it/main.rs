@@ -3,5 +3,6 @@
 mod common;
 mod file;
 mod gpt2;
+mod hostile;
 mod round_trip;
 mod train;

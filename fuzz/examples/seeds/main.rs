@@ -1,0 +1,108 @@
+//! Writes the files that fuzzing begins with to `corpus/`: small and whole ones of every layout that is read.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use dataset::{Options, Source, TokenizerChoice, prepare};
+use gguf::gpt2::{Config, Vocabulary};
+use gguf::{Array, TensorInfo, TensorType, Value};
+use tokenizer::TokenizerKind;
+
+mod pickles;
+mod tokenizers;
+
+fn main() -> Result<()> {
+    for (target, seeds) in [
+        ("dataset", prepared_folder()?),
+        ("gguf", ggufs()?),
+        ("pickle", pickles::all()?),
+        ("safetensors", safetensors()),
+        ("tokenizer", tokenizers::all()?),
+    ] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+        fs::create_dir_all(&folder)?;
+        for (place, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{place}")), seed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each file of a prepared folder, after the number that the target has for it.
+fn prepared_folder() -> Result<Vec<Vec<u8>>> {
+    let folder = tempfile::tempdir()?;
+    let text = folder.path().join("text.txt");
+    fs::write(&text, "a text of some length")?;
+    let options = Options { root: folder.path().join("datasets"), ..Options::default() };
+    let choice = TokenizerChoice::Kind(TokenizerKind::Char);
+    let prepared = prepare(&Source::Path(text), &choice, &options, &|_| ())?;
+    let files = ["meta.json", "train.bin", "val.bin", "tokenizer.json", "train.bin"];
+    let seed = |(number, name)| Ok([&[number], fs::read(prepared.folder.join(name))?.as_slice()].concat());
+    (0_u8..).zip(files).map(seed).collect()
+}
+
+fn ggufs() -> Result<Vec<Vec<u8>>> {
+    let model = Config {
+        name: "tiny".to_owned(),
+        context_length: 2,
+        embedding_length: 32,
+        feed_forward_length: 4,
+        block_count: 1,
+        head_count: 4,
+        layer_norm_epsilon: 1e-5,
+        tied: true,
+        ty: TensorType::Q8_0,
+        vocabulary: Vocabulary::from_chars(&['a', 'é']),
+    };
+    let arrays = [
+        Array::U8(vec![1]),
+        Array::F64(vec![0.5]),
+        Array::Bool(vec![true, false]),
+        Array::String(vec!["a".to_owned(), String::new()]),
+        Array::Array(vec![Array::I16(vec![-1, 2]), Array::Array(vec![])]),
+    ];
+    let arrays = ('a'..).map(String::from).zip(arrays.map(Value::Array)).collect();
+    let tensor =
+        |name: &str, dims: &[usize], ty| TensorInfo { name: name.to_owned(), dims: dims.to_vec(), ty };
+    let tensors = vec![
+        tensor("x", &[3, 2], TensorType::F16),
+        tensor("y", &[], TensorType::F32),
+        tensor("z", &[0], TensorType::BF16),
+    ];
+    let mut seeds = Vec::new();
+    for (metadata, tensors) in [(model.metadata()?, model.tensors()), (arrays, tensors), (vec![], vec![])] {
+        let mut file = Vec::new();
+        gguf::write(&mut file, &metadata, &tensors, |tensor| {
+            Ok::<_, gguf::Error>(vec![0.5; tensor.dims.iter().product()].into())
+        })?;
+        seeds.push(file);
+    }
+    // The first version, whose lengths have 32 bits: a key, and a tensor of two numbers.
+    let first: [&[u8]; 6] = [
+        b"GGUF\x01\0\0\0\x01\0\0\0\x01\0\0\0",
+        b"\x01\0\0\0k\x08\0\0\0\x01\0\0\0v",
+        b"\x01\0\0\0t\x01\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        &[0; 9],
+        &1.5_f32.to_le_bytes(),
+        &2.5_f32.to_le_bytes(),
+    ];
+    seeds.push(first.concat());
+    Ok(seeds)
+}
+
+/// Whole files, headers to be completed and indices, each after the number that the target has for it.
+fn safetensors() -> Vec<Vec<u8>> {
+    let header = br#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let several = concat!(
+        r#"{"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},"#,
+        r#""b":{"dtype":"BF16","shape":[],"data_offsets":[12,14]},"c":{"dtype":"I64","shape":[0],"data_offsets":[14,14]}}"#
+    );
+    let index = br#"{"metadata":{"total_size":8},"weight_map":{"x":"a.safetensors"}}"#;
+    vec![
+        [&[0], (header.len() as u64).to_le_bytes().as_slice(), header, &[0; 8]].concat(),
+        [&[1, 8, 0], header.as_slice()].concat(),
+        [&[1, 14, 0], several.as_bytes()].concat(),
+        [&[2], index.as_slice()].concat(),
+    ]
+}

@@ -1,0 +1,24 @@
+//! A whole GGUF file. It is read from memory, so its errors name places in it and not the file.
+#![no_main]
+
+use fuzz::within;
+use gguf::Gguf;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    within((1 << 16) + 32 * bytes.len(), || match Gguf::parse(bytes) {
+        Ok(file) => {
+            let n_values: usize = file.tensors().iter().map(|tensor| tensor.to_f32().len()).sum();
+            assert!(n_values <= bytes.len(), "{n_values} values from {} bytes", bytes.len());
+            assert!(!file.to_string().is_empty());
+            for (key, value) in file.metadata() {
+                // NaN is not equal to itself.
+                assert_eq!(file.value(key).map(ToString::to_string), Some(value.to_string()));
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.is_empty() && text.len() < 4096, "{text:?}");
+        }
+    });
+});
