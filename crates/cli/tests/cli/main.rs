@@ -9,4 +9,5 @@
 mod commands;
 mod errors;
 mod exchange;
+mod finetune;
 mod support;
