@@ -10,4 +10,5 @@ mod commands;
 mod errors;
 mod exchange;
 mod finetune;
+mod malformed;
 mod support;
