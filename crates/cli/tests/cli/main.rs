@@ -12,3 +12,4 @@ mod exchange;
 mod finetune;
 mod malformed;
 mod support;
+mod vocabulary;
