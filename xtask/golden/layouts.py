@@ -4,6 +4,8 @@
 
 Each is a folder: the model's own files and golden.json with `ids`, the `logits` of every position in f64 rounded to
 f32, and `greedy`: the ids that greedy decoding goes on with, beyond the block by the rule of `model::window_start`.
+But for `stride_zero`, which is none: a pickle of a few hundred bytes whose tensors show one number a thousand million
+times.
 """
 
 import argparse
@@ -28,6 +30,7 @@ SHAPES = {
     },
     "shards": {"n_layer": 3, "n_head": 2, "n_embd": 10, "n_positions": 5, "vocab_size": 17},
     "pickle": {"n_layer": 2, "n_head": 2, "n_embd": 14, "n_positions": 7, "vocab_size": 19},
+    "pickle_bf16": {"n_layer": 1, "n_head": 2, "n_embd": 6, "n_positions": 5, "vocab_size": 7},
     "bare_names_bf16": {"n_layer": 1, "n_head": 3, "n_embd": 9, "n_positions": 12, "vocab_size": 10},
     "f16": {"n_layer": 1, "n_head": 2, "n_embd": 12, "n_positions": 4, "vocab_size": 29},
     "nanogpt": {"n_layer": 2, "n_head": 2, "n_embd": 6, "n_positions": 10, "vocab_size": 12,
@@ -86,6 +89,8 @@ def save(name: str, model: GPT2LMHeadModel, folder: Path) -> None:
         (folder / "generation_config.json").unlink(missing_ok=True)
     elif name == "pickle":
         torch.save(state, folder / "pytorch_model.bin")
+    elif name == "pickle_bf16":
+        torch.save({key: value.bfloat16() for key, value in state.items()}, folder / "pytorch_model.bin")
     elif name == "bare_names_bf16":
         bare = {key.removeprefix("transformer."): value.bfloat16() for key, value in state.items() if key != "lm_head.weight"}
         block = model.config.n_positions
@@ -99,19 +104,28 @@ def save(name: str, model: GPT2LMHeadModel, folder: Path) -> None:
         save_file(half, folder / "model.safetensors")
 
 
+def save_views(folder: Path) -> None:
+    shape = {"n_layer": 1, "n_head": 2, "n_embd": 1000, "n_positions": 5, "vocab_size": 1_000_000}
+    shutil.rmtree(folder, ignore_errors=True)
+    GPT2Config(**shape).save_pretrained(folder)
+    embedding = torch.zeros(1).expand(shape["vocab_size"], shape["n_embd"])
+    torch.save({"transformer.wte.weight": embedding}, folder / "pytorch_model.bin")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
     for name, shape in SHAPES.items():
         torch.manual_seed(SEED)
-        dtype = {"f16": torch.float16, "bare_names_bf16": torch.bfloat16}.get(name, torch.float32)
+        dtype = torch.float16 if name == "f16" else torch.bfloat16 if name.endswith("bf16") else torch.float32
         model = make_model(shape, dtype, biased=name != "nanogpt")
         folder = out / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         save(name, model, folder)
         (folder / "golden.json").write_text(json.dumps(golden(model)) + "\n")
+    save_views(out / "stride_zero")
 
 
 if __name__ == "__main__":

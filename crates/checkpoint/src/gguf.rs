@@ -1,17 +1,17 @@
 //! A model as one GGUF file, for llama.cpp and what is built on it.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use ::gguf::{
     self, TensorInfo, TensorType,
-    gpt2::{Config, Token, TokenKind, Vocabulary, tensor_name},
+    gpt2::{Config, Mapped, Token, TokenKind, Vocabulary, tensor_name},
 };
 use model::{Activation, Gpt};
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{
     Error, Result, atomic,
-    weights::{Tensors, collect},
+    weights::{Weight, collect},
 };
 
 /// What llama.cpp rounds a context up to a multiple of.
@@ -50,24 +50,27 @@ pub fn export_gguf(
         vocabulary,
     };
     let metadata = config.metadata().map_err(failed)?;
-    let mut tensors = by_name(collect(model));
+    let weights = by_name(collect(model));
     atomic::write_with(path, |out| {
         let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
-            Ok(tensors.remove(&tensor.name).expect("a GPT-2 has all tensors of one").into())
+            let (weight, is_transposed) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
+            let mut numbers = Vec::with_capacity(weight.shape.iter().product());
+            weight.chunks().for_each(|chunk| numbers.extend(chunk));
+            Ok(if *is_transposed { transpose(&numbers, weight.shape[1]) } else { numbers }.into())
         };
         gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
     })?;
     Ok(differences(sizes.activation, &config))
 }
 
-/// The numbers of each tensor by its name in GGUF, where linear layers lie transposed.
-fn by_name(tensors: Tensors) -> std::collections::HashMap<String, Vec<f32>> {
-    let named = |(key, (shape, numbers)): (String, (Vec<usize>, Vec<f32>))| {
-        let mapped = tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
-        let numbers = if mapped.transposed { transpose(&numbers, shape[1]) } else { numbers };
-        (mapped.name, numbers)
+/// Each weight by its name in GGUF, and whether it lies transposed there.
+fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, bool)> {
+    let named = |(key, weight): (String, Weight)| {
+        let Mapped { name, transposed } =
+            tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
+        (name, (weight, transposed))
     };
-    tensors.into_iter().map(named).collect()
+    weights.into_iter().map(named).collect()
 }
 
 /// A matrix of rows of `n_cols`, column by column.

@@ -1,112 +1,22 @@
 //! The weights of a model under Hugging Face's names: `model.safetensors`, and whatever else `weights` reads.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+mod save;
+
+use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, Param},
     prelude::*,
 };
-use half::{bf16, f16, vec::HalfFloatVecExt};
 use model::{Gpt, GptConfig};
-use safetensors::{Dtype, tensor::TensorView};
 use weights::Weights;
 
+pub use self::save::Precision;
+pub(crate) use self::save::{Weight, collect, save};
 use crate::{
-    Error, Result, atomic,
+    Error, Result,
     hugging_face::{COMPILED, EMBEDDING_KEY, HEAD_KEY, PREFIX, is_mask, key},
 };
-
-/// The same numbers as the token embedding are stored twice by some; others are those of another model.
-fn untied(head: Option<weights::Tensor>, embedding: Option<&weights::Tensor>) -> Result<Option<String>> {
-    let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
-    if head.shape() == embedding.shape() && head.read()? == embedding.read()? {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "{HEAD_KEY} is not the token embedding, and config.json has tie_word_embeddings for true"
-    )))
-}
-
-/// What the numbers of a file of ours are stored as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    F32,
-    /// Rounded to 16 bits, as IEEE has them.
-    F16,
-    /// Rounded to the upper 16 of 32 bits.
-    Bf16,
-}
-
-impl Precision {
-    /// As PyTorch calls it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-        }
-    }
-
-    /// The numbers as they are stored, or the first that can't be.
-    fn encode(self, numbers: &[f32]) -> Result<(Dtype, Vec<u8>), f32> {
-        let overflow =
-            |fits: &dyn Fn(f32) -> bool| numbers.iter().copied().find(|&x| x.is_finite() && !fits(x));
-        match self {
-            Self::F32 => Ok((Dtype::F32, bytemuck::cast_slice(numbers).to_vec())),
-            Self::F16 => match overflow(&|x| f16::from_f32(x).is_finite()) {
-                None => Ok((Dtype::F16, bytemuck::cast_slice(&Vec::<f16>::from_f32_slice(numbers)).to_vec())),
-                Some(x) => Err(x),
-            },
-            Self::Bf16 => match overflow(&|x| bf16::from_f32(x).is_finite()) {
-                None => {
-                    Ok((Dtype::BF16, bytemuck::cast_slice(&Vec::<bf16>::from_f32_slice(numbers)).to_vec()))
-                }
-                Some(x) => Err(x),
-            },
-        }
-    }
-}
-
-/// Writes the weights of a model, atomically.
-///
-/// A model without biases gets zeros for those that a GPT-2 always has, so that its logits stay the same
-/// wherever it is opened.
-///
-/// # Errors
-///
-/// If the file can't be written.
-pub(crate) fn save(model: &Gpt, path: &Path, precision: Precision) -> Result<()> {
-    let tensors = collect(model);
-    let encoded = (tensors.into_iter())
-        .map(|(key, (shape, numbers))| match precision.encode(&numbers) {
-            Ok(encoded) => Ok((key, shape, encoded)),
-            Err(value) => Err(Error::TooLarge { path: path.to_owned(), key, value, dtype: precision.name() }),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let views = encoded.iter().map(|(key, shape, (dtype, bytes))| {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes are those of the shape");
-        (key.as_str(), view)
-    });
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|reason| Error::Safetensors { path: path.to_owned(), reason })?;
-    atomic::write_file(path, &bytes)
-}
-
-/// The weights of a model as a GPT-2 has them, biases of zero where it has none.
-pub(crate) fn collect(model: &Gpt) -> Tensors {
-    let mut collector = Collector { path: Vec::new(), tensors: BTreeMap::new() };
-    model.visit(&mut collector);
-    let mut tensors = collector.tensors;
-    if !model.config().bias {
-        add_zero_biases(&mut tensors);
-    }
-    tensors
-}
 
 /// Who wrote the weights, and so how they lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,33 +85,6 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     }
 }
 
-/// Shape and numbers of each key; sorted, so that the same weights make the same file.
-pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-struct Collector {
-    path: Vec<String>,
-    tensors: Tensors,
-}
-
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let key = key(&self.path.join("."));
-        let value = param.val();
-        let value = if key == HEAD_KEY { value.transpose() } else { value };
-        let data = value.into_data().convert::<f32>();
-        let shape = data.shape().to_vec();
-        self.tensors.insert(key, (shape, data.try_into_vec().expect("it was converted to f32")));
-    }
-}
-
 struct Loader {
     path: Vec<String>,
     layout: Layout,
@@ -260,17 +143,15 @@ impl ModuleMapper for Loader {
     }
 }
 
-/// Every `x.weight` but those of the embeddings and the head has an `x.bias` as long as its last axis.
-fn add_zero_biases(tensors: &mut Tensors) {
-    let biases: Vec<_> = tensors
-        .iter()
-        .filter(|(key, _)| has_bias(key))
-        .map(|(key, (shape, _))| {
-            let n = *shape.last().expect("a weight has at least one axis");
-            (bias_key(key), (vec![n], vec![0.0; n]))
-        })
-        .collect();
-    tensors.extend(biases);
+/// The same numbers as the token embedding are stored twice by some; others are those of another model.
+fn untied(head: Option<weights::Tensor>, embedding: Option<&weights::Tensor>) -> Result<Option<String>> {
+    let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
+    if head.shape() == embedding.shape() && head.read()? == embedding.read()? {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{HEAD_KEY} is not the token embedding, and config.json has tie_word_embeddings for true"
+    )))
 }
 
 /// Takes the biases out of the weights of a model that has none, and reports those that are not zero.

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use tokenizer::Tokenizer;
 
 /// In Hugging Face's layout.
-const FOLDERS: [&str; 7] =
-    ["one_head", "three_tokens", "untied_exact", "shards", "pickle", "bare_names_bf16", "f16"];
+const FOLDERS: [&str; 8] =
+    ["one_head", "three_tokens", "untied_exact", "shards", "pickle", "pickle_bf16", "bare_names_bf16", "f16"];
 
 #[derive(Deserialize)]
 struct Golden {
@@ -314,6 +314,7 @@ fn broken_pickles_are_refused_and_not_executed() {
             (&|copy: &Copy| copy.edit(PICKLE, |bytes| bytes.truncate(bytes.len() / 2)), "can't be read"),
         ],
     );
+    broken("stride_zero", &[(&|_: &Copy| {}, "its tensors would take 4000000000 bytes, and the file has")]);
     broken(
         "nanogpt",
         &[

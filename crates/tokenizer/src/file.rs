@@ -19,10 +19,10 @@ use crate::{Error, Result, Tokenizer};
 impl Tokenizer {
     /// Reads a `tokenizer.json`, ours or any other of Hugging Face's.
     ///
-    /// Fails with [`Error::Read`] or [`Error::ParseFile`].
+    /// Fails with [`Error::Read`] or [`Error::ParseFile`], or with [`Error::ParsePair`] where there is none and one of
+    /// the older pair of files lies in its place without the other.
     pub fn load(path: &Path) -> Result<Self> {
-        let json =
-            fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let json = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         Self::parse(&json).map_err(|source| Error::ParseFile { path: path.to_owned(), source })
     }
 
@@ -110,6 +110,20 @@ impl Tokenizer {
             Ok(Self::new(pipeline))
         })
     }
+}
+
+/// Why a `tokenizer.json` can't be read: most often because the tokenizer lies in another form, and not all of it.
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::NotFound {
+        for (file, other) in [("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")] {
+            let file = path.with_file_name(file);
+            if file.exists() && !path.with_file_name(other).exists() {
+                let reason = format!("it is half a tokenizer; put the {other} that belongs to it beside it");
+                return Error::ParsePair { path: file, reason };
+            }
+        }
+    }
+    Error::Read { path: path.to_owned(), source }
 }
 
 /// Refuses an id that two tokens of the model have, of which the library would save one, and an id so far above the

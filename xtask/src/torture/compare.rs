@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::run_folder::{self, MANIFEST, METRICS, STATE, names};
 
 /// Files whose contents are those of a session, not of a run.
-const OF_SESSIONS: [&str; 2] = ["run.lock", "sessions.jsonl"];
+const OF_SESSIONS: [&str; 3] = ["run.lock", "sessions.jsonl", "README.md"];
 
 const CHECKPOINTS: &str = "checkpoints";
 

@@ -9,6 +9,9 @@
 mod commands;
 mod errors;
 mod exchange;
+mod finetune;
+mod malformed;
 mod resume;
 mod support;
 mod views;
+mod vocabulary;

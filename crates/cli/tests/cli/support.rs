@@ -41,7 +41,24 @@ pub(crate) fn kindling(folder: &Path, args: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn run(folder: &Path, args: &[&str]) -> Ran {
-    let Output { status, stdout, stderr } = kindling(folder, args).output().unwrap();
+    ran(&mut kindling(folder, args))
+}
+
+/// Runs the program to its end, which comes by a signal if it takes more than 10 seconds of a processor or, where the
+/// system can limit that, addresses of more than 8 GiB.
+pub(crate) fn bounded(folder: &Path, args: &[&str]) -> Ran {
+    let plain = kindling(folder, args);
+    if !cfg!(unix) {
+        return run(folder, args);
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -t 10; ulimit -v 8388608 2>/dev/null; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args()).current_dir(folder);
+    ran(command.env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null()))
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
     Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
 }

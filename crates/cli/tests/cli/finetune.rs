@@ -1,0 +1,41 @@
+//! Fine-tuning, against PyTorch. `xtask/golden/finetune.py` made the fixture and says how.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::support::run;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// f32 makes 3e-7 of the losses, and the least of the usual mistakes 7e-3.
+const LOSS: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Golden {
+    overrides: BTreeMap<String, Value>,
+    losses: Vec<f64>,
+}
+
+#[test]
+fn ten_steps_are_those_of_pytorch() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/finetune");
+    let path = |name: &str| fixture.join(name).to_str().unwrap().to_owned();
+    let golden: Golden =
+        serde_json::from_str(&fs::read_to_string(fixture.join("golden.json")).unwrap()).unwrap();
+
+    let (model, text) = (path(""), path("text.txt"));
+    let mut args = vec!["train", "finetune", "--init-from", &model, "--data", &text, "--valid", &text];
+    args.extend(["--run", "ten"]);
+    let overrides: Vec<_> = golden.overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    args.extend(overrides.iter().flat_map(|assignment| ["--set", assignment.as_str()]));
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &args).success();
+
+    let metrics = fs::read_to_string(folder.path().join("runs/ten/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let losses: Vec<f64> =
+        lines.filter(|line| line["split"] == "train").map(|line| line["loss"].as_f64().unwrap()).collect();
+    assert_eq!(losses.len(), golden.losses.len());
+    for (step, (got, expected)) in losses.iter().zip(&golden.losses).enumerate() {
+        assert!((got - expected).abs() < LOSS, "step {step}: {got} is not {expected}");
+    }
+}

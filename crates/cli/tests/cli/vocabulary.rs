@@ -1,0 +1,130 @@
+//! Tokenizers in other files than ours, and those that are not as large as their model.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::{run, trained};
+use serde_json::{Value, json};
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A copy of the trained model whose `tokenizer.json` has been edited.
+fn with_tokenizer(folder: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
+    let model = folder.join("model");
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(trained().join("runs/debug").join(file), model.join(file)).unwrap();
+    }
+    let mut tokenizer = read_json(&trained().join("runs/debug/tokenizer.json"));
+    edit(&mut tokenizer);
+    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    model
+}
+
+#[test]
+fn tokens_that_only_the_model_has_are_never_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_tokenizer(folder.path(), |tokenizer| {
+        tokenizer["model"]["vocab"].as_object_mut().unwrap().remove("z").expect("z is the last character");
+    });
+    let ids = |model: &str, args: &[&str]| -> Vec<u64> {
+        let all = [&["generate", model, "--json", "--seed", "1", "--max-tokens", "300"], args].concat();
+        let written: Value = serde_json::from_str(&run(folder.path(), &all).success().stdout).unwrap();
+        written["samples"][0]["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+    };
+    let whole = trained().join("runs/debug");
+    let hot = ["--temperature", "20"];
+    assert!(ids(whole.to_str().unwrap(), &hot).contains(&64), "all tokens are about as likely");
+    assert!(ids("model", &hot).iter().all(|&id| id < 64));
+    // As if they had no probability.
+    let greedy = ["--temperature", "0"];
+    let without_z = [&greedy[..], &["--logit-bias", "z=-100"]].concat();
+    assert_eq!(ids("model", &greedy), ids(whole.to_str().unwrap(), &without_z));
+    let refused = run(folder.path(), &["generate", "model", "--logit-bias", "#64=100"]).failure();
+    assert!(refused.contains("nor the number of one of its 64"), "{refused}");
+
+    // The model keeps its size wherever it goes.
+    let size = |config: &str| read_json(&folder.path().join(config))["vocab_size"].clone();
+    run(folder.path(), &["import", "model", "--run", "again"]).success();
+    assert_eq!(size("runs/again/config.json"), 65);
+    fs::write(folder.path().join("my.txt"), "To be, or not to be: that is a question.\n".repeat(20)).unwrap();
+    let few = ["--set", "schedule.max_steps=1", "--set", "schedule.eval_batches=1"];
+    let train = ["train", "finetune", "--init-from", "again", "--data", "my.txt", "--run", "mine"];
+    run(folder.path(), &[&train[..], &few].concat()).success();
+    assert_eq!(size("runs/mine/config.json"), 65);
+    run(folder.path(), &["export", "mine", "--format", "gguf", "-o", "mine.gguf"]).success();
+    let score = run(folder.path(), &["score", model.to_str().unwrap(), "--text", "buzz"]).failure();
+    assert!(score.contains("character 'z'"), "{score}");
+}
+
+#[test]
+fn a_tokenizer_of_more_tokens_than_its_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    with_tokenizer(folder.path(), |tokenizer| tokenizer["model"]["vocab"]["é"] = json!(65));
+    for command in ["generate", "import", "eval", "export"] {
+        let more: &[&str] = if command == "export" { &["--format", "gguf"] } else { &[] };
+        let refused = run(folder.path(), &[&[command, "model"], more].concat()).failure();
+        assert!(refused.contains("the tokenizer has 66 tokens and the model 65"), "{command}: {refused}");
+    }
+}
+
+/// A model that was trained with a BPE, whose tokenizer lies in GPT-2's older two files.
+fn with_two_files(folder: &Path) -> PathBuf {
+    fs::write(folder.join("my.txt"), "the old elm fell at dawn, and the old oak fell at dusk\n".repeat(40))
+        .unwrap();
+    let train = ["train", "debug", "--data", "my.txt", "--run", "bpe", "--set", "schedule.max_steps=1"];
+    run(folder, &[&train[..], &["--set", "data.tokenizer=bpe:270"]].concat()).success();
+    let model = folder.join("old");
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(folder.join("runs/bpe").join(file), model.join(file)).unwrap();
+    }
+    let tokenizer = read_json(&folder.join("runs/bpe/tokenizer.json"));
+    let mut vocabulary = tokenizer["model"]["vocab"].clone();
+    // There it is a token among the others.
+    vocabulary["<|endoftext|>"] = tokenizer["added_tokens"][0]["id"].clone();
+    fs::write(model.join("vocab.json"), vocabulary.to_string()).unwrap();
+    let merge = |pair: &Value| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+    let merges: Vec<_> = tokenizer["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
+    assert!(!merges.is_empty());
+    fs::write(model.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
+    model
+}
+
+#[test]
+fn the_older_two_files_are_the_same_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_two_files(folder.path());
+    let score = |model: &str| {
+        let text = "the old elm <|endoftext|> fell\n über 3 dusks";
+        run(folder.path(), &["score", model, "--json", "--text", text]).success().stdout
+    };
+    assert_eq!(score("old"), score("bpe"));
+    let special = |model: &str| {
+        let options = ["--json", "--temperature", "0", "--special", "--prompt", "dawn<|endoftext|>"];
+        run(folder.path(), &[&["generate", model], &options[..]].concat()).success().stdout
+    };
+    assert_eq!(special("old"), special("bpe"));
+    run(folder.path(), &["import", "old", "--run", "new"]).success();
+    let tokenizer = |run: &str| read_json(&folder.path().join("runs").join(run).join("tokenizer.json"));
+    assert_eq!(tokenizer("new"), tokenizer("bpe"));
+
+    let refused = |file: &str, contents: &str| {
+        fs::write(model.join(file), contents).unwrap();
+        run(folder.path(), &["generate", "old"]).failure()
+    };
+    let error = refused("merges.txt", "t h e\nth");
+    assert!(error.contains("merges.txt can't be used: the line \"th\" is not two tokens"), "{error}");
+    let error = refused("merges.txt", "x yz\n");
+    assert!(error.contains("merges.txt can't be used"), "{error}");
+    fs::remove_file(model.join("merges.txt")).unwrap();
+    let error = run(folder.path(), &["generate", "old"]).failure();
+    assert!(
+        error.contains("old/vocab.json can't be used: it is half a tokenizer; put the merges.txt that"),
+        "{error}"
+    );
+}
