@@ -52,7 +52,7 @@ const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --v
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check::new("fmt", "cargo fmt --all --check"),
     Check::with("typos", "typos", TYPOS),
     Check::with("machete", "cargo machete", MACHETE),

@@ -102,13 +102,13 @@ pub enum Error {
 
     /// Weights that do not fit the model that `config.json` describes.
     #[error(
-        "{} does not fit the sizes given with it; the two are of different models:\n  {}",
+        "{} does not fit the sizes given with it; the two are of different models: {}",
         .path.display(), few(.problems)
     )]
     Weights {
         /// The file.
         path: PathBuf,
-        /// One line for each tensor that is missing, left over or misshapen, with both shapes.
+        /// One for each tensor that is missing, left over or misshapen, with both shapes.
         problems: Vec<String>,
     },
 
@@ -181,14 +181,14 @@ pub enum Error {
 /// The result of reading or writing a run folder.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The first of many problems, a line each.
+/// The first of many problems.
 fn few(problems: &[String]) -> String {
-    const SHOWN: usize = 6;
-    let mut lines: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
+    const SHOWN: usize = 3;
+    let mut shown: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
     if problems.len() > SHOWN {
-        lines.push(format!("and {} more", problems.len() - SHOWN));
+        shown.push(format!("and {} more", problems.len() - SHOWN));
     }
-    lines.join("\n  ")
+    shown.join("; ")
 }
 
 /// Makes an I/O error say what was done to which path.

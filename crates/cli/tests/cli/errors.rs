@@ -231,8 +231,7 @@ fn a_damaged_model_is_named() {
         config.replace("\"n_positions\": 16", "\"n_positions\": 24").into_bytes()
     };
     expect![[r#"
-        error: ./model.safetensors does not fit the sizes given with it; the two are of different models:
-          transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
+        error: ./model.safetensors does not fit the sizes given with it; the two are of different models: transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
     "#]]
     .assert_eq(&damaged("config.json", &longer));
 }
