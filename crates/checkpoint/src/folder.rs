@@ -8,6 +8,7 @@
 //!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it
 //!   checkpoints/step-00002000 what training goes on from
 //!   metrics.jsonl             one object a line
+//!   loss.svg, loss.png        its losses as a picture
 //!   samples.txt               what it wrote as it learned
 //!   sessions.jsonl            when it was begun and gone on with, and what was changed then
 //!   README.md                 the model's card, when it is trained
@@ -239,6 +240,15 @@ impl RunFolder {
     /// If the file can't be written.
     pub fn save_card(&self, card: &str) -> Result<()> {
         atomic::write_file(&self.card_path(), card.as_bytes())
+    }
+
+    /// Writes a picture, under a name in the run's folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn save_picture(&self, name: &str, picture: &[u8]) -> Result<()> {
+        atomic::write_file(&self.path.join(name), picture)
     }
 
     fn describe(

@@ -63,7 +63,7 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
     let evaluations: Vec<(u64, f64)> =
         history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect();
     if !evaluations.is_empty() {
-        card += "\n## Learning\n\n| step | validation loss |\n|--:|--:|\n";
+        card += "\n## Learning\n\n![Loss by step](loss.png)\n\n| step | validation loss |\n|--:|--:|\n";
         for (step, loss) in evenly(&evaluations, LISTED) {
             let _ = writeln!(card, "| {step} | {loss:.4} |");
         }

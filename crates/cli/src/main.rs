@@ -19,6 +19,7 @@ mod info;
 mod memory;
 mod model_folder;
 mod observer;
+mod plot;
 mod prepare;
 mod presets;
 mod probe;
@@ -28,6 +29,7 @@ mod score;
 mod shown;
 mod signals;
 mod train;
+mod views;
 
 use std::{
     io::{self, IsTerminal},
@@ -77,6 +79,8 @@ enum Command {
     Bench(bench::Args),
     /// List runs: how large, how far, how good.
     Runs(runs::Args),
+    /// Draw the losses of a run, or compare several.
+    Plot(plot::Args),
     /// List the recipes that come with the program.
     Presets(presets::Args),
     /// Print what a shell needs to complete commands and options.
@@ -106,6 +110,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Runs(args) => runs::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Presets(args) => presets::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),

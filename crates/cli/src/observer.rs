@@ -15,6 +15,7 @@ use crate::{
     generate::{Writer, beginning},
     samples::SampleLog,
     shown::Shown,
+    views::Views,
 };
 
 /// How long the samples are that are printed as a model learns.
@@ -29,6 +30,7 @@ pub(crate) struct Display {
     bar: ProgressBar,
     tokenizer: Tokenizer,
     samples: SampleLog,
+    views: Views,
     seed: u64,
     max_steps: u64,
     /// When this session began, and after how many steps.
@@ -39,12 +41,22 @@ pub(crate) struct Display {
 
 impl Display {
     /// Samples are appended to the file as well.
-    pub(crate) fn new(tokenizer: Tokenizer, samples: SampleLog, seed: u64) -> Self {
+    pub(crate) fn new(tokenizer: Tokenizer, samples: SampleLog, views: Views, seed: u64) -> Self {
         let bar = ProgressBar::no_length().with_style(
             ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}").expect("the template is well-formed"),
         );
         let started = (Instant::now(), 0);
-        Self { bar, tokenizer, samples, seed, max_steps: 0, started, last_line: None, last_train: None }
+        Self {
+            bar,
+            tokenizer,
+            samples,
+            views,
+            seed,
+            max_steps: 0,
+            started,
+            last_line: None,
+            last_train: None,
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event<'_>) {
@@ -61,10 +73,13 @@ impl Display {
                     self.bar.finish_and_clear();
                 }
             }
-            Event::Metrics(metrics) => match metrics.split {
-                Split::Train => self.trained(metrics),
-                Split::Valid => self.evaluated(metrics),
-            },
+            Event::Metrics(metrics) => {
+                match metrics.split {
+                    Split::Train => self.trained(metrics),
+                    Split::Valid => self.evaluated(metrics),
+                }
+                self.warn_once(|views| views.measured(metrics));
+            }
             Event::Skipped { step, reason, loss } => self.skipped(step, reason, loss),
             Event::Sample { step, model, last } => self.sample(step, model, last),
             Event::Saved { step, asked: true } => self.line(&format!("saved after step {step}")),
@@ -128,8 +143,17 @@ impl Display {
             let mut out = io::stdout().lock();
             let _ = writeln!(out, "{text}\n").and_then(|()| out.flush()); // A closed stdout does not stop training.
         });
+        self.warn_once(|views| views.sampled(step, &text));
         if let Err(error) = self.samples.write(step, &text) {
             self.line(&format!("warning: the sample could not be added to samples.txt: {error}"));
+        }
+    }
+
+    /// A view that can't be written is worth a warning and no more, and is left alone from then on.
+    fn warn_once(&mut self, show: impl FnOnce(&mut Views) -> anyhow::Result<()>) {
+        if let Err(error) = show(&mut self.views) {
+            self.views.end();
+            self.line(&format!("warning: pictures and event files stay as they are: {error:#}"));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::{
     probe,
     samples::SampleLog,
     signals,
+    views::{Log, Views},
 };
 
 /// Trains a model, or goes on training one.
@@ -67,6 +68,10 @@ pub(crate) struct Args {
     /// optimizer.grad_clip=none.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
+
+    /// What is logged beside metrics.jsonl.
+    #[arg(long, value_enum, default_value_t = Log::Tensorboard)]
+    log: Log,
 
     /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
     #[arg(long, conflicts_with_all = ["resume", "run"], help_heading = "Experiments")]
@@ -113,7 +118,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let samples_path = folder.samples_path();
     let samples =
         SampleLog::open(&samples_path, step).with_context(|| format!("open {}", samples_path.display()))?;
-    let mut display = Display::new(tokenizer, samples, training.recipe.run.seed);
+    let resumed_at = training.resume.as_ref().map(|_| step);
+    let views = Views::open(&folder, resumed_at, args.log)?;
+    let mut display = Display::new(tokenizer, samples, views, training.recipe.run.seed);
     let control = Control::new();
     let stopped = signals::pass_on(&control)?;
     let outcome = trainer::train(training, control, Box::new(move |event| display.event(event)))?;

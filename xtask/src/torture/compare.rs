@@ -15,6 +15,9 @@ use super::run_folder::{self, MANIFEST, METRICS, STATE, names};
 /// Files whose contents are those of a session, not of a run.
 const OF_SESSIONS: [&str; 3] = ["run.lock", "sessions.jsonl", "README.md"];
 
+/// How the names of TensorBoard's files begin, one for each session.
+const EVENTS: &str = "events.out.tfevents.";
+
 const CHECKPOINTS: &str = "checkpoints";
 
 /// More than a few lines of metrics that differ say nothing more.
@@ -36,7 +39,7 @@ pub(crate) fn differences(
         match name.as_str() {
             CHECKPOINTS => differences.extend(in_checkpoints(reference, run, checkpoint_interval)?),
             METRICS => differences.extend(in_metrics(reference, run)?),
-            name if OF_SESSIONS.contains(&name) => {}
+            name if OF_SESSIONS.contains(&name) || name.starts_with(EVENTS) => {}
             name => differences.extend(in_file(reference, run, name)?),
         }
     }
