@@ -21,6 +21,7 @@ use crate::{
     memory,
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
     observer::Display,
+    plot::update_pictures,
     prepare::prepare,
     probe,
     samples::SampleLog,
@@ -261,6 +262,10 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
 
     let checkpoint = folder.load_checkpoint()?;
     if let Some(checkpoint) = &checkpoint {
+        if ending(&recipe, &checkpoint.state).is_some() {
+            update_pictures(&folder)?; // It may have been killed before its last words.
+            card::write(&folder)?;
+        }
         refuse_ended(&folder, &recipe, &checkpoint.state)?;
     }
     if args.device.is_cpu() {

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::run_folder::{self, MANIFEST, METRICS, STATE, names};
 
-/// Files whose contents are those of a session, not of a run.
-const OF_SESSIONS: [&str; 3] = ["run.lock", "sessions.jsonl", "README.md"];
+/// Files whose contents are those of a session or have the run's name in them; the pictures are made of the metrics.
+const OF_SESSIONS: [&str; 5] = ["run.lock", "sessions.jsonl", "README.md", "loss.svg", "loss.png"];
 
 /// How the names of TensorBoard's files begin, one for each session.
 const EVENTS: &str = "events.out.tfevents.";
@@ -33,13 +33,16 @@ pub(crate) fn differences(
     run: &Path,
     checkpoint_interval: u64,
 ) -> anyhow::Result<Vec<String>> {
-    let (expected, found) = (names(reference)?, names(run)?);
+    let (mut expected, mut found) = (names(reference)?, names(run)?);
+    for names in [&mut expected, &mut found] {
+        names.retain(|name| !name.starts_with(EVENTS));
+    }
     let mut differences = unequal_names(&expected, &found);
     for name in expected.iter().filter(|name| found.contains(name)) {
         match name.as_str() {
             CHECKPOINTS => differences.extend(in_checkpoints(reference, run, checkpoint_interval)?),
             METRICS => differences.extend(in_metrics(reference, run)?),
-            name if OF_SESSIONS.contains(&name) || name.starts_with(EVENTS) => {}
+            name if OF_SESSIONS.contains(&name) => {}
             name => differences.extend(in_file(reference, run, name)?),
         }
     }

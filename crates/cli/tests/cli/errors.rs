@@ -308,6 +308,7 @@ fn every_help_is_as_it_was() {
     let help = |command: &str| run(trained(), &[command, "--help"]).success().stdout;
     expect_test::expect_file!["help/kindling.txt"].assert_eq(&run(trained(), &["--help"]).success().stdout);
     expect_test::expect_file!["help/train.txt"].assert_eq(&help("train"));
+    expect_test::expect_file!["help/plot.txt"].assert_eq(&help("plot"));
     expect_test::expect_file!["help/runs.txt"].assert_eq(&help("runs"));
     expect_test::expect_file!["help/presets.txt"].assert_eq(&help("presets"));
     expect_test::expect_file!["help/completions.txt"].assert_eq(&help("completions"));

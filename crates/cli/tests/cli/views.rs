@@ -87,7 +87,7 @@ fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
 
 #[test]
 fn a_misspelt_name_is_answered_with_the_closest() {
-    let model = run(trained(), &["info", "debgu"]).failure();
+    let model = run(trained(), &["info", "debg"]).failure();
     assert!(model.contains("did you mean debug?"), "{model}");
     let recipe = run(trained(), &["train", "tinny"]).failure();
     assert!(recipe.contains("did you mean tiny?"), "{recipe}");
@@ -110,4 +110,48 @@ fn experiments_make_no_run() {
     assert!(!folder.path().join("runs").exists());
     let both = run(folder.path(), &["train", "debug", "--find-learning-rate", "--overfit-one-batch"]);
     assert_eq!(both.code, 2);
+}
+
+#[test]
+fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join("runs/mine").join(name);
+    run(folder.path(), &["train", "debug", "--run", "mine"]).success();
+    let picture = fs::read_to_string(file("loss.svg")).unwrap();
+    assert!(picture.contains("validation") && picture.contains("loss (nats per token)"), "{picture}");
+    assert!(fs::read(file("loss.png")).unwrap().starts_with(b"\x89PNG"));
+    // What TensorBoard shows is what metrics.jsonl says, in f32; of two sessions, each step once.
+    run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=50"]).success();
+    let mut shown = Vec::new();
+    let names = fs::read_dir(file("")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = names.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
+    files.sort();
+    assert_eq!(files.len(), 2);
+    for path in files {
+        for event in tensorboard::read_events(&path).unwrap() {
+            if let Some(("loss/valid", value)) = event.scalar() {
+                shown.push((event.step, value));
+            }
+        }
+    }
+    let lines = json_lines(&fs::read_to_string(file("metrics.jsonl")).unwrap());
+    let valid = lines.iter().filter(|line| line["split"] == "valid");
+    let logged: Vec<(u64, f32)> =
+        valid.map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap() as f32)).collect();
+    assert_eq!(shown, logged);
+
+    let quiet = ["train", "debug", "--run", "other", "--log", "none", "--set", "run.seed=1"];
+    run(folder.path(), &quiet).success();
+    let other = fs::read_dir(folder.path().join("runs/other")).unwrap();
+    assert!(
+        other
+            .map(|entry| entry.unwrap().file_name())
+            .all(|name| !name.to_string_lossy().contains("tfevents"))
+    );
+    run(folder.path(), &["plot", "mine", "other", "-o", "both.svg"]).success();
+    let both = fs::read_to_string(folder.path().join("both.svg")).unwrap();
+    assert!(both.contains("mine validation") && both.contains("other training"), "{both}");
+    run(folder.path(), &["plot", "mine", "--metric", "learning-rate", "-o", "rate.png"]).success();
+    let error = run(folder.path(), &["plot", "mine", "-o", "loss.jpeg"]).failure();
+    assert!(error.contains("loss.jpeg is no picture's name; end it in .svg or .png"), "{error}");
 }
