@@ -1,6 +1,7 @@
 //! Files and folders that are there whole or not at all.
 //!
-//! What is being written has a name that ends in `.partial`; what is about to be replaced, one that ends in `.old`.
+//! What is being written has a name that ends in `.partial`; what is about to be replaced, one that
+//! ends in `.old`; what is being removed, one that ends in `.removed`.
 
 use std::{
     ffi::OsStr,
@@ -13,6 +14,7 @@ use crate::{Error, Result, error::io};
 
 pub(crate) const PARTIAL: &str = "partial";
 const OLD: &str = "old";
+const REMOVED: &str = "removed";
 
 /// Writes a file under a temporary name, flushes it to disk and renames it.
 pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
@@ -78,10 +80,10 @@ pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -
 
 /// Removes a folder in such a way that none is ever seen with a part of its files under its own name.
 pub(crate) fn remove_whole(path: &Path) -> Result<()> {
-    let old = temporary(path, OLD);
-    remove_if_present(&old)?;
-    fs::rename(path, &old).map_err(io("remove", path))?;
-    remove_if_present(&old)
+    let removed = temporary(path, REMOVED);
+    remove_if_present(&removed)?;
+    fs::rename(path, &removed).map_err(io("remove", path))?;
+    remove_if_present(&removed)
 }
 
 /// Removes a folder, and does not mind if it is not there.
@@ -92,7 +94,7 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes whatever in a folder has a temporary name.
+/// Removes whatever in a folder has a temporary name. What was put aside, and not yet replaced, is put back.
 pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -103,7 +105,10 @@ pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
         if !is_temporary(&path) {
             continue;
         }
-        if path.is_dir() {
+        let replaced = path.with_extension("");
+        if path.extension().is_some_and(|it| it == OLD) && !replaced.exists() {
+            fs::rename(&path, &replaced).map_err(io("put back", &replaced))?;
+        } else if path.is_dir() {
             remove_if_present(&path)?;
         } else {
             fs::remove_file(&path).map_err(io("remove", &path))?;
@@ -114,7 +119,7 @@ pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
 
 /// Whether a file or folder is one that is being written or replaced, or was cut off in that.
 pub(crate) fn is_temporary(path: &Path) -> bool {
-    path.extension().is_some_and(|it| it == PARTIAL || it == OLD)
+    path.extension().is_some_and(|it| [PARTIAL, OLD, REMOVED].iter().any(|temporary| it == *temporary))
 }
 
 /// `NAME.partial` for NAME, whatever dots are in it.
@@ -125,7 +130,7 @@ pub(crate) fn temporary(path: &Path, extension: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if parent != Path::new("") => sync_folder(parent),
         _ => sync_folder(Path::new(".")),

@@ -161,6 +161,16 @@ pub enum Error {
         n: usize,
     },
 
+    /// A run that has done steps, and whose checkpoints are not there.
+    #[error(
+        "{} has been trained and has no checkpoint any more to go on from; start a new run from its best weights by \
+         --init-from {}", .path.display(), .path.display()
+    )]
+    NoCheckpoint {
+        /// The run folder.
+        path: PathBuf,
+    },
+
     /// The run's folder was moved or removed while the run went on.
     #[error("the folder {} is gone; put it back, then go on from its last checkpoint by --resume", .path.display())]
     Gone {

@@ -4,7 +4,8 @@ use std::{
     fs::{self, File, TryLockError},
     io::{ErrorKind, Seek, Write},
     path::Path,
-    process,
+    process, thread,
+    time::Duration,
 };
 
 use crate::{Error, Result, RunFolder, error::io};
@@ -77,8 +78,18 @@ impl RunFolder {
     }
 }
 
+/// Who says to hold a lock that is held. Whoever has just taken it gets a moment to say so.
 fn read_holder(path: &Path) -> String {
-    let holder = fs::read_to_string(path).unwrap_or_default();
+    const MOMENT: Duration = Duration::from_millis(50);
+    const MOMENTS: u32 = 20;
+    let mut holder = String::new();
+    for _ in 0..MOMENTS {
+        thread::sleep(MOMENT);
+        holder = fs::read_to_string(path).unwrap_or_default();
+        if !holder.is_empty() {
+            break;
+        }
+    }
     if holder.is_empty() { "another process".to_owned() } else { holder }
 }
 

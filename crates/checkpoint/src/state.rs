@@ -137,7 +137,9 @@ impl RunFolder {
             self.checkpoints()?.into_iter().filter(|it| it.step != step).partition(|it| it.step < step);
         let superseded = before.iter().rev().skip(keep_last.get() - 1);
         for old in superseded.chain(&beyond) {
-            atomic::remove_whole(&old.path)?;
+            if let Err(error) = atomic::remove_whole(&old.path) {
+                tracing::warn!("{error}; the next checkpoint will try again"); // The new one is there.
+            }
         }
         Ok(path)
     }
@@ -150,7 +152,8 @@ impl RunFolder {
                 Err(Error::Gone { path: self.path().to_owned() })
             }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io("create", &folder)(error)),
-            _ => Ok(()),
+            Err(_) => Ok(()),
+            Ok(()) => atomic::sync_parent(&folder),
         }
     }
 
@@ -169,13 +172,16 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If there are checkpoints, and all are damaged.
+    /// If there are checkpoints, and all are damaged, or the newest can't be read at this time.
     pub fn load_checkpoint(&self) -> Result<Option<Checkpoint>> {
         let checkpoints = self.checkpoints()?;
         for Numbered { path, .. } in checkpoints.iter().rev() {
             match read(path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => tracing::warn!("{error}; it is passed over for the one before"),
+                Err(error @ Error::Damaged { .. }) => {
+                    tracing::warn!("{error}; it is passed over for the one before");
+                }
+                Err(error) => return Err(error),
             }
         }
         match checkpoints.len() {
@@ -221,7 +227,11 @@ struct Numbered {
 fn read(path: &Path) -> Result<Checkpoint> {
     let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
     let file = |name: &str| {
-        fs::read(path.join(name)).map_err(|error| damaged(format!("{name} can't be read: {error}")))
+        let path = path.join(name);
+        fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => damaged(format!("{name} is missing")),
+            _ => io("read", &path)(error), // It may be whole all the same.
+        })
     };
     let manifest: Manifest = serde_json::from_slice(&file(MANIFEST)?)
         .map_err(|error| damaged(format!("{MANIFEST} is not understood: {error}")))?;
@@ -336,6 +346,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_put_aside_and_not_replaced_is_put_back() {
+        let (_parent, run) = run();
+        let only = save(&run, &checkpoint(5)).unwrap();
+        fs::rename(&only, run.checkpoints_path().join("step-00000005.old")).unwrap();
+        fs::create_dir(run.checkpoints_path().join("step-00000005.partial")).unwrap();
+        run.remove_unfinished().unwrap();
+        assert_eq!(run.load_checkpoint().unwrap(), Some(checkpoint(5)));
+    }
+
+    #[test]
     fn none_is_told_from_all_damaged() {
         let (_parent, run) = run();
         assert_eq!(run.load_checkpoint().unwrap(), None);
@@ -358,7 +378,7 @@ mod tests {
     fn unfinished_writes_are_removed_and_nothing_else() {
         let (_parent, run) = run();
         save(&run, &checkpoint(5)).unwrap();
-        let unfinished = ["step-00000010.partial", "step-00000010.old"];
+        let unfinished = ["step-00000010.partial", "step-00000005.old", "step-00000004.removed"];
         for name in unfinished {
             fs::create_dir(run.checkpoints_path().join(name)).unwrap();
         }

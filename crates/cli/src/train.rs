@@ -18,6 +18,7 @@ use crate::{
     card,
     console::{count, did_you_mean, duration, program, quoted, report},
     device::DeviceArgs,
+    history::History,
     memory,
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
     observer::Display,
@@ -114,12 +115,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(&training, &changes);
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
+    let has_changed = !changes.is_empty();
     folder.add_session(&Session::now(step, args.device.name(), threads, changes))?;
+    if has_changed {
+        folder.save_recipe(&training.recipe.to_toml())?; // After the line that says so.
+    }
 
     let samples_path = folder.samples_path();
-    let samples =
-        SampleLog::open(&samples_path, step).with_context(|| format!("open {}", samples_path.display()))?;
-    let resumed_at = training.resume.as_ref().map(|_| step);
+    // A pending evaluation is followed by the sample of its step.
+    let pending = training.resume.as_ref().is_some_and(|checkpoint| checkpoint.state.evaluation_pending);
+    let shown_step = if pending { step.saturating_sub(1) } else { step };
+    let samples = SampleLog::open(&samples_path, shown_step)
+        .with_context(|| format!("open {}", samples_path.display()))?;
+    let resumed_at = training.resume.as_ref().map(|_| shown_step);
     let views = Views::open(&folder, resumed_at, args.log)?;
     let mut display = Display::new(tokenizer, samples, views, training.recipe.run.seed);
     let control = Control::new();
@@ -261,6 +269,10 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
     let recipe = Recipe { model: GptConfig { dropout: recipe.model.dropout, ..folder.config()? }, ..recipe };
 
     let checkpoint = folder.load_checkpoint()?;
+    // The first checkpoint comes before the first step.
+    if checkpoint.is_none() && History::open(folder.clone())?.metrics.iter().any(|line| line.step > 0) {
+        return Err(checkpoint::Error::NoCheckpoint { path: folder.path().to_owned() }.into());
+    }
     if let Some(checkpoint) = &checkpoint {
         if ending(&recipe, &checkpoint.state).is_some() {
             update_pictures(&folder)?; // It may have been killed before its last words.
@@ -287,9 +299,6 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
             folder.path().display(),
             quoted(&folder.path().display().to_string())
         );
-    }
-    if !changes.is_empty() {
-        folder.save_recipe(&recipe.to_toml())?;
     }
     let Prepared { train, valid, .. } = prepared;
     let training =

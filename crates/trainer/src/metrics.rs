@@ -63,6 +63,9 @@ impl MetricsLog {
             file.write_all(kept.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, path)?;
+            if let (true, Some(folder)) = (cfg!(unix), path.parent()) {
+                File::open(folder)?.sync_all()?; // Only Unix lets a folder be opened.
+            }
         }
         let file = File::options().create(true).append(true).open(path)?;
         Ok(Self { path: path.to_owned(), file })

@@ -234,10 +234,18 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), RecipeError> {
-        let Self { data, optimizer, .. } = self;
+        const MOST: u64 = 1 << 20;
+        let Self { data, optimizer, schedule, .. } = self;
         let in_range = |key, value, range, holds| {
             if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
         };
+        let not_too_many = "has to be at most 1048576";
+        let batch_size = optimizer.batch_size.get() as u64;
+        let n_batches = optimizer.grad_accumulation.get();
+        in_range("optimizer.batch_size", batch_size as f64, not_too_many, batch_size <= MOST)?;
+        in_range("optimizer.grad_accumulation", n_batches as f64, not_too_many, n_batches <= MOST)?;
+        let (steps, few_enough) = (schedule.max_steps, "has to be at most 1e12");
+        in_range("schedule.max_steps", steps as f64, few_enough, steps <= 1_000_000_000_000)?;
         let fraction = "has to be above 0 and below 1";
         let share = "has to be at least 0 and below 1";
         let not_negative = "has to be at least 0";

@@ -3,7 +3,10 @@
 //! burn-train hands weights, optimizer and schedule to three checkpointers, each on a thread of its own.
 //! Here they become bytes and come together again, so that the folder is written as a whole.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{
+    Mutex,
+    mpsc::{Receiver, Sender, channel},
+};
 
 use burn::{
     store::RecordError,
@@ -26,8 +29,8 @@ pub(crate) struct PartCheckpointer {
     /// Whether its tensors have to be put in order.
     in_order: bool,
     saved: Sender<Saved>,
-    /// What to restore, when resuming.
-    restore: Option<Vec<u8>>,
+    /// What to restore, when resuming; once, since it takes as much memory as the model.
+    restore: Mutex<Option<Vec<u8>>>,
 }
 
 /// Where the parts of checkpoints arrive: weights, optimizer, schedule. Each has a channel of its own, since their
@@ -44,7 +47,7 @@ pub(crate) fn checkpointers(resume: Option<Checkpoint>) -> (Parts, [PartCheckpoi
     };
     let [model, optimizer, scheduler] = restore.map(|restore| {
         let (saved, arrives) = channel();
-        (arrives, PartCheckpointer { in_order: false, saved, restore })
+        (arrives, PartCheckpointer { in_order: false, saved, restore: Mutex::new(restore) })
     });
     let parts = Parts([model.0, optimizer.0, scheduler.0]);
     (parts, [model.1, PartCheckpointer { in_order: true, ..optimizer.1 }, scheduler.1])
@@ -85,7 +88,8 @@ impl<R: Record> Checkpointer<R> for PartCheckpointer {
     }
 
     fn restore(&self, _step: usize) -> Result<R, CheckpointerError> {
-        let bytes = self.restore.clone().expect("restoring is asked for only with a checkpoint");
+        let bytes = self.restore.lock().expect("nothing panics while it is held").take();
+        let bytes = bytes.expect("restoring is asked for once, and only with a checkpoint");
         R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
     }
 }

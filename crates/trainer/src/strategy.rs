@@ -136,6 +136,8 @@ impl Loop {
         let mut saved_step = self.resumed.then_some(self.state.step);
         if saved_step.is_none() {
             saved_step = Some(self.save(learner, save)?);
+            let first = self.writer.wait()?;
+            self.tell_saved(vec![first]);
         }
         if self.state.evaluation_pending {
             self.finish_step(learner, valid)?;

@@ -84,6 +84,15 @@ impl Writer {
         self.saved.try_iter().collect()
     }
 
+    /// Waits for the next checkpoint to be on disk, and gives its step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::saved`].
+    pub(crate) fn wait(&self) -> Result<u64, Error> {
+        self.saved.recv().expect("a checkpoint has been asked for")
+    }
+
     /// Waits until all is written.
     ///
     /// # Errors

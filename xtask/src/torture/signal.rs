@@ -33,23 +33,24 @@ impl Signal {
 
     #[cfg(unix)]
     pub(crate) fn number(self) -> i32 {
-        self.of_system().as_raw()
+        self.of_system() as i32
     }
 
     #[cfg(unix)]
     pub(crate) fn send(self, child: &Child) -> io::Result<()> {
-        use rustix::process::{Pid, kill_process};
-        Ok(kill_process(Pid::from_child(child), self.of_system())?)
+        use nix::{sys::signal::kill, unistd::Pid};
+        let pid = i32::try_from(child.id()).expect("the system's own numbers of processes are signed");
+        Ok(kill(Pid::from_raw(pid), self.of_system())?)
     }
 
     #[cfg(unix)]
-    fn of_system(self) -> rustix::process::Signal {
-        use rustix::process::Signal as System;
+    fn of_system(self) -> nix::sys::signal::Signal {
+        use nix::sys::signal::Signal as System;
         match self {
-            Self::Kill => System::KILL,
-            Self::Interrupt => System::INT,
-            Self::Terminate => System::TERM,
-            Self::User1 => System::USR1,
+            Self::Kill => System::SIGKILL,
+            Self::Interrupt => System::SIGINT,
+            Self::Terminate => System::SIGTERM,
+            Self::User1 => System::SIGUSR1,
         }
     }
 }

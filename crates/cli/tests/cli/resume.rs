@@ -54,6 +54,10 @@ fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
     run(folder.path(), &first).success();
     fs::copy(folder.path().join("runs/first/model.safetensors"), path.join("model.safetensors")).unwrap();
     fs::remove_dir_all(path.join("checkpoints")).unwrap();
+    let error = run(folder.path(), &["train", "--resume", "--run", "mine"]).failure();
+    assert!(error.contains("has no checkpoint any more"), "a run that has done steps keeps them: {error}");
+    assert_eq!(metrics(), whole);
+    fs::remove_file(path.join("metrics.jsonl")).unwrap();
     let ran = run(folder.path(), &["train", "--resume", "--run", "mine"]).success();
     assert!(ran.stderr.contains("training of runs/mine"), "{}", ran.stderr);
     assert_eq!(metrics(), whole);
