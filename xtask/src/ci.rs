@@ -15,8 +15,8 @@ use xshell::{Cmd, Shell};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask ci
-  cargo xtask ci --install                 with every tool, installed first where it is missing
-  cargo xtask ci --skip clippy,test,doc    only what needs no build")]
+  cargo xtask ci --install                            with every tool, installed first where it is missing
+  cargo xtask ci --skip clippy,fuzz,test,plain,doc    only what needs no build")]
 pub(crate) struct Args {
     /// Install the tools that are missing first, from source
     #[arg(long)]

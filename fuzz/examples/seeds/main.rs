@@ -14,9 +14,11 @@ mod tokenizers;
 
 fn main() -> Result<()> {
     for (target, seeds) in [
+        ("checkpoint", run_folder()),
         ("dataset", prepared_folder()?),
         ("gguf", ggufs()?),
         ("pickle", pickles::all()?),
+        ("recipe", recipes()?),
         ("safetensors", safetensors()),
         ("tokenizer", tokenizers::all()?),
     ] {
@@ -27,6 +29,35 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the target puts into a run's folder, after the number that it has for it.
+fn run_folder() -> Vec<Vec<u8>> {
+    let state = concat!(
+        r#"{"step":10,"tokens":9,"elapsed_seconds":0.5,"best_loss":1.5,"best_step":5,"evaluations_since_best":1,"#,
+        r#""evaluation_pending":true,"interval":{"loss_sum":1.5,"n_losses":1},"losses":{"count":1,"mean":2.5,"#,
+        r#""variance":0.1},"skipped_steps":0,"not_finite_in_a_row":0,"data":["a","b"]}"#
+    );
+    let empty =
+        r#"{"size_bytes":0,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#;
+    let manifest = format!(r#"{{"files":{{"model.bpk":{empty},"state.json":{empty}}}}}"#);
+    let config = concat!(
+        r#"{"model_type":"gpt2","vocab_size":12,"n_positions":8,"n_embd":6,"n_layer":2,"n_head":3,"n_inner":null,"#,
+        r#""activation_function":"gelu_new","resid_pdrop":0.1,"embd_pdrop":0.1,"attn_pdrop":0.1,"#,
+        r#""layer_norm_epsilon":1e-05,"tie_word_embeddings":true,"eos_token_id":[1,2],"torch_dtype":"float32"}"#
+    );
+    let seeds = [(0, state), (1, &manifest), (2, ""), (3, config)];
+    seeds.map(|(number, contents)| [&[number], contents.as_bytes()].concat()).to_vec()
+}
+
+/// Those that come with the program, and one with overrides.
+fn recipes() -> Result<Vec<Vec<u8>>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let presets =
+        fs::read_dir(folder)?.map(|entry| Ok(fs::read(entry?.path())?)).collect::<Result<Vec<_>>>()?;
+    let overrides = b"\n---\nschedule.max_steps=9\noptimizer.grad_clip=none\ndata.corpus=kjv";
+    let overridden = [presets[0].as_slice(), overrides].concat();
+    Ok(presets.into_iter().chain([overridden]).collect())
 }
 
 /// Each file of a prepared folder, after the number that the target has for it.
