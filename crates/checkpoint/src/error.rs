@@ -171,8 +171,11 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The run's folder was moved or removed while the run went on.
-    #[error("the folder {} is gone; put it back, then go on from its last checkpoint by --resume", .path.display())]
+    /// The run's folder was moved or removed while the run went on; there may be another of its name.
+    #[error(
+        "the folder {} is not there any more, or is another one; put it back, then go on from its last checkpoint by \
+         --resume", .path.display()
+    )]
     Gone {
         /// The run folder.
         path: PathBuf,

@@ -5,6 +5,7 @@
 //!   recipe.toml               what was asked for, resolved
 //!   config.json               sizes, in Hugging Face layout
 //!   model.safetensors         the best weights so far, in Hugging Face layout
+//!   model.step-00002000....   better ones that a resume with another recipe has undone the steps of
 //!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it
 //!   checkpoints/step-00002000 what training goes on from
 //!   metrics.jsonl             one object a line
@@ -279,6 +280,21 @@ impl RunFolder {
     /// If the file can't be written.
     pub fn save_weights(&self, model: &Gpt) -> Result<()> {
         weights::save(model, &self.path.join(WEIGHTS), Precision::F32)
+    }
+
+    /// Keeps a copy of the weights, as those of a step, which no later ones are written over.
+    ///
+    /// # Errors
+    ///
+    /// If the copy can't be written.
+    pub fn keep_weights(&self, step: u64) -> Result<PathBuf> {
+        let weights = self.path.join(WEIGHTS);
+        let copy = self.path.join(format!("model.step-{step:08}.safetensors"));
+        let mut from = fs::File::open(&weights).map_err(io("open", &weights))?;
+        atomic::write_with(&copy, |file| {
+            std::io::copy(&mut from, file).map(|_| ()).map_err(io("write", &copy))
+        })?;
+        Ok(copy)
     }
 
     /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else. `ends` are the tokens

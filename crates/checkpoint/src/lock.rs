@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use same_file::Handle;
+
 use crate::{Error, Result, RunFolder, error::io};
 
 const LOCK: &str = "run.lock";
@@ -15,7 +17,7 @@ const LOCK: &str = "run.lock";
 /// Holds a run. It lets go when it is dropped, or when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: Handle,
 }
 
 impl RunFolder {
@@ -34,7 +36,7 @@ impl RunFolder {
             .write(true)
             .open(&path)
             .map_err(io("open", &path))?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Locked { path: self.path().to_owned(), holder: read_holder(&path) });
@@ -52,7 +54,19 @@ impl RunFolder {
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
         written.map_err(io("write", &path))?;
-        Ok(RunLock { _file: file })
+        Ok(RunLock { file: Handle::from_file(file).map_err(io("hold", &path))? })
+    }
+
+    /// Makes sure that this is still the folder that is held: it may have been moved, and another run have its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] if it is not there, or is another.
+    pub fn check_held(&self, lock: &RunLock) -> Result<()> {
+        match Handle::from_path(self.path().join(LOCK)) {
+            Ok(file) if file == lock.file => Ok(()),
+            _ => Err(Error::Gone { path: self.path().to_owned() }),
+        }
     }
 
     /// Empties a folder that this process holds.
@@ -76,6 +90,18 @@ impl RunFolder {
             _ => None,
         }
     }
+}
+
+/// Takes a lock, from one who looks at who has it too, if need be.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    const MOMENT: Duration = Duration::from_millis(20);
+    for _ in 0..5 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
+            result => return result,
+        }
+    }
+    file.try_lock()
 }
 
 /// Who says to hold a lock that is held. Whoever has just taken it gets a moment to say so.
@@ -130,5 +156,22 @@ mod tests {
         drop(lock);
         assert_eq!(run.holder(), None);
         run.lock().unwrap();
+    }
+
+    #[test]
+    fn a_run_that_takes_the_place_of_one_held_is_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("run");
+        let (run, lock) = RunFolder::create_run(&path, |_| Ok(())).unwrap();
+        run.check_held(&lock).unwrap();
+        let moved = parent.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        assert!(matches!(run.check_held(&lock), Err(Error::Gone { .. })));
+        let (_, other) = RunFolder::create_run(&path, |_| Ok(())).unwrap();
+        assert!(matches!(run.check_held(&lock), Err(Error::Gone { .. })));
+        run.check_held(&other).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        fs::rename(&moved, &path).unwrap();
+        run.check_held(&lock).unwrap();
     }
 }

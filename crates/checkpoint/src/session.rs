@@ -1,6 +1,11 @@
 //! `sessions.jsonl`: when a run was begun and gone on with, by what, and what was changed of its recipe.
 
-use std::{collections::BTreeMap, fs::File, io::Write, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    time::SystemTime,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,15 +47,17 @@ impl RunFolder {
     /// If the file can't be written.
     pub fn add_session(&self, session: &Session) -> Result<()> {
         let path = self.path().join(SESSIONS);
-        let mut line = serde_json::to_string(session).expect("numbers, strings and maps become JSON");
-        line.push('\n');
+        let line = serde_json::to_string(session).expect("numbers, strings and maps become JSON");
+        // A line that a crash has cut off stays one by itself.
+        let is_cut_off = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&byte| byte != b'\n'));
+        let line = if is_cut_off { format!("\n{line}\n") } else { format!("{line}\n") };
         let file = File::options().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(io("write", &path))
     }
 
     /// The run's sessions, oldest first. A line cut off by a crash is none.
     pub fn sessions(&self) -> Vec<Session> {
-        let text = std::fs::read_to_string(self.path().join(SESSIONS)).unwrap_or_default();
+        let text = fs::read_to_string(self.path().join(SESSIONS)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
@@ -69,5 +76,11 @@ mod tests {
             .map(|(step, changes)| Session::now(step, "cpu".into(), 2, changes));
         sessions.iter().for_each(|session| run.add_session(session).unwrap());
         assert_eq!(run.sessions(), sessions);
+
+        let path = run.path().join(SESSIONS);
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 9]).unwrap();
+        run.add_session(&sessions[1]).unwrap();
+        assert_eq!(run.sessions(), sessions, "only the line that was cut off is lost");
     }
 }

@@ -8,7 +8,7 @@ use trainer::{Control, Probe, Probed};
 
 use crate::{
     console::{evenly, report},
-    signals,
+    signals::Signals,
     train::Ready,
 };
 
@@ -32,7 +32,11 @@ const BLOWN_UP: f64 = 3.0;
 const SHOWN: usize = 12;
 
 /// Says whether the model can learn one batch by heart.
-pub(crate) fn overfit_one_batch(ready: Ready, device: &Device) -> anyhow::Result<ExitCode> {
+pub(crate) fn overfit_one_batch(
+    ready: Ready,
+    device: &Device,
+    signals: &Signals,
+) -> anyhow::Result<ExitCode> {
     let Ready { recipe, model, prepared } = ready;
     report(format_args!(
         "learning {} tokens by heart, at a learning rate of {:e}",
@@ -40,7 +44,7 @@ pub(crate) fn overfit_one_batch(ready: Ready, device: &Device) -> anyhow::Result
         recipe.optimizer.learning_rate
     ));
     let control = Control::new();
-    let stopped = signals::pass_on(&control)?;
+    signals.pass_on(&control);
     let mut seen: Vec<Probed> = Vec::new();
     let mut next_line = 1;
     trainer::probe(
@@ -62,7 +66,7 @@ pub(crate) fn overfit_one_batch(ready: Ready, device: &Device) -> anyhow::Result
             }
         },
     )?;
-    if let Some(code) = stopped.by_signal() {
+    if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
     let (Some(first), Some(last)) = (seen.first(), seen.last()) else { bail!("no step was taken") };
@@ -83,12 +87,16 @@ pub(crate) fn overfit_one_batch(ready: Ready, device: &Device) -> anyhow::Result
 }
 
 /// Shows how the loss goes as the learning rate grows, and which rate that speaks for.
-pub(crate) fn find_learning_rate(ready: Ready, device: &Device) -> anyhow::Result<ExitCode> {
+pub(crate) fn find_learning_rate(
+    ready: Ready,
+    device: &Device,
+    signals: &Signals,
+) -> anyhow::Result<ExitCode> {
     let Ready { recipe, model, prepared } = ready;
     let [lowest, highest] = SWEEP;
     report(format_args!("trying learning rates from {lowest:e} to {highest:e}"));
     let control = Control::new();
-    let stopped = signals::pass_on(&control)?;
+    signals.pass_on(&control);
     let mut sweep = Sweep::default();
     let probe = Probe::LearningRate { lowest, highest };
     trainer::probe(probe, (model, &recipe), prepared.train, device, SWEEP_STEPS, &control, |probed| {
@@ -97,7 +105,7 @@ pub(crate) fn find_learning_rate(ready: Ready, device: &Device) -> anyhow::Resul
             control.stop();
         }
     })?;
-    if let Some(code) = stopped.by_signal() {
+    if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
     for (rate, loss) in evenly(&sweep.smooth, SHOWN) {

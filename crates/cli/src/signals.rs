@@ -2,13 +2,13 @@
 //!
 //! | signal | meaning |
 //! |---|---|
-//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; a second one ends at once |
+//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; a second one, or one before training, ends at once |
 //! | SIGUSR1 | save and go on; batch systems send it some time before they stop a job |
 //!
 //! Windows has Ctrl-C only.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU8, Ordering},
 };
 
@@ -20,62 +20,89 @@ use crate::console::report;
 /// The exit code of a run that Ctrl-C stopped and that can go on: 128 + 2, the number of SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Which signal stopped the run, if any has.
+/// Listens for signals, and passes them on.
 #[derive(Clone, Default)]
-pub(crate) struct Stopped(Arc<AtomicU8>);
+pub(crate) struct Signals {
+    /// The run, once there is one.
+    control: Arc<Mutex<Option<Control>>>,
+    /// The exit code of the signal that stopped it, or 0.
+    code: Arc<AtomicU8>,
+}
 
-impl Stopped {
-    /// The exit code that says by what.
+impl Signals {
+    /// From now on.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let signals = Self::default();
+        signals.clone().start()?;
+        Ok(signals)
+    }
+
+    /// Passes them on to a run.
+    pub(crate) fn pass_on(&self, control: &Control) {
+        *self.control.lock().expect("nothing panics while it is held") = Some(control.clone());
+    }
+
+    /// The exit code that says by which signal the run was stopped, or by a key that means the same.
     pub(crate) fn exit_code(&self) -> u8 {
         self.by_signal().unwrap_or(INTERRUPTED)
     }
 
     /// The exit code, if there was a signal.
     pub(crate) fn by_signal(&self) -> Option<u8> {
-        Some(self.0.load(Ordering::SeqCst)).filter(|&code| code != 0)
+        Some(self.code.load(Ordering::SeqCst)).filter(|&code| code != 0)
     }
 
-    /// Stops the run, or ends the process if it is being stopped already.
-    fn stop(&self, control: &Control, code: u8) {
-        if self.0.swap(code, Ordering::SeqCst) != 0 {
-            std::process::exit(i32::from(code));
+    /// Stops the run. If there is none yet, or it is being stopped already, ends the process.
+    fn stop(&self, code: u8) {
+        let is_second = self.code.swap(code, Ordering::SeqCst) != 0;
+        match &*self.control.lock().expect("nothing panics while it is held") {
+            Some(control) if !is_second => {
+                report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
+                control.stop();
+            }
+            _ => std::process::exit(i32::from(code)),
         }
-        report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
-        control.stop();
     }
-}
 
-/// Passes signals on to a run, from a thread of its own.
-#[cfg(unix)]
-pub(crate) fn pass_on(control: &Control) -> anyhow::Result<Stopped> {
-    use signal_hook::{
-        consts::{SIGINT, SIGTERM, SIGUSR1},
-        iterator::Signals,
-    };
-
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("listen for signals")?;
-    let stopped = Stopped::default();
-    let (control, told) = (control.clone(), stopped.clone());
-    let listen = move || {
-        for signal in signals.forever() {
-            if signal == SIGUSR1 {
+    /// Has the run saved, if there is one.
+    #[cfg(unix)]
+    fn save(&self) {
+        match &*self.control.lock().expect("nothing panics while it is held") {
+            Some(control) => {
                 report(format_args!("saving after this step"));
                 control.save();
-            } else {
-                let number = u8::try_from(signal).expect("the two signals have small numbers");
-                told.stop(&control, 128 + number);
             }
+            None => report(format_args!("training has not begun: there is nothing to save")),
         }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context("listen for signals")?;
-    Ok(stopped)
-}
+    }
 
-/// Passes Ctrl-C on to a run.
-#[cfg(not(unix))]
-pub(crate) fn pass_on(control: &Control) -> anyhow::Result<Stopped> {
-    let stopped = Stopped::default();
-    let (control, told) = (control.clone(), stopped.clone());
-    ctrlc::set_handler(move || told.stop(&control, INTERRUPTED)).context("listen for Ctrl-C")?;
-    Ok(stopped)
+    /// Starts the thread that listens.
+    #[cfg(unix)]
+    fn start(self) -> anyhow::Result<()> {
+        use signal_hook::{
+            consts::{SIGINT, SIGTERM, SIGUSR1},
+            iterator,
+        };
+
+        let mut arriving =
+            iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("listen for signals")?;
+        let listen = move || {
+            for signal in arriving.forever() {
+                if signal == SIGUSR1 {
+                    self.save();
+                } else {
+                    let number = u8::try_from(signal).expect("the two signals have small numbers");
+                    self.stop(128 + number);
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context("listen for signals")?;
+        Ok(())
+    }
+
+    /// Starts listening for Ctrl-C.
+    #[cfg(not(unix))]
+    fn start(self) -> anyhow::Result<()> {
+        ctrlc::set_handler(move || self.stop(INTERRUPTED)).context("listen for Ctrl-C")
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{RunFolder, RunLock, Session, TrainerState};
+use checkpoint::{RunFolder, Session, TrainerState};
 use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::{Gpt, GptConfig};
 use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
@@ -26,7 +26,7 @@ use crate::{
     prepare::prepare,
     probe,
     samples::SampleLog,
-    signals,
+    signals::Signals,
     views::{Log, Views},
 };
 
@@ -91,24 +91,16 @@ pub(crate) struct Args {
     device: DeviceArgs,
 }
 
-/// A run that this process holds.
-struct Held {
-    training: Training,
-    /// What differs from the recipe that the run had so far.
-    changes: Changes,
-    _lock: RunLock,
-}
-
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let signals = Signals::listen()?;
     let device = args.device.open()?;
     if args.overfit_one_batch {
-        return probe::overfit_one_batch(make_ready(&args, &device)?, &device);
+        return probe::overfit_one_batch(make_ready(&args, &device)?, &device, &signals);
     }
     if args.find_learning_rate {
-        return probe::find_learning_rate(make_ready(&args, &device)?, &device);
+        return probe::find_learning_rate(make_ready(&args, &device)?, &device, &signals);
     }
-    let Held { training, changes, _lock } =
-        if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
+    let (training, changes) = if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
     let tokenizer = folder.load_tokenizer()?;
@@ -128,15 +120,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let samples = SampleLog::open(&samples_path, shown_step)
         .with_context(|| format!("open {}", samples_path.display()))?;
     let resumed_at = training.resume.as_ref().map(|_| shown_step);
-    let views = Views::open(&folder, resumed_at, args.log)?;
+    let views = Views::open(&folder, resumed_at, args.log);
     let mut display = Display::new(tokenizer, samples, views, training.recipe.run.seed);
     let control = Control::new();
-    let stopped = signals::pass_on(&control)?;
+    signals.pass_on(&control);
     let outcome = trainer::train(training, control, Box::new(move |event| display.event(event)))?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
             tell_how_to_go_on(&folder, &outcome);
-            ExitCode::from(stopped.exit_code())
+            ExitCode::from(signals.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
             card::write(&folder)?;
@@ -154,7 +146,7 @@ pub(crate) struct Ready {
 }
 
 /// A new run.
-fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
+fn start(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     if let Some(path) = &args.run
         && run_path(path).exists()
     {
@@ -176,8 +168,8 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<Held> {
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
     let training =
-        Training { recipe, folder, model, train, valid, data, resume: None, device: device.clone() };
-    Ok(Held { training, changes: Changes::new(), _lock: lock })
+        Training { recipe, folder, lock, model, train, valid, data, resume: None, device: device.clone() };
+    Ok((training, Changes::new()))
 }
 
 fn recipe_name(args: &Args) -> &str {
@@ -252,8 +244,8 @@ fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
     Ok(Ready { recipe, model, prepared })
 }
 
-/// The run to go on with.
-fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
+/// The run to go on with, and what differs from the recipe that it had so far.
+fn resume(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     let folder = match &args.run {
         Some(path) => open(&run_path(path))?,
         None => newest()?,
@@ -283,6 +275,11 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
     if args.device.is_cpu() {
         memory::check(&recipe)?;
     }
+    if let Some(checkpoint) = &checkpoint
+        && !changes.is_empty()
+    {
+        keep_undone_weights(&folder, &checkpoint.state)?;
+    }
     let tokenizer = folder.load_tokenizer()?;
     let model = match &checkpoint {
         // It has the weights itself.
@@ -301,9 +298,27 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<Held> {
         );
     }
     let Prepared { train, valid, .. } = prepared;
+    let resume = checkpoint;
     let training =
-        Training { recipe, folder, model, train, valid, data, resume: checkpoint, device: device.clone() };
-    Ok(Held { training, changes, _lock: lock })
+        Training { recipe, folder, lock, model, train, valid, data, resume, device: device.clone() };
+    Ok((training, changes))
+}
+
+/// Keeps the best weights if they are of a step that a resume undoes. By the same recipe it would come back to them;
+/// by another, others would be written over them.
+fn keep_undone_weights(folder: &RunFolder, state: &TrainerState) -> anyhow::Result<()> {
+    let history = History::open(folder.clone())?;
+    let Some((best, loss)) = history.best().and_then(|line| Some((line, line.loss?))) else { return Ok(()) };
+    if best.step > state.step && state.best_loss.is_none_or(|before| loss < before) {
+        let copy = folder.keep_weights(best.step)?;
+        report(format_args!(
+            "the best weights so far, of step {} with a validation loss of {loss:.4}, are of a step that is undone; \
+             they are kept in {}",
+            best.step,
+            copy.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses to go on with a run that is over.

@@ -2,13 +2,12 @@
 
 use std::time::SystemTime;
 
-use anyhow::Context;
 use checkpoint::RunFolder;
 use clap::ValueEnum;
 use tensorboard::{EventWriter, verbatim};
 use trainer::{Metrics, Split};
 
-use crate::plot::update_pictures;
+use crate::{console::report, plot::update_pictures};
 
 /// A form of log beside `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,16 +26,20 @@ pub(crate) struct Views {
 }
 
 impl Views {
-    /// For a session that goes on from a step, or for a new run.
-    pub(crate) fn open(folder: &RunFolder, resumed_at: Option<u64>, log: Log) -> anyhow::Result<Self> {
+    /// For a session that goes on from a step, or for a new run. Without an event file, if none can be made.
+    pub(crate) fn open(folder: &RunFolder, resumed_at: Option<u64>, log: Log) -> Self {
         let now = SystemTime::now();
         let writer = match (log, resumed_at) {
             (Log::None, _) => Ok(None),
             (Log::Tensorboard, None) => EventWriter::create(folder.path(), now).map(Some),
             (Log::Tensorboard, Some(step)) => EventWriter::resume(folder.path(), step, now).map(Some),
         };
-        let events = writer.with_context(|| format!("make an event file in {}", folder.path().display()))?;
-        Ok(Self { folder: folder.clone(), events, has_ended: false })
+        let events = writer.unwrap_or_else(|error| {
+            let path = folder.path().display();
+            report(format_args!("warning: there is no event file for TensorBoard in {path}: {error}"));
+            None
+        });
+        Self { folder: folder.clone(), events, has_ended: false }
     }
 
     /// Takes in a line of metrics; after an evaluation the pictures are drawn again.

@@ -6,7 +6,7 @@ const BYTES_PER_NUMBER: u64 = 4;
 
 /// What a block keeps of each token for the way back, in numbers as wide as the model: the inputs of both norms, of the
 /// four products and of the activation with its slope, and as much again as is in use at a time on the way back.
-const KEPT_PER_BLOCK: u64 = 22;
+const KEPT_PER_BLOCK: usize = 22;
 
 /// The most logits that are computed at a time, forward and backward, in bytes.
 const LOGITS: u64 = 2 * (64 << 20);
@@ -23,9 +23,12 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
     let n_params = config.n_params() as u64;
     // Weight, gradient and two moments; without the gradient once more while a checkpoint is written.
     let state = (4 + 3) * n_params * BYTES_PER_NUMBER;
-    let tokens = recipe.optimizer.batch_size.get() as u64 * config.block_size as u64;
-    let width = config.n_embd as u64;
-    let activations = tokens * width * (KEPT_PER_BLOCK * config.n_layer as u64 + 4) * BYTES_PER_NUMBER;
-    let logits = (tokens * config.vocab_size as u64 * BYTES_PER_NUMBER * 2).min(LOGITS);
+    let product = |factors: [usize; 4]| {
+        factors.into_iter().fold(BYTES_PER_NUMBER, |product, factor| product.saturating_mul(factor as u64))
+    };
+    let tokens = recipe.optimizer.batch_size.get().saturating_mul(config.block_size);
+    let kept = KEPT_PER_BLOCK.saturating_mul(config.n_layer).saturating_add(4);
+    let activations = product([tokens, config.n_embd, kept, 1]);
+    let logits = product([tokens, config.vocab_size, 2, 1]).min(LOGITS);
     [state, activations, logits].into_iter().fold(PROGRAM, u64::saturating_add)
 }

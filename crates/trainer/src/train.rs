@@ -13,7 +13,7 @@ use burn::{
     store::RecordError,
     train::{Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger},
 };
-use checkpoint::{Checkpoint, RunFolder, TrainerState};
+use checkpoint::{Checkpoint, RunFolder, RunLock, TrainerState};
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
@@ -36,6 +36,8 @@ pub struct Training {
     pub recipe: Recipe,
     /// Where it keeps everything. Its description is written already.
     pub folder: RunFolder,
+    /// Holds that folder until the run ends.
+    pub lock: RunLock,
     /// The weights it starts from. A checkpoint to go on from replaces them.
     pub model: Gpt,
     /// The part of the corpus to train on.
@@ -182,7 +184,7 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Tr
 ///
 /// If a split is shorter than a block, a file can't be written or the loss diverges.
 pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
-    let Training { recipe, folder, model, train, valid, data, resume, device } = training;
+    let Training { recipe, folder, lock, model, train, valid, data, resume, device } = training;
     let state = match &resume {
         Some(checkpoint) => checkpoint.state.clone(),
         None => TrainerState { data, evaluation_pending: true, ..TrainerState::default() },
@@ -209,7 +211,7 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
     let resumed = resume_step.is_some();
-    let writer = Writer::start(folder, parts, log_file, recipe.schedule.keep_last);
+    let writer = Writer::start((folder, lock), parts, log_file, recipe.schedule.keep_last);
     let interrupter = control.interrupter.clone();
     let training = Loop {
         recipe,

@@ -11,7 +11,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use checkpoint::{RunFolder, TrainerState};
+use checkpoint::{RunFolder, RunLock, TrainerState};
 use model::Gpt;
 
 use crate::{Error, records::Parts};
@@ -35,18 +35,24 @@ pub(crate) struct Writer {
 impl Writer {
     /// `parts` is where the records of a checkpoint arrive; `metrics`, which is flushed to disk before each checkpoint,
     /// so that no checkpoint is ahead of the metrics.
-    pub(crate) fn start(folder: RunFolder, parts: Parts, metrics: File, keep_last: NonZeroUsize) -> Self {
+    pub(crate) fn start(
+        (folder, lock): (RunFolder, RunLock),
+        parts: Parts,
+        metrics: File,
+        keep_last: NonZeroUsize,
+    ) -> Self {
         // One job waits while one is done: the best weights, and a checkpoint after the same step.
         let (jobs, todo) = sync_channel(1);
         let (sender, saved) = channel();
         let work = move || {
             for job in todo {
-                let result = match job {
-                    Job::Weights(model) => folder.save_weights(&model).map(|()| None).map_err(Error::from),
+                let held = folder.check_held(&lock).map_err(Error::from);
+                let result = held.and_then(|()| match job {
+                    Job::Weights(model) => Ok(folder.save_weights(&model).map(|()| None)?),
                     Job::Checkpoint(state) => {
                         save_checkpoint(&folder, &parts, &metrics, *state, keep_last).map(Some)
                     }
-                };
+                });
                 let failed = result.is_err();
                 if let Some(report) = result.transpose()
                     && (sender.send(report).is_err() || failed)

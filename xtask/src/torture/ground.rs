@@ -117,6 +117,9 @@ impl Ground {
             (Exit::Code(1), None) => {
                 failures.extend(Failure::of_error("a run without a checkpoint was resumed", &ended));
                 if run.exists() {
+                    // A run gets its name with weights in it, from which it can go on.
+                    let text = format!("it has its name and can't be gone on with: {}", ended.last_words());
+                    failures.push(Failure::new(Kind::Unreadable, text));
                     fs::remove_dir_all(run)?;
                 }
                 let ended = program.start(run)?.wait()?;

@@ -33,6 +33,22 @@ fn a_damaged_checkpoint_is_passed_over_and_said_so() {
 }
 
 #[test]
+fn the_best_weights_of_steps_that_another_recipe_undoes_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    ten_steps(folder.path());
+    let path = folder.path().join("runs/mine");
+    let best = fs::read(path.join("model.safetensors")).unwrap();
+    damage(folder.path(), "step-00000010");
+    let sets = ["optimizer.learning_rate=1e-6", "optimizer.min_learning_rate=1e-6"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let resume = ["train", "--resume"].into_iter().chain(sets).collect::<Vec<_>>();
+    let ran = run(folder.path(), &resume).success();
+    assert!(ran.stderr.contains("are of a step that is undone; they are kept in"), "{}", ran.stderr);
+    assert_eq!(fs::read(path.join("model.step-00000010.safetensors")).unwrap(), best);
+    assert_ne!(fs::read(path.join("model.safetensors")).unwrap(), best, "those of the run as it is now");
+}
+
+#[test]
 fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     ten_steps(folder.path());

@@ -36,8 +36,18 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
     // A resumed run starts from other weights, which its checkpoint has to replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };
     let model = recipe.model.init(seed, &device).unwrap();
-    let data = Default::default();
-    Training { recipe: recipe.clone(), folder, model, train: tokens(), valid: tokens(), data, resume, device }
+    let lock = folder.lock().unwrap();
+    Training {
+        recipe: recipe.clone(),
+        folder,
+        lock,
+        model,
+        train: tokens(),
+        valid: tokens(),
+        data: Default::default(),
+        resume,
+        device,
+    }
 }
 
 pub(crate) fn run(recipe: &Recipe, path: &Path) -> Outcome {
