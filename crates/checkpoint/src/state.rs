@@ -260,7 +260,40 @@ fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn damage_anywhere_is_an_error_that_names_the_checkpoint(
+            file in prop::sample::select(vec![MODEL, OPTIMIZER, STATE, MANIFEST]),
+            (from, to) in any::<(Index, Index)>(),
+            put in prop::collection::vec(any::<u8>(), 0..6),
+        ) {
+            let (_parent, run) = run();
+            let path = save(&run, &checkpoint(5)).unwrap();
+            let before = fs::read(path.join(file)).unwrap();
+            let (from, to) = (from.index(before.len()), to.index(before.len()));
+            let mut after = before.clone();
+            after.splice(from.min(to)..from.max(to), put);
+            fs::write(path.join(file), &after).unwrap();
+            match read(&path) {
+                Ok(read) => {
+                    // Spaces between words of the manifest may change, and nothing else.
+                    prop_assert!(before == after || file == MANIFEST);
+                    prop_assert_eq!(read, checkpoint(5));
+                }
+                Err(error) => {
+                    let is_damage = matches!(error, Error::Damaged { .. });
+                    prop_assert!(is_damage);
+                    prop_assert!(error.to_string().contains("step-00000005"), "{}", error);
+                }
+            }
+        }
+    }
 
     fn checkpoint(step: u64) -> Checkpoint {
         Checkpoint {

@@ -219,8 +219,6 @@ fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
         }
         None => TokenizerChoice::Kind(recipe.data.tokenizer),
     };
-    // Sizes that can't work are found before a corpus of gigabytes is read.
-    GptConfig { vocab_size: 1, ..recipe.model.clone() }.check()?;
     let prepared = prepare(&recipe.data, &choice)?;
     if origin.is_none() {
         recipe.model.vocab_size = prepared.tokenizer.vocab_size();

@@ -7,7 +7,7 @@ pub use changes::Changes;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use model::{GptConfig, Precision};
+use model::{ConfigError, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
 
@@ -158,6 +158,9 @@ pub enum RecipeError {
     /// A file that is no TOML, or not these sections and keys.
     #[error(transparent)]
     Toml(#[from] toml::de::Error),
+    /// Sizes that no model can have.
+    #[error(transparent)]
+    Sizes(#[from] ConfigError),
     /// A number outside its range.
     #[error("`{key}` = {value}: {range}")]
     Range {
@@ -235,7 +238,9 @@ impl Recipe {
 
     fn check(&self) -> Result<(), RecipeError> {
         const MOST: u64 = 1 << 20;
-        let Self { data, optimizer, schedule, .. } = self;
+        let Self { model, data, optimizer, schedule, .. } = self;
+        // The tokenizer says how large its vocabulary is.
+        GptConfig { vocab_size: model.vocab_size.max(1), ..model.clone() }.check()?;
         let in_range = |key, value, range, holds| {
             if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
         };
@@ -293,7 +298,47 @@ pub fn preset(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_recipe_is_understood_or_refused(
+            (_, text) in prop::sample::select(PRESETS.to_vec()),
+            (from, to) in any::<(Index, Index)>(),
+            put in "[-0-9a-z_.=\\[\\]\"\n é]{0,8}",
+            set in "[a-z_]{0,10}\\.?[a-z_]{0,14}=?[-0-9a-z.\"]{0,9}",
+        ) {
+            let (from, to) = (from.index(text.len()), to.index(text.len())); // All of them are ASCII.
+            let text = format!("{}{put}{}", &text[..from.min(to)], &text[from.max(to)..]);
+            for overrides in [&[][..], &[set]] {
+                match Recipe::parse(&text, overrides) {
+                    Ok(recipe) => {
+                        prop_assert_eq!(Recipe::parse(&recipe.to_toml(), &[]).unwrap(), recipe.clone());
+                        prop_assert!(crate::estimate_memory(&recipe) > 0 && recipe.tokens_per_step() > 0);
+                    }
+                    Err(error) => prop_assert!(!error.to_string().is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn a_number_of_any_size_is_understood_or_refused(
+            key in prop::sample::select(vec![
+                "model.n_layer", "model.n_embd", "model.block_size", "optimizer.batch_size",
+                "optimizer.grad_accumulation", "optimizer.learning_rate", "schedule.max_steps", "run.seed",
+            ]),
+            number in prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|x| format!("{x:?}"))],
+        ) {
+            if let Ok(recipe) = Recipe::parse(PRESETS[0].1, &[format!("{key}={number}")]) {
+                prop_assert!(crate::estimate_memory(&recipe) > 0);
+                let _ = recipe.tokens_per_step();
+            }
+        }
+    }
 
     fn debug(overrides: &[&str]) -> Result<Recipe, RecipeError> {
         let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();

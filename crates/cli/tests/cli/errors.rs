@@ -64,8 +64,8 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "model.n_head=3"],
         &expect![[r#"
-        error: `n_embd` = 32 is not a multiple of `n_head` = 3
-    "#]],
+            error: understand the recipe debug: `n_embd` = 32 is not a multiple of `n_head` = 3
+        "#]],
     );
     fails(
         &["train", "debug", "--set", "data.tokenizer=words"],
