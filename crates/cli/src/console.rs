@@ -2,16 +2,112 @@
 
 use std::{
     env, fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::{Timestamp, tz::TimeZone};
 
-/// A line for the person: to stderr, which may be closed.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// What is to be typed.
+const COMMAND: Style = Style::new().bold();
+
+/// Whether only what went wrong is said.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+type Listener = Box<dyn Fn(&str) + Send>;
+
+/// Who has the terminal, if anybody has, and is told instead.
+static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+
+/// From now on, only what went wrong is said.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether only what went wrong is to be said.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// A line for the person.
 pub(crate) fn report(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
+    if !is_quiet() {
+        say(&line.to_string());
+    }
+}
+
+/// A line that says what to type.
+pub(crate) fn report_command(command: fmt::Arguments<'_>) {
+    report(format_args!("  {COMMAND}{command}{COMMAND:#}"));
+}
+
+/// A line on what may not be as it should.
+pub(crate) fn warn(line: fmt::Arguments<'_>) {
+    say(&format!("{WARNING}warning:{WARNING:#} {line}"));
+}
+
+/// Why the program, or a part of it, does not do what it was asked to.
+pub(crate) fn error(error: &anyhow::Error) {
+    say(&format!("{ERROR}error:{ERROR:#} {}", format!("{error:#}").trim_end()));
+}
+
+/// To whoever has the terminal, or else to stderr.
+fn say(line: &str) {
+    match &*LISTENER.lock().expect("nothing panics while it is held") {
+        Some(listener) => listener(line),
+        None => print(line),
+    }
+}
+
+/// To stderr, which may be closed; in colours if that is a terminal and the person has nothing against it.
+pub(crate) fn print(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// As long as it lives, lines go to a listener and not to stderr.
+pub(crate) struct Diversion(());
+
+/// Has every line go to a listener.
+pub(crate) fn divert(listener: impl Fn(&str) + Send + 'static) -> Diversion {
+    *LISTENER.lock().expect("nothing panics while it is held") = Some(Box::new(listener));
+    Diversion(())
+}
+
+impl Drop for Diversion {
+    fn drop(&mut self) {
+        *LISTENER.lock().expect("nothing panics while it is held") = None;
+    }
+}
+
+/// Where the libraries' warnings go: each is written in one piece.
+pub(crate) struct Traced;
+
+impl Write for Traced {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        say(String::from_utf8_lossy(lines).trim_end());
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a person sits at a terminal that can be drawn on, and has nothing against it.
+pub(crate) fn can_draw() -> bool {
+    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = cfg!(unix) && env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
+    is_terminal && !is_dumb && !is_set("NO_COLOR")
 }
 
 /// How the person calls this program: through cargo when cargo runs it.

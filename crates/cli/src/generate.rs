@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokenizer::Tokenizer;
 
 use crate::{
-    console::report,
+    console::{self, report, warn},
     eval::read_text,
     model_folder::{ModelArgs, Opened},
     shown::Shown,
@@ -325,8 +325,8 @@ pub(crate) fn beginning(tokenizer: &Tokenizer) -> Vec<u32> {
 fn warn_if_cropped(prompt: &[u32], block_size: usize) {
     let dropped = window_start(prompt.len(), block_size);
     if dropped > 0 {
-        report(format_args!(
-            "warning: the prompt has {} tokens and the model sees {block_size}; its first {dropped} are left out",
+        warn(format_args!(
+            "the prompt has {} tokens and the model sees {block_size}; its first {dropped} are left out",
             prompt.len()
         ));
     }
@@ -357,7 +357,7 @@ fn interact(writer: &Writer<'_>, args: &Args) -> anyhow::Result<ExitCode> {
         let prompt = match encode(writer.tokenizer, &line, args.prompt.special) {
             Ok(prompt) => prompt,
             Err(error) => {
-                report(format_args!("error: {error:#}"));
+                console::error(&error);
                 continue;
             }
         };

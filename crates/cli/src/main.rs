@@ -16,6 +16,8 @@ mod history;
 mod hub;
 mod import;
 mod info;
+mod lines;
+mod live_view;
 mod memory;
 mod model_folder;
 mod observer;
@@ -26,6 +28,7 @@ mod probe;
 mod runs;
 mod samples;
 mod score;
+mod screen;
 mod shown;
 mod signals;
 mod train;
@@ -40,7 +43,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-use crate::console::report;
+use crate::console::Traced;
 
 /// Tensors come and go in big blocks. This allocator keeps them; the system's gives each back to the kernel
 /// and pays for its pages again.
@@ -55,6 +58,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
   kindling generate --prompt 'ROMEO:'        write with the newest run
   kindling train --data my.txt --run mine    learn from your own text")]
 struct Args {
+    /// Say only what goes wrong. What was asked for on stdout is written all the same.
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    quiet: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -92,9 +99,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.quiet {
+        console::be_quiet();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
-        .with_writer(io::stderr)
+        .with_writer(|| Traced)
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)
@@ -119,7 +129,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`
         Err(error) => {
-            report(format_args!("error: {}", format!("{error:#}").trim_end()));
+            console::error(&error);
             ExitCode::FAILURE
         }
     }

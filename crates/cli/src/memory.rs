@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 use sysinfo::System;
 use trainer::{Recipe, estimate_memory};
 
-use crate::console::report;
+use crate::console::{report, warn};
 
 /// Says how much memory a run will take, warns if more of it is in use, and refuses what the machine does not have.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ fn verdict(recipe: &Recipe, total: u64, available: u64) -> anyhow::Result<()> {
         HumanBytes(available)
     ));
     if needed > available {
-        report(format_args!("warning: that may not do; {smaller}"));
+        warn(format_args!("that may not do; {smaller}"));
     }
     Ok(())
 }

@@ -52,6 +52,18 @@ impl Signals {
         Some(self.code.load(Ordering::SeqCst)).filter(|&code| code != 0)
     }
 
+    /// As Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        self.stop(INTERRUPTED);
+    }
+
+    /// As Ctrl-C, but however often it is asked for, what is done is saved.
+    pub(crate) fn stop_gently(&self) {
+        if self.by_signal().is_none() {
+            self.stop(INTERRUPTED);
+        }
+    }
+
     /// Stops the run. If there is none yet, or it is being stopped already, ends the process.
     fn stop(&self, code: u8) {
         let is_second = self.code.swap(code, Ordering::SeqCst) != 0;
@@ -60,7 +72,10 @@ impl Signals {
                 report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
                 control.stop();
             }
-            _ => std::process::exit(i32::from(code)),
+            _ => {
+                live::restore();
+                std::process::exit(i32::from(code));
+            }
         }
     }
 

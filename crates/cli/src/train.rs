@@ -1,6 +1,7 @@
 //! `kindling train`.
 
 use std::{
+    any::Any,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,16 +17,21 @@ use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, T
 
 use crate::{
     card,
-    console::{count, did_you_mean, duration, program, quoted, report},
+    console::{
+        can_draw, count, did_you_mean, duration, is_quiet, program, quoted, report, report_command, warn,
+    },
     device::DeviceArgs,
     history::History,
+    lines::Lines,
+    live_view::LiveView,
     memory,
     model_folder::{RUNS, check_vocabulary, newest, open, run_path},
-    observer::Display,
+    observer::Observer,
     plot::update_pictures,
     prepare::prepare,
     probe,
     samples::SampleLog,
+    screen::Screen,
     signals::Signals,
     views::{Log, Views},
 };
@@ -75,6 +81,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Log::Tensorboard)]
     log: Log,
 
+    /// Show lines, and no live view, on a terminal too.
+    #[arg(long)]
+    no_tui: bool,
+
     /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
     #[arg(long, conflicts_with_all = ["resume", "run"], help_heading = "Experiments")]
     overfit_one_batch: bool,
@@ -121,10 +131,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("open {}", samples_path.display()))?;
     let resumed_at = training.resume.as_ref().map(|_| shown_step);
     let views = Views::open(&folder, resumed_at, args.log);
-    let mut display = Display::new(tokenizer, samples, views, training.recipe.run.seed);
     let control = Control::new();
     signals.pass_on(&control);
-    let outcome = trainer::train(training, control, Box::new(move |event| display.event(event)))?;
+    let (screen, shown) = open_screen(&args, &training, shown_step, &control, &signals)?;
+    let mut observer = Observer { screen, tokenizer, samples, views, seed: training.recipe.run.seed };
+    let outcome = trainer::train(training, control, Box::new(move |event| observer.event(event)));
+    drop(shown); // Whatever comes now is said on the terminal as it was.
+    let outcome = outcome?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
             tell_how_to_go_on(&folder, &outcome);
@@ -136,6 +149,41 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
     })
+}
+
+/// What the run is shown on, and what gives the terminal back when it is dropped.
+fn open_screen(
+    args: &Args,
+    training: &Training,
+    step: u64,
+    control: &Control,
+    signals: &Signals,
+) -> anyhow::Result<(Box<dyn Screen>, Box<dyn Any>)> {
+    if !args.no_tui && !is_quiet() && can_draw() {
+        let Training { folder, recipe, .. } = training;
+        let mut before = History::open(folder.clone())?.metrics;
+        before.retain(|line| line.step <= step);
+        let subtitle = format!("{}, on {}", sizes(&recipe.model), args.device.name());
+        let titles = (folder.path().display().to_string(), subtitle);
+        match LiveView::open(titles, &before, control, signals) {
+            Ok((view, terminal)) => return Ok((Box::new(view), Box::new(terminal))),
+            Err(error) => warn(format_args!("the terminal can't be drawn on, so there is no live view: {error}")),
+        }
+    }
+    let (lines, bar) = Lines::open();
+    Ok((Box::new(lines), Box::new(bar)))
+}
+
+/// The sizes of a model in a few words.
+fn sizes(config: &GptConfig) -> String {
+    format!(
+        "{} parameters ({} layers, {} heads, {} wide, block {})",
+        count(config.n_params() as u64),
+        config.n_layer,
+        config.n_head,
+        config.n_embd,
+        config.block_size,
+    )
 }
 
 /// What a new run, or an experiment, begins with.
@@ -393,16 +441,11 @@ fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> 
 /// Says what is about to happen.
 fn announce(training: &Training, changes: &Changes) {
     let Training { recipe, folder, train, valid, resume, device, .. } = training;
-    let config = &recipe.model;
     report(format_args!(
-        "{} {}: {} parameters ({} layers, {} heads, {} wide, block {}), {} of {} tokens and {} to validate on",
+        "{} {}: {}, {} of {} tokens and {} to validate on",
         if resume.is_some() { "going on with" } else { "training of" },
         folder.path().display(),
-        count(config.n_params() as u64),
-        config.n_layer,
-        config.n_head,
-        config.n_embd,
-        config.block_size,
+        sizes(&recipe.model),
         recipe.data.tokenizer,
         count(train.len() as u64),
         count(valid.len() as u64),
@@ -415,8 +458,8 @@ fn announce(training: &Training, changes: &Changes) {
     }
     let schedule = &recipe.schedule;
     if schedule.warmup_steps > schedule.max_steps {
-        report(format_args!(
-            "warning: schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
+        warn(format_args!(
+            "schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
              to its highest",
             schedule.warmup_steps, schedule.max_steps
         ));
@@ -427,8 +470,8 @@ fn announce(training: &Training, changes: &Changes) {
 /// Says where a precision is asked for that the device does not have.
 pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
     if recipe.run.precision.on(device) != recipe.run.precision {
-        report(format_args!(
-            "warning: run.precision = \"bf16\" needs a processor with AVX-512 BF16; this one has none, so products \
+        warn(format_args!(
+            "run.precision = \"bf16\" needs a processor with AVX-512 BF16; this one has none, so products \
              are computed in f32"
         ));
     }
@@ -438,7 +481,7 @@ pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
 fn tell_how_to_go_on(folder: &RunFolder, outcome: &Outcome) {
     let path = folder.path().display().to_string();
     report(format_args!("stopped after step {}, which is saved. Go on with:", outcome.state.step));
-    report(format_args!("  {} train --resume --run {}", program(), quoted(&path)));
+    report_command(format_args!("{} train --resume --run {}", program(), quoted(&path)));
 }
 
 /// Says how a run went and what to type next.
@@ -460,5 +503,5 @@ fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) {
     }
     // A name that the model knows, where we know one.
     let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
-    report(format_args!("  {} generate {}{prompt}", program(), quoted(&path)));
+    report_command(format_args!("{} generate {}{prompt}", program(), quoted(&path)));
 }

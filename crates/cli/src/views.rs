@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use tensorboard::{EventWriter, verbatim};
 use trainer::{Metrics, Split};
 
-use crate::{console::report, plot::update_pictures};
+use crate::{console::warn, plot::update_pictures};
 
 /// A form of log beside `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,7 +36,7 @@ impl Views {
         };
         let events = writer.unwrap_or_else(|error| {
             let path = folder.path().display();
-            report(format_args!("warning: there is no event file for TensorBoard in {path}: {error}"));
+            warn(format_args!("there is no event file for TensorBoard in {path}: {error}"));
             None
         });
         Self { folder: folder.clone(), events, has_ended: false }

@@ -12,6 +12,7 @@ use burn::train::Interrupter;
 pub struct Control {
     pub(crate) interrupter: Interrupter,
     save: Arc<AtomicBool>,
+    sample: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -30,6 +31,11 @@ impl Control {
         self.save.store(true, Ordering::Relaxed);
     }
 
+    /// Show what the model writes after the step in hand, and go on.
+    pub fn sample(&self) {
+        self.sample.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn should_stop(&self) -> bool {
         self.interrupter.should_stop()
     }
@@ -37,5 +43,10 @@ impl Control {
     /// Whether a checkpoint was asked for since the last call.
     pub(crate) fn take_save(&self) -> bool {
         self.save.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a sample was asked for since the last call.
+    pub(crate) fn take_sample(&self) -> bool {
+        self.sample.swap(false, Ordering::Relaxed)
     }
 }

@@ -188,7 +188,7 @@ impl Loop {
         ending(&self.recipe, &self.state)
     }
 
-    /// Does what is due after a step beside training: the evaluation, then the sample. If a stop is asked for
+    /// Does what is due after a step beside training: the evaluation, then the sample, due or asked for. If a stop is asked for
     /// meanwhile, both stay pending.
     fn finish_step(
         &mut self,
@@ -202,7 +202,8 @@ impl Loop {
         let every = self.recipe.schedule.sample_interval;
         let due = step > 0 && every.is_some_and(|every| step.is_multiple_of(every.get()));
         let last = self.ending().is_some();
-        if !self.state.evaluation_pending && (due || last) {
+        let asked = self.control.take_sample();
+        if !self.state.evaluation_pending && (due || last || asked) {
             (self.observer)(Event::Sample { step, model: learner.model().valid().gpt(), last });
         }
         Ok(())

@@ -1,0 +1,275 @@
+//! A dashboard as a picture of characters, for terminals of any size.
+
+use ratatui::{
+    Frame,
+    layout::{Alignment, Constraint, Layout, Rect},
+    style::{Color, Style, Stylize},
+    symbols::{Marker, bar},
+    text::{Line, Span},
+    widgets::{Axis, Block, Chart, Dataset, GraphType, LineGauge, Paragraph, Sparkline, Wrap},
+};
+
+use crate::{Curve, Dashboard, Strip};
+
+/// From so many columns, numbers stand beside the curves and not below.
+const WIDE: u16 = 100;
+const NUMBERS_WIDTH: u16 = 36;
+
+/// The fewest lines that curves are worth.
+const MIN_CHART: u16 = 9;
+
+/// Lines of a sample that are given up last.
+const MIN_SAMPLE: u16 = 5;
+
+const TRAINING: Color = Color::Cyan;
+const VALIDATION: Color = Color::Magenta;
+
+/// Draws a dashboard over the whole of a terminal.
+pub fn draw(dashboard: &Dashboard, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let [head, progress, body, keys] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    draw_head(dashboard, frame, head);
+    draw_progress(dashboard, frame, progress);
+    draw_keys(frame, keys);
+    if area.width >= WIDE && body.height >= MIN_CHART {
+        draw_wide(dashboard, frame, body);
+    } else {
+        draw_narrow(dashboard, frame, body);
+    }
+}
+
+/// Curves and numbers side by side, texts below.
+fn draw_wide(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let texts = (area.height / 3).min(area.height.saturating_sub(MIN_CHART));
+    let [top, bottom] = Layout::vertical([Constraint::Min(0), Constraint::Length(texts)]).areas(area);
+    let columns = [Constraint::Min(0), Constraint::Length(NUMBERS_WIDTH)];
+    let [losses, right] = Layout::horizontal(columns).areas(top);
+    let rows = height_of(dashboard.numbers.len());
+    let [numbers, strips] = Layout::vertical([Constraint::Length(rows), Constraint::Min(0)]).areas(right);
+    draw_losses(dashboard, frame, losses);
+    draw_numbers(dashboard, frame, numbers);
+    draw_strips(&dashboard.strips, frame, strips);
+    let [sample, messages] =
+        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(bottom);
+    draw_sample(dashboard, frame, sample);
+    draw_messages(dashboard, frame, messages);
+}
+
+/// All below each other, as far as there is room: numbers first, then curves, then texts.
+fn draw_narrow(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let n_rows = u16::try_from(dashboard.numbers.len().div_ceil(2)).unwrap_or(u16::MAX);
+    let numbers_height = n_rows.saturating_add(2).min(area.height);
+    let rest = area.height - numbers_height;
+    let (chart, texts) = match rest {
+        _ if rest < MIN_CHART => (0, rest),
+        _ if rest < MIN_CHART + MIN_SAMPLE => (rest, 0),
+        _ => (rest - (rest / 3).max(MIN_SAMPLE), (rest / 3).max(MIN_SAMPLE)),
+    };
+    let heights = [chart, numbers_height, texts].map(Constraint::Length);
+    let [losses, numbers, sample] = Layout::vertical(heights).areas(area);
+    draw_losses(dashboard, frame, losses);
+    draw_numbers_in_two_columns(dashboard, frame, numbers);
+    // There is room for one text: what went wrong, or was asked for, before what it writes.
+    if dashboard.sample.is_some() {
+        draw_sample(dashboard, frame, sample);
+    } else {
+        draw_messages(dashboard, frame, sample);
+    }
+}
+
+fn draw_head(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let head = Line::from(vec![
+        Span::from(" kindling ").bold().reversed(),
+        Span::from(format!(" {}", dashboard.title)).bold(),
+        Span::from(format!("  {}", dashboard.subtitle)).dim(),
+    ]);
+    frame.render_widget(head, area);
+}
+
+fn draw_progress(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let gauge = LineGauge::default()
+        .ratio(dashboard.done.clamp(0.0, 1.0))
+        .label(format!(" {} ", dashboard.progress))
+        .filled_symbol("━")
+        .unfilled_symbol("─")
+        .filled_style(Style::new().fg(Color::Green).bold())
+        .unfilled_style(Style::new().dim());
+    frame.render_widget(gauge, area);
+}
+
+fn draw_keys(frame: &mut Frame<'_>, area: Rect) {
+    let keys = [("q", "stop and save"), ("s", "save now"), ("w", "write a sample"), ("z", "zoom")];
+    let mut spans = Vec::new();
+    for (key, meaning) in keys {
+        spans.extend([Span::from(format!(" {key} ")).reversed(), Span::from(format!(" {meaning}  ")).dim()]);
+    }
+    frame.render_widget(Line::from(spans), area);
+}
+
+fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let Some(window) = Window::of(dashboard) else {
+        let note = Paragraph::new("no loss has been measured yet").dim().alignment(Alignment::Center);
+        return frame.render_widget(note.block(panel("loss")), area);
+    };
+    let best: Vec<(f64, f64)> = dashboard.best.into_iter().collect();
+    let line = |name, curve, color: Color| {
+        let points = Curve::from(curve, window.left);
+        let dataset = Dataset::default().name(name).marker(Marker::Braille).style(Style::new().fg(color));
+        dataset.graph_type(GraphType::Line).data(points)
+    };
+    let datasets = vec![
+        line("training", &dashboard.training, TRAINING),
+        line("validation", &dashboard.validation, VALIDATION),
+        Dataset::default()
+            .name(dashboard.best.map_or_else(|| "best".to_owned(), |(_, loss)| format!("best {loss:.4}")))
+            .marker(Marker::Dot)
+            .style(Style::new().fg(VALIDATION).bold())
+            .graph_type(GraphType::Scatter)
+            .data(&best),
+    ];
+    let datasets = if best.is_empty() { datasets[..2].to_vec() } else { datasets };
+    let axis = |bounds: [f64; 2], labels: Vec<String>| {
+        Axis::default().bounds(bounds).labels(labels).style(Style::new().dim())
+    };
+    let [left, right] = [window.left, window.right];
+    let steps = [left, left.midpoint(right), right].map(|step| format!("{step:.0}")).to_vec();
+    let n_labels = usize::from(area.height / 4).clamp(2, 6);
+    let [low, high] = [window.low, window.high];
+    let losses = (0..n_labels).map(|i| low + (high - low) * i as f64 / (n_labels - 1) as f64);
+    let chart = Chart::new(datasets)
+        .block(panel(if dashboard.is_zoomed { "loss, the last half" } else { "loss" }))
+        .x_axis(axis([left, right], steps))
+        .y_axis(axis([low, high], losses.map(|loss| format!("{loss:.2}")).collect()))
+        .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2)));
+    frame.render_widget(chart, area);
+}
+
+/// The part of the plane that losses are shown of.
+struct Window {
+    left: f64,
+    right: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Window {
+    /// What has been measured, or the last half of it, with a little space above and below.
+    fn of(dashboard: &Dashboard) -> Option<Self> {
+        let curves = [&dashboard.training, &dashboard.validation];
+        let all = || curves.into_iter().flat_map(Curve::points);
+        let right = all().map(|point| point.0).fold(f64::MIN, f64::max);
+        let first = all().map(|point| point.0).fold(f64::MAX, f64::min);
+        if right < first {
+            return None;
+        }
+        let left = if dashboard.is_zoomed { first.midpoint(right) } else { first };
+        let seen = || curves.into_iter().flat_map(|curve| curve.from(left)).map(|point| point.1);
+        let (low, high) = (seen().fold(f64::MAX, f64::min), seen().fold(f64::MIN, f64::max));
+        let space = (0.05 * (high - low)).max(1e-3 * high.abs()).max(1e-9);
+        Some(Self { left, right: right.max(left + 1.0), low: low - space, high: high + space })
+    }
+}
+
+fn draw_numbers(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let inner = area.width.saturating_sub(4);
+    let rows = dashboard.numbers.iter().map(|(label, value)| row(label, value, inner));
+    frame.render_widget(Paragraph::new(rows.collect::<Vec<_>>()).block(panel("now")), area);
+}
+
+fn draw_numbers_in_two_columns(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let block = panel("now");
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let halves = [Constraint::Fill(1), Constraint::Length(2), Constraint::Fill(1)];
+    let [left, _, right] = Layout::horizontal(halves).areas(inner);
+    let half = dashboard.numbers.len().div_ceil(2);
+    for (column, numbers) in [left, right].into_iter().zip(dashboard.numbers.chunks(half.max(1))) {
+        let rows = numbers.iter().map(|(label, value)| row(label, value, column.width));
+        frame.render_widget(Paragraph::new(rows.collect::<Vec<_>>()), column);
+    }
+}
+
+/// A label on the left and its value on the right.
+fn row(label: &'static str, value: &str, width: u16) -> Line<'static> {
+    let [label_width, value_width] = [label, value].map(|text| Span::from(text).width());
+    let space = usize::from(width).saturating_sub(label_width + value_width).max(1);
+    Line::from(vec![
+        Span::from(label).dim(),
+        Span::from(" ".repeat(space)),
+        Span::from(value.to_owned()).bold(),
+    ])
+}
+
+/// Each strip has its name, its last value and two lines of bars.
+fn draw_strips(strips: &[Strip], frame: &mut Frame<'_>, area: Rect) {
+    let heights = strips.iter().map(|_| Constraint::Fill(1));
+    for (strip, area) in strips.iter().zip(Layout::vertical(heights).split(area).iter()) {
+        let title = format!(" {} {} ", strip.name, strip.last);
+        let block = Block::bordered().border_style(Style::new().dim()).title(title);
+        let inner = block.inner(*area);
+        frame.render_widget(block, *area);
+        frame.render_widget(bars(&strip.curve, inner.width), inner);
+    }
+}
+
+/// The last values as bars from zero, one a column.
+fn bars(curve: &Curve, width: u16) -> Sparkline<'static> {
+    const FULL: f64 = 1000.0;
+    let values: Vec<f64> = curve.last_values(usize::from(width)).collect();
+    let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    let heights = values.into_iter().map(|value| (value / highest * FULL).clamp(0.0, FULL) as u64);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 1000")]
+    let full = FULL as u64;
+    Sparkline::default()
+        .data(heights.collect::<Vec<u64>>())
+        .max(full)
+        .bar_set(bar::NINE_LEVELS)
+        .style(Style::new().fg(TRAINING))
+}
+
+fn draw_sample(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let Some(sample) = &dashboard.sample else {
+        return frame.render_widget(panel("what it writes"), area);
+    };
+    let block = panel(&sample.title);
+    let text = Paragraph::new(shown(&sample.text)).wrap(Wrap { trim: false }).block(block);
+    frame.render_widget(text, area);
+}
+
+/// The last messages, the newest at the bottom.
+fn draw_messages(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
+    let block = panel("messages");
+    let inner = block.inner(area);
+    let all: Vec<Line<'_>> = dashboard.messages().map(|message| Line::from(shown(message))).collect();
+    let text = Paragraph::new(all).wrap(Wrap { trim: false });
+    let n_lines = u16::try_from(n_wrapped_lines(dashboard, inner.width)).unwrap_or(u16::MAX);
+    let text = text.scroll((n_lines.saturating_sub(inner.height), 0));
+    frame.render_widget(block, area);
+    frame.render_widget(text, inner);
+}
+
+/// About how many lines the messages take.
+fn n_wrapped_lines(dashboard: &Dashboard, width: u16) -> usize {
+    let lines = dashboard.messages().map(|message| Span::from(message).width());
+    lines.map(|columns| columns.div_ceil(usize::from(width.max(1))).max(1)).sum()
+}
+
+/// A text without what would move a terminal's cursor.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !c.is_control()).collect()
+}
+
+fn panel(title: &str) -> Block<'static> {
+    Block::bordered().border_style(Style::new().dim()).title(format!(" {title} "))
+}
+
+fn height_of(n_rows: usize) -> u16 {
+    u16::try_from(n_rows).unwrap_or(u16::MAX).saturating_add(2)
+}

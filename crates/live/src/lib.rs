@@ -1,0 +1,27 @@
+//! A live view of a training run on a terminal.
+//!
+//! A [`Dashboard`] is plain data: curves, numbers and texts, as their owner wants them read. [`Live`] shows it on the
+//! whole terminal from a thread of its own, a few times a second, and passes on what keys ask for. The terminal
+//! is given back when it is closed, when the program panics, and by [`restore`] before a process ends.
+//!
+//! ```
+//! use live::Dashboard;
+//! use ratatui::{Terminal, backend::TestBackend};
+//!
+//! let mut dashboard = Dashboard::new("runs/tiny", "804k parameters");
+//! dashboard.training.push(1.0, 4.2);
+//! dashboard.training.push(2.0, 3.9);
+//! dashboard.say("saved after step 2");
+//! let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+//! terminal.draw(|frame| live::draw(&dashboard, frame)).unwrap();
+//! ```
+
+mod curve;
+mod dashboard;
+mod draw;
+mod terminal;
+
+pub use curve::Curve;
+pub use dashboard::{Dashboard, Sample, Strip};
+pub use draw::draw;
+pub use terminal::{Key, Live, restore};
