@@ -12,6 +12,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{Timestamp, tz::TimeZone};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -100,6 +101,13 @@ impl Write for Traced {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A bar of progress, which nobody sees who wants it quiet.
+pub(crate) fn progress_bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
 /// Whether a person sits at a terminal that can be drawn on, and has nothing against it.

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use trainer::{Metrics, Split};
 
 use crate::{
-    console::{Diversion, divert, duration, is_quiet, print, report},
+    console::{Diversion, divert, duration, is_quiet, print, progress_bar, report},
     screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line},
 };
 
@@ -38,11 +38,7 @@ impl Drop for AboveBar {
 
 impl Lines {
     pub(crate) fn open() -> (Self, AboveBar) {
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}");
-        let bar = ProgressBar::no_length().with_style(style.expect("the template is well-formed"));
-        if is_quiet() {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
+        let bar = progress_bar("{bar:24} {pos}/{len}  {msg}");
         let beneath = bar.clone();
         let diversion = divert(move |line| beneath.suspend(|| print(line)));
         let lines = Self { bar: bar.clone(), pace: Pace::start(0, 0), last_line: None, last_train: None };

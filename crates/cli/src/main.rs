@@ -59,7 +59,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
   kindling train --data my.txt --run mine    learn from your own text")]
 struct Args {
     /// Say only what goes wrong. What was asked for on stdout is written all the same.
-    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    #[arg(long, short, global = true)]
     quiet: bool,
 
     #[command(subcommand)]

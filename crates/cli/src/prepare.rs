@@ -7,10 +7,9 @@ use std::{
 };
 
 use dataset::{Phase, Prepared, Progress, Source, TokenizerChoice};
-use indicatif::{ProgressBar, ProgressStyle};
 use trainer::DataRecipe;
 
-use crate::console::{count, report};
+use crate::console::{count, progress_bar, report};
 
 /// Elsewhere than on a terminal, a line at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -23,10 +22,7 @@ pub(crate) fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Re
         valid: data.valid.as_ref().map(PathBuf::from),
         ..dataset::Options::default()
     };
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left")
-            .expect("the template is well-formed"),
-    );
+    let bar = progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left");
     let lines = Mutex::new(Lines::default());
     let show = |progress: Progress| {
         bar.set_message(progress.phase.to_string());

@@ -53,36 +53,36 @@ pub(crate) struct Args {
     recipe: Option<String>,
 
     /// What to learn from: a text file, a folder of them, or the name of a known corpus.
-    #[arg(long, value_name = "NAME or PATH", conflicts_with = "resume")]
+    #[arg(long, value_name = "NAME or PATH", conflicts_with = "resume", help_heading = "Recipe")]
     data: Option<String>,
 
     /// A text to validate on; without it, the end of the corpus.
-    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
+    #[arg(long, value_name = "PATH", conflicts_with = "resume", help_heading = "Recipe")]
     valid: Option<String>,
 
     /// The run's name, or a path; without it, the next free one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Run")]
     run: Option<PathBuf>,
 
     /// Go on with the run of --run, or with the newest.
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     resume: bool,
 
     /// Start from the weights, the sizes and the tokenizer of a model.
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume", help_heading = "Recipe")]
     init_from: Option<PathBuf>,
 
     /// Set a key of the recipe; may be given several times. `none` switches an optional key off, as in
     /// optimizer.grad_clip=none.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
 
     /// What is logged beside metrics.jsonl.
-    #[arg(long, value_enum, default_value_t = Log::Tensorboard)]
+    #[arg(long, value_enum, default_value_t = Log::Tensorboard, help_heading = "Output")]
     log: Log,
 
     /// Show lines, and no live view, on a terminal too.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     no_tui: bool,
 
     /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
@@ -167,7 +167,9 @@ fn open_screen(
         let titles = (folder.path().display().to_string(), subtitle);
         match LiveView::open(titles, &before, control, signals) {
             Ok((view, terminal)) => return Ok((Box::new(view), Box::new(terminal))),
-            Err(error) => warn(format_args!("the terminal can't be drawn on, so there is no live view: {error}")),
+            Err(error) => {
+                warn(format_args!("the terminal can't be drawn on, so there is no live view: {error}"))
+            }
         }
     }
     let (lines, bar) = Lines::open();

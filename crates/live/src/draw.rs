@@ -15,6 +15,9 @@ use crate::{Curve, Dashboard, Strip};
 const WIDE: u16 = 100;
 const NUMBERS_WIDTH: u16 = 36;
 
+/// From so many, below the curves they stand in two columns.
+const HALF_WIDE: u16 = 60;
+
 /// The fewest lines that curves are worth.
 const MIN_CHART: u16 = 9;
 
@@ -63,9 +66,12 @@ fn draw_wide(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
 
 /// All below each other, as far as there is room: numbers first, then curves, then texts.
 fn draw_narrow(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
-    let n_rows = u16::try_from(dashboard.numbers.len().div_ceil(2)).unwrap_or(u16::MAX);
-    let numbers_height = n_rows.saturating_add(2).min(area.height);
-    let rest = area.height - numbers_height;
+    let is_in_two = area.width >= HALF_WIDE;
+    let n_numbers = dashboard.numbers.len();
+    let n_rows = if is_in_two { n_numbers.div_ceil(2) } else { n_numbers };
+    let numbers_height = height_of(n_rows).min(area.height.saturating_sub(1));
+    let [area, news] = Layout::vertical([Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    let rest = area.height.saturating_sub(numbers_height);
     let (chart, texts) = match rest {
         _ if rest < MIN_CHART => (0, rest),
         _ if rest < MIN_CHART + MIN_SAMPLE => (rest, 0),
@@ -74,12 +80,14 @@ fn draw_narrow(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let heights = [chart, numbers_height, texts].map(Constraint::Length);
     let [losses, numbers, sample] = Layout::vertical(heights).areas(area);
     draw_losses(dashboard, frame, losses);
-    draw_numbers_in_two_columns(dashboard, frame, numbers);
-    // There is room for one text: what went wrong, or was asked for, before what it writes.
-    if dashboard.sample.is_some() {
-        draw_sample(dashboard, frame, sample);
+    if is_in_two {
+        draw_numbers_in_two_columns(dashboard, frame, numbers);
     } else {
-        draw_messages(dashboard, frame, sample);
+        draw_numbers(dashboard, frame, numbers);
+    }
+    draw_sample(dashboard, frame, sample);
+    if let Some(message) = dashboard.messages().next_back() {
+        frame.render_widget(Line::from(shown(message)), news);
     }
 }
 
@@ -118,22 +126,19 @@ fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
         return frame.render_widget(note.block(panel("loss")), area);
     };
     let best: Vec<(f64, f64)> = dashboard.best.into_iter().collect();
-    let line = |name, curve, color: Color| {
-        let points = Curve::from(curve, window.left);
-        let dataset = Dataset::default().name(name).marker(Marker::Braille).style(Style::new().fg(color));
-        dataset.graph_type(GraphType::Line).data(points)
+    let line = |curve, color: Color| {
+        let dataset = Dataset::default().marker(Marker::Braille).style(Style::new().fg(color));
+        dataset.graph_type(GraphType::Line).data(Curve::from(curve, window.left))
     };
     let datasets = vec![
-        line("training", &dashboard.training, TRAINING),
-        line("validation", &dashboard.validation, VALIDATION),
+        line(&dashboard.training, TRAINING),
+        line(&dashboard.validation, VALIDATION),
         Dataset::default()
-            .name(dashboard.best.map_or_else(|| "best".to_owned(), |(_, loss)| format!("best {loss:.4}")))
             .marker(Marker::Dot)
             .style(Style::new().fg(VALIDATION).bold())
             .graph_type(GraphType::Scatter)
             .data(&best),
     ];
-    let datasets = if best.is_empty() { datasets[..2].to_vec() } else { datasets };
     let axis = |bounds: [f64; 2], labels: Vec<String>| {
         Axis::default().bounds(bounds).labels(labels).style(Style::new().dim())
     };
@@ -143,11 +148,25 @@ fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let [low, high] = [window.low, window.high];
     let losses = (0..n_labels).map(|i| low + (high - low) * i as f64 / (n_labels - 1) as f64);
     let chart = Chart::new(datasets)
-        .block(panel(if dashboard.is_zoomed { "loss, the last half" } else { "loss" }))
+        .block(panel("").title(legend(dashboard)))
         .x_axis(axis([left, right], steps))
-        .y_axis(axis([low, high], losses.map(|loss| format!("{loss:.2}")).collect()))
-        .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2)));
+        .y_axis(axis([low, high], losses.map(|loss| format!("{loss:.2}")).collect()));
     frame.render_widget(chart, area);
+}
+
+/// What the losses' curves are, in their colours.
+fn legend(dashboard: &Dashboard) -> Line<'static> {
+    let mut legend = vec![
+        Span::from(if dashboard.is_zoomed { " loss, the last half: " } else { " loss: " }),
+        Span::from("training").fg(TRAINING),
+        Span::from(", "),
+        Span::from("validation").fg(VALIDATION),
+    ];
+    if let Some((_, best)) = dashboard.best {
+        legend.push(Span::from(format!(" • best {best:.4}")).fg(VALIDATION).bold());
+    }
+    legend.push(Span::from(" "));
+    Line::from(legend)
 }
 
 /// The part of the plane that losses are shown of.
@@ -177,7 +196,7 @@ impl Window {
 }
 
 fn draw_numbers(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
-    let inner = area.width.saturating_sub(4);
+    let inner = area.width.saturating_sub(2);
     let rows = dashboard.numbers.iter().map(|(label, value)| row(label, value, inner));
     frame.render_widget(Paragraph::new(rows.collect::<Vec<_>>()).block(panel("now")), area);
 }
@@ -267,7 +286,8 @@ fn shown(text: &str) -> String {
 }
 
 fn panel(title: &str) -> Block<'static> {
-    Block::bordered().border_style(Style::new().dim()).title(format!(" {title} "))
+    let block = Block::bordered().border_style(Style::new().dim());
+    if title.is_empty() { block } else { block.title(format!(" {title} ")) }
 }
 
 fn height_of(n_rows: usize) -> u16 {

@@ -10,6 +10,8 @@ mod commands;
 mod errors;
 mod exchange;
 mod finetune;
+#[cfg(unix)]
+mod live;
 mod malformed;
 mod resume;
 mod support;

@@ -1,0 +1,138 @@
+//! The live view, on a terminal of the test's own.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read, Write},
+    os::fd::AsFd,
+    path::Path,
+    process::{Child, Stdio},
+};
+
+use nix::{
+    pty::{Winsize, openpty},
+    sys::termios::{LocalFlags, tcgetattr},
+};
+
+use crate::support::kindling;
+
+/// What a terminal is told when the view comes and goes.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// A run on a terminal.
+struct OnTerminal {
+    child: Child,
+    terminal: File,
+    /// All that was written to it.
+    said: String,
+}
+
+impl OnTerminal {
+    fn start(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = kindling(folder, args);
+        command.env_remove("NO_COLOR").env("TERM", "xterm-256color").envs(env.iter().copied());
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        Self { child, terminal: File::from(pty.master), said: String::new() }
+    }
+
+    /// Reads until something has been written, or the program has ended.
+    fn read_until(&mut self, word: &str) {
+        let mut bytes = [0; 4096];
+        while !self.said.contains(word) {
+            match self.terminal.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(n) => self.said.push_str(&String::from_utf8_lossy(&bytes[..n])),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break, // So Linux says that the other end is closed.
+            }
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The exit code, and what is on the terminal after the view is gone.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.read_until("never written");
+        let flags = tcgetattr(self.terminal.as_fd()).map(|terminal| terminal.local_flags);
+        assert!(flags.is_ok_and(|flags| flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)), "as it was");
+        let after = self.said.rsplit(LEAVE).next().unwrap().to_owned();
+        (self.child.wait().unwrap().code(), after)
+    }
+}
+
+const ENDLESS: [&str; 8] = [
+    "train",
+    "debug",
+    "--run",
+    "mine",
+    "--set",
+    "schedule.max_steps=1000000000",
+    "--set",
+    "schedule.checkpoint_interval=1000000000",
+];
+
+#[test]
+fn keys_save_sample_and_stop_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
+    running.read_until(ENTER);
+    running.press("s");
+    running.read_until("saved");
+    running.press("w");
+    running.read_until("what it writes");
+    running.press("qqq");
+    let (code, after) = running.end();
+    assert_eq!(code, Some(130), "{after}");
+    assert!(after.contains("--- what it writes after step"), "{after}");
+    assert!(after.contains("kindling train --resume --run runs/mine"), "{after}");
+}
+
+#[test]
+fn ctrl_c_twice_gives_the_terminal_back_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
+    running.read_until("tokens/s");
+    running.press("\x03\x03");
+    let (code, _) = running.end();
+    assert_eq!(code, Some(130));
+}
+
+#[test]
+fn a_run_that_fails_says_why_on_the_terminal_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
+    running.read_until("tokens/s");
+    std::fs::rename(folder.path().join("runs"), folder.path().join("elsewhere")).unwrap();
+    running.press("s");
+    let (code, after) = running.end();
+    assert_eq!(code, Some(1), "{after}");
+    assert!(after.contains("the folder runs/mine is not there any more"), "{after}");
+}
+
+#[test]
+fn lines_are_shown_where_a_person_or_the_terminal_wants_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = |name: &'static str| ["train", "debug", "--set", "schedule.max_steps=4", "--run", name];
+    let cases = [
+        ([short("a").as_slice(), &["--no-tui"]].concat(), ("TERM", "xterm")),
+        (short("b").to_vec(), ("TERM", "dumb")),
+        (short("c").to_vec(), ("NO_COLOR", "1")),
+    ];
+    for (args, env) in cases {
+        let mut running = OnTerminal::start(folder.path(), &args, &[env]);
+        running.read_until(ENTER);
+        assert!(!running.said.contains(ENTER), "{}", running.said);
+        assert!(running.said.contains("validation loss"), "{}", running.said);
+        assert_eq!(running.end().0, Some(0));
+    }
+    let quiet = [short("d").as_slice(), &["--quiet"]].concat();
+    let mut running = OnTerminal::start(folder.path(), &quiet, &[]);
+    running.read_until(ENTER);
+    assert_eq!(running.said, "");
+    assert_eq!(running.end().0, Some(0));
+}
