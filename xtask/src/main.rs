@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+mod man;
 mod prepare_data;
 mod torture;
 
@@ -22,6 +23,7 @@ struct Args {
 enum Command {
     Bench(bench::Args),
     Ci(ci::Args),
+    Man(man::Args),
     PrepareData(prepare_data::Args),
     Torture(torture::Args),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
         Command::Torture(args) => torture::run(&args),
     };

@@ -21,6 +21,7 @@ fn charts() -> Vec<(&'static str, Chart)> {
     let loss = |title: &str, y_scale, series| Chart {
         title: title.to_owned(),
         x_label: "step".to_owned(),
+        x_scale: Scale::Linear,
         y_label: "loss (nats per token)".to_owned(),
         y_scale,
         series,

@@ -35,13 +35,13 @@ pub(crate) fn place(scale: Scale, value: f64) -> Option<f64> {
 }
 
 impl Axis {
-    /// The axis of what is counted, from the first value to the last; from zero, if that is near.
-    pub(crate) fn across(values: impl Iterator<Item = f64>, n_ticks: usize) -> Self {
-        let Some(mut range) = extent(values, Scale::Linear) else { return Self::empty() };
-        if range.start > 0.0 && range.start <= 0.1 * range.end {
+    /// The axis of what is counted or chosen, from the first value to the last; from zero, if that is near.
+    pub(crate) fn across(values: impl Iterator<Item = f64>, scale: Scale, n_ticks: usize) -> Self {
+        let Some(mut range) = extent(values, scale) else { return Self::empty() };
+        if scale == Scale::Linear && range.start > 0.0 && range.start <= 0.1 * range.end {
             range.start = 0.0;
         }
-        Self { scale: Scale::Linear, ticks: linear_ticks(&range, n_ticks), range }
+        Self { scale, ticks: ticks(scale, &range, n_ticks), range }
     }
 
     /// The axis of what is measured, with some room above and below.
@@ -53,11 +53,7 @@ impl Axis {
         if scale == Scale::Linear && tight.start >= 0.0 {
             range.start = range.start.max(0.0);
         }
-        let ticks = match scale {
-            Scale::Linear => linear_ticks(&range, n_ticks),
-            Scale::Log => log_ticks(&range, n_ticks),
-        };
-        Self { scale, range, ticks }
+        Self { scale, ticks: ticks(scale, &range, n_ticks), range }
     }
 
     /// Where a value is on the axis, if it is anywhere.
@@ -118,6 +114,14 @@ fn extent(values: impl Iterator<Item = f64>, scale: Scale) -> Option<Range<f64>>
         Scale::Linear => 0.1 * high.abs(),
     };
     Some(low - half..high + half)
+}
+
+/// Round numbers within a range of places, at most so many.
+fn ticks(scale: Scale, range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
+    match scale {
+        Scale::Linear => linear_ticks(range, n_ticks),
+        Scale::Log => log_ticks(range, n_ticks),
+    }
 }
 
 /// At most so many multiples of 1, 2 or 5 times a power of ten.
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn steps_are_counted_in_round_numbers() {
-        let steps = |last: f64| labels(&Axis::across([1.0, last].into_iter(), 6));
+        let steps = |last: f64| labels(&Axis::across([1.0, last].into_iter(), Scale::Linear, 6));
         assert_eq!(steps(2000.0), "0 500 1000 1500 2000");
         assert_eq!(steps(100_000.0), "0 20k 40k 60k 80k 100k");
         assert_eq!(steps(1_200_000.0), "0 500k 1M");
@@ -202,8 +206,8 @@ mod tests {
 
     #[test]
     fn an_axis_begins_at_zero_only_if_that_is_near() {
-        assert_eq!(Axis::across([10.0, 2000.0].into_iter(), 5).range, 0.0..2000.0);
-        assert_eq!(Axis::across([1500.0, 2000.0].into_iter(), 5).range, 1500.0..2000.0);
+        assert_eq!(Axis::across([10.0, 2000.0].into_iter(), Scale::Linear, 5).range, 0.0..2000.0);
+        assert_eq!(Axis::across([1500.0, 2000.0].into_iter(), Scale::Linear, 5).range, 1500.0..2000.0);
     }
 
     #[test]
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn what_has_no_place_is_ignored() {
         let strange = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 2.0, 4.0];
-        assert_eq!(Axis::across(strange.into_iter(), 5).range, 2.0..4.0);
+        assert_eq!(Axis::across(strange.into_iter(), Scale::Linear, 5).range, 2.0..4.0);
         assert_eq!(place(Scale::Log, 0.0), None);
         assert_eq!(place(Scale::Log, 100.0), Some(2.0));
         assert_eq!(Axis::up([f64::NAN].into_iter(), Scale::Log, 5), Axis::empty());

@@ -3,7 +3,7 @@
 use plotters::{coord::Shift, prelude::*};
 
 use crate::{
-    Chart, Scale,
+    Chart,
     axis::{self, Axis},
     callout::Area,
     font::Font,
@@ -59,7 +59,7 @@ impl<'a, DB: DrawingBackend> Frame<'a, DB> {
         let y_labels = em.times(widest + 3.0 * TICK_MARK + Y_NAME);
         let left = margin + y_labels;
         let plot_width = width - left - em.times(RIGHT);
-        let x = Axis::across(values(chart, 0), room_for(em.per(plot_width), 5.5));
+        let x = Axis::across(values(chart, 0), chart.x_scale, room_for(em.per(plot_width), 5.5));
 
         let title = font.fit(&chart.title, em.per(width - left - margin) / TITLE);
         root.draw_text(&title, &look::text(em, TITLE, look::LEFT), (left, margin + em.times(0.5 * TITLE)))?;
@@ -113,9 +113,8 @@ fn dimensions<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>) -> (i32, i32) {
 /// The x (0) or y (1) of all points that have both.
 fn values(chart: &Chart, of: usize) -> impl Iterator<Item = f64> {
     let points = chart.series.iter().flat_map(|series| series.points.iter().chain(&series.marked));
-    let scale = chart.y_scale;
-    let has_place =
-        move |&[x, y]: &&[f64; 2]| axis::place(Scale::Linear, *x).and(axis::place(scale, *y)).is_some();
+    let (across, up) = (chart.x_scale, chart.y_scale);
+    let has_place = move |&[x, y]: &&[f64; 2]| axis::place(across, *x).and(axis::place(up, *y)).is_some();
     points.filter(has_place).map(move |point| point[of])
 }
 

@@ -10,6 +10,7 @@
 //! let chart = Chart {
 //!     title: "hamlet".into(),
 //!     x_label: "step".into(),
+//!     x_scale: Scale::Linear,
 //!     y_label: "loss (nats per token)".into(),
 //!     y_scale: Scale::Linear,
 //!     series: vec![
@@ -73,6 +74,8 @@ pub struct Chart {
     pub title: String,
     /// What the horizontal axis counts, with its unit.
     pub x_label: String,
+    /// How the horizontal axis is divided.
+    pub x_scale: Scale,
     /// What the vertical axis measures, with its unit.
     pub y_label: String,
     /// How the vertical axis is divided.

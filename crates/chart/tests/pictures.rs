@@ -23,6 +23,7 @@ fn chart(series: Vec<Series>) -> Chart {
     Chart {
         title: "Ἄνδρα <&> \"quoted\"".into(),
         x_label: "step & step".into(),
+        x_scale: Scale::Linear,
         y_label: "loss <nats>".into(),
         y_scale: Scale::Linear,
         series,

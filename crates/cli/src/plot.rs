@@ -51,7 +51,7 @@ enum Metric {
     LearningRate,
 }
 
-const SIZE: [u32; 2] = [900, 500];
+pub(crate) const SIZE: [u32; 2] = [900, 500];
 
 impl Metric {
     fn name(self) -> &'static str {
@@ -129,6 +129,7 @@ fn chart(histories: &[History], metric: Metric) -> Chart {
     Chart {
         title,
         x_label: "step".to_owned(),
+        x_scale: Scale::Linear,
         y_label: metric.label().to_owned(),
         y_scale: Scale::Linear,
         series: series.collect(),

@@ -1,13 +1,15 @@
 //! `kindling train --overfit-one-batch` and `--find-learning-rate`.
 
-use std::process::ExitCode;
+use std::{fs, path::Path, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use burn::prelude::Device;
+use chart::{Chart, Scale, Series, Style};
 use trainer::{Control, Probe, Probed};
 
 use crate::{
     console::{evenly, report},
+    plot::{SIZE, draw},
     signals::Signals,
     train::Ready,
 };
@@ -21,6 +23,9 @@ const BY_HEART: f64 = 0.1;
 /// Steps of a sweep of learning rates, and its ends.
 const SWEEP_STEPS: u64 = 120;
 const SWEEP: [f64; 2] = [1e-6, 1.0];
+
+/// Where its picture goes.
+const SWEEP_PICTURE: &str = "learning-rate.svg";
 
 /// How much of the mean of losses a step of the sweep keeps.
 const SMOOTHING: f64 = 0.9;
@@ -111,7 +116,12 @@ pub(crate) fn find_learning_rate(
     for (rate, loss) in evenly(&sweep.smooth, SHOWN) {
         report(format_args!("learning rate {rate:.1e}  loss {loss:.4}"));
     }
-    let Some(found) = sweep.found() else {
+    let found = sweep.found();
+    let path = Path::new(SWEEP_PICTURE);
+    let picture = draw(&sweep.chart(found.as_ref()), path, SIZE)?;
+    fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
+    report(format_args!("drew {}", path.display()));
+    let Some(found) = found else {
         bail!("the loss did not fall at any learning rate from {lowest:e} to {highest:e}");
     };
     report(format_args!(
@@ -156,6 +166,35 @@ impl Sweep {
         self.blown_up || self.smooth.last().is_some_and(|(_, loss)| *loss > BLOWN_UP * lowest)
     }
 
+    /// Loss by learning rate, with the rate to try marked, up to where the loss is above what it was at first.
+    fn chart(&self, found: Option<&Found>) -> Chart {
+        let first = self.smooth.first().map_or(f64::MAX, |point| point.1);
+        let points: Vec<[f64; 2]> = self
+            .smooth
+            .iter()
+            .filter(|point| point.1 <= 1.1 * first)
+            .map(|&(rate, loss)| [rate, loss])
+            .collect();
+        let marked =
+            found.and_then(|found| points.iter().rev().find(|point| point[0] <= found.suggested).copied());
+        let title = found
+            .map_or_else(String::new, |found| format!("a learning rate to try: {:.0e}", found.suggested));
+        Chart {
+            title,
+            x_label: "learning rate".to_owned(),
+            x_scale: Scale::Log,
+            y_label: "loss (nats per token), smoothed".to_owned(),
+            y_scale: Scale::Linear,
+            series: vec![Series {
+                name: "training".to_owned(),
+                points,
+                style: Style::Strong,
+                color: 0,
+                marked,
+            }],
+        }
+    }
+
     /// Nothing if the loss never fell.
     fn found(&self) -> Option<Found> {
         let best = (0..self.smooth.len()).min_by(|&a, &b| self.smooth[a].1.total_cmp(&self.smooth[b].1))?;
@@ -195,6 +234,18 @@ mod tests {
         assert!((5e-4..5e-3).contains(&found.steepest), "{found:?}");
         assert!(found.steepest < found.suggested && found.suggested < found.lowest, "{found:?}");
         assert!(found.lowest < 0.1, "{found:?}");
+    }
+
+    #[test]
+    fn the_picture_marks_the_rate_and_leaves_the_explosion_out() {
+        let sweep = sweep();
+        let found = sweep.found().unwrap();
+        let chart = sweep.chart(Some(&found));
+        let [curve] = chart.series.as_slice() else { panic!("it has one curve") };
+        let marked = curve.marked.unwrap();
+        assert!((0.8..=1.0).contains(&(marked[0] / found.suggested)), "{marked:?} of {found:?}");
+        assert!(curve.points.len() > 50 && curve.points.iter().all(|point| point[1] < 4.5));
+        chart.svg(SIZE).unwrap();
     }
 
     #[test]

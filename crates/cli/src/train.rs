@@ -89,7 +89,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["resume", "run"], help_heading = "Experiments")]
     overfit_one_batch: bool,
 
-    /// Try learning rates from small to large and make no run: shows which one suits.
+    /// Try learning rates from small to large and make no run: shows which one suits, and draws learning-rate.svg.
     #[arg(
         long,
         conflicts_with_all = ["resume", "run", "overfit_one_batch"],
