@@ -52,7 +52,11 @@ impl DeviceName {
         match self.backend {
             Backend::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Backend::Cuda => Ok(Device::cuda(self.idx.unwrap_or(0))),
+            Backend::Cuda => {
+                let idx = self.idx.unwrap_or(0);
+                kernels::check_cuda(idx)?;
+                Ok(Device::cuda(idx))
+            }
             #[cfg(feature = "vulkan")]
             Backend::Vulkan => Ok(Device::vulkan(graphics_kind(self.idx))),
             #[cfg(feature = "metal")]

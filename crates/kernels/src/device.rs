@@ -47,7 +47,8 @@ fn is_plain() -> bool {
 /// The device that tests run on: the one `KINDLING_TEST_DEVICE` names, else the CPU. `cpu-plain` is the CPU
 /// [without fused operations](use_plain_operations).
 ///
-/// Every crate's tests call this, so the same tests run on each backend that is compiled in.
+/// Every crate's tests call this, so the same tests run on each backend that is compiled in. With `cuda`, on a machine
+/// without such a device, they run on the CPU and a line on stderr says so.
 ///
 /// # Panics
 ///
@@ -60,6 +61,27 @@ pub fn test_device() -> Device {
             use_plain_operations(true);
             Device::flex()
         }
+        #[cfg(feature = "cuda")]
+        "cuda" => match crate::check_cuda(0) {
+            Ok(()) => Device::cuda(0),
+            Err(error) => {
+                tell_once(&format!(
+                    "KINDLING_TEST_DEVICE is \"cuda\", and {error}; the tests run on the CPU"
+                ));
+                Device::flex()
+            }
+        },
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }
+}
+
+/// A line for the person who runs tests, once in a program of them.
+#[cfg(feature = "cuda")]
+#[expect(
+    clippy::print_stderr,
+    reason = "tests have no other way to say that they did not run where they were told"
+)]
+fn tell_once(line: &str) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    TOLD.call_once(|| eprintln!("{line}"));
 }

@@ -23,6 +23,8 @@ mod agreement;
 mod attention;
 mod cpu;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod dropout;
 mod embedding;
@@ -35,6 +37,8 @@ mod precision;
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
 pub use cross_entropy::{Head, cross_entropy};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaError, check_cuda};
 pub use device::{test_device, use_plain_operations};
 pub use dropout::dropout;
 pub use embedding::embed;
