@@ -11,7 +11,7 @@ use burn::backend::{
 
 use self::tensors::{indices, numbers, rows, scalar, tensor, tensor_like, vector, whole, width};
 use crate::{
-    Activation, AdamWStep, Precision,
+    Activation, AdamWStep, MuonStep, Precision,
     cpu::{
         adamw, attention,
         cross_entropy::{self, Head},
@@ -20,6 +20,7 @@ use crate::{
         level::Level,
         linear,
         matrix::Matrix,
+        muon,
     },
 };
 
@@ -90,6 +91,14 @@ pub(crate) trait InPlaceOps: Backend {
         n_head: usize,
         len: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The parameters and the mean of gradients.
+    fn muon(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        step: MuonStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -162,6 +171,18 @@ impl InPlaceOps for Flex {
         let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
         let out = attention::cached(Level::best(), numbers(&qkv), cache, sizes);
         (tensor(out, [sizes.batch, sizes.time, n_head * sizes.head_dim]), keys, values)
+    }
+
+    fn muon(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        mean: FlexTensor,
+        step: MuonStep,
+    ) -> (FlexTensor, FlexTensor) {
+        let (mut x, gradient, mut mean) = (whole(x), whole(gradient), whole(mean));
+        let n_columns = width(&x);
+        muon::step(Level::best(), &step, n_columns, x.storage_mut(), numbers(&gradient), mean.storage_mut());
+        (x, mean)
     }
 
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {

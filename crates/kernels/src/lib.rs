@@ -32,6 +32,7 @@ mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod muon;
 mod precision;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
@@ -45,4 +46,5 @@ pub use embedding::embed;
 pub use gelu::{Activation, activate};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_activate, linear_residual};
+pub use muon::{MuonStep, muon};
 pub use precision::Precision;

@@ -41,8 +41,8 @@ pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
 pub use probe::{Probe, Probed, probe};
 pub use recipe::{
-    Changes, DataRecipe, GuardsRecipe, OptimizerRecipe, PRESETS, Recipe, RecipeError, RunRecipe,
-    ScheduleRecipe, preset,
+    Changes, DataRecipe, GuardsRecipe, OptimizerKind, OptimizerRecipe, PRESETS, Recipe, RecipeError,
+    RunRecipe, ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
 pub use strategy::{Observer, ending};

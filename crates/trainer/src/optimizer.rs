@@ -1,4 +1,4 @@
-//! AdamW with GPT's decay groups.
+//! AdamW with GPT's decay groups, and Muon for the matrices of the blocks.
 
 use std::sync::{
     Arc,
@@ -7,12 +7,15 @@ use std::sync::{
 
 use burn::{
     module::ParamGroup,
-    optim::{AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer},
+    optim::{
+        AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink,
+        StateSource,
+    },
     prelude::*,
 };
-use kernels::AdamWStep;
+use kernels::{AdamWStep, MuonStep};
 
-use crate::OptimizerRecipe;
+use crate::{OptimizerKind, OptimizerRecipe};
 
 /// What AdamW adds to the root of the second moment, as PyTorch has it.
 const EPSILON: f32 = 1e-8;
@@ -20,6 +23,10 @@ const EPSILON: f32 = 1e-8;
 /// Parameters that are vectors: the biases of linear layers, the gains and offsets of norms. They do not
 /// decay; matrices and embeddings do.
 const VECTORS: &str = r"\.(bias|gamma|beta)$";
+
+/// The matrices of the blocks: those that hold one map, and those that hold queries, keys and values side by side.
+const MATRICES: &str = r"\bblocks\..*\.(project|expand)\.weight$";
+const THREE_MATRICES: &str = r"\bblocks\..*\.qkv\.weight$";
 
 /// What the gradients of the next step are multiplied with. The loop knows it and the optimizer does it, in its own pass
 /// over the gradients; between them is Burn, which passes on a learning rate and nothing else.
@@ -42,13 +49,28 @@ impl GradientScale {
 }
 
 /// The optimizer that a recipe asks for, and how it is told to scale gradients. The learning rate comes with each step.
-pub(crate) fn adamw(recipe: &OptimizerRecipe) -> (ModuleOptimizer, GradientScale) {
+pub(crate) fn optimizer(recipe: &OptimizerRecipe) -> (ModuleOptimizer, GradientScale) {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
-    let vectors = ParamGroup::from_regex(VECTORS).expect("the pattern is a regular expression");
+    let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
     let gradient_scale = GradientScale::one();
     let decaying = AdamW { beta_1, beta_2, weight_decay, gradient_scale: gradient_scale.clone() };
     let steady = AdamW { weight_decay: 0.0, ..decaying.clone() };
-    (ModuleOptimizer::from(decaying).with_group(vectors, steady, None), gradient_scale)
+    let adamw = ModuleOptimizer::from(decaying).with_group(group(VECTORS), steady, None);
+    let optimizer = match recipe.kind {
+        OptimizerKind::AdamW => adamw,
+        OptimizerKind::Muon => {
+            let one = Muon {
+                rate_ratio: recipe.muon_learning_rate / recipe.learning_rate,
+                momentum: recipe.muon_momentum,
+                weight_decay: recipe.muon_weight_decay,
+                n_parts: 1,
+                gradient_scale: gradient_scale.clone(),
+            };
+            let three = Muon { n_parts: 3, ..one.clone() };
+            adamw.with_group(group(MATRICES), one, None).with_group(group(THREE_MATRICES), three, None)
+        }
+    };
+    (optimizer, gradient_scale)
 }
 
 /// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the
@@ -90,6 +112,67 @@ impl Optimizer for AdamW {
 
     fn to_device<const D: usize>(mut state: AdamWState<D>, device: &Device) -> AdamWState<D> {
         state.momentum = state.momentum.to_device(device);
+        state
+    }
+}
+
+/// Muon by way of the kernels.
+#[derive(Debug, Clone)]
+struct Muon {
+    /// Its learning rate as a multiple of the one that comes with each step.
+    rate_ratio: f64,
+    momentum: f32,
+    weight_decay: f32,
+    n_parts: usize,
+    gradient_scale: GradientScale,
+}
+
+/// What Muon keeps of a matrix.
+#[derive(Clone)]
+struct MuonState<const D: usize> {
+    /// The mean of its gradients.
+    mean: Tensor<D>,
+}
+
+/// The derive for this works in Burn's own crate only.
+impl<const D: usize> RecordState for MuonState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_tensor(prefix, "mean", self.mean.to_data());
+    }
+
+    fn state_unflatten(prefix: &str, source: &mut StateSource, device: &Device) -> Option<Self> {
+        let mean = source.take_tensor(prefix, "mean")?;
+        Some(Self { mean: Tensor::from_data(mean, device) })
+    }
+}
+
+impl Optimizer for Muon {
+    type State<const D: usize> = MuonState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<MuonState<D>>,
+    ) -> (Tensor<D>, Option<MuonState<D>>) {
+        let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
+        let step = MuonStep {
+            learning_rate: self.rate_ratio * learning_rate,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            n_parts: self.n_parts,
+            gradient_scale: self.gradient_scale.get(),
+        };
+        let shape = tensor.dims();
+        let [n_in, n_out] = [shape[0], shape[D - 1]]; // It is given matrices only.
+        let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape([n_in, n_out]));
+        let (tensor, mean) = kernels::muon(&step, tensor, grad, mean);
+        (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
+    }
+
+    fn to_device<const D: usize>(mut state: MuonState<D>, device: &Device) -> MuonState<D> {
+        state.mean = state.mean.to_device(device);
         state
     }
 }

@@ -45,10 +45,24 @@ pub struct DataRecipe {
     pub tokenizer: TokenizerKind,
 }
 
-/// How a step changes the weights: AdamW ([Loshchilov and Hutter](https://arxiv.org/abs/1711.05101)).
+/// What changes the matrices of the blocks. Embeddings, head, norms and biases are AdamW's in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// [Loshchilov and Hutter](https://arxiv.org/abs/1711.05101).
+    #[default]
+    AdamW,
+    /// [Jordan et al.](https://kellerjordan.github.io/posts/muon/): the mean of gradients, made orthogonal.
+    Muon,
+}
+
+/// How a step changes the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerRecipe {
+    /// What changes the matrices of the blocks.
+    #[serde(default)]
+    pub kind: OptimizerKind,
     /// Sequences in one forward pass.
     pub batch_size: NonZeroUsize,
     /// Forward and backward passes whose gradients are averaged in one step.
@@ -67,6 +81,28 @@ pub struct OptimizerRecipe {
     /// none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_clip: Option<f64>,
+    /// The highest learning rate of Muon's matrices; it rises and falls with the other.
+    #[serde(default = "MuonRecipe::learning_rate")]
+    pub muon_learning_rate: f64,
+    /// How much of the mean of their gradients a step keeps.
+    #[serde(default = "MuonRecipe::momentum")]
+    pub muon_momentum: f32,
+    /// Decay of them, times their learning rate.
+    #[serde(default)]
+    pub muon_weight_decay: f32,
+}
+
+/// What Muon does where a recipe does not say.
+struct MuonRecipe;
+
+impl MuonRecipe {
+    fn learning_rate() -> f64 {
+        0.02
+    }
+
+    fn momentum() -> f32 {
+        0.95
+    }
 }
 
 /// What happens after which step. All counts are optimizer steps.
@@ -267,6 +303,13 @@ impl Recipe {
         in_range("optimizer.learning_rate", rate, positive, rate > 0.0 && rate.is_finite())?;
         in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
         in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
+        let (muon_rate, muon_momentum) = (optimizer.muon_learning_rate, f64::from(optimizer.muon_momentum));
+        let muon_decay = f64::from(optimizer.muon_weight_decay);
+        let is_rate = muon_rate > 0.0 && muon_rate.is_finite();
+        in_range("optimizer.muon_learning_rate", muon_rate, positive, is_rate)?;
+        in_range("optimizer.muon_momentum", muon_momentum, share, (0.0..1.0).contains(&muon_momentum))?;
+        let is_decay = muon_decay >= 0.0 && muon_decay.is_finite();
+        in_range("optimizer.muon_weight_decay", muon_decay, not_negative, is_decay)?;
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
         in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
         if floor > rate {

@@ -21,7 +21,7 @@ use crate::{
     Control, Metrics, Observer, Recipe, SkipReason,
     batches::WindowLoader,
     metrics::MetricsLog,
-    optimizer::{GradientScale, adamw},
+    optimizer::{GradientScale, optimizer},
     quiet::Quiet,
     records::{SaveAlways, checkpointers},
     schedule::{Rate, Schedule, SchedulePosition},
@@ -173,7 +173,7 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Tr
         model.with_precision(recipe.run.precision).train(),
         recipe.optimizer.grad_accumulation.get(),
     );
-    let (optimizer, gradient_scale) = adamw(&recipe.optimizer);
+    let (optimizer, gradient_scale) = optimizer(&recipe.optimizer);
     (Learner::new(trainee, optimizer, SchedulePosition::start(rate)), gradient_scale)
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod level;
 pub(crate) mod linear;
 mod math;
 pub(crate) mod matrix;
+pub(crate) mod muon;
 pub(crate) mod packed;
 mod parallel;
 mod skinny;

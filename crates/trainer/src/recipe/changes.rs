@@ -11,9 +11,10 @@ pub type Changes = BTreeMap<String, [String; 2]>;
 
 /// Sections, and keys, that stay as they are: with another value the steps done would not have been the same ones, the
 /// data would be read from another place, or the losses before and after would not compare.
-const FIXED: [(&str, &str); 7] = [
+const FIXED: [(&str, &str); 8] = [
     ("model", "its weights have these sizes"),
     ("data", "it would learn from something else"),
+    ("optimizer.kind", "what it keeps of the gradients is another thing"),
     ("optimizer.batch_size", "its place in the data is counted in batches of this size"),
     ("optimizer.grad_accumulation", "its place in the data is counted in steps of so many batches"),
     ("schedule.eval_batches", "its best loss is over so many batches"),

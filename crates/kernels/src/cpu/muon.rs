@@ -1,0 +1,74 @@
+//! Muon's step on the CPU, with products by `gemm`.
+
+use super::{gemm::product, level::Level, matrix::Matrix};
+use crate::muon::{EPSILON, FACTORS, MuonStep, N_ITERATIONS};
+
+/// One step, on matrices of `n_columns` columns.
+pub(crate) fn step(
+    level: Level,
+    step: &MuonStep,
+    n_columns: usize,
+    x: &mut [f32],
+    gradient: &[f32],
+    mean: &mut [f32],
+) {
+    assert!(x.len() == gradient.len() && x.len() == mean.len(), "all are of one size");
+    let n_rows = x.len() / n_columns.max(1);
+    let width = n_columns / step.n_parts;
+    let (momentum, scale) = (step.momentum, step.gradient_scale);
+    let (keep, rate) = (step.keep(), step.rate([n_rows, width]));
+    let mut ahead = vec![0.0; n_rows * width];
+    for part in 0..step.n_parts {
+        let columns = |row: usize| row * n_columns + part * width..row * n_columns + (part + 1) * width;
+        for (row, ahead) in ahead.chunks_exact_mut(width).enumerate() {
+            let (gradient, mean) = (&gradient[columns(row)], &mut mean[columns(row)]);
+            for ((ahead, mean), gradient) in ahead.iter_mut().zip(mean).zip(gradient) {
+                let gradient = gradient * scale;
+                *mean = *mean * momentum + gradient * (1.0 - momentum);
+                *ahead = gradient * (1.0 - momentum) + *mean * momentum;
+            }
+        }
+        let change = orthogonal(level, &ahead, n_rows, width);
+        for (row, change) in change.chunks_exact(width).enumerate() {
+            for (x, change) in x[columns(row)].iter_mut().zip(change) {
+                *x = *x * keep - *change * rate;
+            }
+        }
+    }
+}
+
+/// The matrix with the same singular vectors, and singular values near one. Its rows lie one after another.
+fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
+    let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    #[expect(clippy::cast_possible_truncation, reason = "matrices are f32")]
+    let factor = 1.0 / (norm as f32 + EPSILON);
+    // The shorter side is that of the square matrices below.
+    let is_tall = n_rows > n_columns;
+    let (short, long) = if is_tall { (n_columns, n_rows) } else { (n_rows, n_columns) };
+    let mut x: Vec<f32> = x.iter().map(|x| x * factor).collect();
+    let [a, b, c] = FACTORS;
+    for _ in 0..N_ITERATIONS {
+        let wide = |x: &'_ [f32]| -> Vec<f32> {
+            let x =
+                if is_tall { Matrix::new(x, long, short).transposed() } else { Matrix::new(x, short, long) };
+            product(level, x, x.transposed(), |_, _| {})
+        };
+        let gram = wide(&x);
+        // b · gram + c · gram², and a on the diagonal: what x is multiplied with.
+        let squared = Matrix::new(&gram, short, short);
+        let polynomial = product(level, squared, squared, |row, values| {
+            for (value, gram) in values.iter_mut().zip(&gram[row * short..]) {
+                *value = *value * c + gram * b;
+            }
+            values[row] += a;
+        });
+        let polynomial = Matrix::new(&polynomial, short, short);
+        // It is symmetric, so a tall matrix is multiplied by it from the right.
+        x = if is_tall {
+            product(level, Matrix::new(&x, long, short), polynomial, |_, _| {})
+        } else {
+            product(level, polynomial, Matrix::new(&x, short, long), |_, _| {})
+        };
+    }
+    x
+}

@@ -1,0 +1,182 @@
+//! Muon's arithmetic.
+
+use burn::{backend::Dispatch, prelude::*};
+
+use crate::{device::is_fused, fused::InPlaceOps};
+
+/// Steps of the iteration, and the factors of its polynomial
+/// ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)): singular values come near one fast, and not quite.
+pub(crate) const N_ITERATIONS: usize = 5;
+pub(crate) const FACTORS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+
+/// What is added to the norm that a matrix is divided by.
+pub(crate) const EPSILON: f32 = 1e-7;
+
+/// The numbers of one step of [`muon`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MuonStep {
+    /// How much the parameters move.
+    pub learning_rate: f64,
+    /// How much of the mean of gradients stays.
+    pub momentum: f32,
+    /// How much of themselves the parameters lose, times the learning rate.
+    pub weight_decay: f32,
+    /// Matrices side by side in one, which are made orthogonal apart.
+    pub n_parts: usize,
+    /// What the gradient is multiplied with before all else: below one where it is clipped.
+    pub gradient_scale: f32,
+}
+
+impl MuonStep {
+    /// What the parameters are multiplied with.
+    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
+    pub(crate) fn keep(&self) -> f32 {
+        (1.0 - self.learning_rate * f64::from(self.weight_decay)) as f32
+    }
+
+    /// What the orthogonal matrix of a part is multiplied with: more for one with more outputs than inputs.
+    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
+    pub(crate) fn rate(&self, [n_in, n_out]: [usize; 2]) -> f32 {
+        (self.learning_rate * (n_out as f64 / n_in as f64).max(1.0).sqrt()) as f32
+    }
+}
+
+/// One step of [Muon](https://kellerjordan.github.io/posts/muon/): with g the scaled gradient, m = μm + (1 - μ)g, and x
+/// moves against the matrix with the singular vectors of (1 - μ)g + μm and singular values near one, times
+/// √max(1, out/in); before that it loses ηλx.
+///
+/// Returns x and m. Memory of theirs that nobody else holds is used again.
+///
+/// # Shapes
+///
+/// All `[in, n_parts · out]`.
+///
+/// # Panics
+///
+/// If the columns are not a multiple of `n_parts`.
+pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let [n_in, n_columns] = x.dims();
+    assert!(n_columns.is_multiple_of(step.n_parts), "{n_columns} columns are not {} parts", step.n_parts);
+    if is_fused(&x) && !x.device().is_autodiff() {
+        let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
+        let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, *step);
+        return (Tensor::from_dispatch(x), Tensor::from_dispatch(mean));
+    }
+    let gradient = gradient * step.gradient_scale;
+    let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
+    let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
+    let rate = step.rate([n_in, n_columns / step.n_parts]);
+    let parts = ahead.chunk(step.n_parts, 1).into_iter().map(orthogonal);
+    let change = Tensor::cat(parts.collect(), 1);
+    (x * step.keep() - change * rate, mean)
+}
+
+/// The matrix with the same singular vectors, and singular values near one.
+fn orthogonal(x: Tensor<2>) -> Tensor<2> {
+    let [rows, columns] = x.dims();
+    let is_tall = rows > columns;
+    let x = if is_tall { x.transpose() } else { x };
+    let norm = x.clone().square().sum().sqrt() + EPSILON;
+    let mut x = x / norm.unsqueeze();
+    let [a, b, c] = FACTORS;
+    for _ in 0..N_ITERATIONS {
+        let gram = x.clone().matmul(x.clone().transpose());
+        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
+        x = x.clone() * a + polynomial.matmul(x);
+    }
+    if is_tall { x.transpose() } else { x }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+    use crate::{device::plainly, test_device};
+
+    const STEP: MuonStep =
+        MuonStep { learning_rate: 0.02, momentum: 0.95, weight_decay: 0.1, n_parts: 1, gradient_scale: 1.0 };
+
+    fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+    }
+
+    #[test]
+    fn singular_values_come_near_one() {
+        let device = test_device();
+        device.seed(1);
+        for shape in [[8, 8], [6, 20], [20, 6], [33, 70]] {
+            let x = random(shape, &device);
+            let step = MuonStep { learning_rate: 1.0, weight_decay: 0.0, ..STEP };
+            let zeros = Tensor::zeros(shape, &device);
+            let (moved, _) = muon(&step, zeros.clone(), x.clone(), zeros);
+            let stretch = (shape[1] as f32 / shape[0] as f32).max(1.0).sqrt();
+            let q = moved / -stretch;
+            let q = if shape[0] > shape[1] { q.transpose() } else { q };
+            let x = if shape[0] > shape[1] { x.transpose() } else { x };
+            // q has the singular vectors of x: q·xᵀ is symmetric, and its trace the sum of x's singular values times ones.
+            let product = q.clone().matmul(x.transpose());
+            let scale = product.clone().abs().max().into_scalar::<f32>();
+            product
+                .clone()
+                .transpose()
+                .into_data()
+                .assert_approx_eq::<f32>(&product.into_data(), Tolerance::absolute(f64::from(scale) * 1e-4));
+            // The polynomial leaves them between 0.68 and 1.13; the smallest of a square matrix may be below.
+            let gram = q.clone().matmul(q.transpose());
+            let [n, _] = gram.dims();
+            let squares: f32 = gram.clone().square().sum().into_scalar();
+            let trace: f32 = (gram * Tensor::eye(n, &device)).sum().into_scalar();
+            let mean = trace / n as f32;
+            assert!(
+                (0.5..1.3).contains(&mean) && squares / n as f32 <= 1.13_f32.powi(4),
+                "{shape:?}: {mean}"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_are_made_orthogonal_apart() {
+        let device = test_device();
+        device.seed(2);
+        let [x, gradient, mean] = [(); 3].map(|()| random([12, 36], &device));
+        let step = MuonStep { n_parts: 3, gradient_scale: 0.5, ..STEP };
+        let (moved, mean_after) = muon(&step, x.clone(), gradient.clone(), mean.clone());
+        for part in 0..3 {
+            let of = |all: &Tensor<2>| all.clone().narrow(1, 12 * part, 12);
+            let one = MuonStep { n_parts: 1, ..step };
+            let (alone, mean_alone) = muon(&one, of(&x), of(&gradient), of(&mean));
+            let close = Tolerance::absolute(1e-6);
+            of(&moved).into_data().assert_approx_eq::<f32>(&alone.into_data(), close);
+            of(&mean_after).into_data().assert_approx_eq::<f32>(&mean_alone.into_data(), close);
+        }
+    }
+
+    #[test]
+    fn the_fused_step_is_its_definition() {
+        let device = test_device();
+        device.seed(3);
+        for (shape, n_parts) in [([8, 8], 1), ([16, 48], 3), ([7, 33], 1), ([130, 40], 1), ([128, 512], 1)] {
+            let [x, gradient, mean] = [(); 3].map(|()| random(shape, &device));
+            let step = MuonStep { n_parts, gradient_scale: 0.7, ..STEP };
+            let run = || muon(&step, x.clone(), gradient.clone(), mean.clone());
+            let (moved, mean_after) = run();
+            let (expected, mean_expected) = plainly(run);
+            // Five iterations of products whose terms are below one; f32 in another order.
+            moved.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(2e-5));
+            mean_after
+                .into_data()
+                .assert_approx_eq::<f32>(&mean_expected.into_data(), Tolerance::absolute(1e-6));
+        }
+    }
+
+    #[test]
+    fn a_zero_gradient_moves_nothing_but_the_decay() {
+        let device = test_device();
+        let ones = Tensor::<2>::ones([4, 4], &device);
+        let zeros = Tensor::zeros([4, 4], &device);
+        let (x, mean) = muon(&STEP, ones, zeros.clone(), zeros);
+        assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0 - 0.02 * 0.1; 16]);
+        assert_eq!(mean.into_data().try_into_vec::<f32>().unwrap(), [0.0; 16]);
+    }
+}
