@@ -4,10 +4,14 @@ use burn::{backend::Dispatch, prelude::*};
 
 use crate::{device::is_fused, fused::InPlaceOps};
 
-/// Steps of the iteration, and the factors of its polynomial
-/// ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)): singular values come near one fast, and not quite.
-pub(crate) const N_ITERATIONS: usize = 5;
-pub(crate) const FACTORS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// The factors of the polynomial of each iteration ([Amsel et al., 2025](https://arxiv.org/abs/2505.16932), without
+/// the last of theirs): four of them bring small singular values as near to one as five of the first Muon's.
+pub(crate) const FACTORS: [[f32; 3]; 4] = [
+    [8.287_212, -23.595_887, 17.300_388],
+    [4.107_059, -2.947_850, 0.544_843],
+    [3.948_691, -2.908_902, 0.551_820],
+    [3.318_420, -2.488_488, 0.510_049],
+];
 
 /// What is added to the norm that a matrix is divided by.
 pub(crate) const EPSILON: f32 = 1e-7;
@@ -78,8 +82,7 @@ fn orthogonal(x: Tensor<2>) -> Tensor<2> {
     let x = if is_tall { x.transpose() } else { x };
     let norm = x.clone().square().sum().sqrt() + EPSILON;
     let mut x = x / norm.unsqueeze();
-    let [a, b, c] = FACTORS;
-    for _ in 0..N_ITERATIONS {
+    for [a, b, c] in FACTORS {
         let gram = x.clone().matmul(x.clone().transpose());
         let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
         x = x.clone() * a + polynomial.matmul(x);
@@ -122,14 +125,14 @@ mod tests {
                 .transpose()
                 .into_data()
                 .assert_approx_eq::<f32>(&product.into_data(), Tolerance::absolute(f64::from(scale) * 1e-4));
-            // The polynomial leaves them between 0.68 and 1.13; the smallest of a square matrix may be below.
+            // The polynomials leave them within about a half of one; the smallest of a square matrix may be below.
             let gram = q.clone().matmul(q.transpose());
             let [n, _] = gram.dims();
             let squares: f32 = gram.clone().square().sum().into_scalar();
             let trace: f32 = (gram * Tensor::eye(n, &device)).sum().into_scalar();
             let mean = trace / n as f32;
             assert!(
-                (0.5..1.3).contains(&mean) && squares / n as f32 <= 1.13_f32.powi(4),
+                (0.5..1.5).contains(&mean) && squares / n as f32 <= 1.5_f32.powi(4),
                 "{shape:?}: {mean}"
             );
         }

@@ -1,7 +1,7 @@
 //! Muon's step on the CPU, with products by `gemm`.
 
 use super::{gemm::product, level::Level, matrix::Matrix};
-use crate::muon::{EPSILON, FACTORS, MuonStep, N_ITERATIONS};
+use crate::muon::{EPSILON, FACTORS, MuonStep};
 
 /// One step, on matrices of `n_columns` columns.
 pub(crate) fn step(
@@ -38,37 +38,57 @@ pub(crate) fn step(
 }
 
 /// The matrix with the same singular vectors, and singular values near one. Its rows lie one after another.
+///
+/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These commute, so for a long
+/// matrix the product of them all is made from the small matrices alone, and X is multiplied once.
 fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     #[expect(clippy::cast_possible_truncation, reason = "matrices are f32")]
     let factor = 1.0 / (norm as f32 + EPSILON);
-    // The shorter side is that of the square matrices below.
     let is_tall = n_rows > n_columns;
     let (short, long) = if is_tall { (n_columns, n_rows) } else { (n_rows, n_columns) };
-    let mut x: Vec<f32> = x.iter().map(|x| x * factor).collect();
-    let [a, b, c] = FACTORS;
-    for _ in 0..N_ITERATIONS {
-        let wide = |x: &'_ [f32]| -> Vec<f32> {
-            let x =
-                if is_tall { Matrix::new(x, long, short).transposed() } else { Matrix::new(x, short, long) };
-            product(level, x, x.transposed(), |_, _| {})
-        };
-        let gram = wide(&x);
-        // b · gram + c · gram², and a on the diagonal: what x is multiplied with.
-        let squared = Matrix::new(&gram, short, short);
-        let polynomial = product(level, squared, squared, |row, values| {
-            for (value, gram) in values.iter_mut().zip(&gram[row * short..]) {
-                *value = *value * c + gram * b;
-            }
-            values[row] += a;
-        });
-        let polynomial = Matrix::new(&polynomial, short, short);
-        // It is symmetric, so a tall matrix is multiplied by it from the right.
-        x = if is_tall {
-            product(level, Matrix::new(&x, long, short), polynomial, |_, _| {})
+    let square = |values: &[f32], other: &[f32]| {
+        product(level, Matrix::new(values, short, short), Matrix::new(other, short, short), |_, _| {})
+    };
+    let gram_of = |x: &[f32]| {
+        let x = if is_tall { Matrix::new(x, long, short).transposed() } else { Matrix::new(x, short, long) };
+        product(level, x, x.transposed(), |_, _| {})
+    };
+    // It is symmetric, so a tall matrix is multiplied by it from the right.
+    let multiplied = |polynomial: &[f32], x: &[f32]| {
+        let polynomial = Matrix::new(polynomial, short, short);
+        if is_tall {
+            product(level, Matrix::new(x, long, short), polynomial, |_, _| {})
         } else {
-            product(level, polynomial, Matrix::new(&x, short, long), |_, _| {})
-        };
+            product(level, polynomial, Matrix::new(x, short, long), |_, _| {})
+        }
+    };
+    let mut x: Vec<f32> = x.iter().map(|x| x * factor).collect();
+    if 2 * long < 3 * short {
+        for factors in FACTORS {
+            x = multiplied(&polynomial_of(level, &gram_of(&x), short, factors), &x);
+        }
+        return x;
     }
-    x
+    let mut gram = gram_of(&x);
+    let mut all: Option<Vec<f32>> = None;
+    for (idx, factors) in FACTORS.into_iter().enumerate() {
+        let polynomial = polynomial_of(level, &gram, short, factors);
+        if idx + 1 < FACTORS.len() {
+            gram = square(&polynomial, &square(&polynomial, &gram));
+        }
+        all = Some(all.map_or_else(|| polynomial.clone(), |all| square(&polynomial, &all)));
+    }
+    multiplied(&all.expect("there is an iteration"), &x)
+}
+
+/// `a + b · gram + c · gram²`.
+fn polynomial_of(level: Level, gram: &[f32], n: usize, [a, b, c]: [f32; 3]) -> Vec<f32> {
+    let square = Matrix::new(gram, n, n);
+    product(level, square, square, |row, values| {
+        for (value, gram) in values.iter_mut().zip(&gram[row * n..]) {
+            *value = *value * c + gram * b;
+        }
+        values[row] += a;
+    })
 }
