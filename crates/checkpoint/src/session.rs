@@ -26,6 +26,12 @@ pub struct Session {
     pub device: String,
     /// Threads that computed on the CPU.
     pub threads: usize,
+    /// The recipe that the run was begun with: a preset's name, or a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// The model that it was begun from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<String>,
     /// What was changed of the recipe since the session before: each key with what it was and what it is.
     pub changes: BTreeMap<String, [String; 2]>,
 }
@@ -35,7 +41,16 @@ impl Session {
     pub fn now(step: u64, device: String, threads: usize, changes: BTreeMap<String, [String; 2]>) -> Self {
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { step, started: since_1970.as_secs(), version, device, threads, changes }
+        Self {
+            step,
+            started: since_1970.as_secs(),
+            version,
+            device,
+            threads,
+            recipe: None,
+            init_from: None,
+            changes,
+        }
     }
 }
 

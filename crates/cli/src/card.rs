@@ -1,13 +1,14 @@
 //! A run's `README.md`: what the model is, in the form that model hubs show.
 
-use std::{fmt::Write, fs, time::Duration};
+use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use checkpoint::RunFolder;
 use indicatif::HumanCount;
+use serde_json::json;
 use trainer::Split;
 
 use crate::{
-    console::{duration, evenly},
+    console::{duration, evenly, quoted},
     history::History,
     samples::last_sample,
 };
@@ -36,11 +37,16 @@ pub(crate) fn write(folder: &RunFolder) -> anyhow::Result<()> {
 fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> String {
     let History { folder, config, recipe, state, .. } = history;
     let name = folder.name();
-    let corpus = recipe.as_ref().map_or("unknown", |recipe| recipe.data.corpus.as_str());
+    // Where a text lies on this machine is nobody's business.
+    let corpus = recipe.as_ref().and_then(|recipe| Path::new(&recipe.data.corpus).file_name());
+    let corpus = corpus.map_or_else(|| "unknown".into(), |corpus| corpus.to_string_lossy());
+    let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
+    let base_model = base.map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
+    let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));
     let mut card = format!(
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gpt2, kindling]\n---\n\n{OURS}\n\n\
-         # {name}\n\n\
-         A GPT-2 language model of {} parameters, trained on `{corpus}` with Kindling {}.\n\n",
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gpt2, kindling]\n{base_model}---\n\n\
+         {OURS}\n\n# {name}\n\n\
+         A GPT-2 language model of {} parameters, trained on `{corpus}` with Kindling {}.{begun_from}\n\n",
         HumanCount(config.n_params() as u64),
         env!("CARGO_PKG_VERSION"),
     );
@@ -72,15 +78,20 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
         let fence = fence(sample);
         let _ = write!(card, "\n## What it writes\n\n{fence}text\n{}\n{fence}\n", sample.trim_end());
     }
+    let path = folder.path().display().to_string();
+    let (literal, argument) = (json!(path), quoted(&path));
     let _ = write!(
         card,
         "\n## How to use it\n\n\
          ```python\n\
          from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
-         model = AutoModelForCausalLM.from_pretrained(\"{name}\")\n\
-         tokenizer = AutoTokenizer.from_pretrained(\"{name}\")\n\
+         path = {literal}  # this folder\n\
+         model = AutoModelForCausalLM.from_pretrained(path)\n\
+         tokenizer = AutoTokenizer.from_pretrained(path)\n\
+         prompt = tokenizer(\"Once\", return_tensors=\"pt\")\n\
+         print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n\
          ```\n\n\
-         or `kindling generate {name}`; `kindling export {name} --format gguf` makes a file for llama.cpp.\n\
+         or `kindling generate {argument}`; `kindling export {argument} --format gguf` makes a file for llama.cpp.\n\
          `recipe.toml` is how it was trained, `metrics.jsonl` how that went.\n"
     );
     card

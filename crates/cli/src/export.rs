@@ -14,8 +14,8 @@ use crate::{
 /// Writes a model in a form that other programs open.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run's folder is in Hugging Face layout as it is, in f32; exporting it as safetensors leaves out what
-training goes on from, and can halve it.
+    after_help = "A run's folder is in Hugging Face layout as it is, in f32; exporting it as safetensors
+leaves out what training goes on from, and can halve it.
 
 Examples:
   kindling export --format gguf                            the newest run, for llama.cpp and Ollama

@@ -38,6 +38,11 @@ impl History {
         })
     }
 
+    /// The name of the recipe that it was begun with.
+    pub(crate) fn recipe_name(&self) -> Option<&str> {
+        self.sessions.first()?.recipe.as_deref()
+    }
+
     /// The lines of one split.
     pub(crate) fn of(&self, split: Split) -> impl Iterator<Item = &Metrics> {
         self.metrics.iter().filter(move |line| line.split == split)

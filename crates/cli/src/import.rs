@@ -19,8 +19,8 @@ use crate::{
 /// Makes a run of a model from elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A folder in Hugging Face's GPT-2 layout needs no import, every command opens it where it is; importing
-copies it into a run of its own, as f32 in one file.
+    after_help = "A folder in Hugging Face's GPT-2 layout needs no import, every command opens it where it is;
+importing copies it into a run of its own, as f32 in one file.
 
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub

@@ -8,6 +8,7 @@ use std::{
 };
 
 use checkpoint::{RunFolder, Session, WEIGHTS};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use trainer::Split;
 
@@ -48,6 +49,7 @@ struct Info {
     tied_embeddings: bool,
     tokenizer: String,
     weights_bytes: u64,
+    recipe: Option<String>,
     corpus: Option<String>,
     steps: Option<u64>,
     max_steps: Option<u64>,
@@ -91,6 +93,7 @@ impl Info {
             tied_embeddings: config.tie_embeddings,
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: fs::metadata(folder.path().join(WEIGHTS)).map_or(0, |file| file.len()),
+            recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             steps: state.as_ref().map(|state| state.step),
             max_steps: recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
@@ -108,15 +111,22 @@ impl Info {
         writeln!(
             out,
             "  model       {} parameters: {} layers, {} heads, {} wide, block {}",
-            self.parameters, self.layers, self.heads, self.width, self.block_size
+            HumanCount(self.parameters as u64),
+            self.layers,
+            self.heads,
+            self.width,
+            self.block_size
         )?;
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
-        writeln!(out, "  weights     {} bytes", self.weights_bytes)?;
+        writeln!(out, "  weights     {}", HumanBytes(self.weights_bytes))?;
+        if let Some(recipe) = &self.recipe {
+            writeln!(out, "  recipe      {recipe}")?;
+        }
         if let Some(corpus) = &self.corpus {
             writeln!(out, "  corpus      {corpus}")?;
         }
         if let (Some(steps), Some(max_steps), Some(tokens)) = (self.steps, self.max_steps, self.tokens_seen) {
-            writeln!(out, "  trained     {steps} of {max_steps} steps, {tokens} tokens")?;
+            writeln!(out, "  trained     {steps} of {max_steps} steps, {} tokens", HumanCount(tokens))?;
         }
         if let (Some(loss), Some(step)) = (self.best_loss, self.best_step) {
             writeln!(out, "  best        validation loss {loss:.4} after step {step}")?;

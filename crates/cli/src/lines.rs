@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use trainer::{Metrics, Split};
 
 use crate::{
-    console::{Diversion, divert, duration, is_quiet, print, progress_bar, report},
+    console::{Diversion, divert, is_quiet, print, progress_bar, report},
     screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line},
 };
 
@@ -46,7 +46,7 @@ impl Lines {
     }
 
     fn trained(&mut self, metrics: &Metrics) {
-        let left = duration(self.pace.left());
+        let left = self.pace.left();
         self.bar.set_message(format!(
             "loss {}  {} tokens/s  {left} left",
             loss_of(metrics),

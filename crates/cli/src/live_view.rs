@@ -130,6 +130,7 @@ impl Screen for LiveView {
     fn sampled(&mut self, step: u64, text: &str) {
         self.update(|facts, dashboard| {
             facts.sample = Some((step, text.to_owned()));
+            dashboard.say(&format!("a sample after step {step}"));
             let title = format!("what it writes after step {step}");
             dashboard.sample = Some(Sample { title, text: text.to_owned() });
         });
@@ -153,7 +154,7 @@ impl Facts {
     fn show(&self, dashboard: &mut Dashboard) {
         let Pace { step, max_steps, .. } = self.pace;
         dashboard.done = if max_steps == 0 { 0.0 } else { step as f64 / max_steps as f64 };
-        dashboard.progress = format!("{step}/{max_steps}  {} left", duration(self.pace.left()));
+        dashboard.progress = format!("{step}/{max_steps}  {} left", self.pace.left());
         let loss = |metrics: &Option<Metrics>| metrics.as_ref().map_or_else(|| "-".to_owned(), loss_of);
         let best = self
             .best

@@ -44,6 +44,7 @@ pub(crate) struct Args {
 
 /// What can be drawn of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 enum Metric {
     Loss,
     TokensPerSecond,
@@ -57,9 +58,9 @@ impl Metric {
     fn name(self) -> &'static str {
         match self {
             Self::Loss => "loss",
-            Self::TokensPerSecond => "tokens-per-second",
-            Self::GradNorm => "grad-norm",
-            Self::LearningRate => "learning-rate",
+            Self::TokensPerSecond => "tokens_per_second",
+            Self::GradNorm => "grad_norm",
+            Self::LearningRate => "learning_rate",
         }
     }
 
@@ -158,7 +159,10 @@ fn curves(idx: usize, history: &History, metric: Metric, n_runs: usize) -> Vec<S
     }
     let best = history.best().and_then(|best| Some([best.step as f64, best.loss?]));
     let valid = Series {
-        name: name("validation"),
+        name: match best {
+            Some([_, loss]) => name(&format!("validation, best {loss:.3}")),
+            None => name("validation"),
+        },
         points: points(Split::Valid),
         style: Style::Strong,
         color: if n_runs == 1 { 1 } else { idx },

@@ -1,6 +1,11 @@
 //! `kindling train --overfit-one-batch` and `--find-learning-rate`.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
@@ -8,7 +13,7 @@ use chart::{Chart, Scale, Series, Style};
 use trainer::{Control, Probe, Probed};
 
 use crate::{
-    console::{evenly, report},
+    console::{evenly, progress_bar, report},
     plot::{SIZE, draw},
     signals::Signals,
     train::Ready,
@@ -25,7 +30,7 @@ const SWEEP_STEPS: u64 = 120;
 const SWEEP: [f64; 2] = [1e-6, 1.0];
 
 /// Where its picture goes.
-const SWEEP_PICTURE: &str = "learning-rate.svg";
+const SWEEP_PICTURE: &str = "learning-rate-sweep.svg";
 
 /// How much of the mean of losses a step of the sweep keeps.
 const SMOOTHING: f64 = 0.9;
@@ -76,10 +81,12 @@ pub(crate) fn overfit_one_batch(
     }
     let (Some(first), Some(last)) = (seen.first(), seen.last()) else { bail!("no step was taken") };
     if last.loss < BY_HEART * first.loss {
-        report(format_args!(
+        writeln!(
+            io::stdout(),
             "it can learn: the loss of one batch fell from {:.4} to {:.4}",
-            first.loss, last.loss
-        ));
+            first.loss,
+            last.loss
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     bail!(
@@ -104,12 +111,18 @@ pub(crate) fn find_learning_rate(
     signals.pass_on(&control);
     let mut sweep = Sweep::default();
     let probe = Probe::LearningRate { lowest, highest };
-    trainer::probe(probe, (model, &recipe), prepared.train, device, SWEEP_STEPS, &control, |probed| {
-        sweep.take_in(probed);
-        if sweep.has_blown_up() {
-            control.stop();
-        }
-    })?;
+    let bar = progress_bar("{bar:24} {pos}/{len} learning rates  {eta} left");
+    bar.set_length(SWEEP_STEPS);
+    let swept =
+        trainer::probe(probe, (model, &recipe), prepared.train, device, SWEEP_STEPS, &control, |probed| {
+            bar.inc(1);
+            sweep.take_in(probed);
+            if sweep.has_blown_up() {
+                control.stop();
+            }
+        });
+    bar.finish_and_clear();
+    swept?;
     if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
@@ -124,10 +137,14 @@ pub(crate) fn find_learning_rate(
     let Some(found) = found else {
         bail!("the loss did not fall at any learning rate from {lowest:e} to {highest:e}");
     };
-    report(format_args!(
+    // The result, for a person or a program.
+    writeln!(
+        io::stdout(),
         "the loss falls fastest at {:.1e} and is lowest at {:.1e}; try --set optimizer.learning_rate={:.0e}",
-        found.steepest, found.lowest, found.suggested
-    ));
+        found.steepest,
+        found.lowest,
+        found.suggested
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

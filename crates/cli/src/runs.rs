@@ -13,7 +13,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::{
-    console::{count, local_time, report, table},
+    console::{count, local_time, report, table, warn},
     history::{History, size_of},
     model_folder::RUNS,
 };
@@ -38,6 +38,8 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Run {
     name: String,
+    /// What it was begun with: a preset's name, or a file.
+    recipe: Option<String>,
     corpus: Option<String>,
     parameters: usize,
     steps: Option<u64>,
@@ -57,6 +59,7 @@ impl Run {
             |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|it| it.as_secs());
         Ok(Self {
             name: folder.name(),
+            recipe: history.recipe_name().map(str::to_owned),
             corpus: history.recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             parameters: history.config.n_params(),
             steps: history.state.as_ref().map(|state| state.step),
@@ -68,7 +71,7 @@ impl Run {
         })
     }
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 8] {
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let steps = match (self.steps, self.max_steps) {
             (Some(steps), Some(max_steps)) => Some(format!("{steps}/{max_steps}")),
@@ -80,6 +83,7 @@ impl Run {
         };
         [
             self.name.clone(),
+            or_none(self.recipe.clone()),
             or_none(self.corpus.clone()),
             count(self.parameters as u64),
             or_none(steps),
@@ -95,15 +99,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if runs.is_empty() && !args.json {
         report(format_args!("there is no run in {}", args.folder.display()));
     }
-    let runs = runs.into_iter().map(read).collect::<anyhow::Result<Vec<Run>>>()?;
+    let read = |run| read(run).map_err(|error| warn(format_args!("it is left out: {error:#}"))).ok();
+    let runs: Vec<Run> = runs.into_iter().filter_map(read).collect();
     let mut out = io::stdout().lock();
     if args.json {
         for run in &runs {
             writeln!(out, "{}", serde_json::to_string(run)?)?;
         }
     } else if !runs.is_empty() {
-        let header = ["run", "corpus", "parameters", "steps", "best loss", "changed", "size"];
-        writeln!(out, "{}", table(header, runs.iter().map(Run::row), &[2, 3, 4, 6]))?;
+        let header = ["run", "recipe", "corpus", "parameters", "steps", "best loss", "changed", "size"];
+        writeln!(out, "{}", table(header, runs.iter().map(Run::row), &[3, 4, 5, 7]))?;
     }
     Ok(ExitCode::SUCCESS)
 }

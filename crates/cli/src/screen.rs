@@ -40,11 +40,14 @@ impl Pace {
         self.began.elapsed()
     }
 
-    /// Time to the last step, if it goes on as in this session.
-    pub(crate) fn left(&self) -> Duration {
-        let done = self.step.saturating_sub(self.first).max(1);
+    /// Time to the last step, in words, if it goes on as in this session. Before its first step nobody knows.
+    pub(crate) fn left(&self) -> String {
+        let done = self.step.saturating_sub(self.first);
+        if done == 0 {
+            return "-".to_owned();
+        }
         let share = self.max_steps.saturating_sub(self.step) as f64 / done as f64;
-        self.elapsed().mul_f64(share)
+        duration(self.elapsed().mul_f64(share))
     }
 }
 
@@ -66,7 +69,7 @@ pub(crate) fn training_line(metrics: &Metrics, pace: &Pace) -> String {
         loss_of(metrics),
         metrics.learning_rate.unwrap_or_default(),
         speed_of(metrics),
-        duration(pace.left())
+        pace.left()
     )
 }
 

@@ -3,13 +3,18 @@
 //! | signal | meaning |
 //! |---|---|
 //! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; a second one, or one before training, ends at once |
+//! | SIGHUP, on a terminal: it was closed | the same |
+//! | SIGQUIT | ends at once, and gives the terminal back first |
 //! | SIGUSR1 | save and go on; batch systems send it some time before they stop a job |
 //!
 //! Windows has Ctrl-C only.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    io::{self, IsTerminal},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use anyhow::Context;
@@ -69,7 +74,7 @@ impl Signals {
         let is_second = self.code.swap(code, Ordering::SeqCst) != 0;
         match &*self.control.lock().expect("nothing panics while it is held") {
             Some(control) if !is_second => {
-                report(format_args!("\nstopping after this step; once more to stop at once and lose it"));
+                report(format_args!("\nstopping after this step; once more to stop at once"));
                 control.stop();
             }
             _ => {
@@ -95,19 +100,26 @@ impl Signals {
     #[cfg(unix)]
     fn start(self) -> anyhow::Result<()> {
         use signal_hook::{
-            consts::{SIGINT, SIGTERM, SIGUSR1},
+            consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1},
             iterator,
+            low_level::emulate_default_handler,
         };
 
         let mut arriving =
-            iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("listen for signals")?;
+            iterator::Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGUSR1]).context("listen for signals")?;
+        // Without a terminal it is `nohup` that has it ignored, and so it stays.
+        if io::stderr().is_terminal() {
+            arriving.add_signal(SIGHUP).context("listen for signals")?;
+        }
         let listen = move || {
             for signal in arriving.forever() {
-                if signal == SIGUSR1 {
-                    self.save();
-                } else {
-                    let number = u8::try_from(signal).expect("the two signals have small numbers");
-                    self.stop(128 + number);
+                match signal {
+                    SIGUSR1 => self.save(),
+                    SIGQUIT => {
+                        live::restore();
+                        let _ = emulate_default_handler(SIGQUIT); // It does not return.
+                    }
+                    _ => self.stop(128 + u8::try_from(signal).expect("these signals have small numbers")),
                 }
             }
         };

@@ -86,13 +86,13 @@ pub(crate) struct Args {
     no_tui: bool,
 
     /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
-    #[arg(long, conflicts_with_all = ["resume", "run"], help_heading = "Experiments")]
+    #[arg(long, conflicts_with_all = ["resume", "run", "log", "no_tui"], help_heading = "Experiments")]
     overfit_one_batch: bool,
 
-    /// Try learning rates from small to large and make no run: shows which one suits, and draws learning-rate.svg.
+    /// Try learning rates from small to large and make no run: shows which one suits, and draws learning-rate-sweep.svg.
     #[arg(
         long,
-        conflicts_with_all = ["resume", "run", "overfit_one_batch"],
+        conflicts_with_all = ["resume", "run", "log", "no_tui", "overfit_one_batch"],
         help_heading = "Experiments"
     )]
     find_learning_rate: bool,
@@ -118,7 +118,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
     let has_changed = !changes.is_empty();
-    folder.add_session(&Session::now(step, args.device.name(), threads, changes))?;
+    folder.add_session(&Session {
+        recipe: (!args.resume).then(|| recipe_name(&args).to_owned()),
+        init_from: args.init_from.as_ref().map(|path| path.display().to_string()),
+        ..Session::now(step, args.device.name(), threads, changes)
+    })?;
     if has_changed {
         folder.save_recipe(&training.recipe.to_toml())?; // After the line that says so.
     }

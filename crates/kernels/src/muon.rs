@@ -131,10 +131,7 @@ mod tests {
             let squares: f32 = gram.clone().square().sum().into_scalar();
             let trace: f32 = (gram * Tensor::eye(n, &device)).sum().into_scalar();
             let mean = trace / n as f32;
-            assert!(
-                (0.5..1.5).contains(&mean) && squares / n as f32 <= 1.5_f32.powi(4),
-                "{shape:?}: {mean}"
-            );
+            assert!((0.5..1.5).contains(&mean) && squares / n as f32 <= 1.5_f32.powi(4), "{shape:?}: {mean}");
         }
     }
 

@@ -19,7 +19,7 @@ const NUMBERS_WIDTH: u16 = 36;
 const HALF_WIDE: u16 = 60;
 
 /// The fewest lines that curves are worth.
-const MIN_CHART: u16 = 9;
+const MIN_CHART: u16 = 7;
 
 /// Lines of a sample that are given up last.
 const MIN_SAMPLE: u16 = 5;
@@ -112,10 +112,10 @@ fn draw_progress(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn draw_keys(frame: &mut Frame<'_>, area: Rect) {
-    let keys = [("q", "stop and save"), ("s", "save now"), ("w", "write a sample"), ("z", "zoom")];
+    let keys = [("q", "stop"), ("s", "save"), ("w", "write"), ("z", "zoom")];
     let mut spans = Vec::new();
     for (key, meaning) in keys {
-        spans.extend([Span::from(format!(" {key} ")).reversed(), Span::from(format!(" {meaning}  ")).dim()]);
+        spans.extend([Span::from(format!(" {key} ")).reversed(), Span::from(format!(" {meaning} ")).dim()]);
     }
     frame.render_widget(Line::from(spans), area);
 }
@@ -130,9 +130,10 @@ fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
         let dataset = Dataset::default().marker(Marker::Braille).style(Style::new().fg(color));
         dataset.graph_type(GraphType::Line).data(Curve::from(curve, window.left))
     };
+    // A cell has one colour, that of what is drawn last: the training loss has more to show.
     let datasets = vec![
-        line(&dashboard.training, TRAINING),
         line(&dashboard.validation, VALIDATION),
+        line(&dashboard.training, TRAINING),
         Dataset::default()
             .marker(Marker::Dot)
             .style(Style::new().fg(VALIDATION).bold())

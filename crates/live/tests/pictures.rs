@@ -9,11 +9,19 @@ fn dashboard() -> Dashboard {
     let mut dashboard = Dashboard::new("runs/tiny", "804k parameters, on cpu");
     dashboard.done = 0.5;
     dashboard.progress = "1000/2000  1m10s left".to_owned();
-    dashboard.numbers = vec![
-        ("training loss", "1.6512".to_owned()),
-        ("best", "1.7034 at step 1000".to_owned()),
-        ("memory", "120 MiB".to_owned()),
+    let numbers = [
+        ("training loss", "1.6512"),
+        ("validation loss", "1.7034"),
+        ("best", "1.7034 at step 1000"),
+        ("learning rate", "8.09e-4"),
+        ("gradient norm", "1.125"),
+        ("tokens/s", "23k"),
+        ("tokens", "768k"),
+        ("skipped steps", "0"),
+        ("memory", "126.70 MiB"),
+        ("elapsed", "1m10s"),
     ];
+    dashboard.numbers = numbers.map(|(label, value)| (label, value.to_owned())).to_vec();
     let loss = |step: f64| 1.5 + 2.7 / (1.0 + step / 100.0);
     for step in (10..=1000).step_by(10).map(f64::from) {
         dashboard.training.push(step, loss(step));
@@ -22,9 +30,10 @@ fn dashboard() -> Dashboard {
         dashboard.validation.push(step, loss(step) + 0.05);
     }
     dashboard.best = Some((1000.0, loss(1000.0) + 0.05));
-    let mut speed = Strip { name: "tokens/s", last: "23k".to_owned(), ..Strip::default() };
+    let mut speed = Strip { last: "23k".to_owned(), ..Strip::default() };
     (0..30).for_each(|step| speed.curve.push(f64::from(step), f64::from(20 + step % 3)));
-    dashboard.strips = vec![speed];
+    let names = ["learning rate", "gradient norm", "tokens/s"];
+    dashboard.strips = names.map(|name| Strip { name, ..speed.clone() }).to_vec();
     let text = "ROMEO:\nWhat light \u{1b}[2Jis\tthis?".to_owned();
     dashboard.sample = Some(Sample { title: "what it writes after step 1000".to_owned(), text });
     dashboard.say("saved after step 900");

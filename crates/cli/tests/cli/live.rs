@@ -84,7 +84,7 @@ fn keys_save_sample_and_stop_a_run() {
     running.press("s");
     running.read_until("saved");
     running.press("w");
-    running.read_until("what it writes");
+    running.read_until("sample");
     running.press("qqq");
     let (code, after) = running.end();
     assert_eq!(code, Some(130), "{after}");

@@ -27,8 +27,13 @@ fn runs_are_listed_the_newest_last() {
 
     let table = run(folder.path(), &["runs"]).success().stdout;
     assert!(table.lines().all(|line| line == line.trim_end()), "{table}");
-    let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().take(4).collect();
-    assert_eq!(row, ["second", "shakespeare", "28k", "3/3"]);
+    let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().take(5).collect();
+    assert_eq!(row, ["second", "debug", "shakespeare", "28k", "3/3"]);
+
+    fs::write(folder.path().join("runs/first/config.json"), "{").unwrap();
+    let ran = run(folder.path(), &["runs", "--json"]).success();
+    assert_eq!(json_lines(&ran.stdout).len(), 1, "one that is damaged hides no other");
+    assert!(ran.stderr.contains("runs/first"), "{}", ran.stderr);
 }
 
 #[test]
@@ -97,19 +102,25 @@ fn a_misspelt_name_is_answered_with_the_closest() {
 fn experiments_make_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let learnt = run(folder.path(), &["train", "debug", "--overfit-one-batch"]).success();
-    assert!(learnt.stderr.contains("it can learn: the loss of one batch fell"), "{}", learnt.stderr);
+    assert!(learnt.stdout.contains("it can learn: the loss of one batch fell"), "{}", learnt.stdout);
     let slow = ["--set", "optimizer.learning_rate=1e-9", "--set", "optimizer.min_learning_rate=0.0"];
     let slow = run(folder.path(), &[["train", "debug", "--overfit-one-batch"].as_slice(), &slow].concat());
     let error = slow.failure();
     assert!(error.contains("does not learn it by heart"), "{error}");
 
-    let found = run(folder.path(), &["train", "debug", "--find-learning-rate"]).success().stderr;
+    let found = run(folder.path(), &["train", "debug", "--find-learning-rate", "--quiet"]).success();
+    assert_eq!(found.stderr, "");
+    let found = found.stdout;
     let (_, rate) = found.rsplit_once("--set optimizer.learning_rate=").unwrap();
     let rate: f64 = rate.trim().parse().unwrap();
     assert!((1e-4..0.5).contains(&rate), "{found}");
+    let picture = fs::read_to_string(folder.path().join("learning-rate-sweep.svg")).unwrap();
+    assert!(picture.contains("learning rate"), "{picture}");
     assert!(!folder.path().join("runs").exists());
     let both = run(folder.path(), &["train", "debug", "--find-learning-rate", "--overfit-one-batch"]);
     assert_eq!(both.code, 2);
+    let ignored = run(folder.path(), &["train", "debug", "--overfit-one-batch", "--no-tui"]);
+    assert_eq!(ignored.code, 2);
 }
 
 #[test]
@@ -151,7 +162,7 @@ fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
     run(folder.path(), &["plot", "mine", "other", "-o", "both.svg"]).success();
     let both = fs::read_to_string(folder.path().join("both.svg")).unwrap();
     assert!(both.contains("mine validation") && both.contains("other training"), "{both}");
-    run(folder.path(), &["plot", "mine", "--metric", "learning-rate", "-o", "rate.png"]).success();
+    run(folder.path(), &["plot", "mine", "--metric", "learning_rate", "-o", "rate.png"]).success();
     let error = run(folder.path(), &["plot", "mine", "-o", "loss.jpeg"]).failure();
     assert!(error.contains("loss.jpeg is no picture's name; end it in .svg or .png"), "{error}");
 }
