@@ -11,6 +11,7 @@ mod support;
 
 use std::{fs, path::Path};
 
+use burn::tensor::Bytes;
 use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
 use support::{metrics, recipe, run, training, without_times};
 use trainer::{Control, Ending, Event, Outcome, Recipe, Split, train};
@@ -47,6 +48,20 @@ fn left(path: &Path) -> Left {
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
+    for kind in ["optimizer.kind=adamw", "optimizer.kind=muon"] {
+        resumes_exactly(kind);
+    }
+}
+
+/// What the optimizer keeps: how many tensors of Muon's, and how many first moments of AdamW's.
+fn kept(optimizer: &[u8]) -> (usize, usize) {
+    let reader = burn_pack::Reader::from_bytes(Bytes::from_bytes_vec(optimizer.to_vec())).unwrap();
+    let names: Vec<String> = reader.into_tensors().unwrap().into_iter().map(|tensor| tensor.name).collect();
+    let n_with = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
+    (n_with(".mean"), n_with("moment_1"))
+}
+
+fn resumes_exactly(kind: &str) {
     let runs = tempfile::tempdir().unwrap();
     // Dropout draws random numbers, accumulation counts micro-batches, the cosine moves, a line of metrics is over
     // several steps, patience and spikes have a past: all have to resume.
@@ -58,11 +73,15 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         "schedule.checkpoint_interval=100",
         "guards.patience=50",
         "guards.spike_z_score=3.0",
+        kind,
     ]);
     let whole = runs.path().join("whole");
     assert_eq!(run(&recipe, &whole).ending, Ending::Finished);
     let whole = left(&whole);
     assert_eq!(whole.checkpoint.state.step, 12);
+    let n_matrices = if kind.ends_with("muon") { 4 * recipe.model.n_layer } else { 0 };
+    assert_eq!(kept(&whole.checkpoint.optimizer).0, n_matrices, "those of the blocks, by {kind}");
+    assert!(kept(&whole.checkpoint.optimizer).1 > 0, "embeddings and norms are AdamW's");
 
     for last in 0..12 {
         let path = runs.path().join(format!("stopped-at-{last}"));
