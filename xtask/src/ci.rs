@@ -52,7 +52,7 @@ const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --v
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Check::new("fmt", "cargo fmt --all --check"),
     Check::with("typos", "typos", TYPOS),
     Check::with("machete", "cargo machete", MACHETE),
@@ -66,6 +66,8 @@ const CHECKS: [Check; 11] = [
         "cargo clippy --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \
          --locked -- -D warnings",
     ),
+    // With no CUDA on the machine: its libraries are loaded when a GPU is asked for.
+    Check::new("cuda", "cargo check --package cli --features cuda --locked"),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),
     // The same results by the definitions of the operations as by their fused forms.
