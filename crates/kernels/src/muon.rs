@@ -8,9 +8,9 @@ use crate::{device::is_fused, fused::InPlaceOps};
 /// the last of theirs): four of them bring small singular values as near to one as five of the first Muon's.
 pub(crate) const FACTORS: [[f32; 3]; 4] = [
     [8.287_212, -23.595_887, 17.300_388],
-    [4.107_059, -2.947_850, 0.544_843],
+    [4.107_059, -2.947_85, 0.544_843],
     [3.948_691, -2.908_902, 0.551_820],
-    [3.318_420, -2.488_488, 0.510_049],
+    [3.318_42, -2.488_488, 0.510_049],
 ];
 
 /// What is added to the norm that a matrix is divided by.
