@@ -1,10 +1,14 @@
 //! `kindling completions` and the hidden `kindling man`.
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{fs, io, iter, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::{
+    Command, CommandFactory,
+    builder::{Resettable, StyledStr},
+};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 /// Prints what a shell needs to complete commands and options.
 #[derive(Debug, clap::Args)]
@@ -34,7 +38,47 @@ pub(crate) struct ManArgs {
 pub(crate) fn man(args: ManArgs) -> anyhow::Result<ExitCode> {
     let folder = args.folder;
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    clap_mangen::generate_to(crate::Args::command(), &folder)
-        .with_context(|| format!("write to {}", folder.display()))?;
+    let mut program = crate::Args::command();
+    program.build();
+    let shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in iter::once(&program).chain(program.get_subcommands().filter(shown)) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        let path = folder.join(format!("{name}.1"));
+        fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A manual page. What follows the options in the help, examples mostly, keeps its lines.
+fn page(command: &Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    Man::new(command.clone().after_help(Resettable::<StyledStr>::Reset)).render(&mut page)?;
+    if !after.is_empty() {
+        page.extend_from_slice(b".SH NOTES\n.nf\n");
+        for line in after.lines() {
+            // A dot or a quote at the start of a line would be a command.
+            let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+            let line = line.replace('\\', "\\e").replace('-', "\\-");
+            page.extend_from_slice(format!("{guard}{line}\n").as_bytes());
+        }
+        page.extend_from_slice(b".fi\n");
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_keeps_the_lines_of_the_examples() {
+        let mut program = crate::Args::command();
+        program.build();
+        let train = program.find_subcommand("train").unwrap();
+        let page = String::from_utf8(page(train).unwrap()).unwrap();
+        let examples = page.split(".nf").nth(1).unwrap();
+        assert!(examples.contains("\n  kindling train \\-\\-data my.txt \\-\\-run mine"), "{page}");
+        assert!(page.contains(".TH kindling"), "{page}");
+    }
 }

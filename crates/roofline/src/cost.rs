@@ -27,6 +27,16 @@ impl Sizes {
             * (6.0 * (self.block_weights() + self.head_weights()) + 3.0 * self.attention_flops(time as f64))
     }
 
+    /// Floating-point operations of a step of Muon on the matrices of the blocks, as `kernels` makes it: four
+    /// iterations of three products for a square one, and for a long one of four times the width two products with
+    /// it and thirteen of Gram matrices.
+    #[must_use]
+    pub fn muon_flops(&self) -> f64 {
+        let product = 2.0 * (self.n_embd as f64).powi(3);
+        let (square, long) = (4.0 * 3.0 * product, (2.0 * 4.0 + 13.0) * product);
+        self.n_layer as f64 * (4.0 * square + 2.0 * long)
+    }
+
     /// Floating-point operations of reading a prompt, up to the logits of the one token after it.
     #[must_use]
     pub fn prefill_flops(&self, tokens: usize) -> f64 {
@@ -80,6 +90,14 @@ mod tests {
         let weights = 12.0 * 6.0 * 384.0 * 384.0 + 65.0 * 384.0;
         let attention = 12.0 * 6.0 * 256.0 * 384.0;
         assert_eq!(sizes.train_flops(8 * 256, 256), tokens * (6.0 * weights + attention));
+    }
+
+    #[test]
+    fn muons_products_are_counted() {
+        let one = Sizes { n_layer: 1, n_embd: 1, vocab_size: 1 };
+        // Queries, keys, values and what follows them: four times twelve. Two long ones: twice eight and thirteen.
+        assert_eq!(one.muon_flops(), 2.0 * (4.0 * 12.0 + 2.0 * 21.0));
+        assert_eq!(Sizes { n_layer: 3, n_embd: 2, ..one }.muon_flops(), 3.0 * 8.0 * one.muon_flops());
     }
 
     #[test]
