@@ -42,7 +42,7 @@ pub use metrics::{Metrics, Split};
 pub use probe::{Probe, Probed, probe};
 pub use recipe::{
     Changes, DataRecipe, GuardsRecipe, OptimizerKind, OptimizerRecipe, PRESETS, Recipe, RecipeError,
-    RunRecipe, ScheduleRecipe, preset,
+    RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
 pub use strategy::{Observer, ending};

@@ -105,14 +105,34 @@ impl MuonRecipe {
     }
 }
 
+/// How the learning rate goes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Half a cosine down to the lowest rate, as nanoGPT has it.
+    #[default]
+    Cosine,
+    /// At its highest for `stable_steps`, then straight down to the lowest: warm-up, stable, decay
+    /// ([MiniCPM](https://arxiv.org/abs/2404.06395), section 4).
+    Wsd,
+    /// At its highest.
+    Constant,
+}
+
 /// What happens after which step. All counts are optimizer steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleRecipe {
+    /// How the learning rate goes.
+    #[serde(default)]
+    pub kind: ScheduleKind,
     /// Steps in the run.
     pub max_steps: u64,
     /// Steps before the learning rate is at its highest.
     pub warmup_steps: u64,
+    /// The step at which it begins to fall; of the kind `wsd` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_steps: Option<u64>,
     /// The step at which it is at its lowest.
     pub decay_steps: u64,
     /// Steps between evaluations.
@@ -219,6 +239,14 @@ pub enum RecipeError {
         /// What was given for it.
         upper_value: f64,
     },
+    /// A schedule that does not say when it falls.
+    #[error(
+        "`schedule.kind` = wsd needs `schedule.stable_steps`, the step at which the learning rate begins to fall"
+    )]
+    NoStableSteps,
+    /// A key that this schedule has no use for.
+    #[error("`schedule.stable_steps` has no effect without `schedule.kind` = wsd; leave it out, or set that")]
+    UnusedStableSteps,
     /// A key with another value than the run has begun with.
     #[error(
         "`{key}` can't change from {before} to {after} in the middle of a run: {reason}; start a new run for that"
@@ -287,6 +315,19 @@ impl Recipe {
         in_range("optimizer.grad_accumulation", n_batches as f64, not_too_many, n_batches <= MOST)?;
         let (steps, few_enough) = (schedule.max_steps, "has to be at most 1e12");
         in_range("schedule.max_steps", steps as f64, few_enough, steps <= 1_000_000_000_000)?;
+        match (schedule.kind, schedule.stable_steps) {
+            (ScheduleKind::Wsd, None) => return Err(RecipeError::NoStableSteps),
+            (ScheduleKind::Wsd, Some(stable)) if stable > schedule.decay_steps => {
+                return Err(RecipeError::Order {
+                    lower: "schedule.stable_steps",
+                    lower_value: stable as f64,
+                    upper: "schedule.decay_steps",
+                    upper_value: schedule.decay_steps as f64,
+                });
+            }
+            (ScheduleKind::Wsd, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return Err(RecipeError::UnusedStableSteps),
+        }
         let fraction = "has to be above 0 and below 1";
         let share = "has to be at least 0 and below 1";
         let not_negative = "has to be at least 0";
@@ -406,6 +447,17 @@ mod tests {
             let recipe = Recipe::parse(preset(name).unwrap(), &[]).unwrap();
             assert_eq!(GptConfig { vocab_size: 65, ..recipe.model }, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_schedule_says_when_it_falls_if_it_does_so_late() {
+        let wsd = "schedule.kind=wsd";
+        debug(&[wsd, "schedule.stable_steps=20"]).unwrap();
+        debug(&["schedule.kind=constant"]).unwrap();
+        let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
+        assert!(message(&[wsd]).contains("needs `schedule.stable_steps`"));
+        assert!(message(&["schedule.stable_steps=20"]).contains("has no effect"));
+        assert!(message(&[wsd, "schedule.stable_steps=1000"]).contains("is above `schedule.decay_steps`"));
     }
 
     #[test]

@@ -4,13 +4,17 @@ use std::{f64::consts::PI, sync::Arc};
 
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-use crate::{OptimizerRecipe, ScheduleRecipe};
+use crate::{OptimizerRecipe, ScheduleKind, ScheduleRecipe};
 
-/// Linear warm-up, then half a cosine down to a floor, then the floor.
+/// Linear warm-up, then down to a floor by half a cosine, or straight after a while at the highest rate, or not at all.
 ///
-/// The rule is nanoGPT's; the cosine is that of [SGDR](https://arxiv.org/abs/1608.03983), without restarts.
+/// The first is nanoGPT's rule; the cosine is that of [SGDR](https://arxiv.org/abs/1608.03983), without restarts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
+    /// Which of them.
+    pub kind: ScheduleKind,
+    /// The step that begins to fall, of [`ScheduleKind::Wsd`].
+    pub stable_steps: u64,
     /// The highest rate.
     pub learning_rate: f64,
     /// The floor.
@@ -25,6 +29,8 @@ impl Schedule {
     /// The rate that a recipe asks for.
     pub fn new(optimizer: &OptimizerRecipe, schedule: &ScheduleRecipe) -> Self {
         Self {
+            kind: schedule.kind,
+            stable_steps: schedule.stable_steps.unwrap_or_default(),
             learning_rate: optimizer.learning_rate,
             min_learning_rate: optimizer.min_learning_rate,
             warmup_steps: schedule.warmup_steps,
@@ -37,11 +43,22 @@ impl Schedule {
         if step < self.warmup_steps {
             return self.learning_rate * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
         }
+        let begin = match self.kind {
+            ScheduleKind::Constant => return self.learning_rate,
+            ScheduleKind::Cosine => self.warmup_steps,
+            ScheduleKind::Wsd => self.warmup_steps.max(self.stable_steps),
+        };
         if step >= self.decay_steps {
             return self.min_learning_rate;
         }
-        let progress = (step - self.warmup_steps) as f64 / (self.decay_steps - self.warmup_steps) as f64;
-        let share = 0.5 * (1.0 + (PI * progress).cos());
+        if step < begin {
+            return self.learning_rate;
+        }
+        let progress = (step - begin) as f64 / (self.decay_steps - begin) as f64;
+        let share = match self.kind {
+            ScheduleKind::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
+            _ => 1.0 - progress,
+        };
         self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)
     }
 }
@@ -86,8 +103,14 @@ impl LrScheduler for SchedulePosition {
 mod tests {
     use super::*;
 
-    const SCHEDULE: Schedule =
-        Schedule { learning_rate: 1.0, min_learning_rate: 0.1, warmup_steps: 4, decay_steps: 14 };
+    const SCHEDULE: Schedule = Schedule {
+        kind: ScheduleKind::Cosine,
+        stable_steps: 0,
+        learning_rate: 1.0,
+        min_learning_rate: 0.1,
+        warmup_steps: 4,
+        decay_steps: 14,
+    };
 
     #[test]
     fn rises_falls_and_stays() {
@@ -97,6 +120,20 @@ mod tests {
         }
         assert!(rates[..5].is_sorted_by(|a, b| a < b), "warm-up rises");
         assert!(rates[4..15].is_sorted_by(|a, b| a > b), "the cosine falls");
+    }
+
+    #[test]
+    fn stays_and_then_falls_in_a_line() {
+        let wsd = Schedule { kind: ScheduleKind::Wsd, stable_steps: 8, decay_steps: 14, ..SCHEDULE };
+        for (step, expected) in [(3, 0.8), (4, 1.0), (8, 1.0), (10, 0.7), (11, 0.55), (14, 0.1), (30, 0.1)] {
+            assert!((wsd.at(step) - expected).abs() < 1e-12, "step {step}: {}", wsd.at(step));
+        }
+        // It never falls before the warm-up is over.
+        let early = Schedule { stable_steps: 0, ..wsd };
+        assert_eq!(early.at(4), 1.0);
+        assert!(early.at(5) < 1.0);
+        let constant = Schedule { kind: ScheduleKind::Constant, ..SCHEDULE };
+        assert_eq!([2, 4, 14, 1_000_000].map(|step| constant.at(step)), [0.6, 1.0, 1.0, 1.0]);
     }
 
     #[test]
