@@ -18,11 +18,7 @@ use serde::Serialize;
 use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
-use crate::{
-    device::DeviceArgs,
-    model_folder::path_of,
-    train::{read_recipe, warn_of_precision},
-};
+use crate::{device::DeviceArgs, model_folder::path_of, recipe::read_recipe, words::warn_of_precision};
 
 /// Measures the speed of training, of reading a prompt and of writing.
 #[derive(Debug, clap::Args)]

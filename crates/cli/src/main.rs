@@ -25,6 +25,7 @@ mod plot;
 mod prepare;
 mod presets;
 mod probe;
+mod recipe;
 mod runs;
 mod samples;
 mod score;
@@ -33,6 +34,7 @@ mod shown;
 mod signals;
 mod train;
 mod views;
+mod words;
 
 use std::{
     io::{self, IsTerminal},

@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -13,13 +12,11 @@ use burn::prelude::Device;
 use checkpoint::{RunFolder, Session, TrainerState};
 use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::{Gpt, GptConfig};
-use trainer::{Changes, Control, Ending, Outcome, PRESETS, Recipe, RecipeError, Training, ending, preset};
+use trainer::{Changes, Control, Ending, PRESETS, Recipe, Training, ending};
 
 use crate::{
     card,
-    console::{
-        can_draw, count, did_you_mean, duration, is_quiet, program, quoted, report, report_command, warn,
-    },
+    console::{can_draw, is_quiet, quoted, report, warn},
     device::DeviceArgs,
     history::History,
     lines::Lines,
@@ -30,10 +27,12 @@ use crate::{
     plot::update_pictures,
     prepare::prepare,
     probe,
+    recipe::{parse, read_recipe},
     samples::SampleLog,
     screen::Screen,
     signals::Signals,
     views::{Log, Views},
+    words::{announce, conclude, sizes, tell_how_to_go_on},
 };
 
 /// Trains a model, or goes on training one.
@@ -178,18 +177,6 @@ fn open_screen(
     }
     let (lines, bar) = Lines::open();
     Ok((Box::new(lines), Box::new(bar)))
-}
-
-/// The sizes of a model in a few words.
-fn sizes(config: &GptConfig) -> String {
-    format!(
-        "{} parameters ({} layers, {} heads, {} wide, block {})",
-        count(config.n_params() as u64),
-        config.n_layer,
-        config.n_head,
-        config.n_embd,
-        config.block_size,
-    )
 }
 
 /// What a new run, or an experiment, begins with.
@@ -398,34 +385,6 @@ fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }
 
-/// Reads a preset or a file.
-pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
-    let text = match preset(name) {
-        Some(text) => text.to_owned(),
-        None => fs::read_to_string(name).with_context(|| {
-            let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            let meant = did_you_mean(name, presets.iter().copied());
-            format!("read the recipe {name} (the presets are {}{meant})", presets.join(", "))
-        })?,
-    };
-    parse(name, &text, overrides)
-}
-
-/// Reads the text of a recipe. An error names the `--set` it is about, or else the recipe.
-fn parse(name: &str, text: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
-    let starts_from_another = |recipe: &str| {
-        let table: Option<toml::Table> = recipe.parse().ok();
-        table.is_some_and(|table| table.get("model").is_none_or(|model| model.get("n_layer").is_none()))
-    };
-    if starts_from_another(text) && !overrides.iter().any(|set| set.starts_with("model.n_layer=")) {
-        bail!("the recipe {name} has no sizes: it goes on from a model, which --init-from MODEL names");
-    }
-    Recipe::parse(text, overrides).map_err(|error| match error {
-        RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
-        error => anyhow::Error::new(error).context(format!("understand the recipe {name}")),
-    })
-}
-
 /// `--set`, and the options that are short for it.
 fn overrides(args: &Args) -> Vec<String> {
     let quoted = |key: &str, value: &String| format!("data.{key}={}", toml::Value::from(value.as_str()));
@@ -442,72 +401,4 @@ fn stem(recipe: &str) -> String {
 fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
     let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
     if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
-}
-
-/// Says what is about to happen.
-fn announce(training: &Training, changes: &Changes) {
-    let Training { recipe, folder, train, valid, resume, device, .. } = training;
-    report(format_args!(
-        "{} {}: {}, {} of {} tokens and {} to validate on",
-        if resume.is_some() { "going on with" } else { "training of" },
-        folder.path().display(),
-        sizes(&recipe.model),
-        recipe.data.tokenizer,
-        count(train.len() as u64),
-        count(valid.len() as u64),
-    ));
-    if let Some(checkpoint) = resume {
-        report(format_args!("from step {} of {}", checkpoint.state.step, recipe.schedule.max_steps));
-    }
-    for (key, [before, after]) in changes {
-        report(format_args!("changed: {key} from {before} to {after}"));
-    }
-    let schedule = &recipe.schedule;
-    if schedule.warmup_steps > schedule.max_steps {
-        warn(format_args!(
-            "schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
-             to its highest",
-            schedule.warmup_steps, schedule.max_steps
-        ));
-    }
-    warn_of_precision(recipe, device);
-}
-
-/// Says where a precision is asked for that the device does not have.
-pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
-    if recipe.run.precision.on(device) != recipe.run.precision {
-        warn(format_args!(
-            "run.precision = \"bf16\" needs a processor with AVX-512 BF16; this one has none, so products \
-             are computed in f32"
-        ));
-    }
-}
-
-/// Says where an interrupted run stands and what to type to go on.
-fn tell_how_to_go_on(folder: &RunFolder, outcome: &Outcome) {
-    let path = folder.path().display().to_string();
-    report(format_args!("stopped after step {}, which is saved. Go on with:", outcome.state.step));
-    report_command(format_args!("{} train --resume --run {}", program(), quoted(&path)));
-}
-
-/// Says how a run went and what to type next.
-fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) {
-    let state = &outcome.state;
-    let path = folder.path().display().to_string();
-    if outcome.ending == Ending::StoppedEarly {
-        report(format_args!(
-            "stopped early: the validation loss did not get better in {} evaluations",
-            state.evaluations_since_best
-        ));
-    }
-    if let Some(loss) = state.best_loss {
-        let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
-        report(format_args!(
-            "done in {time}: best validation loss {loss:.4} after step {}, kept in {path}. Write with it:",
-            state.best_step
-        ));
-    }
-    // A name that the model knows, where we know one.
-    let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
-    report_command(format_args!("{} generate {}{prompt}", program(), quoted(&path)));
 }

@@ -5,7 +5,7 @@ use burn::{backend::Dispatch, prelude::*};
 use crate::{device::is_fused, fused::InPlaceOps};
 
 /// The factors of the polynomial of each iteration ([Amsel et al., 2025](https://arxiv.org/abs/2505.16932), without
-/// the last of theirs): four of them bring small singular values as near to one as five of the first Muon's.
+/// the last of theirs). Four of them multiply a small singular value by 446; five of the first Muon's do by 485.
 pub(crate) const FACTORS: [[f32; 3]; 4] = [
     [8.287_212, -23.595_887, 17.300_388],
     [4.107_059, -2.947_85, 0.544_843],
