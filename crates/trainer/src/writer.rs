@@ -53,6 +53,9 @@ impl Writer {
                         save_checkpoint(&folder, &parts, &metrics, *state, keep_last).map(Some)
                     }
                 });
+                // Whatever has failed, a folder that went away meanwhile is why.
+                let result =
+                    result.map_err(|error| folder.check_held(&lock).map_or_else(Error::from, |()| error));
                 let failed = result.is_err();
                 if let Some(report) = result.transpose()
                     && (sender.send(report).is_err() || failed)
