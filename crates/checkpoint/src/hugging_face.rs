@@ -144,6 +144,8 @@ pub(crate) fn config_to_json(config: &GptConfig, ends: &[u32], dtype: &str) -> V
         "activation_function": match config.activation {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_new",
+            Activation::Relu2 => "relu2",
+            Activation::Swiglu => "silu",
         },
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
@@ -206,6 +208,7 @@ pub(crate) fn config_from_json(text: &str) -> Result<GptConfig, ConfigProblem> {
         bias: file.kindling.bias,
         tie_embeddings: file.tie_word_embeddings,
         activation,
+        ..GptConfig::gpt2()
     })
 }
 

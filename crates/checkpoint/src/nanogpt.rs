@@ -50,6 +50,7 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         bias,
         tie_embeddings: true,
         activation: Activation::Gelu,
+        ..GptConfig::gpt2()
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
     load(&config, Weights::open_under(path, "model")?, Layout::NanoGpt, device)
