@@ -6,11 +6,11 @@ use ::gguf::{
     self, TensorInfo, TensorType,
     gpt2::{Config, Mapped, Token, TokenKind, Vocabulary, tensor_name},
 };
-use model::{Activation, Gpt};
+use model::{Activation, Gpt, GptConfig};
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{
-    Error, Result, atomic,
+    Architecture, Error, Result, atomic,
     weights::{Weight, collect},
 };
 
@@ -23,7 +23,8 @@ const CONTEXT_UNIT: u32 = 256;
 ///
 /// # Errors
 ///
-/// If the tokenizer is of a kind that llama.cpp has not, or the file can't be written.
+/// If llama.cpp has no model with these parts, the tokenizer is of a kind that it has not, or the file can't be
+/// written.
 pub fn export_gguf(
     model: &Gpt,
     tokenizer: &Tokenizer,
@@ -33,6 +34,11 @@ pub fn export_gguf(
 ) -> Result<Vec<String>> {
     let failed = |source: gguf::Error| Error::Gguf { path: path.to_owned(), source };
     let sizes = model.config();
+    let architecture =
+        Architecture::of(sizes).map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
+    if let Some(reason) = other_part(architecture, sizes) {
+        return Err(Error::GgufParts { path: path.to_owned(), reason });
+    }
     let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
     let mut vocabulary =
         vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
@@ -41,10 +47,10 @@ pub fn export_gguf(
         name: name.to_owned(),
         context_length: size(sizes.block_size),
         embedding_length: size(sizes.n_embd),
-        feed_forward_length: size(4 * sizes.n_embd),
+        feed_forward_length: size(sizes.n_inner()),
         block_count: size(sizes.n_layer),
         head_count: size(sizes.n_head),
-        layer_norm_epsilon: 1e-5,
+        layer_norm_epsilon: single(sizes.norm_epsilon),
         tied: sizes.tie_embeddings,
         ty,
         vocabulary,
@@ -61,6 +67,23 @@ pub fn export_gguf(
         gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
     })?;
     Ok(differences(sizes.activation, &config))
+}
+
+/// What llama.cpp has in another form, and no way to say so.
+fn other_part(architecture: Architecture, config: &GptConfig) -> Option<String> {
+    let name = architecture.name();
+    match architecture {
+        Architecture::Gpt2 if config.activation == Activation::Relu2 => Some(
+            "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned(),
+        ),
+        Architecture::Gpt2 => None,
+        Architecture::Llama | Architecture::Qwen3 => Some(format!("no {name} can be put into a GGUF file")),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "GGUF has these numbers in single precision")]
+fn single(number: f64) -> f32 {
+    number as f32
 }
 
 /// Each weight by its name in GGUF, and whether it lies transposed there.

@@ -8,10 +8,7 @@ use serde::Deserialize;
 use tokenizer::Tokenizer;
 use weights::{Weights, read_value};
 
-use crate::{
-    Error, Result,
-    weights::{Layout, load},
-};
+use crate::{Error, Result, layout::Layout, weights::load};
 
 /// `model_args` of a `ckpt.pt`.
 #[derive(Debug, Deserialize)]
