@@ -9,7 +9,8 @@ fuzz_target!(|bytes: &[u8]| {
     within((1 << 16) + 32 * bytes.len(), || match Gguf::parse(bytes) {
         Ok(file) => {
             let n_values: usize = file.tensors().iter().map(|tensor| tensor.to_f32().len()).sum();
-            assert!(n_values <= bytes.len(), "{n_values} values from {} bytes", bytes.len());
+            // A block of 18 bytes has 32.
+            assert!(n_values <= 2 * bytes.len(), "{n_values} values from {} bytes", bytes.len());
             assert!(!file.to_string().is_empty());
             for (key, value) in file.metadata() {
                 // NaN is not equal to itself.

@@ -147,7 +147,9 @@ pub enum Error {
     },
 
     /// A tensor of a type that is not read.
-    #[error("tensor {name:?} is of type {ty}, which is not supported; f32, f16, bf16 and q8_0 are")]
+    #[error(
+        "tensor {name:?} is of type {ty}, which is not supported; f32, f16, bf16, q8_0, q4_0 and q4_1 are"
+    )]
     TensorType {
         /// The tensor.
         name: String,
@@ -207,7 +209,7 @@ pub enum Error {
     },
 
     /// A name of a type that there is not.
-    #[error("{name:?} is not a type of tensors; choose f32, f16, bf16 or q8_0")]
+    #[error("{name:?} is not a type of tensors; choose f32, f16, bf16, q8_0, q4_0 or q4_1")]
     UnknownType {
         /// The name.
         name: String,
@@ -235,6 +237,15 @@ pub enum Error {
         index: usize,
         /// The value.
         value: f32,
+        /// The type.
+        ty: TensorType,
+    },
+
+    /// A type that is read and not written.
+    #[error("tensor {name:?} cannot be written as {ty}, which is only read; choose f32, f16, bf16 or q8_0")]
+    ReadOnly {
+        /// The tensor.
+        name: String,
         /// The type.
         ty: TensorType,
     },
