@@ -3,8 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use ::gguf::{
-    self, TensorInfo, TensorType,
-    gpt2::{Config, Mapped, Token, TokenKind, Vocabulary, tensor_name},
+    self, Architecture, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary,
 };
 use model::{Activation, Gpt};
 use tokenizer::{Tokenizer, TokenizerKind};
@@ -38,44 +37,42 @@ pub fn export_gguf(
         vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
     vocabulary.pad(sizes.vocab_size);
     let config = Config {
-        name: name.to_owned(),
+        architecture: Architecture::Gpt2,
+        vocab_size: size(vocabulary.tokens.len()),
         context_length: size(sizes.block_size),
         embedding_length: size(sizes.n_embd),
         feed_forward_length: size(4 * sizes.n_embd),
         block_count: size(sizes.n_layer),
         head_count: size(sizes.n_head),
-        layer_norm_epsilon: 1e-5,
+        head_count_kv: size(sizes.n_head),
+        key_length: size(sizes.n_embd / sizes.n_head),
+        norm_epsilon: 1e-5,
+        rope_freq_base: 10_000.0,
         tied: sizes.tie_embeddings,
-        ty,
-        vocabulary,
     };
-    let metadata = config.metadata().map_err(failed)?;
+    let head_dim = sizes.n_embd / sizes.n_head;
+    let metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
     let weights = by_name(collect(model));
     atomic::write_with(path, |out| {
         let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
-            let (weight, is_transposed) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
+            let (weight, stored) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
             let mut numbers = Vec::with_capacity(weight.shape.iter().product());
             weight.chunks().for_each(|chunk| numbers.extend(chunk));
-            Ok(if *is_transposed { transpose(&numbers, weight.shape[1]) } else { numbers }.into())
+            Ok(stored.apply(numbers, &weight.shape, head_dim).into())
         };
-        gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
+        gguf::write(out, &metadata, &config.tensors(ty), values).map_err(failed)
     })?;
-    Ok(differences(sizes.activation, &config))
+    Ok(differences(sizes.activation, &config, ty, &vocabulary))
 }
 
-/// Each weight by its name in GGUF, and whether it lies transposed there.
-fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, bool)> {
+/// Each weight by its name in GGUF, and how it lies there.
+fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, Stored)> {
     let named = |(key, weight): (String, Weight)| {
-        let Mapped { name, transposed } =
-            tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
-        (name, (weight, transposed))
+        let Mapped { name, stored } =
+            Architecture::Gpt2.tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
+        (name, (weight, stored))
     };
     weights.into_iter().map(named).collect()
-}
-
-/// A matrix of rows of `n_cols`, column by column.
-fn transpose(numbers: &[f32], n_cols: usize) -> Vec<f32> {
-    (0..n_cols).flat_map(|col| numbers[col..].iter().step_by(n_cols).copied()).collect()
 }
 
 fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
@@ -98,12 +95,19 @@ fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
                 })
             };
             let tokens = (0..n_tokens).map(token).collect::<Option<Vec<_>>>()?;
-            Some(Vocabulary { tokens, merges: tokenizer.merges(), end_of_text })
+            let vocabulary = Vocabulary::merges(tokens, tokenizer.merges());
+            let ends_of_text = end_of_text.into_iter().collect();
+            Some(Vocabulary { begin_of_text: end_of_text, ends_of_text, ..vocabulary })
         }
     }
 }
 
-fn differences(activation: Activation, config: &Config) -> Vec<String> {
+fn differences(
+    activation: Activation,
+    config: &Config,
+    ty: TensorType,
+    vocabulary: &Vocabulary,
+) -> Vec<String> {
     let mut differences = Vec::new();
     if activation == Activation::Gelu {
         differences.push(
@@ -118,14 +122,13 @@ fn differences(activation: Activation, config: &Config) -> Vec<String> {
              those of the prompt included"
         ));
     }
-    if config.ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
+    if ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
         differences.push(format!(
             "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
             config.embedding_length
         ));
     }
-    let vocabulary = &config.vocabulary;
-    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.end_of_text.is_none()) {
+    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.ends_of_text.is_empty()) {
         let token = &vocabulary.tokens[id as usize].text;
         differences.push(format!(
             "this tokenizer has no end of text, and llama.cpp takes token {id} ({token:?}) for it: texts end there"

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::TensorType;
 use crate::value::shortened;
+use crate::{Architecture, TensorType};
 
 /// Why a GGUF file could not be read or written. Places are bytes from the beginning of the file.
 #[derive(Debug, thiserror::Error)]
@@ -248,6 +248,72 @@ pub enum Error {
         name: String,
         /// The type.
         ty: TensorType,
+    },
+
+    /// A model of another kind.
+    #[error("the architecture {found:?} is not supported; gpt2, llama and qwen3 are")]
+    Architecture {
+        /// Its name.
+        found: String,
+    },
+
+    /// A key that a model can't be without.
+    #[error("the file has no `{key}`, without which the model cannot be read")]
+    MissingKey {
+        /// The key.
+        key: String,
+    },
+
+    /// A key that stands for something else.
+    #[error("`{key}` is {found}, and not {expected}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What it should be.
+        expected: &'static str,
+        /// The value.
+        found: String,
+    },
+
+    /// A model that does what is not done here.
+    #[error("the model is not supported: {reason}")]
+    Unsupported {
+        /// What it does.
+        reason: String,
+    },
+
+    /// A weight that a model can't be without.
+    #[error("the tensor {name:?} is missing")]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+    },
+
+    /// A weight that the model of this architecture has not.
+    #[error("the tensor {:?} belongs to no model of the architecture {architecture} with these sizes", shortened(.name))]
+    UnknownTensor {
+        /// The tensor.
+        name: String,
+        /// The architecture.
+        architecture: Architecture,
+    },
+
+    /// A weight of another size than the metadata says.
+    #[error("the tensor {name:?} is {found:?}, and by the metadata it has to be {expected:?}")]
+    Dims {
+        /// The tensor.
+        name: String,
+        /// Its dimensions by the metadata, rows first.
+        expected: Vec<usize>,
+        /// Its dimensions.
+        found: Vec<usize>,
+    },
+
+    /// A vocabulary that can't be used here.
+    #[error("the vocabulary is not supported: {reason}")]
+    UnsupportedVocabulary {
+        /// What is wrong, with the token or merge.
+        reason: String,
     },
 
     /// A vocabulary that llama.cpp does not load.
