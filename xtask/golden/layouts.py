@@ -1,9 +1,10 @@
-"""Makes GPT-2 models of random weights in every layout that weights come in, with what transformers makes of them.
+"""Makes models of random weights in every layout that weights come in, with what transformers makes of them.
 
     python layouts.py --out ../../crates/checkpoint/tests/fixtures/layouts
 
 Each is a folder: the model's own files and golden.json with `ids`, the `logits` of every position in f64 rounded to
-f32, and `greedy`: the ids that greedy decoding goes on with, beyond the block by the rule of `model::window_start`.
+f32 (transformers takes the norms and the angles of a Llama and of a Qwen3 in f32 all the same), and `greedy`: the ids
+that greedy decoding goes on with, beyond the block by the rule of `model::window_start`.
 But for `stride_zero`, which is none: a pickle of a few hundred bytes whose tensors show one number a thousand million
 times.
 """
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM,
+)
 
 SEED = 1337
 GREEDY = 12
@@ -35,15 +38,61 @@ SHAPES = {
     "f16": {"n_layer": 1, "n_head": 2, "n_embd": 12, "n_positions": 4, "vocab_size": 29},
     "nanogpt": {"n_layer": 2, "n_head": 2, "n_embd": 6, "n_positions": 10, "vocab_size": 12,
                 "activation_function": "gelu"},
+    "inner": {"n_layer": 2, "n_head": 2, "n_embd": 10, "n_positions": 7, "vocab_size": 15, "n_inner": 23,
+              "layer_norm_epsilon": 1e-3, "activation_function": "relu2"},
+}
+
+# Llamas and Qwen3s, whose names say which.
+MODERN = {
+    "llama_grouped": {
+        "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 18,
+        "head_dim": 4, "intermediate_size": 31, "max_position_embeddings": 9, "vocab_size": 19,
+        "rms_norm_eps": 1e-3, "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+    },
+    "llama_tied": {
+        "num_hidden_layers": 1, "num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 12,
+        "intermediate_size": 21, "max_position_embeddings": 8, "vocab_size": 11, "tie_word_embeddings": True,
+    },
+    "llama_biased_shards": {
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 8,
+        "intermediate_size": 13, "max_position_embeddings": 7, "vocab_size": 17,
+        "attention_bias": True, "mlp_bias": True,
+    },
+    "llama_old_bf16": {
+        "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 12, "intermediate_size": 14,
+        "max_position_embeddings": 10, "vocab_size": 13,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+    },
+    "qwen3_grouped": {
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 14,
+        "head_dim": 6, "intermediate_size": 25, "max_position_embeddings": 9, "vocab_size": 23,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
+    },
+    "qwen3_tied": {
+        "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 3, "hidden_size": 15,
+        "head_dim": 4, "intermediate_size": 22, "max_position_embeddings": 6, "vocab_size": 12,
+        "tie_word_embeddings": True,
+    },
 }
 
 
-def make_model(shape: dict, dtype: torch.dtype, biased: bool) -> GPT2LMHeadModel:
+def make_modern(name: str, shape: dict, dtype: torch.dtype) -> PreTrainedModel:
+    ids = {"bos_token_id": 0, "eos_token_id": 0}
+    if name.startswith("llama"):
+        return randomised(LlamaForCausalLM(LlamaConfig(**shape, **ids)), dtype)
+    return randomised(Qwen3ForCausalLM(Qwen3Config(**shape, **ids)), dtype)
+
+
+def make_model(shape: dict, dtype: torch.dtype, biased: bool) -> PreTrainedModel:
     config = GPT2Config(**shape, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)
-    model = GPT2LMHeadModel(config).eval()
+    return randomised(GPT2LMHeadModel(config), dtype, biased)
+
+
+def randomised(model: PreTrainedModel, dtype: torch.dtype, biased: bool = True) -> PreTrainedModel:
+    model = model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_gain = "ln_" in name and name.endswith("weight")
+            is_gain = ("ln_" in name or "norm" in name) and name.endswith("weight")
             parameter.normal_(1.0 if is_gain else 0.0, 0.3)
             if name.endswith("bias") and not biased:
                 parameter.zero_()
@@ -57,9 +106,9 @@ def window_start(length: int, block: int) -> int:
 
 
 @torch.no_grad()
-def golden(model: GPT2LMHeadModel) -> dict:
+def golden(model: PreTrainedModel) -> dict:
     exact = model.double()
-    block, vocab_size = model.config.n_positions, model.config.vocab_size
+    block, vocab_size = model.config.max_position_embeddings, model.config.vocab_size  # GPT-2's n_positions too.
     ids = torch.randint(vocab_size, (block,)).tolist()
     logits = exact(torch.tensor([ids])).logits[0]
     text = ids[: block // 2]
@@ -69,7 +118,25 @@ def golden(model: GPT2LMHeadModel) -> dict:
     return {"ids": ids, "logits": logits.float().flatten().tolist(), "greedy": text[block // 2:]}
 
 
-def save(name: str, model: GPT2LMHeadModel, folder: Path) -> None:
+def save_modern(name: str, model: PreTrainedModel, folder: Path) -> None:
+    if name == "llama_old_bf16":
+        # As transformers 4 wrote it and the base model is saved, with the buffers of its first versions.
+        config = model.config.to_diff_dict()
+        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+        config["rope_scaling"] = None
+        for key in ("head_dim", "num_key_value_heads", "attention_bias", "mlp_bias"):
+            config.pop(key, None)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        state = {key.removeprefix("model."): value.bfloat16() for key, value in model.state_dict().items()}
+        for layer in range(model.config.num_hidden_layers):
+            state[f"layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(model.config.head_dim // 2)
+        save_file(state, folder / "model.safetensors")
+        return
+    model.save_pretrained(folder, max_shard_size="2KB" if name.endswith("shards") else "5GB")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def save(name: str, model: PreTrainedModel, folder: Path) -> None:
     state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
     if name == "nanogpt":
         # Linear layers lie as torch.nn.Linear has them, a compiled model prefixes its keys, and there are no biases.
@@ -116,14 +183,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    for name, shape in SHAPES.items():
+    for name, shape in (SHAPES | MODERN).items():
         torch.manual_seed(SEED)
         dtype = torch.float16 if name == "f16" else torch.bfloat16 if name.endswith("bf16") else torch.float32
-        model = make_model(shape, dtype, biased=name != "nanogpt")
+        is_modern = name in MODERN
+        model = make_modern(name, shape, dtype) if is_modern else make_model(shape, dtype, name != "nanogpt")
         folder = out / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save(name, model, folder)
+        (save_modern if is_modern else save)(name, model, folder)
         (folder / "golden.json").write_text(json.dumps(golden(model)) + "\n")
     save_views(out / "stride_zero")
 

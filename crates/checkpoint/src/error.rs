@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::hugging_face::NoLayout;
+
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -112,6 +114,15 @@ pub enum Error {
         problems: Vec<String>,
     },
 
+    /// A model that other programs have no place for.
+    #[error("cannot write {}; its run can still be trained and written with", .path.display())]
+    NoLayout {
+        /// What was to be written.
+        path: PathBuf,
+        /// Which parts.
+        source: NoLayout,
+    },
+
     /// A model that can't be a GGUF file, or not this one.
     #[error("cannot write {}", .path.display())]
     Gguf {
@@ -119,6 +130,15 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: gguf::Error,
+    },
+
+    /// A model that transformers has a place for and llama.cpp has not.
+    #[error("cannot write {}: {reason}; as --format safetensors it can be exported", .path.display())]
+    GgufParts {
+        /// The file.
+        path: PathBuf,
+        /// Which part is another there.
+        reason: String,
     },
 
     /// A tokenizer that GGUF has no words for.

@@ -3,8 +3,8 @@
 //! ```text
 //! runs/NAME/
 //!   recipe.toml               what was asked for, resolved
-//!   config.json               sizes, in Hugging Face layout
-//!   model.safetensors         the best weights so far, in Hugging Face layout
+//!   config.json               sizes, in the layout of Hugging Face's that has the model's parts, else in our own
+//!   model.safetensors         the best weights so far, in the same layout
 //!   model.step-00002000....   better ones that a resume with another recipe has undone the steps of
 //!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it
 //!   checkpoints/step-00002000 what training goes on from
@@ -31,8 +31,9 @@ use tokenizer::Tokenizer;
 use crate::{
     Error, Result, RunLock, atomic,
     error::io,
-    hugging_face::{ConfigProblem, config_from_json, config_to_json, ids_of, one_or_many},
-    weights::{self, Layout, Precision},
+    hugging_face::{Architecture, ConfigProblem, ids_of, one_or_many},
+    layout::{Layout, config_from_json, config_to_json},
+    weights::{self, Precision},
 };
 
 /// The name of the file of weights.
@@ -302,8 +303,25 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If something of that name is there already, or a file can't be written.
+    /// If no layout has the parts of the model, something of that name is there already, or a file can't be written.
     pub fn export(
+        path: &Path,
+        model: &Gpt,
+        tokenizer: &Tokenizer,
+        ends: &[u32],
+        precision: Precision,
+    ) -> Result<Self> {
+        Architecture::of(model.config())
+            .map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
+        Self::create_model(path, model, tokenizer, ends, precision)
+    }
+
+    /// Makes a new folder with a model and its tokenizer, as a run has them. `ends` are the tokens at which a text ends.
+    ///
+    /// # Errors
+    ///
+    /// If something of that name is there already, or a file can't be written.
+    pub fn create_model(
         path: &Path,
         model: &Gpt,
         tokenizer: &Tokenizer,
@@ -339,14 +357,18 @@ impl RunFolder {
     ///
     /// If `config.json` can't be read, describes another kind of model, or sizes that can't work.
     pub fn config(&self) -> Result<GptConfig> {
+        Ok(self.described()?.1)
+    }
+
+    fn described(&self) -> Result<(Layout, GptConfig)> {
         let path = self.path.join(CONFIG);
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-        let config = config_from_json(&text).map_err(|problem| match problem {
+        let (layout, config) = config_from_json(&text).map_err(|problem| match problem {
             ConfigProblem::Json(source) => Error::Json { path: path.clone(), source },
             ConfigProblem::Unsupported(reason) => Error::Config { path: path.clone(), reason },
         })?;
         config.check().map_err(|source| Error::Sizes { path, source })?;
-        Ok(config)
+        Ok((layout, config))
     }
 
     /// The model with its best weights.
@@ -358,7 +380,8 @@ impl RunFolder {
         let Some(path) = Weights::find(&self.path) else {
             return Err(Error::NotAModel { path: self.path.clone(), missing: WEIGHTS });
         };
-        weights::load(&self.config()?, Weights::open(&path)?, Layout::HuggingFace, device)
+        let (layout, config) = self.described()?;
+        weights::load(&config, Weights::open(&path)?, layout, device)
     }
 
     /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files.

@@ -2,14 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use ::gguf::{
-    self, Architecture, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary,
-};
-use model::{Activation, Gpt};
+use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary};
+use model::{Activation, Gpt, GptConfig};
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{
-    Error, Result, atomic,
+    Architecture, Error, Result, atomic,
     weights::{Weight, collect},
 };
 
@@ -22,7 +20,8 @@ const CONTEXT_UNIT: u32 = 256;
 ///
 /// # Errors
 ///
-/// If the tokenizer is of a kind that llama.cpp has not, or the file can't be written.
+/// If llama.cpp has no model with these parts, the tokenizer is of a kind that it has not, or the file can't be
+/// written.
 pub fn export_gguf(
     model: &Gpt,
     tokenizer: &Tokenizer,
@@ -32,25 +31,29 @@ pub fn export_gguf(
 ) -> Result<Vec<String>> {
     let failed = |source: gguf::Error| Error::Gguf { path: path.to_owned(), source };
     let sizes = model.config();
+    let architecture =
+        Architecture::of(sizes).map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
+    if let Some(reason) = other_part(architecture, sizes) {
+        return Err(Error::GgufParts { path: path.to_owned(), reason });
+    }
     let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
     let mut vocabulary =
         vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
     vocabulary.pad(sizes.vocab_size);
     let config = Config {
-        architecture: Architecture::Gpt2,
+        architecture: gguf::Architecture::Gpt2,
         vocab_size: size(vocabulary.tokens.len()),
         context_length: size(sizes.block_size),
         embedding_length: size(sizes.n_embd),
-        feed_forward_length: size(4 * sizes.n_embd),
+        feed_forward_length: size(sizes.n_inner()),
         block_count: size(sizes.n_layer),
         head_count: size(sizes.n_head),
-        head_count_kv: size(sizes.n_head),
-        key_length: size(sizes.n_embd / sizes.n_head),
-        norm_epsilon: 1e-5,
-        rope_freq_base: 10_000.0,
+        head_count_kv: size(sizes.n_kv_head()),
+        key_length: size(sizes.head_dim()),
+        norm_epsilon: single(sizes.norm_epsilon),
+        rope_freq_base: single(sizes.rope_theta),
         tied: sizes.tie_embeddings,
     };
-    let head_dim = sizes.n_embd / sizes.n_head;
     let metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
     let weights = by_name(collect(model));
     atomic::write_with(path, |out| {
@@ -58,18 +61,35 @@ pub fn export_gguf(
             let (weight, stored) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
             let mut numbers = Vec::with_capacity(weight.shape.iter().product());
             weight.chunks().for_each(|chunk| numbers.extend(chunk));
-            Ok(stored.apply(numbers, &weight.shape, head_dim).into())
+            Ok(stored.apply(numbers, &weight.shape, sizes.head_dim()).into())
         };
         gguf::write(out, &metadata, &config.tensors(ty), values).map_err(failed)
     })?;
     Ok(differences(sizes.activation, &config, ty, &vocabulary))
 }
 
+/// What llama.cpp has in another form, and no way to say so.
+fn other_part(architecture: Architecture, config: &GptConfig) -> Option<String> {
+    let name = architecture.name();
+    match architecture {
+        Architecture::Gpt2 if config.activation == Activation::Relu2 => Some(
+            "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned(),
+        ),
+        Architecture::Gpt2 => None,
+        Architecture::Llama | Architecture::Qwen3 => Some(format!("no {name} can be put into a GGUF file")),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "GGUF has these numbers in single precision")]
+fn single(number: f64) -> f32 {
+    number as f32
+}
+
 /// Each weight by its name in GGUF, and how it lies there.
 fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, Stored)> {
     let named = |(key, weight): (String, Weight)| {
         let Mapped { name, stored } =
-            Architecture::Gpt2.tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
+            gguf::Architecture::Gpt2.tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
         (name, (weight, stored))
     };
     weights.into_iter().map(named).collect()

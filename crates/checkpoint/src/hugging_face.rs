@@ -1,121 +1,139 @@
-//! The one place that knows Hugging Face's GPT-2 layout: its key names and its `config.json`.
+//! The one place that knows Hugging Face's layouts: which model is in which, and its `config.json`.
+//!
+//! [`gpt2`] and [`llama`] have the names of the weights, [`layout`](crate::layout) is what both are to a file of them.
 
-use model::{Activation, GptConfig};
-use serde::{Deserialize, Serialize};
+pub(crate) mod gpt2;
+pub(crate) mod llama;
+
+use model::{Activation, GptConfig, NormKind, Position};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Module fields and what GPT-2's checkpoints call them, for the parts outside the blocks.
-const OUTER: [(&str, &str); 4] = [
-    ("token_embedding", "transformer.wte"),
-    ("position_embedding", "transformer.wpe"),
-    ("norm", "transformer.ln_f"),
-    ("head", "lm_head"),
-];
+/// The models of Hugging Face's that a [`Gpt`](model::Gpt) can be, by its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// Learned positions, layer norms, one hidden layer.
+    Gpt2,
+    /// Rotary positions, RMS norms, SwiGLU.
+    Llama,
+    /// Llama with norms of queries and keys, and without biases.
+    Qwen3,
+}
 
-/// The same for the parts of a block.
-const INNER: [(&str, &str); 6] = [
-    ("attention_norm", "ln_1"),
-    ("attention.qkv", "attn.c_attn"),
-    ("attention.project", "attn.c_proj"),
-    ("feed_forward_norm", "ln_2"),
-    ("feed_forward.expand", "mlp.c_fc"),
-    ("feed_forward.project", "mlp.c_proj"),
-];
+/// Why a model is in no layout of Hugging Face's: two parts that none of them has together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{chosen} with {other} is in no layout of Hugging Face's, which with {chosen} have {expected}")]
+pub struct NoLayout {
+    chosen: String,
+    other: String,
+    expected: String,
+}
 
-/// What every key but the head's begins with, in most files and not in all.
-pub(crate) const PREFIX: &str = "transformer.";
+impl Architecture {
+    /// The one that a model with these sizes and parts is.
+    ///
+    /// # Errors
+    ///
+    /// If its parts are in no layout.
+    pub fn of(config: &GptConfig) -> Result<Self, NoLayout> {
+        let &GptConfig { n_embd, n_head, qk_norm, .. } = config;
+        let norm = part("norm", config.norm);
+        let activation = part("activation", config.activation);
+        let kv = part("n_kv_head", config.n_kv_head());
+        let head = part("head_dim", config.head_dim());
+        let learned = Position::Learned;
+        let rope = Position::Rope;
+        // Each a part, whether it does, and what would.
+        let needs = match config.position {
+            Position::Learned => vec![
+                (norm, config.norm == NormKind::LayerNorm, part("norm", NormKind::LayerNorm)),
+                (
+                    activation,
+                    config.activation != Activation::Swiglu,
+                    part("activation", Activation::GeluTanh),
+                ),
+                (part("qk_norm", qk_norm), !qk_norm, part("qk_norm", false)),
+                (kv, config.n_kv_head() == n_head, part("n_kv_head", n_head)),
+                (head, config.head_dim() * n_head == n_embd, "`head_dim` = `n_embd` / `n_head`".to_owned()),
+            ],
+            Position::Rope => vec![
+                (norm, config.norm == NormKind::RmsNorm, part("norm", NormKind::RmsNorm)),
+                (activation, config.activation == Activation::Swiglu, part("activation", Activation::Swiglu)),
+            ],
+        };
+        let chosen = part("position", if config.position == learned { learned } else { rope });
+        if let Some((other, _, expected)) = needs.into_iter().find(|(_, does, _)| !does) {
+            return Err(NoLayout { chosen, other, expected });
+        }
+        match config.position {
+            Position::Learned => Ok(Self::Gpt2),
+            Position::Rope if !qk_norm && n_embd.is_multiple_of(n_head) => Ok(Self::Llama),
+            Position::Rope if !qk_norm => Err(NoLayout {
+                chosen: part("qk_norm", false),
+                other: format!("{} and {}", part("n_embd", n_embd), part("n_head", n_head)),
+                expected: "an `n_embd` that is a multiple of `n_head`".to_owned(),
+            }),
+            Position::Rope if config.bias => Err(NoLayout {
+                chosen: part("qk_norm", true),
+                other: part("bias", true),
+                expected: part("bias", false),
+            }),
+            Position::Rope => Ok(Self::Qwen3),
+        }
+    }
 
-/// What `torch.compile` puts before every key of a model that it saves.
-pub(crate) const COMPILED: &str = "_orig_mod.";
+    /// The class of `transformers` that opens it.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "GPT2LMHeadModel",
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
 
-/// The key of the token embedding.
-pub(crate) const EMBEDDING_KEY: &str = "transformer.wte.weight";
+    /// What `config.json` calls it.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Llama => "llama",
+            Self::Qwen3 => "qwen3",
+        }
+    }
 
-/// The key of the head, the one weight stored transposed there (`[V, C]`; linear layers of the blocks are
-/// `[in, out]`, as here).
-pub(crate) const HEAD_KEY: &str = "lm_head.weight";
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "GPT-2",
+            Self::Llama => "Llama",
+            Self::Qwen3 => "Qwen3",
+        }
+    }
 
-/// The key of a parameter, from its path in the model: `blocks.3.attention.qkv.weight` becomes
-/// `transformer.h.3.attn.c_attn.weight`.
-///
-/// # Panics
-///
-/// If the model has no such parameter.
-pub(crate) fn key(path: &str) -> String {
-    let (module, leaf) = path.rsplit_once('.').unwrap_or_else(|| panic!("{path} is no parameter's path"));
-    let leaf = match leaf {
-        "gamma" => "weight",
-        "beta" => "bias",
-        other => other,
-    };
-    let find = |table: &[(&str, &'static str)], name: &str| {
-        table
-            .iter()
-            .find(|(ours, _)| *ours == name)
-            .map(|&(_, theirs)| theirs)
-            .unwrap_or_else(|| panic!("{path} has no name in Hugging Face's layout"))
-    };
-    match module.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-        Some((layer, part)) => format!("transformer.h.{layer}.{}.{leaf}", find(&INNER, part)),
-        None => format!("{}.{leaf}", find(&OUTER, module)),
+    /// `config.json` of a model of it.
+    pub(crate) fn to_json(self, config: &GptConfig) -> Value {
+        match self {
+            Self::Gpt2 => gpt2::config_to_json(config),
+            Self::Llama | Self::Qwen3 => llama::config_to_json(config, self),
+        }
+    }
+
+    /// The sizes that the `config.json` of one describes, or why no [`model::Gpt`] is such a model.
+    pub(crate) fn config(self, file: Value) -> Result<GptConfig, ConfigProblem> {
+        match self {
+            Self::Gpt2 => gpt2::config_from_json(file),
+            Self::Llama => llama::config_from_json(file, self),
+            Self::Qwen3 => llama::config_from_json(file, self),
+        }
     }
 }
 
-/// Keys of buffers that old files hold beside the weights: the causal mask and its fill value.
-pub(crate) fn is_mask(key: &str) -> bool {
-    key.ends_with(".attn.bias") || key.ends_with(".attn.masked_bias")
-}
-
-/// The part of `config.json` that decides the model. Other keys may stand beside these.
-#[derive(Debug, Deserialize)]
-struct ConfigFile {
-    model_type: String,
-    vocab_size: usize,
-    n_positions: usize,
-    n_embd: usize,
-    n_layer: usize,
-    n_head: usize,
-    #[serde(default)]
-    n_inner: Option<usize>,
-    #[serde(default = "gelu_new")]
-    activation_function: String,
-    #[serde(default = "default_epsilon")]
-    layer_norm_epsilon: f64,
-    #[serde(default)]
-    resid_pdrop: f64,
-    #[serde(default = "yes")]
-    tie_word_embeddings: bool,
-    #[serde(default = "yes")]
-    scale_attn_weights: bool,
-    #[serde(default)]
-    scale_attn_by_inverse_layer_idx: bool,
-    #[serde(default)]
-    kindling: Extension,
-}
-
-/// What GPT-2's `config.json` has no key for. `transformers` keeps and ignores it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Extension {
-    /// Whether the biases are parameters. A GPT-2 always has them, so without they are stored as zeros.
-    bias: bool,
-}
-
-impl Default for Extension {
-    fn default() -> Self {
-        Self { bias: true }
-    }
+/// A key of a recipe with its value.
+fn part(key: &str, value: impl Serialize) -> String {
+    format!("`{key}` = {}", json!(value))
 }
 
 fn yes() -> bool {
     true
-}
-
-fn gelu_new() -> String {
-    "gelu_new".to_owned()
-}
-
-fn default_epsilon() -> f64 {
-    1e-5
 }
 
 /// Ids as these files have them: none is null, one is a number.
@@ -136,79 +154,6 @@ pub(crate) fn ids_of(value: &Value) -> Option<Vec<u32>> {
     }
 }
 
-/// `config.json` of a model; `ends` are the tokens at which a text ends, and `dtype` is what its weights are stored as.
-pub(crate) fn config_to_json(config: &GptConfig, ends: &[u32], dtype: &str) -> Value {
-    json!({
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "activation_function": match config.activation {
-            Activation::Gelu => "gelu",
-            Activation::GeluTanh => "gelu_new",
-        },
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_ctx": config.block_size,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_inner": null,
-        "layer_norm_epsilon": 1e-5,
-        "initializer_range": 0.02,
-        "attn_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tie_embeddings,
-        "bos_token_id": ends.first(),
-        "eos_token_id": one_or_many(ends),
-        "dtype": dtype,
-        "kindling": Extension { bias: config.bias },
-    })
-}
-
-/// The sizes that a `config.json` describes, or why no [`model::Gpt`] is such a model.
-pub(crate) fn config_from_json(text: &str) -> Result<GptConfig, ConfigProblem> {
-    let file: ConfigFile = serde_json::from_str(text)?;
-    let unsupported = |what: String| Err(ConfigProblem::Unsupported(what));
-    if file.model_type != "gpt2" {
-        return unsupported(format!("`model_type` is {:?}; only \"gpt2\" is supported", file.model_type));
-    }
-    if file.n_inner.is_some_and(|n_inner| n_inner != 4 * file.n_embd) {
-        return unsupported(format!("`n_inner` is {:?}; only 4 x `n_embd` is supported", file.n_inner));
-    }
-    #[expect(clippy::float_cmp, reason = "both come from the same decimal digits")]
-    if file.layer_norm_epsilon != default_epsilon() {
-        return unsupported(format!(
-            "`layer_norm_epsilon` is {}; only 1e-5 is supported",
-            file.layer_norm_epsilon
-        ));
-    }
-    if !file.scale_attn_weights || file.scale_attn_by_inverse_layer_idx {
-        return unsupported(
-            "only attention scaled by the root of the head dimension is supported".to_owned(),
-        );
-    }
-    let activation = match file.activation_function.as_str() {
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-        other => {
-            return unsupported(format!(
-                "`activation_function` is {other:?}; only gelu and gelu_new are supported"
-            ));
-        }
-    };
-    Ok(GptConfig {
-        vocab_size: file.vocab_size,
-        block_size: file.n_positions,
-        n_layer: file.n_layer,
-        n_head: file.n_head,
-        n_embd: file.n_embd,
-        dropout: file.resid_pdrop,
-        bias: file.kindling.bias,
-        tie_embeddings: file.tie_word_embeddings,
-        activation,
-    })
-}
-
 /// Why a `config.json` describes no model of ours.
 #[derive(Debug)]
 pub(crate) enum ConfigProblem {
@@ -222,40 +167,61 @@ impl From<serde_json::Error> for ConfigProblem {
     }
 }
 
+/// A value of a `config.json` that no model of ours has.
+fn unsupported(key: &str, value: impl Serialize, supported: &str) -> ConfigProblem {
+    ConfigProblem::Unsupported(format!("`{key}` is {}; only {supported} is supported", json!(value)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A Llama of odd sizes.
+    fn llama() -> GptConfig {
+        GptConfig { qk_norm: false, ..GptConfig::debug_modern() }
+    }
+
     #[test]
-    fn paths_become_gpt2s_keys() {
-        for (path, expected) in [
-            ("token_embedding.weight", "transformer.wte.weight"),
-            ("blocks.11.attention_norm.beta", "transformer.h.11.ln_1.bias"),
-            ("blocks.0.feed_forward.project.bias", "transformer.h.0.mlp.c_proj.bias"),
-            ("norm.gamma", "transformer.ln_f.weight"),
-            ("head.weight", HEAD_KEY),
+    fn the_architecture_follows_from_the_parts() {
+        let of = |config: &GptConfig| Architecture::of(config).expect("a layout has these parts");
+        assert_eq!(of(&GptConfig::gpt2()), Architecture::Gpt2);
+        assert_eq!(
+            of(&GptConfig { activation: Activation::Relu2, ..GptConfig::debug() }),
+            Architecture::Gpt2
+        );
+        assert_eq!(of(&llama()), Architecture::Llama);
+        assert_eq!(of(&GptConfig { bias: true, ..llama() }), Architecture::Llama);
+        assert_eq!(of(&GptConfig::debug_modern()), Architecture::Qwen3);
+    }
+
+    #[test]
+    fn parts_that_no_layout_has_together_are_named() {
+        let refused =
+            |config: GptConfig| Architecture::of(&config).expect_err("no layout has it").to_string();
+        let debug = GptConfig::debug;
+        assert_eq!(
+            refused(GptConfig { position: Position::Rope, ..debug() }),
+            "`position` = \"rope\" with `norm` = \"layer_norm\" is in no layout of Hugging Face's, which with \
+             `position` = \"rope\" have `norm` = \"rms_norm\""
+        );
+        assert_eq!(
+            refused(GptConfig { n_kv_head: Some(1), ..debug() }),
+            "`position` = \"learned\" with `n_kv_head` = 1 is in no layout of Hugging Face's, which with \
+             `position` = \"learned\" have `n_kv_head` = 3"
+        );
+        for (config, part) in [
+            (GptConfig { norm: NormKind::RmsNorm, ..debug() }, "`norm` = \"rms_norm\""),
+            (GptConfig { activation: Activation::Swiglu, ..debug() }, "`activation` = \"swiglu\""),
+            (GptConfig { qk_norm: true, ..debug() }, "`qk_norm` = true"),
+            (GptConfig { head_dim: Some(5), ..debug() }, "`head_dim` = 5"),
+            (GptConfig { activation: Activation::Relu2, ..llama() }, "`activation` = \"relu2\""),
+            (GptConfig { bias: true, ..GptConfig::debug_modern() }, "`qk_norm` = true with `bias` = true"),
+            (GptConfig { n_embd: 14, ..llama() }, "`n_embd` = 14 and `n_head` = 4"),
         ] {
-            assert_eq!(key(path), expected);
+            let reason = refused(config);
+            assert!(reason.contains(&format!("{part} is in no layout")), "{reason}");
         }
-    }
-
-    #[test]
-    fn config_survives_the_round_trip() {
-        for config in
-            [GptConfig::gpt2(), GptConfig { tie_embeddings: false, dropout: 0.25, ..GptConfig::debug() }]
-        {
-            let text = config_to_json(&config, &[7], "float32").to_string();
-            assert_eq!(config_from_json(&text).expect("it was just written"), config);
-        }
-    }
-
-    #[test]
-    fn other_models_are_refused_by_name() {
-        let mut value = config_to_json(&GptConfig::debug(), &[], "float32");
-        value["model_type"] = json!("llama");
-        match config_from_json(&value.to_string()) {
-            Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains("\"llama\""), "{reason}"),
-            other => panic!("a llama was taken for a GPT-2: {other:?}"),
-        }
+        let wide = GptConfig { n_embd: 14, ..GptConfig::debug_modern() };
+        assert_eq!(Architecture::of(&wide), Ok(Architecture::Qwen3));
     }
 }

@@ -8,10 +8,7 @@ use serde::Deserialize;
 use tokenizer::Tokenizer;
 use weights::{Weights, read_value};
 
-use crate::{
-    Error, Result,
-    weights::{Layout, load},
-};
+use crate::{Error, Result, layout::Layout, weights::load};
 
 /// `model_args` of a `ckpt.pt`.
 #[derive(Debug, Deserialize)]
@@ -50,6 +47,7 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         bias,
         tie_embeddings: true,
         activation: Activation::Gelu,
+        ..GptConfig::gpt2()
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
     load(&config, Weights::open_under(path, "model")?, Layout::NanoGpt, device)

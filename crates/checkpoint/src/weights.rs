@@ -1,4 +1,4 @@
-//! The weights of a model under Hugging Face's names: `model.safetensors`, and whatever else `weights` reads.
+//! The weights of a model under the names of its layout: `model.safetensors`, and whatever else `weights` reads.
 
 mod save;
 
@@ -13,25 +13,13 @@ use weights::Weights;
 
 pub use self::save::Precision;
 pub(crate) use self::save::{Weight, collect, save};
-use crate::{
-    Error, Result,
-    hugging_face::{COMPILED, EMBEDDING_KEY, HEAD_KEY, PREFIX, is_mask, key},
-};
-
-/// Who wrote the weights, and so how they lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// Hugging Face's: linear layers are `[in, out]`, as here; only the head lies transposed.
-    HuggingFace,
-    /// nanoGPT's, which has the same names: every linear layer lies transposed.
-    NanoGpt,
-}
+use crate::{Error, Result, layout::Layout};
 
 /// Parameters of a model that is not worth a second thought.
 const MARGIN: usize = 1 << 20;
 
-/// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix
-/// `transformer.`
+/// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix of
+/// most keys.
 ///
 /// # Errors
 ///
@@ -42,15 +30,7 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     let mut tensors = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, tensor) in weights.into_tensors() {
-        let name = name.strip_prefix(COMPILED).unwrap_or(&name);
-        if is_mask(name) {
-            continue;
-        }
-        let key = if name == HEAD_KEY || name.starts_with(PREFIX) {
-            name.to_owned()
-        } else {
-            format!("{PREFIX}{name}")
-        };
+        let Some(key) = layout.key(&name) else { continue };
         if tensors.insert(key.clone(), tensor).is_some() {
             problems.push(format!("{key} is there twice, with and without a prefix"));
         }
@@ -63,13 +43,14 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
         return Err(Error::Weights { path, problems: vec![problem] });
     }
     if config.tie_embeddings {
-        problems.extend(untied(tensors.remove(HEAD_KEY), tensors.get(EMBEDDING_KEY))?);
+        let (head, embedding) = (tensors.remove(layout.head_key()), tensors.get(layout.embedding_key()));
+        problems.extend(untied(layout, head, embedding)?);
     }
     if !config.bias {
-        drop_zero_biases(&mut tensors, &mut problems)?;
+        drop_zero_biases(layout, &mut tensors, &mut problems)?;
     }
     let model = config.zeros(device).map_err(|source| Error::Sizes { path: path.clone(), source })?;
-    let mut loader = Loader { path: Vec::new(), layout, tensors, problems, failure: None };
+    let mut loader = Loader { path: Vec::new(), layout, config, tensors, problems, failure: None };
     let model = model.map(&mut loader);
     let Loader { tensors, mut problems, failure, .. } = loader;
     if let Some(failure) = failure {
@@ -85,16 +66,33 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     }
 }
 
-struct Loader {
+struct Loader<'a> {
     path: Vec<String>,
     layout: Layout,
+    config: &'a GptConfig,
     tensors: BTreeMap<String, weights::Tensor>,
     problems: Vec<String>,
     /// The first file that could not be read; the rest is not tried.
     failure: Option<weights::Error>,
 }
 
-impl ModuleMapper for Loader {
+impl Loader<'_> {
+    /// The tensor of a key, if it is there and has this shape.
+    fn take(&mut self, key: &str, shape: &[usize]) -> Option<weights::Tensor> {
+        let Some(tensor) = self.tensors.remove(key) else {
+            self.problems.push(format!("{key} is missing"));
+            return None;
+        };
+        if tensor.shape() != shape {
+            let problem = format!("{key} is {:?} in the file and {shape:?} in the model", tensor.shape());
+            self.problems.push(problem);
+            return None;
+        }
+        Some(tensor)
+    }
+}
+
+impl ModuleMapper for Loader<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -104,26 +102,17 @@ impl ModuleMapper for Loader {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let key = key(&self.path.join("."));
-        let Some(tensor) = self.tensors.remove(&key) else {
-            self.problems.push(format!("{key} is missing"));
-            return param;
-        };
-        let is_transposed = key == HEAD_KEY || (self.layout == Layout::NanoGpt && is_linear(&key));
-        let mut shape = param.val().dims();
-        if is_transposed {
-            shape.reverse();
-        }
-        if tensor.shape() != shape {
-            let problem = format!("{key} is {:?} in the file and {shape:?} in the model", tensor.shape());
-            self.problems.push(problem);
-            return param;
+        let place = self.layout.place(&self.path.join("."), self.config);
+        let shape = place.shape(&param.val().dims());
+        let mut tensors = Vec::with_capacity(place.parts.len());
+        for part in &place.parts {
+            tensors.extend(self.take(&part.key, &part.shape(shape.clone())));
         }
         // Once something is wrong, the shapes of the others are still worth telling and their numbers are not.
         if self.failure.is_some() || !self.problems.is_empty() {
             return param;
         }
-        let data = match tensor.read() {
+        let data = match joined(&tensors) {
             Ok(numbers) => TensorData::new(numbers, shape),
             Err(failure) => {
                 self.failure = Some(failure);
@@ -133,7 +122,7 @@ impl ModuleMapper for Loader {
         param.map(|old| {
             let new = Tensor::<D>::from_data(data, &old.device());
             // Laid out anew, or every product with it would do that first.
-            let new = match is_transposed {
+            let new = match place.is_transposed {
                 true => Tensor::from_data(new.transpose().into_data(), &old.device()),
                 false => new,
             };
@@ -143,23 +132,39 @@ impl ModuleMapper for Loader {
     }
 }
 
+/// The numbers of some tensors, one after the other.
+fn joined(tensors: &[weights::Tensor]) -> weights::Result<Vec<f32>> {
+    let [first, others @ ..] = tensors else { return Ok(Vec::new()) };
+    let mut numbers = first.read()?;
+    for tensor in others {
+        numbers.extend(tensor.read()?);
+    }
+    Ok(numbers)
+}
+
 /// The same numbers as the token embedding are stored twice by some; others are those of another model.
-fn untied(head: Option<weights::Tensor>, embedding: Option<&weights::Tensor>) -> Result<Option<String>> {
+fn untied(
+    layout: Layout,
+    head: Option<weights::Tensor>,
+    embedding: Option<&weights::Tensor>,
+) -> Result<Option<String>> {
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
     if head.shape() == embedding.shape() && head.read()? == embedding.read()? {
         return Ok(None);
     }
     Ok(Some(format!(
-        "{HEAD_KEY} is not the token embedding, and config.json has tie_word_embeddings for true"
+        "{} is not the token embedding, and config.json has tie_word_embeddings for true",
+        layout.head_key()
     )))
 }
 
 /// Takes the biases out of the weights of a model that has none, and reports those that are not zero.
 fn drop_zero_biases(
+    layout: Layout,
     tensors: &mut BTreeMap<String, weights::Tensor>,
     problems: &mut Vec<String>,
 ) -> Result<()> {
-    let keys: Vec<_> = tensors.keys().filter(|key| has_bias(key)).map(|key| bias_key(key)).collect();
+    let keys: Vec<_> = tensors.keys().filter_map(|key| layout.bias_key(key)).collect();
     for key in keys {
         if let Some(tensor) = tensors.remove(&key)
             && tensor.read()?.iter().any(|&x| x != 0.0)
@@ -168,18 +173,4 @@ fn drop_zero_biases(
         }
     }
     Ok(())
-}
-
-/// Whether a key is that of a matrix between the embeddings and the head.
-fn is_linear(key: &str) -> bool {
-    key.contains(".attn.") || key.contains(".mlp.")
-}
-
-fn has_bias(key: &str) -> bool {
-    let embeddings = ["transformer.wte.weight", "transformer.wpe.weight", HEAD_KEY];
-    key.ends_with(".weight") && !embeddings.contains(&key)
-}
-
-fn bias_key(weight_key: &str) -> String {
-    format!("{}.bias", weight_key.trim_end_matches(".weight"))
 }

@@ -13,13 +13,28 @@ use std::{
 
 use burn::{module::Module, prelude::*};
 use checkpoint::{Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
-use model::{Decoder, Gpt};
+use model::{Activation, Decoder, Gpt, GptConfig, Position};
 use serde::Deserialize;
 use tokenizer::Tokenizer;
 
 /// In Hugging Face's layout.
-const FOLDERS: [&str; 8] =
-    ["one_head", "three_tokens", "untied_exact", "shards", "pickle", "pickle_bf16", "bare_names_bf16", "f16"];
+const FOLDERS: [&str; 15] = [
+    "one_head",
+    "three_tokens",
+    "untied_exact",
+    "shards",
+    "pickle",
+    "pickle_bf16",
+    "bare_names_bf16",
+    "f16",
+    "inner",
+    "llama_grouped",
+    "llama_tied",
+    "llama_biased_shards",
+    "llama_old_bf16",
+    "qwen3_grouped",
+    "qwen3_tied",
+];
 
 #[derive(Deserialize)]
 struct Golden {
@@ -72,6 +87,27 @@ fn logits_and_greedy_text_are_those_of_transformers() {
 }
 
 #[test]
+fn decoding_with_a_cache_is_the_whole_forward_pass() {
+    for name in FOLDERS {
+        let (model, golden) = (model(name), golden(name));
+        let whole = logits(&model, &golden.ids);
+        let mut decoder = Decoder::new(&model);
+        let rows = whole.chunks(model.config().vocab_size);
+        for (position, (&id, row)) in golden.ids.iter().zip(rows).enumerate() {
+            let next: Vec<f32> =
+                decoder.next_logits(&[id.cast_unsigned()]).into_data().try_into_vec().unwrap();
+            for (got, expected) in next.iter().zip(row) {
+                // Sums in another order, of logits of up to ten.
+                assert!(
+                    (got - expected).abs() < 2e-5,
+                    "{name}, position {position}: {got} is not {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_saved_is_what_was_loaded() {
     for name in FOLDERS.into_iter().chain(["nanogpt"]) {
         let (model, golden) = (model(name), golden(name));
@@ -80,6 +116,7 @@ fn what_is_saved_is_what_was_loaded() {
         folder.save_weights(&model).unwrap();
         folder.save_description(model.config(), &Tokenizer::byte(), None).unwrap();
         let again = folder.load_model(&kernels::test_device()).unwrap();
+        assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
         // Bit for bit in the file too.
         let bytes = fs::read(folder.path().join(WEIGHTS)).unwrap();
@@ -252,7 +289,8 @@ fn broken_descriptions_are_refused() {
             (&config("\"n_layer\": 1", "\"n_layer\": 18446744073709551615"), "parameters"),
             (&config("\"n_layer\": 1", "\"n_layer\": -1"), "invalid value"),
             (&config("\"n_embd\": 7", "\"n_embd\": \"7\""), "invalid type"),
-            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""), "\"llama\""),
+            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""), "missing field"),
+            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"mistral\""), "\"mistral\""),
             (&config("gelu_new", "relu"), "\"relu\""),
             (&config("{", "["), "cannot understand"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), "").unwrap(), "EOF"),
@@ -283,6 +321,101 @@ fn broken_descriptions_are_refused() {
             ),
         ],
     );
+}
+
+#[test]
+fn llamas_that_are_not_as_described_are_refused() {
+    broken(
+        "llama_grouped",
+        &[
+            (
+                &config("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
+                "self_attn.k_proj.weight is [8, 18] in the file and [12, 18] in the model",
+            ),
+            (&config("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4"), "not a multiple"),
+            (
+                &config("\"intermediate_size\": 31", "\"intermediate_size\": 30"),
+                "mlp.up_proj.weight is [31, 18] in the file and [30, 18] in the model",
+            ),
+            (&config("\"head_dim\": 4", "\"head_dim\": 5"), "has to be even"),
+            (&config("\"head_dim\": 4", "\"head_dim\": 0"), "`head_dim` is 0"),
+            (&config("\"num_attention_heads\": 6", "\"num_attention_heads\": 0"), "`n_head` is 0"),
+            (
+                &config("\"intermediate_size\": 31", "\"intermediate_size\": 18446744073709551615"),
+                "parameters",
+            ),
+            (&config("\"hidden_size\": 18", "\"hidden_size\": 18446744073709551615"), "parameters"),
+            (
+                &config("\"model_type\": \"llama\"", "\"model_type\": \"qwen3\""),
+                "self_attn.q_norm.weight is missing",
+            ),
+            (&config("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\""), "`rope_parameters` is {"),
+            (&config("\"silu\"", "\"gelu\""), "`hidden_act` is \"gelu\""),
+            (
+                &header("model.layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.w_proj.weight"),
+                "model.layers.1.self_attn.v_proj.weight is missing",
+            ),
+            (
+                &header("model.layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.w_proj.weight"),
+                "model.layers.1.self_attn.w_proj.weight has no place in the model",
+            ),
+            (&header("model.norm.weight", "layers.0.mlp.up_proj.weight"), "up_proj.weight is there twice"),
+        ],
+    );
+    broken(
+        "llama_tied",
+        &[(
+            &config("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
+            "lm_head.weight is missing",
+        )],
+    );
+    broken(
+        "llama_biased_shards",
+        &[
+            (
+                &config("\"mlp_bias\": true", "\"mlp_bias\": false"),
+                "`mlp_bias` is false; only the same as `attention_bias`",
+            ),
+            (
+                &|copy: &Copy| {
+                    copy.replace("config.json", "\"attention_bias\": true", "\"attention_bias\": false");
+                    copy.replace("config.json", "\"mlp_bias\": true", "\"mlp_bias\": false");
+                },
+                "down_proj.bias has no place in the model",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_model_of_no_layout_is_kept_and_not_exported() {
+    let config = GptConfig {
+        position: Position::Rope,
+        activation: Activation::Relu2,
+        n_kv_head: Some(1),
+        bias: true,
+        dropout: 0.25,
+        ..GptConfig::debug()
+    };
+    let device = kernels::test_device();
+    let model = config.init(1337, &device).unwrap();
+    let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let path = |name: &str| parent.path().join(name);
+    let run = RunFolder::create_model(&path("run"), &model, &tokenizer, &[], Precision::F32).unwrap();
+    let again = run.load_model(&device).unwrap();
+    assert_eq!(again.config(), &config);
+    assert_eq!(logits(&again, &[1, 2, 3]), logits(&model, &[1, 2, 3]));
+    let keys = weights::Weights::open(&run.path().join(WEIGHTS)).unwrap();
+    assert!(keys.names().any(|key| key == "blocks.1.attention.qkv.bias"));
+
+    let folder = RunFolder::export(&path("folder"), &model, &tokenizer, &[], Precision::F32).unwrap_err();
+    let gguf = export_gguf(&model, &tokenizer, "odd", TensorType::F32, &path("file.gguf")).unwrap_err();
+    for error in [folder, gguf] {
+        let reason = std::error::Error::source(&error).expect("it says why").to_string();
+        assert!(reason.contains("`position` = \"rope\" with `norm` = \"layer_norm\""), "{reason}");
+    }
+    assert!(!path("folder").exists() && !path("file.gguf").exists());
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(run) => run_path(run),
         None => RunFolder::next_path(Path::new(RUNS), &stem(&path)),
     };
-    let run = RunFolder::export(&run, &model, &tokenizer, &ends, Precision::F32)?;
+    let run = RunFolder::create_model(&run, &model, &tokenizer, &ends, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; write with it: {} generate {name}",

@@ -5,7 +5,7 @@
 
 use burn::{prelude::*, tensor::Distribution};
 use divan::{Bencher, counter::ItemsCount};
-use kernels::{Activation, AdamWStep, Head, KeyValueCache, Precision};
+use kernels::{Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind, Precision, QkNorm, Rope};
 
 const BATCH: usize = 8;
 const TIME: usize = 256;
@@ -31,7 +31,31 @@ fn both_ways<const D: usize>(bencher: Bencher<'_, '_>, fused: bool, f: impl Fn()
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn attention(bencher: Bencher<'_, '_>, fused: bool) {
     let qkv = random([BATCH, TIME, 3 * WIDTH]);
-    both_ways(bencher, fused, || kernels::causal_attention(qkv.clone(), N_HEAD, 0.0));
+    both_ways(bencher, fused, || kernels::causal_attention(qkv.clone(), &Attention::plain(N_HEAD), 0.0));
+}
+
+/// As today's open models have it: grouped, normalised and rotated.
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn prepared_attention(bencher: Bencher<'_, '_>, fused: bool) {
+    let head_dim = WIDTH / N_HEAD;
+    let gain = || random([1, head_dim]).reshape([head_dim]);
+    let attention = Attention {
+        n_head: N_HEAD,
+        n_kv_head: N_HEAD / 2,
+        qk_norm: Some(QkNorm { query_gain: gain(), key_gain: gain(), epsilon: 1e-6 }),
+        rope: Some(Rope::new(head_dim, TIME, 1e4)),
+    };
+    let qkv = random([BATCH, TIME, 2 * WIDTH]);
+    both_ways(bencher, fused, || kernels::causal_attention(qkv.clone(), &attention, 0.0));
+}
+
+#[divan::bench(args = [true, false], sample_count = 10)]
+fn swiglu(bencher: Bencher<'_, '_>, fused: bool) {
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    let activation = Activation::Swiglu;
+    both_ways(bencher, fused, || {
+        kernels::linear_activate(x.clone(), weight.clone(), None, activation, Precision::F32)
+    });
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
@@ -51,7 +75,7 @@ fn linear_activate(bencher: Bencher<'_, '_>, fused: bool) {
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn layer_norm(bencher: Bencher<'_, '_>, fused: bool) {
     let (x, gain) = (random([BATCH, TIME, WIDTH]), random([WIDTH]));
-    both_ways(bencher, fused, || kernels::layer_norm(x.clone(), gain.clone(), None, 1e-5));
+    both_ways(bencher, fused, || kernels::norm(x.clone(), NormKind::Layer, gain.clone(), None, 1e-5));
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
@@ -67,7 +91,9 @@ fn loss(bencher: Bencher<'_, '_>, fused: bool) {
 fn embed(bencher: Bencher<'_, '_>, fused: bool) {
     let (tokens, positions) = (random([VOCAB_SIZE, WIDTH]), random([TIME, WIDTH]));
     let ids = Tensor::<2, Int>::zeros([BATCH, TIME], &tokens.device());
-    both_ways(bencher, fused, || kernels::embed(ids.clone(), tokens.clone(), positions.clone(), 0, 0.1));
+    both_ways(bencher, fused, || {
+        kernels::embed(ids.clone(), tokens.clone(), Some(positions.clone()), 0, 0.1)
+    });
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
@@ -123,9 +149,10 @@ fn sum_of_squares(bencher: Bencher<'_, '_>, fused: bool) {
 fn cached_attention(bencher: Bencher<'_, '_>, fused: bool) {
     kernels::use_plain_operations(!fused);
     let mut cache = KeyValueCache::new([1, N_HEAD, 2 * TIME, WIDTH / N_HEAD], &Device::flex());
-    kernels::cached_causal_attention(plain_random([1, TIME, 3 * WIDTH]), N_HEAD, &mut cache);
+    let heads = Attention::plain(N_HEAD);
+    kernels::cached_causal_attention(plain_random([1, TIME, 3 * WIDTH]), &heads, &mut cache);
     let qkv = plain_random([1, 1, 3 * WIDTH]);
-    one_way(bencher, fused, 1, || kernels::cached_causal_attention(qkv.clone(), N_HEAD, &mut cache));
+    one_way(bencher, fused, 1, || kernels::cached_causal_attention(qkv.clone(), &heads, &mut cache));
 }
 
 /// One row by a matrix, as in writing.

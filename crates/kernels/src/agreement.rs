@@ -9,11 +9,11 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Head,
+    Activation, AdamWStep, Attention, Head, NormKind,
     Precision::{self, F32},
-    adamw, causal_attention,
+    QkNorm, Rope, adamw, causal_attention,
     device::{is_fused, plainly},
-    embed, layer_norm, linear, linear_activate, linear_residual, sum_of_squares, test_device,
+    embed, linear, linear_activate, linear_residual, norm, sum_of_squares, test_device,
 };
 
 /// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of
@@ -67,12 +67,20 @@ fn on_fused_device() -> bool {
 
 /// Runs `f` fused and plainly on the same inputs.
 fn agree<const N: usize, const D: usize>(inputs: [Tensor<2>; N], f: impl Fn([Tensor<2>; N]) -> Tensor<D>) {
+    agree_within(close(), inputs, f);
+}
+
+fn agree_within<const N: usize, const D: usize>(
+    tolerance: Tolerance<f32>,
+    inputs: [Tensor<2>; N],
+    f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
+) {
     let fused = outcome(&inputs, &f);
     assert!(!on_fused_device() || is_fused(&inputs[0]), "none would be fused");
     assert!(!plainly(|| is_fused(&inputs[0])), "both would be fused");
     let plain = plainly(|| outcome(&inputs, &f));
     for (fused, plain) in fused.iter().zip(&plain) {
-        fused.assert_approx_eq::<f32>(plain, close());
+        fused.assert_approx_eq::<f32>(plain, tolerance);
     }
     assert!(fused[0].iter::<f32>().any(|y| y != 0.0), "all outputs are zero");
 }
@@ -84,7 +92,35 @@ proptest! {
     fn attention(batch in 1usize..4, time in 1usize..70, n_head in 1usize..4, head_dim in 1usize..20) {
         let width = 3 * n_head * head_dim;
         agree([normal([batch * time, width], 1)], |[qkv]| {
-            causal_attention(qkv.reshape([batch, time, width]), n_head, 0.0)
+            causal_attention(qkv.reshape([batch, time, width]), &Attention::plain(n_head), 0.0)
+        });
+    }
+
+    #[test]
+    fn prepared_attention(
+        batch in 1usize..3,
+        time in 1usize..70,
+        n_kv_head in 1usize..4,
+        n_served in 1usize..4,
+        half in 1usize..10,
+        has_norm: bool,
+        has_rope: bool,
+    ) {
+        let (n_head, head_dim) = (n_kv_head * n_served, 2 * half);
+        let width = (n_head + 2 * n_kv_head) * head_dim;
+        let gains = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
+        let [query_gain, key_gain] = gains;
+        // The gain's gradients are sums over all heads and positions, of terms that a norm of two channels makes large.
+        let close = Tolerance::rel_abs(1e-4, 2e-4);
+        agree_within(close, [normal([batch * time, width], 1), query_gain, key_gain], |[qkv, query_gain, key_gain]| {
+            let [query_gain, key_gain] = [query_gain, key_gain].map(|gain| gain.reshape([head_dim]));
+            let attention = Attention {
+                n_head,
+                n_kv_head,
+                qk_norm: has_norm.then_some(QkNorm { query_gain, key_gain, epsilon: 1e-5 }),
+                rope: has_rope.then(|| Rope::new(head_dim, 70, 1e4)),
+            };
+            causal_attention(qkv.reshape([batch, time, width]), &attention, 0.0)
         });
     }
 
@@ -96,16 +132,22 @@ proptest! {
         agree(inputs(), |[x, w, _, _]| Head::Linear(w).logits(x, F32));
         agree([normal([n, d_in], 2), normal([d_out, d_in], 3)], |[x, w]| Head::Tied(w).logits(x, F32));
         agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
-        for activation in [Activation::Gelu, Activation::GeluTanh] {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2] {
             agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
         }
+        let inputs = [normal([n, d_in], 2), normal([d_in, 2 * d_out], 3), normal([1, 2 * d_out], 4)];
+        let vector = move |b: Tensor<2>| biased.then(|| b.reshape([2 * d_out]));
+        agree(inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
     }
 
     #[test]
     fn norms(n in 1usize..150, width in 8usize..50, biased: bool) {
         agree([normal([n, width], 6), normal([1, width], 7), normal([1, width], 8)], |[x, gain, offset]| {
             let offset = biased.then(|| offset.reshape([width]));
-            layer_norm(x, gain.reshape([width]), offset, 1e-5)
+            norm(x, NormKind::Layer, gain.reshape([width]), offset, 1e-5)
+        });
+        agree([normal([n, width], 6), normal([1, width], 7)], |[x, gain]| {
+            norm(x, NormKind::Rms, gain.reshape([width]), None, 1e-6)
         });
     }
 
@@ -114,8 +156,9 @@ proptest! {
         let ids: Vec<i32> = (0..batch * time).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
         agree([normal([7, width], 9), normal([14, width], 10)], |[tokens, positions]| {
-            embed(ids.clone(), tokens, positions, first, 0.0)
+            embed(ids.clone(), tokens, Some(positions), first, 0.0)
         });
+        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, first, 0.0));
     }
 
     #[test]
@@ -159,9 +202,10 @@ fn bf16_is_f32_to_eight_bits() {
 fn large_magnitudes_do_not_overflow() {
     let x = normal([1, 3 * 8], 15) * 1e4;
     let inputs = [leaf(x.repeat_dim(0, 6))];
-    let [output, gradient] = outcome(&inputs, |[qkv]| causal_attention(qkv.reshape([1, 6, 24]), 2, 0.0))
-        .try_into()
-        .expect("one output, one input");
+    let [output, gradient] =
+        outcome(&inputs, |[qkv]| causal_attention(qkv.reshape([1, 6, 24]), &Attention::plain(2), 0.0))
+            .try_into()
+            .expect("one output, one input");
     assert!(output.iter::<f32>().chain(gradient.iter()).all(f32::is_finite));
 
     let targets = Tensor::<1, Int>::zeros([4], &test_device().autodiff());

@@ -3,10 +3,108 @@
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 
 use crate::{
+    NormKind, Rope,
     device::is_fused,
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
+    norm,
 };
+
+/// The heads of an attention layer, and what becomes of queries and keys before they meet.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Heads of queries, H.
+    pub n_head: usize,
+    /// Heads of keys and values, KV, each of which serves H / KV heads of queries in turn
+    /// ([Ainslie et al., 2023](https://arxiv.org/abs/2305.13245)).
+    pub n_kv_head: usize,
+    /// Applies to each head, first.
+    pub qk_norm: Option<QkNorm>,
+    /// Turns queries and keys by their positions.
+    pub rope: Option<Rope>,
+}
+
+/// RMS norms of queries and of keys, over the channels of each head.
+#[derive(Debug, Clone)]
+pub struct QkNorm {
+    /// `[D]`, the same for all heads.
+    pub query_gain: Tensor<1>,
+    /// As `query_gain`.
+    pub key_gain: Tensor<1>,
+    /// What is added to the mean square.
+    pub epsilon: f64,
+}
+
+/// [`Attention`] without its tensors, as fused operations take it.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadLayout {
+    pub(crate) n_head: usize,
+    pub(crate) n_kv_head: usize,
+    pub(crate) rope: Option<Rope>,
+    pub(crate) epsilon: f32,
+}
+
+impl Attention {
+    /// As many heads of keys and values as of queries, which meet as they are.
+    pub fn plain(n_head: usize) -> Self {
+        Self { n_head, n_kv_head: n_head, qk_norm: None, rope: None }
+    }
+
+    /// The width of a head, of activations `[B, T, (H + 2 KV) · D]`.
+    fn head_dim(&self, qkv: &Tensor<3>) -> usize {
+        let Self { n_head, n_kv_head, .. } = *self;
+        assert!(n_head.is_multiple_of(n_kv_head), "{n_head} heads are not shared by {n_kv_head} evenly");
+        let ([_, _, width], n_parts) = (qkv.dims(), n_head + 2 * n_kv_head);
+        assert!(
+            width.is_multiple_of(n_parts),
+            "{width} channels do not split into {n_head} heads of queries and {n_kv_head} of keys and values"
+        );
+        width / n_parts
+    }
+
+    /// Refuses positions that have no angles.
+    fn check_positions(&self, end: usize) {
+        if let Some(n) = self.rope.as_ref().map(Rope::n_positions) {
+            assert!(end <= n, "{end} positions, and angles for {n}");
+        }
+    }
+
+    /// What fused operations take: the gains, empty where there are none, and the rest.
+    fn fused(&self, device: &Device) -> ([Tensor<1>; 2], HeadLayout) {
+        let (gains, epsilon) = match &self.qk_norm {
+            Some(norm) => ([norm.query_gain.clone(), norm.key_gain.clone()], norm.epsilon),
+            None => ([(); 2].map(|()| Tensor::empty([0], device)), 0.0),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
+        let epsilon = epsilon as f32;
+        let Self { n_head, n_kv_head, .. } = *self;
+        (gains, HeadLayout { n_head, n_kv_head, rope: self.rope.clone(), epsilon })
+    }
+
+    /// `[B, T, (H + 2 KV) · D]` to queries `[B, H, T, D]`, keys and values `[B, KV, T, D]` as they meet; the first is
+    /// at position `first`.
+    fn split(&self, qkv: Tensor<3>, first: usize) -> [Tensor<4>; 3] {
+        let ([batch, time, _], head_dim) = (qkv.dims(), self.head_dim(&qkv));
+        let Self { n_head, n_kv_head, .. } = *self;
+        let heads = |start: usize, n: usize| {
+            qkv.clone()
+                .narrow(2, start * head_dim, n * head_dim)
+                .reshape([batch, time, n, head_dim])
+                .swap_dims(1, 2) // [B, n, T, D]
+        };
+        let mut q = heads(0, n_head);
+        let mut k = heads(n_head, n_kv_head);
+        let v = heads(n_head + n_kv_head, n_kv_head);
+        if let Some(QkNorm { query_gain, key_gain, epsilon }) = &self.qk_norm {
+            q = norm(q, NormKind::Rms, query_gain.clone(), None, *epsilon);
+            k = norm(k, NormKind::Rms, key_gain.clone(), None, *epsilon);
+        }
+        if let Some(rope) = &self.rope {
+            [q, k] = [q, k].map(|heads| rope.rotate(heads, first));
+        }
+        [q, k, v]
+    }
+}
 
 /// Lets every position read the values of itself and of the positions before it.
 ///
@@ -16,21 +114,29 @@ use crate::{
 ///
 /// # Shapes
 ///
-/// - `qkv`: `[B, T, 3C]`: the queries, keys and values of all heads, side by side
-/// - output: `[B, T, C]`
+/// - `qkv`: `[B, T, (H + 2 KV) · D]`: the queries, keys and values of all heads, side by side
+/// - output: `[B, T, H · D]`
 ///
 /// # Panics
 ///
-/// If 3C is not a multiple of 3 · `n_head`.
-pub fn causal_attention(qkv: Tensor<3>, n_head: usize, dropout_probability: f64) -> Tensor<3> {
-    let [_, _, triple] = qkv.dims();
-    assert!(triple % (3 * n_head) == 0, "{triple} channels do not split into 3 x {n_head} heads");
+/// If the channels do not split into the heads, the heads not into groups, or rotary positions are fewer than T.
+pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probability: f64) -> Tensor<3> {
+    let ([_, time, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
+    attention.check_positions(time);
     if is_fused(&qkv) {
         let mask = dropout::mask(&qkv.device(), dropout_probability);
-        let mixed = <Dispatch as FusedOps>::causal_attention(qkv.into_dispatch(), n_head, mask);
+        let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
+        check_gains(&query_gain, &key_gain, head_dim);
+        let mixed = <Dispatch as FusedOps>::causal_attention(
+            qkv.into_dispatch(),
+            query_gain.into_dispatch(),
+            key_gain.into_dispatch(),
+            layout,
+            mask,
+        );
         return Tensor::from_dispatch(mixed);
     }
-    let [q, k, v] = split_heads(qkv, n_head);
+    let [q, k, v] = attention.split(qkv, 0);
     attend(q, k, v, dropout_probability)
 }
 
@@ -39,25 +145,39 @@ pub fn causal_attention(qkv: Tensor<3>, n_head: usize, dropout_probability: f64)
 ///
 /// # Shapes
 ///
-/// - `qkv`: `[B, T, 3C]`
-/// - output: `[B, T, C]`
+/// - `qkv`: `[B, T, (H + 2 KV) · D]`
+/// - output: `[B, T, H · D]`
 ///
 /// # Panics
 ///
-/// If the cache was made for other sizes, or has no room for T more positions.
-pub fn cached_causal_attention(qkv: Tensor<3>, n_head: usize, cache: &mut KeyValueCache) -> Tensor<3> {
+/// As [`causal_attention`], if the cache was made for other sizes, or has no room for T more positions.
+pub fn cached_causal_attention(
+    qkv: Tensor<3>,
+    attention: &Attention,
+    cache: &mut KeyValueCache,
+) -> Tensor<3> {
+    let [batch, time, _] = qkv.dims();
+    let expected = [batch, attention.n_kv_head, cache.capacity(), attention.head_dim(&qkv)];
+    assert_eq!(cache.keys.dims(), expected, "the cache was made for other sizes");
+    attention.check_positions(cache.len() + time);
     if is_fused(&qkv) && !qkv.device().is_autodiff() {
-        return cache.attend(qkv, n_head);
+        return cache.attend(qkv, attention);
     }
-    let [q, k, v] = split_heads(qkv, n_head);
+    let [q, k, v] = attention.split(qkv, cache.len());
     let (k, v) = cache.extend(k, v);
     attend(q, k, v, 0.0)
 }
 
-/// The keys and values of one layer, of the positions seen so far, in memory allocated once.
+fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
+    for [n] in [query_gain.dims(), key_gain.dims()] {
+        assert!(n == 0 || n == head_dim, "a gain of {n} for heads of {head_dim}");
+    }
+}
+
+/// The keys, as they meet queries, and values of one layer, of the positions seen so far, in memory allocated once.
 #[derive(Debug, Clone)]
 pub struct KeyValueCache {
-    /// `[B, H, capacity, D]`, of which the first `len` positions are filled.
+    /// `[B, KV, capacity, D]`, of which the first `len` positions are filled.
     keys: Tensor<4>,
     /// As `keys`.
     values: Tensor<4>,
@@ -65,7 +185,7 @@ pub struct KeyValueCache {
 }
 
 impl KeyValueCache {
-    /// An empty cache. `shape` is `[B, H, capacity, D]`, the capacity in positions.
+    /// An empty cache. `shape` is `[B, KV, capacity, D]`, the capacity in positions.
     pub fn new(shape: [usize; 4], device: &Device) -> Self {
         Self { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device), len: 0 }
     }
@@ -102,18 +222,26 @@ impl KeyValueCache {
     }
 
     /// Adds T positions and attends over all it then holds, in one operation.
-    fn attend(&mut self, qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
-        let [batch, time, triple] = qkv.dims();
-        let expected = [batch, n_head, self.capacity(), triple / (3 * n_head)];
-        assert_eq!(self.keys.dims(), expected, "the cache was made for other sizes");
+    fn attend(&mut self, qkv: Tensor<3>, attention: &Attention) -> Tensor<3> {
+        let device = qkv.device();
+        let [_, time, _] = qkv.dims();
+        let ([query_gain, key_gain], layout) = attention.fused(&device);
+        check_gains(&query_gain, &key_gain, attention.head_dim(&qkv));
         let len = self.grow(time);
         // Taken out, so that nothing else holds the memory while it is written.
         let take = |memory: &mut Tensor<4>| {
-            std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &qkv.device())).into_dispatch()
+            std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &device)).into_dispatch()
         };
         let (keys, values) = (take(&mut self.keys), take(&mut self.values));
-        let (mixed, keys, values) =
-            <Dispatch as InPlaceOps>::cached_attention(qkv.into_dispatch(), keys, values, n_head, len);
+        let (mixed, keys, values) = <Dispatch as InPlaceOps>::cached_attention(
+            qkv.into_dispatch(),
+            query_gain.into_dispatch(),
+            key_gain.into_dispatch(),
+            keys,
+            values,
+            layout,
+            len,
+        );
         (self.keys, self.values) = (Tensor::from_dispatch(keys), Tensor::from_dispatch(values));
         Tensor::from_dispatch(mixed)
     }
@@ -128,8 +256,8 @@ impl KeyValueCache {
 
     /// Adds T positions and returns all S it then holds.
     ///
-    /// - `k`, `v`: `[B, H, T, D]`
-    /// - output: `[B, H, S, D]` each
+    /// - `k`, `v`: `[B, KV, T, D]`
+    /// - output: `[B, KV, S, D]` each
     fn extend(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let [_, _, time, _] = k.dims();
         let start = self.grow(time);
@@ -144,26 +272,21 @@ impl KeyValueCache {
     }
 }
 
-/// `[B, T, 3C]` to queries, keys and values, each `[B, H, T, D]`.
-fn split_heads(qkv: Tensor<3>, n_head: usize) -> [Tensor<4>; 3] {
-    let [batch, time, triple] = qkv.dims();
-    let channels = triple / 3;
-    [0, 1, 2].map(|part| {
-        qkv.clone()
-            .narrow(2, part * channels, channels) // [B, T, C]
-            .reshape([batch, time, n_head, channels / n_head]) // [B, T, H, D]
-            .swap_dims(1, 2) // [B, H, T, D]
-    })
-}
-
 /// Attention proper; the T queries are the last T of the S positions.
 ///
 /// - `q`: `[B, H, T, D]`
-/// - `k`, `v`: `[B, H, S, D]`
-/// - output: `[B, T, C]`
+/// - `k`, `v`: `[B, KV, S, D]`
+/// - output: `[B, T, H · D]`
 fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, dropout_probability: f64) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
-    let [_, _, seen, _] = k.dims();
+    let [_, n_kv_head, seen, _] = k.dims();
+    // Each head of keys and values beside itself, once for each head of queries that it serves.
+    let repeated = |x: Tensor<4>| {
+        let n = n_head / n_kv_head;
+        let repeated = x.unsqueeze_dim::<5>(2).repeat_dim(2, n);
+        repeated.reshape([batch, n_head, seen, head_dim])
+    };
+    let [k, v] = if n_kv_head == n_head { [k, v] } else { [k, v].map(repeated) };
 
     // Unit variance in, unit variance out: a sum of D products grows as √D.
     let scale = 1.0 / (head_dim as f64).sqrt();
@@ -232,7 +355,7 @@ mod tests {
     fn matches_the_definition() {
         let qkv = random_qkv(&test_device());
         let expected = by_hand(&qkv.to_data().try_into_vec::<f32>().unwrap());
-        let got = causal_attention(qkv, HEADS, 0.0);
+        let got = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.
         got.reshape([-1])
@@ -248,8 +371,8 @@ mod tests {
         let zeros = Tensor::zeros([BATCH, TIME - seen, 3 * HEADS * HEAD_DIM], &device);
         let edited = qkv.clone().slice_assign(s![.., seen.., ..], zeros);
 
-        let before = causal_attention(qkv, HEADS, 0.0);
-        let after = causal_attention(edited, HEADS, 0.0);
+        let before = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
+        let after = causal_attention(edited, &Attention::plain(HEADS), 0.0);
         let past = |y: &Tensor<3>| y.clone().slice(s![.., ..seen, ..]).into_data();
         assert_eq!(past(&after), past(&before));
 
@@ -262,12 +385,20 @@ mod tests {
     fn a_cache_gives_the_same_for_any_split() {
         let device = test_device();
         let qkv = random_qkv(&device);
-        let whole = causal_attention(qkv.clone(), HEADS, 0.0).into_data();
+        let whole = causal_attention(qkv.clone(), &Attention::plain(HEADS), 0.0).into_data();
 
         for split in 1..TIME {
             let mut cache = KeyValueCache::new([BATCH, HEADS, TIME + 1, HEAD_DIM], &device);
-            let first = cached_causal_attention(qkv.clone().slice(s![.., ..split, ..]), HEADS, &mut cache);
-            let second = cached_causal_attention(qkv.clone().slice(s![.., split.., ..]), HEADS, &mut cache);
+            let first = cached_causal_attention(
+                qkv.clone().slice(s![.., ..split, ..]),
+                &Attention::plain(HEADS),
+                &mut cache,
+            );
+            let second = cached_causal_attention(
+                qkv.clone().slice(s![.., split.., ..]),
+                &Attention::plain(HEADS),
+                &mut cache,
+            );
             assert_eq!(cache.len(), TIME);
             Tensor::cat(vec![first, second], 1)
                 .into_data()
@@ -281,7 +412,7 @@ mod tests {
         let device = test_device();
         let qkv = random_qkv(&device);
         let mut cache = KeyValueCache::new([BATCH, HEADS, TIME, HEAD_DIM], &device);
-        cached_causal_attention(qkv.clone(), HEADS, &mut cache);
-        cached_causal_attention(qkv.slice(s![.., ..1, ..]), HEADS, &mut cache);
+        cached_causal_attention(qkv.clone(), &Attention::plain(HEADS), &mut cache);
+        cached_causal_attention(qkv.slice(s![.., ..1, ..]), &Attention::plain(HEADS), &mut cache);
     }
 }

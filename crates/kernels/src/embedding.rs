@@ -8,8 +8,8 @@ use crate::{
     fused::FusedOps,
 };
 
-/// [`dropout`] of the sum of each token's embedding and its position's; the first token is at position
-/// `first`.
+/// [`dropout`] of the sum of each token's embedding and its position's, where positions have one; the first token is
+/// at position `first`.
 ///
 /// # Shapes
 ///
@@ -24,21 +24,26 @@ use crate::{
 pub fn embed(
     ids: Tensor<2, Int>,
     tokens: Tensor<2>,
-    positions: Tensor<2>,
+    positions: Option<Tensor<2>>,
     first: usize,
     dropout_probability: f64,
 ) -> Tensor<3> {
-    let ([batch, time], [n_positions, channels]) = (ids.dims(), positions.dims());
-    assert!(first + time <= n_positions, "{} tokens do not fit a block of {n_positions}", first + time);
-    let [_, width] = tokens.dims();
-    assert_eq!(width, channels, "tokens are {width} wide and positions {channels}");
+    let ([batch, time], [_, channels]) = (ids.dims(), tokens.dims());
+    if let Some(positions) = &positions {
+        let [n_positions, width] = positions.dims();
+        assert!(first + time <= n_positions, "{} tokens do not fit a block of {n_positions}", first + time);
+        assert_eq!(channels, width, "tokens are {channels} wide and positions {width}");
+    }
     if is_fused(&tokens) {
         let mask = dropout::mask(&tokens.device(), dropout_probability);
+        let positions = positions.unwrap_or_else(|| Tensor::empty([0, channels], &tokens.device()));
         let tables = (tokens.into_dispatch(), positions.into_dispatch());
         let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), first, mask);
         return Tensor::from_dispatch(y);
     }
-    let tokens = tokens.select(0, ids.reshape([batch * time])).reshape([batch, time, channels]);
-    let positions = positions.slice(s![first..first + time, ..]); // [T, C]
-    dropout(tokens + positions.unsqueeze(), dropout_probability)
+    let mut x = tokens.select(0, ids.reshape([batch * time])).reshape([batch, time, channels]);
+    if let Some(positions) = positions {
+        x = x + positions.slice(s![first..first + time, ..]).unsqueeze();
+    }
+    dropout(x, dropout_probability)
 }

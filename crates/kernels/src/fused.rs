@@ -11,16 +11,16 @@ use burn::backend::{
 
 use self::tensors::{indices, numbers, rows, scalar, tensor, tensor_like, vector, whole, width};
 use crate::{
-    Activation, AdamWStep, MuonStep, Precision,
+    Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision,
     cpu::{
         adamw, attention,
         cross_entropy::{self, Head},
         dropout::Mask,
-        embedding, layer_norm,
+        embedding,
         level::Level,
         linear,
         matrix::Matrix,
-        muon,
+        muon, norm,
     },
 };
 
@@ -46,12 +46,19 @@ pub(crate) trait FusedOps: Backend {
         affine: Affine,
     ) -> FloatTensor<Self>;
 
-    fn causal_attention(qkv: FloatTensor<Self>, n_head: usize, mask: Option<Mask>) -> FloatTensor<Self>;
+    fn causal_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        layout: HeadLayout,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self>;
 
-    fn layer_norm(
+    fn norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         offset: FloatTensor<Self>,
+        kind: NormKind,
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
@@ -86,9 +93,11 @@ pub(crate) trait InPlaceOps: Backend {
     /// The output, the keys and the values.
     fn cached_attention(
         qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        n_head: usize,
+        layout: HeadLayout,
         len: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
@@ -114,12 +123,18 @@ impl FusedOps for Flex {
         linear_forward([&whole(x), &whole(weight), &whole(bias), &whole(residual)], affine, false).0
     }
 
-    fn causal_attention(qkv: FlexTensor, n_head: usize, mask: Option<Mask>) -> FlexTensor {
-        attention_forward(&whole(qkv), n_head, mask).0
+    fn causal_attention(
+        qkv: FlexTensor,
+        query_gain: FlexTensor,
+        key_gain: FlexTensor,
+        layout: HeadLayout,
+        mask: Option<Mask>,
+    ) -> FlexTensor {
+        attention_forward(&whole(qkv), &[query_gain, key_gain].map(whole), &layout, mask).0
     }
 
-    fn layer_norm(x: FlexTensor, gain: FlexTensor, offset: FlexTensor, epsilon: f32) -> FlexTensor {
-        layer_norm_forward(&whole(x), &whole(gain), &whole(offset), epsilon).0
+    fn norm(x: FlexTensor, gain: FlexTensor, offset: FlexTensor, kind: NormKind, epsilon: f32) -> FlexTensor {
+        norm_forward(&whole(x), &whole(gain), &whole(offset), kind, epsilon).0
     }
 
     fn embed(
@@ -161,16 +176,19 @@ impl InPlaceOps for Flex {
 
     fn cached_attention(
         qkv: FlexTensor,
+        query_gain: FlexTensor,
+        key_gain: FlexTensor,
         keys: FlexTensor,
         values: FlexTensor,
-        n_head: usize,
+        layout: HeadLayout,
         len: usize,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (qkv, mut keys, mut values) = (whole(qkv), whole(keys), whole(values));
-        let sizes = attention_sizes(&qkv, n_head);
+        let gains = [query_gain, key_gain].map(whole);
+        let call = attention_call(&qkv, &gains, &layout, None);
         let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
-        let out = attention::cached(Level::best(), numbers(&qkv), cache, sizes);
-        (tensor(out, [sizes.batch, sizes.time, n_head * sizes.head_dim]), keys, values)
+        let out = attention::cached(Level::best(), &call, cache);
+        (tensor(out, call.sizes.output_shape()), keys, values)
     }
 
     fn muon(
@@ -204,13 +222,13 @@ fn linear_forward(
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
         let last = shape.num_dims() - 1;
-        shape[last] = matrix.cols();
+        shape[last] = matrix.cols() / affine.activation.map_or(1, Activation::n_inputs);
         tensor(y, shape)
     };
     if let Some(activation) = affine.activation {
         assert!(affine.mask.is_none() && numbers(residual).is_empty(), "only one of them follows a map");
         let (y, slopes) = linear::forward_activated(level, input, matrix, bias, activation, backward);
-        return (shaped(y), slopes.map(shaped));
+        return (shaped(y), slopes.map(|slopes| tensor(slopes, [input.rows(), matrix.cols()])));
     }
     if numbers(residual).is_empty() {
         return (shaped(linear::forward(level, input, matrix, bias)), None);
@@ -223,26 +241,44 @@ fn matrix_of(weight: &FlexTensor, affine: Affine) -> Matrix<'_> {
     if affine.transposed { rows(weight).transposed() } else { rows(weight) }
 }
 
-fn attention_sizes(qkv: &FlexTensor, n_head: usize) -> attention::Sizes {
+fn attention_call<'a>(
+    qkv: &'a FlexTensor,
+    gains: &'a [FlexTensor; 2],
+    layout: &'a HeadLayout,
+    mask: Option<Mask>,
+) -> attention::Call<'a> {
     let shape = qkv.layout().shape();
-    attention::Sizes { batch: shape[0], time: shape[1], n_head, head_dim: shape[2] / (3 * n_head) }
+    let HeadLayout { n_head, n_kv_head, .. } = *layout;
+    let sizes = attention::Sizes {
+        batch: shape[0],
+        time: shape[1],
+        n_head,
+        n_kv_head,
+        head_dim: shape[2] / (n_head + 2 * n_kv_head),
+    };
+    attention::Call { qkv: numbers(qkv), gains: gains.each_ref().map(numbers), layout, sizes, mask }
 }
 
-fn attention_forward(qkv: &FlexTensor, n_head: usize, mask: Option<Mask>) -> (FlexTensor, FlexTensor) {
-    let sizes = attention_sizes(qkv, n_head);
-    let (out, sums) = attention::forward(Level::best(), numbers(qkv), sizes, mask);
-    let out = tensor(out, [sizes.batch, sizes.time, n_head * sizes.head_dim]);
-    (out, vector(sums))
+fn attention_forward(
+    qkv: &FlexTensor,
+    gains: &[FlexTensor; 2],
+    layout: &HeadLayout,
+    mask: Option<Mask>,
+) -> (FlexTensor, FlexTensor) {
+    let call = attention_call(qkv, gains, layout, mask);
+    let (out, sums) = attention::forward(Level::best(), &call);
+    (tensor(out, call.sizes.output_shape()), vector(sums))
 }
 
-fn layer_norm_forward(
+fn norm_forward(
     x: &FlexTensor,
     gain: &FlexTensor,
     offset: &FlexTensor,
+    kind: NormKind,
     epsilon: f32,
 ) -> (FlexTensor, FlexTensor) {
     let (y, moments) =
-        layer_norm::forward(Level::best(), numbers(x), numbers(gain), numbers(offset), epsilon);
+        norm::forward(Level::best(), kind, numbers(x), numbers(gain), numbers(offset), epsilon);
     (tensor_like(y, x), vector(moments))
 }
 
@@ -257,7 +293,9 @@ fn embed_forward(
     check_ids(index, tokens.layout().shape()[0]);
     let shape = ids.layout().shape();
     let ([batch, time], width) = ([shape[0], shape[1]], width(tokens));
-    let positions = &numbers(positions)[first * width..(first + time) * width];
+    let positions = numbers(positions);
+    let positions =
+        if positions.is_empty() { positions } else { &positions[first * width..(first + time) * width] };
     let y = embedding::forward(Level::best(), numbers(tokens), positions, width, index, time, mask);
     tensor(y, [batch, time, width])
 }

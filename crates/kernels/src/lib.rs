@@ -17,6 +17,7 @@
 //! assert_eq!(y.dims(), [2, 3, 5]);
 //! ```
 
+mod activation;
 mod adamw;
 #[cfg(test)]
 mod agreement;
@@ -29,22 +30,24 @@ mod device;
 mod dropout;
 mod embedding;
 mod fused;
-mod gelu;
-mod layer_norm;
 mod linear;
 mod muon;
+mod norm;
 mod precision;
+mod rope;
 
+pub use activation::{Activation, activate};
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
-pub use attention::{KeyValueCache, cached_causal_attention, causal_attention};
+pub(crate) use attention::HeadLayout;
+pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda};
 pub use device::{test_device, use_plain_operations};
 pub use dropout::dropout;
 pub use embedding::embed;
-pub use gelu::{Activation, activate};
-pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_activate, linear_residual};
 pub use muon::{MuonStep, muon};
+pub use norm::{NormKind, norm};
 pub use precision::Precision;
+pub use rope::Rope;

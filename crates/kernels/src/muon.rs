@@ -17,7 +17,7 @@ pub(crate) const FACTORS: [[f32; 3]; 4] = [
 pub(crate) const EPSILON: f32 = 1e-7;
 
 /// The numbers of one step of [`muon`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MuonStep {
     /// How much the parameters move.
     pub learning_rate: f64,
@@ -25,8 +25,8 @@ pub struct MuonStep {
     pub momentum: f32,
     /// How much of themselves the parameters lose, times the learning rate.
     pub weight_decay: f32,
-    /// Matrices side by side in one, which are made orthogonal apart.
-    pub n_parts: usize,
+    /// The columns of each of the matrices that lie side by side in one and are made orthogonal apart; together all.
+    pub widths: Vec<usize>,
     /// What the gradient is multiplied with before all else: below one where it is clipped.
     pub gradient_scale: f32,
 }
@@ -53,26 +53,26 @@ impl MuonStep {
 ///
 /// # Shapes
 ///
-/// All `[in, n_parts · out]`.
+/// All `[in, out]`.
 ///
 /// # Panics
 ///
-/// If the columns are not a multiple of `n_parts`.
+/// If the widths of the parts do not add up to the columns.
 pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let [n_in, n_columns] = x.dims();
-    assert!(n_columns.is_multiple_of(step.n_parts), "{n_columns} columns are not {} parts", step.n_parts);
+    let MuonStep { widths, .. } = step;
+    assert_eq!(widths.iter().sum::<usize>(), n_columns, "parts of {widths:?} columns are not {n_columns}");
     if is_fused(&x) && !x.device().is_autodiff() {
         let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
-        let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, *step);
+        let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step.clone());
         return (Tensor::from_dispatch(x), Tensor::from_dispatch(mean));
     }
     let gradient = gradient * step.gradient_scale;
     let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
     let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
-    let rate = step.rate([n_in, n_columns / step.n_parts]);
-    let parts = ahead.chunk(step.n_parts, 1).into_iter().map(orthogonal);
-    let change = Tensor::cat(parts.collect(), 1);
-    (x * step.keep() - change * rate, mean)
+    let parts = ahead.split_with_sizes(widths.clone(), 1).into_iter().zip(widths);
+    let changes = parts.map(|(part, &width)| orthogonal(part) * step.rate([n_in, width]));
+    (x * step.keep() - Tensor::cat(changes.collect(), 1), mean)
 }
 
 /// The matrix with the same singular vectors, and singular values near one.
@@ -97,8 +97,15 @@ mod tests {
     use super::*;
     use crate::{device::plainly, test_device};
 
-    const STEP: MuonStep =
-        MuonStep { learning_rate: 0.02, momentum: 0.95, weight_decay: 0.1, n_parts: 1, gradient_scale: 1.0 };
+    fn step(widths: &[usize]) -> MuonStep {
+        MuonStep {
+            learning_rate: 0.02,
+            momentum: 0.95,
+            weight_decay: 0.1,
+            widths: widths.to_vec(),
+            gradient_scale: 1.0,
+        }
+    }
 
     fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
@@ -110,7 +117,7 @@ mod tests {
         device.seed(1);
         for shape in [[8, 8], [6, 20], [20, 6], [33, 70]] {
             let x = random(shape, &device);
-            let step = MuonStep { learning_rate: 1.0, weight_decay: 0.0, ..STEP };
+            let step = MuonStep { learning_rate: 1.0, weight_decay: 0.0, ..step(&[shape[1]]) };
             let zeros = Tensor::zeros(shape, &device);
             let (moved, _) = muon(&step, zeros.clone(), x.clone(), zeros);
             let stretch = (shape[1] as f32 / shape[0] as f32).max(1.0).sqrt();
@@ -140,11 +147,11 @@ mod tests {
         let device = test_device();
         device.seed(2);
         let [x, gradient, mean] = [(); 3].map(|()| random([12, 36], &device));
-        let step = MuonStep { n_parts: 3, gradient_scale: 0.5, ..STEP };
-        let (moved, mean_after) = muon(&step, x.clone(), gradient.clone(), mean.clone());
-        for part in 0..3 {
-            let of = |all: &Tensor<2>| all.clone().narrow(1, 12 * part, 12);
-            let one = MuonStep { n_parts: 1, ..step };
+        let all = MuonStep { gradient_scale: 0.5, ..step(&[20, 10, 6]) };
+        let (moved, mean_after) = muon(&all, x.clone(), gradient.clone(), mean.clone());
+        for (start, width) in [(0, 20), (20, 10), (30, 6)] {
+            let of = |all: &Tensor<2>| all.clone().narrow(1, start, width);
+            let one = MuonStep { gradient_scale: 0.5, ..step(&[width]) };
             let (alone, mean_alone) = muon(&one, of(&x), of(&gradient), of(&mean));
             let close = Tolerance::absolute(1e-6);
             of(&moved).into_data().assert_approx_eq::<f32>(&alone.into_data(), close);
@@ -156,9 +163,17 @@ mod tests {
     fn the_fused_step_is_its_definition() {
         let device = test_device();
         device.seed(3);
-        for (shape, n_parts) in [([8, 8], 1), ([16, 48], 3), ([7, 33], 1), ([130, 40], 1), ([128, 512], 1)] {
+        let cases: [([usize; 2], &[usize]); 6] = [
+            ([8, 8], &[8]),
+            ([16, 48], &[16, 16, 16]),
+            ([16, 32], &[16, 8, 8]),
+            ([7, 33], &[33]),
+            ([130, 40], &[40]),
+            ([128, 512], &[256, 256]),
+        ];
+        for (shape, widths) in cases {
             let [x, gradient, mean] = [(); 3].map(|()| random(shape, &device));
-            let step = MuonStep { n_parts, gradient_scale: 0.7, ..STEP };
+            let step = MuonStep { gradient_scale: 0.7, ..step(widths) };
             let run = || muon(&step, x.clone(), gradient.clone(), mean.clone());
             let (moved, mean_after) = run();
             let (expected, mean_expected) = plainly(run);
@@ -175,7 +190,7 @@ mod tests {
         let device = test_device();
         let ones = Tensor::<2>::ones([4, 4], &device);
         let zeros = Tensor::zeros([4, 4], &device);
-        let (x, mean) = muon(&STEP, ones, zeros.clone(), zeros);
+        let (x, mean) = muon(&step(&[4]), ones, zeros.clone(), zeros);
         assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0 - 0.02 * 0.1; 16]);
         assert_eq!(mean.into_data().try_into_vec::<f32>().unwrap(), [0.0; 16]);
     }

@@ -1,20 +1,26 @@
 //! Causal multi-head self-attention.
 
 use burn::{module::Param, nn::Linear, prelude::*};
-use kernels::{KeyValueCache, Precision};
+use kernels::{Attention, KeyValueCache, Precision, QkNorm, Rope};
 
-use crate::{GptConfig, init::Init};
+use crate::{GptConfig, init::Init, norm::Norm};
 
 /// Lets every position read from itself and from the positions before it.
 ///
 /// See section 3.2 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 #[derive(Module, Debug)]
 pub(crate) struct CausalSelfAttention {
-    /// C → 3C: the queries, keys and values of all heads, side by side.
+    /// C → (H + 2 KV) · D: the queries, keys and values of all heads, side by side.
     qkv: Linear,
-    /// C → C: mixes the heads back into the residual stream.
+    /// Of each head, before they meet.
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    /// H · D → C: mixes the heads back into the residual stream.
     project: Linear,
     n_head: usize,
+    n_kv_head: usize,
+    #[module(skip)]
+    rope: Option<Rope>,
     /// Probability of dropping an activation while training.
     pub(crate) dropout: f64,
     #[module(skip)]
@@ -22,11 +28,18 @@ pub(crate) struct CausalSelfAttention {
 }
 
 impl CausalSelfAttention {
-    pub(crate) fn new(config: &GptConfig, init: &mut Init<'_>) -> Self {
+    /// `rope` is that of the model, where its positions are rotary.
+    pub(crate) fn new(config: &GptConfig, rope: Option<Rope>, init: &mut Init<'_>) -> Self {
+        let widths = config.qkv_widths();
+        let head_norm = |init: &Init<'_>| config.qk_norm.then(|| init.head_norm());
         Self {
-            qkv: init.linear(config.n_embd, 3 * config.n_embd),
-            project: init.residual_linear(config.n_embd, config.n_embd),
+            qkv: init.linear(config.n_embd, widths.iter().sum()),
+            query_norm: head_norm(init),
+            key_norm: head_norm(init),
+            project: init.residual_linear(widths[0], config.n_embd),
             n_head: config.n_head,
+            n_kv_head: config.n_kv_head(),
+            rope,
             dropout: config.dropout,
             precision: Precision::F32,
         }
@@ -45,12 +58,22 @@ impl CausalSelfAttention {
         residual: Tensor<3>,
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<3> {
-        let qkv = linear(&self.qkv, x, self.precision); // [B, T, 3C]
+        let qkv = linear(&self.qkv, x, self.precision); // [B, T, (H + 2 KV) · D]
+        let heads = self.heads();
         let mixed = match cache {
-            Some(cache) => kernels::cached_causal_attention(qkv, self.n_head, cache),
-            None => kernels::causal_attention(qkv, self.n_head, self.dropout),
-        }; // [B, T, C]
+            Some(cache) => kernels::cached_causal_attention(qkv, &heads, cache),
+            None => kernels::causal_attention(qkv, &heads, self.dropout),
+        }; // [B, T, H · D]
         linear_residual(&self.project, mixed, self.dropout, residual, self.precision)
+    }
+
+    fn heads(&self) -> Attention {
+        let qk_norm = self.query_norm.as_ref().zip(self.key_norm.as_ref()).map(|(query, key)| QkNorm {
+            query_gain: query.gamma.val(),
+            key_gain: key.gamma.val(),
+            epsilon: query.epsilon(),
+        });
+        Attention { n_head: self.n_head, n_kv_head: self.n_kv_head, qk_norm, rope: self.rope.clone() }
     }
 }
 

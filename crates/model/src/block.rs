@@ -1,29 +1,24 @@
 //! A residual block.
 
-use burn::{module::Param, nn::LayerNorm, prelude::*};
-use kernels::{KeyValueCache, Precision};
+use burn::prelude::*;
+use kernels::{KeyValueCache, Precision, Rope};
 
-use crate::{
-    GptConfig,
-    attention::CausalSelfAttention,
-    feed_forward::FeedForward,
-    init::{Init, NORM_EPSILON},
-};
+use crate::{GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, norm::Norm};
 
 /// Attention, then feed-forward, each normalised before and added to the residual stream after.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
-    attention_norm: LayerNorm,
+    attention_norm: Norm,
     attention: CausalSelfAttention,
-    feed_forward_norm: LayerNorm,
+    feed_forward_norm: Norm,
     feed_forward: FeedForward,
 }
 
 impl Block {
-    pub(crate) fn new(config: &GptConfig, init: &mut Init<'_>) -> Self {
+    pub(crate) fn new(config: &GptConfig, rope: Option<Rope>, init: &mut Init<'_>) -> Self {
         Self {
             attention_norm: init.norm(),
-            attention: CausalSelfAttention::new(config, init),
+            attention: CausalSelfAttention::new(config, rope, init),
             feed_forward_norm: init.norm(),
             feed_forward: FeedForward::new(config, init),
         }
@@ -44,17 +39,7 @@ impl Block {
     /// - `x`: `[B, T, C]`
     /// - output: `[B, T, C]`
     pub(crate) fn forward(&self, x: Tensor<3>, cache: Option<&mut KeyValueCache>) -> Tensor<3> {
-        let x = self.attention.forward(norm(&self.attention_norm, x.clone()), x, cache);
-        self.feed_forward.forward(norm(&self.feed_forward_norm, x.clone()), x)
+        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, cache);
+        self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x)
     }
-}
-
-/// A layer norm by way of the kernels.
-///
-/// # Shapes
-///
-/// - `x`: `[B, T, C]`
-/// - output: `[B, T, C]`
-pub(crate) fn norm(layer: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
-    kernels::layer_norm(x, layer.gamma.val(), layer.beta.as_ref().map(Param::val), NORM_EPSILON)
 }

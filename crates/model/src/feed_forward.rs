@@ -5,17 +5,14 @@ use kernels::Precision;
 
 use crate::{Activation, GptConfig, attention::linear_residual, init::Init};
 
-/// How much wider than the residual stream the hidden layer is.
-const EXPANSION: usize = 4;
-
-/// Two linear layers with an activation between, applied to each position on its own.
+/// Two linear layers with an activation between, applied to each position on its own. The hidden layer is I wide.
 ///
 /// See section 3.3 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 #[derive(Module, Debug)]
 pub(crate) struct FeedForward {
-    /// C → 4C.
+    /// C → I, or for SwiGLU C → 2I: first the gates, then what they let through.
     expand: Linear,
-    /// 4C → C.
+    /// I → C.
     project: Linear,
     #[module(skip)]
     activation: Activation,
@@ -27,10 +24,9 @@ pub(crate) struct FeedForward {
 
 impl FeedForward {
     pub(crate) fn new(config: &GptConfig, init: &mut Init<'_>) -> Self {
-        let hidden = EXPANSION * config.n_embd;
         Self {
-            expand: init.linear(config.n_embd, hidden),
-            project: init.residual_linear(hidden, config.n_embd),
+            expand: init.linear(config.n_embd, config.expanded_width()),
+            project: init.residual_linear(config.n_inner(), config.n_embd),
             activation: config.activation,
             dropout: config.dropout,
             precision: Precision::F32,
@@ -46,7 +42,7 @@ impl FeedForward {
         let Linear { weight, bias } = &self.expand;
         let bias = bias.as_ref().map(Param::val);
         let activation = self.activation.into();
-        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, self.precision); // [B, T, 4C]
+        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, self.precision); // [B, T, I]
         linear_residual(&self.project, hidden, self.dropout, residual, self.precision)
     }
 }

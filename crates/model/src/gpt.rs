@@ -1,27 +1,30 @@
 //! The whole model.
 
 use burn::{
-    nn::{Embedding, LayerNorm, Linear},
+    nn::{Embedding, Linear},
     prelude::*,
 };
-use kernels::{Head, KeyValueCache, Precision};
+use kernels::{Head, KeyValueCache, Precision, Rope};
 
 use crate::{
-    ConfigError, GptConfig,
-    block::{Block, norm},
+    ConfigError, GptConfig, Position,
+    block::Block,
     init::{Init, Numbered},
+    norm::Norm,
 };
 
 /// A decoder-only transformer, as in
-/// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
+/// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), or with
+/// the parts of [Llama](https://arxiv.org/abs/2302.13971) and [Qwen3](https://arxiv.org/abs/2505.09388).
 ///
 /// It exists only with sizes that work; [`GptConfig::init`] makes one.
 #[derive(Module, Debug)]
 pub struct Gpt {
     token_embedding: Embedding,
-    position_embedding: Embedding,
+    /// `None` where positions are rotary.
+    position_embedding: Option<Embedding>,
     blocks: Vec<Block>,
-    norm: LayerNorm,
+    norm: Norm,
     /// `None` where the head is the token embedding, transposed.
     head: Option<Linear>,
     #[module(skip)]
@@ -55,10 +58,16 @@ impl GptConfig {
 
 impl Gpt {
     fn new(config: &GptConfig, mut init: Init<'_>) -> Self {
+        let (is_learned, rope) = match config.position {
+            Position::Learned => (true, None),
+            Position::Rope => {
+                (false, Some(Rope::new(config.head_dim(), config.block_size, config.rope_theta)))
+            }
+        };
         let gpt = Self {
             token_embedding: init.embedding(config.vocab_size),
-            position_embedding: init.embedding(config.block_size),
-            blocks: (0..config.n_layer).map(|_| Block::new(config, &mut init)).collect(),
+            position_embedding: is_learned.then(|| init.embedding(config.block_size)),
+            blocks: (0..config.n_layer).map(|_| Block::new(config, rope.clone(), &mut init)).collect(),
             norm: init.norm(),
             head: (!config.tie_embeddings).then(|| init.head()),
             config: config.clone(),
@@ -91,11 +100,12 @@ impl Gpt {
         assert!((1..=before).contains(&block_size), "a block of {before} can't be cropped to {block_size}");
         if block_size < before {
             self.config.block_size = block_size;
-            let weight = self.position_embedding.weight;
-            self.position_embedding.weight = weight.map(|positions| {
-                let cropped = positions.clone().detach().slice(s![..block_size, ..]);
-                cropped.set_require_grad(positions.is_require_grad())
-            });
+            if let Some(embedding) = &mut self.position_embedding {
+                embedding.weight = embedding.weight.clone().map(|positions| {
+                    let cropped = positions.clone().detach().slice(s![..block_size, ..]);
+                    cropped.set_require_grad(positions.is_require_grad())
+                });
+            }
         }
         self
     }
@@ -159,10 +169,10 @@ impl Gpt {
 
     /// An empty cache of `block_size` positions, for `batch` sequences.
     pub fn cache(&self, batch: usize) -> Cache {
-        let GptConfig { n_layer, n_head, n_embd, block_size, .. } = self.config;
-        let device = self.token_embedding.weight.device();
-        let layer = KeyValueCache::new([batch, n_head, block_size, n_embd / n_head], &device);
-        Cache { layers: vec![layer; n_layer] }
+        let config = &self.config;
+        let shape = [batch, config.n_kv_head(), config.block_size, config.head_dim()];
+        let layer = KeyValueCache::new(shape, &self.token_embedding.weight.device());
+        Cache { layers: vec![layer; config.n_layer] }
     }
 
     /// - `tokens`: `[B, T]`
@@ -173,8 +183,8 @@ impl Gpt {
         let block_size = self.config.block_size;
         assert!(past + time <= block_size, "{} tokens do not fit a block of {block_size}", past + time);
 
-        let [embeddings, positions] =
-            [&self.token_embedding, &self.position_embedding].map(|table| table.weight.val());
+        let embeddings = self.token_embedding.weight.val();
+        let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
         let mut x = kernels::embed(tokens, embeddings, positions, past, self.config.dropout); // [B, T, C]
         match cache {
             Some(cache) => {
@@ -188,7 +198,7 @@ impl Gpt {
                 }
             }
         }
-        norm(&self.norm, x)
+        self.norm.forward(x)
     }
 
     fn head(&self) -> Head {

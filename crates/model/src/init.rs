@@ -5,7 +5,7 @@
 
 use burn::{
     module::{ModuleMapper, Param, ParamId},
-    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear},
+    nn::{Embedding, EmbeddingConfig, Linear},
     prelude::*,
 };
 use rand_chacha::{
@@ -14,13 +14,10 @@ use rand_chacha::{
 };
 use rand_distr::{Distribution, Normal};
 
-use crate::GptConfig;
+use crate::{GptConfig, NormKind, norm::Norm};
 
 /// Standard deviation of every weight that is not a residual projection, as in GPT-2.
 const STD: f64 = 0.02;
-
-/// What layer norms add to the variance, as in GPT-2.
-pub(crate) const NORM_EPSILON: f64 = 1e-5;
 
 /// Draws the weights of one model.
 pub(crate) struct Init<'a> {
@@ -57,9 +54,11 @@ impl<'a> Init<'a> {
     /// Every block adds to the stream twice. The sum of 2 · `n_layer` terms keeps the variance of one when
     /// each is scaled by the root of their number ([GPT-2 paper][paper], section 2.3).
     ///
+    /// Some begin with zeros instead, so that each block is nothing at first.
+    ///
     /// [paper]: https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
     pub(crate) fn residual_linear(&mut self, d_in: usize, d_out: usize) -> Linear {
-        let std = STD / (2.0 * self.config.n_layer as f64).sqrt();
+        let std = if self.config.zero_init { 0.0 } else { STD / (2.0 * self.config.n_layer as f64).sqrt() };
         self.linear_with_std(d_in, d_out, std, self.config.bias)
     }
 
@@ -68,12 +67,16 @@ impl<'a> Init<'a> {
         self.linear_with_std(self.config.n_embd, self.config.vocab_size, STD, false)
     }
 
-    /// A layer norm that starts as plain normalisation.
-    pub(crate) fn norm(&self) -> LayerNorm {
-        LayerNormConfig::new(self.config.n_embd)
-            .with_epsilon(NORM_EPSILON)
-            .with_bias(self.config.bias)
-            .init(self.device)
+    /// A norm of the residual stream that starts as plain normalisation.
+    pub(crate) fn norm(&self) -> Norm {
+        let &GptConfig { n_embd, norm, norm_epsilon, bias, .. } = self.config;
+        Norm::new(n_embd, norm, norm_epsilon, bias && norm == NormKind::LayerNorm, self.device)
+    }
+
+    /// A norm of the queries or keys of each head.
+    pub(crate) fn head_norm(&self) -> Norm {
+        let head_dim = self.config.head_dim();
+        Norm::new(head_dim, NormKind::RmsNorm, self.config.norm_epsilon, false, self.device)
     }
 
     fn linear_with_std(&mut self, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {

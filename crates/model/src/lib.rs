@@ -1,8 +1,8 @@
 //! A GPT as Burn modules: embeddings, residual blocks of causal multi-head attention and feed-forward, and
 //! the head.
 //!
-//! Shapes follow one legend: B batch, T time, C `n_embd`, H `n_head`, D head dimension (C = H · D), V
-//! vocabulary. The crate does no input or output and never prints. There is one implementation of the
+//! Shapes follow one legend: B batch, T time, C `n_embd`, H `n_head`, KV `n_kv_head`, D head
+//! dimension, I `n_inner`, V vocabulary. The crate does no input or output and never prints. There is one implementation of the
 //! forward pass: training, evaluation and decoding with a cache all run the same blocks.
 //!
 //! ```
@@ -23,9 +23,10 @@ mod decoder;
 mod feed_forward;
 mod gpt;
 mod init;
+mod norm;
 mod score;
 
-pub use config::{Activation, ConfigError, GptConfig};
+pub use config::{Activation, ConfigError, GptConfig, NormKind, Position};
 pub use decoder::{Decoder, window_start};
 pub use gpt::{Cache, Gpt};
 pub use init::device_seed;

@@ -14,6 +14,7 @@ use burn::{
     prelude::*,
 };
 use kernels::{AdamWStep, MuonStep};
+use model::{Activation, GptConfig};
 
 use crate::{OptimizerKind, OptimizerRecipe};
 
@@ -24,9 +25,11 @@ const EPSILON: f32 = 1e-8;
 /// decay; matrices and embeddings do.
 const VECTORS: &str = r"\.(bias|gamma|beta)$";
 
-/// The matrices of the blocks: those that hold one map, and those that hold queries, keys and values side by side.
-const MATRICES: &str = r"\bblocks\..*\.(project|expand)\.weight$";
-const THREE_MATRICES: &str = r"\bblocks\..*\.qkv\.weight$";
+/// The matrices of the blocks: those whose output goes to the residual stream, those of queries, keys and values side by
+/// side, and those that make the hidden layer.
+const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
+const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
+const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
 
 /// What the gradients of the next step are multiplied with. The loop knows it and the optimizer does it, in its own pass
 /// over the gradients; between them is Burn, which passes on a learning rate and nothing else.
@@ -49,7 +52,7 @@ impl GradientScale {
 }
 
 /// The optimizer that a recipe asks for, and how it is told to scale gradients. The learning rate comes with each step.
-pub(crate) fn optimizer(recipe: &OptimizerRecipe) -> (ModuleOptimizer, GradientScale) {
+pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> (ModuleOptimizer, GradientScale) {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
     let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
     let gradient_scale = GradientScale::one();
@@ -59,15 +62,22 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe) -> (ModuleOptimizer, GradientS
     let optimizer = match recipe.kind {
         OptimizerKind::AdamW => adamw,
         OptimizerKind::Muon => {
-            let one = Muon {
+            let muon = |widths: &[usize]| Muon {
                 rate_ratio: recipe.muon_learning_rate / recipe.learning_rate,
                 momentum: recipe.muon_momentum,
                 weight_decay: recipe.muon_weight_decay,
-                n_parts: 1,
+                widths: widths.into(),
                 gradient_scale: gradient_scale.clone(),
             };
-            let three = Muon { n_parts: 3, ..one.clone() };
-            adamw.with_group(group(MATRICES), one, None).with_group(group(THREE_MATRICES), three, None)
+            let hidden = model.n_inner();
+            let expansion = match model.activation {
+                Activation::Swiglu => muon(&[hidden, hidden]),
+                Activation::Gelu | Activation::GeluTanh | Activation::Relu2 => muon(&[hidden]),
+            };
+            adamw
+                .with_group(group(PROJECTIONS), muon(&[model.n_embd]), None)
+                .with_group(group(QKV), muon(&model.qkv_widths()), None)
+                .with_group(group(EXPANSIONS), expansion, None)
         }
     };
     (optimizer, gradient_scale)
@@ -123,7 +133,8 @@ struct Muon {
     rate_ratio: f64,
     momentum: f32,
     weight_decay: f32,
-    n_parts: usize,
+    /// The columns of each matrix of those that lie side by side in one.
+    widths: Arc<[usize]>,
     gradient_scale: GradientScale,
 }
 
@@ -161,7 +172,7 @@ impl Optimizer for Muon {
             learning_rate: self.rate_ratio * learning_rate,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
-            n_parts: self.n_parts,
+            widths: self.widths.to_vec(),
             gradient_scale: self.gradient_scale.get(),
         };
         let shape = tensor.dims();

@@ -173,7 +173,7 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Tr
         model.with_precision(recipe.run.precision).train(),
         recipe.optimizer.grad_accumulation.get(),
     );
-    let (optimizer, gradient_scale) = optimizer(&recipe.optimizer);
+    let (optimizer, gradient_scale) = optimizer(&recipe.optimizer, &recipe.model);
     (Learner::new(trainee, optimizer, SchedulePosition::start(rate)), gradient_scale)
 }
 

@@ -13,18 +13,13 @@ use burn::{
     prelude::*,
 };
 use half::{bf16, f16, vec::HalfFloatVecExt};
-use model::Gpt;
+use model::{Gpt, GptConfig};
 use safetensors::{
     Dtype, SafeTensorError,
     tensor::{Metadata, TensorInfo},
 };
 
-use super::{bias_key, has_bias};
-use crate::{
-    Error, Result, atomic,
-    error::io,
-    hugging_face::{HEAD_KEY, key},
-};
+use crate::{Error, Result, atomic, error::io, layout::Layout};
 
 /// Numbers in memory at once: 4 MiB of f32.
 const CHUNK: usize = 1 << 20;
@@ -78,8 +73,8 @@ impl Precision {
 
 /// Writes the weights of a model, atomically, with few of them in memory beside the model.
 ///
-/// A model without biases gets zeros for those that a GPT-2 always has, so that its logits stay the same
-/// wherever it is opened.
+/// A model without biases gets zeros for those that its layout always has, so that its logits stay the same wherever it
+/// is opened.
 ///
 /// # Errors
 ///
@@ -139,24 +134,27 @@ impl Weight {
     }
 }
 
-/// The weights of a model as a GPT-2 has them, biases of zero where it has none; sorted, so that the same weights make
-/// the same file.
+/// The weights of a model as its layout has them, biases of zero where only the layout has some; sorted, so that the
+/// same weights make the same file.
 pub(crate) fn collect(model: &Gpt) -> BTreeMap<String, Weight> {
-    let mut collector = Collector { path: Vec::new(), weights: BTreeMap::new() };
+    let (config, layout) = (model.config(), Layout::of(model.config()));
+    let mut collector = Collector { path: Vec::new(), layout, config, weights: BTreeMap::new() };
     model.visit(&mut collector);
     let mut weights = collector.weights;
-    if !model.config().bias {
-        add_zero_biases(&mut weights);
+    if !config.bias {
+        add_zero_biases(layout, &mut weights);
     }
     weights
 }
 
-struct Collector {
+struct Collector<'a> {
     path: Vec<String>,
+    layout: Layout,
+    config: &'a GptConfig,
     weights: BTreeMap<String, Weight>,
 }
 
-impl ModuleVisitor for Collector {
+impl ModuleVisitor for Collector<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -166,23 +164,32 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let key = key(&self.path.join("."));
+        let place = self.layout.place(&self.path.join("."), self.config);
         let value = param.val().detach();
-        let value = if key == HEAD_KEY { value.transpose() } else { value };
-        let shape = value.dims().to_vec();
-        let rows = move |rows: Range<usize>| {
-            let data = value.clone().narrow(0, rows.start, rows.len()).into_data().convert::<f32>();
-            data.try_into_vec().expect("it was converted to f32")
-        };
-        self.weights.insert(key, Weight { shape, rows: Box::new(rows) });
+        let whole = place.shape(&value.dims());
+        // Of the parameter, the axis that is the first of what is stored.
+        let axis = if place.is_transposed { D - 1 } else { 0 };
+        let is_transposed = place.is_transposed;
+        let mut start = 0;
+        for part in place.parts {
+            let (value, first) = (value.clone(), start);
+            let shape = part.shape(whole.clone());
+            start += shape[0];
+            let rows = move |rows: Range<usize>| {
+                let value = value.clone().narrow(axis, first + rows.start, rows.len());
+                let value = if is_transposed { value.transpose() } else { value };
+                value.into_data().convert::<f32>().try_into_vec().expect("it was converted to f32")
+            };
+            self.weights.insert(part.key, Weight { shape, rows: Box::new(rows) });
+        }
     }
 }
 
-/// Every `x.weight` but those of the embeddings and the head has an `x.bias` as long as its last axis.
-fn add_zero_biases(weights: &mut BTreeMap<String, Weight>) {
+/// A bias of zeros, as long as the last axis of its weight, for each weight that has one in the layout.
+fn add_zero_biases(layout: Layout, weights: &mut BTreeMap<String, Weight>) {
     let bias = |(key, weight): (&String, &Weight)| {
         let n = *weight.shape.last().expect("a weight has at least one axis");
-        has_bias(key).then(|| (bias_key(key), Weight::zeros(n)))
+        layout.bias_key(key).map(|bias_key| (bias_key, Weight::zeros(n)))
     };
     let biases: Vec<_> = weights.iter().filter_map(bias).collect();
     weights.extend(biases);

@@ -1,4 +1,5 @@
-//! Causal multi-head attention, one head of one sequence after another on each core.
+//! Causal multi-head attention, one head of keys and values of one sequence, with the heads of queries that it serves,
+//! after another on each core.
 //!
 //! Blocks of queries meet all keys up to their last one, so the future is skipped but for the blocks on the
 //! diagonal, and no more than one block of scores exists on a core. The backward pass makes the
@@ -10,12 +11,14 @@ use std::cell::Cell;
 use super::{
     dropout::Mask,
     gemm::{Onto, multiply},
+    heads::Preparation,
     level::Level,
     math::{dot, exp, max},
     matrix::Matrix,
     packed::Packed,
     parallel::{self, Buffer, Shared, SharedBuffer},
 };
+use crate::HeadLayout;
 
 /// Rows of scores made at a time, at most.
 const MAX_QUERIES: usize = 96;
@@ -26,18 +29,83 @@ const TILE: usize = 12;
 /// Numbers of a block of scores, which stays in the second-level cache beside its gradients.
 const BLOCK_SIZE: usize = 1 << 16;
 
+/// What attention is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    /// `[B, T, (H + 2 KV) · D]`: the queries of all heads, then their keys, then their values.
+    pub(crate) qkv: &'a [f32],
+    /// Of the norms of queries and of keys; empty where there are none.
+    pub(crate) gains: [&'a [f32]; 2],
+    pub(crate) layout: &'a HeadLayout,
+    pub(crate) sizes: Sizes,
+    pub(crate) mask: Option<Mask>,
+}
+
+impl<'a> Call<'a> {
+    /// What becomes of queries, and of keys.
+    fn preparations(&self) -> [Preparation<'a>; 2] {
+        let HeadLayout { epsilon, ref rope, .. } = *self.layout;
+        self.gains.map(|gain| Preparation { gain, epsilon, rope: rope.as_ref() })
+    }
+
+    /// The queries of one head, `[T, D]`, as they are in the input.
+    fn queries(&self, head: Head) -> Matrix<'a> {
+        self.part(head.batch, head.head * self.sizes.head_dim)
+    }
+
+    /// The keys of a group of heads.
+    fn keys(&self, group: Group) -> Matrix<'a> {
+        self.part(group.batch, self.sizes.first_key(group))
+    }
+
+    /// The values of a group of heads.
+    fn values(&self, group: Group) -> Matrix<'a> {
+        self.part(group.batch, self.sizes.first_value(group))
+    }
+
+    fn part(&self, batch: usize, first: usize) -> Matrix<'a> {
+        let Sizes { time, head_dim, .. } = self.sizes;
+        let width = self.sizes.width();
+        Matrix::strided(&self.qkv[batch * time * width + first..], time, head_dim, width)
+    }
+}
+
 /// The sizes of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) batch: usize,
     pub(crate) time: usize,
+    /// Heads of queries, a multiple of those of keys and values.
     pub(crate) n_head: usize,
+    pub(crate) n_kv_head: usize,
     pub(crate) head_dim: usize,
 }
 
 impl Sizes {
+    pub(crate) fn output_shape(self) -> [usize; 3] {
+        [self.batch, self.time, self.channels()]
+    }
+
+    /// Of the queries, and of the output.
     fn channels(self) -> usize {
         self.n_head * self.head_dim
+    }
+
+    /// Of the queries, keys and values of all heads.
+    fn width(self) -> usize {
+        (self.n_head + 2 * self.n_kv_head) * self.head_dim
+    }
+
+    fn first_key(self, group: Group) -> usize {
+        (self.n_head + group.kv_head) * self.head_dim
+    }
+
+    fn first_value(self, group: Group) -> usize {
+        (self.n_head + self.n_kv_head + group.kv_head) * self.head_dim
+    }
+
+    fn n_groups(self) -> usize {
+        self.batch * self.n_kv_head
     }
 
     fn scale(self) -> f32 {
@@ -50,29 +118,51 @@ impl Sizes {
         (self.time / 4).next_multiple_of(TILE).clamp(TILE, most)
     }
 
-    /// The queries (part 0), keys (1) or values (2) of one head, `[T, D]`.
-    fn part(self, qkv: &[f32], head: Head, part: usize) -> Matrix<'_> {
-        let channels = self.channels();
-        let start = head.batch * self.time * 3 * channels + part * channels + head.head * self.head_dim;
-        Matrix::strided(&qkv[start..], self.time, self.head_dim, 3 * channels)
-    }
-
-    /// Where `[B, T, width]` has a head's numbers of one position, its channels beginning at `first`.
-    fn row(self, head: Head, time: usize, width: usize, first: usize) -> std::ops::Range<usize> {
-        let start = (head.batch * self.time + time) * width + first + head.head * self.head_dim;
+    /// Where `[B, T, width]` has D numbers of one position, beginning at `first`.
+    fn row(self, batch: usize, time: usize, width: usize, first: usize) -> std::ops::Range<usize> {
+        let start = (batch * self.time + time) * width + first;
         start..start + self.head_dim
     }
 
-    fn each_head(self, task: impl Fn(Head, &mut Scratch) + Sync) {
-        parallel::each(self.batch * self.n_head, |idx| {
+    /// Where the output has a head's numbers of one position.
+    fn output_row(self, head: Head, time: usize) -> std::ops::Range<usize> {
+        self.row(head.batch, time, self.channels(), head.head * self.head_dim)
+    }
+
+    fn group(self, idx: usize) -> Group {
+        Group { batch: idx / self.n_kv_head, kv_head: idx % self.n_kv_head, idx }
+    }
+
+    /// The heads of queries of a group.
+    fn heads(self, group: Group) -> impl Iterator<Item = Head> {
+        let n = self.n_head / self.n_kv_head;
+        let Group { batch, kv_head, .. } = group;
+        (kv_head * n..(kv_head + 1) * n).map(move |head| Head {
+            batch,
+            head,
+            idx: batch * self.n_head + head,
+        })
+    }
+
+    fn each_group(self, task: impl Fn(Group, &mut Scratch) + Sync) {
+        parallel::each(self.n_groups(), |idx| {
             let mut scratch = SCRATCH.take().unwrap_or_default();
-            task(Head { batch: idx / self.n_head, head: idx % self.n_head, idx }, &mut scratch);
+            task(self.group(idx), &mut scratch);
             SCRATCH.set(Some(scratch));
         });
     }
 }
 
-/// One head of one sequence.
+/// One head of keys and values of one sequence.
+#[derive(Clone, Copy)]
+struct Group {
+    batch: usize,
+    kv_head: usize,
+    /// Its number among all.
+    idx: usize,
+}
+
+/// One head of queries of one sequence.
 #[derive(Clone, Copy)]
 struct Head {
     batch: usize,
@@ -94,6 +184,9 @@ thread_local! {
 /// Memory of a core, kept from head to head.
 #[derive(Default)]
 struct Scratch {
+    /// Queries and keys, where they are not taken as they are.
+    query_rows: Vec<f32>,
+    key_rows: Vec<f32>,
     keys_transposed: Packed,
     values_transposed: Packed,
     keys: Packed,
@@ -109,46 +202,52 @@ struct Scratch {
 
 /// The output `[B, T, C]`, and what the backward pass needs of each row of scores, `[B, H, T, 2]`: the largest, and one
 /// over the sum of their exponentials relative to it.
-pub(crate) fn forward(level: Level, qkv: &[f32], sizes: Sizes, mask: Option<Mask>) -> (Vec<f32>, Vec<f32>) {
-    let Sizes { batch, time, n_head, head_dim } = sizes;
+pub(crate) fn forward(level: Level, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
+    let Call { sizes, mask, .. } = *call;
+    let Sizes { batch, time, n_head, head_dim, .. } = sizes;
+    let [of_queries, of_keys] = call.preparations();
     let mut out = Buffer::new(batch * time * sizes.channels());
     let mut sums = Buffer::new(2 * batch * n_head * time);
     let (shared_out, shared_sums) = (out.shared(), sums.shared());
-    sizes.each_head(|head, scratch| {
-        let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
+    sizes.each_group(|group, scratch| {
+        let k = of_keys.forward(level, call.keys(group), 0, &mut scratch.key_rows);
         scratch.keys_transposed.renew(level, k.transposed());
-        scratch.values.renew(level, v);
-        // SAFETY: each head has its own.
-        let sums = unsafe { shared_sums.zeroed(2 * head.idx * time..2 * (head.idx + 1) * time) };
-        for start in (0..time).step_by(sizes.n_queries()) {
-            let end = (start + sizes.n_queries()).min(time);
-            let n = end - start;
-            let probs = sized(&mut scratch.probs, n * end);
-            multiply(level, q.row_range(start..end), &scratch.keys_transposed, probs, end, Onto::Nothing);
-            let mut scales = [0.0; MAX_QUERIES];
-            level.vectorize(
-                #[inline(always)]
-                || {
-                    for (row, probs) in probs.chunks_exact_mut(end).enumerate() {
-                        let (seen, future) = probs.split_at_mut(start + row + 1);
-                        let largest = max(seen);
-                        let sum = exponentiate(seen, sizes.scale(), largest * sizes.scale());
-                        future.fill(0.0);
-                        if let Some(mask) = mask {
-                            mask.apply(head.mask_row(sizes, start + row), seen);
+        scratch.values.renew(level, call.values(group));
+        for head in sizes.heads(group) {
+            let q = of_queries.forward(level, call.queries(head), 0, &mut scratch.query_rows);
+            // SAFETY: each head has its own.
+            let sums = unsafe { shared_sums.zeroed(2 * head.idx * time..2 * (head.idx + 1) * time) };
+            for start in (0..time).step_by(sizes.n_queries()) {
+                let end = (start + sizes.n_queries()).min(time);
+                let n = end - start;
+                let probs = sized(&mut scratch.probs, n * end);
+                multiply(level, q.row_range(start..end), &scratch.keys_transposed, probs, end, Onto::Nothing);
+                let mut scales = [0.0; MAX_QUERIES];
+                level.vectorize(
+                    #[inline(always)]
+                    || {
+                        for (row, probs) in probs.chunks_exact_mut(end).enumerate() {
+                            let (seen, future) = probs.split_at_mut(start + row + 1);
+                            let largest = max(seen) * sizes.scale();
+                            let sum = exponentiate(seen, sizes.scale(), largest);
+                            future.fill(0.0);
+                            if let Some(mask) = mask {
+                                mask.apply(head.mask_row(sizes, start + row), seen);
+                            }
+                            scales[row] = 1.0 / sum;
+                            sums[2 * (start + row)..][..2].copy_from_slice(&[largest, 1.0 / sum]);
                         }
-                        scales[row] = 1.0 / sum;
-                        sums[2 * (start + row)..][..2].copy_from_slice(&[largest * sizes.scale(), 1.0 / sum]);
+                    },
+                );
+                let mixed = sized(&mut scratch.rows, n * head_dim);
+                let probs = Matrix::new(probs, n, end);
+                multiply(level, probs, &scratch.values, mixed, head_dim, Onto::Nothing);
+                for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
+                    // SAFETY: each head has its own channels of each position.
+                    let out = unsafe { shared_out.zeroed(sizes.output_row(head, start + row)) };
+                    for (out, mixed) in out.iter_mut().zip(mixed) {
+                        *out = mixed * scale;
                     }
-                },
-            );
-            let mixed = sized(&mut scratch.rows, n * head_dim);
-            multiply(level, Matrix::new(probs, n, end), &scratch.values, mixed, head_dim, Onto::Nothing);
-            for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
-                // SAFETY: each head has its own channels of each position.
-                let out = unsafe { shared_out.zeroed(sizes.row(head, start + row, sizes.channels(), 0)) };
-                for (out, mixed) in out.iter_mut().zip(mixed) {
-                    *out = mixed * scale;
                 }
             }
         }
@@ -157,87 +256,106 @@ pub(crate) fn forward(level: Level, qkv: &[f32], sizes: Sizes, mask: Option<Mask
     unsafe { (out.finish(), sums.finish()) }
 }
 
-/// The gradient of `qkv`, `[B, T, 3C]`, from that of the output. `out` and `sums` are what [`forward`] gave.
+/// The gradients of `qkv` and of both gains, from that of the output. `out` and `sums` are what [`forward`] gave.
 pub(crate) fn backward(
     level: Level,
-    qkv: &[f32],
+    call: &Call<'_>,
     out: &[f32],
     sums: &[f32],
     d_out: &[f32],
-    sizes: Sizes,
-    mask: Option<Mask>,
-) -> Vec<f32> {
+) -> (Vec<f32>, [Vec<f32>; 2]) {
+    let Call { sizes, mask, .. } = *call;
     let Sizes { batch, time, head_dim, .. } = sizes;
+    let [of_queries, of_keys] = call.preparations();
     let channels = sizes.channels();
-    let mut d_qkv = Buffer::new(batch * time * 3 * channels);
-    let shared = d_qkv.shared();
-    sizes.each_head(|head, scratch| {
-        let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
-        let start = head.batch * time * channels + head.head * head_dim;
-        let d_out_head = Matrix::strided(&d_out[start..], time, head_dim, channels);
+    let mut d_qkv = Buffer::new(batch * time * sizes.width());
+    let mut d_gains = Buffer::new(sizes.n_groups() * 2 * head_dim);
+    let (shared, shared_gains) = (d_qkv.shared(), d_gains.shared());
+    sizes.each_group(|group, scratch| {
+        let v = call.values(group);
+        let k = of_keys.forward(level, call.keys(group), 0, &mut scratch.key_rows);
         scratch.keys_transposed.renew(level, k.transposed());
         scratch.values_transposed.renew(level, v.transposed());
         scratch.keys.renew(level, k);
         sized(&mut scratch.d_keys, time * head_dim).fill(0.0);
         sized(&mut scratch.d_values, time * head_dim).fill(0.0);
-        for start in (0..time).step_by(sizes.n_queries()) {
-            let end = (start + sizes.n_queries()).min(time);
-            let n = end - start;
-            let probs = sized(&mut scratch.probs, n * end);
-            let d_scores = sized(&mut scratch.d_scores, n * end);
-            let (queries, d_rows) = (q.row_range(start..end), d_out_head.row_range(start..end));
-            multiply(level, queries, &scratch.keys_transposed, probs, end, Onto::Nothing);
-            multiply(level, d_rows, &scratch.values_transposed, d_scores, end, Onto::Nothing);
-            level.vectorize(
-                #[inline(always)]
-                || {
-                    let rows = probs.chunks_exact_mut(end).zip(d_scores.chunks_exact_mut(end));
-                    for (row, (probs, d_scores)) in rows.enumerate() {
-                        let position = start + row;
-                        let (seen, future) = probs.split_at_mut(position + 1);
-                        let (d_seen, d_future) = d_scores.split_at_mut(position + 1);
-                        let sums = &sums[2 * (head.idx * time + position)..][..2];
-                        exponentiate(seen, sizes.scale(), sums[0]);
-                        future.fill(0.0);
-                        d_future.fill(0.0);
-                        let range = sizes.row(head, position, channels, 0);
-                        let mean = dot(&out[range.clone()], &d_out[range]);
-                        if let Some(mask) = mask {
-                            mask.apply(head.mask_row(sizes, position), d_seen);
+        // SAFETY: each group has its own.
+        let d_gains =
+            unsafe { shared_gains.zeroed(2 * group.idx * head_dim..2 * (group.idx + 1) * head_dim) };
+        let (d_query_gain, d_key_gain) = d_gains.split_at_mut(head_dim);
+        for head in sizes.heads(group) {
+            let q = of_queries.forward(level, call.queries(head), 0, &mut scratch.query_rows);
+            let start = head.batch * time * channels + head.head * head_dim;
+            let d_out_head = Matrix::strided(&d_out[start..], time, head_dim, channels);
+            for start in (0..time).step_by(sizes.n_queries()) {
+                let end = (start + sizes.n_queries()).min(time);
+                let n = end - start;
+                let probs = sized(&mut scratch.probs, n * end);
+                let d_scores = sized(&mut scratch.d_scores, n * end);
+                let (queries, d_rows) = (q.row_range(start..end), d_out_head.row_range(start..end));
+                multiply(level, queries, &scratch.keys_transposed, probs, end, Onto::Nothing);
+                multiply(level, d_rows, &scratch.values_transposed, d_scores, end, Onto::Nothing);
+                level.vectorize(
+                    #[inline(always)]
+                    || {
+                        let rows = probs.chunks_exact_mut(end).zip(d_scores.chunks_exact_mut(end));
+                        for (row, (probs, d_scores)) in rows.enumerate() {
+                            let position = start + row;
+                            let (seen, future) = probs.split_at_mut(position + 1);
+                            let (d_seen, d_future) = d_scores.split_at_mut(position + 1);
+                            let sums = &sums[2 * (head.idx * time + position)..][..2];
+                            exponentiate(seen, sizes.scale(), sums[0]);
+                            future.fill(0.0);
+                            d_future.fill(0.0);
+                            let range = sizes.output_row(head, position);
+                            let mean = dot(&out[range.clone()], &d_out[range]);
+                            if let Some(mask) = mask {
+                                mask.apply(head.mask_row(sizes, position), d_seen);
+                            }
+                            for (d_score, prob) in d_seen.iter_mut().zip(&mut *seen) {
+                                *prob *= sums[1];
+                                *d_score = *prob * (*d_score - mean) * sizes.scale();
+                            }
+                            if let Some(mask) = mask {
+                                mask.apply(head.mask_row(sizes, position), seen);
+                            }
                         }
-                        for (d_score, prob) in d_seen.iter_mut().zip(&mut *seen) {
-                            *prob *= sums[1];
-                            *d_score = *prob * (*d_score - mean) * sizes.scale();
-                        }
-                        if let Some(mask) = mask {
-                            mask.apply(head.mask_row(sizes, position), seen);
-                        }
-                    }
-                },
-            );
-            let (probs, d_scores) = (Matrix::new(probs, n, end), Matrix::new(d_scores, n, end));
-            scratch.block.renew(level, d_rows);
-            let d_values = &mut scratch.d_values[..end * head_dim];
-            multiply(level, probs.transposed(), &scratch.block, d_values, head_dim, Onto::What);
-            scratch.block.renew(level, queries);
-            let d_keys = &mut scratch.d_keys[..end * head_dim];
-            multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Onto::What);
-            let d_queries = sized(&mut scratch.rows, n * head_dim);
-            multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Onto::Nothing);
-            // SAFETY: each head has its own channels of each position, and queries, keys and values theirs.
-            unsafe { write_rows(shared, d_queries, sizes, head, start, 0) };
+                    },
+                );
+                let (probs, d_scores) = (Matrix::new(probs, n, end), Matrix::new(d_scores, n, end));
+                scratch.block.renew(level, d_rows);
+                let d_values = &mut scratch.d_values[..end * head_dim];
+                multiply(level, probs.transposed(), &scratch.block, d_values, head_dim, Onto::What);
+                scratch.block.renew(level, queries);
+                let d_keys = &mut scratch.d_keys[..end * head_dim];
+                multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Onto::What);
+                let d_queries = sized(&mut scratch.rows, n * head_dim);
+                multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Onto::Nothing);
+                let raw = call.queries(head).row_range(start..end);
+                of_queries.backward(level, raw, start, d_queries, d_query_gain);
+                // SAFETY: each head has its own channels of each position, and queries, keys and values theirs.
+                unsafe { write_rows(shared, d_queries, sizes, head.batch, start, head.head * head_dim) };
+            }
         }
+        of_keys.backward(level, call.keys(group), 0, &mut scratch.d_keys, d_key_gain);
         // SAFETY: as above.
         unsafe {
-            write_rows(shared, &scratch.d_keys, sizes, head, 0, channels);
-            write_rows(shared, &scratch.d_values, sizes, head, 0, 2 * channels);
+            write_rows(shared, &scratch.d_keys, sizes, group.batch, 0, sizes.first_key(group));
+            write_rows(shared, &scratch.d_values, sizes, group.batch, 0, sizes.first_value(group));
         }
     });
-    // SAFETY: the heads of all sequences cover the queries, keys and values of all positions.
-    unsafe { d_qkv.finish() }
+    // SAFETY: the groups of all sequences cover the queries, keys and values of all positions, and have their gains.
+    let (d_qkv, d_gains) = unsafe { (d_qkv.finish(), d_gains.finish()) };
+    let mut totals = [(); 2].map(|()| vec![0.0; head_dim]);
+    for d_gains in d_gains.chunks_exact(2 * head_dim) {
+        for (total, d_gain) in totals.iter_mut().zip(d_gains.chunks_exact(head_dim)) {
+            total.iter_mut().zip(d_gain).for_each(|(total, d)| *total += d);
+        }
+    }
+    (d_qkv, totals)
 }
 
-/// Puts rows `[_, D]` of one head where `[B, T, 3C]` has them, from position `start` on.
+/// Puts rows `[_, D]` where `[B, T, width]` has them, from position `start` and channel `first` on.
 ///
 /// # Safety
 ///
@@ -246,13 +364,13 @@ unsafe fn write_rows(
     out: SharedBuffer<'_>,
     rows: &[f32],
     sizes: Sizes,
-    head: Head,
+    batch: usize,
     start: usize,
     first: usize,
 ) {
     for (row, values) in rows.chunks_exact(sizes.head_dim).enumerate() {
         // SAFETY: rows do not overlap, and nobody else has a part of them.
-        let out = unsafe { out.zeroed(sizes.row(head, start + row, 3 * sizes.channels(), first)) };
+        let out = unsafe { out.zeroed(sizes.row(batch, start + row, sizes.width(), first)) };
         out.copy_from_slice(values);
     }
 }
@@ -282,29 +400,34 @@ fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
     memory
 }
 
-/// Keys and values of positions seen before, each `[B, H, capacity, D]`, of which `len` are filled.
+/// Keys, as they are prepared, and values of positions seen before, each `[B, KV, capacity, D]`, of which `len` are
+/// filled.
 pub(crate) struct Cache<'a> {
     pub(crate) keys: &'a mut [f32],
     pub(crate) values: &'a mut [f32],
     pub(crate) len: usize,
 }
 
-/// As [`forward`], over the positions in a cache as well; those of `qkv` are written behind them.
-pub(crate) fn cached(level: Level, qkv: &[f32], cache: Cache<'_>, sizes: Sizes) -> Vec<f32> {
-    let Sizes { batch, time, n_head, head_dim } = sizes;
-    let (len, head_size) = (cache.len, cache.keys.len() / (batch * n_head));
-    let whole = (len == 0 && time > 1).then(|| forward(level, qkv, sizes, None).0);
+/// As [`forward`], over the positions in a cache as well; those of the call are written behind them.
+pub(crate) fn cached(level: Level, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32> {
+    let sizes = call.sizes;
+    let Sizes { batch, time, head_dim, .. } = sizes;
+    let [of_queries, of_keys] = call.preparations();
+    let (len, group_size) = (cache.len, cache.keys.len() / sizes.n_groups());
+    let whole = (len == 0 && time > 1).then(|| forward(level, call).0);
     let mut out = Buffer::new(if whole.is_some() { 0 } else { batch * time * sizes.channels() });
     let shared_out = out.shared();
     let (keys, values) = (Shared::new(cache.keys), Shared::new(cache.values));
-    parallel::pieces(batch * n_head, 1, 2 * (len + time) * head_dim, |heads| {
+    let cost = 2 * (len + time) * head_dim * (sizes.n_head / sizes.n_kv_head);
+    parallel::pieces(sizes.n_groups(), 1, cost, |groups| {
         let mut scores = vec![0.0; len + time];
-        for idx in heads {
-            let head = Head { batch: idx / n_head, head: idx % n_head, idx };
-            let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, head, part));
-            let memory = idx * head_size..(idx + 1) * head_size;
-            // SAFETY: each head has its own.
-            let (keys, values) = unsafe { (keys.part(memory.clone()), values.part(memory)) };
+        let mut memory = Vec::new();
+        for idx in groups {
+            let group = sizes.group(idx);
+            let range = idx * group_size..(idx + 1) * group_size;
+            // SAFETY: each group has its own.
+            let (keys, values) = unsafe { (keys.part(range.clone()), values.part(range)) };
+            let (k, v) = (of_keys.forward(level, call.keys(group), len, &mut memory), call.values(group));
             for t in 0..time {
                 let row = (len + t) * head_dim..(len + t + 1) * head_dim;
                 keys[row.clone()].copy_from_slice(k.row(t));
@@ -313,29 +436,32 @@ pub(crate) fn cached(level: Level, qkv: &[f32], cache: Cache<'_>, sizes: Sizes) 
             if whole.is_some() {
                 continue;
             }
-            for t in 0..time {
-                let seen = len + t + 1;
-                // SAFETY: each head has its own channels of each position.
-                let out = unsafe { shared_out.zeroed(sizes.row(head, t, sizes.channels(), 0)) };
-                level.vectorize(
-                    #[inline(always)]
-                    || {
-                        let scores = &mut scores[..seen];
-                        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                            *score = dot(q.row(t), key);
-                        }
-                        let largest = max(scores);
-                        let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
-                        for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-                            for (out, value) in out.iter_mut().zip(value) {
-                                *out += prob * value;
+            for head in sizes.heads(group) {
+                let q = of_queries.forward(level, call.queries(head), len, &mut memory);
+                for t in 0..time {
+                    let seen = len + t + 1;
+                    // SAFETY: each head has its own channels of each position.
+                    let out = unsafe { shared_out.zeroed(sizes.output_row(head, t)) };
+                    level.vectorize(
+                        #[inline(always)]
+                        || {
+                            let scores = &mut scores[..seen];
+                            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                                *score = dot(q.row(t), key);
                             }
-                        }
-                        for out in &mut *out {
-                            *out /= sum;
-                        }
-                    },
-                );
+                            let largest = max(scores);
+                            let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
+                            for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
+                                for (out, value) in out.iter_mut().zip(value) {
+                                    *out += prob * value;
+                                }
+                            }
+                            for out in &mut *out {
+                                *out /= sum;
+                            }
+                        },
+                    );
+                }
             }
         }
     });

@@ -9,7 +9,7 @@ use super::{
 /// Columns of a gradient that one core adds up.
 const COLS: usize = 64;
 
-/// `dropout(tokens[id] + positions[first + t])` for each id, `[B·T, C]`; `time` ids make a sequence.
+/// `dropout(tokens[id] + positions[t])` for each id, `[B·T, C]`; `time` ids make a sequence. No positions are zeros.
 pub(crate) fn forward(
     level: Level,
     tokens: &[f32],
@@ -25,11 +25,10 @@ pub(crate) fn forward(
             #[inline(always)]
             || {
                 for ((row, id), out) in (first..).zip(&ids[first..]).zip(out.chunks_exact_mut(width)) {
-                    let position = &positions[row % time * width..][..width];
-                    for ((out, token), position) in
-                        out.iter_mut().zip(&tokens[id * width..][..width]).zip(position)
-                    {
-                        *out = token + position;
+                    out.copy_from_slice(&tokens[id * width..][..width]);
+                    if !positions.is_empty() {
+                        let position = &positions[row % time * width..][..width];
+                        out.iter_mut().zip(position).for_each(|(out, position)| *out += position);
                     }
                     if let Some(mask) = mask {
                         mask.apply(row as u64, out);

@@ -53,7 +53,7 @@ pub(crate) fn forward_activated(
     activation: Activation,
     backward: bool,
 ) -> (Vec<f32>, Option<Vec<f32>>) {
-    if !backward {
+    if !backward && activation.n_inputs() == 1 {
         let y = rows_finished(level, x, weight, |_, row| {
             level.vectorize(
                 #[inline(always)]
@@ -65,7 +65,7 @@ pub(crate) fn forward_activated(
         });
         return (y, None);
     }
-    let width = weight.cols();
+    let width = weight.cols() / activation.n_inputs();
     let mut y = Buffer::new(x.rows() * width);
     let shared = y.shared();
     let slopes = rows_finished(level, x, weight, |idx, row| {
@@ -80,7 +80,7 @@ pub(crate) fn forward_activated(
         );
     });
     // SAFETY: every row has been finished.
-    (unsafe { y.finish() }, Some(slopes))
+    (unsafe { y.finish() }, backward.then_some(slopes))
 }
 
 /// `x · weight`, of which `finish` gets each row, with its index.
@@ -98,16 +98,18 @@ fn rows_finished(
     y
 }
 
-/// Replaces each number by its activation.
+/// Replaces each number by its activation, one of a single number.
 #[inline(always)]
 fn activate(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::Gelu => values.iter_mut().for_each(|x| *x = math::gelu(*x)),
         Activation::GeluTanh => values.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+        Activation::Relu2 => values.iter_mut().for_each(|x| *x = x.max(0.0) * x.max(0.0)),
+        Activation::Swiglu => unreachable!("it is one of two numbers"),
     }
 }
 
-/// Puts the activation of each number into `y`, and its slope where the number was.
+/// Puts the activation of a row into `y`, and its slope where each number was.
 #[inline(always)]
 fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activation) {
     match activation {
@@ -121,21 +123,44 @@ fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activatio
                 (*y, *x) = math::gelu_tanh_and_slope(*x);
             }
         }
+        Activation::Relu2 => {
+            for (x, y) in values.iter_mut().zip(y) {
+                let positive = x.max(0.0);
+                (*y, *x) = (positive * positive, 2.0 * positive);
+            }
+        }
+        Activation::Swiglu => {
+            let (gates, ups) = values.split_at_mut(y.len());
+            for ((gate, up), y) in gates.iter_mut().zip(ups).zip(y) {
+                let (silu, slope) = math::silu_and_slope(*gate);
+                (*y, *gate, *up) = (silu * *up, slope * *up, silu);
+            }
+        }
     }
 }
 
-/// Multiplies each number by the other of its place.
-pub(crate) fn multiply_by(level: Level, values: &mut [f32], factors: &[f32]) {
-    assert_eq!(values.len(), factors.len(), "each number has its factor");
-    let shared = parallel::Shared::new(values);
-    parallel::pieces(factors.len(), 16, 2, |range| {
+/// Makes slopes into the gradient of what a map makes, from that of its activation, whose rows are `width` long.
+pub(crate) fn backward_activated(
+    level: Level,
+    slopes: &mut [f32],
+    d_y: &[f32],
+    width: usize,
+    activation: Activation,
+) {
+    let n_inputs = activation.n_inputs();
+    assert_eq!(d_y.len() * n_inputs, slopes.len(), "each number has its slopes");
+    let shared = parallel::Shared::new(slopes);
+    parallel::pieces(d_y.len() / width.max(1), 1, 2 * n_inputs * width, |rows| {
         // SAFETY: pieces do not overlap.
-        let values = unsafe { shared.part(range.clone()) };
+        let slopes = unsafe { shared.part(rows.start * n_inputs * width..rows.end * n_inputs * width) };
+        let d_y = &d_y[rows.start * width..rows.end * width];
         level.vectorize(
             #[inline(always)]
             || {
-                for (value, factor) in values.iter_mut().zip(&factors[range.clone()]) {
-                    *value *= factor;
+                for (slopes, d_y) in slopes.chunks_exact_mut(n_inputs * width).zip(d_y.chunks_exact(width)) {
+                    for slopes in slopes.chunks_exact_mut(width) {
+                        slopes.iter_mut().zip(d_y).for_each(|(slope, d_y)| *slope *= d_y);
+                    }
                 }
             },
         );

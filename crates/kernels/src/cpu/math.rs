@@ -80,6 +80,13 @@ fn normal_cdf(x: f32) -> f32 {
     if x > 5.65 { 1.0 } else { cdf }
 }
 
+/// g · σ(g), and its derivative.
+#[inline(always)]
+pub(crate) fn silu_and_slope(g: f32) -> (f32, f32) {
+    let sigmoid = 1.0 / (1.0 + exp(-g));
+    (g * sigmoid, sigmoid * (1.0 + g * (1.0 - sigmoid)))
+}
+
 /// The tanh form of GELU, ½ x (1 + tanh u) = x · g with g = 1 / (1 + e⁻²ᵘ) and u = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {

@@ -14,12 +14,12 @@ pub(crate) fn step(
 ) {
     assert!(x.len() == gradient.len() && x.len() == mean.len(), "all are of one size");
     let n_rows = x.len() / n_columns.max(1);
-    let width = n_columns / step.n_parts;
-    let (momentum, scale) = (step.momentum, step.gradient_scale);
-    let (keep, rate) = (step.keep(), step.rate([n_rows, width]));
-    let mut ahead = vec![0.0; n_rows * width];
-    for part in 0..step.n_parts {
-        let columns = |row: usize| row * n_columns + part * width..row * n_columns + (part + 1) * width;
+    let (momentum, scale, keep) = (step.momentum, step.gradient_scale, step.keep());
+    let mut first = 0;
+    for &width in &step.widths {
+        let rate = step.rate([n_rows, width]);
+        let mut ahead = vec![0.0; n_rows * width];
+        let columns = |row: usize| row * n_columns + first..row * n_columns + first + width;
         for (row, ahead) in ahead.chunks_exact_mut(width).enumerate() {
             let (gradient, mean) = (&gradient[columns(row)], &mut mean[columns(row)]);
             for ((ahead, mean), gradient) in ahead.iter_mut().zip(mean).zip(gradient) {
@@ -34,6 +34,7 @@ pub(crate) fn step(
                 *x = *x * keep - *change * rate;
             }
         }
+        first += width;
     }
 }
 

@@ -2,13 +2,15 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
+mod attention;
+
 use proptest::prelude::*;
 
 use super::{
-    adamw, attention, cross_entropy, dropout::Mask, embedding, gemm, layer_norm, level::Level, linear, math,
-    matrix::Matrix, skinny,
+    adamw, cross_entropy, dropout::Mask, embedding, gemm, level::Level, linear, math, matrix::Matrix, norm,
+    skinny,
 };
-use crate::{Activation, Precision};
+use crate::{Activation, NormKind, Precision};
 
 /// `n` numbers in [-1, 1), the same for the same seed.
 fn random(n: usize, seed: u64) -> Vec<f32> {
@@ -119,17 +121,6 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn attentions(batch in 1usize..3, time in 1usize..60, n_head in 1usize..3, head_dim in 1usize..18) {
-        let sizes = attention::Sizes { batch, time, n_head, head_dim };
-        let qkv = random(batch * time * 3 * n_head * head_dim, 3);
-        let expected = attention_by_hand(&wide(&qkv), sizes, None);
-        for level in Level::all() {
-            let (out, _) = attention::forward(level, &qkv, sizes, None);
-            assert_close(level, &out, &expected, 3e-6);
-        }
-    }
 }
 
 #[test]
@@ -161,32 +152,6 @@ fn products_without_rows_columns_or_terms_are_empty_or_zero() {
     }
 }
 
-/// The definition of attention, number by number, with the dropout of `mask`.
-fn attention_by_hand(qkv: &[f64], sizes: attention::Sizes, mask: Option<Mask>) -> Vec<f64> {
-    let attention::Sizes { batch, time, n_head, head_dim } = sizes;
-    let channels = n_head * head_dim;
-    let at = |b: usize, t: usize, part: usize, h: usize, d: usize| {
-        qkv[(b * time + t) * 3 * channels + part * channels + h * head_dim + d]
-    };
-    let mut out = vec![0.0; batch * time * channels];
-    for (b, t, h) in (0..batch * time * n_head).map(|i| (i / (time * n_head), i / n_head % time, i % n_head))
-    {
-        let score = |s: usize| -> f64 {
-            (0..head_dim).map(|d| at(b, t, 0, h, d) * at(b, s, 1, h, d)).sum::<f64>()
-                / (head_dim as f64).sqrt()
-        };
-        let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let kept = factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
-        for d in 0..head_dim {
-            let terms = weights.iter().zip(&kept).enumerate();
-            out[(b * time + t) * channels + h * head_dim + d] =
-                terms.map(|(s, (w, kept))| w / total * f64::from(*kept) * at(b, s, 2, h, d)).sum();
-        }
-    }
-    out
-}
-
 /// What a row of `n` numbers is multiplied by.
 fn factors(mask: Option<Mask>, row: u64, n: usize) -> Vec<f32> {
     let mut factors = vec![1.0; n];
@@ -197,73 +162,35 @@ fn factors(mask: Option<Mask>, row: u64, n: usize) -> Vec<f32> {
 }
 
 #[test]
-fn attention_gradients_are_finite_differences() {
-    for (batch, time, n_head, head_dim) in [(2, 5, 2, 3), (1, 1, 1, 1), (1, 14, 1, 9)] {
-        let sizes = attention::Sizes { batch, time, n_head, head_dim };
-        let qkv = random(batch * time * 3 * n_head * head_dim, 4);
-        let d_out = random(batch * time * n_head * head_dim, 5);
-        for mask in [None, Mask::new(0.4, 6)] {
-            let expected = differences(&qkv, |qkv| dot(&attention_by_hand(qkv, sizes, mask), &d_out));
-            for level in Level::all() {
-                let (out, sums) = attention::forward(level, &qkv, sizes, mask);
-                assert_close(level, &out, &attention_by_hand(&wide(&qkv), sizes, mask), 3e-6);
-                let got = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, mask);
-                assert_close(level, &got, &expected, 4e-6);
-            }
-        }
-    }
-}
-
-#[test]
-fn attention_goes_beyond_one_block_of_keys() {
-    // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
-    let sizes = attention::Sizes { batch: 1, time: 700, n_head: 1, head_dim: 5 };
-    let (qkv, d_out) = (random(700 * 15, 19), random(700 * 5, 20));
-    let expected = attention_by_hand(&wide(&qkv), sizes, None);
-    for level in Level::all() {
-        let (out, sums) = attention::forward(level, &qkv, sizes, None);
-        assert_close(level, &out, &expected, 3e-6);
-        // Attention is linear in the values.
-        let d_qkv = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, None);
-        let values =
-            |x: &[f32]| -> Vec<f32> { x.chunks_exact(15).flat_map(|row| row[10..].to_vec()).collect() };
-        let (through, back) = (dot(&wide(&out), &d_out), dot(&wide(&values(&qkv)), &values(&d_qkv)));
-        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
-    }
-}
-
-#[test]
 fn norm_gradients_are_finite_differences() {
     let (n, width) = (3, 19);
     let (x, gain, offset, d_y) =
         (random(n * width, 6), random(width, 7), random(width, 8), random(n * width, 9));
-    let by_hand = |x: &[f64], gain: &[f64], offset: &[f64]| -> Vec<f64> {
+    let by_hand = |kind: NormKind, x: &[f64], gain: &[f64], offset: &[f64]| -> Vec<f64> {
         let row = |x: &[f64]| -> Vec<f64> {
-            let mean = x.iter().sum::<f64>() / width as f64;
-            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-            let normal = |x: f64| (x - mean) / (variance + 1e-5).sqrt();
+            let middle = match kind {
+                NormKind::Layer => x.iter().sum::<f64>() / width as f64,
+                NormKind::Rms => 0.0,
+            };
+            let mean_square = x.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / width as f64;
+            let normal = |x: f64| (x - middle) / (mean_square + 1e-5).sqrt();
             x.iter().zip(gain).zip(offset).map(|((&x, gain), offset)| normal(x) * gain + offset).collect()
         };
         x.chunks_exact(width).flat_map(row).collect()
     };
     let (x64, gain64, offset64) = (wide(&x), wide(&gain), wide(&offset));
-    for level in Level::all() {
-        let (y, moments) = layer_norm::forward(level, &x, &gain, &offset, 1e-5);
-        assert_close(level, &y, &by_hand(&x64, &gain64, &offset64), 1e-6);
-        let (d_x, d_gain, d_offset) = layer_norm::backward(level, &x, &gain, &moments, &d_y);
-        assert_close(level, &d_x, &differences(&x, |x| dot(&by_hand(x, &gain64, &offset64), &d_y)), 2e-6);
-        assert_close(
-            level,
-            &d_gain,
-            &differences(&gain, |gain| dot(&by_hand(&x64, gain, &offset64), &d_y)),
-            2e-6,
-        );
-        assert_close(
-            level,
-            &d_offset,
-            &differences(&offset, |o| dot(&by_hand(&x64, &gain64, o), &d_y)),
-            2e-6,
-        );
+    for (level, kind) in
+        Level::all().into_iter().flat_map(|level| [NormKind::Layer, NormKind::Rms].map(|kind| (level, kind)))
+    {
+        let (y, moments) = norm::forward(level, kind, &x, &gain, &offset, 1e-5);
+        assert_close(level, &y, &by_hand(kind, &x64, &gain64, &offset64), 1e-6);
+        let (d_x, d_gain, d_offset) = norm::backward(level, kind, &x, &gain, &moments, &d_y);
+        let of_x = differences(&x, |x| dot(&by_hand(kind, x, &gain64, &offset64), &d_y));
+        let of_gain = differences(&gain, |gain| dot(&by_hand(kind, &x64, gain, &offset64), &d_y));
+        let of_offset = differences(&offset, |offset| dot(&by_hand(kind, &x64, &gain64, offset), &d_y));
+        assert_close(level, &d_x, &of_x, 2e-6);
+        assert_close(level, &d_gain, &of_gain, 2e-6);
+        assert_close(level, &d_offset, &of_offset, 2e-6);
     }
 }
 
@@ -355,21 +282,6 @@ fn activations_end_at_zero_and_at_their_input() {
 }
 
 #[test]
-fn attention_is_a_softmax_backward_too_at_large_scores() {
-    // Two equal keys and a score of 1e8: each takes half, and what is gained by one is lost by the other.
-    let sizes = attention::Sizes { batch: 1, time: 2, n_head: 1, head_dim: 1 };
-    let qkv = [1e4, 1e4, 1.0, 1e4, 1e4, 3.0]; // q, k, v of both positions.
-    for level in Level::all() {
-        let (out, sums) = attention::forward(level, &qkv, sizes, None);
-        assert_close(level, &out, &[1.0, 2.0], 1e-6);
-        let d_qkv = attention::backward(level, &qkv, &out, &sums, &[0.0, 1.0], sizes, None);
-        assert_close(level, &[d_qkv[2], d_qkv[5]], &[0.5, 0.5], 1e-6);
-        assert_close(level, &[d_qkv[1] + d_qkv[4]], &[0.0], 1e-6);
-        assert_close(level, &[d_qkv[4]], &[0.5 * 1.0 * 1e4], 1e-6);
-    }
-}
-
-#[test]
 fn exponentials_are_right_to_two_units_in_the_last_place() {
     for i in -8_600..8_800 {
         let x = i as f32 / 100.0;
@@ -452,26 +364,6 @@ fn masks_are_functions_of_seed_row_and_column() {
         assert!(close(same, probability * probability + (1.0 - probability) * (1.0 - probability)));
     }
     assert!(Mask::new(0.0, 1).is_none());
-}
-
-#[test]
-fn a_dropped_weight_is_dropped_backward_too() {
-    // For fixed queries and keys attention is linear in the values: ⟨d, A v⟩ = ⟨Aᵀ d, v⟩, mask included.
-    let sizes = attention::Sizes { batch: 2, time: 30, n_head: 2, head_dim: 5 };
-    let (qkv, d_out) = (random(2 * 30 * 30, 16), random(2 * 30 * 10, 17));
-    let mask = Mask::new(0.3, 18);
-    for level in Level::all() {
-        let (out, sums) = attention::forward(level, &qkv, sizes, mask);
-        assert_ne!(out, attention::forward(level, &qkv, sizes, None).0);
-        let d_qkv = attention::backward(level, &qkv, &out, &sums, &d_out, sizes, mask);
-        let through: f64 = dot(&wide(&out), &d_out);
-        let back: f64 = qkv
-            .chunks_exact(30)
-            .zip(d_qkv.chunks_exact(30))
-            .map(|(x, d)| dot(&wide(&x[20..]), &d[20..]))
-            .sum();
-        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
-    }
 }
 
 #[test]

@@ -14,13 +14,13 @@ use burn::backend::{
 };
 
 use super::{
-    Affine, FusedOps, attention_forward, attention_sizes, embed_forward, layer_norm_forward, linear_forward,
-    loss_forward, matrix_of,
+    Affine, FusedOps, attention_call, attention_forward, embed_forward, linear_forward, loss_forward,
+    matrix_of, norm_forward,
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
 };
 use crate::{
-    Precision,
-    cpu::{attention, dropout::Mask, embedding, layer_norm, level::Level, linear},
+    HeadLayout, NormKind, Precision,
+    cpu::{attention, dropout::Mask, embedding, level::Level, linear, norm},
 };
 
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
@@ -44,29 +44,37 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         }
     }
 
-    fn causal_attention(qkv: FloatTensor<Self>, n_head: usize, mask: Option<Mask>) -> FloatTensor<Self> {
-        let nodes = [qkv.node()];
-        let qkv = whole(qkv.into_primitive());
-        let (out, sums) = attention_forward(&qkv, n_head, mask);
+    fn causal_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        layout: HeadLayout,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self> {
+        let nodes = [qkv.node(), query_gain.node(), key_gain.node()];
+        let [qkv, query_gain, key_gain] = [qkv, query_gain, key_gain].map(|x| whole(x.into_primitive()));
+        let gains = [query_gain, key_gain];
+        let (out, sums) = attention_forward(&qkv, &gains, &layout, mask);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                prep.finish(AttentionState { qkv, out: out.clone(), sums, n_head, mask }, out)
+                prep.finish(AttentionState { qkv, gains, out: out.clone(), sums, layout, mask }, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
-    fn layer_norm(
+    fn norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         offset: FloatTensor<Self>,
+        kind: NormKind,
         epsilon: f32,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), gain.node(), offset.node()];
         let (x, gain) = (whole(x.into_primitive()), whole(gain.into_primitive()));
-        let (y, moments) = layer_norm_forward(&x, &gain, &whole(offset.into_primitive()), epsilon);
-        match LayerNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(LayerNormState { x, gain, moments }, y),
+        let (y, moments) = norm_forward(&x, &gain, &whole(offset.into_primitive()), kind, epsilon);
+        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(NormState { x, gain, moments, kind }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -146,9 +154,12 @@ impl Backward<Flex, 4> for LinearBackward {
         if let Some(mask) = affine.mask {
             linear::drop_rows(level, d_y.storage_mut(), width, mask);
         }
-        if let Some(slopes) = slopes {
-            linear::multiply_by(level, d_y.storage_mut(), numbers(&slopes));
+        if let (Some(slopes), Some(activation)) = (slopes, affine.activation) {
+            let mut slopes = whole(slopes);
+            linear::backward_activated(level, slopes.storage_mut(), numbers(&d_y), width, activation);
+            d_y = slopes;
         }
+        let width = self::width(&d_y);
         if let Some(node) = of_bias {
             grads.register::<Flex>(node.id, vector(linear::sum_rows(level, numbers(&d_y), width)));
         }
@@ -173,57 +184,52 @@ struct AttentionBackward;
 #[derive(Debug, Clone)]
 struct AttentionState {
     qkv: FlexTensor,
+    gains: [FlexTensor; 2],
     out: FlexTensor,
     sums: FlexTensor,
-    n_head: usize,
+    layout: HeadLayout,
     mask: Option<Mask>,
 }
 
-impl Backward<Flex, 1> for AttentionBackward {
+impl Backward<Flex, 3> for AttentionBackward {
     type State = AttentionState;
 
-    fn backward(self, ops: Ops<AttentionState, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [parent] = ops.parents;
-        let AttentionState { qkv, out, sums, n_head, mask } = ops.state;
+    fn backward(self, ops: Ops<AttentionState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let AttentionState { qkv, gains, out, sums, layout, mask } = ops.state;
         let d_out = whole(grads.consume::<Flex>(&ops.node));
-        let Some(node) = parent else { return };
-        let sizes = attention_sizes(&qkv, n_head);
-        let d_qkv = attention::backward(
-            Level::best(),
-            numbers(&qkv),
-            numbers(&out),
-            numbers(&sums),
-            numbers(&d_out),
-            sizes,
-            mask,
-        );
-        grads.register::<Flex>(node.id, tensor_like(d_qkv, &qkv));
+        let call = attention_call(&qkv, &gains, &layout, mask);
+        let (d_qkv, d_gains) =
+            attention::backward(Level::best(), &call, numbers(&out), numbers(&sums), numbers(&d_out));
+        let [d_query_gain, d_key_gain] = d_gains.map(vector);
+        let gradients = [tensor_like(d_qkv, &qkv), d_query_gain, d_key_gain];
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = parent {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
     }
 }
 
 #[derive(Debug)]
-struct LayerNormBackward;
+struct NormBackward;
 
 #[derive(Debug, Clone)]
-struct LayerNormState {
+struct NormState {
     x: FlexTensor,
     gain: FlexTensor,
     moments: FlexTensor,
+    kind: NormKind,
 }
 
-impl Backward<Flex, 3> for LayerNormBackward {
-    type State = LayerNormState;
+impl Backward<Flex, 3> for NormBackward {
+    type State = NormState;
 
-    fn backward(self, ops: Ops<LayerNormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let LayerNormState { x, gain, moments } = ops.state;
+    fn backward(self, ops: Ops<NormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let NormState { x, gain, moments, kind } = ops.state;
         let d_y = whole(grads.consume::<Flex>(&ops.node));
-        let (d_x, d_gain, d_offset) = layer_norm::backward(
-            Level::best(),
-            numbers(&x),
-            numbers(&gain),
-            numbers(&moments),
-            numbers(&d_y),
-        );
+        let [inputs, gains, moments] = [&x, &gain, &moments].map(numbers);
+        let (d_x, d_gain, d_offset) =
+            norm::backward(Level::best(), kind, inputs, gains, moments, numbers(&d_y));
         let gradients = [tensor_like(d_x, &x), vector(d_gain), vector(d_offset)];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = parent {

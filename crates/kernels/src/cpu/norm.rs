@@ -1,21 +1,23 @@
-//! Layer norm over rows.
+//! Layer norm and RMS norm over rows.
 
 use super::{
     level::Level,
     math::{sum, sum_pairs},
     parallel::{self, Buffer},
 };
+use crate::NormKind;
 
 /// Rows whose sums are added up together, whatever the number of cores.
 const ROWS: usize = 64;
 
-/// What the backward pass needs of a row: its mean and one over its standard deviation.
+/// What the backward pass needs of a row: its middle and one over the root of its mean square around that.
 pub(crate) type Moments = Vec<f32>;
 
-/// `(x - mean) / √(variance + ε) · gain + offset` for each row, and the moments, two for each row. An empty
-/// offset is none.
+/// `(x - middle) / √(mean((x - middle)²) + ε) · gain + offset` for each row, and the moments, two for each row. An
+/// empty offset is none.
 pub(crate) fn forward(
     level: Level,
+    kind: NormKind,
     x: &[f32],
     gain: &[f32],
     offset: &[f32],
@@ -37,17 +39,20 @@ pub(crate) fn forward(
             || {
                 let rows = x[numbers.clone()].chunks_exact(width).zip(y.chunks_exact_mut(width));
                 for ((x, y), moments) in rows.zip(moments.as_chunks_mut::<2>().0) {
-                    let mean = sum(x, |x| x) / width as f32;
-                    let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
-                    let scale = 1.0 / (variance + epsilon).sqrt();
-                    *moments = [mean, scale];
+                    let middle = match kind {
+                        NormKind::Layer => sum(x, |x| x) / width as f32,
+                        NormKind::Rms => 0.0,
+                    };
+                    let mean_square = sum(x, |x| (x - middle) * (x - middle)) / width as f32;
+                    let scale = 1.0 / (mean_square + epsilon).sqrt();
+                    *moments = [middle, scale];
                     if offset.is_empty() {
                         for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
-                            *y = (x - mean) * scale * gain;
+                            *y = (x - middle) * scale * gain;
                         }
                     } else {
                         for (((y, x), gain), offset) in y.iter_mut().zip(x).zip(gain).zip(offset) {
-                            *y = (x - mean) * scale * gain + offset;
+                            *y = (x - middle) * scale * gain + offset;
                         }
                     }
                 }
@@ -61,6 +66,7 @@ pub(crate) fn forward(
 /// The gradients of `x`, the gain and the offset from that of the output.
 pub(crate) fn backward(
     level: Level,
+    kind: NormKind,
     x: &[f32],
     gain: &[f32],
     moments: &[f32],
@@ -89,22 +95,27 @@ pub(crate) fn backward(
                 let inputs =
                     x[numbers.clone()].chunks_exact(width).zip(d_y[numbers.clone()].chunks_exact(width));
                 let moments = moments[2 * rows.start..2 * rows.end].as_chunks::<2>().0;
-                for (((x, d_y), d_x), &[mean, scale]) in inputs.zip(d_x.chunks_exact_mut(width)).zip(moments)
+                for (((x, d_y), d_x), &[middle, scale]) in
+                    inputs.zip(d_x.chunks_exact_mut(width)).zip(moments)
                 {
                     let d_gains = d_gain.iter_mut().zip(&mut *d_offset);
                     for ((((d_gain, d_offset), d_x), (x, d_y)), gain) in
                         d_gains.zip(&mut *d_x).zip(x.iter().zip(d_y)).zip(gain)
                     {
-                        *d_gain += d_y * (x - mean) * scale;
+                        *d_gain += d_y * (x - middle) * scale;
                         *d_offset += d_y;
                         *d_x = d_y * gain;
                     }
-                    // With g the gradient of the normalised row n: (g - mean(g) - n · mean(g · n)) · scale.
-                    let of_mean = sum(d_x, |d_x| d_x) / width as f32;
-                    let along = sum_pairs(d_x, x, |d_x, x| d_x * (x - mean)) / width as f32;
+                    // With g the gradient of the normalised row n: (g - mean(g) - n · mean(g · n)) · scale, where
+                    // the second term is there if the row's mean has been taken away.
+                    let of_middle = match kind {
+                        NormKind::Layer => sum(d_x, |d_x| d_x) / width as f32,
+                        NormKind::Rms => 0.0,
+                    };
+                    let along = sum_pairs(d_x, x, |d_x, x| d_x * (x - middle)) / width as f32;
                     let of_scale = along * scale * scale;
                     for (d_x, x) in d_x.iter_mut().zip(x) {
-                        *d_x = (*d_x - of_mean - (x - mean) * of_scale) * scale;
+                        *d_x = (*d_x - of_middle - (x - middle) * of_scale) * scale;
                     }
                 }
             },

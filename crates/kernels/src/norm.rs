@@ -1,11 +1,19 @@
-//! Layer norm.
+//! Layer norm and RMS norm.
 
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{device::is_fused, fused::FusedOps};
 
-/// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis
-/// ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)).
+/// What is taken for the middle of a row that is normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Its mean ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)).
+    Layer,
+    /// Zero ([Zhang and Sennrich, 2019](https://arxiv.org/abs/1910.07467)).
+    Rms,
+}
+
+/// `(x - middle) / √(mean((x - middle)²) + epsilon) · gain + offset` over the last axis.
 ///
 /// # Shapes
 ///
@@ -16,8 +24,9 @@ use crate::{device::is_fused, fused::FusedOps};
 /// # Panics
 ///
 /// If the last axis of `x` is not as long as `gain`.
-pub fn layer_norm<const D: usize>(
+pub fn norm<const D: usize>(
     x: Tensor<D>,
+    kind: NormKind,
     gain: Tensor<1>,
     offset: Option<Tensor<1>>,
     epsilon: f64,
@@ -31,11 +40,14 @@ pub fn layer_norm<const D: usize>(
         let offset = offset.unwrap_or_else(|| Tensor::empty([0], &x.device()));
         let [x, gain, offset] = [x.into_dispatch(), gain.into_dispatch(), offset.into_dispatch()];
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
-        return Tensor::from_dispatch(<Dispatch as FusedOps>::layer_norm(x, gain, offset, epsilon as f32));
+        return Tensor::from_dispatch(<Dispatch as FusedOps>::norm(x, gain, offset, kind, epsilon as f32));
     }
-    let centred = x.clone() - x.mean_dim(D - 1);
-    let variance = centred.clone().square().mean_dim(D - 1);
-    let y = centred / (variance + epsilon).sqrt() * gain.unsqueeze();
+    let centred = match kind {
+        NormKind::Layer => x.clone() - x.mean_dim(D - 1),
+        NormKind::Rms => x,
+    };
+    let mean_square = centred.clone().square().mean_dim(D - 1);
+    let y = centred / (mean_square + epsilon).sqrt() * gain.unsqueeze();
     match offset {
         Some(offset) => y + offset.unsqueeze(),
         None => y,

@@ -1,0 +1,211 @@
+//! Attention against its definition in f64, number by number.
+
+use proptest::prelude::*;
+
+use super::{assert_close, differences, dot, factors, random, wide};
+use crate::{
+    HeadLayout, Rope,
+    cpu::{
+        attention::{Call, Sizes, backward, forward},
+        dropout::Mask,
+        level::Level,
+    },
+};
+
+const EPSILON: f32 = 1e-5;
+
+/// The inputs of a call.
+struct Inputs {
+    sizes: Sizes,
+    layout: HeadLayout,
+    qkv: Vec<f32>,
+    gains: [Vec<f32>; 2],
+    d_out: Vec<f32>,
+}
+
+impl Inputs {
+    /// Random ones; with norms and rotary positions, or without both.
+    fn new(sizes: Sizes, is_prepared: bool) -> Self {
+        let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
+        let rope = is_prepared.then(|| Rope::new(head_dim, time, 100.0));
+        let gain = |seed| if is_prepared { random(head_dim, seed) } else { Vec::new() };
+        Self {
+            sizes,
+            layout: HeadLayout { n_head, n_kv_head, rope, epsilon: EPSILON },
+            qkv: random(batch * time * (n_head + 2 * n_kv_head) * head_dim, 4),
+            gains: [gain(21), gain(22)],
+            d_out: random(batch * time * n_head * head_dim, 5),
+        }
+    }
+
+    fn plain(batch: usize, time: usize, n_head: usize, head_dim: usize) -> Self {
+        Self::new(Sizes { batch, time, n_head, n_kv_head: n_head, head_dim }, false)
+    }
+
+    fn call(&self, mask: Option<Mask>) -> Call<'_> {
+        let gains = self.gains.each_ref().map(Vec::as_slice);
+        Call { qkv: &self.qkv, gains, layout: &self.layout, sizes: self.sizes, mask }
+    }
+
+    fn by_hand(&self, mask: Option<Mask>) -> Vec<f64> {
+        by_hand(&wide(&self.qkv), &self.gains.each_ref().map(|gain| wide(gain)), self.sizes, mask)
+    }
+}
+
+/// The definition, with the dropout of `mask`; heads are prepared where there are gains.
+fn by_hand(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
+    let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
+    let width = (n_head + 2 * n_kv_head) * head_dim;
+    let raw = |b: usize, t: usize, head: usize| &qkv[(b * time + t) * width + head * head_dim..][..head_dim];
+    let prepared = |b: usize, t: usize, head: usize, gain: &[f64]| -> Vec<f64> {
+        let x = raw(b, t, head);
+        if gain.is_empty() {
+            return x.to_vec();
+        }
+        let mean_square = x.iter().map(|x| x * x).sum::<f64>() / head_dim as f64;
+        let scale = 1.0 / (mean_square + f64::from(EPSILON)).sqrt();
+        let x: Vec<f64> = x.iter().zip(gain).map(|(x, gain)| x * scale * gain).collect();
+        let half = head_dim / 2;
+        let turned = |d: usize| {
+            let angle = t as f64 * 100f64.powf(-2.0 * (d % half) as f64 / head_dim as f64);
+            let other = if d < half { -x[d + half] } else { x[d - half] };
+            x[d] * angle.cos() + other * angle.sin()
+        };
+        (0..head_dim).map(turned).collect()
+    };
+    let mut out = Vec::new();
+    for (b, t, h) in (0..batch * time * n_head).map(|i| (i / (time * n_head), i / n_head % time, i % n_head))
+    {
+        let group = h / (n_head / n_kv_head);
+        let q = prepared(b, t, h, &gains[0]);
+        let score = |s: usize| -> f64 {
+            let k = prepared(b, s, n_head + group, &gains[1]);
+            q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt()
+        };
+        let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let kept = factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
+        for d in 0..head_dim {
+            let terms = weights.iter().zip(&kept).enumerate();
+            let value = |s: usize| raw(b, s, n_head + n_kv_head + group)[d];
+            out.push(terms.map(|(s, (w, kept))| w / total * f64::from(*kept) * value(s)).sum());
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attentions(
+        batch in 1usize..3,
+        time in 1usize..40,
+        n_kv_head in 1usize..3,
+        n_served in 1usize..3,
+        half in 1usize..9,
+        is_prepared: bool,
+    ) {
+        let sizes = Sizes { batch, time, n_head: n_kv_head * n_served, n_kv_head, head_dim: 2 * half };
+        let inputs = Inputs::new(sizes, is_prepared);
+        let expected = inputs.by_hand(None);
+        for level in Level::all() {
+            let (out, _) = forward(level, &inputs.call(None));
+            assert_close(level, &out, &expected, 4e-6);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    let sizes = |batch, time, n_head, n_kv_head, head_dim| Sizes { batch, time, n_head, n_kv_head, head_dim };
+    for (sizes, is_prepared) in [
+        (sizes(2, 5, 2, 2, 3), false),
+        (sizes(1, 1, 1, 1, 1), false),
+        (sizes(1, 14, 1, 1, 9), false),
+        (sizes(2, 5, 4, 2, 4), true),
+        (sizes(1, 14, 3, 1, 6), true),
+        (sizes(1, 1, 1, 1, 2), true),
+    ] {
+        let inputs = Inputs::new(sizes, is_prepared);
+        let gains = inputs.gains.each_ref().map(|gain| wide(gain));
+        for mask in [None, Mask::new(0.4, 6)] {
+            let loss =
+                |qkv: &[f64], gains: &[Vec<f64>; 2]| dot(&by_hand(qkv, gains, sizes, mask), &inputs.d_out);
+            let expected = differences(&inputs.qkv, |qkv| loss(qkv, &gains));
+            let of_gains = [0, 1].map(|which| {
+                differences(&inputs.gains[which], |gain| {
+                    let mut gains = gains.clone();
+                    gains[which] = gain.to_vec();
+                    loss(&wide(&inputs.qkv), &gains)
+                })
+            });
+            for level in Level::all() {
+                let call = inputs.call(mask);
+                let (out, sums) = forward(level, &call);
+                assert_close(level, &out, &inputs.by_hand(mask), 3e-6);
+                let (d_qkv, d_gains) = backward(level, &call, &out, &sums, &inputs.d_out);
+                // A small row that is normalised has large gradients.
+                assert_close(level, &d_qkv, &expected, 1e-5);
+                if is_prepared {
+                    assert_close(level, &d_gains[0], &of_gains[0], 1e-5);
+                    assert_close(level, &d_gains[1], &of_gains[1], 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn it_goes_beyond_one_block_of_keys() {
+    // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
+    let inputs = Inputs::plain(1, 700, 1, 5);
+    let expected = inputs.by_hand(None);
+    for level in Level::all() {
+        let (out, sums) = forward(level, &inputs.call(None));
+        assert_close(level, &out, &expected, 3e-6);
+        // Attention is linear in the values.
+        let (d_qkv, _) = backward(level, &inputs.call(None), &out, &sums, &inputs.d_out);
+        let values =
+            |x: &[f32]| -> Vec<f32> { x.chunks_exact(15).flat_map(|row| row[10..].to_vec()).collect() };
+        let through = dot(&wide(&out), &inputs.d_out);
+        let back = dot(&wide(&values(&inputs.qkv)), &values(&d_qkv));
+        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}
+
+#[test]
+fn it_is_a_softmax_backward_too_at_large_scores() {
+    // Two equal keys and a score of 1e8: each takes half, and what is gained by one is lost by the other.
+    let mut inputs = Inputs::plain(1, 2, 1, 1);
+    inputs.qkv = vec![1e4, 1e4, 1.0, 1e4, 1e4, 3.0]; // q, k, v of both positions.
+    for level in Level::all() {
+        let (out, sums) = forward(level, &inputs.call(None));
+        assert_close(level, &out, &[1.0, 2.0], 1e-6);
+        let (d_qkv, _) = backward(level, &inputs.call(None), &out, &sums, &[0.0, 1.0]);
+        assert_close(level, &[d_qkv[2], d_qkv[5]], &[0.5, 0.5], 1e-6);
+        assert_close(level, &[d_qkv[1] + d_qkv[4]], &[0.0], 1e-6);
+        assert_close(level, &[d_qkv[4]], &[0.5 * 1.0 * 1e4], 1e-6);
+    }
+}
+
+#[test]
+fn a_dropped_weight_is_dropped_backward_too() {
+    // For fixed queries and keys attention is linear in the values: ⟨d, A v⟩ = ⟨Aᵀ d, v⟩, mask included.
+    let inputs = Inputs::plain(2, 30, 2, 5);
+    let mask = Mask::new(0.3, 18);
+    for level in Level::all() {
+        let call = inputs.call(mask);
+        let (out, sums) = forward(level, &call);
+        assert_ne!(out, forward(level, &inputs.call(None)).0);
+        let (d_qkv, _) = backward(level, &call, &out, &sums, &inputs.d_out);
+        let through: f64 = dot(&wide(&out), &inputs.d_out);
+        let back: f64 = inputs
+            .qkv
+            .chunks_exact(30)
+            .zip(d_qkv.chunks_exact(30))
+            .map(|(x, d)| dot(&wide(&x[20..]), &d[20..]))
+            .sum();
+        assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}

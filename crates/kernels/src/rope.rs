@@ -1,0 +1,104 @@
+//! Rotary positions.
+
+use std::{fmt, sync::Arc};
+
+use burn::prelude::*;
+
+/// Cosines and sines by which queries and keys are rotated, so that their products depend on how far apart they are
+/// ([Su et al., 2021](https://arxiv.org/abs/2104.09864)).
+///
+/// Channel i of the first half of a head is paired with channel i of the second half, as Llama and Qwen have it in
+/// Hugging Face's layout, and turned by `position · theta^(-2i / D)`.
+#[derive(Clone)]
+pub struct Rope {
+    /// `[positions, D]`: for each, D/2 cosines and D/2 sines.
+    angles: Arc<[f32]>,
+    head_dim: usize,
+}
+
+impl Rope {
+    /// The angles of `n_positions` positions of heads that are `head_dim` wide.
+    ///
+    /// # Panics
+    ///
+    /// If `head_dim` is odd or 0.
+    pub fn new(head_dim: usize, n_positions: usize, theta: f64) -> Self {
+        assert!(head_dim > 0 && head_dim.is_multiple_of(2), "{head_dim} channels are no pairs");
+        let half = head_dim / 2;
+        let angle =
+            |position: usize, pair: usize| position as f64 * theta.powf(-2.0 * pair as f64 / head_dim as f64);
+        let row = |position| {
+            let cosines = (0..half).map(move |pair| angle(position, pair).cos());
+            cosines.chain((0..half).map(move |pair| angle(position, pair).sin()))
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "factors of f32 numbers, computed in f64")]
+        let angles = (0..n_positions).flat_map(row).map(|factor| factor as f32).collect();
+        Self { angles, head_dim }
+    }
+
+    /// Number of positions it has angles for.
+    pub fn n_positions(&self) -> usize {
+        self.angles.len() / self.head_dim
+    }
+
+    /// Cosines and sines of a position.
+    #[inline(always)]
+    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        self.angles[position * self.head_dim..][..self.head_dim].split_at(self.head_dim / 2)
+    }
+
+    /// Rotates heads `[B, H, T, D]`, the first of which are at position `first`.
+    pub(crate) fn rotate(&self, x: Tensor<4>, first: usize) -> Tensor<4> {
+        let [_, _, time, head_dim] = x.dims();
+        let rows = &self.angles[first * head_dim..(first + time) * head_dim];
+        let angles = Tensor::<2>::from_data(TensorData::new(rows.to_vec(), [time, head_dim]), &x.device());
+        let half = head_dim / 2;
+        let [cos, sin] = [0, half].map(|start| angles.clone().narrow(1, start, half).unsqueeze::<4>());
+        let [a, b] = [0, half].map(|start| x.clone().narrow(3, start, half));
+        Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
+    }
+}
+
+impl fmt::Debug for Rope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rope")
+            .field("n_positions", &self.n_positions())
+            .field("head_dim", &self.head_dim)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+    use crate::test_device;
+
+    #[test]
+    fn products_depend_on_the_distance_alone() {
+        let device = test_device();
+        device.seed(1);
+        let rope = Rope::new(6, 32, 100.0);
+        let [q, k] = [(); 2].map(|()| Tensor::random([1, 1, 1, 6], Distribution::Normal(0.0, 1.0), &device));
+        let product = |at_q: usize, at_k: usize| {
+            let product = rope.rotate(q.clone(), at_q) * rope.rotate(k.clone(), at_k);
+            product.sum().into_data()
+        };
+        for first in [1, 7, 20] {
+            // Six products of order one.
+            product(first + 9, first).assert_approx_eq::<f32>(&product(9, 0), Tolerance::absolute(3e-6));
+        }
+        assert_ne!(product(9, 0), product(8, 0));
+    }
+
+    #[test]
+    fn halves_are_paired() {
+        // Channel 0 with channel 2 turns by a radian a position, channel 1 with channel 3 by a tenth.
+        let rope = Rope::new(4, 3, 100.0);
+        let x = Tensor::<4>::from_data([[[[1.0, 0.0, 0.0, 1.0]]]], &test_device());
+        let expected = [2f32.cos(), -0.2f32.sin(), 2f32.sin(), 0.2f32.cos()];
+        let turned = rope.rotate(x, 2).reshape([-1]);
+        turned.into_data().assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::absolute(1e-6));
+    }
+}

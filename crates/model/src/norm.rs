@@ -1,0 +1,42 @@
+//! Norms, with what they have learned.
+
+use burn::{module::Param, prelude::*};
+
+use crate::NormKind;
+
+/// A layer norm or an RMS norm.
+#[derive(Module, Debug)]
+pub(crate) struct Norm {
+    /// `[C]`.
+    pub(crate) gamma: Param<Tensor<1>>,
+    /// `[C]`; an RMS norm has none.
+    beta: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    kind: NormKind,
+    epsilon: f64,
+}
+
+impl Norm {
+    /// Plain normalisation of rows of `width`.
+    pub(crate) fn new(width: usize, kind: NormKind, epsilon: f64, bias: bool, device: &Device) -> Self {
+        Self {
+            gamma: Param::from_tensor(Tensor::ones([width], device)),
+            beta: bias.then(|| Param::from_tensor(Tensor::zeros([width], device))),
+            kind,
+            epsilon,
+        }
+    }
+
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
+    /// # Shapes
+    ///
+    /// - `x`: `[B, T, C]`
+    /// - output: `[B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let beta = self.beta.as_ref().map(Param::val);
+        kernels::norm(x, self.kind.into(), self.gamma.val(), beta, self.epsilon)
+    }
+}
