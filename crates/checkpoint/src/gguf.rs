@@ -1,158 +1,27 @@
-//! A model as one GGUF file, for llama.cpp and what is built on it.
+//! A model as one GGUF file, for llama.cpp and what is built on it, and from there.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+mod export;
+mod import;
 
-use ::gguf::{
-    self, TensorInfo, TensorType,
-    gpt2::{Config, Mapped, Token, TokenKind, Vocabulary, tensor_name},
-};
-use model::{Activation, Gpt, GptConfig};
-use tokenizer::{Tokenizer, TokenizerKind};
+pub use export::export_gguf;
+pub use import::GgufFile;
 
-use crate::{
-    Architecture, Error, Result, atomic,
-    weights::{Weight, collect},
-};
+use crate::Architecture;
 
-/// What llama.cpp rounds a context up to a multiple of.
-const CONTEXT_UNIT: u32 = 256;
-
-/// Writes a model and its tokenizer as a GGUF file, atomically, with its matrices stored as `ty` where they can be.
-///
-/// Returns what will not be the same in llama.cpp, a sentence each.
-///
-/// # Errors
-///
-/// If llama.cpp has no model with these parts, the tokenizer is of a kind that it has not, or the file can't be
-/// written.
-pub fn export_gguf(
-    model: &Gpt,
-    tokenizer: &Tokenizer,
-    name: &str,
-    ty: TensorType,
-    path: &Path,
-) -> Result<Vec<String>> {
-    let failed = |source: gguf::Error| Error::Gguf { path: path.to_owned(), source };
-    let sizes = model.config();
-    let architecture =
-        Architecture::of(sizes).map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
-    if let Some(reason) = other_part(architecture, sizes) {
-        return Err(Error::GgufParts { path: path.to_owned(), reason });
-    }
-    let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
-    let mut vocabulary =
-        vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
-    vocabulary.pad(sizes.vocab_size);
-    let config = Config {
-        name: name.to_owned(),
-        context_length: size(sizes.block_size),
-        embedding_length: size(sizes.n_embd),
-        feed_forward_length: size(sizes.n_inner()),
-        block_count: size(sizes.n_layer),
-        head_count: size(sizes.n_head),
-        layer_norm_epsilon: single(sizes.norm_epsilon),
-        tied: sizes.tie_embeddings,
-        ty,
-        vocabulary,
-    };
-    let metadata = config.metadata().map_err(failed)?;
-    let weights = by_name(collect(model));
-    atomic::write_with(path, |out| {
-        let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
-            let (weight, is_transposed) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
-            let mut numbers = Vec::with_capacity(weight.shape.iter().product());
-            weight.chunks().for_each(|chunk| numbers.extend(chunk));
-            Ok(if *is_transposed { transpose(&numbers, weight.shape[1]) } else { numbers }.into())
-        };
-        gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
-    })?;
-    Ok(differences(sizes.activation, &config))
-}
-
-/// What llama.cpp has in another form, and no way to say so.
-fn other_part(architecture: Architecture, config: &GptConfig) -> Option<String> {
-    let name = architecture.name();
+/// What llama.cpp calls an architecture.
+fn kind(architecture: Architecture) -> ::gguf::Architecture {
     match architecture {
-        Architecture::Gpt2 if config.activation == Activation::Relu2 => Some(
-            "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned(),
-        ),
-        Architecture::Gpt2 => None,
-        Architecture::Llama | Architecture::Qwen3 => Some(format!("no {name} can be put into a GGUF file")),
+        Architecture::Gpt2 => ::gguf::Architecture::Gpt2,
+        Architecture::Llama => ::gguf::Architecture::Llama,
+        Architecture::Qwen3 => ::gguf::Architecture::Qwen3,
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "GGUF has these numbers in single precision")]
-fn single(number: f64) -> f32 {
-    number as f32
-}
-
-/// Each weight by its name in GGUF, and whether it lies transposed there.
-fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, bool)> {
-    let named = |(key, weight): (String, Weight)| {
-        let Mapped { name, transposed } =
-            tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
-        (name, (weight, transposed))
-    };
-    weights.into_iter().map(named).collect()
-}
-
-/// A matrix of rows of `n_cols`, column by column.
-fn transpose(numbers: &[f32], n_cols: usize) -> Vec<f32> {
-    (0..n_cols).flat_map(|col| numbers[col..].iter().step_by(n_cols).copied()).collect()
-}
-
-fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
-    let bytes = |id: u32| tokenizer.token_bytes(id);
-    let n_tokens = u32::try_from(tokenizer.vocab_size()).ok()?;
-    match tokenizer.kind()? {
-        TokenizerKind::Char => {
-            let character = |id: u32| std::str::from_utf8(bytes(id)?).ok()?.chars().next();
-            Some(Vocabulary::from_chars(&(0..n_tokens).map(character).collect::<Option<Vec<_>>>()?))
-        }
-        TokenizerKind::Byte => Some(Vocabulary::bytes()),
-        TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. } => {
-            let end_of_text = tokenizer.end_of_text();
-            let token = |id: u32| {
-                let bytes = bytes(id)?;
-                Some(if Some(id) == end_of_text {
-                    Token { text: String::from_utf8(bytes.to_vec()).ok()?, kind: TokenKind::Control }
-                } else {
-                    Token::normal(bytes)
-                })
-            };
-            let tokens = (0..n_tokens).map(token).collect::<Option<Vec<_>>>()?;
-            Some(Vocabulary { tokens, merges: tokenizer.merges(), end_of_text })
-        }
+/// The architecture that llama.cpp calls so.
+fn architecture(kind: ::gguf::Architecture) -> Architecture {
+    match kind {
+        ::gguf::Architecture::Gpt2 => Architecture::Gpt2,
+        ::gguf::Architecture::Llama => Architecture::Llama,
+        ::gguf::Architecture::Qwen3 => Architecture::Qwen3,
     }
-}
-
-fn differences(activation: Activation, config: &Config) -> Vec<String> {
-    let mut differences = Vec::new();
-    if activation == Activation::Gelu {
-        differences.push(
-            "llama.cpp has GPT-2's tanh form of GELU and this model the exact one: its texts may differ"
-                .to_owned(),
-        );
-    }
-    let block_size = config.context_length;
-    if !block_size.is_multiple_of(CONTEXT_UNIT) {
-        differences.push(format!(
-            "llama.cpp rounds the block of {block_size} up and stops with an error beyond it; ask it for fewer tokens, \
-             those of the prompt included"
-        ));
-    }
-    if config.ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
-        differences.push(format!(
-            "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
-            config.embedding_length
-        ));
-    }
-    let vocabulary = &config.vocabulary;
-    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.end_of_text.is_none()) {
-        let token = &vocabulary.tokens[id as usize].text;
-        differences.push(format!(
-            "this tokenizer has no end of text, and llama.cpp takes token {id} ({token:?}) for it: texts end there"
-        ));
-    }
-    differences
 }
