@@ -42,15 +42,15 @@ impl Sizes {
             * (6.0 * (self.block_weights() + self.head_weights()) + 3.0 * self.attention_flops(time as f64))
     }
 
-    /// Floating-point operations of a step of Muon on the matrices of the blocks, as `kernels` makes it: four
+    /// Floating-point operations of a step of Muon on the matrices of the blocks, as `kernels` makes it: three
     /// iterations of three products for one that is nearly square, and for a long one two products with it and
-    /// thirteen of Gram matrices.
+    /// nine of Gram matrices.
     #[must_use]
     pub fn muon_flops(&self) -> f64 {
         let matrix = |[a, b]: [usize; 2]| {
             let (short, long) = (a.min(b) as f64, a.max(b) as f64);
             let (with_it, gram) = (2.0 * short * short * long, 2.0 * short.powi(3));
-            if 2.0 * long < 3.0 * short { 4.0 * (2.0 * with_it + gram) } else { 2.0 * with_it + 13.0 * gram }
+            if 2.0 * long < 3.0 * short { 3.0 * (2.0 * with_it + gram) } else { 2.0 * with_it + 9.0 * gram }
         };
         self.n_layer as f64
             * self.matrices().into_iter().map(|(n, shape)| n as f64 * matrix(shape)).sum::<f64>()
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn muons_products_are_counted() {
         let one = Sizes::gpt2(1, 1, 1);
-        // Queries, keys, values and what follows them: four times twelve. Two long ones: twice eight and thirteen.
-        assert_eq!(one.muon_flops(), 2.0 * (4.0 * 12.0 + 2.0 * 21.0));
+        // Queries, keys, values and what follows them: four times nine. Two long ones: twice eight and nine.
+        assert_eq!(one.muon_flops(), 2.0 * (4.0 * 9.0 + 2.0 * 17.0));
         assert_eq!(Sizes::gpt2(3, 2, 1).muon_flops(), 3.0 * 8.0 * one.muon_flops());
     }
 
