@@ -1,12 +1,13 @@
 //! A model as one GGUF file, for llama.cpp and what is built on it.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
-
-use ::gguf::{
-    self, TensorInfo, TensorType,
-    gpt2::{Config, Mapped, Token, TokenKind, Vocabulary, tensor_name},
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
 };
-use model::{Activation, Gpt, GptConfig};
+
+use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary};
+use model::{Activation, Gpt, GptConfig, Position};
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{
@@ -36,7 +37,7 @@ pub fn export_gguf(
     let sizes = model.config();
     let architecture =
         Architecture::of(sizes).map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
-    if let Some(reason) = other_part(architecture, sizes) {
+    if let Some(reason) = missing_part(architecture, sizes) {
         return Err(Error::GgufParts { path: path.to_owned(), reason });
     }
     let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
@@ -44,40 +45,48 @@ pub fn export_gguf(
         vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
     vocabulary.pad(sizes.vocab_size);
     let config = Config {
-        name: name.to_owned(),
+        architecture: match architecture {
+            Architecture::Gpt2 => gguf::Architecture::Gpt2,
+            Architecture::Llama => gguf::Architecture::Llama,
+            Architecture::Qwen3 => gguf::Architecture::Qwen3,
+        },
+        vocab_size: size(vocabulary.tokens.len()),
         context_length: size(sizes.block_size),
         embedding_length: size(sizes.n_embd),
         feed_forward_length: size(sizes.n_inner()),
         block_count: size(sizes.n_layer),
         head_count: size(sizes.n_head),
-        layer_norm_epsilon: single(sizes.norm_epsilon),
+        head_count_kv: size(sizes.n_kv_head()),
+        key_length: size(sizes.head_dim()),
+        norm_epsilon: single(sizes.norm_epsilon),
+        rope_freq_base: single(sizes.rope_theta),
         tied: sizes.tie_embeddings,
-        ty,
-        vocabulary,
     };
-    let metadata = config.metadata().map_err(failed)?;
-    let weights = by_name(collect(model));
+    let metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
+    let weights = by_name(config.architecture, collect(model));
     atomic::write_with(path, |out| {
         let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
-            let (weight, is_transposed) = weights.get(&tensor.name).expect("a GPT-2 has all tensors of one");
+            let (weight, stored) =
+                weights.get(&tensor.name).expect("a model has all tensors of its architecture");
             let mut numbers = Vec::with_capacity(weight.shape.iter().product());
             weight.chunks().for_each(|chunk| numbers.extend(chunk));
-            Ok(if *is_transposed { transpose(&numbers, weight.shape[1]) } else { numbers }.into())
+            Ok(stored.apply(numbers, &weight.shape, sizes.head_dim()).into())
         };
-        gguf::write(out, &metadata, &config.tensors(), values).map_err(failed)
+        gguf::write(out, &metadata, &config.tensors(ty), values).map_err(failed)
     })?;
-    Ok(differences(sizes.activation, &config))
+    Ok(differences(sizes, &config, ty, &vocabulary))
 }
 
-/// What llama.cpp has in another form, and no way to say so.
-fn other_part(architecture: Architecture, config: &GptConfig) -> Option<String> {
-    let name = architecture.name();
+/// What of a model has no place in a GGUF file of its architecture.
+fn missing_part(architecture: Architecture, config: &GptConfig) -> Option<String> {
     match architecture {
         Architecture::Gpt2 if config.activation == Activation::Relu2 => Some(
             "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned(),
         ),
-        Architecture::Gpt2 => None,
-        Architecture::Llama | Architecture::Qwen3 => Some(format!("no {name} can be put into a GGUF file")),
+        Architecture::Llama if config.bias => {
+            Some("a Llama is written without biases, and this model has `bias` = true".to_owned())
+        }
+        Architecture::Gpt2 | Architecture::Llama | Architecture::Qwen3 => None,
     }
 }
 
@@ -86,19 +95,17 @@ fn single(number: f64) -> f32 {
     number as f32
 }
 
-/// Each weight by its name in GGUF, and whether it lies transposed there.
-fn by_name(weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, bool)> {
+/// Each weight by its name in GGUF, and how it lies there.
+fn by_name(
+    architecture: gguf::Architecture,
+    weights: BTreeMap<String, Weight>,
+) -> BTreeMap<String, (Weight, Stored)> {
     let named = |(key, weight): (String, Weight)| {
-        let Mapped { name, transposed } =
-            tensor_name(&key).expect("every weight of a GPT-2 has a name in GGUF");
-        (name, (weight, transposed))
+        let Mapped { name, stored } =
+            architecture.tensor_name(&key).expect("every weight of a model has a name in GGUF");
+        (name, (weight, stored))
     };
     weights.into_iter().map(named).collect()
-}
-
-/// A matrix of rows of `n_cols`, column by column.
-fn transpose(numbers: &[f32], n_cols: usize) -> Vec<f32> {
-    (0..n_cols).flat_map(|col| numbers[col..].iter().step_by(n_cols).copied()).collect()
 }
 
 fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
@@ -121,14 +128,16 @@ fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
                 })
             };
             let tokens = (0..n_tokens).map(token).collect::<Option<Vec<_>>>()?;
-            Some(Vocabulary { tokens, merges: tokenizer.merges(), end_of_text })
+            let vocabulary = Vocabulary::merges(tokens, tokenizer.merges());
+            let ends_of_text = end_of_text.into_iter().collect();
+            Some(Vocabulary { begin_of_text: end_of_text, ends_of_text, ..vocabulary })
         }
     }
 }
 
-fn differences(activation: Activation, config: &Config) -> Vec<String> {
+fn differences(sizes: &GptConfig, config: &Config, ty: TensorType, vocabulary: &Vocabulary) -> Vec<String> {
     let mut differences = Vec::new();
-    if activation == Activation::Gelu {
+    if sizes.activation == Activation::Gelu {
         differences.push(
             "llama.cpp has GPT-2's tanh form of GELU and this model the exact one: its texts may differ"
                 .to_owned(),
@@ -136,19 +145,25 @@ fn differences(activation: Activation, config: &Config) -> Vec<String> {
     }
     let block_size = config.context_length;
     if !block_size.is_multiple_of(CONTEXT_UNIT) {
+        let beyond = match sizes.position {
+            Position::Learned => "stops with an error",
+            Position::Rope => "goes on at positions the model has not learnt",
+        };
         differences.push(format!(
-            "llama.cpp rounds the block of {block_size} up and stops with an error beyond it; ask it for fewer tokens, \
-             those of the prompt included"
+            "llama.cpp rounds the block of {block_size} up and {beyond} beyond it; ask it for fewer tokens, those of \
+             the prompt included"
         ));
     }
-    if config.ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
+    let [queries, ..] = sizes.qkv_widths();
+    let widths = BTreeSet::from([sizes.n_embd, queries, sizes.n_inner()]);
+    let odd: Vec<_> = widths.iter().filter(|width| !width.is_multiple_of(32)).map(usize::to_string).collect();
+    if ty == TensorType::Q8_0 && !odd.is_empty() {
         differences.push(format!(
             "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
-            config.embedding_length
+            odd.join(" and ")
         ));
     }
-    let vocabulary = &config.vocabulary;
-    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.end_of_text.is_none()) {
+    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.ends_of_text.is_empty()) {
         let token = &vocabulary.tokens[id as usize].text;
         differences.push(format!(
             "this tokenizer has no end of text, and llama.cpp takes token {id} ({token:?}) for it: texts end there"

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use crate::TensorType;
 
-/// Values in a block of `q8_0`.
+/// Values in a block.
 const BLOCK: usize = 32;
 
 /// Values in half precision that are converted at once.
@@ -35,6 +35,7 @@ pub(crate) fn encode(ty: TensorType, values: &[f32], bytes: &mut Vec<u8>) -> Res
                 encode_q8_0(block, bytes).map_err(|within| place * BLOCK + within)?;
             }
         }
+        TensorType::Q4_0 | TensorType::Q4_1 => unreachable!("the writer refuses {ty}"),
     }
     Ok(())
 }
@@ -88,16 +89,55 @@ pub(crate) fn decode(ty: TensorType, bytes: &[u8]) -> Vec<f32> {
         TensorType::BF16 => {
             bytes.as_chunks().0.iter().map(|&half| bf16::from_le_bytes(half).to_f32()).collect()
         }
-        TensorType::Q8_0 => {
-            let (blocks, _) = bytes.as_chunks::<{ 2 + BLOCK }>();
-            blocks.iter().flat_map(decode_q8_0).collect()
-        }
+        TensorType::Q8_0 => decode_blocks(bytes, decode_q8_0),
+        TensorType::Q4_0 => decode_blocks(bytes, decode_q4_0),
+        TensorType::Q4_1 => decode_blocks(bytes, decode_q4_1),
     }
 }
 
-fn decode_q8_0(block: &[u8; 2 + BLOCK]) -> [f32; BLOCK] {
-    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-    std::array::from_fn(|place| scale * f32::from(block[2 + place].cast_signed()))
+/// Each block of `N` bytes as its values; they are filled in where they stay, a block at a time, so that the compiler
+/// makes a few vector instructions of each.
+fn decode_blocks<const N: usize>(bytes: &[u8], decode: impl Fn(&[u8; N], &mut [f32; BLOCK])) -> Vec<f32> {
+    let (blocks, _) = bytes.as_chunks();
+    let mut values = vec![0.0; blocks.len() * BLOCK];
+    let (places, _) = values.as_chunks_mut();
+    for (place, block) in places.iter_mut().zip(blocks) {
+        decode(block, place);
+    }
+    values
+}
+
+fn decode_q8_0([low, high, quanta @ ..]: &[u8; 2 + BLOCK], values: &mut [f32; BLOCK]) {
+    let scale = half([low, high]);
+    for (value, quantum) in values.iter_mut().zip(quanta) {
+        *value = scale * f32::from(quantum.cast_signed());
+    }
+}
+
+/// ggml's `dequantize_row_q4_0`: the low halves of the bytes are the first 16 values, the high ones the others; eight
+/// stands for zero.
+fn decode_q4_0([low, high, quanta @ ..]: &[u8; 2 + BLOCK / 2], values: &mut [f32; BLOCK]) {
+    let scale = half([low, high]);
+    decode_nibbles(quanta, values, |quantum| (f32::from(quantum) - 8.0) * scale);
+}
+
+/// ggml's `dequantize_row_q4_1`: as of [`decode_q4_0`], but that zero stands for the smallest value, which follows the
+/// scale.
+fn decode_q4_1([low, high, min_low, min_high, quanta @ ..]: &[u8; 4 + BLOCK / 2], values: &mut [f32; BLOCK]) {
+    let (scale, smallest) = (half([low, high]), half([min_low, min_high]));
+    decode_nibbles(quanta, values, |quantum| f32::from(quantum) * scale + smallest);
+}
+
+fn decode_nibbles(quanta: &[u8; BLOCK / 2], values: &mut [f32; BLOCK], decode: impl Fn(u8) -> f32) {
+    let (first, last) = values.split_at_mut(BLOCK / 2);
+    for ((first, last), quantum) in first.iter_mut().zip(last).zip(quanta) {
+        *first = decode(quantum & 0x0F);
+        *last = decode(quantum >> 4);
+    }
+}
+
+fn half([low, high]: [&u8; 2]) -> f32 {
+    f16::from_le_bytes([*low, *high]).to_f32()
 }
 
 #[cfg(test)]
@@ -147,6 +187,18 @@ mod tests {
         assert_eq!((bytes[2], bytes[2 + 9].cast_signed()), (42, -127));
         let decoded = decode(TensorType::Q8_0, &bytes);
         assert_eq!(decoded[0], 42.0 * 1238.0 * 2.0_f32.powi(-19));
+    }
+
+    #[test]
+    fn halves_of_bytes_lie_sixteen_values_apart() {
+        let (scale, smallest) = (f16::from_f32(0.5).to_le_bytes(), f16::from_f32(-3.0).to_le_bytes());
+        let mut quanta = [0x88; BLOCK / 2];
+        quanta[0] = 0xF0;
+        quanta[15] = 0x19;
+        let q4_0 = decode(TensorType::Q4_0, &[&scale[..], &quanta].concat());
+        assert_eq!([q4_0[0], q4_0[16], q4_0[1], q4_0[15], q4_0[31]], [-4.0, 3.5, 0.0, 0.5, -3.5]);
+        let q4_1 = decode(TensorType::Q4_1, &[&scale[..], &smallest, &quanta].concat());
+        assert_eq!([q4_1[0], q4_1[16], q4_1[1], q4_1[15], q4_1[31]], [-3.0, 4.5, 1.0, 1.5, -2.5]);
     }
 
     #[test]

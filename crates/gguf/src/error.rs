@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::TensorType;
 use crate::value::shortened;
+use crate::{Architecture, TensorType};
 
 /// Why a GGUF file could not be read or written. Places are bytes from the beginning of the file.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,9 @@ pub enum Error {
     },
 
     /// A tensor of a type that is not read.
-    #[error("tensor {name:?} is of type {ty}, which is not supported; f32, f16, bf16 and q8_0 are")]
+    #[error(
+        "tensor {name:?} is of type {ty}, which is not supported; f32, f16, bf16, q8_0, q4_0 and q4_1 are"
+    )]
     TensorType {
         /// The tensor.
         name: String,
@@ -207,7 +209,7 @@ pub enum Error {
     },
 
     /// A name of a type that there is not.
-    #[error("{name:?} is not a type of tensors; choose f32, f16, bf16 or q8_0")]
+    #[error("{name:?} is not a type of tensors; choose f32, f16, bf16, q8_0, q4_0 or q4_1")]
     UnknownType {
         /// The name.
         name: String,
@@ -237,6 +239,81 @@ pub enum Error {
         value: f32,
         /// The type.
         ty: TensorType,
+    },
+
+    /// A type that is read and not written.
+    #[error("tensor {name:?} cannot be written as {ty}, which is only read; choose f32, f16, bf16 or q8_0")]
+    ReadOnly {
+        /// The tensor.
+        name: String,
+        /// The type.
+        ty: TensorType,
+    },
+
+    /// A model of another kind.
+    #[error("the architecture {found:?} is not supported; gpt2, llama and qwen3 are")]
+    Architecture {
+        /// Its name.
+        found: String,
+    },
+
+    /// A key that a model can't be without.
+    #[error("the file has no `{key}`, without which the model cannot be read")]
+    MissingKey {
+        /// The key.
+        key: String,
+    },
+
+    /// A key that stands for something else.
+    #[error("`{key}` is {found}, and not {expected}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What it should be.
+        expected: &'static str,
+        /// The value.
+        found: String,
+    },
+
+    /// A model that does what is not done here.
+    #[error("the model is not supported: {reason}")]
+    Unsupported {
+        /// What it does.
+        reason: String,
+    },
+
+    /// A weight that a model can't be without.
+    #[error("the tensor {name:?} is missing")]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+    },
+
+    /// A weight that the model of this architecture has not.
+    #[error("the tensor {:?} belongs to no model of the architecture {architecture} with these sizes", shortened(.name))]
+    UnknownTensor {
+        /// The tensor.
+        name: String,
+        /// The architecture.
+        architecture: Architecture,
+    },
+
+    /// A weight of another size than the metadata says.
+    #[error("the tensor {name:?} is {found:?}, and by the metadata it has to be {expected:?}")]
+    Dims {
+        /// The tensor.
+        name: String,
+        /// Its dimensions by the metadata, rows first.
+        expected: Vec<usize>,
+        /// Its dimensions.
+        found: Vec<usize>,
+    },
+
+    /// A vocabulary that can't be used here.
+    #[error("the vocabulary is not supported: {reason}")]
+    UnsupportedVocabulary {
+        /// What is wrong, with the token or merge.
+        reason: String,
     },
 
     /// A vocabulary that llama.cpp does not load.

@@ -23,22 +23,31 @@
 //! The order of dimensions is GGUF's: the first one is the length of a row, whose values lie side by side. It is
 //! the reverse of the shape that PyTorch or Burn would print.
 //!
-//! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. What the architecture `gpt2` is made
-//! of in it is in [`gpt2`].
+//! A language model in it is a [`Config`], a [`Vocabulary`] and the tensors of [`Config::tensors`], whose names in
+//! Hugging Face's layout [`Architecture`] knows.
+//!
+//! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod architecture;
+mod config;
 mod cursor;
 mod describe;
 mod encoding;
 mod error;
-pub mod gpt2;
 mod layout;
+mod names;
 mod reader;
 mod tensor_type;
 mod value;
+mod vocabulary;
 mod writer;
 
+pub use architecture::Architecture;
+pub use config::Config;
 pub use error::{Error, Result};
+pub use names::{Mapped, Stored};
 pub use reader::{Gguf, TensorView};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
+pub use vocabulary::{Joins, Pattern, Token, TokenKind, Vocabulary};
 pub use writer::{TensorInfo, write};

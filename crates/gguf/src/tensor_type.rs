@@ -23,11 +23,21 @@ pub enum TensorType {
     BF16,
     /// Blocks of 32 values that share a scale in half precision, each value 8 bits: 8.5 bits per value.
     Q8_0,
+    /// Blocks of 32 values that share a scale, each value 4 bits: 4.5 bits per value. It is read and not written.
+    Q4_0,
+    /// Blocks of 32 values that share a scale and a smallest value, each value 4 bits: 5 bits per value. It is read
+    /// and not written.
+    Q4_1,
 }
 
 impl TensorType {
     /// Every type.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0];
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0, Self::Q4_1];
+
+    /// Whether tensors are written in this type, and not only read.
+    pub fn is_written(self) -> bool {
+        !matches!(self, Self::Q4_0 | Self::Q4_1)
+    }
 
     /// The type in which a tensor of `dims` (in GGUF's order) is stored when `self` is asked for.
     ///
@@ -45,7 +55,7 @@ impl TensorType {
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 => 32,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => 32,
         }
     }
 
@@ -55,15 +65,19 @@ impl TensorType {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
             Self::Q8_0 => 34,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
         }
     }
 
     /// `general.file_type` of a model whose matrices have this type: llama.cpp's `LLAMA_FTYPE_ALL_F32`,
-    /// `MOSTLY_F16`, `MOSTLY_BF16` and `MOSTLY_Q8_0`.
+    /// `MOSTLY_F16`, `MOSTLY_BF16` and so on.
     pub fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
             Self::Q8_0 => 7,
             Self::BF16 => 32,
         }
@@ -74,6 +88,8 @@ impl TensorType {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
             Self::Q8_0 => 8,
             Self::BF16 => 30,
         }
@@ -105,10 +121,13 @@ impl fmt::Display for TensorType {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
             Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
         })
     }
 }
 
+/// The name of a type, also of one that is not written.
 impl FromStr for TensorType {
     type Err = Error;
 
@@ -119,9 +138,7 @@ impl FromStr for TensorType {
 }
 
 /// ggml's other types, for messages.
-const UNSUPPORTED: [(u32, &str); 29] = [
-    (2, "q4_0"),
-    (3, "q4_1"),
+const UNSUPPORTED: [(u32, &str); 27] = [
     (6, "q5_0"),
     (7, "q5_1"),
     (9, "q8_1"),
@@ -162,7 +179,10 @@ mod tests {
             assert_eq!(TensorType::from_code(ty.code()), Ok(ty));
         }
         let error = "Q8_0".parse::<TensorType>().unwrap_err().to_string();
-        assert!(error.contains("f32, f16, bf16 or q8_0") && error.contains("\"Q8_0\""), "{error}");
+        assert!(
+            error.contains("f32, f16, bf16, q8_0, q4_0 or q4_1") && error.contains("\"Q8_0\""),
+            "{error}"
+        );
     }
 
     #[test]

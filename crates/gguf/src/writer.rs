@@ -129,6 +129,9 @@ fn size(tensor: &TensorInfo) -> Result<(usize, usize)> {
         let (name, n_dims) = (name.clone(), dims.len() as u64);
         return Err(Error::Dimensions { name, n_dims, n_dims_max: N_DIMS_MAX });
     }
+    if !ty.is_written() {
+        return Err(Error::ReadOnly { name: name.clone(), ty: *ty });
+    }
     let row = dims.first().copied().unwrap_or(1);
     if row % ty.block_len() != 0 {
         return Err(Error::Blocks { name: name.clone(), row, ty: *ty });

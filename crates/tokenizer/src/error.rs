@@ -65,6 +65,10 @@ pub enum Error {
     #[error("this is not a tokenizer.json of Hugging Face's")]
     Parse(#[source] tokenizers::Error),
 
+    /// The vocabulary of a GGUF file contradicts itself.
+    #[error("the vocabulary of the GGUF file makes no tokenizer")]
+    Vocabulary(#[source] tokenizers::Error),
+
     /// A tokenizer file could not be read.
     #[error("cannot read the tokenizer at {}", .path.display())]
     Read {

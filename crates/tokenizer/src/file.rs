@@ -98,14 +98,21 @@ impl Tokenizer {
             config["bos_token"] = json!(END_OF_TEXT);
             config["eos_token"] = json!(END_OF_TEXT);
         }
+        if let [begin] = *self.beginning() {
+            config["bos_token"] = json!(self.decode(&[begin]));
+        }
         config
     }
 
     fn parse(json: &str) -> tokenizers::Result<Self> {
-        let file: Value = serde_json::from_str(json)?;
-        untrusted::check(&file)?;
+        Self::parse_value(&serde_json::from_str(json)?)
+    }
+
+    /// The tokenizer of a `tokenizer.json` that may be anyone's.
+    pub(crate) fn parse_value(file: &Value) -> tokenizers::Result<Self> {
+        untrusted::check(file)?;
         without_panic(|| {
-            let pipeline = Pipeline::deserialize(&file)?;
+            let pipeline = Pipeline::deserialize(file)?;
             check_ids(&pipeline)?;
             Ok(Self::new(pipeline))
         })

@@ -9,6 +9,7 @@
 //! | gpt2 | BPE, GPT-2's tokens and merges | ByteLevel | ByteLevel | `<\|endoftext\|>`, 50256 |
 //! | bpe:N | BPE, 256 byte tokens and N - 257 merges | ByteLevel | ByteLevel | `<\|endoftext\|>`, N - 1 |
 
+use serde_json::{Value, json};
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -88,6 +89,20 @@ fn mergeless(vocab: Vocab) -> BPE {
 
 fn byte_level() -> ByteLevel {
     ByteLevel::new(false, true, true)
+}
+
+/// The decoder of tokens that spell a space as `▁` and a byte as `<0x0A>`, as SentencePiece's, which takes off the space
+/// that was put before a text if there was one.
+pub(crate) fn decoder_of_pieces(strips_space: bool) -> Value {
+    let mut decoders = vec![
+        json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " }),
+        json!({ "type": "ByteFallback" }),
+        json!({ "type": "Fuse" }),
+    ];
+    if strips_space {
+        decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
+    }
+    json!({ "type": "Sequence", "decoders": decoders })
 }
 
 /// What `pipeline` is, by its structure.

@@ -22,15 +22,20 @@
 //! Bytes and trained merges encode any text. Decoding takes any ids, and [`DecodeStream`] takes them one by one
 //! and never gives out half a character.
 //!
+//! A tokenizer from elsewhere is any other `tokenizer.json`, or the vocabulary of a GGUF file
+//! ([`Tokenizer::from_gguf`]). Some put a mark before every text: [`Tokenizer::beginning`].
+//!
 //! A long text may be encoded in parts on several threads: cut where [`Tokenizer::last_border`] says, the ids of
 //! the parts are those of the whole.
 
 mod byte_alphabet;
 mod byte_level_bpe;
 mod char_vocabulary;
+mod decoding;
 mod error;
 mod file;
 mod gpt2;
+mod imported;
 mod kind;
 mod layout;
 mod pre_tokenizer;

@@ -19,10 +19,13 @@ pub struct DecodeStream<'a> {
     pending: Pending,
 }
 
+/// How many of the ids before the first are decoded with it, where decoding depends on them.
+const CONTEXT: usize = 8;
+
 #[derive(Debug)]
 enum Pending {
-    /// The first bytes of a character.
-    Bytes(Vec<u8>),
+    /// The first bytes of a character, and whether a space is to be left out before them.
+    Bytes { bytes: Vec<u8>, strips_space: bool },
     /// Where decoding depends on the ids before: some of these, and how much of their text is out.
     Ids { ids: Vec<u32>, n_context: usize, text_out: String },
 }
@@ -30,18 +33,36 @@ enum Pending {
 impl<'a> DecodeStream<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
         let pending = if tokenizer.joins_bytes() {
-            Pending::Bytes(Vec::new())
+            Pending::Bytes { bytes: Vec::new(), strips_space: tokenizer.strips_space() }
         } else {
             Pending::Ids { ids: Vec::new(), n_context: 0, text_out: String::new() }
         };
         Self { tokenizer, pending }
     }
 
+    /// A stream of what follows `ids`.
+    pub(crate) fn after(tokenizer: &'a Tokenizer, ids: &[u32]) -> Self {
+        let mut stream = Self::new(tokenizer);
+        let has_text = ids.iter().any(|&id| !tokenizer.is_special(id));
+        match &mut stream.pending {
+            Pending::Bytes { strips_space, .. } => *strips_space &= !has_text,
+            Pending::Ids { ids: context, n_context, text_out } => {
+                *context = ids[ids.len().saturating_sub(CONTEXT)..].to_vec();
+                *n_context = context.len();
+                *text_out = tokenizer.decode(context);
+            }
+        }
+        stream
+    }
+
     /// The text that `id` completes; empty while a character is not whole.
     pub fn push(&mut self, id: u32) -> String {
         match &mut self.pending {
-            Pending::Bytes(bytes) => {
-                bytes.extend_from_slice(self.tokenizer.bytes_or_replacement(id));
+            Pending::Bytes { bytes, strips_space } => {
+                let new = self.tokenizer.bytes_or_replacement(id);
+                let new = if *strips_space { new.strip_prefix(b" ").unwrap_or(new) } else { new };
+                *strips_space &= self.tokenizer.bytes_or_replacement(id).is_empty();
+                bytes.extend_from_slice(new);
                 take_whole_characters(bytes)
             }
             Pending::Ids { ids, n_context, text_out } => {
@@ -65,7 +86,7 @@ impl<'a> DecodeStream<'a> {
     /// What is left: the start of a character that never became whole, as U+FFFD.
     pub fn finish(self) -> String {
         match self.pending {
-            Pending::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Pending::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
             Pending::Ids { ids, text_out, .. } => {
                 let text = self.tokenizer.decode(&ids);
                 text.strip_prefix(text_out.as_str()).unwrap_or_default().to_owned()

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use tokenizers::{DecoderWrapper, Tokenizer as Pipeline};
+use tokenizers::Tokenizer as Pipeline;
 
+use crate::decoding::{self, Decoding};
 use crate::layout::{self, Codec, END_OF_TEXT};
 use crate::untrusted::without_panic;
-use crate::{DecodeStream, Error, Result, TokenizerKind, byte_alphabet, byte_level_bpe, gpt2, pre_tokenizer};
+use crate::{DecodeStream, Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
 
 /// Turns text into token ids and ids into text.
 ///
@@ -30,6 +31,9 @@ struct Inner {
     pipeline: Pipeline,
     codec: Codec,
     kind: Option<TokenizerKind>,
+    decoding: Decoding,
+    /// What is put before every text.
+    beginning: Vec<u32>,
     /// The bytes of each id, `None` where an id was left out.
     tokens: Vec<Option<Box<[u8]>>>,
 }
@@ -79,8 +83,10 @@ impl Tokenizer {
 
     fn recognized(mut pipeline: Pipeline, codec: Codec, kind: Option<TokenizerKind>) -> Self {
         pipeline.set_encode_special_tokens(true);
-        let tokens = token_bytes(&pipeline);
-        Self(Arc::new(Inner { pipeline, codec, kind, tokens }))
+        let (decoding, tokens) = decoding::decoding(&pipeline);
+        let mut beginning = decoding::beginning(&pipeline);
+        beginning.retain(|&id| tokens.get(id as usize).is_some_and(Option::is_some));
+        Self(Arc::new(Inner { pipeline, codec, kind, decoding, beginning, tokens }))
     }
 
     /// The kind, or `None` for a tokenizer from elsewhere that is none of ours.
@@ -100,6 +106,19 @@ impl Tokenizer {
     pub fn end_of_text(&self) -> Option<u32> {
         let added = self.0.pipeline.get_added_tokens_decoder();
         added.iter().find(|(_, token)| token.special && token.content == END_OF_TEXT).map(|(&id, _)| id)
+    }
+
+    /// The ids that are put before every text: most often none, or a mark that says that it begins.
+    ///
+    /// It is what the tokenizer's file asks for in a template. [`encode`](Self::encode) leaves them out, as a text may be
+    /// encoded in parts.
+    pub fn beginning(&self) -> &[u32] {
+        &self.0.beginning
+    }
+
+    /// The ids of a whole text: [`beginning`](Self::beginning), and those of [`encode`](Self::encode).
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        Ok([self.beginning(), &self.encode(text)?].concat())
     }
 
     /// The ids of `text`.
@@ -194,7 +213,11 @@ impl Tokenizer {
     /// Bytes that are not UTF-8 and ids outside the vocabulary become U+FFFD. Special tokens are written out.
     pub fn decode(&self, ids: &[u32]) -> String {
         if self.joins_bytes() {
-            let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes_or_replacement(id)).copied().collect();
+            let mut bytes: Vec<u8> =
+                ids.iter().flat_map(|&id| self.bytes_or_replacement(id)).copied().collect();
+            if self.strips_space() && bytes.first() == Some(&b' ') {
+                bytes.remove(0);
+            }
             return String::from_utf8(bytes)
                 .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         }
@@ -220,9 +243,26 @@ impl Tokenizer {
         DecodeStream::new(self)
     }
 
-    /// Whether decoding is nothing but joining the bytes of the tokens.
+    /// As [`decode_stream`](Self::decode_stream), of ids that follow `ids`, whose text is out already.
+    ///
+    /// Some decoders take a space off the beginning of a text, and not off what follows.
+    pub fn decode_stream_after(&self, ids: &[u32]) -> DecodeStream<'_> {
+        DecodeStream::after(self, ids)
+    }
+
+    /// Whether decoding is joining the bytes of the tokens, but for a space at the beginning.
     pub(crate) fn joins_bytes(&self) -> bool {
-        joins_bytes(&self.0.pipeline)
+        self.0.decoding != Decoding::Foreign
+    }
+
+    /// Whether decoding takes off a space at the beginning of a text.
+    pub(crate) fn strips_space(&self) -> bool {
+        self.0.decoding == Decoding::JoinedAfterSpace
+    }
+
+    /// Whether the id is that of a mark.
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.0.pipeline.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
     pub(crate) fn bytes_or_replacement(&self, id: u32) -> &[u8] {
@@ -243,34 +283,4 @@ impl fmt::Debug for Tokenizer {
 
 fn replacements(n: usize) -> String {
     "\u{FFFD}".repeat(n)
-}
-
-fn joins_bytes(pipeline: &Pipeline) -> bool {
-    matches!(pipeline.get_decoder(), Some(DecoderWrapper::ByteLevel(_) | DecoderWrapper::Fuse(_)))
-}
-
-/// The bytes of each id from 0 to the largest.
-fn token_bytes(pipeline: &Pipeline) -> Vec<Option<Box<[u8]>>> {
-    let byte_level = matches!(pipeline.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-    let added = pipeline.get_added_tokens_decoder();
-    let bytes = |token: String, id: u32| -> Vec<u8> {
-        if added.contains_key(&id) {
-            token.into_bytes()
-        } else if byte_level {
-            byte_alphabet::bytes(&token).unwrap_or_else(|| token.into_bytes())
-        } else if joins_bytes(pipeline) {
-            token.into_bytes()
-        } else {
-            without_panic(|| pipeline.decode(&[id], false)).unwrap_or(token).into_bytes()
-        }
-    };
-    let mut tokens = Vec::new();
-    for (token, id) in pipeline.get_vocab(true) {
-        let place = usize::try_from(id).expect("an id fits an address");
-        if tokens.len() <= place {
-            tokens.resize(place + 1, None);
-        }
-        tokens[place] = Some(bytes(token, id).into_boxed_slice());
-    }
-    tokens
 }

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use dataset::{Options, Source, TokenizerChoice, prepare};
-use gguf::gpt2::{Config, Vocabulary};
-use gguf::{Array, TensorInfo, TensorType, Value};
+use gguf::{Architecture, Array, Config, Joins, TensorInfo, TensorType, Value, Vocabulary};
 use tokenizer::TokenizerKind;
 
 mod pickles;
@@ -74,18 +73,25 @@ fn prepared_folder() -> Result<Vec<Vec<u8>>> {
 }
 
 fn ggufs() -> Result<Vec<Vec<u8>>> {
-    let model = Config {
-        name: "tiny".to_owned(),
+    let sizes = |architecture: Architecture| Config {
+        architecture,
+        vocab_size: 2,
         context_length: 2,
         embedding_length: 32,
         feed_forward_length: 4,
         block_count: 1,
         head_count: 4,
-        layer_norm_epsilon: 1e-5,
+        head_count_kv: 4,
+        key_length: 8,
+        norm_epsilon: 1e-5,
+        rope_freq_base: 1e4,
         tied: true,
-        ty: TensorType::Q8_0,
-        vocabulary: Vocabulary::from_chars(&['a', 'é']),
     };
+    let merged = Vocabulary::from_chars(&['a', 'é']);
+    let joins = Joins::Scores { scores: vec![0.0, 1.0], adds_space: true };
+    let scored = Vocabulary { joins, begin_of_text: Some(1), adds_begin: true, ..merged.clone() };
+    let models =
+        [(Architecture::Gpt2, &merged), (Architecture::Llama, &scored), (Architecture::Qwen3, &merged)];
     let arrays = [
         Array::U8(vec![1]),
         Array::F64(vec![0.5]),
@@ -101,8 +107,14 @@ fn ggufs() -> Result<Vec<Vec<u8>>> {
         tensor("y", &[], TensorType::F32),
         tensor("z", &[0], TensorType::BF16),
     ];
+    let mut files = vec![(arrays, tensors), (vec![], vec![])];
+    for (architecture, vocabulary) in models {
+        let config = sizes(architecture);
+        let ty = TensorType::Q8_0;
+        files.push((config.metadata("tiny", ty, vocabulary)?, config.tensors(ty)));
+    }
     let mut seeds = Vec::new();
-    for (metadata, tensors) in [(model.metadata()?, model.tensors()), (arrays, tensors), (vec![], vec![])] {
+    for (metadata, tensors) in files {
         let mut file = Vec::new();
         gguf::write(&mut file, &metadata, &tensors, |tensor| {
             Ok::<_, gguf::Error>(vec![0.5; tensor.dims.iter().product()].into())

@@ -1,4 +1,38 @@
-//! Files built byte by byte, for what the writer would never write.
+//! Small models, and files built byte by byte, for what the writer would never write.
+#![expect(dead_code, reason = "each test uses a part of it")]
+
+use gguf::{Architecture, Config, TensorType, Vocabulary};
+
+/// Sizes that are all different, of a model of seven tokens.
+pub(crate) fn sizes(architecture: Architecture) -> Config {
+    let is_rotary = architecture.is_rotary();
+    Config {
+        architecture,
+        vocab_size: 7,
+        context_length: 8,
+        embedding_length: 32,
+        feed_forward_length: 48,
+        block_count: 1,
+        head_count: if is_rotary { 4 } else { 2 },
+        head_count_kv: 2,
+        key_length: if is_rotary { 6 } else { 16 },
+        norm_epsilon: 1e-5,
+        rope_freq_base: 10_000.0,
+        tied: architecture != Architecture::Llama,
+    }
+}
+
+/// A whole file.
+pub(crate) fn written(config: &Config, ty: TensorType, vocabulary: &Vocabulary) -> Vec<u8> {
+    let metadata = config.metadata("golden", ty, vocabulary).expect("a vocabulary that fits");
+    let mut bytes = Vec::new();
+    gguf::write(&mut bytes, &metadata, &config.tensors(ty), |tensor| {
+        let n_values: u16 = tensor.dims.iter().product::<usize>().try_into().expect("a small tensor");
+        Ok::<_, gguf::Error>((0..n_values).map(|place| f32::from(place % 100) / 128.0).collect())
+    })
+    .expect("numbers that every type holds");
+    bytes
+}
 
 /// A file of `version` with `n_tensors` and `n_keys` announced, to which what follows is appended.
 pub(crate) struct FileBytes {

@@ -4,5 +4,6 @@ mod common;
 mod file;
 mod gpt2;
 mod hostile;
+mod imported;
 mod round_trip;
 mod train;

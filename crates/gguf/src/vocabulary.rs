@@ -1,35 +1,89 @@
-//! Tokens and merges as llama.cpp's byte-level BPE takes them.
+//! The tokens of a model, and how llama.cpp makes them of a text.
 
-use std::collections::{HashMap, HashSet};
+mod bytes;
+mod read;
+mod write;
 
-use super::bytes::{escaped, spelling};
-use crate::{Error, Result, Value};
+use std::collections::HashSet;
 
-/// The vocabulary of a byte-level BPE with GPT-2's way of cutting text.
-///
-/// llama.cpp spells each byte of a text as one character of GPT-2's alphabet, cuts it by GPT-2's pattern
-/// (`tokenizer.ggml.pre` is `gpt-2`), and applies the merges, whose results need not be tokens. What is no token at
-/// the end is left out without a word.
-///
-/// A BPE vocabulary always has an end of text there: token 11, if none is named. For a vocabulary of single bytes
-/// without one (characters that are all ASCII, or all bytes), the keys describe RWKV's tokenizer instead, which has
-/// no such default. It takes the longest token at each place, which for single bytes is the same; characters that
-/// it does not know are an error in llama.cpp.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use bytes::spelling;
+
+/// A vocabulary and how a text becomes tokens of it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     /// The tokens, in the order of their ids.
     pub tokens: Vec<Token>,
-    /// Pairs of pieces that are joined, the most urgent first; bytes are spelled as in tokens.
-    pub merges: Vec<(String, String)>,
-    /// The token that begins and ends a document. See [`Self::stop_token`] for what becomes of none.
-    pub end_of_text: Option<u32>,
+    /// What joins pieces of text into tokens.
+    pub joins: Joins,
+    /// The token that begins a document.
+    pub begin_of_text: Option<u32>,
+    /// The tokens that end a document, the usual one first. See [`Self::stop_token`] for what becomes of none.
+    pub ends_of_text: Vec<u32>,
+    /// Whether [`Self::begin_of_text`] is put before every text.
+    pub adds_begin: bool,
+}
+
+/// What joins pieces of text into tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Joins {
+    /// A byte-level BPE (`gpt2`): each byte of a text is spelled as one character of GPT-2's alphabet, a pattern cuts the
+    /// text, and in each piece pairs are joined, whose results need not be tokens. What is no token at the end is left
+    /// out without a word.
+    ///
+    /// llama.cpp always has an end of text there: token 11, if none is named. For a vocabulary of single bytes without
+    /// one (characters that are all ASCII, or all bytes), what is written describes RWKV's tokenizer instead, which has
+    /// no such default. It takes the longest token at each place, which for single bytes is the same; characters that
+    /// it does not know are an error in llama.cpp.
+    Merges {
+        /// The pattern.
+        pattern: Pattern,
+        /// Pairs of pieces that are joined, the most urgent first; bytes are spelled as in tokens.
+        merges: Vec<(String, String)>,
+    },
+    /// SentencePiece's BPE (`llama`): of all neighbours that are a token together, those are joined first whose token
+    /// has the largest score. Spaces are spelled `▁`; what is no token becomes its bytes, which have tokens of their
+    /// own.
+    Scores {
+        /// A score for each token.
+        scores: Vec<f32>,
+        /// Whether a space is put before a text, so that its first word is a token like others.
+        adds_space: bool,
+    },
+}
+
+/// How a text is cut before bytes are joined: `tokenizer.ggml.pre`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// Words, numbers, punctuation and white space, each with the space before it.
+    Gpt2,
+    /// As [`Self::Gpt2`], but each digit for itself.
+    Smollm,
+    /// Of OpenAI's `cl100k_base`, but each digit for itself.
+    Qwen2,
+    /// Of OpenAI's `cl100k_base`. A piece that is a token is one, whatever the merges make of it.
+    Llama3,
+}
+
+impl Pattern {
+    /// Every pattern.
+    pub const ALL: [Self; 4] = [Self::Gpt2, Self::Smollm, Self::Qwen2, Self::Llama3];
+
+    /// llama.cpp's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt-2",
+            Self::Smollm => "smollm",
+            Self::Qwen2 => "qwen2",
+            Self::Llama3 => "llama-bpe",
+        }
+    }
 }
 
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The bytes in GPT-2's alphabet (`Ġthe` for ` the`); of [`TokenKind::Control`] and
-    /// [`TokenKind::UserDefined`], the text itself.
+    /// The text as the vocabulary spells it: for [`Joins::Merges`] bytes in GPT-2's alphabet (`Ġthe` for ` the`), for
+    /// [`Joins::Scores`] with `▁` for a space. Of [`TokenKind::Control`] and [`TokenKind::UserDefined`], the text itself.
     pub text: String,
     /// What it is for.
     pub kind: TokenKind,
@@ -40,12 +94,16 @@ pub struct Token {
 pub enum TokenKind {
     /// A piece of text.
     Normal,
+    /// What stands for all that is no token.
+    Unknown,
     /// A mark such as `<|endoftext|>`: found in a text only where marks are asked for, and not shown.
     Control,
     /// Found as a whole in any text, before the pattern and the merges.
     UserDefined,
     /// A row of the embedding that stands for nothing.
     Unused,
+    /// A single byte, spelled as `<0x0A>`.
+    Byte,
 }
 
 impl TokenKind {
@@ -53,15 +111,23 @@ impl TokenKind {
     fn code(self) -> i32 {
         match self {
             Self::Normal => 1,
+            Self::Unknown => 2,
             Self::Control => 3,
             Self::UserDefined => 4,
             Self::Unused => 5,
+            Self::Byte => 6,
         }
+    }
+
+    /// The kind of a number; what has none is a piece of text, as in llama.cpp.
+    fn from_code(code: i64) -> Self {
+        let kinds = [Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
+        kinds.into_iter().find(|kind| i64::from(kind.code()) == code).unwrap_or(Self::Normal)
     }
 }
 
 impl Token {
-    /// A piece of text, given as its bytes.
+    /// A piece of text, given as its bytes, of a byte-level BPE.
     pub fn normal(bytes: &[u8]) -> Self {
         Self { text: bytes.iter().map(|&byte| spelling(byte)).collect(), kind: TokenKind::Normal }
     }
@@ -71,6 +137,17 @@ impl Token {
 const DEFAULT_END: u32 = 11;
 
 impl Vocabulary {
+    /// A byte-level BPE that GPT-2's pattern cuts text for, and that has no marks.
+    pub fn merges(tokens: Vec<Token>, merges: Vec<(String, String)>) -> Self {
+        Self {
+            tokens,
+            joins: Joins::Merges { pattern: Pattern::Gpt2, merges },
+            begin_of_text: None,
+            ends_of_text: Vec::new(),
+            adds_begin: false,
+        }
+    }
+
     /// One token per character, with its place in `chars` as its id.
     ///
     /// A character of several bytes is the result of merges, and as UTF-8 shows where a character begins, no others
@@ -89,13 +166,29 @@ impl Vocabulary {
             }
         }
         let tokens = chars.iter().map(|character| Token::normal(character.to_string().as_bytes())).collect();
-        Self { tokens, merges, end_of_text: None }
+        Self::merges(tokens, merges)
     }
 
     /// One token per byte, with the byte as its id.
     pub fn bytes() -> Self {
         let tokens = (0..=u8::MAX).map(|byte| Token::normal(&[byte])).collect();
-        Self { tokens, merges: Vec::new(), end_of_text: None }
+        Self::merges(tokens, Vec::new())
+    }
+
+    /// The characters, in the order of their ids, if this is what [`Self::from_chars`] makes of them.
+    ///
+    /// Unused tokens behind them, which fill an embedding, are passed over.
+    pub fn chars(&self) -> Option<Vec<char>> {
+        let used =
+            self.tokens.iter().rposition(|token| token.kind != TokenKind::Unused).map_or(0, |last| last + 1);
+        let character = |token: &Token| {
+            let bytes: Vec<u8> = token.text.chars().map(bytes::byte).collect::<Option<_>>()?;
+            let mut chars = str::from_utf8(&bytes).ok()?.chars();
+            chars.next().filter(|_| chars.next().is_none() && token.kind == TokenKind::Normal)
+        };
+        let chars: Vec<char> = self.tokens[..used].iter().map(character).collect::<Option<_>>()?;
+        let is_it = Self::from_chars(&chars).joins == self.joins && self.begin_of_text.is_none();
+        (is_it && self.ends_of_text.is_empty() && !self.adds_begin).then_some(chars)
     }
 
     /// Adds unused tokens for the rows of an embedding that is larger than the vocabulary, as llama.cpp's
@@ -104,44 +197,18 @@ impl Vocabulary {
         for id in self.tokens.len()..n_rows {
             self.tokens.push(Token { text: format!("[PAD{id}]"), kind: TokenKind::Unused });
         }
+        if let Joins::Scores { scores, .. } = &mut self.joins {
+            scores.resize(self.tokens.len(), PAD_SCORE);
+        }
     }
 
     /// The token at which llama.cpp ends a text. Where it is none that was meant, because the vocabulary has no
-    /// [`Self::end_of_text`] and is none of single bytes, texts end at whatever token 11 stands for.
+    /// [`Self::ends_of_text`] and is none of single bytes, texts end at whatever token 11 stands for.
     pub fn stop_token(&self) -> Option<u32> {
-        let has_default = self.tokens.len() > DEFAULT_END as usize && self.single_bytes().is_none();
-        self.end_of_text.or(has_default.then_some(DEFAULT_END))
-    }
-
-    /// The keys and values that describe the vocabulary.
-    pub(super) fn metadata(&self) -> Result<Vec<(String, Value)>> {
-        self.check()?;
-        let kinds: Vec<i32> = self.tokens.iter().map(|token| token.kind.code()).collect();
-        let mut keys: Vec<(&str, Value)> = match self.single_bytes() {
-            Some(bytes) => {
-                let tokens: Vec<String> = bytes.into_iter().map(escaped).collect();
-                vec![("model", "rwkv".into()), ("tokens", tokens.into()), ("token_type", kinds.into())]
-            }
-            None => {
-                let tokens: Vec<String> = self.tokens.iter().map(|token| token.text.clone()).collect();
-                let merges: Vec<String> =
-                    self.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
-                vec![
-                    ("model", "gpt2".into()),
-                    ("pre", "gpt-2".into()),
-                    ("tokens", tokens.into()),
-                    ("token_type", kinds.into()),
-                    // llama.cpp asks for them even where there are none.
-                    ("merges", merges.into()),
-                ]
-            }
-        };
-        if let Some(id) = self.end_of_text {
-            keys.push(("bos_token_id", id.into()));
-            keys.push(("eos_token_id", id.into()));
-        }
-        keys.push(("add_bos_token", false.into()));
-        Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
+        let has_default = self.tokens.len() > DEFAULT_END as usize
+            && matches!(self.joins, Joins::Merges { .. })
+            && self.single_bytes().is_none();
+        self.ends_of_text.first().copied().or(has_default.then_some(DEFAULT_END))
     }
 
     /// The byte of each token, if RWKV's tokenizer is to be described: each is one byte, and none ends a text.
@@ -149,46 +216,29 @@ impl Vocabulary {
     /// That tokenizer is not for longer tokens: in a text with the beginning of one and not its end, llama.cpp
     /// never gets further.
     fn single_bytes(&self) -> Option<Vec<u8>> {
-        if self.end_of_text.is_some() || !self.merges.is_empty() {
+        let is_plain =
+            matches!(&self.joins, Joins::Merges { pattern: Pattern::Gpt2, merges } if merges.is_empty());
+        if !is_plain || !self.ends_of_text.is_empty() || self.begin_of_text.is_some() {
             return None;
         }
         let byte = |token: &Token| match token.kind {
-            TokenKind::Normal => (0..=u8::MAX).find(|&byte| token.text.chars().eq([spelling(byte)])),
+            TokenKind::Normal => {
+                let mut chars = token.text.chars();
+                bytes::byte(chars.next()?).filter(|_| chars.next().is_none())
+            }
             _ => None,
         };
         self.tokens.iter().map(byte).collect()
     }
-
-    /// Refuses what llama.cpp refuses or would misread.
-    fn check(&self) -> Result<()> {
-        let refused = |reason: String| Err(Error::Vocabulary { reason });
-        let mut ids = HashMap::new();
-        for (id, token) in self.tokens.iter().enumerate() {
-            if token.text.is_empty() {
-                return refused(format!("token {id} is empty"));
-            }
-            if let Some(first) = ids.insert(&token.text, id) {
-                return refused(format!("tokens {first} and {id} are both {:?}", token.text));
-            }
-        }
-        let wrong = |piece: &String| piece.is_empty() || piece.contains([' ', '\n']);
-        if let Some((left, right)) = self.merges.iter().find(|(left, right)| wrong(left) || wrong(right)) {
-            return refused(format!(
-                "the merge of {left:?} and {right:?} has a piece that is empty or has a space"
-            ));
-        }
-        match self.end_of_text {
-            Some(id) if id as usize >= self.tokens.len() => {
-                refused(format!("the end of text, {id}, is none of the {} tokens", self.tokens.len()))
-            }
-            _ => Ok(()),
-        }
-    }
 }
+
+/// The score of what no text has, as llama.cpp's converter writes it.
+const PAD_SCORE: f32 = -1000.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
 
     #[test]
     fn bytes_are_spelled_as_gpt2_spells_them() {
@@ -202,10 +252,10 @@ mod tests {
     /// What llama.cpp makes of a text that its pattern does not cut: merges, the earliest in the list first, until
     /// there is none; then pieces become ids.
     fn encode(vocabulary: &Vocabulary, text: &str) -> Vec<usize> {
+        let Joins::Merges { merges, .. } = &vocabulary.joins else { panic!("{vocabulary:?}") };
         let mut pieces: Vec<String> = text.bytes().map(|byte| spelling(byte).to_string()).collect();
-        let rank = |pair: &[String]| {
-            vocabulary.merges.iter().position(|(left, right)| *left == pair[0] && *right == pair[1])
-        };
+        let rank =
+            |pair: &[String]| merges.iter().position(|(left, right)| *left == pair[0] && *right == pair[1]);
         while let Some((_, place)) =
             pieces.windows(2).enumerate().filter_map(|(place, pair)| Some((rank(pair)?, place))).min()
         {
@@ -230,7 +280,8 @@ mod tests {
         assert_eq!(encode(&vocabulary, text), ids);
         assert_eq!(encode(&vocabulary, "a\u{20AD}é"), [0, 1], "U+20AD is unknown and left out");
         // One for each character of two bytes; of two and three for the others, one is shared by each pair.
-        assert_eq!(vocabulary.merges.len(), 3 + (2 * 2 - 1) + (2 * 3 - 1));
+        let Joins::Merges { merges, .. } = vocabulary.joins else { panic!("a BPE") };
+        assert_eq!(merges.len(), 3 + (2 * 2 - 1) + (2 * 3 - 1));
     }
 
     #[test]
@@ -255,7 +306,7 @@ mod tests {
 
     #[test]
     fn merges_are_there_even_if_there_are_none() {
-        let vocabulary = Vocabulary { end_of_text: Some(255), ..Vocabulary::bytes() };
+        let vocabulary = Vocabulary { ends_of_text: vec![255], ..Vocabulary::bytes() };
         assert_eq!(value(&vocabulary, "model"), Some("gpt2".into()));
         assert_eq!(value(&vocabulary, "merges"), Some(Vec::<String>::new().into()));
         assert_eq!(value(&vocabulary, "eos_token_id"), Some(255.into()));
@@ -282,7 +333,7 @@ mod tests {
         let chars: Vec<char> = ('à'..='ö').collect();
         assert_eq!(Vocabulary::from_chars(&chars[..12]).stop_token(), Some(11));
         assert_eq!(Vocabulary::from_chars(&chars[..11]).stop_token(), None);
-        let ended = Vocabulary { end_of_text: Some(3), ..Vocabulary::from_chars(&chars) };
+        let ended = Vocabulary { ends_of_text: vec![3], ..Vocabulary::from_chars(&chars) };
         assert_eq!(ended.stop_token(), Some(3));
         assert_eq!(Vocabulary::bytes().stop_token(), None);
     }
@@ -292,13 +343,13 @@ mod tests {
         let refusal = |vocabulary: Vocabulary| vocabulary.metadata().unwrap_err().to_string();
         let twice = refusal(Vocabulary::from_chars(&['a', 'b', 'a']));
         assert!(twice.contains("tokens 0 and 2 are both \"a\""), "{twice}");
-        let outside = refusal(Vocabulary { end_of_text: Some(256), ..Vocabulary::bytes() });
-        assert!(outside.contains("256, is none of the 256 tokens"), "{outside}");
+        let outside = refusal(Vocabulary { ends_of_text: vec![256], ..Vocabulary::bytes() });
+        assert!(outside.contains("the mark 256 is none of the 256 tokens"), "{outside}");
         let merges = vec![("a b".to_owned(), "c".to_owned())];
-        let space = refusal(Vocabulary { merges, ..Vocabulary::bytes() });
+        let space = refusal(Vocabulary::merges(Vocabulary::bytes().tokens, merges));
         assert!(space.contains("\"a b\" and \"c\""), "{space}");
         let empty = vec![Token::normal(b"a"), Token::normal(b"")];
-        let empty = refusal(Vocabulary { tokens: empty, ..Vocabulary::bytes() });
+        let empty = refusal(Vocabulary::merges(empty, Vec::new()));
         assert!(empty.contains("token 1 is empty"), "{empty}");
     }
 }

@@ -1,0 +1,218 @@
+//! Sizes from the metadata of a file.
+
+use std::collections::HashMap;
+
+use super::Config;
+use crate::{Architecture, Error, Gguf, Result, Value};
+
+/// The base of a rotation where a file does not say.
+const DEFAULT_FREQ_BASE: f64 = 10_000.0;
+
+impl Config {
+    /// The sizes of the model in a file, which has all the tensors that they ask for and no others.
+    ///
+    /// # Errors
+    ///
+    /// If a key or a tensor is missing or not what it should be, or the model does something that those of
+    /// [`Architecture`] here do not, such as to scale its rotations or to choose among experts.
+    pub fn read(file: &Gguf<'_>) -> Result<Self> {
+        let found = string(file, "general.architecture")?;
+        let architecture =
+            Architecture::from_name(found).ok_or_else(|| Error::Architecture { found: found.to_owned() })?;
+        let metadata = Metadata { file, architecture };
+        metadata.refuse_what_is_not_computed()?;
+
+        let vocab_size = metadata.vocab_size()?;
+        let embedding_length = metadata.size("embedding_length")?;
+        let head_count = metadata.size("attention.head_count")?;
+        let head_count_kv = metadata.size_or("attention.head_count_kv", head_count)?;
+        let key_length = metadata.size_or("attention.key_length", embedding_length / head_count)?;
+        metadata.refuse_unlike("attention.value_length", key_length)?;
+        metadata.refuse_unlike("attention.value_length_swa", key_length)?;
+        metadata.refuse_unlike("rope.dimension_count", key_length)?;
+        let rope_freq_base = metadata.float("rope.freq_base")?.unwrap_or(DEFAULT_FREQ_BASE);
+        #[expect(clippy::cast_possible_truncation, reason = "both are of single precision in llama.cpp")]
+        let mut config = Self {
+            architecture,
+            vocab_size,
+            context_length: metadata.size("context_length")?,
+            embedding_length,
+            feed_forward_length: metadata.size("feed_forward_length")?,
+            block_count: metadata.size("block_count")?,
+            head_count,
+            head_count_kv,
+            key_length,
+            norm_epsilon: 0.0,
+            rope_freq_base: rope_freq_base as f32,
+            tied: file.tensor("output.weight").is_none(),
+        };
+        let epsilon = metadata.float(config.epsilon_key())?;
+        let missing = || Error::MissingKey { key: metadata.key(config.epsilon_key()) };
+        #[expect(clippy::cast_possible_truncation, reason = "it is of single precision in llama.cpp")]
+        let norm_epsilon = epsilon.ok_or_else(missing)? as f32;
+        config.norm_epsilon = norm_epsilon;
+        config.check_heads()?;
+        config.check_tensors(file)?;
+        Ok(config)
+    }
+
+    fn check_heads(&self) -> Result<()> {
+        let Self { architecture, embedding_length, head_count, head_count_kv, key_length, .. } = *self;
+        let reason = if head_count % head_count_kv != 0 {
+            format!("{head_count} heads of queries cannot share {head_count_kv} heads of keys evenly")
+        } else if architecture.is_rotary() && key_length % 2 != 0 {
+            format!("a rotation turns pairs, and its heads are {key_length} wide")
+        } else if !architecture.is_rotary()
+            && (head_count_kv != head_count || Some(embedding_length) != head_count.checked_mul(key_length))
+        {
+            format!(
+                "{head_count} heads of queries and {head_count_kv} of keys, {key_length} wide, are not the \
+                 {embedding_length} of a GPT-2's stream"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported { reason })
+    }
+
+    /// Compares the tensors that there are with those that there should be.
+    fn check_tensors(&self, file: &Gguf<'_>) -> Result<()> {
+        // Of a file that has too few tensors the first missing one is looked for before all names take memory.
+        let parts = self.block_parts();
+        if file.tensors().len() / parts.len() < self.block_count as usize {
+            let mut names = (0..self.block_count)
+                .flat_map(|layer| parts.iter().map(move |(part, _)| format!("blk.{layer}.{part}.weight")));
+            let missing = names.find(|name| file.tensor(name).is_none());
+            return missing.map_or(Ok(()), |name| Err(Error::MissingTensor { name }));
+        }
+        let mut expected: HashMap<String, Vec<usize>> = self.shapes().into_iter().collect();
+        for tensor in file.tensors() {
+            let name = tensor.name.to_owned();
+            let dims = expected.remove(tensor.name).ok_or_else(|| Error::UnknownTensor {
+                name: name.clone(),
+                architecture: self.architecture,
+            })?;
+            if tensor.dims != dims {
+                return Err(Error::Dims { name, expected: dims, found: tensor.dims.clone() });
+            }
+        }
+        match expected.into_keys().min() {
+            Some(name) => Err(Error::MissingTensor { name }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The keys of an architecture.
+struct Metadata<'a> {
+    file: &'a Gguf<'a>,
+    architecture: Architecture,
+}
+
+impl<'a> Metadata<'a> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn value(&self, name: &str) -> Option<&'a Value> {
+        self.file.value(&self.key(name))
+    }
+
+    fn wrong(&self, name: &str, expected: &'static str, found: &Value) -> Error {
+        Error::Value { key: self.key(name), expected, found: found.to_string() }
+    }
+
+    /// A size that there has to be, which is not zero.
+    fn size(&self, name: &str) -> Result<u32> {
+        self.optional_size(name)?.ok_or_else(|| Error::MissingKey { key: self.key(name) })
+    }
+
+    fn size_or(&self, name: &str, default: u32) -> Result<u32> {
+        let size = self.optional_size(name)?.unwrap_or(default);
+        if size == 0 { Err(Error::MissingKey { key: self.key(name) }) } else { Ok(size) }
+    }
+
+    fn optional_size(&self, name: &str) -> Result<Option<u32>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match value.as_u64().and_then(|size| u32::try_from(size).ok()) {
+            Some(0) | None => {
+                Err(self.wrong(name, "a number from 1 to 4294967295, the same for all blocks", value))
+            }
+            size => Ok(size),
+        }
+    }
+
+    fn float(&self, name: &str) -> Result<Option<f64>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
+            _ => Err(self.wrong(name, "a positive number", value)),
+        }
+    }
+
+    /// Rows of the token embedding, which the metadata need not say.
+    fn vocab_size(&self) -> Result<u32> {
+        let name = "token_embd.weight";
+        let embedding =
+            self.file.tensor(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
+        let rows = embedding.dims.get(1).and_then(|&rows| u32::try_from(rows).ok());
+        let Some(vocab_size) = rows.filter(|&rows| rows > 0) else {
+            let reason = format!("its token embedding is {:?}, which are no rows of tokens", embedding.dims);
+            return Err(Error::Unsupported { reason });
+        };
+        self.refuse_unlike("vocab_size", vocab_size)?;
+        Ok(vocab_size)
+    }
+
+    /// Refuses a size that is there and another one.
+    fn refuse_unlike(&self, name: &str, expected: u32) -> Result<()> {
+        match self.optional_size(name)? {
+            Some(found) if found != expected => {
+                let reason = format!("`{}` is {found}, and only {expected} is supported", self.key(name));
+                Err(Error::Unsupported { reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses keys and tensors that ask for what the architecture here does not do.
+    fn refuse_what_is_not_computed(&self) -> Result<()> {
+        let unsupported = |reason: String| Err(Error::Unsupported { reason });
+        for name in ["expert_count", "expert_used_count"] {
+            if self.value(name).is_some_and(|value| value.as_u64() != Some(0)) {
+                return unsupported(format!("it chooses among experts (`{}`)", self.key(name)));
+            }
+        }
+        let scales = |value: &Value| match value {
+            Value::String(kind) => kind != "none",
+            value => value.as_f64() != Some(1.0),
+        };
+        for name in ["rope.scaling.type", "rope.scaling.factor", "rope.scale_linear"] {
+            if let Some(value) = self.value(name).filter(|value| scales(value)) {
+                return unsupported(format!("its rotations are scaled (`{}` is {value})", self.key(name)));
+            }
+        }
+        if self.file.tensor("rope_freqs.weight").is_some() {
+            return unsupported("its rotations are scaled (by the tensor \"rope_freqs.weight\")".to_owned());
+        }
+        if let Some(window) = self.optional_size("attention.sliding_window")?
+            && window < self.size("context_length")?
+        {
+            return unsupported(format!("attention reaches back {window} tokens, and not to the beginning"));
+        }
+        if self.value("attention.causal").and_then(Value::as_bool) == Some(false) {
+            return unsupported("its attention sees what is to come".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A text that there has to be.
+pub(crate) fn string<'a>(file: &'a Gguf<'_>, key: &str) -> Result<&'a str> {
+    let value = file.value(key).ok_or_else(|| Error::MissingKey { key: key.to_owned() })?;
+    value.as_str().ok_or_else(|| Error::Value {
+        key: key.to_owned(),
+        expected: "a text",
+        found: value.to_string(),
+    })
+}

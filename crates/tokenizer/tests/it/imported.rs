@@ -1,0 +1,220 @@
+//! Vocabularies of GGUF files, against llama.cpp.
+
+use std::path::Path;
+
+use gguf::{Gguf, Joins, Token, TokenKind, Vocabulary};
+use proptest::prelude::*;
+use serde::Deserialize;
+use tokenizer::{Tokenizer, TokenizerKind};
+
+use crate::common::{COMPLETE, any_text};
+
+/// What llama.cpp makes of a text, by xtask/golden/gguf_vocabularies.py.
+#[derive(Debug, Deserialize)]
+struct Golden {
+    text: String,
+    plain: Vec<u32>,
+    special: Vec<u32>,
+}
+
+const NAMES: [&str; 6] = ["gpt-2", "smollm", "qwen2", "llama-bpe", "scores", "scores-no-space"];
+
+fn read(file: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf");
+    std::fs::read(folder.join(file)).expect("the fixture is committed")
+}
+
+fn vocabulary(name: &str) -> Vocabulary {
+    let bytes = read(&format!("{name}.gguf"));
+    Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture")
+}
+
+fn imported(name: &str) -> Tokenizer {
+    Tokenizer::from_gguf(&vocabulary(name)).expect("a fixture")
+}
+
+#[test]
+fn ids_are_those_of_llama_cpp() {
+    for name in NAMES {
+        let tokenizer = imported(name);
+        let golden: Vec<Golden> = serde_json::from_slice(&read(&format!("{name}.json"))).unwrap();
+        for Golden { text, plain, special } in &golden {
+            assert_eq!(tokenizer.encode_text(text).unwrap(), *plain, "{name}: {text:?}");
+            assert_eq!(tokenizer.encode_special(text).unwrap(), *special, "{name}: {text:?}");
+        }
+        // The patterns do cut differently.
+        for other in NAMES.into_iter().filter(|&other| other != name) {
+            let other = imported(other);
+            assert!(
+                golden.iter().any(|golden| other.encode_special(&golden.text).unwrap() != golden.special)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mark_is_put_before_a_text_where_the_file_says_so() {
+    // The first id behind 256 bytes, 84 merges.
+    let beginnings = NAMES.map(|name| imported(name).beginning().to_vec());
+    assert_eq!(beginnings, [vec![], vec![], vec![], vec![340], vec![1], vec![1]]);
+    let (plain, begun) = (imported("qwen2"), imported("llama-bpe"));
+    assert!(plain.encode_text("").unwrap().is_empty());
+    assert_eq!(begun.encode_text("").unwrap(), [340]);
+    assert!(begun.encode("").unwrap().is_empty());
+    assert_eq!(begun.hugging_face_config(64)["bos_token"], "<|begin|>");
+    assert_eq!(plain.hugging_face_config(64)["bos_token"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_is_saved_is_the_same_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in NAMES {
+        let (tokenizer, path) = (imported(name), folder.path().join("tokenizer.json"));
+        tokenizer.save(&path).unwrap();
+        let loaded = Tokenizer::load(&path).unwrap();
+        assert_eq!(loaded.fingerprint(), tokenizer.fingerprint());
+        assert_eq!(loaded.beginning(), tokenizer.beginning());
+        assert_eq!(loaded.vocab_size(), tokenizer.vocab_size());
+        let text = "  the kettle\n on <|begin|> 12 你";
+        assert_eq!(loaded.encode_text(text).unwrap(), tokenizer.encode_text(text).unwrap());
+        assert_eq!(loaded.decode(&loaded.encode(text).unwrap()), text);
+    }
+}
+
+#[test]
+fn tokens_that_only_fill_the_embedding_are_left_out() {
+    let (vocabulary, tokenizer) = (vocabulary("smollm"), imported("smollm"));
+    assert_eq!(vocabulary.tokens.last().unwrap().kind, TokenKind::Unused);
+    assert_eq!(tokenizer.vocab_size() + 1, vocabulary.tokens.len());
+    assert_eq!(tokenizer.token_bytes(342), Some(&b"<tool>"[..]));
+    assert_eq!(tokenizer.token_bytes(343), None);
+}
+
+#[test]
+fn a_space_is_taken_off_a_text_and_not_off_what_follows() {
+    let tokenizer = imported("scores");
+    let ids = tokenizer.encode("the kettle").unwrap();
+    assert_eq!(tokenizer.token_bytes(ids[0]), Some(&b" the"[..]));
+    assert_eq!(tokenizer.id_of(" the"), Some(ids[0]));
+    let streamed = |mut stream: tokenizer::DecodeStream<'_>| -> String {
+        ids.iter().map(|&id| stream.push(id)).chain([String::new()]).collect()
+    };
+    assert_eq!(streamed(tokenizer.decode_stream()), "the kettle");
+    assert_eq!(streamed(tokenizer.decode_stream_after(&ids)), " the kettle");
+    // A mark is no text.
+    assert_eq!(streamed(tokenizer.decode_stream_after(&[1])), "the kettle");
+    let other = imported("scores-no-space");
+    let ids = other.encode(" the kettle").unwrap();
+    assert_eq!(other.decode(&ids), " the kettle");
+}
+
+#[test]
+fn a_stream_goes_on_where_decoding_depends_on_what_was_before() {
+    // WordPiece joins what begins with ## to the word before.
+    let json = r###"{"version":"1.0","model":{"type":"WordPiece","unk_token":"?","continuing_subword_prefix":"##",
+        "max_input_chars_per_word":9,"vocab":{"?":0,"one":1,"##s":2,"two":3}},"decoder":{"type":"WordPiece",
+        "prefix":"##","cleanup":false},"added_tokens":[],"normalizer":null,"pre_tokenizer":{"type":"Whitespace"},
+        "post_processor":null,"truncation":null,"padding":null}"###;
+    let tokenizer = Tokenizer::from_json(json).unwrap();
+    let after = |before: &[u32], ids: &[u32]| -> String {
+        let mut stream = tokenizer.decode_stream_after(before);
+        ids.iter().map(|&id| stream.push(id)).collect()
+    };
+    assert_eq!(tokenizer.decode(&[1, 2, 3]), "ones two");
+    assert_eq!(after(&[1], &[2, 3]), "s two");
+    assert_eq!(after(&[], &[1, 2]), "ones");
+    assert_eq!(after(&[3; 20], &[1]), " one");
+}
+
+#[test]
+fn bytes_in_tokens_of_their_own_become_characters() {
+    let tokenizer = imported("scores");
+    let ids = tokenizer.encode("🙂").unwrap();
+    assert_eq!(ids.len(), 5, "a space and four bytes: {ids:?}");
+    let mut stream = tokenizer.decode_stream();
+    let texts: Vec<String> = ids.iter().map(|&id| stream.push(id)).collect();
+    assert_eq!(texts, ["", "", "", "", "🙂"]);
+    assert_eq!(tokenizer.decode(&ids[..3]), "\u{FFFD}");
+}
+
+#[test]
+fn the_kinds_of_ours_are_known_again() {
+    let kind = |vocabulary: &Vocabulary| Tokenizer::from_gguf(vocabulary).unwrap().kind();
+    let mut bytes = Vocabulary::bytes();
+    assert_eq!(kind(&bytes), Some(TokenizerKind::Byte));
+    bytes.pad(260);
+    assert_eq!(kind(&bytes), Some(TokenizerKind::Byte));
+    let mut chars = Vocabulary::from_chars(&['z', 'ü', 'a', '🙂']);
+    chars.pad(6);
+    let of_chars = Tokenizer::from_gguf(&chars).unwrap();
+    assert_eq!(of_chars.kind(), Some(TokenizerKind::Char));
+    assert_eq!(of_chars.encode("a🙂z").unwrap(), [2, 3, 0]);
+
+    for tokenizer in COMPLETE.iter().filter(|tokenizer| tokenizer.end_of_text().is_some()) {
+        let end = tokenizer.end_of_text().unwrap();
+        let token = |id: u32| {
+            let mark = Token { text: "<|endoftext|>".to_owned(), kind: TokenKind::Control };
+            if id == end { mark } else { Token::normal(tokenizer.token_bytes(id).unwrap()) }
+        };
+        let n_tokens = u32::try_from(tokenizer.vocab_size()).unwrap();
+        let vocabulary = Vocabulary {
+            begin_of_text: Some(end),
+            ends_of_text: vec![end],
+            ..Vocabulary::merges((0..n_tokens).map(token).collect(), tokenizer.merges())
+        };
+        let read = Tokenizer::from_gguf(&vocabulary).unwrap();
+        assert_eq!(read.kind(), tokenizer.kind());
+        assert_eq!(read.fingerprint(), tokenizer.fingerprint());
+    }
+}
+
+#[test]
+fn a_vocabulary_that_contradicts_itself_is_refused() {
+    let mut broken = vocabulary("qwen2");
+    let Joins::Merges { merges, .. } = &mut broken.joins else { panic!("{broken:?}") };
+    merges.push(("Q".to_owned(), "Q".to_owned()));
+    let error = Tokenizer::from_gguf(&broken).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("makes \"QQ\", which is no token"), "{cause}");
+}
+
+proptest! {
+    #[test]
+    fn decoding_undoes_encoding(text in any_text(), name in prop::sample::select(&NAMES[..])) {
+        // Where a space is spelled so, the character itself becomes one.
+        let text = text.replace('▁', "_");
+        let tokenizer = imported(name);
+        let ids = tokenizer.encode(&text).unwrap();
+        prop_assert_eq!(tokenizer.decode(&ids), text.clone());
+        let mut stream = tokenizer.decode_stream();
+        let mut streamed: String = ids.iter().map(|&id| stream.push(id)).collect();
+        streamed.push_str(&stream.finish());
+        prop_assert_eq!(streamed, text);
+    }
+
+    #[test]
+    fn any_vocabulary_is_a_tokenizer_or_an_error(
+        texts in prop::collection::vec(("[a-c▁<>0xAĠ]{0,6}", 1_i32..7), 0..12),
+        merges in prop::collection::vec(("[a-cĠ]{1,2}", "[a-cĠ]{1,2}"), 0..4),
+        scored in any::<bool>(),
+        adds_begin in any::<bool>(),
+    ) {
+        let kinds = [
+            TokenKind::Normal, TokenKind::Unknown, TokenKind::Control,
+            TokenKind::UserDefined, TokenKind::Unused, TokenKind::Byte,
+        ];
+        let token = |(text, kind): (String, i32)| Token { text, kind: kinds[kind as usize - 1] };
+        let mut vocabulary = Vocabulary::merges(texts.into_iter().map(token).collect(), merges);
+        vocabulary.begin_of_text = Some(0);
+        vocabulary.adds_begin = adds_begin;
+        if scored {
+            let scores = vec![0.5; vocabulary.tokens.len()];
+            vocabulary.joins = Joins::Scores { scores, adds_space: true };
+        }
+        if let Ok(tokenizer) = Tokenizer::from_gguf(&vocabulary) {
+            let _ = tokenizer.encode_text("ab  c<0xA0>");
+            tokenizer.decode(&[0, 1, 2, 3]);
+            prop_assert!(tokenizer.vocab_size() <= vocabulary.tokens.len());
+        }
+    }
+}
