@@ -4,10 +4,12 @@
 
 Written from the recipe (../../configs/nanogpt-cpu.toml is the same), not from nanoGPT's code. It prints the
 validation loss every `--eval-interval` steps and at the end, the seconds spent on training steps, and tokens/s.
+`--metrics` writes the validation losses as Kindling's metrics.jsonl has them, with the seconds since the first step.
 """
 
 import argparse
 import dataclasses
+import json
 import math
 import time
 from pathlib import Path
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--eval-interval", type=int, default=250, help="in steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1337, help="default: %(default)s")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="where the validation losses go, a line of JSON each")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -139,13 +142,16 @@ def main() -> None:
         {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=1e-8)
-    step_seconds, best = [], math.inf
+    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=1e-8, fused=True)
+    step_seconds, best, evaluations = [], math.inf, []
+    training_started = time.perf_counter()
     for step in range(args.steps + 1):
         if step % args.eval_interval == 0 or step == args.steps:
             valid_loss = evaluate(model, valid_tokens, size, generator)
             best = min(best, valid_loss)
             print(f"step {step}: validation loss {valid_loss:.4f}")
+            elapsed = time.perf_counter() - training_started
+            evaluations.append({"step": step, "split": "valid", "loss": valid_loss, "elapsed_seconds": elapsed})
         if step == args.steps:
             break
         started = time.perf_counter()
@@ -158,6 +164,8 @@ def main() -> None:
         optimizer.step()
         step_seconds.append(time.perf_counter() - started)
 
+    if args.metrics:
+        args.metrics.write_text("".join(json.dumps(evaluation) + "\n" for evaluation in evaluations))
     print(f"best validation loss {best:.4f} ({EVAL_BATCHES} batches of {size.batch_size})")
     timed = step_seconds[UNTIMED_STEPS:]
     if timed:

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
 mod case;
-mod load;
-mod machine;
+pub(crate) mod load;
+pub(crate) mod machine;
 mod report;
 pub(crate) mod side;
 mod summary;

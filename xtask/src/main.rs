@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod man;
 mod prepare_data;
+mod speedrun;
 mod torture;
 
 /// The project's own commands.
@@ -25,6 +26,7 @@ enum Command {
     Ci(ci::Args),
     Man(man::Args),
     PrepareData(prepare_data::Args),
+    Speedrun(speedrun::Args),
     Torture(torture::Args),
 }
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
+        Command::Speedrun(args) => speedrun::run(&args),
         Command::Torture(args) => torture::run(&args),
     };
     match done {

@@ -264,7 +264,16 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
 }
 
 pub(crate) fn sizes(config: &GptConfig) -> Sizes {
-    Sizes { n_layer: config.n_layer, n_embd: config.n_embd, vocab_size: config.vocab_size }
+    let [queries, keys, _] = config.qkv_widths();
+    Sizes {
+        n_layer: config.n_layer,
+        n_embd: config.n_embd,
+        queries,
+        keys,
+        n_inner: config.n_inner(),
+        gated: config.expanded_width() > config.n_inner(),
+        vocab_size: config.vocab_size,
+    }
 }
 
 fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use anyhow::bail;
 use burn::prelude::Device;
 
+use crate::console::report;
+
 /// A device as one names it: its backend, and which of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceName {
@@ -15,6 +17,8 @@ pub(crate) struct DeviceName {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backend {
+    /// The fastest that is compiled in and there.
+    Auto,
     Cpu,
     Cuda,
     Vulkan,
@@ -30,11 +34,12 @@ impl FromStr for DeviceName {
             None => (name, None),
         };
         let backend = match backend {
+            "auto" => Backend::Auto,
             "cpu" => Backend::Cpu,
             "cuda" => Backend::Cuda,
             "vulkan" => Backend::Vulkan,
             "metal" => Backend::Metal,
-            _ => return Err("the devices are cpu, cuda, vulkan and metal".to_owned()),
+            _ => return Err("the devices are cpu, cuda, vulkan, metal and auto".to_owned()),
         };
         let number =
             |idx: &str| idx.parse().map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"));
@@ -42,14 +47,30 @@ impl FromStr for DeviceName {
         if backend == Backend::Cpu && idx.is_some_and(|idx| idx != 0) {
             return Err("there is one cpu".to_owned());
         }
+        if backend == Backend::Auto && idx.is_some() {
+            return Err("auto has no number; name the device, as in cuda:1".to_owned());
+        }
         Ok(Self { backend, idx })
     }
 }
 
 impl DeviceName {
-    /// The device, if its backend is compiled in.
-    pub(crate) fn open(self) -> anyhow::Result<Device> {
+    /// The one that is meant: of `auto` the first NVIDIA GPU, on a Mac its GPU, else the CPU, of those that are compiled
+    /// in.
+    fn resolved(self) -> Self {
+        let first = |backend| Self { backend, idx: None };
         match self.backend {
+            #[cfg(feature = "cuda")]
+            Backend::Auto if kernels::check_cuda(0).is_ok() => first(Backend::Cuda),
+            Backend::Auto if cfg!(feature = "metal") => first(Backend::Metal),
+            Backend::Auto => first(Backend::Cpu),
+            _ => self,
+        }
+    }
+
+    /// The device, if its backend is compiled in.
+    fn open(self) -> anyhow::Result<Device> {
+        match self.resolved().backend {
             Backend::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
             Backend::Cuda => {
@@ -91,6 +112,7 @@ impl fmt::Display for DeviceName {
 impl Backend {
     fn feature(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::Vulkan => "vulkan",
@@ -103,28 +125,53 @@ impl Backend {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
     /// Where to compute: cpu, cuda, vulkan or metal, or one of several, as in cuda:1; those beside cpu need a
-    /// build with the feature of that name.
+    /// build with the feature of that name. auto is a GPU where one can be used, and else the cpu.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
 }
 
 impl DeviceArgs {
+    /// Says which device it is where that was left open.
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
+        if self.device.backend == Backend::Auto {
+            report(format_args!("device: {}{}", self.name(), self.why_not_cuda()));
+        }
         self.device.open()
     }
 
     pub(crate) fn name(&self) -> String {
-        self.device.to_string()
+        self.device.resolved().to_string()
     }
 
     pub(crate) fn is_cpu(&self) -> bool {
-        self.device.backend == Backend::Cpu
+        self.device.resolved().backend == Backend::Cpu
+    }
+
+    /// What keeps a program that could use an NVIDIA GPU from it.
+    #[cfg(feature = "cuda")]
+    fn why_not_cuda(&self) -> String {
+        kernels::check_cuda(0).err().map_or_else(String::new, |error| format!(", since {error}"))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    fn why_not_cuda(&self) -> &'static str {
+        ""
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn auto_is_a_device_that_opens() {
+        let auto: DeviceName = "auto".parse().unwrap();
+        assert_ne!(auto.resolved().backend, Backend::Auto);
+        assert!(auto.open().is_ok());
+        let cuda: DeviceName = "cuda:3".parse().unwrap();
+        assert_eq!(cuda.resolved(), cuda, "what is named is meant");
+    }
 
     #[test]
     fn names_are_backends_with_an_optional_number() {
@@ -134,7 +181,7 @@ mod tests {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
         assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: Some(0) }));
-        for wrong in ["gpu", "cuda:x", "cpu:1", ""] {
+        for wrong in ["gpu", "cuda:x", "cpu:1", "auto:0", ""] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
         }
     }

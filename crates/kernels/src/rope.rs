@@ -67,3 +67,38 @@ impl fmt::Debug for Rope {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+    use crate::test_device;
+
+    #[test]
+    fn products_depend_on_the_distance_alone() {
+        let device = test_device();
+        device.seed(1);
+        let rope = Rope::new(6, 32, 100.0);
+        let [q, k] = [(); 2].map(|()| Tensor::random([1, 1, 1, 6], Distribution::Normal(0.0, 1.0), &device));
+        let product = |at_q: usize, at_k: usize| {
+            let product = rope.rotate(q.clone(), at_q) * rope.rotate(k.clone(), at_k);
+            product.sum().into_data()
+        };
+        for first in [1, 7, 20] {
+            // Six products of order one.
+            product(first + 9, first).assert_approx_eq::<f32>(&product(9, 0), Tolerance::absolute(3e-6));
+        }
+        assert_ne!(product(9, 0), product(8, 0));
+    }
+
+    #[test]
+    fn halves_are_paired() {
+        // Channel 0 with channel 2 turns by a radian a position, channel 1 with channel 3 by a tenth.
+        let rope = Rope::new(4, 3, 100.0);
+        let x = Tensor::<4>::from_data([[[[1.0, 0.0, 0.0, 1.0]]]], &test_device());
+        let expected = [2f32.cos(), -0.2f32.sin(), 2f32.sin(), 0.2f32.cos()];
+        let turned = rope.rotate(x, 2).reshape([-1]);
+        turned.into_data().assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::absolute(1e-6));
+    }
+}

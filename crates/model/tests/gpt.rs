@@ -12,14 +12,20 @@ use burn::{
     prelude::*,
     tensor::Tolerance,
 };
-use model::{Activation, Decoder, Gpt, GptConfig, window_start};
+use model::{Activation, Decoder, Gpt, GptConfig, NormKind, Position, window_start};
 
-/// All kinds of model: tied and untied, with and without biases, both activations.
-fn variants() -> [GptConfig; 3] {
+/// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
+/// together and apart.
+fn variants() -> [GptConfig; 7] {
+    let debug = GptConfig::debug;
     [
         GptConfig::debug(),
         GptConfig { bias: true, activation: Activation::GeluTanh, ..GptConfig::debug() },
         GptConfig { tie_embeddings: false, bias: true, ..GptConfig::debug() },
+        GptConfig::debug_modern(),
+        GptConfig { activation: Activation::Relu2, norm: NormKind::RmsNorm, bias: true, ..debug() },
+        GptConfig { n_kv_head: Some(1), qk_norm: true, n_inner: Some(7), ..debug() },
+        GptConfig { position: Position::Rope, activation: Activation::Swiglu, bias: true, ..debug() },
     ]
 }
 
@@ -80,11 +86,16 @@ fn logits_do_not_depend_on_the_future() {
 fn a_logit_has_no_gradient_from_later_positions() {
     let device = kernels::test_device().autodiff();
     // Untied, so that the only way from a token's row of the embedding to a logit is through the blocks.
-    let config = GptConfig { tie_embeddings: false, ..GptConfig::debug() };
-    let model = config.init(0, &device).unwrap();
+    for config in [GptConfig { tie_embeddings: false, ..GptConfig::debug() }, GptConfig::debug_modern()] {
+        has_gradients_from_earlier_positions_only(&config, &device);
+    }
+}
+
+fn has_gradients_from_earlier_positions_only(config: &GptConfig, device: &Device) {
+    let model = config.init(0, device).unwrap();
     let at = 2;
     let ids = [0, 1, 2, 3, 4, 5];
-    let logits = model.forward(Tensor::from_ints([ids], &device));
+    let logits = model.forward(Tensor::from_ints([ids], device));
     let grads = logits.slice(s![.., at..at + 1, ..]).powi_scalar(2).sum().backward();
 
     let mut rows = EmbeddingRows {
@@ -161,22 +172,26 @@ impl ModuleVisitor for NonzeroGradients {
 #[test]
 fn one_batch_is_learnt_by_heart() {
     let device = kernels::test_device().autodiff();
-    let mut model = GptConfig::debug().init(0, &device).unwrap();
-    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
-    let loss = |model: &Gpt| model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
-    for _ in 0..60 {
-        let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
-        model = optimizer.step(1e-2, model, grads);
+    for config in variants() {
+        let mut model = config.init(0, &device).unwrap();
+        let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
+        let loss = |model: &Gpt| model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
+        for _ in 0..60 {
+            let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
+            model = optimizer.step(1e-2, model, grads);
+        }
+        let loss: f32 = loss(&model).into_scalar();
+        assert!(loss < 0.1, "{loss} with {config:?}");
     }
-    let loss: f32 = loss(&model).into_scalar();
-    assert!(loss < 0.1, "{loss}");
 }
 
 #[test]
 fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
     let device = kernels::test_device();
-    for block_size in [8, 16, 21] {
-        let config = GptConfig { block_size, ..GptConfig::debug() };
+    let block_sizes =
+        variants().into_iter().flat_map(|config| [8, 16, 21].map(|size| (config.clone(), size)));
+    for (config, block_size) in block_sizes {
+        let config = GptConfig { block_size, ..config };
         let model = config.init(3, &device).unwrap();
         let ids: Vec<u32> = (0..3 * block_size as u32).map(|i| (i * i + 5) % 13).collect();
         let mut decoder = Decoder::new(&model);
@@ -211,8 +226,14 @@ fn a_prompt_longer_than_the_block_is_read_from_its_end() {
 
 #[test]
 fn sequences_side_by_side_are_each_as_if_alone() {
+    for config in [GptConfig::debug(), GptConfig::debug_modern()] {
+        side_by_side_as_if_alone(&config);
+    }
+}
+
+fn side_by_side_as_if_alone(config: &GptConfig) {
     let device = kernels::test_device();
-    let model = GptConfig::debug().init(5, &device).unwrap();
+    let model = config.init(5, &device).unwrap();
     let block_size = model.config().block_size;
     let prompt = [1, 2, 3];
     let next = |sequence: u32, step: u32| (7 * sequence + 3 * step) % 13;
@@ -244,10 +265,26 @@ fn sequences_side_by_side_are_each_as_if_alone() {
 #[test]
 fn a_cropped_block_changes_nothing_within_it() {
     let device = kernels::test_device();
-    let model = GptConfig::debug().init(5, &device).unwrap();
-    let cropped = model.clone().with_block_size(6);
-    assert_eq!(cropped.config().block_size, 6);
-    assert_eq!(cropped.num_params(), cropped.config().n_params());
-    let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
-    assert_eq!(logits(&cropped), logits(&model));
+    for config in [GptConfig::debug(), GptConfig::debug_modern()] {
+        let model = config.init(5, &device).unwrap();
+        let cropped = model.clone().with_block_size(6);
+        assert_eq!(cropped.config().block_size, 6);
+        assert_eq!(cropped.num_params(), cropped.config().n_params());
+        let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
+        assert_eq!(logits(&cropped), logits(&model));
+    }
+}
+
+#[test]
+fn zero_projections_leave_the_embedding_as_it_is() {
+    let device = kernels::test_device();
+    let config = GptConfig { zero_init: true, ..GptConfig::debug_modern() };
+    let model = config.init(5, &device).unwrap();
+    // Nothing is added by any block, so the others can't be seen.
+    let logits = |ids: [i32; 3]| {
+        let logits = model.forward(Tensor::from_ints([ids], &device));
+        logits.slice(s![.., -1.., ..]).into_data()
+    };
+    assert_eq!(logits([1, 2, 3]), logits([7, 0, 3]));
+    assert_ne!(logits([1, 2, 3]), logits([1, 2, 4]));
 }

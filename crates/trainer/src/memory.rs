@@ -4,9 +4,8 @@ use crate::Recipe;
 
 const BYTES_PER_NUMBER: u64 = 4;
 
-/// What a block keeps of each token for the way back, in numbers as wide as the model: the inputs of both norms, of the
-/// four products and of the activation with its slope, and as much again as is in use at a time on the way back.
-const KEPT_PER_BLOCK: usize = 22;
+/// How much more than a block keeps for the way back is in use at a time on it.
+const IN_USE: [usize; 2] = [11, 8];
 
 /// The most logits that are computed at a time, forward and backward, in bytes.
 const LOGITS: u64 = 2 * (64 << 20);
@@ -27,8 +26,12 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
         factors.into_iter().fold(BYTES_PER_NUMBER, |product, factor| product.saturating_mul(factor as u64))
     };
     let tokens = recipe.optimizer.batch_size.get().saturating_mul(config.block_size);
-    let kept = KEPT_PER_BLOCK.saturating_mul(config.n_layer).saturating_add(4);
-    let activations = product([tokens, config.n_embd, kept, 1]);
+    // Of each token: the inputs of both norms and of the four products, the slopes of the activation, and what is around
+    // the blocks.
+    let [queries, keys, values] = config.qkv_widths();
+    let kept = 4 * config.n_embd + 2 * queries + keys + values + config.expanded_width() + config.n_inner();
+    let kept = kept.saturating_mul(config.n_layer) / IN_USE[1] * IN_USE[0];
+    let activations = product([tokens, kept.saturating_add(4 * config.n_embd), 1, 1]);
     let logits = product([tokens, config.vocab_size, 2, 1]).min(LOGITS);
     [state, activations, logits].into_iter().fold(PROGRAM, u64::saturating_add)
 }

@@ -131,7 +131,7 @@ impl Case {
     /// What its arithmetic depends on.
     pub(crate) fn sizes(&self) -> Sizes {
         let Model { n_layer, n_embd, .. } = self.model;
-        Sizes { n_layer, n_embd, vocab_size: self.vocab_size }
+        Sizes::gpt2(n_layer, n_embd, self.vocab_size)
     }
 
     /// Floating-point operations of one measurement.

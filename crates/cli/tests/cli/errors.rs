@@ -34,7 +34,7 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "model.n_layers=3"],
         &expect![[r#"
-            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_embd`, `dropout`, `bias`, `tie_embeddings`, `activation`
+            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
         "#]],
     );
     fails(
@@ -217,7 +217,7 @@ fn a_damaged_model_is_named() {
         error: the tokenizer of . can't be used; put back the tokenizer.json it was trained with: ./tokenizer.json is not a tokenizer.json of Hugging Face's: EOF while parsing a value at line 41 column 2
     "#]].assert_eq(&damaged("tokenizer.json", &cut));
     expect![[r#"
-        error: cannot understand ./config.json; put back the file that belongs to the weights beside it: EOF while parsing a string at line 13 column 5
+        error: cannot understand ./config.json; put back the file that belongs to the weights beside it: EOF while parsing an object at line 13 column 17
     "#]].assert_eq(&damaged("config.json", &cut));
     let no_text = |mut bytes: Vec<u8>| {
         bytes[20] = 0xff;

@@ -1,0 +1,288 @@
+//! `cargo xtask speedrun`: how long a recipe takes to validation losses, beside nanoGPT's in PyTorch.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+use xshell::{Shell, cmd};
+
+use crate::bench::load::Ticks;
+use crate::bench::machine::Machine;
+use crate::bench::side::build_kindling;
+
+/// What is waited for, in nats for each character: where nanoGPT's recipe ends, and two that it never sees.
+const TARGETS: [f64; 3] = [1.88, 1.60, 1.50];
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/nanogpt_reference.py");
+
+/// Measure how long a recipe takes to validation losses of 1.88, 1.60 and 1.50 on tiny Shakespeare.
+///
+/// Where a Python is named, nanoGPT's recipe for a CPU takes turns with it in PyTorch. Time is that since the first step,
+/// evaluations and writing among it on both sides; starting the programs is not. Leave the machine alone meanwhile.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask speedrun
+  cargo xtask speedrun tiny --python .venv/bin/python --rounds 3 --threads 2
+
+A Python for it: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
+pub(crate) struct Args {
+    /// A preset's name or a TOML file
+    #[arg(default_value = "tiny")]
+    recipe: String,
+
+    /// A Python that has torch, to compare with
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+
+    /// How often each side is run; each time with another seed
+    #[arg(long, value_name = "N", default_value = "3")]
+    rounds: NonZeroUsize,
+
+    /// Steps from one evaluation to the next
+    #[arg(long, value_name = "STEPS", default_value = "50")]
+    eval_interval: NonZeroUsize,
+
+    /// Threads of each side; without it, one for every core
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// A kindling to measure; without it, one is built
+    #[arg(long, value_name = "PATH")]
+    kindling: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let shell = Shell::new()?;
+    let kindling = match &args.kindling {
+        Some(path) => path.clone(),
+        None => build_kindling(&shell)?,
+    };
+    let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
+    let course = Course { kindling, n_threads, args, folder: tempfile::tempdir()? };
+    let mut report =
+        Report { recipe: args.recipe.clone(), n_threads, machine: Machine::this(), rounds: Vec::new() };
+    for number in 0..args.rounds.get() {
+        let before = Ticks::read();
+        let kindling = course.kindling(&shell, number)?;
+        let pytorch = match &args.python {
+            Some(python) => Some(course.pytorch(&shell, python, number)?),
+            None => None,
+        };
+        let others_share = before.zip(Ticks::read()).map(|(before, after)| after.others_since(before));
+        let round = Round { kindling, pytorch, others_share };
+        say(&round.text(number + 1, args.rounds.get()));
+        report.rounds.push(round);
+    }
+    say(&report.table().to_string());
+    let name = Path::new(&args.recipe).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let output = target()?.join(format!("{name}.json"));
+    fs::write(&output, serde_json::to_string_pretty(&report)?)
+        .with_context(|| format!("write {}", output.display()))?;
+    say(&format!("all figures: {}", output.display()));
+    Ok(())
+}
+
+/// What the runs have in common.
+struct Course<'a> {
+    kindling: PathBuf,
+    n_threads: usize,
+    args: &'a Args,
+    folder: tempfile::TempDir,
+}
+
+impl Course<'_> {
+    fn kindling(&self, shell: &Shell, number: usize) -> anyhow::Result<Run> {
+        let (kindling, recipe) = (&self.kindling, &self.args.recipe);
+        let run = self.folder.path().join(format!("run-{number}"));
+        let settings = [
+            format!("schedule.eval_interval={}", self.args.eval_interval),
+            format!("run.seed={}", 1337 + number),
+        ];
+        let [every, seed] = &settings;
+        let started = Instant::now();
+        cmd!(shell, "{kindling} train {recipe} --run {run} --quiet --no-tui --log none")
+            .args(["--set", every, "--set", seed])
+            .env("RAYON_NUM_THREADS", self.n_threads.to_string())
+            .quiet()
+            .run()
+            .context("kindling does not train; what it says about that is above")?;
+        Run::read(&run.join("metrics.jsonl"), started)
+    }
+
+    fn pytorch(&self, shell: &Shell, python: &Path, number: usize) -> anyhow::Result<Run> {
+        let text = self.folder.path().join("shakespeare.txt");
+        fs::write(&text, dataset::default_text())?;
+        let metrics = self.folder.path().join(format!("pytorch-{number}.jsonl"));
+        let every = self.args.eval_interval.to_string();
+        let n_threads = self.n_threads.to_string();
+        let started = Instant::now();
+        cmd!(shell, "{python} {REFERENCE} {text} --metrics {metrics} --eval-interval {every}")
+            .args(["--threads", &n_threads, "--seed", &(1337 + number).to_string()])
+            .env("OMP_NUM_THREADS", &n_threads)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .quiet()
+            .ignore_stdout()
+            .run()
+            .context("PyTorch does not train; what it says about that is above")?;
+        Run::read(&metrics, started)
+    }
+}
+
+/// One line of a `metrics.jsonl`, of which the rest is not read.
+#[derive(Debug, Deserialize)]
+struct Line {
+    split: String,
+    loss: f64,
+    elapsed_seconds: f64,
+}
+
+/// What one program reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Run {
+    /// To each of [`TARGETS`], if it got there.
+    seconds_to: [Option<f64>; TARGETS.len()],
+    best_loss: f64,
+    /// From the first step to the last evaluation.
+    training_seconds: f64,
+    /// Of the whole program.
+    wall_seconds: f64,
+}
+
+impl Run {
+    fn read(metrics: &Path, started: Instant) -> anyhow::Result<Self> {
+        let wall_seconds = started.elapsed().as_secs_f64();
+        let text = fs::read_to_string(metrics).with_context(|| format!("read {}", metrics.display()))?;
+        Self::of(&text, wall_seconds).with_context(|| format!("read {}", metrics.display()))
+    }
+
+    fn of(text: &str, wall_seconds: f64) -> anyhow::Result<Self> {
+        let lines: Vec<Line> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let evaluations: Vec<&Line> = lines.iter().filter(|line| line.split == "valid").collect();
+        let Some(last) = evaluations.last() else { bail!("there is no evaluation") };
+        let reached = |target: f64| evaluations.iter().find(|line| line.loss <= target);
+        Ok(Self {
+            seconds_to: TARGETS.map(|target| reached(target).map(|line| line.elapsed_seconds)),
+            best_loss: evaluations.iter().map(|line| line.loss).fold(f64::INFINITY, f64::min),
+            training_seconds: last.elapsed_seconds,
+            wall_seconds,
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Round {
+    kindling: Run,
+    pytorch: Option<Run>,
+    /// What others took of the machine, where the system tells.
+    others_share: Option<f64>,
+}
+
+impl Round {
+    fn text(&self, number: usize, n_rounds: usize) -> String {
+        let of = |name: &str, run: &Run| format!("{name} {:.4} in {:.1} s", run.best_loss, run.wall_seconds);
+        let mut parts = vec![of("kindling", &self.kindling)];
+        parts.extend(self.pytorch.as_ref().map(|run| of("PyTorch", run)));
+        parts.extend(
+            self.others_share.map(|share| format!("others took {:.1} % of the machine", 100.0 * share)),
+        );
+        format!("round {number} of {n_rounds}: {}", parts.join(", "))
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    recipe: String,
+    n_threads: usize,
+    machine: Machine,
+    rounds: Vec<Round>,
+}
+
+impl Report {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["median of rounds", &self.recipe, "nanoGPT in PyTorch", "ratio"]);
+        for (idx, target) in TARGETS.iter().enumerate() {
+            let [ours, theirs] = self.medians(|run| run.seconds_to[idx]);
+            table.add_row([
+                format!("seconds to a loss of {target:.2}"),
+                number(ours, 1),
+                number(theirs, 1),
+                number(ours.zip(theirs).map(|(ours, theirs)| ours / theirs), 3),
+            ]);
+        }
+        for (name, decimals, figure) in [
+            ("best loss", 4, (|run| Some(run.best_loss)) as fn(&Run) -> Option<f64>),
+            ("seconds of training", 1, |run| Some(run.training_seconds)),
+            ("seconds of the program", 1, |run| Some(run.wall_seconds)),
+        ] {
+            let [ours, theirs] = self.medians(figure);
+            let ratio = number(ours.zip(theirs).map(|(ours, theirs)| ours / theirs), 3);
+            table.add_row([name.to_owned(), number(ours, decimals), number(theirs, decimals), ratio]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    /// Of both sides, over the rounds; none where most rounds have none.
+    fn medians(&self, figure: impl Fn(&Run) -> Option<f64>) -> [Option<f64>; 2] {
+        let ours = self.rounds.iter().map(|round| figure(&round.kindling));
+        let theirs = self.rounds.iter().map(|round| round.pytorch.as_ref().and_then(&figure));
+        [median(ours.collect()), median(theirs.collect())]
+    }
+}
+
+/// The middle one, of an even number the larger; what is not there comes last.
+fn median(mut figures: Vec<Option<f64>>) -> Option<f64> {
+    figures.sort_by(|a, b| a.unwrap_or(f64::INFINITY).total_cmp(&b.unwrap_or(f64::INFINITY)));
+    figures.get(figures.len() / 2).copied().flatten()
+}
+
+fn number(figure: Option<f64>, decimals: usize) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.decimals$}"))
+}
+
+/// Where the figures go.
+fn target() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let folder = root.join("target").join("speedrun");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[expect(clippy::print_stdout, reason = "what was measured is what this command is for")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METRICS: &str = r#"{"step":10,"split":"train","loss":1.2,"elapsed_seconds":1.0}
+{"step":50,"split":"valid","loss":1.88,"elapsed_seconds":5.0}
+{"step":100,"split":"valid","loss":1.59,"elapsed_seconds":9.0}
+{"step":150,"split":"valid","loss":1.61,"elapsed_seconds":13.0}"#;
+
+    #[test]
+    fn a_target_is_reached_by_the_first_evaluation_that_is_no_higher() {
+        let run = Run::of(METRICS, 20.0).unwrap();
+        assert_eq!(run.seconds_to, [Some(5.0), Some(9.0), None]);
+        assert_eq!((run.best_loss, run.training_seconds, run.wall_seconds), (1.59, 13.0, 20.0));
+        assert!(Run::of("", 1.0).is_err());
+    }
+
+    #[test]
+    fn what_most_rounds_did_not_reach_has_no_median() {
+        assert_eq!(median(vec![Some(3.0), None, Some(1.0)]), Some(3.0));
+        assert_eq!(median(vec![Some(3.0), None, None]), None);
+        assert_eq!(median(Vec::new()), None);
+    }
+}
