@@ -6,6 +6,8 @@
     reason = "a test may panic, and its numbers are small"
 )]
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -16,6 +18,8 @@ use checkpoint::{Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_na
 use model::{Activation, Decoder, Gpt, GptConfig, Position};
 use serde::Deserialize;
 use tokenizer::Tokenizer;
+
+use crate::support::{fixture, model};
 
 /// In Hugging Face's layout.
 const FOLDERS: [&str; 15] = [
@@ -43,18 +47,6 @@ struct Golden {
     logits: Vec<f32>,
     /// What greedy decoding adds to the first half of the ids.
     greedy: Vec<u32>,
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts").join(name)
-}
-
-fn model(name: &str) -> Gpt {
-    let device = kernels::test_device();
-    match name {
-        "nanogpt" => load_nanogpt(&fixture(name).join("ckpt.pt"), &device).unwrap(),
-        _ => RunFolder::open(&fixture(name)).unwrap().load_model(&device).unwrap(),
-    }
 }
 
 fn golden(name: &str) -> Golden {
@@ -457,38 +449,6 @@ fn broken_pickles_are_refused_and_not_executed() {
         ],
     );
     assert!(!Path::new("executed").exists(), "a pickle was executed");
-}
-
-#[test]
-fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
-    let model = model("untied_exact");
-    let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    let notes = export_gguf(&model, &tokenizer, "odd", TensorType::F32, &path).unwrap();
-    assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
-
-    let bytes = fs::read(&path).unwrap();
-    let file = gguf::Gguf::parse(&bytes).unwrap();
-    let number = |key: &str| file.value(key).and_then(gguf::Value::as_u64).unwrap();
-    assert_eq!(file.value("general.architecture").and_then(gguf::Value::as_str), Some("gpt2"));
-    assert_eq!([number("gpt2.context_length"), number("gpt2.attention.head_count")], [8, 3]);
-    assert_eq!(file.tensors().len(), 2 + 2 * 12 + 2 + 1);
-
-    let saved = folder.path().join("saved");
-    RunFolder::export(&saved, &model, &tokenizer, &[], Precision::F32).unwrap();
-    let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
-    let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
-    let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
-    assert_eq!(tensor("token_embd.weight"), numbers("transformer.wte.weight"));
-    assert_eq!(tensor("output.weight"), numbers("lm_head.weight"));
-    assert_eq!(tensor("blk.1.ffn_up.bias"), numbers("transformer.h.1.mlp.c_fc.bias"));
-    // Rows of outputs there, of inputs here.
-    let (theirs, ours) = (tensor("blk.1.attn_qkv.weight"), numbers("transformer.h.1.attn.c_attn.weight"));
-    let width = 15;
-    for (input, output) in [(0, 0), (0, 44), (14, 0), (3, 7), (14, 44)] {
-        assert_eq!(theirs[output * width + input].to_bits(), ours[input * 3 * width + output].to_bits());
-    }
 }
 
 #[test]
