@@ -19,16 +19,17 @@ use crate::{
 /// Makes a run of a model from elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A folder in Hugging Face's GPT-2 layout needs no import, every command opens it where it is;
-importing copies it into a run of its own, as f32 in one file.
+    after_help = "A folder with a GPT-2, Llama or Qwen3 in Hugging Face's layout needs no import, every command
+opens it where it is; importing copies it into a run of its own, as f32 in one file.
 
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub
+  kindling import HuggingFaceTB/SmolLM2-135M
   kindling import ../nanoGPT/out/ckpt.pt --tokenizer ../nanoGPT/data/shakespeare_char/meta.pkl
   kindling import downloads/gpt2-medium --run medium"
 )]
 pub(crate) struct Args {
-    /// A folder in Hugging Face's GPT-2 layout, nanoGPT's ckpt.pt, or the name of a model on the hub.
+    /// A folder with a GPT-2, Llama or Qwen3 in Hugging Face's layout, nanoGPT's ckpt.pt, or the name of a model on the hub.
     #[arg(value_name = "PATH or NAME")]
     source: String,
 

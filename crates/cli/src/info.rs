@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{RunFolder, Session, WEIGHTS};
+use checkpoint::{Architecture, RunFolder, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use trainer::Split;
@@ -39,9 +39,14 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Info {
     path: String,
+    /// The class of `transformers` that opens it.
+    architecture: Option<&'static str>,
+    /// Why none does.
+    no_layout: Option<String>,
     parameters: usize,
     layers: usize,
     heads: usize,
+    key_value_heads: usize,
     width: usize,
     block_size: usize,
     vocab_size: usize,
@@ -81,11 +86,15 @@ impl Info {
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, config, recipe, state, .. } = &history;
+        let architecture = Architecture::of(config);
         Ok(Self {
             path: folder.path().display().to_string(),
+            architecture: architecture.as_ref().ok().map(|architecture| architecture.class()),
+            no_layout: architecture.err().map(|reason| reason.to_string()),
             parameters: config.n_params(),
             layers: config.n_layer,
             heads: config.n_head,
+            key_value_heads: config.n_kv_head(),
             width: config.n_embd,
             block_size: config.block_size,
             vocab_size: config.vocab_size,
@@ -117,6 +126,12 @@ impl Info {
             self.width,
             self.block_size
         )?;
+        match (self.architecture, &self.no_layout) {
+            (Some(class), _) => writeln!(out, "  layout      {class}")?,
+            (None, reason) => {
+                writeln!(out, "  layout      our own: {}", reason.as_deref().unwrap_or_default())?
+            }
+        }
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
         writeln!(out, "  weights     {}", HumanBytes(self.weights_bytes))?;
         if let Some(recipe) = &self.recipe {

@@ -18,7 +18,7 @@ pub(crate) const RUNS: &str = "runs";
 /// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FolderArgs {
-    /// A run's folder or name, or any folder with a GPT-2 of Hugging Face's; without it, the newest run.
+    /// A run's folder or name, or any folder with a GPT-2, Llama or Qwen3 of Hugging Face's; without it, the newest run.
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 }
