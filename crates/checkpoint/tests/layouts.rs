@@ -63,7 +63,7 @@ fn logits_and_greedy_text_are_those_of_transformers() {
     for name in FOLDERS.into_iter().chain(["nanogpt"]) {
         let (model, golden) = (model(name), golden(name));
         for (idx, (got, expected)) in logits(&model, &golden.ids).iter().zip(&golden.logits).enumerate() {
-            // Logits of up to ten, through two or three blocks in f32.
+            // Logits of up to ten, through two or three blocks in f32; 2.5e-6 is the largest seen.
             assert!((got - expected).abs() < 2e-5, "{name}, logit {idx}: {got} is not {expected}");
         }
         let prompt: Vec<u32> =
@@ -75,6 +75,23 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
             unread = vec![expected];
         }
+    }
+}
+
+#[test]
+fn what_config_json_says_of_a_llama_matters() {
+    for (name, from, to) in [
+        ("llama_grouped", "\"rope_theta\": 50.0", "\"rope_theta\": 51.0"),
+        ("llama_old_bf16", "\"rope_theta\": 500.0", "\"rope_theta\": 10000.0"),
+        ("qwen3_grouped", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": 1e-03"),
+    ] {
+        let copy = Copy::of(name);
+        copy.replace("config.json", from, to);
+        let other = RunFolder::open(copy.folder.path()).unwrap().load_model(&kernels::test_device()).unwrap();
+        let golden = golden(name);
+        let got = logits(&other, &golden.ids);
+        let off = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) > 1e-3, "{name} is the same with {to}");
     }
 }
 
