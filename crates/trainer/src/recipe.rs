@@ -369,8 +369,10 @@ impl Recipe {
 }
 
 /// The recipes that come with the program, by name; the first is the default.
-pub const PRESETS: [(&str, &str); 6] = [
+pub const PRESETS: [(&str, &str); 8] = [
     ("tiny", include_str!("../../../configs/tiny.toml")),
+    ("small", include_str!("../../../configs/small.toml")),
+    ("gpu", include_str!("../../../configs/gpu.toml")),
     ("nanogpt-cpu", include_str!("../../../configs/nanogpt-cpu.toml")),
     ("nanogpt-gpu", include_str!("../../../configs/nanogpt-gpu.toml")),
     ("gpt2", include_str!("../../../configs/gpt2.toml")),
