@@ -1,9 +1,12 @@
-//! A whole GGUF file, and the model that it may be. It is read from memory, so its errors name places in it and not the file.
+//! A whole GGUF file, and the model and the tokenizer that it may be. It is read from memory, so its errors name places in it and not the file.
 #![no_main]
 
 use fuzz::within;
 use gguf::{Config, Gguf, TensorType, Vocabulary};
 use libfuzzer_sys::fuzz_target;
+use tokenizer::Tokenizer;
+
+const TEXT: &str = "First  citizen's\n\n\tx 123 ünï 你好 🙂 <|endoftext|>\r\n";
 
 fuzz_target!(|bytes: &[u8]| {
     within((1 << 16) + 64 * bytes.len(), || match Gguf::parse(bytes) {
@@ -19,13 +22,23 @@ fuzz_target!(|bytes: &[u8]| {
             if let Ok(config) = Config::read(&file) {
                 assert_eq!(config.tensors(TensorType::F32).len(), file.tensors().len());
             }
-            if let Ok(vocabulary) = Vocabulary::read(&file) {
-                let _ = (vocabulary.stop_token(), vocabulary.chars());
-            }
         }
         Err(error) => {
             let text = error.to_string();
             assert!(!text.is_empty() && text.len() < 4096, "{text:?}");
         }
+    });
+    // What is made of the tokens takes a hundred times their room, and the patterns some.
+    let Ok(file) = Gguf::parse(bytes) else { return };
+    within((160 << 20) + (bytes.len() << 12), || {
+        let Ok(vocabulary) = Vocabulary::read(&file) else { return };
+        let _ = (vocabulary.stop_token(), vocabulary.chars());
+        let Ok(tokenizer) = Tokenizer::from_gguf(&vocabulary) else { return };
+        let ids = tokenizer.encode_text(TEXT).unwrap_or_default();
+        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{ids:?}");
+        drop(tokenizer.decode(&ids));
+        let again = Tokenizer::from_json(&tokenizer.to_json()).expect("it was written by the library");
+        assert_eq!(again.fingerprint(), tokenizer.fingerprint());
+        assert_eq!(again.beginning(), tokenizer.beginning());
     });
 });

@@ -132,6 +132,24 @@ pub enum Error {
         source: gguf::Error,
     },
 
+    /// A GGUF file that is damaged, or whose model is none of ours.
+    #[error("cannot read {}", .path.display())]
+    GgufRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: gguf::Error,
+    },
+
+    /// A GGUF file whose tokens make no tokenizer.
+    #[error("cannot read {}", .path.display())]
+    GgufVocabulary {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizer::Error,
+    },
+
     /// A model that transformers has a place for and llama.cpp has not.
     #[error("cannot write {}: {reason}; as --format safetensors it can be exported", .path.display())]
     GgufParts {

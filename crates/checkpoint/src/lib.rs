@@ -42,7 +42,7 @@ mod weights;
 pub use ::gguf::TensorType;
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
-pub use gguf::export_gguf;
+pub use gguf::{GgufFile, export_gguf};
 pub use hugging_face::{Architecture, NoLayout};
 pub use lock::RunLock;
 pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};

@@ -15,11 +15,11 @@ use std::{
 
 use burn::{module::Module, prelude::*};
 use checkpoint::{Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
-use model::{Activation, Decoder, Gpt, GptConfig, Position};
+use model::{Activation, Decoder, GptConfig, Position};
 use serde::Deserialize;
 use tokenizer::Tokenizer;
 
-use crate::support::{fixture, model};
+use crate::support::{fixture, logits, model};
 
 /// In Hugging Face's layout.
 const FOLDERS: [&str; 15] = [
@@ -51,11 +51,6 @@ struct Golden {
 
 fn golden(name: &str) -> Golden {
     serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap()
-}
-
-fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
-    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
-    model.forward(ids).into_data().try_into_vec().unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use trainer::Recipe;
 
 use crate::{
     console::report,
-    model_folder::{ModelArgs, Opened},
+    model_folder::{ModelArgs, Opened, Source},
     prepare::prepare,
     score::mean,
 };
@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (ids, n_bytes) = match &args.data {
         Some(path) => {
             let text = read_text(path)?;
-            (opened.tokenizer.encode(&text)?, text.len() as u64)
+            (opened.tokenizer.encode_text(&text)?, text.len() as u64)
         }
         None => validation_part(&opened)?,
     };
@@ -74,8 +74,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("a text needs at least two tokens to measure on, and this one has {}", ids.len());
     };
     let loss = -mean;
-    // The first token is not predicted, so its bytes do not count.
-    let first_bytes = opened.tokenizer.token_bytes(ids[0]).map_or(0, <[u8]>::len) as u64;
+    // The first token is not predicted, so its bytes do not count. A mark before the text has none in it.
+    let is_mark = args.data.is_some() && !opened.tokenizer.beginning().is_empty();
+    let first_bytes = match opened.tokenizer.token_bytes(ids[0]) {
+        Some(bytes) if !is_mark => bytes.len() as u64,
+        _ => 0,
+    };
     let total_bits = loss * logprobs.len() as f64 / std::f64::consts::LN_2;
     let evaluation = Evaluation {
         loss,
@@ -118,13 +122,15 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
 
 /// The tokens a run validates on, and the bytes of their text.
 fn validation_part(opened: &Opened) -> anyhow::Result<(Vec<u32>, u64)> {
-    let path = opened.folder.recipe_path();
-    let text = fs::read_to_string(&path).with_context(|| {
+    let unsaid = || {
         format!(
             "{} says nothing of what it was trained on; name a text by --data",
-            opened.folder.path().display()
+            opened.source.path().display()
         )
-    })?;
+    };
+    let Source::Folder(folder) = &opened.source else { bail!(unsaid()) };
+    let path = folder.recipe_path();
+    let text = fs::read_to_string(&path).with_context(unsaid)?;
     let recipe = Recipe::parse(&text, &[]).with_context(|| path.display().to_string())?;
     report(format_args!("validation part of {}", recipe.data.corpus));
     let prepared = prepare(&recipe.data, &TokenizerChoice::Given(opened.tokenizer.clone()))?;

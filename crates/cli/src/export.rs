@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A folder in Hugging Face's layout of a GPT-2, Llama or Qwen3
+    /// A folder in Hugging Face's layout
     Safetensors,
     /// One file for llama.cpp and what is built on it
     Gguf,
@@ -72,8 +72,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.format == Format::Safetensors && precision.is_none() {
         bail!("--dtype q8_0 is for --format gguf; a safetensors file can be f32, f16 or bf16");
     }
-    let Opened { folder, model, tokenizer } = args.model.open()?;
-    let name = folder.name();
+    let Opened { source, model, tokenizer } = args.model.open()?;
+    let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),
         Format::Gguf => PathBuf::from(format!("{name}.gguf")),
@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &model, &tokenizer, &folder.ends(), precision)?;
+            RunFolder::export(&output, &model, &tokenizer, &source.ends(), precision)?;
         }
         (_, precision) => {
             for difference in export_gguf(&model, &tokenizer, &name, tensor_type(precision), &output)? {
@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    report(format_args!("wrote {} to {}", folder.path().display(), output.display()));
+    report(format_args!("wrote {} to {}", source.path().display(), output.display()));
     Ok(ExitCode::SUCCESS)
 }
 

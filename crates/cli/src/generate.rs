@@ -168,8 +168,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         PromptArgs { prompt_file: Some(path), .. } => read_prompt(path)?,
         PromptArgs { .. } => String::new(),
     };
-    let Opened { folder, model, tokenizer } = args.model.open()?;
-    let options = options(&args, seed, &tokenizer, &folder.ends())?;
+    let Opened { source, model, tokenizer } = args.model.open()?;
+    let options = options(&args, seed, &tokenizer, &source.ends())?;
     options.check()?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, options: &options };
     if args.prompt.interactive {
@@ -240,7 +240,12 @@ fn read_prompt(path: &Path) -> anyhow::Result<String> {
 
 fn encode(tokenizer: &Tokenizer, prompt: &str, special: bool) -> anyhow::Result<Vec<u32>> {
     let ids = if special { tokenizer.encode_special(prompt)? } else { tokenizer.encode(prompt)? };
-    Ok(if ids.is_empty() { beginning(tokenizer) } else { ids })
+    if ids.is_empty() {
+        return Ok(beginning(tokenizer));
+    }
+    // A mark that stands in the prompt is not put there again.
+    let before = if ids.starts_with(tokenizer.beginning()) { &[] } else { tokenizer.beginning() };
+    Ok([before, &ids].concat())
 }
 
 /// What it takes to write.
@@ -277,7 +282,7 @@ impl Writer<'_> {
     ) -> anyhow::Result<Vec<Sample>> {
         let n = usize::try_from(samples.end - samples.start)?;
         let mut decoder = Decoder::new(self.model);
-        let mut streams: Vec<_> = (0..n).map(|_| self.tokenizer.decode_stream()).collect();
+        let mut streams: Vec<_> = (0..n).map(|_| self.tokenizer.decode_stream_after(prompt)).collect();
         // Those that the decoder has sequences of; none before it has read the prompt, which is that of all.
         let mut decoded: Vec<usize> = Vec::new();
         shown.begin(n);
@@ -314,8 +319,12 @@ impl Writer<'_> {
     }
 }
 
-/// What a text begins with: the token that ends the one before it, or an empty line.
+/// What a text begins with: what the tokenizer puts before every one, the token that ends the one before it, or an empty
+/// line.
 pub(crate) fn beginning(tokenizer: &Tokenizer) -> Vec<u32> {
+    if !tokenizer.beginning().is_empty() {
+        return tokenizer.beginning().to_vec();
+    }
     match tokenizer.end_of_text() {
         Some(id) => vec![id],
         None => tokenizer.encode("\n").unwrap_or_else(|_| vec![0]),

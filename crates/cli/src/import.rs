@@ -7,29 +7,30 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
+use checkpoint::{GgufFile, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
 use tokenizer::Tokenizer;
 
 use crate::{
     console::{count, program, quoted, report},
     hub,
-    model_folder::{RUNS, check_vocabulary, run_path},
+    model_folder::{RUNS, check_vocabulary, is_gguf, run_path},
 };
 
 /// Makes a run of a model from elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A folder with a GPT-2, Llama or Qwen3 in Hugging Face's layout needs no import, every command
-opens it where it is; importing copies it into a run of its own, as f32 in one file.
+    after_help = "Neither a folder in Hugging Face's layout nor a GGUF file needs an import to be written with or
+measured, commands open them where they are; importing copies one into a run of its own, as f32 in one file.
 
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub
   kindling import HuggingFaceTB/SmolLM2-135M
   kindling import ../nanoGPT/out/ckpt.pt --tokenizer ../nanoGPT/data/shakespeare_char/meta.pkl
-  kindling import downloads/gpt2-medium --run medium"
+  kindling import downloads/gpt2-medium --run medium
+  kindling import downloads/SmolLM2-135M.Q4_1.gguf --run smol"
 )]
 pub(crate) struct Args {
-    /// A folder with a GPT-2, Llama or Qwen3 in Hugging Face's layout, nanoGPT's ckpt.pt, or the name of a model on the hub.
+    /// A folder in Hugging Face's layout, a GGUF file, nanoGPT's ckpt.pt, or the name of a model on the hub.
     #[arg(value_name = "PATH or NAME")]
     source: String,
 
@@ -46,16 +47,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = Device::flex();
     let path = PathBuf::from(&args.source);
-    let (model, tokenizer, ends) = if path.is_file() {
+    let (model, tokenizer, ends) = if is_gguf(&path) {
+        refuse_tokenizer(&args)?;
+        let file = GgufFile::open(&path)?;
+        (file.load_model(&device)?, file.tokenizer().clone(), file.ends().to_vec())
+    } else if path.is_file() {
         refuse_other_files(&path)?;
         let model = load_nanogpt(&path, &device)?;
         let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
         let ends = tokenizer.end_of_text().into_iter().collect();
         (model, tokenizer, ends)
     } else {
-        if args.tokenizer.is_some() {
-            bail!("--tokenizer is for a ckpt.pt; {} has its own", args.source);
-        }
+        refuse_tokenizer(&args)?;
         let folder = if path.is_dir() { path.clone() } else { hub::download(&args.source)? };
         let folder = RunFolder::open(&folder)?;
         (folder.load_model(&device)?, folder.load_tokenizer()?, folder.ends())
@@ -77,13 +80,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file alone can only be a `ckpt.pt`.
+fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
+    match args.tokenizer {
+        Some(_) => bail!("--tokenizer is for a ckpt.pt; {} has its own", args.source),
+        None => Ok(()),
+    }
+}
+
+/// A file alone that is no GGUF file can only be a `ckpt.pt`.
 fn refuse_other_files(path: &Path) -> anyhow::Result<()> {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    if name.ends_with(".gguf") {
-        bail!("{} is a GGUF file, which can be written and not read", path.display());
-    }
     if name.ends_with(".safetensors") || name.ends_with(".json") || name.starts_with("pytorch_model") {
         bail!("{} is a part of a model; name the folder that it is in: {}", path.display(), folder.display());
     }
@@ -117,6 +124,7 @@ fn has_extension(file: &str, extension: &str) -> bool {
 /// What the run is called: as the folder or the model, or as the folder that a checkpoint is in.
 fn stem(source: &Path) -> String {
     let named = match source.is_file() {
+        true if is_gguf(source) => source.file_stem(),
         true => source.parent().and_then(Path::file_name).or(source.file_stem()),
         false => source.file_name(),
     };

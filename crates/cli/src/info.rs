@@ -4,18 +4,21 @@ use std::{
     fs,
     io::{self, Write},
     iter,
+    path::Path,
     process::ExitCode,
 };
 
-use checkpoint::{Architecture, RunFolder, Session, WEIGHTS};
+use checkpoint::{Architecture, GgufFile, RunFolder, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
+use model::GptConfig;
 use serde::Serialize;
+use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
     console::{evenly, local_time},
     history::History,
-    model_folder::FolderArgs,
+    model_folder::{FolderArgs, Source, check_vocabulary},
 };
 
 /// Validation losses that are shown.
@@ -39,7 +42,7 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Info {
     path: String,
-    /// The class of `transformers` that opens it.
+    /// The class of `transformers` that opens it, a GGUF file when it is imported.
     architecture: Option<&'static str>,
     /// Why none does.
     no_layout: Option<String>,
@@ -69,8 +72,10 @@ struct Info {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let folder = args.folder.open()?;
-    let info = Info::of(folder)?;
+    let info = match args.folder.open()? {
+        Source::Folder(folder) => Info::of(folder)?,
+        Source::Gguf(file) => Info::of_file(&file)?,
+    };
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&info)?)?;
@@ -86,9 +91,35 @@ impl Info {
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, config, recipe, state, .. } = &history;
-        let architecture = Architecture::of(config);
         Ok(Self {
-            path: folder.path().display().to_string(),
+            weights_bytes: size_bytes(&folder.path().join(WEIGHTS)),
+            recipe: history.recipe_name().map(str::to_owned),
+            corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
+            steps: state.as_ref().map(|state| state.step),
+            max_steps: recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
+            tokens_seen: state.as_ref().map(|state| state.tokens),
+            best_loss: best.and_then(|line| line.loss),
+            best_step: best.map(|line| line.step),
+            trained_by: folder.holder(),
+            evaluations: history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect(),
+            sessions: history.sessions.clone(),
+            ..Self::of_model(folder.path(), config, &tokenizer)
+        })
+    }
+
+    fn of_file(file: &GgufFile) -> anyhow::Result<Self> {
+        check_vocabulary(file.tokenizer(), file.config())?;
+        Ok(Self {
+            weights_bytes: size_bytes(file.path()),
+            ..Self::of_model(file.path(), file.config(), file.tokenizer())
+        })
+    }
+
+    /// What sizes and tokenizer say.
+    fn of_model(path: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Self {
+        let architecture = Architecture::of(config);
+        Self {
+            path: path.display().to_string(),
             architecture: architecture.as_ref().ok().map(|architecture| architecture.class()),
             no_layout: architecture.err().map(|reason| reason.to_string()),
             parameters: config.n_params(),
@@ -101,18 +132,18 @@ impl Info {
             bias: config.bias,
             tied_embeddings: config.tie_embeddings,
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
-            weights_bytes: fs::metadata(folder.path().join(WEIGHTS)).map_or(0, |file| file.len()),
-            recipe: history.recipe_name().map(str::to_owned),
-            corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
-            steps: state.as_ref().map(|state| state.step),
-            max_steps: recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
-            tokens_seen: state.as_ref().map(|state| state.tokens),
-            best_loss: best.and_then(|line| line.loss),
-            best_step: best.map(|line| line.step),
-            trained_by: folder.holder(),
-            evaluations: history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect(),
-            sessions: history.sessions.clone(),
-        })
+            weights_bytes: 0,
+            recipe: None,
+            corpus: None,
+            steps: None,
+            max_steps: None,
+            tokens_seen: None,
+            best_loss: None,
+            best_step: None,
+            trained_by: None,
+            evaluations: Vec::new(),
+            sessions: Vec::new(),
+        }
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
@@ -159,6 +190,10 @@ impl Info {
         }
         Ok(())
     }
+}
+
+fn size_bytes(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |file| file.len())
 }
 
 /// One line on a session.

@@ -1,9 +1,10 @@
-//! MODEL: which folder is meant.
+//! MODEL: which folder or file is meant.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use checkpoint::RunFolder;
+use burn::prelude::Device;
+use checkpoint::{GgufFile, RunFolder};
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
@@ -18,7 +19,7 @@ pub(crate) const RUNS: &str = "runs";
 /// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FolderArgs {
-    /// A run's folder or name, or any folder with a GPT-2, Llama or Qwen3 of Hugging Face's; without it, the newest run.
+    /// A run's folder or name, any folder with a model of Hugging Face's, or a GGUF file; without it, the newest run.
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 }
@@ -33,9 +34,15 @@ pub(crate) struct ModelArgs {
     device: DeviceArgs,
 }
 
+/// Where a model is.
+pub(crate) enum Source {
+    Folder(RunFolder),
+    Gguf(Box<GgufFile>),
+}
+
 /// A model, ready to use.
 pub(crate) struct Opened {
-    pub(crate) folder: RunFolder,
+    pub(crate) source: Source,
     pub(crate) model: Gpt,
     pub(crate) tokenizer: Tokenizer,
 }
@@ -43,22 +50,62 @@ pub(crate) struct Opened {
 impl ModelArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         let device = self.device.open()?;
-        let folder = self.folder.open()?;
-        let model = folder.load_model(&device)?;
-        let tokenizer = folder.load_tokenizer()?;
+        let source = self.folder.open()?;
+        let (model, tokenizer) = source.load(&device)?;
+        Ok(Opened { source, model, tokenizer })
+    }
+}
+
+impl Source {
+    /// The folder or the file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder.path(),
+            Self::Gguf(file) => file.path(),
+        }
+    }
+
+    /// What the model is called.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.name(),
+            Self::Gguf(file) => file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The tokens at which a text ends.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        match self {
+            Self::Folder(folder) => folder.ends(),
+            Self::Gguf(file) => file.ends().to_vec(),
+        }
+    }
+
+    /// The model with its weights, and its tokenizer.
+    pub(crate) fn load(&self, device: &Device) -> anyhow::Result<(Gpt, Tokenizer)> {
+        let (model, tokenizer) = match self {
+            Self::Folder(folder) => (folder.load_model(device)?, folder.load_tokenizer()?),
+            Self::Gguf(file) => (file.load_model(device)?, file.tokenizer().clone()),
+        };
         check_vocabulary(&tokenizer, model.config())?;
-        Ok(Opened { folder, model, tokenizer })
+        Ok((model, tokenizer))
     }
 }
 
 impl FolderArgs {
-    /// The folder, without reading its weights.
-    pub(crate) fn open(&self) -> anyhow::Result<RunFolder> {
+    /// The folder or file, without reading its weights.
+    pub(crate) fn open(&self) -> anyhow::Result<Source> {
         match &self.model {
-            Some(path) => open(path),
-            None => newest(),
+            Some(path) if is_gguf(path) => Ok(Source::Gguf(Box::new(GgufFile::open(path)?))),
+            Some(path) => Ok(Source::Folder(open(path)?)),
+            None => Ok(Source::Folder(newest()?)),
         }
     }
+}
+
+/// Whether a path is a GGUF file that is there.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// The folder of a run or a model that is there.
@@ -69,6 +116,13 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
             "there is no run and no folder {}; name a run of {RUNS}/ or a folder with a model{}",
             path.display(),
             suggestion(path)
+        );
+    }
+    if is_gguf(&folder) {
+        bail!(
+            "{file} is a GGUF file, which is written with where it is and not trained; make a run of it: {} import {file}",
+            program(),
+            file = folder.display()
         );
     }
     Ok(RunFolder::open(&folder)?)

@@ -91,8 +91,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let stride = stride(args.stride, &model)?;
-    let ids = tokenizer.encode(&text)?;
-    if ids.is_empty() {
+    let ids = tokenizer.encode_text(&text)?;
+    if ids.len() == tokenizer.beginning().len() {
         bail!("the text is empty; there is no token to score");
     }
     let score = score(&model, &tokenizer, vec![ids], stride).remove(0);
@@ -126,7 +126,7 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
         let line = serde_json::from_str(&line.with_context(at)?)
             .map_err(|_| anyhow!("{} is no JSON string, and no object whose key \"text\" is one", at()))?;
         let (Line::Text(text) | Line::Object { text }) = line;
-        tokenizer.encode(&text).with_context(at)
+        tokenizer.encode_text(&text).with_context(at)
     });
     loop {
         // What comes before a line that can't be scored is scored.
@@ -157,8 +157,12 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
 fn score(model: &Gpt, tokenizer: &Tokenizer, texts: Vec<Vec<u32>>, stride: usize) -> Vec<Score> {
     let slices: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let scored = model::score(model, &slices, stride);
+    let token = |id: &u32| match tokenizer.token_bytes(*id) {
+        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        None => tokenizer.decode(&[*id]),
+    };
     let score = |(ids, scored): (Vec<u32>, Vec<f32>)| Score {
-        tokens: ids.iter().map(|&id| tokenizer.decode(&[id])).collect(),
+        tokens: ids.iter().map(token).collect(),
         mean_logprob: mean(&scored),
         logprobs: ids.first().map(|_| None).into_iter().chain(scored.into_iter().map(Some)).collect(),
         ids,

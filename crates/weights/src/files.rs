@@ -60,6 +60,12 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
+    /// Tensors of a file of another format, by name.
+    #[must_use]
+    pub fn of(path: &Path, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { path: path.to_owned(), tensors }
+    }
+
     /// The file that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {

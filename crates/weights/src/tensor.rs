@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
@@ -41,6 +42,8 @@ pub(crate) enum Source {
     /// That many bytes from the beginning of the file, row by row.
     Offset(u64),
     Pickle(pytorch_reader::Tensor),
+    /// Whoever made the tensor unpacks them.
+    Packed(Arc<dyn Fn() -> Vec<f32> + Send + Sync>),
 }
 
 impl fmt::Debug for Source {
@@ -48,6 +51,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Offset(offset) => write!(f, "Offset({offset})"),
             Self::Pickle(tensor) => write!(f, "Pickle({:?})", tensor.name),
+            Self::Packed(_) => f.write_str("Packed"),
         }
     }
 }
@@ -55,6 +59,16 @@ impl fmt::Debug for Source {
 impl Tensor {
     pub(crate) fn new(path: &Path, name: &str, shape: Vec<usize>, dtype: Dtype, source: Source) -> Self {
         Self { path: path.to_owned(), name: name.to_owned(), shape, dtype, source }
+    }
+
+    /// A tensor of a file of another format, whose numbers `unpack` makes of what is in it.
+    pub fn packed(
+        path: &Path,
+        name: &str,
+        shape: Vec<usize>,
+        unpack: impl Fn() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(path, name, shape, Dtype::F32, Source::Packed(Arc::new(unpack)))
     }
 
     /// The file that it is in.
@@ -81,6 +95,7 @@ impl Tensor {
     pub fn read(&self) -> Result<Vec<f32>> {
         let n = self.shape.iter().product();
         let numbers = match self.dtype {
+            Dtype::F32 if let Source::Packed(unpack) = &self.source => unpack(),
             Dtype::F32 => {
                 let mut numbers = vec![0.0_f32; n];
                 self.read_bytes(bytemuck::cast_slice_mut(&mut numbers))?;
@@ -126,6 +141,7 @@ impl Tensor {
                 out.copy_from_slice(&bytes);
                 Ok(())
             }
+            Source::Packed(_) => unreachable!("its numbers are unpacked, and its bytes not read"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::prelude::*;
 use checkpoint::{RunFolder, load_nanogpt};
 use model::Gpt;
 
@@ -17,4 +18,10 @@ pub(crate) fn model(name: &str) -> Gpt {
         "nanogpt" => load_nanogpt(&fixture(name).join("ckpt.pt"), &device).unwrap(),
         _ => RunFolder::open(&fixture(name)).unwrap().load_model(&device).unwrap(),
     }
+}
+
+/// What it makes of some ids, at every position.
+pub(crate) fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
+    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
+    model.forward(ids).into_data().try_into_vec().unwrap()
 }

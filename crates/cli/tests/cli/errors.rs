@@ -28,7 +28,7 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "huge"],
         &expect![[r#"
-            error: read the recipe huge (the presets are tiny, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
+            error: read the recipe huge (the presets are tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
         "#]],
     );
     fails(

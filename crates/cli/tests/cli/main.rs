@@ -11,6 +11,7 @@ mod commands;
 mod errors;
 mod exchange;
 mod finetune;
+mod gguf_files;
 #[cfg(unix)]
 mod live;
 mod malformed;

@@ -1,0 +1,189 @@
+//! A model and its tokenizer out of a GGUF file.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ::gguf::{self, Config, Gguf, Mapped, TensorType, TensorView, Vocabulary};
+use ::weights::{Tensor, Weights};
+use burn::prelude::Device;
+use mmap_io::MemoryMappedFile;
+use model::{Activation, Gpt, GptConfig, NormKind, Position};
+use tokenizer::Tokenizer;
+
+use super::architecture;
+use crate::{Error, Result, error::io, layout::Layout, weights::load};
+
+/// A GGUF file with a GPT-2, a Llama or a Qwen3, whose weights are read when they are asked for.
+///
+/// It is opened where it is, and nothing is written to it.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    layout: Layout,
+    config: GptConfig,
+    tokenizer: Tokenizer,
+    ends: Vec<u32>,
+    weights: Weights,
+}
+
+/// The bytes of a file, which cost no memory of their own.
+struct Mapping(MemoryMappedFile);
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapping({} bytes)", self.0.len())
+    }
+}
+
+impl Mapping {
+    fn open(path: &Path) -> Result<Self> {
+        let size_bytes = std::fs::metadata(path).map_err(io("open", path))?.len();
+        // An empty file can't be mapped, and says less of itself.
+        if size_bytes == 0 {
+            let source = gguf::Error::NotGguf { found: Vec::new() };
+            return Err(Error::GgufRead { path: path.to_owned(), source });
+        }
+        let unmapped = |source: mmap_io::MmapIoError| io("open", path)(std::io::Error::other(source));
+        MemoryMappedFile::open_ro(path).map(Self).map_err(unmapped)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_slice_bytes(0, self.0.len()).expect("the mapping is read-only and this is all of it")
+    }
+}
+
+impl GgufFile {
+    /// Opens a file: its sizes, its tokenizer and where its weights are.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read, is damaged, or has a model or a tokenizer that is not supported.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |source: gguf::Error| Error::GgufRead { path: path.to_owned(), source };
+        let mapping = Arc::new(Mapping::open(path)?);
+        let file = Gguf::parse(mapping.bytes()).map_err(failed)?;
+        let sizes = Config::read(&file).map_err(failed)?;
+        let vocabulary = Vocabulary::read(&file).map_err(failed)?;
+        let tokenizer = Tokenizer::from_gguf(&vocabulary)
+            .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?;
+        let config = model_config(&sizes);
+        config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
+        let tensors = tensors(path, &mapping, &file, &sizes);
+        Ok(Self {
+            path: path.to_owned(),
+            layout: Layout::HuggingFace(architecture(sizes.architecture)),
+            config,
+            tokenizer,
+            ends: vocabulary.ends_of_text,
+            weights: Weights::of(path, tensors),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &GptConfig {
+        &self.config
+    }
+
+    /// The tokenizer, with the ids of llama.cpp.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The tokens at which a text ends.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The model, its weights unpacked to f32.
+    ///
+    /// # Errors
+    ///
+    /// If a weight is not finite.
+    pub fn load_model(&self, device: &Device) -> Result<Gpt> {
+        load(&self.config, self.weights.clone(), self.layout, device)
+    }
+}
+
+/// The tensors by their keys in Hugging Face's layout.
+fn tensors(path: &Path, mapping: &Arc<Mapping>, file: &Gguf<'_>, sizes: &Config) -> BTreeMap<String, Tensor> {
+    let head_dim = sizes.key_length as usize;
+    let tensor = |tensor: &TensorView<'_>| {
+        let Mapped { name: key, stored } =
+            sizes.architecture.key(tensor.name).expect("a model has no other tensors: its sizes were read");
+        let shape = stored.shape(&tensor.dims);
+        let (mapping, range, ty) = (mapping.clone(), range(mapping.bytes(), tensor.bytes), tensor.ty);
+        let hugging_face_shape = shape.clone();
+        let unpack =
+            move || stored.undo(unpacked(&mapping.bytes()[range.clone()], ty), &hugging_face_shape, head_dim);
+        let tensor = Tensor::packed(path, &key, shape, unpack);
+        (key, tensor)
+    };
+    file.tensors().iter().map(tensor).collect()
+}
+
+/// Where a part of some bytes lies in them.
+fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+fn unpacked(bytes: &[u8], ty: TensorType) -> Vec<f32> {
+    TensorView { name: "", dims: Vec::new(), ty, bytes }.to_f32()
+}
+
+fn model_config(sizes: &Config) -> GptConfig {
+    let is_rotary = sizes.architecture.is_rotary();
+    let (n_embd, n_head) = (sizes.embedding_length as usize, sizes.head_count as usize);
+    let (n_kv_head, head_dim) = (sizes.head_count_kv as usize, sizes.key_length as usize);
+    let config = GptConfig {
+        vocab_size: sizes.vocab_size as usize,
+        block_size: sizes.context_length as usize,
+        n_layer: sizes.block_count as usize,
+        n_head,
+        n_kv_head: Some(n_kv_head).filter(|&n_kv_head| n_kv_head != n_head),
+        n_embd,
+        head_dim: Some(head_dim).filter(|head_dim| Some(n_embd) != head_dim.checked_mul(n_head)),
+        n_inner: None,
+        dropout: 0.0,
+        bias: !is_rotary,
+        tie_embeddings: sizes.tied,
+        activation: if is_rotary { Activation::Swiglu } else { Activation::GeluTanh },
+        position: if is_rotary { Position::Rope } else { Position::Learned },
+        rope_theta: shortest(sizes.rope_freq_base),
+        norm: if is_rotary { NormKind::RmsNorm } else { NormKind::LayerNorm },
+        norm_epsilon: shortest(sizes.norm_epsilon),
+        qk_norm: sizes.architecture == gguf::Architecture::Qwen3,
+        zero_init: false,
+    };
+    // A width that follows from the others is left to them, as in a recipe.
+    let n_inner = sizes.feed_forward_length as usize;
+    let n_inner = Some(n_inner).filter(|&n_inner| config.n_inner() != n_inner);
+    GptConfig { n_inner, ..config }
+}
+
+/// The number that was meant: 1e-5 where the nearest of single precision is 0.000009999999747378752.
+fn shortest(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(number.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_single_precision_are_those_that_were_meant() {
+        assert_eq!(shortest(1e-5), 1e-5);
+        assert_eq!(shortest(1e6), 1e6);
+        assert_eq!(shortest(f32::MIN_POSITIVE), 1.175_494_4e-38);
+    }
+}

@@ -1,0 +1,121 @@
+//! A GGUF file as a model: a small Llama with a vocabulary that wants a mark before every text.
+
+use std::{fs, path::Path};
+
+use gguf::{Architecture, Config, Gguf, TensorType, Vocabulary};
+use serde_json::Value;
+
+use crate::support::{run, trained};
+
+/// Writes `small.gguf`, whose weights are numbers of no pattern and whose tokens are those of a fixture.
+fn write_model(folder: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/fixtures/gguf/scores.gguf");
+    let bytes = fs::read(fixture).expect("the fixture is committed");
+    let vocabulary = Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture");
+    let config = Config {
+        architecture: Architecture::Llama,
+        vocab_size: vocabulary.tokens.len().try_into().expect("a small vocabulary"),
+        context_length: 32,
+        embedding_length: 32,
+        feed_forward_length: 64,
+        block_count: 2,
+        head_count: 4,
+        head_count_kv: 2,
+        key_length: 8,
+        norm_epsilon: 1e-5,
+        rope_freq_base: 1e4,
+        tied: true,
+    };
+    let ty = TensorType::Q8_0;
+    let metadata = config.metadata("small", ty, &vocabulary).expect("a vocabulary that fits");
+    let mut file = Vec::new();
+    let mut state = 1_u32;
+    gguf::write(&mut file, &metadata, &config.tensors(ty), |tensor| {
+        let n_values: usize = tensor.dims.iter().product();
+        let mut value = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(u16::try_from(state >> 16).expect("16 bits")) / 32_768.0 - 1.0
+        };
+        Ok::<_, gguf::Error>((0..n_values).map(&mut value).collect())
+    })
+    .expect("numbers that every type holds");
+    fs::write(folder.join("small.gguf"), file).expect("there is room for it");
+}
+
+fn json(folder: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&run(folder, args).success().stdout).unwrap()
+}
+
+#[test]
+fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let info = json(folder.path(), &["info", "small.gguf", "--json"]);
+    assert_eq!((&info["layers"], &info["block_size"], &info["bias"]), (&2.into(), &32.into(), &false.into()));
+    assert_eq!(info["tokenizer"], "from elsewhere");
+
+    // The mark is there before the text is, and takes no part in it.
+    let score = json(folder.path(), &["score", "small.gguf", "--text", "the kettle", "--json"]);
+    assert_eq!((&score["ids"][0], &score["tokens"][0]), (&1.into(), &"<s>".into()));
+    assert_eq!((&score["tokens"][1], score["logprobs"][1].is_number()), (&" the".into(), true));
+    fs::write(folder.path().join("text.txt"), "the kettle").unwrap();
+    let eval = json(folder.path(), &["eval", "small.gguf", "--data", "text.txt", "--json"]);
+    let n_tokens = score["ids"].as_array().unwrap().len();
+    assert_eq!((&eval["tokens"], &eval["bytes"]), (&(n_tokens - 1).into(), &10.into()));
+    let bits = eval["loss"].as_f64().unwrap() * (n_tokens - 1) as f64 / std::f64::consts::LN_2 / 10.0;
+    assert!((eval["bits_per_byte"].as_f64().unwrap() - bits).abs() < 1e-9, "all ten bytes are predicted");
+    let empty = run(folder.path(), &["score", "small.gguf", "--text", ""]).failure();
+    assert!(empty.contains("the text is empty"), "{empty}");
+
+    let imported = run(folder.path(), &["import", "small.gguf"]).success();
+    assert!(imported.stderr.contains("generate runs/small"), "{}", imported.stderr);
+    let options = ["--prompt", "the kettle", "--temperature", "0", "--max-tokens", "40", "--json"];
+    let written = |model: &str| json(folder.path(), &[&["generate", model], &options[..]].concat());
+    assert_eq!(written("small"), written("small.gguf"));
+    let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);
+    assert_eq!(again["ids"], score["ids"]);
+}
+
+#[test]
+fn a_word_after_the_prompt_keeps_its_space() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let bias = ["--logit-bias", " kettle=100", "--max-tokens", "2"];
+    let after = |prompt: &str| {
+        let args = [&["generate", "small.gguf", "--prompt", prompt], &bias[..]].concat();
+        run(folder.path(), &args).success().stdout
+    };
+    assert_eq!(after("the").trim_end_matches('\n'), "the kettle kettle");
+    assert_eq!(after("").trim_end_matches('\n'), "kettle kettle");
+}
+
+#[test]
+fn what_is_not_done_with_a_gguf_file_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let fails = |args: &[&str]| run(folder.path(), args).failure();
+    let refused = fails(&["train", "finetune", "--init-from", "small.gguf"]);
+    assert!(refused.contains("import small.gguf"), "{refused}");
+    let refused = fails(&["import", "small.gguf", "--tokenizer", "gpt2"]);
+    assert!(refused.contains("small.gguf has its own"), "{refused}");
+    let refused = fails(&["eval", "small.gguf"]);
+    assert!(refused.contains("name a text by --data"), "{refused}");
+    fs::write(folder.path().join("other.gguf"), b"no such thing").unwrap();
+    let refused = fails(&["generate", "other.gguf"]);
+    assert!(refused.contains("other.gguf: not a GGUF file"), "{refused}");
+}
+
+#[test]
+fn what_is_exported_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("debug.gguf").to_str().unwrap().to_owned();
+    run(trained(), &["export", "debug", "--format", "gguf", "--dtype", "f32", "-o", &path]).success();
+    let [here, there] = ["debug", &path].map(|model| json(trained(), &["info", model, "--json"]));
+    assert_eq!((&here["tokenizer"], &here["vocab_size"]), (&there["tokenizer"], &there["vocab_size"]));
+    let [here, there] =
+        ["debug", &path].map(|model| json(trained(), &["score", model, "--text", "To be or not", "--json"]));
+    assert_eq!(here["ids"], there["ids"]);
+    // All but the form of GELU is the same.
+    let difference = here["mean_logprob"].as_f64().unwrap() - there["mean_logprob"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-2, "{difference}");
+}
