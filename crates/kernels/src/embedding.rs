@@ -20,7 +20,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If there are fewer than `first` + T positions.
+/// If there are fewer than `first` + T positions, the tables are not of one width, or, on the CPU, an id is none of
+/// the vocabulary.
 pub fn embed(
     ids: Tensor<2, Int>,
     tokens: Tensor<2>,

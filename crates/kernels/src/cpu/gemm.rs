@@ -137,6 +137,7 @@ pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n
         b.layout().n_inner
     );
     assert!(n_cols <= b.layout().n_cols, "{n_cols} columns of {}", b.layout().n_cols);
+    assert!(b.layout().is_for(level), "the right factor is packed for other instructions");
     assert_eq!(c.len(), a.rows * n_cols, "the product is {} x {n_cols}", a.rows);
     assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left factor is contiguous");
     level.run(Multiply { a, b, c, n_cols, onto });

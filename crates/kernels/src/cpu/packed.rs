@@ -47,6 +47,11 @@ impl Layout {
         Self { n_inner, n_cols, width, block: n_inner.div_ceil(n_blocks).max(1) }
     }
 
+    /// Whether its panels are as wide as the tiles of a level.
+    pub(crate) fn is_for(&self, level: Level) -> bool {
+        self.width == tile_size(level).1
+    }
+
     /// Panels in a block.
     fn n_panels(&self) -> usize {
         self.n_cols.div_ceil(self.width)

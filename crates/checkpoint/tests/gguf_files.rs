@@ -1,4 +1,4 @@
-//! Models as GGUF files: every number where llama.cpp looks for it.
+//! Models in GGUF files, out and in: every number where llama.cpp looks for it.
 
 #![allow(
     clippy::unwrap_used,
