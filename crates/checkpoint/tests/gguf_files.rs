@@ -1,17 +1,98 @@
-//! Models in GGUF files, out and in.
+//! Models in GGUF files, out and in: every number where llama.cpp looks for it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+mod support;
 
 use std::fs;
 
-use burn::prelude::*;
-use checkpoint::{GgufFile, TensorType, export_gguf};
-use model::{Activation, Gpt, GptConfig};
+use checkpoint::{GgufFile, Precision, RunFolder, TensorType, WEIGHTS, export_gguf};
+use model::{Activation, GptConfig};
 use tokenizer::Tokenizer;
 
-fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
-    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
-    model.forward(ids).into_data().try_into_vec().unwrap()
+use crate::support::{fixture, logits, model};
+
+#[test]
+fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
+    let model = model("untied_exact");
+    let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let notes = export_gguf(&model, &tokenizer, "odd", TensorType::F32, &path).unwrap();
+    assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
+
+    let bytes = fs::read(&path).unwrap();
+    let file = gguf::Gguf::parse(&bytes).unwrap();
+    let number = |key: &str| file.value(key).and_then(gguf::Value::as_u64).unwrap();
+    assert_eq!(file.value("general.architecture").and_then(gguf::Value::as_str), Some("gpt2"));
+    assert_eq!([number("gpt2.context_length"), number("gpt2.attention.head_count")], [8, 3]);
+    assert_eq!(file.tensors().len(), 2 + 2 * 12 + 2 + 1);
+
+    let saved = folder.path().join("saved");
+    RunFolder::export(&saved, &model, &tokenizer, &[], Precision::F32).unwrap();
+    let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
+    let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
+    let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
+    assert_eq!(tensor("token_embd.weight"), numbers("transformer.wte.weight"));
+    assert_eq!(tensor("output.weight"), numbers("lm_head.weight"));
+    assert_eq!(tensor("blk.1.ffn_up.bias"), numbers("transformer.h.1.mlp.c_fc.bias"));
+    // Rows of outputs there, of inputs here.
+    let (theirs, ours) = (tensor("blk.1.attn_qkv.weight"), numbers("transformer.h.1.attn.c_attn.weight"));
+    let width = 15;
+    for (input, output) in [(0, 0), (0, 44), (14, 0), (3, 7), (14, 44)] {
+        assert_eq!(theirs[output * width + input].to_bits(), ours[input * 3 * width + output].to_bits());
+    }
+}
+
+#[test]
+fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
+    let letters: String = ('a'..='w').collect();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama_grouped", "qwen3_grouped"] {
+        let model = model(name);
+        let config = model.config();
+        let tokenizer = Tokenizer::from_chars(letters.chars().take(config.vocab_size)).unwrap();
+        let path = folder.path().join(name);
+        let notes = export_gguf(&model, &tokenizer, name, TensorType::Q8_0, &path).unwrap();
+        assert!(notes[0].contains("goes on at positions the model has not learnt beyond it"), "{notes:?}");
+        assert!(notes[1].contains(" and 24 and "), "{notes:?}");
+        export_gguf(&model, &tokenizer, name, TensorType::F32, &path).unwrap();
+
+        let bytes = fs::read(&path).unwrap();
+        let file = gguf::Gguf::parse(&bytes).unwrap();
+        let saved = weights::Weights::open(&fixture(name).join(WEIGHTS)).unwrap();
+        let numbers = |key: &str| saved.get(&format!("model.layers.1.{key}.weight")).unwrap().read().unwrap();
+        let tensor = |name: &str| file.tensor(&format!("blk.1.{name}.weight")).unwrap().to_f32();
+        assert_eq!(tensor("attn_v"), numbers("self_attn.v_proj"));
+        assert_eq!(tensor("ffn_gate"), numbers("mlp.gate_proj"));
+        assert_eq!(tensor("ffn_down"), numbers("mlp.down_proj"));
+        // The first row stays; the second is the one half a head away in a Llama.
+        let (keys, theirs) = (numbers("self_attn.k_proj"), tensor("attn_k"));
+        let partner = if name.starts_with("llama") { config.head_dim() / 2 } else { 1 };
+        let width = config.n_embd;
+        assert_eq!(theirs[..width], keys[..width], "{name}");
+        assert_eq!(theirs[width..][..width], keys[partner * width..][..width], "{name}");
+        assert_eq!(file.tensor("output.weight").is_some(), !config.tie_embeddings);
+    }
+}
+
+#[test]
+fn what_llama_cpp_has_no_place_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let tokenizer = Tokenizer::from_chars("abcdefg".chars()).unwrap();
+    for (name, reason) in [
+        ("llama_biased_shards", "a Llama in a GGUF file has no biases, and this model has `bias` = true"),
+        ("inner", "the tanh form of GELU, and this model `activation` = \"relu2\""),
+    ] {
+        let error = export_gguf(&model(name), &tokenizer, name, TensorType::F32, &path).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(!path.exists());
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
-use checkpoint::RunFolder;
+use checkpoint::{Architecture, NoLayout, RunFolder};
 use indicatif::HumanCount;
 use serde_json::json;
 use trainer::Split;
@@ -43,10 +43,18 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
     let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
     let base_model = base.map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
     let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));
+    let architecture = Architecture::of(config);
+    let (library, tags, kind) = match &architecture {
+        Ok(architecture) => {
+            let tags = format!("{}, kindling", architecture.model_type());
+            ("library_name: transformers\n", tags, format!("{} ", architecture.name()))
+        }
+        Err(_) => ("", "kindling".to_owned(), String::new()),
+    };
     let mut card = format!(
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gpt2, kindling]\n{base_model}---\n\n\
+        "---\n{library}pipeline_tag: text-generation\ntags: [{tags}]\n{base_model}---\n\n\
          {OURS}\n\n# {name}\n\n\
-         A GPT-2 language model of {} parameters, trained on `{corpus}` with Kindling {}.{begun_from}\n\n",
+         A {kind}language model of {} parameters, trained on `{corpus}` with Kindling {}.{begun_from}\n\n",
         HumanCount(config.n_params() as u64),
         env!("CARGO_PKG_VERSION"),
     );
@@ -78,23 +86,35 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
         let fence = fence(sample);
         let _ = write!(card, "\n## What it writes\n\n{fence}text\n{}\n{fence}\n", sample.trim_end());
     }
+    card += &usage(folder, architecture);
+    card += "`recipe.toml` is how it was trained, `metrics.jsonl` how that went.\n";
+    card
+}
+
+/// How the model is opened, by those who can.
+fn usage(folder: &RunFolder, architecture: Result<Architecture, NoLayout>) -> String {
     let path = folder.path().display().to_string();
     let (literal, argument) = (json!(path), quoted(&path));
-    let _ = write!(
-        card,
-        "\n## How to use it\n\n\
-         ```python\n\
-         from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
-         path = {literal}  # this folder\n\
-         model = AutoModelForCausalLM.from_pretrained(path)\n\
-         tokenizer = AutoTokenizer.from_pretrained(path)\n\
-         prompt = tokenizer(\"Once\", return_tensors=\"pt\")\n\
-         print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n\
-         ```\n\n\
-         or `kindling generate {argument}`; `kindling export {argument} --format gguf` makes a file for llama.cpp.\n\
-         `recipe.toml` is how it was trained, `metrics.jsonl` how that went.\n"
-    );
-    card
+    match architecture {
+        Ok(_) => format!(
+            "\n## How to use it\n\n\
+             ```python\n\
+             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+             path = {literal}  # this folder\n\
+             model = AutoModelForCausalLM.from_pretrained(path)\n\
+             tokenizer = AutoTokenizer.from_pretrained(path)\n\
+             prompt = tokenizer(\"Once\", return_tensors=\"pt\")\n\
+             print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n\
+             ```\n\n\
+             or `kindling generate {argument}`; `kindling export {argument} --format gguf` makes a file for \
+             llama.cpp.\n"
+        ),
+        Err(reason) => {
+            format!(
+                "\n## How to use it\n\n`kindling generate {argument}`: nothing else opens it, since {reason}.\n"
+            )
+        }
+    }
 }
 
 /// A fence of backticks longer than any in the text.

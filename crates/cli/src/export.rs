@@ -15,7 +15,9 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A run's folder is in Hugging Face layout as it is, in f32; exporting it as safetensors
-leaves out what training goes on from, and can halve it.
+leaves out what training goes on from, and can halve it. The layout follows from the model's parts:
+GPT-2's, Llama's or Qwen3's. Parts that none of them has together can't be exported; `kindling info`
+says which.
 
 Examples:
   kindling export --format gguf                            the newest run, for llama.cpp and Ollama

@@ -49,7 +49,8 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     bail!("there is no file or folder {name}, and no model of the hub has such a name");
 }
 
-/// Of the files of a model, those to download: the weights in their best form, and the tokenizer.
+/// Of the files of a model, those to download: the weights in their best form, the tokenizer, and the tokens at which
+/// a text ends.
 #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "tested without the hub"))]
 fn wanted(files: &[String]) -> anyhow::Result<Vec<&str>> {
     // A name with a folder in it is no file of these, and may lead out of the cache.
@@ -67,8 +68,9 @@ fn wanted(files: &[String]) -> anyhow::Result<Vec<&str>> {
         .or_else(|| sharded("pytorch_model.bin.index.json", "pytorch_model-", ".bin"));
     let tokenizer = one("tokenizer.json")
         .or_else(|| (has("vocab.json") && has("merges.txt")).then(|| vec!["vocab.json", "merges.txt"]));
+    let ends = one("generation_config.json").unwrap_or_default();
     match (weights, tokenizer) {
-        (Some(weights), Some(tokenizer)) => Ok([weights, tokenizer].concat()),
+        (Some(weights), Some(tokenizer)) => Ok([weights, tokenizer, ends].concat()),
         (None, _) => {
             bail!("it has no weights that can be read: no model.safetensors and no pytorch_model.bin")
         }
@@ -105,8 +107,10 @@ mod tests {
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
             "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
         ]);
-        assert_eq!(wanted(&shards).unwrap().len(), 4);
+        assert_eq!(wanted(&shards).unwrap().len(), 5);
         let hostile =
             files(&["model.safetensors.index.json", "model-/../../x.safetensors", "tokenizer.json"]);
         assert_eq!(wanted(&hostile).unwrap(), ["model.safetensors.index.json", "tokenizer.json"]);

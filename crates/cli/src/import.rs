@@ -24,6 +24,7 @@ measured, commands open them where they are; importing copies one into a run of 
 
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub
+  kindling import HuggingFaceTB/SmolLM2-135M
   kindling import ../nanoGPT/out/ckpt.pt --tokenizer ../nanoGPT/data/shakespeare_char/meta.pkl
   kindling import downloads/gpt2-medium --run medium
   kindling import downloads/SmolLM2-135M.Q4_1.gguf --run smol"

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{GgufFile, RunFolder, Session, WEIGHTS};
+use checkpoint::{Architecture, GgufFile, RunFolder, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
 use model::GptConfig;
 use serde::Serialize;
@@ -42,9 +42,14 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Info {
     path: String,
+    /// The class of `transformers` that opens it, a GGUF file when it is imported.
+    architecture: Option<&'static str>,
+    /// Why none does.
+    no_layout: Option<String>,
     parameters: usize,
     layers: usize,
     heads: usize,
+    key_value_heads: usize,
     width: usize,
     block_size: usize,
     vocab_size: usize,
@@ -112,11 +117,15 @@ impl Info {
 
     /// What sizes and tokenizer say.
     fn of_model(path: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Self {
+        let architecture = Architecture::of(config);
         Self {
             path: path.display().to_string(),
+            architecture: architecture.as_ref().ok().map(|architecture| architecture.class()),
+            no_layout: architecture.err().map(|reason| reason.to_string()),
             parameters: config.n_params(),
             layers: config.n_layer,
             heads: config.n_head,
+            key_value_heads: config.n_kv_head(),
             width: config.n_embd,
             block_size: config.block_size,
             vocab_size: config.vocab_size,
@@ -148,6 +157,12 @@ impl Info {
             self.width,
             self.block_size
         )?;
+        match (self.architecture, &self.no_layout) {
+            (Some(class), _) => writeln!(out, "  layout      {class}")?,
+            (None, reason) => {
+                writeln!(out, "  layout      our own: {}", reason.as_deref().unwrap_or_default())?
+            }
+        }
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
         writeln!(out, "  weights     {}", HumanBytes(self.weights_bytes))?;
         if let Some(recipe) = &self.recipe {

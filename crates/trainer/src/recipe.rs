@@ -268,8 +268,11 @@ impl Recipe {
     pub fn sizes(config: &GptConfig) -> Vec<String> {
         let sized = GptConfig { dropout: 0.0, ..config.clone() };
         let table = toml::Table::try_from(sized).expect("sizes are numbers, words and bools");
-        let keys = table.into_iter().filter(|(key, _)| key != "dropout");
-        keys.map(|(key, value)| format!("model.{key}={value}")).collect()
+        let keys = table.iter().filter(|(key, _)| *key != "dropout");
+        // A width that follows from others is none of the recipe's either.
+        let absent = ["n_kv_head", "head_dim", "n_inner"].into_iter().filter(|key| !table.contains_key(*key));
+        let set = keys.map(|(key, value)| format!("model.{key}={value}"));
+        set.chain(absent.map(|key| format!("model.{key}=none"))).collect()
     }
 
     /// Reads a recipe, with `section.key=value` overrides laid over it. The value `none` switches off what is

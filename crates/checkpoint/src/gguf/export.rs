@@ -1,9 +1,13 @@
 //! A model as one GGUF file, for llama.cpp and what is built on it.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary};
-use model::{Activation, Gpt, GptConfig};
+use model::{Activation, Gpt, GptConfig, Position};
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use super::kind;
@@ -68,7 +72,7 @@ pub fn export_gguf(
         };
         gguf::write(out, &metadata, &config.tensors(ty), values).map_err(failed)
     })?;
-    Ok(differences(sizes.activation, &config, ty, &vocabulary))
+    Ok(differences(sizes, &config, ty, &vocabulary))
 }
 
 /// What llama.cpp has in another form, and no way to say so.
@@ -129,30 +133,32 @@ fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
     }
 }
 
-fn differences(
-    activation: Activation,
-    config: &Config,
-    ty: TensorType,
-    vocabulary: &Vocabulary,
-) -> Vec<String> {
+fn differences(sizes: &GptConfig, config: &Config, ty: TensorType, vocabulary: &Vocabulary) -> Vec<String> {
     let mut differences = Vec::new();
-    if activation == Activation::Gelu {
+    if sizes.activation == Activation::Gelu {
         differences.push(
             "llama.cpp has GPT-2's tanh form of GELU and this model the exact one: its texts may differ"
                 .to_owned(),
         );
     }
     let block_size = config.context_length;
-    if config.architecture == gguf::Architecture::Gpt2 && !block_size.is_multiple_of(CONTEXT_UNIT) {
+    if !block_size.is_multiple_of(CONTEXT_UNIT) {
+        let beyond = match sizes.position {
+            Position::Learned => "stops with an error",
+            Position::Rope => "goes on at positions the model has not learnt",
+        };
         differences.push(format!(
-            "llama.cpp rounds the block of {block_size} up and stops with an error beyond it; ask it for fewer tokens, \
-             those of the prompt included"
+            "llama.cpp rounds the block of {block_size} up and {beyond} beyond it; ask it for fewer tokens, those of \
+             the prompt included"
         ));
     }
-    if ty == TensorType::Q8_0 && !config.embedding_length.is_multiple_of(32) {
+    let [queries, ..] = sizes.qkv_widths();
+    let widths = BTreeSet::from([sizes.n_embd, queries, sizes.n_inner()]);
+    let odd: Vec<_> = widths.iter().filter(|width| !width.is_multiple_of(32)).map(usize::to_string).collect();
+    if ty == TensorType::Q8_0 && !odd.is_empty() {
         differences.push(format!(
             "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
-            config.embedding_length
+            odd.join(" and ")
         ));
     }
     if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.ends_of_text.is_empty()) {

@@ -28,7 +28,7 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "huge"],
         &expect![[r#"
-            error: read the recipe huge (the presets are tiny, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
+            error: read the recipe huge (the presets are tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
         "#]],
     );
     fails(
@@ -46,7 +46,7 @@ fn a_wrong_recipe_is_named() {
     fails(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.patience, guards.spike_z_score, optimizer.grad_clip, schedule.sample_interval can be none
+            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.patience, guards.spike_z_score, model.head_dim, model.n_inner, model.n_kv_head, optimizer.grad_clip, schedule.sample_interval can be none
         "#]],
     );
     fails(

@@ -6,6 +6,7 @@
     reason = "a test may panic, and its numbers are small"
 )]
 
+mod architectures;
 mod commands;
 mod errors;
 mod exchange;

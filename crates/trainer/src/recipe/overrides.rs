@@ -8,10 +8,13 @@ use super::{Recipe, RecipeError};
 const NONE: &str = "none";
 
 /// The keys that a recipe can do without.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 8] = [
     "data.valid",
     "guards.patience",
     "guards.spike_z_score",
+    "model.head_dim",
+    "model.n_inner",
+    "model.n_kv_head",
     "optimizer.grad_clip",
     "schedule.sample_interval",
 ];
@@ -123,7 +126,8 @@ mod tests {
                 debug(&[required]).unwrap_err().to_string(),
                 format!(
                     "--set {required} does not fit the recipe: only data.valid, guards.patience, \
-                     guards.spike_z_score, optimizer.grad_clip, schedule.sample_interval can be none"
+                     guards.spike_z_score, model.head_dim, model.n_inner, model.n_kv_head, optimizer.grad_clip, \
+                     schedule.sample_interval can be none"
                 )
             );
         }

@@ -1,0 +1,27 @@
+//! The models that transformers made.
+
+use std::path::{Path, PathBuf};
+
+use burn::prelude::*;
+use checkpoint::{RunFolder, load_nanogpt};
+use model::Gpt;
+
+/// A folder that `xtask/golden/layouts.py` made.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts").join(name)
+}
+
+/// The model in it.
+pub(crate) fn model(name: &str) -> Gpt {
+    let device = kernels::test_device();
+    match name {
+        "nanogpt" => load_nanogpt(&fixture(name).join("ckpt.pt"), &device).unwrap(),
+        _ => RunFolder::open(&fixture(name)).unwrap().load_model(&device).unwrap(),
+    }
+}
+
+/// What it makes of some ids, at every position.
+pub(crate) fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
+    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
+    model.forward(ids).into_data().try_into_vec().unwrap()
+}
