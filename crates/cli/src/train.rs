@@ -37,7 +37,7 @@ use crate::{
 
 /// Trains a model, or goes on training one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Presets: tiny (the default), nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
+#[command(after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
 
 Examples:
   kindling train                                          learn Shakespeare in a few minutes
