@@ -146,11 +146,11 @@ fn measure_round(shell: &Shell, programs: &Programs, case: &Case, recipe: &Path)
 }
 
 /// The commit of the checkout, which a kindling that was named need not be of.
-fn commit(shell: &Shell) -> Option<String> {
+pub(crate) fn commit(shell: &Shell) -> Option<String> {
     cmd!(shell, "git describe --always --dirty --abbrev=40 --exclude=*").quiet().ignore_stderr().read().ok()
 }
 
-fn root() -> anyhow::Result<&'static Path> {
+pub(crate) fn root() -> anyhow::Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
 }
 

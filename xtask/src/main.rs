@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+mod device_check;
 mod man;
 mod prepare_data;
 mod speedrun;
@@ -24,6 +25,7 @@ struct Args {
 enum Command {
     Bench(bench::Args),
     Ci(ci::Args),
+    DeviceCheck(device_check::Args),
     Man(man::Args),
     PrepareData(prepare_data::Args),
     Speedrun(speedrun::Args),
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::DeviceCheck(args) => device_check::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
         Command::Speedrun(args) => speedrun::run(&args),

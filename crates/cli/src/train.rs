@@ -37,7 +37,8 @@ use crate::{
 
 /// Trains a model, or goes on training one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
+#[command(
+    after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
 
 Examples:
   kindling train                                          learn Shakespeare in a few minutes
@@ -45,7 +46,8 @@ Examples:
   kindling train --data books/ --set data.tokenizer=bpe:4096 --set schedule.max_steps=10000
   kindling train finetune --init-from gpt2 --data my.txt  go on with another model
   kindling train --resume                                 go on with the newest run
-  kindling train --resume --run mine --set schedule.max_steps=20000")]
+  kindling train --resume --run mine --set schedule.max_steps=20000"
+)]
 pub(crate) struct Args {
     /// A preset's name or a TOML file.
     #[arg(value_name = "RECIPE", conflicts_with = "resume")]

@@ -63,7 +63,10 @@ pub fn test_device() -> Device {
         }
         #[cfg(feature = "cuda")]
         "cuda" => match crate::check_cuda(0) {
-            Ok(()) => Device::cuda(0),
+            Ok(()) => {
+                tell_once("KINDLING_TEST_DEVICE is \"cuda\"; the tests run on cuda:0");
+                Device::cuda(0)
+            }
             Err(error) => {
                 tell_once(&format!(
                     "KINDLING_TEST_DEVICE is \"cuda\", and {error}; the tests run on the CPU"
@@ -75,11 +78,11 @@ pub fn test_device() -> Device {
     }
 }
 
-/// A line for the person who runs tests, once in a program of them.
+/// A line for the person who runs tests, once in a program of them. `cargo xtask device-check` reads it.
 #[cfg(feature = "cuda")]
 #[expect(
     clippy::print_stderr,
-    reason = "tests have no other way to say that they did not run where they were told"
+    reason = "tests have no other way to say whether they ran where they were told"
 )]
 fn tell_once(line: &str) {
     static TOLD: std::sync::Once = std::sync::Once::new();

@@ -3,11 +3,10 @@
 use std::{
     fs,
     io::Write,
-    path::Path,
     process::{Output, Stdio},
 };
 
-use crate::support::{kindling, run, trained};
+use crate::support::{fixture, kindling, run, trained};
 use serde_json::Value;
 
 const GREEDY: [&str; 6] = ["--temperature", "0", "--max-tokens", "20", "--prompt", "To be"];
@@ -61,9 +60,8 @@ fn what_is_exported_is_imported_again() {
 #[test]
 fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
-    let fixture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
-    fs::copy(fixture, folder.path().join("ckpt.pt")).unwrap();
+    let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
+    fs::copy(checkpoint, folder.path().join("ckpt.pt")).unwrap();
     let refused = run(folder.path(), &["import", "ckpt.pt"]).failure();
     assert!(
         refused.contains("does not say what its 12 tokens are; name its tokenizer by --tokenizer"),

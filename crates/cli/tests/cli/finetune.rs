@@ -1,8 +1,8 @@
 //! Fine-tuning, against PyTorch. `xtask/golden/finetune.py` made the fixture and says how.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
-use crate::support::run;
+use crate::support::{fixture, run};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,10 +17,10 @@ struct Golden {
 
 #[test]
 fn ten_steps_are_those_of_pytorch() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/finetune");
-    let path = |name: &str| fixture.join(name).to_str().unwrap().to_owned();
+    let golden_folder = fixture("tests/fixtures/finetune");
+    let path = |name: &str| golden_folder.join(name).to_str().unwrap().to_owned();
     let golden: Golden =
-        serde_json::from_str(&fs::read_to_string(fixture.join("golden.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(golden_folder.join("golden.json")).unwrap()).unwrap();
 
     let (model, text) = (path(""), path("text.txt"));
     let mut args = vec!["train", "finetune", "--init-from", &model, "--data", &text, "--valid", &text];

@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use gguf::{Architecture, Config, Gguf, TensorType, Vocabulary};
 use serde_json::Value;
 
-use crate::support::{run, trained};
+use crate::support::{fixture, run, trained};
 
 /// Writes `small.gguf`, whose weights are numbers of no pattern and whose tokens are those of a fixture.
 fn write_model(folder: &Path) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/fixtures/gguf/scores.gguf");
-    let bytes = fs::read(fixture).expect("the fixture is committed");
+    let bytes =
+        fs::read(fixture("../tokenizer/tests/fixtures/gguf/scores.gguf")).expect("the fixture is committed");
     let vocabulary = Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture");
     let config = Config {
         architecture: Architecture::Llama,

@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use crate::support::bounded;
+use crate::support::{bounded, fixture};
 
 /// What any refusal takes, many times over.
 const TIME: Duration = Duration::from_secs(10);
@@ -18,11 +18,11 @@ struct Copy {
 
 impl Copy {
     fn new() -> Self {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/finetune");
+        let whole = fixture("tests/fixtures/finetune");
         let copy = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(copy.folder.path().join("model")).unwrap();
         for file in ["config.json", WEIGHTS, TOKENIZER] {
-            fs::copy(fixture.join(file), copy.path(file)).unwrap();
+            fs::copy(whole.join(file), copy.path(file)).unwrap();
         }
         copy
     }
@@ -262,7 +262,7 @@ fn pickles() {
             copy.write(PICKLE, bytes);
         }
     };
-    let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../checkpoint/tests/fixtures/layouts");
+    let layouts = fixture("../checkpoint/tests/fixtures/layouts");
     are_refused(
         PICKLE,
         &[

@@ -1,6 +1,7 @@
 //! Runs the program as a person would, in a folder of its own.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
@@ -32,9 +33,20 @@ impl Ran {
     }
 }
 
+/// A file or folder among those of the tests.
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    Path::new(&told("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))).join(path)
+}
+
+/// What cargo says of a path now, or said when it built this: `cargo xtask device-check` has the tests run where they were
+/// not built.
+fn told(variable: &str, when_built: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| when_built.to_owned())
+}
+
 /// The program, ready to run in a folder. It does not know that cargo started the test.
 pub(crate) fn kindling(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+    let mut command = Command::new(told("CARGO_BIN_EXE_kindling", env!("CARGO_BIN_EXE_kindling")));
     command.args(args).current_dir(folder).env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }

@@ -1,0 +1,263 @@
+//! What is run on the other machine: tests, benchmarks, and a run of training.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::HumanCount;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::libtest::{Counts, Ran};
+use super::manifest::{KINDLING, TestProgram};
+use super::program::{self, Ended};
+
+/// One program that was run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Check {
+    pub(crate) name: String,
+    /// Where it computed.
+    pub(crate) device: String,
+    pub(crate) seconds: f64,
+    /// What it found, in a few words.
+    pub(crate) result: String,
+    /// None if it passed.
+    pub(crate) failure: Option<String>,
+    /// All that it printed.
+    pub(crate) log: PathBuf,
+    /// Only of tests, and only if they came to their end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tests: Option<Counts>,
+    /// Only of benchmarks, as `kindling bench --json` prints them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) speeds: Option<Value>,
+}
+
+/// Where a pack lies, and how it is run.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) pack: PathBuf,
+    pub(crate) device: String,
+    pub(crate) timeout: Duration,
+}
+
+impl Ground {
+    /// Where all goes that programs print.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.pack.join("logs")
+    }
+
+    /// The tests of one target.
+    pub(crate) fn test(&self, test: &TestProgram) -> anyhow::Result<Check> {
+        let (ended, log) = self.run(&test.name(), &mut self.test_command(test))?;
+        Ok(of_tests(test.name(), &self.device, ended, log))
+    }
+
+    /// Tests are told all that cargo would tell them.
+    fn test_command(&self, test: &TestProgram) -> Command {
+        let home = self.pack.join("crates").join(&test.package);
+        let mut command = Command::new(self.pack.join(&test.path));
+        // Where tests run is among what a test that passes prints.
+        command.arg("--show-output").current_dir(&home);
+        command.env("KINDLING_TEST_DEVICE", &self.device);
+        command.env("CARGO_MANIFEST_DIR", &home).env("CARGO_BIN_EXE_kindling", self.pack.join(KINDLING));
+        command.env("CARGO_WORKSPACE_DIR", &self.pack); // That of expect-test.
+        command
+    }
+
+    /// The speeds of a recipe's model. One that the device has no memory for is not a failure.
+    pub(crate) fn bench(&self, recipe: &str) -> anyhow::Result<Check> {
+        let name = format!("bench {recipe}");
+        let mut command = self.kindling(&["bench", recipe, "--json"]);
+        command.args(["--set", "optimizer.grad_accumulation=1"]); // A step is to take seconds.
+        let (ended, log) = self.run(&name, &mut command)?;
+
+        let lines = ended.output.lines().rev();
+        let speeds =
+            lines.filter(|line| line.starts_with('{')).find_map(|line| serde_json::from_str(line).ok());
+        let (result, failure) = match (ended.failure, &speeds) {
+            (Some(_), _) if is_out_of_memory(&ended.output) => ("does not fit into memory".to_owned(), None),
+            (Some(failure), _) => (String::new(), Some(failure)),
+            (None, None) => (String::new(), Some("no speeds were printed".to_owned())),
+            (None, Some(speeds)) => (speeds_text(speeds), None),
+        };
+        let (device, seconds) = (self.device_unless(failure.as_deref()), ended.seconds);
+        Ok(Check { name, device, seconds, result, failure, log, tests: None, speeds })
+    }
+
+    /// A whole run of training, short, from text to the last checkpoint.
+    pub(crate) fn train(&self, recipe: &str) -> anyhow::Result<Check> {
+        let name = format!("train {recipe}");
+        let folder = tempfile::tempdir()?;
+        let run = folder.path().join("run");
+        let mut command = self.kindling(&["train", recipe, "--no-tui", "--log", "none"]);
+        command.arg("--run").arg(&run).current_dir(folder.path());
+        let (Ended { failure, seconds, .. }, log) = self.run(&name, &mut command)?;
+
+        let (result, failure) = match failure {
+            Some(failure) => (String::new(), Some(failure)),
+            None => learned(&read(&run.join("metrics.jsonl"))?)?,
+        };
+        let device = self.device_unless(failure.as_deref());
+        Ok(Check { name, device, seconds, result, failure, log, tests: None, speeds: None })
+    }
+
+    fn kindling(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.pack.join(KINDLING));
+        command.args(args).args(["--device", self.kindling_device(), "--quiet"]);
+        command
+    }
+
+    /// The program always has its fused operations.
+    fn kindling_device(&self) -> &str {
+        if self.device == "cpu-plain" { "cpu" } else { &self.device }
+    }
+
+    /// Where the program computed: if it succeeded, where it was told to.
+    fn device_unless(&self, failure: Option<&str>) -> String {
+        failure.map_or(self.kindling_device(), |_| "unknown").to_owned()
+    }
+
+    fn run(&self, name: &str, command: &mut Command) -> anyhow::Result<(Ended, PathBuf)> {
+        let log = self.logs().join(format!("{}.log", name.replace([' ', '/'], "-")));
+        Ok((program::run(command, &log, self.timeout)?, log))
+    }
+}
+
+/// What became of tests that were to run on `device`.
+fn of_tests(name: String, device: &str, ended: Ended, log: PathBuf) -> Check {
+    let tests = Counts::read(&ended.output);
+    let ran = Ran::read(&ended.output, device);
+    let failure = match (ended.failure, ran, tests) {
+        (Some(failure), _, Some(_)) => Some(failure),
+        (Some(failure), _, None) => Some(format!("{failure}, before all tests were done")),
+        (None, _, None) => Some("no summary of the tests".to_owned()),
+        (None, Ran::FellBack, _) => Some(format!("not run on {device}")),
+        (None, _, Some(_)) => None,
+    };
+    Check {
+        name,
+        device: ran.text(device),
+        seconds: ended.seconds,
+        result: tests.map_or_else(String::new, Counts::text),
+        failure,
+        log,
+        tests,
+        speeds: None,
+    }
+}
+
+/// Whether a program failed because the device had no memory left, as the driver or CubeCL says it.
+fn is_out_of_memory(output: &str) -> bool {
+    let signs = ["OUT_OF_MEMORY", "out-of-memory", "out of device memory", "can't allocate buffer of size"];
+    signs.iter().any(|sign| output.contains(sign))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed, rounded")]
+fn speeds_text(speeds: &Value) -> String {
+    let speed = |part: &str| {
+        let tokens = speeds[part]["tokens_per_second"].as_f64()?;
+        Some(format!("{part} {}", HumanCount(tokens.round() as u64)))
+    };
+    let parts: Vec<String> = ["train", "prefill", "decode"].into_iter().filter_map(speed).collect();
+    format!("{} tokens/s", parts.join(", "))
+}
+
+/// What the metrics of a run say of its losses, and what is wrong with them.
+fn learned(metrics: &str) -> anyhow::Result<(String, Option<String>)> {
+    let lines = metrics.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let of = |split: &'static str| lines.iter().filter(move |line| line["split"] == split);
+    let first = of("train").next().context("the run has no step in its metrics")?;
+    let last = of("valid").next_back().context("the run has no evaluation in its metrics")?;
+    // A loss that is not finite is no number in JSON.
+    let [begin, end] = [first, last].map(|line| line["loss"].as_f64().unwrap_or(f64::NAN));
+    let result = format!("loss {begin:.4}, then {end:.4} after {} steps", last["step"]);
+    let failure = (end.is_nan() || end >= begin).then(|| "it has learnt nothing".to_owned());
+    Ok((result, failure))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_shown_by_their_parts() {
+        let speeds = r#"{"train": {"tokens_per_second": 123456.7}, "decode": {"tokens_per_second": 99.4}}"#;
+        assert_eq!(speeds_text(&serde_json::from_str(speeds).unwrap()), "train 123,457, decode 99 tokens/s");
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_told_from_other_failures() {
+        for sign in ["CUDA_ERROR_OUT_OF_MEMORY", "out of device memory allocating 8 bytes"] {
+            assert!(is_out_of_memory(sign), "{sign}");
+        }
+        assert!(!is_out_of_memory("CUDA_ERROR_ILLEGAL_ADDRESS"));
+    }
+
+    #[test]
+    fn a_loss_has_to_fall() {
+        let metrics = |end: &str| {
+            format!(
+                "{{\"split\":\"train\",\"step\":1,\"loss\":4.25}}\n{{\"split\":\"valid\",\"step\":40,\"loss\":{end}}}\n"
+            )
+        };
+        let (result, failure) = learned(&metrics("3.5")).unwrap();
+        assert_eq!((result.as_str(), failure), ("loss 4.2500, then 3.5000 after 40 steps", None));
+        for end in ["4.25", "4.5", "null"] {
+            assert_eq!(learned(&metrics(end)).unwrap().1.unwrap(), "it has learnt nothing", "{end}");
+        }
+        assert!(learned("").is_err());
+    }
+
+    #[test]
+    fn tests_are_told_what_cargo_tells_them() {
+        let pack = Path::new("pack");
+        let ground =
+            Ground { pack: pack.to_owned(), device: "cuda".to_owned(), timeout: Duration::from_secs(1) };
+        let test = TestProgram {
+            package: "model".to_owned(),
+            target: "gpt".to_owned(),
+            kind: "test".to_owned(),
+            path: "tests/model-test-gpt".into(),
+        };
+        let command = ground.test_command(&test);
+        let told = |name: &str| command.get_envs().find(|(key, _)| *key == name).unwrap().1.unwrap();
+        assert_eq!(command.get_program(), pack.join("tests/model-test-gpt"));
+        assert_eq!(told("KINDLING_TEST_DEVICE"), "cuda");
+        assert_eq!(told("CARGO_MANIFEST_DIR"), pack.join("crates/model"));
+        assert_eq!(told("CARGO_BIN_EXE_kindling"), pack.join("kindling"));
+        assert_eq!(command.get_current_dir(), Some(pack.join("crates/model").as_path()));
+    }
+
+    #[test]
+    fn tests_pass_if_all_did_where_they_were_told_to() {
+        let check = |output: &str, failure: Option<&str>| {
+            let ended =
+                Ended { failure: failure.map(str::to_owned), seconds: 1.0, output: output.to_owned() };
+            of_tests("model tests/gpt".to_owned(), "cuda", ended, PathBuf::new())
+        };
+        let summary = "test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        let passed = check(&format!("; the tests run on cuda:0\n{summary}"), None);
+        assert_eq!(
+            (passed.failure, passed.device.as_str(), passed.result.as_str()),
+            (None, "cuda", "4 passed")
+        );
+
+        let elsewhere = check(&format!("; the tests run on the CPU\n{summary}"), None);
+        assert_eq!(elsewhere.failure.unwrap(), "not run on cuda");
+        assert_eq!(elsewhere.device, "cpu (no cuda)");
+
+        let failed = check(&summary.replace("0 failed", "1 failed"), Some("exit status: 101"));
+        assert_eq!(failed.result, "4 passed, 1 failed");
+        assert_eq!(failed.failure.unwrap(), "exit status: 101");
+        let crashed = check("test it ... ", Some("signal: 11 (SIGSEGV)"));
+        assert_eq!(crashed.failure.unwrap(), "signal: 11 (SIGSEGV), before all tests were done");
+        assert_eq!(check("", None).failure.unwrap(), "no summary of the tests");
+    }
+}

@@ -1,0 +1,268 @@
+//! The first half: a folder with programs, and with the files that they read.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use indicatif::BinaryBytes;
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use super::manifest::{KINDLING, MANIFEST, Manifest, TestProgram};
+use super::{PackArgs, say};
+use crate::bench::{commit, root};
+
+/// The crates that compute. The program's tests run it on the CPU, and are here because its other features must not
+/// change that.
+const PACKAGES: [&str; 5] = ["kernels", "model", "checkpoint", "trainer", "cli"];
+
+/// What cargo says of one thing it made; of other messages there is nothing in it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Artifact {
+    manifest_path: PathBuf,
+    target: Target,
+    profile: Profile,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Profile {
+    test: bool,
+}
+
+/// What cargo built: tests, each with where it lies, and the program.
+#[derive(Debug)]
+struct Built {
+    tests: Vec<(TestProgram, PathBuf)>,
+    kindling: PathBuf,
+}
+
+pub(crate) fn pack(args: &PackArgs) -> anyhow::Result<()> {
+    let shell = Shell::new()?;
+    let root = root()?;
+    let folder = args.output.clone().unwrap_or_else(|| root.join("target").join("device-check"));
+    clear(&folder)?;
+    let built = Built::of(&build(&shell, args)?)?;
+
+    create(&folder.join("tests"))?;
+    for (test, program) in &built.tests {
+        copy_program(&shell, program, &folder.join(&test.path))?;
+    }
+    copy_program(&shell, &built.kindling, &folder.join(KINDLING))?;
+    copy_program(&shell, &env::current_exe()?, &folder.join("xtask"))?;
+    copy_what_tests_read(&root.join("crates"), &folder.join("crates"))?;
+    let manifest = Manifest {
+        commit: commit(&shell),
+        features: args.features.clone(),
+        profile: if args.release { "release" } else { "dev" }.to_owned(),
+        tests: built.tests.into_iter().map(|(test, _)| test).collect(),
+    };
+    manifest.write(&folder)?;
+
+    let (n_tests, size, shown) = (manifest.tests.len(), BinaryBytes(size_bytes(&folder)?), folder.display());
+    let device = args.features.first().map_or("cpu", String::as_str);
+    say(&format!(
+        "packed {n_tests} programs of tests, {size} in all, into {shown}; take it to the other machine, and there:\n  \
+         {shown}/xtask device-check run {shown} --device {device}"
+    ));
+    Ok(())
+}
+
+/// Makes the folder anew. One that is not an earlier pack is left alone.
+fn clear(folder: &Path) -> anyhow::Result<()> {
+    let shown = folder.display();
+    let is_empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !folder.exists(),
+    };
+    if !is_empty {
+        if !folder.join(MANIFEST).is_file() {
+            bail!("{shown} is not empty and no pack; name another folder by --output");
+        }
+        fs::remove_dir_all(folder).with_context(|| format!("remove the pack {shown}"))?;
+    }
+    create(folder)
+}
+
+/// What cargo says of the build.
+fn build(shell: &Shell, args: &PackArgs) -> anyhow::Result<String> {
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    let features = args.features.iter().flat_map(|feature| ["--features", feature]);
+    let release = args.release.then_some("--release");
+    cmd!(shell, "cargo test --no-run --tests --locked --message-format=json-render-diagnostics")
+        .args(packages)
+        .args(features)
+        .args(release)
+        .read()
+        .context("the tests can't be built; what cargo says about that is above")
+}
+
+impl Built {
+    /// Reads the messages of cargo, of one JSON object a line.
+    fn of(messages: &str) -> anyhow::Result<Self> {
+        let (mut tests, mut kindling) = (Vec::new(), None);
+        for line in messages.lines() {
+            let artifact: Artifact =
+                serde_json::from_str(line).with_context(|| format!("cargo printed `{line}`"))?;
+            let Artifact { manifest_path, target: Target { name, kind }, profile, executable } = artifact;
+            let Some(program) = executable else { continue };
+            if profile.test {
+                let package = manifest_path.parent().and_then(Path::file_name);
+                let package = package.with_context(|| format!("{name} has no folder"))?;
+                let mut test = TestProgram {
+                    package: package.to_string_lossy().into_owned(),
+                    target: name,
+                    kind: kind.into_iter().next().unwrap_or_default(),
+                    path: PathBuf::new(),
+                };
+                test.path = Path::new("tests").join(test.file_name());
+                tests.push((test, program));
+            } else if name == KINDLING {
+                kindling = Some(program);
+            }
+        }
+        // Cargo names them as it is done with them. First what other crates rest on, of each its own tests first.
+        let rank = |test: &TestProgram| PACKAGES.iter().position(|&package| package == test.package);
+        tests.sort_by_key(|(test, _)| (rank(test), test.kind == "test", test.target.clone()));
+        Ok(Self { tests, kindling: kindling.context("cargo built no kindling")? })
+    }
+}
+
+/// Without what only a debugger reads, where there is a `strip`.
+fn copy_program(shell: &Shell, from: &Path, to: &Path) -> anyhow::Result<()> {
+    copy(from, to)?;
+    let _ = cmd!(shell, "strip {to}").quiet().ignore_stdout().ignore_stderr().run();
+    Ok(())
+}
+
+/// The files in each crate's `tests`, but for their source, where they lie in the checkout. Tests look for them from the
+/// folder of their crate.
+fn copy_what_tests_read(crates: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(crates).with_context(|| format!("list {}", crates.display()))? {
+        let entry = entry?;
+        let tests = entry.path().join("tests");
+        if tests.is_dir() {
+            copy_data(&tests, &to.join(entry.file_name()).join("tests"))?;
+        }
+    }
+    // Tests run in them, so they are there even where there is nothing to read.
+    PACKAGES.iter().try_for_each(|package| create(&to.join(package)))
+}
+
+fn copy_data(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let path = entry?.path();
+        let to = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_data(&path, &to)?;
+        } else if path.extension().is_none_or(|extension| extension != "rs") {
+            to.parent().map_or(Ok(()), create)?;
+            copy(&path, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn size_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        total += if metadata.is_dir() { size_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(total)
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+fn create(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(package: &str, kind: &str, target: &str, is_test: bool) -> String {
+        let program = format!("\"/t/{package}-{target}\"");
+        let executable = if kind == "lib" && !is_test { "null" } else { &program };
+        format!(
+            r#"{{"reason":"compiler-artifact","manifest_path":"/c/crates/{package}/Cargo.toml","target":
+            {{"kind":["{kind}"],"name":"{target}","test":true}},"profile":{{"opt_level":"1","test":{is_test}}},
+            "executable":{executable}}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    #[test]
+    fn programs_are_found_among_the_messages_of_cargo() {
+        let messages = [
+            r#"{"reason":"build-script-executed","out_dir":"/t"}"#.to_owned(),
+            message("cli", "test", "cli", true),
+            message("kernels", "lib", "kernels", false),
+            message("kernels", "test", "seed", true),
+            message("kernels", "lib", "kernels", true),
+            message("cli", "bin", "kindling", true),
+            message("cli", "bin", "kindling", false),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        let built = Built::of(&messages.join("\n")).unwrap();
+        let paths: Vec<_> = built.tests.iter().map(|(test, _)| test.path.to_str().unwrap()).collect();
+        assert_eq!(
+            paths,
+            [
+                "tests/kernels-lib-kernels",
+                "tests/kernels-test-seed",
+                "tests/cli-bin-kindling",
+                "tests/cli-test-cli"
+            ]
+        );
+        assert_eq!(built.tests[1].1, Path::new("/t/kernels-seed"));
+        assert_eq!(built.kindling, Path::new("/t/cli-kindling"));
+
+        let error = Built::of(&messages[..5].join("\n")).unwrap_err();
+        assert_eq!(error.to_string(), "cargo built no kindling");
+    }
+
+    #[test]
+    fn what_tests_read_is_copied_and_their_source_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::create_dir_all(from.join("model/tests/fixtures")).unwrap();
+        fs::write(from.join("model/tests/gpt.rs"), "").unwrap();
+        fs::write(from.join("model/tests/fixtures/golden.json"), "{}").unwrap();
+        fs::create_dir_all(from.join("chart/src")).unwrap();
+
+        copy_what_tests_read(&from, &to).unwrap();
+        assert!(to.join("model/tests/fixtures/golden.json").is_file());
+        assert!(!to.join("model/tests/gpt.rs").exists() && !to.join("chart").exists());
+        assert!(to.join("kernels").is_dir());
+    }
+
+    #[test]
+    fn only_an_earlier_pack_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        clear(&folder.path().join("a/new/one")).unwrap();
+        let other = folder.path().join("mine");
+        fs::write(&other, "").unwrap();
+        let error = clear(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("is not empty and no pack; name another folder by --output"), "{error}");
+
+        fs::write(folder.path().join(MANIFEST), "{}").unwrap();
+        clear(folder.path()).unwrap();
+        assert!(folder.path().is_dir() && !other.exists());
+    }
+}

@@ -1,0 +1,84 @@
+//! A program that is run to its end, or to the end of its time.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+/// How long it takes to notice that a program is done.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// None if it succeeded.
+    pub(crate) failure: Option<String>,
+    pub(crate) seconds: f64,
+    /// Stdout and stderr, in the order in which they were written.
+    pub(crate) output: String,
+}
+
+/// Runs it with all it prints going to the file `log`.
+pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyhow::Result<Ended> {
+    let writes = |log: &Path| format!("write {}", log.display());
+    let file = File::create(log).with_context(|| writes(log))?;
+    let again = file.try_clone().with_context(|| writes(log))?;
+    command.stdin(Stdio::null()).stdout(file).stderr(again);
+    let started = Instant::now();
+    let program = command.get_program().to_owned();
+    let mut child = command.spawn().with_context(|| {
+        format!(
+            "start {}; if a copy of the pack has lost the right to be executed, chmod +x gives it back",
+            program.display()
+        )
+    })?;
+    let failure = loop {
+        if let Some(status) = child.try_wait()? {
+            break (!status.success()).then(|| status.to_string());
+        }
+        if started.elapsed() >= timeout {
+            child.kill()?;
+            child.wait()?;
+            break Some(format!("ended after {} s, by --timeout", timeout.as_secs()));
+        }
+        thread::sleep(PAUSE);
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let output = fs::read(log).with_context(|| format!("read {}", log.display()))?;
+    Ok(Ended { failure, seconds, output: String::from_utf8_lossy(&output).into_owned() })
+}
+
+#[cfg(test)]
+#[cfg(unix)] // Where there is `sh`.
+mod tests {
+    use super::*;
+
+    fn ended(script: &str, timeout: Duration) -> Ended {
+        let folder = tempfile::tempdir().unwrap();
+        run(Command::new("sh").args(["-c", script]), &folder.path().join("log"), timeout).unwrap()
+    }
+
+    #[test]
+    fn both_outputs_are_kept_in_order() {
+        let ended = ended("echo one; echo two >&2; echo three; exit 3", Duration::from_secs(60));
+        assert_eq!(ended.output, "one\ntwo\nthree\n");
+        assert_eq!(ended.failure.unwrap(), "exit status: 3");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended() {
+        let ended = ended("echo begun; exec sleep 600", Duration::from_secs(1));
+        assert_eq!(ended.failure.unwrap(), "ended after 1 s, by --timeout");
+        assert_eq!(ended.output, "begun\n");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error_that_names_it() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let error = run(&mut Command::new("/no/such/program"), log.path(), PAUSE).unwrap_err();
+        assert!(error.to_string().starts_with("start /no/such/program; "), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The second half: runs a pack where there is no Rust and no network.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use xshell::{Shell, cmd};
+
+use super::check::{Check, Ground};
+use super::manifest::{Manifest, is_cpu};
+use super::report::Report;
+use super::{RunArgs, say};
+use crate::bench::machine::Machine;
+
+/// What is measured on a GPU: nanoGPT's model for one, and GPT-2 where it fits.
+const ON_GPU: [&str; 2] = ["nanogpt-gpu", "gpt2"];
+
+/// Those take minutes on a CPU.
+const ON_CPU: [&str; 1] = ["tiny"];
+
+/// What is trained.
+const TRAINED: &str = "debug";
+
+/// What `--only` has beside the crates.
+const BENCH: &str = "bench";
+const TRAIN: &str = "train";
+
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let pack =
+        fs::canonicalize(&args.folder).with_context(|| format!("find the pack {}", args.folder.display()))?;
+    let manifest = Manifest::read(&pack)?;
+    manifest.check_device(&args.device)?;
+    check_only(&manifest, &args.only)?;
+    let timeout = Duration::from_secs(args.timeout.get());
+    let ground = Ground { pack, device: args.device.clone(), timeout };
+    let logs = ground.logs();
+    fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+
+    let checks = check_all(&ground, &manifest, args)?;
+    let Manifest { commit, features, profile, .. } = manifest;
+    let (device, gpus) = (args.device.clone(), gpus(&Shell::new()?));
+    let report = Report { commit, features, profile, device, gpus, machine: Machine::this(), checks };
+    if let Some(path) = &args.json {
+        fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let failed = report.failed();
+    for check in &failed {
+        let output = fs::read(&check.log).with_context(|| format!("read {}", check.log.display()))?;
+        say(&format!("\n{}", check.tail(&String::from_utf8_lossy(&output))));
+    }
+    say(&format!("\n{}", report.text()));
+    if !failed.is_empty() {
+        bail!("not all passed on {}; what each program printed is in {}", report.device, logs.display());
+    }
+    Ok(())
+}
+
+/// An error if a name is none of those there are.
+fn check_only(manifest: &Manifest, only: &[String]) -> anyhow::Result<()> {
+    let names = [manifest.packages(), vec![BENCH, TRAIN]].concat();
+    match only.iter().find(|name| !names.contains(&name.as_str())) {
+        Some(name) => bail!("--only {name}: this pack has {}", names.join(", ")),
+        None => Ok(()),
+    }
+}
+
+fn check_all(ground: &Ground, manifest: &Manifest, args: &RunArgs) -> anyhow::Result<Vec<Check>> {
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let mut checks = Vec::new();
+    let mut add = |check: Check| {
+        say(&check.line());
+        checks.push(check);
+    };
+    for test in manifest.tests.iter().filter(|test| wanted(&test.package)) {
+        add(ground.test(test)?);
+    }
+    if wanted(TRAIN) {
+        add(ground.train(TRAINED)?);
+    }
+    if wanted(BENCH) {
+        for recipe in recipes(args) {
+            add(ground.bench(recipe)?);
+        }
+    }
+    Ok(checks)
+}
+
+fn recipes(args: &RunArgs) -> Vec<&str> {
+    if !args.recipes.is_empty() {
+        return args.recipes.iter().map(String::as_str).collect();
+    }
+    if is_cpu(&args.device) { ON_CPU.to_vec() } else { ON_GPU.to_vec() }
+}
+
+/// Each with its driver and its memory, as NVIDIA's own program shows them where it is there.
+fn gpus(shell: &Shell) -> Vec<String> {
+    let shown = cmd!(shell, "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader");
+    let shown = shown.quiet().ignore_stderr().read().unwrap_or_default();
+    shown.lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::*;
+
+    #[test]
+    fn only_what_is_in_the_pack_can_be_asked_for() {
+        let only = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            check_only(&manifest(), &names)
+        };
+        only(&[]).unwrap();
+        only(&["cli", "bench", "train"]).unwrap();
+        let error = only(&["kernels", "model"]).unwrap_err().to_string();
+        assert_eq!(error, "--only model: this pack has kernels, cli, bench, train");
+    }
+}
