@@ -39,10 +39,10 @@ fn runs_are_listed_the_newest_last() {
 #[test]
 fn presets_are_listed_with_what_they_take() {
     let presets = json_lines(&run(trained(), &["presets", "--json"]).success().stdout);
-    let tiny = presets.iter().find(|it| it["name"] == "tiny").unwrap();
-    assert_eq!(tiny["parameters"], 804_096);
-    assert_eq!(tiny["tokens"], 2000 * 12 * 64);
-    assert!(tiny["seconds"].as_f64().unwrap() > 1.0);
+    let nanogpt = presets.iter().find(|it| it["name"] == "nanogpt-cpu").unwrap();
+    assert_eq!(nanogpt["parameters"], 804_096);
+    assert_eq!(nanogpt["tokens"], 2000 * 12 * 64);
+    assert!(nanogpt["seconds"].as_f64().unwrap() > 1.0);
     let finetune = presets.iter().find(|it| it["name"] == "finetune").unwrap();
     assert_eq!(finetune.get("parameters"), None, "it has those of the model it goes on with");
 }
