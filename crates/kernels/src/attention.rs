@@ -62,10 +62,12 @@ impl Attention {
         width / n_parts
     }
 
-    /// Refuses positions that have no angles.
-    fn check_positions(&self, end: usize) {
-        if let Some(n) = self.rope.as_ref().map(Rope::n_positions) {
+    /// Refuses positions that have no angles, and angles of other heads.
+    fn check_rope(&self, end: usize, head_dim: usize) {
+        if let Some(rope) = &self.rope {
+            let (n, width) = (rope.n_positions(), rope.head_dim());
             assert!(end <= n, "{end} positions, and angles for {n}");
+            assert_eq!(head_dim, width, "heads are {head_dim} wide and angles are for {width}");
         }
     }
 
@@ -119,10 +121,11 @@ impl Attention {
 ///
 /// # Panics
 ///
-/// If the channels do not split into the heads, the heads not into groups, or rotary positions are fewer than T.
+/// If the channels do not split into the heads, the heads not into groups, or rotary positions are fewer than T or for
+/// heads of another width.
 pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probability: f64) -> Tensor<3> {
     let ([_, time, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
-    attention.check_positions(time);
+    attention.check_rope(time, head_dim);
     if is_fused(&qkv) {
         let mask = dropout::mask(&qkv.device(), dropout_probability);
         let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
@@ -157,9 +160,11 @@ pub fn cached_causal_attention(
     cache: &mut KeyValueCache,
 ) -> Tensor<3> {
     let [batch, time, _] = qkv.dims();
-    let expected = [batch, attention.n_kv_head, cache.capacity(), attention.head_dim(&qkv)];
-    assert_eq!(cache.keys.dims(), expected, "the cache was made for other sizes");
-    attention.check_positions(cache.len() + time);
+    let head_dim = attention.head_dim(&qkv);
+    let [cached, n_kv_head, _, width] = cache.keys.dims();
+    let expected = [batch, attention.n_kv_head, head_dim];
+    assert_eq!([cached, n_kv_head, width], expected, "the cache was made for other sizes");
+    attention.check_rope(cache.len() + time, head_dim);
     if is_fused(&qkv) && !qkv.device().is_autodiff() {
         return cache.attend(qkv, attention);
     }
@@ -174,20 +179,27 @@ fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
     }
 }
 
-/// The keys, as they meet queries, and values of one layer, of the positions seen so far, in memory allocated once.
+/// The keys, as they meet queries, and values of one layer, of the positions seen so far, in memory that is doubled when
+/// it is full.
 #[derive(Debug, Clone)]
 pub struct KeyValueCache {
-    /// `[B, KV, capacity, D]`, of which the first `len` positions are filled.
+    /// `[B, KV, positions, D]`, of which the first `len` positions are filled.
     keys: Tensor<4>,
     /// As `keys`.
     values: Tensor<4>,
     len: usize,
+    capacity: usize,
 }
+
+/// Positions that a cache has memory for at first, if it may hold as many.
+const FIRST_POSITIONS: usize = 256;
 
 impl KeyValueCache {
     /// An empty cache. `shape` is `[B, KV, capacity, D]`, the capacity in positions.
     pub fn new(shape: [usize; 4], device: &Device) -> Self {
-        Self { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device), len: 0 }
+        let [batch, n_kv_head, capacity, head_dim] = shape;
+        let memory = || Tensor::zeros([batch, n_kv_head, capacity.min(FIRST_POSITIONS), head_dim], device);
+        Self { keys: memory(), values: memory(), len: 0, capacity }
     }
 
     /// Number of positions it holds.
@@ -200,10 +212,9 @@ impl KeyValueCache {
         self.len == 0
     }
 
-    /// Number of positions it has memory for.
+    /// Number of positions that it can hold.
     pub fn capacity(&self) -> usize {
-        let [_, _, capacity, _] = self.keys.dims();
-        capacity
+        self.capacity
     }
 
     /// Forgets every position and keeps the memory.
@@ -216,9 +227,10 @@ impl KeyValueCache {
     pub fn select(&self, sequences: &[usize]) -> Self {
         let numbers: Vec<i64> = sequences.iter().map(|&idx| i64::try_from(idx).unwrap_or(i64::MAX)).collect();
         let numbers = Tensor::<1, Int>::from_data(numbers.as_slice(), &self.keys.device());
-        let [keys, values] =
-            [&self.keys, &self.values].map(|memory| memory.clone().select(0, numbers.clone()));
-        Self { keys, values, len: self.len }
+        // No more than is filled, but for one position: memory of none is no tensor.
+        let [keys, values] = [&self.keys, &self.values]
+            .map(|memory| memory.clone().narrow(2, 0, self.len.max(1)).select(0, numbers.clone()));
+        Self { keys, values, len: self.len, capacity: self.capacity }
     }
 
     /// Adds T positions and attends over all it then holds, in one operation.
@@ -246,10 +258,19 @@ impl KeyValueCache {
         Tensor::from_dispatch(mixed)
     }
 
-    /// Counts T positions more and returns the number before.
+    /// Counts T positions more, makes room for them, and returns the number before.
     fn grow(&mut self, time: usize) -> usize {
         let (start, end) = (self.len, self.len + time);
-        assert!(end <= self.capacity(), "{end} positions do not fit a cache of {}", self.capacity());
+        assert!(end <= self.capacity, "{end} positions do not fit a cache of {}", self.capacity);
+        let [batch, n_kv_head, room, head_dim] = self.keys.dims();
+        if end > room {
+            let room = end.max(2 * room).max(FIRST_POSITIONS).min(self.capacity);
+            for memory in [&mut self.keys, &mut self.values] {
+                let larger = Tensor::zeros([batch, n_kv_head, room, head_dim], &memory.device());
+                let filled = memory.clone().narrow(2, 0, start.max(1));
+                *memory = larger.slice_assign(s![.., .., ..start.max(1), ..], filled);
+            }
+        }
         self.len = end;
         start
     }
@@ -404,6 +425,37 @@ mod tests {
                 .into_data()
                 .assert_approx_eq::<f32>(&whole, Tolerance::absolute(1e-6));
         }
+    }
+
+    #[test]
+    fn a_cache_takes_memory_for_what_it_holds() {
+        let device = test_device();
+        let qkv = random_qkv(&device);
+        let heads = Attention::plain(HEADS);
+        let mut cache = KeyValueCache::new([BATCH, HEADS, 1 << 40, HEAD_DIM], &device);
+        // Beyond the first memory and beyond twice that, with a choice of sequences in between.
+        let mut whole = KeyValueCache::new([BATCH, HEADS, 1000, HEAD_DIM], &device);
+        whole.keys = Tensor::zeros([BATCH, HEADS, 1000, HEAD_DIM], &device);
+        whole.values = whole.keys.clone();
+        for time in 0..700 {
+            if time % 100 == 99 {
+                cache = cache.select(&[0, 1]);
+            }
+            let one = qkv.clone().slice(s![.., time % TIME..time % TIME + 1, ..]);
+            let got = cached_causal_attention(one.clone(), &heads, &mut cache);
+            let expected = cached_causal_attention(one, &heads, &mut whole);
+            assert_eq!(got.into_data(), expected.into_data(), "at {time}");
+        }
+        let [_, _, room, _] = cache.keys.dims();
+        assert!((700..=2 * 700).contains(&room), "room for {room}");
+    }
+
+    #[test]
+    #[should_panic(expected = "heads are 3 wide and angles are for 4")]
+    fn angles_of_other_heads_are_refused() {
+        let device = test_device();
+        let attention = Attention { rope: Some(Rope::new(4, TIME, 1e4)), ..Attention::plain(HEADS) };
+        causal_attention(random_qkv(&device), &attention, 0.0);
     }
 
     #[test]

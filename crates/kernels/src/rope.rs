@@ -1,6 +1,9 @@
 //! Rotary positions.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use burn::prelude::*;
 
@@ -11,10 +14,16 @@ use burn::prelude::*;
 /// Hugging Face's layout, and turned by `position · theta^(-2i / D)`.
 #[derive(Clone)]
 pub struct Rope {
-    /// `[positions, D]`: for each, D/2 cosines and D/2 sines.
-    angles: Arc<[f32]>,
+    /// Of [`CHUNK`] positions each, made when the first of them is asked for: a model may have room for far more
+    /// positions than are ever read.
+    chunks: Arc<[OnceLock<Box<[f32]>>]>,
+    n_positions: usize,
     head_dim: usize,
+    theta: f64,
 }
+
+/// Positions whose angles are made together.
+const CHUNK: usize = 256;
 
 impl Rope {
     /// The angles of `n_positions` positions of heads that are `head_dim` wide.
@@ -24,36 +33,54 @@ impl Rope {
     /// If `head_dim` is odd or 0.
     pub fn new(head_dim: usize, n_positions: usize, theta: f64) -> Self {
         assert!(head_dim > 0 && head_dim.is_multiple_of(2), "{head_dim} channels are no pairs");
-        let half = head_dim / 2;
-        let angle =
-            |position: usize, pair: usize| position as f64 * theta.powf(-2.0 * pair as f64 / head_dim as f64);
-        let row = |position| {
-            let cosines = (0..half).map(move |pair| angle(position, pair).cos());
-            cosines.chain((0..half).map(move |pair| angle(position, pair).sin()))
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "factors of f32 numbers, computed in f64")]
-        let angles = (0..n_positions).flat_map(row).map(|factor| factor as f32).collect();
-        Self { angles, head_dim }
+        let chunks = (0..n_positions.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        Self { chunks, n_positions, head_dim, theta }
     }
 
     /// Number of positions it has angles for.
     pub fn n_positions(&self) -> usize {
-        self.angles.len() / self.head_dim
+        self.n_positions
     }
 
-    /// Cosines and sines of a position.
+    /// Width of the heads it is for.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Cosines and sines of a position, D/2 each.
     #[inline(always)]
     pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        self.angles[position * self.head_dim..][..self.head_dim].split_at(self.head_dim / 2)
+        let chunk = self.chunks[position / CHUNK].get_or_init(|| self.chunk(position / CHUNK));
+        chunk[position % CHUNK * self.head_dim..][..self.head_dim].split_at(self.head_dim / 2)
+    }
+
+    /// `[CHUNK, D]`: for each position, D/2 cosines and D/2 sines.
+    #[inline(never)]
+    fn chunk(&self, chunk: usize) -> Box<[f32]> {
+        let angle = |position: usize, pair: usize| {
+            position as f64 * self.theta.powf(-2.0 * pair as f64 / self.head_dim as f64)
+        };
+        let row = |position| {
+            let cosines = (0..self.head_dim / 2).map(move |pair| angle(position, pair).cos());
+            cosines.chain((0..self.head_dim / 2).map(move |pair| angle(position, pair).sin()))
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "factors of f32 numbers, computed in f64")]
+        (chunk * CHUNK..(chunk + 1) * CHUNK).flat_map(row).map(|factor| factor as f32).collect()
     }
 
     /// Rotates heads `[B, H, T, D]`, the first of which are at position `first`.
     pub(crate) fn rotate(&self, x: Tensor<4>, first: usize) -> Tensor<4> {
         let [_, _, time, head_dim] = x.dims();
-        let rows = &self.angles[first * head_dim..(first + time) * head_dim];
-        let angles = Tensor::<2>::from_data(TensorData::new(rows.to_vec(), [time, head_dim]), &x.device());
         let half = head_dim / 2;
-        let [cos, sin] = [0, half].map(|start| angles.clone().narrow(1, start, half).unsqueeze::<4>());
+        let [mut cosines, mut sines] = [(); 2].map(|()| Vec::with_capacity(time * half));
+        for position in first..first + time {
+            let (cos, sin) = self.at(position);
+            cosines.extend_from_slice(cos);
+            sines.extend_from_slice(sin);
+        }
+        let [cos, sin] = [cosines, sines].map(|factors| {
+            Tensor::<2>::from_data(TensorData::new(factors, [time, half]), &x.device()).unsqueeze::<4>()
+        });
         let [a, b] = [0, half].map(|start| x.clone().narrow(3, start, half));
         Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
     }
@@ -62,8 +89,9 @@ impl Rope {
 impl fmt::Debug for Rope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rope")
-            .field("n_positions", &self.n_positions())
+            .field("n_positions", &self.n_positions)
             .field("head_dim", &self.head_dim)
+            .field("theta", &self.theta)
             .finish()
     }
 }
@@ -79,13 +107,14 @@ mod tests {
     fn products_depend_on_the_distance_alone() {
         let device = test_device();
         device.seed(1);
-        let rope = Rope::new(6, 32, 100.0);
+        let rope = Rope::new(6, 300, 100.0);
         let [q, k] = [(); 2].map(|()| Tensor::random([1, 1, 1, 6], Distribution::Normal(0.0, 1.0), &device));
         let product = |at_q: usize, at_k: usize| {
             let product = rope.rotate(q.clone(), at_q) * rope.rotate(k.clone(), at_k);
             product.sum().into_data()
         };
-        for first in [1, 7, 20] {
+        // 250 and 9 more are in two chunks.
+        for first in [1, 7, 250] {
             // Six products of order one.
             product(first + 9, first).assert_approx_eq::<f32>(&product(9, 0), Tolerance::absolute(3e-6));
         }

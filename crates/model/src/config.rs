@@ -104,6 +104,9 @@ fn default_norm_epsilon() -> f64 {
 /// No machine has memory for a model of more parameters.
 const MAX_PARAMS: f64 = 1e12;
 
+/// No model has been made for longer texts.
+const MAX_BLOCK_SIZE: usize = 1 << 24;
+
 /// Why no model has these sizes.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +123,9 @@ pub enum ConfigError {
         /// About how many it would have.
         n_params: f64,
     },
+    /// A length that no memory holds the keys of.
+    #[error("`block_size` = {0} is too long; it can be at most {MAX_BLOCK_SIZE}")]
+    BlockTooLong(usize),
     /// A width that the heads can't share.
     #[error("`n_embd` = {n_embd} is not a multiple of `n_head` = {n_head}")]
     UnevenHeads {
@@ -307,6 +313,9 @@ impl GptConfig {
             return Err(ConfigError::Zero { field });
         }
         self.check_memory()?;
+        if self.block_size > MAX_BLOCK_SIZE {
+            return Err(ConfigError::BlockTooLong(self.block_size));
+        }
         if self.head_dim.is_none() && !self.n_embd.is_multiple_of(self.n_head) {
             return Err(ConfigError::UnevenHeads { n_embd: self.n_embd, n_head: self.n_head });
         }
@@ -429,6 +438,10 @@ mod tests {
         assert_eq!(
             refused(GptConfig { norm_epsilon: f64::NAN, ..modern() }),
             "`norm_epsilon` = NaN is not a number above 0"
+        );
+        assert_eq!(
+            refused(GptConfig { block_size: 1 << 32, ..modern() }),
+            "`block_size` = 4294967296 is too long; it can be at most 16777216"
         );
         let huge = GptConfig { head_dim: Some(usize::MAX), n_inner: Some(usize::MAX), ..modern() };
         assert!(refused(huge).contains("parameters"));

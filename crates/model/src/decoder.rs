@@ -34,6 +34,9 @@ impl Decoder {
     ///
     /// If there is no sequence of such a number.
     pub fn select(&mut self, sequences: &[usize]) {
+        if sequences.iter().copied().eq(0..self.sequences.len()) {
+            return; // They are those that there are.
+        }
         self.cache = self.cache.select(sequences);
         self.sequences = sequences.iter().map(|&idx| self.sequences[idx].clone()).collect();
     }
