@@ -20,7 +20,7 @@ pub enum Architecture {
     Qwen3,
 }
 
-/// Why a model is in no layout of Hugging Face's: two parts that none of them has together.
+/// Why a model is in no layout of Hugging Face's: a part and those that none of them has with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{chosen} with {other} is in no layout of Hugging Face's, which with {chosen} have {expected}")]
 pub struct NoLayout {
@@ -47,11 +47,7 @@ impl Architecture {
         let needs = match config.position {
             Position::Learned => vec![
                 (norm, config.norm == NormKind::LayerNorm, part("norm", NormKind::LayerNorm)),
-                (
-                    activation,
-                    config.activation != Activation::Swiglu,
-                    part("activation", Activation::GeluTanh),
-                ),
+                (activation, config.activation != Activation::Swiglu, "any other `activation`".to_owned()),
                 (part("qk_norm", qk_norm), !qk_norm, part("qk_norm", false)),
                 (kv, config.n_kv_head() == n_head, part("n_kv_head", n_head)),
                 (head, config.head_dim() * n_head == n_embd, "`head_dim` = `n_embd` / `n_head`".to_owned()),
@@ -62,8 +58,13 @@ impl Architecture {
             ],
         };
         let chosen = part("position", if config.position == learned { learned } else { rope });
-        if let Some((other, _, expected)) = needs.into_iter().find(|(_, does, _)| !does) {
-            return Err(NoLayout { chosen, other, expected });
+        let (others, expected): (Vec<_>, Vec<_>) = needs
+            .into_iter()
+            .filter(|(_, does, _)| !does)
+            .map(|(other, _, expected)| (other, expected))
+            .unzip();
+        if !others.is_empty() {
+            return Err(NoLayout { chosen, other: others.join(" and "), expected: expected.join(" and ") });
         }
         match config.position {
             Position::Learned => Ok(Self::Gpt2),
@@ -201,8 +202,8 @@ mod tests {
         let debug = GptConfig::debug;
         assert_eq!(
             refused(GptConfig { position: Position::Rope, ..debug() }),
-            "`position` = \"rope\" with `norm` = \"layer_norm\" is in no layout of Hugging Face's, which with \
-             `position` = \"rope\" have `norm` = \"rms_norm\""
+            "`position` = \"rope\" with `norm` = \"layer_norm\" and `activation` = \"gelu\" is in no layout of Hugging \
+             Face's, which with `position` = \"rope\" have `norm` = \"rms_norm\" and `activation` = \"swiglu\""
         );
         assert_eq!(
             refused(GptConfig { n_kv_head: Some(1), ..debug() }),

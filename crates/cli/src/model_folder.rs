@@ -1,6 +1,10 @@
 //! MODEL: which folder or file is meant.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
@@ -103,9 +107,14 @@ impl FolderArgs {
     }
 }
 
-/// Whether a path is a GGUF file that is there.
+/// Whether a path is a GGUF file that is there, by its name or, as those of a cache have none, by what it begins with.
 pub(crate) fn is_gguf(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    let begins_so = || {
+        let mut magic = [0; 4];
+        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"GGUF"
+    };
+    let is_named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    path.is_file() && (is_named_so || begins_so())
 }
 
 /// The folder of a run or a model that is there.
@@ -113,14 +122,14 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     let folder = path_of(path);
     if !folder.exists() {
         bail!(
-            "there is no run and no folder {}; name a run of {RUNS}/ or a folder with a model{}",
+            "there is no run, folder or GGUF file {}; name a run of {RUNS}/, a folder with a model or a GGUF file{}",
             path.display(),
             suggestion(path)
         );
     }
     if is_gguf(&folder) {
         bail!(
-            "{file} is a GGUF file, which is written with where it is and not trained; make a run of it: {} import {file}",
+            "{file} is a GGUF file; import it first, and name the run: {} import {file} --run NAME",
             program(),
             file = folder.display()
         );

@@ -148,6 +148,9 @@ pub enum ConfigError {
     /// A probability outside its range.
     #[error("`dropout` = {0} is not in [0, 1)")]
     Dropout(f64),
+    /// A key without effect.
+    #[error("`rope_theta` has no effect without `position` = \"rope\"; leave it out, or set that")]
+    UnusedTheta,
     /// A number that has to be above zero.
     #[error("`{field}` = {value} is not a number above 0")]
     NotPositive {
@@ -328,6 +331,10 @@ impl GptConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(ConfigError::Dropout(self.dropout));
         }
+        #[expect(clippy::float_cmp, reason = "the default is the same number")]
+        if self.position == Position::Learned && self.rope_theta != default_rope_theta() {
+            return Err(ConfigError::UnusedTheta);
+        }
         let numbers = [("rope_theta", self.rope_theta), ("norm_epsilon", self.norm_epsilon)];
         match numbers.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             Some((field, value)) => Err(ConfigError::NotPositive { field, value }),
@@ -435,6 +442,7 @@ mod tests {
             refused(GptConfig { n_inner: Some(0), ..modern() }),
             "`n_inner` is 0; it has to be at least 1"
         );
+        assert!(refused(GptConfig { rope_theta: 5.0, ..debug() }).contains("has no effect"));
         assert_eq!(
             refused(GptConfig { norm_epsilon: f64::NAN, ..modern() }),
             "`norm_epsilon` = NaN is not a number above 0"

@@ -81,28 +81,15 @@ pub struct OptimizerRecipe {
     /// none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_clip: Option<f64>,
-    /// The highest learning rate of Muon's matrices; it rises and falls with the other.
-    #[serde(default = "MuonRecipe::learning_rate")]
-    pub muon_learning_rate: f64,
-    /// How much of the mean of their gradients a step keeps.
-    #[serde(default = "MuonRecipe::momentum")]
-    pub muon_momentum: f32,
-    /// Decay of them, times their learning rate.
-    #[serde(default)]
-    pub muon_weight_decay: f32,
-}
-
-/// What Muon does where a recipe does not say.
-struct MuonRecipe;
-
-impl MuonRecipe {
-    fn learning_rate() -> f64 {
-        0.02
-    }
-
-    fn momentum() -> f32 {
-        0.95
-    }
+    /// The highest learning rate of Muon's matrices, .02 if none is given; it rises and falls with the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon_learning_rate: Option<f64>,
+    /// How much of the mean of their gradients a step keeps, .95 if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon_momentum: Option<f32>,
+    /// Decay of them, times their learning rate; none if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon_weight_decay: Option<f32>,
 }
 
 /// How the learning rate goes after the warm-up.
@@ -247,6 +234,12 @@ pub enum RecipeError {
     /// A key that this schedule has no use for.
     #[error("`schedule.stable_steps` has no effect without `schedule.kind` = wsd; leave it out, or set that")]
     UnusedStableSteps,
+    /// A key that AdamW has no use for.
+    #[error("`{key}` has no effect without `optimizer.kind` = muon; leave it out, or set that")]
+    UnusedMuon {
+        /// Section and key.
+        key: &'static str,
+    },
     /// A key with another value than the run has begun with.
     #[error(
         "`{key}` can't change from {before} to {after} in the middle of a run: {reason}; start a new run for that"
@@ -347,13 +340,24 @@ impl Recipe {
         in_range("optimizer.learning_rate", rate, positive, rate > 0.0 && rate.is_finite())?;
         in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
         in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
-        let (muon_rate, muon_momentum) = (optimizer.muon_learning_rate, f64::from(optimizer.muon_momentum));
-        let muon_decay = f64::from(optimizer.muon_weight_decay);
-        let is_rate = muon_rate > 0.0 && muon_rate.is_finite();
-        in_range("optimizer.muon_learning_rate", muon_rate, positive, is_rate)?;
-        in_range("optimizer.muon_momentum", muon_momentum, share, (0.0..1.0).contains(&muon_momentum))?;
-        let is_decay = muon_decay >= 0.0 && muon_decay.is_finite();
-        in_range("optimizer.muon_weight_decay", muon_decay, not_negative, is_decay)?;
+        let wide = |x: Option<f32>| x.map(f64::from);
+        let muon = [
+            ("optimizer.muon_learning_rate", optimizer.muon_learning_rate, positive),
+            ("optimizer.muon_momentum", wide(optimizer.muon_momentum), share),
+            ("optimizer.muon_weight_decay", wide(optimizer.muon_weight_decay), not_negative),
+        ];
+        for (key, value, range) in muon {
+            let Some(value) = value else { continue };
+            if optimizer.kind != OptimizerKind::Muon {
+                return Err(RecipeError::UnusedMuon { key });
+            }
+            let holds = match range {
+                _ if range == share => (0.0..1.0).contains(&value),
+                _ if range == positive => value > 0.0 && value.is_finite(),
+                _ => value >= 0.0 && value.is_finite(),
+            };
+            in_range(key, value, range, holds)?;
+        }
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
         in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
         if floor > rate {
@@ -462,6 +466,12 @@ mod tests {
         let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
         assert!(message(&[wsd]).contains("needs `schedule.stable_steps`"));
         assert!(message(&["schedule.stable_steps=20"]).contains("has no effect"));
+        assert!(
+            message(&["optimizer.muon_momentum=0.9"])
+                .contains("has no effect without `optimizer.kind` = muon")
+        );
+        debug(&["optimizer.kind=muon", "optimizer.muon_momentum=0.9"]).unwrap();
+        assert!(message(&["optimizer.kind=muon", "optimizer.muon_momentum=1.0"]).contains("below 1"));
         assert!(message(&[wsd, "schedule.stable_steps=1000"]).contains("is above `schedule.decay_steps`"));
     }
 

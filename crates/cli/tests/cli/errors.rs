@@ -167,20 +167,20 @@ fn a_missing_model_says_what_to_do() {
     fails(
         &["generate", "runs/none"],
         &expect![[r#"
-            error: there is no run and no folder runs/none; name a run of runs/ or a folder with a model
+            error: there is no run, folder or GGUF file runs/none; name a run of runs/, a folder with a model or a GGUF file
         "#]],
     );
     fails(
         &["train", "--init-from", "none"],
         &expect![[r#"
-        error: there is no run and no folder none; name a run of runs/ or a folder with a model
-    "#]],
+            error: there is no run, folder or GGUF file none; name a run of runs/, a folder with a model or a GGUF file
+        "#]],
     );
     fails(
         &["train", "--resume", "--run", "none"],
         &expect![[r#"
-        error: there is no run and no folder runs/none; name a run of runs/ or a folder with a model
-    "#]],
+            error: there is no run, folder or GGUF file runs/none; name a run of runs/, a folder with a model or a GGUF file
+        "#]],
     );
     fails_with(
         "notes.txt",
