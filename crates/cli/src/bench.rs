@@ -18,7 +18,13 @@ use serde::Serialize;
 use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
-use crate::{device::DeviceArgs, model_folder::path_of, recipe::read_recipe, words::warn_of_precision};
+use crate::{
+    console::program,
+    device::DeviceArgs,
+    model_folder::{is_gguf, path_of},
+    recipe::read_recipe,
+    words::warn_of_precision,
+};
 
 /// Measures the speed of training, of reading a prompt and of writing.
 #[derive(Debug, clap::Args)]
@@ -184,6 +190,12 @@ impl Report {
 fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recipe, Gpt)> {
     let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let folder = path_of(&PathBuf::from(name));
+    if is_gguf(&folder) {
+        bail!(
+            "{name} is a GGUF file; import it first, and name the run: {} import {name} --run NAME",
+            program()
+        );
+    }
     if preset(name).is_some() || !folder.is_dir() {
         let mut recipe = read_recipe(name, &args.set)?;
         recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);

@@ -126,7 +126,9 @@ impl<'a> Keys<'a> {
 
     fn ends(&self, default: Option<u32>) -> Result<Vec<u32>> {
         let mut ends: Vec<u32> = self.mark("eos_token_id")?.or(default).into_iter().collect();
-        ends.extend(self.mark("eot_token_id")?.filter(|id| !ends.contains(id)));
+        for of_a_turn in ["eot_token_id", "eom_token_id"] {
+            ends.extend(self.mark(of_a_turn)?.filter(|id| !ends.contains(id)));
+        }
         Ok(ends)
     }
 

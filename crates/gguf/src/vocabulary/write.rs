@@ -38,7 +38,7 @@ impl Vocabulary {
                 ("add_space_prefix", (*adds_space).into()),
             ],
         };
-        let ends = ["eos_token_id", "eot_token_id"].into_iter().zip(&self.ends_of_text);
+        let ends = ["eos_token_id", "eot_token_id", "eom_token_id"].into_iter().zip(&self.ends_of_text);
         let marks = self.begin_of_text.iter().map(|id| ("bos_token_id", id)).chain(ends);
         keys.extend(marks.map(|(key, &id)| (key, id.into())));
         keys.push(("add_bos_token", self.adds_begin.into()));
