@@ -45,6 +45,9 @@ pub struct TrainerState {
     /// What the losses of the steps so far were like.
     #[serde(default)]
     pub losses: LossStatistics,
+    /// The loss above which the next step is a spike.
+    #[serde(default)]
+    pub spike_limit: Option<f32>,
     /// Steps that left the weights as they were, because their loss or gradient was not to be used.
     #[serde(default)]
     pub skipped_steps: u64,

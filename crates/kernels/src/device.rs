@@ -31,9 +31,15 @@ pub(crate) fn plainly<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether the fused operations of this crate serve a device: the CPU, unless it is told to do
+/// [without](use_plain_operations). Where they don't, work is handed to the device and done later.
+pub fn has_fused_operations(device: &Device) -> bool {
+    !is_plain() && device.clone().inner() == Device::flex()
+}
+
 /// Whether the fused operations of this crate serve a tensor.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    !is_plain() && x.device().inner() == Device::flex() && x.dtype() == DType::F32
+    has_fused_operations(&x.device()) && x.dtype() == DType::F32
 }
 
 fn is_plain() -> bool {

@@ -9,7 +9,7 @@ use burn::{data::dataloader::DataLoader, prelude::*};
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
-use crate::{Error, Recipe, batches::WindowLoader, strategy::optimizer_step, train::learner};
+use crate::{Error, Recipe, batches::WindowLoader, step::optimizer_step, train::learner};
 
 /// Times optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning, after `n_warmup`
 /// steps that are not counted.

@@ -22,7 +22,7 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Recipe, Schedule, batches::TokenBatch, optimizer::GradientScale, preset, strategy::optimizer_step,
+    Recipe, Schedule, batches::TokenBatch, optimizer::GradientScale, preset, step::optimizer_step,
     train::learner, trainee::Trainee,
 };
 

@@ -37,9 +37,18 @@ pub(crate) fn weights_norm<M: Module>(module: &M, device: &Device) -> Tensor<1> 
     squares.0.sqrt()
 }
 
-/// What gradients are multiplied with so that their norm, which is `norm`, is at most `limit`.
-pub(crate) fn clip_scale(norm: f64, limit: f64) -> f64 {
-    (limit / (norm + EPSILON)).min(1.0)
+/// What gradients are multiplied with so that their norm, which is `norm`, is at most the limit, if there is one.
+#[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
+pub(crate) fn clip_scale(norm: f64, limit: Option<f64>) -> f32 {
+    limit.map_or(1.0, |limit| (limit / (norm + EPSILON)).min(1.0)) as f32
+}
+
+/// [`clip_scale`] on the device, `[1]`.
+pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tensor<1> {
+    match limit {
+        Some(limit) => ((norm + EPSILON).recip() * limit).clamp_max(1.0),
+        None => norm.ones_like(),
+    }
 }
 
 struct SumOfSquares<'a> {
@@ -85,8 +94,13 @@ mod tests {
 
     #[test]
     fn a_long_gradient_is_scaled_and_a_short_one_left_alone() {
-        assert!((clip_scale(13.0, 6.5) - 0.5).abs() < 1e-6);
-        assert_eq!(clip_scale(13.0, 20.0), 1.0);
-        assert_eq!(clip_scale(0.0, 1.0), 1.0);
+        let device = kernels::test_device();
+        for (norm, limit, expected) in
+            [(13.0, Some(6.5), 0.5), (13.0, Some(20.0), 1.0), (0.0, Some(1.0), 1.0), (13.0, None, 1.0)]
+        {
+            assert!((clip_scale(norm, limit) - expected).abs() < 1e-6);
+            let there: f32 = clip_scale_on_device(Tensor::from_floats([norm], &device), limit).into_scalar();
+            assert!((there - expected).abs() < 1e-6, "{there} for {norm} and {limit:?}");
+        }
     }
 }

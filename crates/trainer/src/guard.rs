@@ -1,8 +1,9 @@
 //! Steps whose update would do harm.
 
+use burn::prelude::*;
 use checkpoint::{LossStatistics, TrainerState};
 
-use crate::GuardsRecipe;
+use crate::{GuardsRecipe, gradients, step::Unread};
 
 /// Losses seen before one can be called a spike.
 const ENOUGH: u64 = 64;
@@ -22,20 +23,25 @@ pub enum SkipReason {
     },
 }
 
-/// Decides whether a step may change the weights, and takes note of it.
-pub(crate) fn judge(
-    state: &mut TrainerState,
-    guards: &GuardsRecipe,
-    loss: f64,
-    grad_norm: f64,
-) -> Result<(), SkipReason> {
+/// The loss above which a step is a spike, by the losses so far; none until enough have been seen.
+pub(crate) fn spike_limit(losses: &LossStatistics, guards: &GuardsRecipe) -> Option<f32> {
+    let deviation = losses.variance.sqrt();
+    let settled = losses.count >= ENOUGH && deviation > 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "losses are f32")]
+    guards.spike_z_score.filter(|_| settled).map(|z_score| (losses.mean + z_score * deviation) as f32)
+}
+
+/// Decides whether a step may change the weights, by the limit that its state has, and takes note of it.
+pub(crate) fn judge(state: &mut TrainerState, loss: f64, grad_norm: f64) -> Result<(), SkipReason> {
     let verdict = if !loss.is_finite() || !grad_norm.is_finite() {
         Err(SkipReason::NotFinite)
     } else {
-        let z_score = z_score(&state.losses, loss);
+        let LossStatistics { mean, variance, .. } = state.losses;
         take_in(&mut state.losses, loss);
-        match (guards.spike_z_score, z_score) {
-            (Some(limit), Some(z_score)) if z_score > limit => Err(SkipReason::Spike { z_score }),
+        match state.spike_limit {
+            Some(limit) if loss > f64::from(limit) => {
+                Err(SkipReason::Spike { z_score: (loss - mean) / variance.sqrt() })
+            }
             _ => Ok(()),
         }
     };
@@ -45,10 +51,14 @@ pub(crate) fn judge(
     verdict
 }
 
-/// How many standard deviations a loss is above the mean, once enough have been seen.
-fn z_score(losses: &LossStatistics, loss: f64) -> Option<f64> {
-    let deviation = losses.variance.sqrt();
-    (losses.count >= ENOUGH && deviation > 0.0).then(|| (loss - losses.mean) / deviation)
+/// The same where the step is: what its gradient is multiplied with, `[1]`, NaN if it may not change the weights.
+pub(crate) fn judge_on_device(found: &Unread, spike_limit: Option<f32>, grad_clip: Option<f64>) -> Tensor<1> {
+    let Unread { loss, grad_norm } = found.clone();
+    let mut unusable = loss.clone().is_finite().bool_and(grad_norm.clone().is_finite()).bool_not();
+    if let Some(limit) = spike_limit {
+        unusable = unusable.bool_or(loss.greater_elem(limit));
+    }
+    gradients::clip_scale_on_device(grad_norm, grad_clip).mask_fill(unusable, f32::NAN)
 }
 
 /// Adds a loss to the statistics: the plain mean and variance at first, later those of a window that fades out. Losses
@@ -62,8 +72,28 @@ fn take_in(losses: &mut LossStatistics, loss: f64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
     use super::*;
+
+    /// The judgement of the next step, here and where the step is.
+    fn judge(
+        state: &mut TrainerState,
+        guards: &GuardsRecipe,
+        loss: f64,
+        grad_norm: f64,
+    ) -> Result<(), SkipReason> {
+        state.spike_limit = spike_limit(&state.losses, guards);
+        let scalar = |x: f64| Tensor::from_floats([x as f32], &kernels::test_device());
+        let found = Unread { loss: scalar(loss), grad_norm: scalar(grad_norm) };
+        let factor: f32 = judge_on_device(&found, state.spike_limit, Some(0.5)).into_scalar();
+        let verdict = super::judge(state, loss, grad_norm);
+        match verdict {
+            Ok(()) => assert!((factor - gradients::clip_scale(grad_norm, Some(0.5))).abs() < 1e-6),
+            Err(_) => assert!(factor.is_nan(), "{factor} for a loss of {loss}"),
+        }
+        verdict
+    }
 
     const GUARDS: GuardsRecipe = GuardsRecipe { spike_z_score: Some(6.0), ..GuardsRecipe::DEFAULT };
 

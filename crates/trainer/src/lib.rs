@@ -29,6 +29,7 @@ mod quiet;
 mod recipe;
 mod records;
 mod schedule;
+mod step;
 mod strategy;
 mod train;
 mod trainee;

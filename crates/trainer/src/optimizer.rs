@@ -1,9 +1,6 @@
 //! AdamW with GPT's decay groups, and Muon for the matrices of the blocks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use burn::{
     module::ParamGroup,
@@ -35,23 +32,52 @@ const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
 const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
 const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
 
-/// What the gradients of the next step are multiplied with. The loop knows it and the optimizer does it, in its own pass
-/// over the gradients; between them is Burn, which passes on a learning rate and nothing else.
+/// What the gradients of a step are multiplied with.
 #[derive(Debug, Clone)]
-pub(crate) struct GradientScale(Arc<AtomicU32>);
+pub(crate) enum Scale {
+    /// Below one where they are clipped.
+    Known(f32),
+    /// The same where only the device knows it, `[1]`; NaN if the step is to change nothing.
+    OnDevice(Box<Tensor<1>>),
+}
+
+impl Scale {
+    /// What `step` makes of a gradient, and a factor of it, and of what there was before; or that again.
+    fn scaled<const D: usize, const N: usize>(
+        &self,
+        gradient: Tensor<D>,
+        before: [Tensor<D>; N],
+        step: impl FnOnce(f32, Tensor<D>, [Tensor<D>; N]) -> [Tensor<D>; N],
+    ) -> [Tensor<D>; N] {
+        let scale = match self {
+            Self::Known(factor) => return step(*factor, gradient, before),
+            Self::OnDevice(scale) => scale.as_ref().clone().reshape([1; D]),
+        };
+        let unused = scale.clone().is_nan().expand(gradient.dims());
+        let mut after = step(1.0, gradient * scale, before.clone());
+        for (after, before) in after.iter_mut().zip(before) {
+            *after = after.clone().mask_where(unused.clone(), before);
+        }
+        after
+    }
+}
+
+/// The scale of the next step. The loop knows it and the optimizer does it, in its own pass over the gradients; between
+/// them is Burn, which passes on a learning rate and nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct GradientScale(Arc<Mutex<Scale>>);
 
 impl GradientScale {
     fn one() -> Self {
-        Self(Arc::new(AtomicU32::new(1_f32.to_bits())))
+        Self(Arc::new(Mutex::new(Scale::Known(1.0))))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
-    pub(crate) fn set(&self, scale: f64) {
-        self.0.store((scale as f32).to_bits(), Ordering::Relaxed);
+    pub(crate) fn set(&self, scale: Scale) {
+        *self.0.lock().expect("nobody panics while holding it") = scale;
     }
 
-    fn get(&self) -> f32 {
-        f32::from_bits(self.0.load(Ordering::Relaxed))
+    fn get(&self) -> Scale {
+        self.0.lock().expect("nobody panics while holding it").clone()
     }
 }
 
@@ -117,9 +143,18 @@ impl Optimizer for AdamW {
             epsilon: EPSILON,
             weight_decay: self.weight_decay,
             time: i32::try_from(time + 1).expect("a run has fewer than 2^31 steps"),
-            gradient_scale: self.gradient_scale.get(),
+            gradient_scale: 1.0,
         };
-        let (tensor, [moment_1, moment_2]) = kernels::adamw(&step, tensor, grad, [moment_1, moment_2]);
+        let before = [tensor, moment_1, moment_2];
+        let [tensor, moment_1, moment_2] = self.gradient_scale.get().scaled(
+            grad,
+            before,
+            |gradient_scale, grad, [tensor, first, second]| {
+                let step = AdamWStep { gradient_scale, ..step };
+                let (tensor, [first, second]) = kernels::adamw(&step, tensor, grad, [first, second]);
+                [tensor, first, second]
+            },
+        );
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);
         (tensor, Some(AdamWState { momentum }))
     }
@@ -177,17 +212,68 @@ impl Optimizer for Muon {
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             widths: self.widths.to_vec(),
-            gradient_scale: self.gradient_scale.get(),
+            gradient_scale: 1.0,
         };
         let shape = tensor.dims();
         let [n_in, n_out] = [shape[0], shape[D - 1]]; // It is given matrices only.
         let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape([n_in, n_out]));
-        let (tensor, mean) = kernels::muon(&step, tensor, grad, mean);
+        let [tensor, mean] =
+            self.gradient_scale.get().scaled(grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
+                let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
+                [tensor, mean]
+            });
         (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
     }
 
     fn to_device<const D: usize>(mut state: MuonState<D>, device: &Device) -> MuonState<D> {
         state.mean = state.mean.to_device(device);
         state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tolerance;
+
+    use super::*;
+
+    /// What ten steps from zero come to, of which each is done where `factors` has a number.
+    fn after(optimizer: &impl Optimizer, scale: &GradientScale, factors: &[Scale]) -> TensorData {
+        let device = kernels::test_device();
+        let mut x = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], &device);
+        let mut state = None;
+        for (idx, factor) in factors.iter().enumerate() {
+            scale.set(factor.clone());
+            let grad = x.clone() * 2.0 + idx as f32;
+            (x, state) = optimizer.step(0.1, x, grad, state);
+        }
+        x.into_data()
+    }
+
+    #[test]
+    fn a_scale_on_the_device_is_the_scale_and_nan_undoes_the_step() {
+        let device = kernels::test_device();
+        let there = |factor: f32| Scale::OnDevice(Box::new(Tensor::from_floats([factor], &device)));
+        let scale = GradientScale::one();
+        let gradient_scale = scale.clone();
+        let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, gradient_scale };
+        let (momentum, widths, gradient_scale) = (0.9, [3].into(), scale.clone());
+        let muon = Muon { rate_ratio: 1.0, momentum, weight_decay: 0.1, widths, gradient_scale };
+        check(&adamw, &scale, there);
+        check(&muon, &scale, there);
+    }
+
+    fn check(optimizer: &impl Optimizer, scale: &GradientScale, there: impl Fn(f32) -> Scale) {
+        let known = after(optimizer, scale, &[0.5, 0.25, 1.0].map(Scale::Known));
+        let on_device = after(optimizer, scale, &[0.5, 0.25, 1.0].map(&there));
+        on_device.assert_approx_eq::<f32>(&known, Tolerance::absolute(1e-6));
+
+        let before = after(optimizer, scale, &[there(0.5), there(0.25)]);
+        let undone = after(optimizer, scale, &[there(0.5), there(0.25), there(f32::NAN)]);
+        assert_eq!(undone, before);
+        assert_ne!(undone, known);
+        // Its moments are undone as well: what comes next is a finite step.
+        let later = after(optimizer, scale, &[there(0.5), there(f32::NAN), there(1.0)]);
+        assert!(later.iter::<f32>().all(f32::is_finite), "{later:?}");
     }
 }

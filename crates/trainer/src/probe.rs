@@ -15,7 +15,7 @@ use model::Gpt;
 use crate::{
     Control, Error, Recipe,
     batches::{TokenBatch, WindowLoader},
-    strategy::optimizer_step,
+    step::optimizer_step,
     train::learner_at,
 };
 

@@ -7,12 +7,8 @@ use std::{
 };
 
 use burn::{
-    data::{
-        dataloader::{DataLoader, DataLoaderIterator},
-        dataset::DatasetError,
-    },
+    data::dataloader::{DataLoader, DataLoaderIterator},
     module::Module,
-    optim::GradientsAccumulator,
     prelude::*,
     train::{
         Learner, LearningCheckpointer, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
@@ -20,21 +16,38 @@ use burn::{
     },
 };
 use checkpoint::{Interval, TrainerState};
-use model::device_seed;
 
 use crate::{
     Control, Ending, Error, Event, Metrics, Outcome, Recipe, Split,
     batches::TokenBatch,
-    gradients,
-    guard::judge,
+    gradients::{self, clip_scale},
+    guard::{judge, judge_on_device, spike_limit},
     metrics::{MetricsLog, finite},
-    optimizer::GradientScale,
+    optimizer::{GradientScale, Scale},
+    step::{Step, Unread, gradient},
     trainee::Trainee,
     writer::Writer,
 };
 
 /// Who is told what happens.
 pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
+
+/// When it is decided whether a step may change the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judging {
+    /// Before it does, by the steps before it: the loop waits for the loss of each step.
+    AtOnce,
+    /// On the device, by the steps up to the last line of metrics: the loop runs ahead of the device until it reads the losses
+    /// of all steps since.
+    OnDevice,
+}
+
+impl Judging {
+    /// A GPU stands still while its results are read and the next step is not there yet. A CPU is itself what waits.
+    pub(crate) fn best(device: &Device) -> Self {
+        if kernels::has_fused_operations(device) { Self::AtOnce } else { Self::OnDevice }
+    }
+}
 
 /// Everything the loop needs beside the learner and the data.
 pub(crate) struct Loop {
@@ -49,6 +62,11 @@ pub(crate) struct Loop {
     /// Where gradients are recorded.
     pub(crate) device: Device,
     pub(crate) gradient_scale: GradientScale,
+    pub(crate) judging: Judging,
+    /// Steps that the device has judged and nobody has read.
+    pub(crate) unread: Vec<Unread>,
+    /// The norm of the last gradient that was read.
+    pub(crate) grad_norm: f64,
     /// The steps whose checkpoint was asked for.
     pub(crate) asked: Vec<u64>,
 }
@@ -147,18 +165,17 @@ impl Loop {
         let mut batches = train.iter();
         let mut stopwatch = Stopwatch::start();
         while self.ending().is_none() && !self.control.should_stop() {
-            let Step { loss, grad_norm } = self.step(learner, &mut *batches)?;
-            self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
+            self.step(learner, &mut *batches)?;
             stopwatch.n_steps += 1;
-
             let step = self.state.step;
             let due = |every: NonZeroU64| step.is_multiple_of(every.get()) || step == schedule.max_steps;
-            (self.observer)(Event::Step { step });
-            if self.state.not_finite_in_a_row > self.recipe.guards.max_not_finite {
-                return Err(self.diverged(learner, loss, grad_norm));
-            }
             if due(schedule.log_interval) {
-                self.log_training(learner, &stopwatch, grad_norm)?;
+                self.read_steps(learner)?;
+            }
+            self.state.elapsed_seconds = elapsed_before + session.elapsed().as_secs_f64();
+            (self.observer)(Event::Step { step });
+            if due(schedule.log_interval) {
+                self.log_training(learner, &stopwatch)?;
                 stopwatch = Stopwatch::start();
             }
 
@@ -209,37 +226,77 @@ impl Loop {
         Ok(())
     }
 
-    /// One optimizer step, unless its loss or gradient is not to be used.
+    /// One optimizer step, which leaves the weights as they are if its loss or gradient is not to be used.
     fn step(
         &mut self,
         learner: &mut Learner<Trainee>,
         batches: &mut dyn DataLoaderIterator<TokenBatch>,
-    ) -> Result<Step, Error> {
-        let Self { recipe, state, observer, device, gradient_scale, .. } = self;
-        let index = state.step;
-        state.step += 1;
-        state.tokens += recipe.tokens_per_step();
-        let mut verdict = Ok(());
-        let step = optimizer_step((learner, gradient_scale), batches, recipe, index, device, |step| {
-            verdict = judge(state, &recipe.guards, step.loss, step.grad_norm);
-            verdict.is_ok()
-        })?;
-        match verdict {
-            Ok(()) => {
-                state.interval.loss_sum += step.loss;
-                state.interval.n_losses += 1;
+    ) -> Result<(), Error> {
+        let index = self.state.step;
+        self.state.step += 1;
+        self.state.tokens += self.recipe.tokens_per_step();
+        let gradient = gradient(learner, batches, &self.recipe, index, &self.device)?;
+        match self.judging {
+            Judging::AtOnce => {
+                let step = gradient.read();
+                if self.take_in(self.state.step, step) {
+                    let factor = clip_scale(step.grad_norm, self.recipe.optimizer.grad_clip);
+                    gradient.descend(learner, &self.gradient_scale, Scale::Known(factor));
+                }
+                self.state.spike_limit = spike_limit(&self.state.losses, &self.recipe.guards);
+                self.check_finite(learner, step)
             }
-            Err(reason) => observer(Event::Skipped { step: state.step, reason, loss: step.loss }),
+            Judging::OnDevice => {
+                let (limit, clip) = (self.state.spike_limit, self.recipe.optimizer.grad_clip);
+                let factor = judge_on_device(&gradient.found, limit, clip);
+                self.unread.push(gradient.found.clone());
+                gradient.descend(learner, &self.gradient_scale, Scale::OnDevice(Box::new(factor)));
+                Ok(())
+            }
         }
-        Ok(step)
     }
 
-    fn log_training(
-        &mut self,
-        learner: &Learner<Trainee>,
-        stopwatch: &Stopwatch,
-        grad_norm: f64,
-    ) -> Result<(), Error> {
+    /// Reads what the device has found since the last time, if anything, and takes note of it.
+    fn read_steps(&mut self, learner: &Learner<Trainee>) -> Result<(), Error> {
+        let steps = Unread::read(std::mem::take(&mut self.unread));
+        let first = self.state.step + 1 - steps.len() as u64;
+        for (number, step) in (first..).zip(steps) {
+            self.take_in(number, step);
+            self.check_finite(learner, step)?;
+        }
+        // At these steps and no others, whenever else somebody reads: a run that goes on has the limits of one that was not
+        // stopped.
+        if self.state.step.is_multiple_of(self.recipe.schedule.log_interval.get()) {
+            self.state.spike_limit = spike_limit(&self.state.losses, &self.recipe.guards);
+        }
+        Ok(())
+    }
+
+    /// Takes note of a step and says whether it may change the weights.
+    fn take_in(&mut self, number: u64, step: Step) -> bool {
+        self.grad_norm = step.grad_norm;
+        match judge(&mut self.state, step.loss, step.grad_norm) {
+            Ok(()) => {
+                self.state.interval.loss_sum += step.loss;
+                self.state.interval.n_losses += 1;
+                true
+            }
+            Err(reason) => {
+                (self.observer)(Event::Skipped { step: number, reason, loss: step.loss });
+                false
+            }
+        }
+    }
+
+    /// Ends a run that has lost its way.
+    fn check_finite(&self, learner: &Learner<Trainee>, step: Step) -> Result<(), Error> {
+        if self.state.not_finite_in_a_row > self.recipe.guards.max_not_finite {
+            return Err(self.diverged(learner, step.loss, step.grad_norm));
+        }
+        Ok(())
+    }
+
+    fn log_training(&mut self, learner: &Learner<Trainee>, stopwatch: &Stopwatch) -> Result<(), Error> {
         let Interval { loss_sum, n_losses } = std::mem::take(&mut self.state.interval);
         let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
         let training = stopwatch.started.elapsed().saturating_sub(stopwatch.paused);
@@ -250,7 +307,7 @@ impl Loop {
             loss: finite(loss),
             perplexity: finite(loss.exp()),
             learning_rate: Some(learner.lr_current().base()),
-            grad_norm: finite(grad_norm),
+            grad_norm: finite(self.grad_norm),
             tokens: self.state.tokens,
             skipped_steps: self.state.skipped_steps,
             tokens_per_second: finite(tokens as f64 / training.as_secs_f64()),
@@ -265,18 +322,18 @@ impl Loop {
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<TokenBatch>,
     ) -> Result<(), Error> {
+        self.read_steps(learner)?;
         let trainee = learner.model().valid();
-        let mut sum = 0.0;
-        let mut n_batches = 0_u32;
+        let mut losses = Vec::new();
         for batch in valid.iter() {
             if self.control.should_stop() {
                 return Ok(());
             }
             let loss = burn::train::InferenceStep::step(&trainee, batch?);
-            sum += scalar(loss.0);
-            n_batches += 1;
+            losses.push(loss.0);
         }
-        let loss = sum / f64::from(n_batches);
+        let losses: Vec<f32> = Tensor::cat(losses, 0).into_data().try_into_vec().expect("losses are f32");
+        let loss = losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
         self.write(Metrics {
             step: self.state.step,
             split: Split::Valid,
@@ -306,6 +363,7 @@ impl Loop {
 
     /// Has a checkpoint written, unless the weights are lost. Returns its step.
     fn save(&mut self, learner: &Learner<Trainee>, save: Save<'_>) -> Result<u64, Error> {
+        self.read_steps(learner)?;
         let weights_norm =
             scalar(gradients::weights_norm(&learner.model().valid(), &self.device.clone().inner()));
         if !weights_norm.is_finite() {
@@ -352,58 +410,6 @@ pub fn ending(recipe: &Recipe, state: &TrainerState) -> Option<Ending> {
     } else {
         recipe.guards.patience.is_some_and(out_of_patience).then_some(Ending::StoppedEarly)
     }
-}
-
-/// What an optimizer step has found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Step {
-    /// The mean loss of its micro-batches.
-    pub(crate) loss: f64,
-    /// The norm of its gradient before clipping.
-    pub(crate) grad_norm: f64,
-}
-
-/// One optimizer step, the one after `index` others. `use_it` says whether the weights are to change by it.
-///
-/// # Errors
-///
-/// If a batch can't be read.
-///
-/// # Panics
-///
-/// If the loader has no batch left.
-pub(crate) fn optimizer_step(
-    (learner, scale): (&mut Learner<Trainee>, &GradientScale),
-    batches: &mut dyn DataLoaderIterator<TokenBatch>,
-    recipe: &Recipe,
-    index: u64,
-    autodiff: &Device,
-    use_it: impl FnOnce(Step) -> bool,
-) -> Result<Step, DatasetError> {
-    let n_batches = recipe.optimizer.grad_accumulation.get();
-    let plain = autodiff.clone().inner();
-    let model = learner.model();
-
-    let mut loss_sum = Tensor::zeros([1], &plain);
-    let mut accumulator = GradientsAccumulator::new();
-    for micro_batch in 0..n_batches {
-        let batch = batches.next().expect("the loader has a batch for each step")?;
-        autodiff.seed(device_seed(recipe.run.seed, index, micro_batch));
-        let output = learner.train_step(batch);
-        loss_sum = loss_sum + output.item.0;
-        accumulator.accumulate(&model, output.grads);
-    }
-    let grads = accumulator.grads();
-    let norm = gradients::global_norm(&model, &grads, &plain);
-    let step = Step { loss: scalar(loss_sum) / n_batches as f64, grad_norm: scalar(norm) };
-    learner.lr_step();
-    if use_it(step) {
-        let limit = recipe.optimizer.grad_clip;
-        scale.set(limit.map_or(1.0, |limit| gradients::clip_scale(step.grad_norm, limit)));
-        drop(model); // The last other owner of the weights, which can then be updated in place.
-        learner.optimizer_step(grads);
-    }
-    Ok(step)
 }
 
 /// The one number of a tensor; waits for the device.

@@ -25,7 +25,7 @@ use crate::{
     quiet::Quiet,
     records::{SaveAlways, checkpointers},
     schedule::{Rate, Schedule, SchedulePosition},
-    strategy::{Loop, StepStrategy},
+    strategy::{Judging, Loop, StepStrategy},
     trainee::Trainee,
     writer::Writer,
 };
@@ -184,6 +184,7 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Tr
 ///
 /// If a split is shorter than a block, a file can't be written or the loss diverges.
 pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
+    let judging = Judging::best(&training.device);
     let Training { recipe, folder, lock, model, train, valid, data, resume, device } = training;
     let state = match &resume {
         Some(checkpoint) => checkpoint.state.clone(),
@@ -223,6 +224,9 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
         resumed,
         device: autodiff,
         gradient_scale,
+        judging,
+        unread: Vec::new(),
+        grad_norm: f64::NAN,
         asked: Vec::new(),
     };
     let mut supervised = SupervisedTraining::new(directory, Arc::new(train_loader), Arc::new(valid_loader))

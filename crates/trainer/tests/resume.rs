@@ -7,44 +7,15 @@
     reason = "a test may panic, and its numbers are small"
 )]
 
+#[path = "support/stops.rs"]
+mod stops;
 mod support;
 
-use std::{fs, path::Path};
-
 use burn::tensor::Bytes;
-use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
-use support::{metrics, recipe, run, training, without_times};
-use trainer::{Control, Ending, Event, Outcome, Recipe, Split, train};
-
-/// Stops at the first event that is the one.
-fn run_until(recipe: &Recipe, path: &Path, is_it: impl Fn(&Event<'_>) -> bool + Send + 'static) -> Outcome {
-    let control = Control::new();
-    let stop = control.clone();
-    let observer = move |event: Event<'_>| {
-        if is_it(&event) {
-            stop.stop();
-        }
-    };
-    train(training(recipe, path), control, Box::new(observer)).unwrap()
-}
-
-/// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.
-#[derive(Debug, PartialEq)]
-struct Left {
-    checkpoint: Checkpoint,
-    best: Vec<u8>,
-    metrics: Vec<trainer::Metrics>,
-}
-
-fn left(path: &Path) -> Left {
-    let checkpoint = RunFolder::open(path).unwrap().load_checkpoint().unwrap().unwrap();
-    let state = TrainerState { elapsed_seconds: 0.0, ..checkpoint.state };
-    Left {
-        checkpoint: Checkpoint { state, ..checkpoint },
-        best: fs::read(path.join(WEIGHTS)).unwrap(),
-        metrics: without_times(metrics(path)),
-    }
-}
+use checkpoint::RunFolder;
+use stops::{left, run_until};
+use support::{recipe, run};
+use trainer::{Ending, Event, Split};
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {

@@ -1,0 +1,42 @@
+//! Runs that are stopped, and what they leave.
+
+use std::{fs, path::Path};
+
+use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
+use trainer::{Control, Event, Outcome, Recipe, train};
+
+use crate::support::{metrics, training, without_times};
+
+/// Stops at the first event that is the one.
+pub(crate) fn run_until(
+    recipe: &Recipe,
+    path: &Path,
+    is_it: impl Fn(&Event<'_>) -> bool + Send + 'static,
+) -> Outcome {
+    let control = Control::new();
+    let stop = control.clone();
+    let observer = move |event: Event<'_>| {
+        if is_it(&event) {
+            stop.stop();
+        }
+    };
+    train(training(recipe, path), control, Box::new(observer)).unwrap()
+}
+
+/// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Left {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) best: Vec<u8>,
+    pub(crate) metrics: Vec<trainer::Metrics>,
+}
+
+pub(crate) fn left(path: &Path) -> Left {
+    let checkpoint = RunFolder::open(path).unwrap().load_checkpoint().unwrap().unwrap();
+    let state = TrainerState { elapsed_seconds: 0.0, ..checkpoint.state };
+    Left {
+        checkpoint: Checkpoint { state, ..checkpoint },
+        best: fs::read(path.join(WEIGHTS)).unwrap(),
+        metrics: without_times(metrics(path)),
+    }
+}
