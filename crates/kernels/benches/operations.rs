@@ -44,6 +44,7 @@ fn prepared_attention(bencher: Bencher<'_, '_>, fused: bool) {
         n_kv_head: N_HEAD / 2,
         qk_norm: Some(QkNorm { query_gain: gain(), key_gain: gain(), epsilon: 1e-6 }),
         rope: Some(Rope::new(head_dim, TIME, 1e4)),
+        precision: Precision::F32,
     };
     let qkv = random([BATCH, TIME, 2 * WIDTH]);
     both_ways(bencher, fused, || kernels::causal_attention(qkv.clone(), &attention, 0.0));

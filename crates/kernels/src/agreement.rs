@@ -119,6 +119,7 @@ proptest! {
                 n_kv_head,
                 qk_norm: has_norm.then_some(QkNorm { query_gain, key_gain, epsilon: 1e-5 }),
                 rope: has_rope.then(|| Rope::new(head_dim, 70, 1e4)),
+                precision: F32,
             };
             causal_attention(qkv.reshape([batch, time, width]), &attention, 0.0)
         });
@@ -132,12 +133,15 @@ proptest! {
         agree(inputs(), |[x, w, _, _]| Head::Linear(w).logits(x, F32));
         agree([normal([n, d_in], 2), normal([d_out, d_in], 3)], |[x, w]| Head::Tied(w).logits(x, F32));
         agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2] {
+        // Hidden values are some √C_in, and these activations multiply them with one another.
+        let products = || Tolerance::rel_abs(1e-5, 4e-5 * d_in as f32);
+        for activation in [Activation::Gelu, Activation::GeluTanh] {
             agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
         }
+        agree_within(products(), inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), Activation::Relu2, F32) + 1.0);
         let inputs = [normal([n, d_in], 2), normal([d_in, 2 * d_out], 3), normal([1, 2 * d_out], 4)];
         let vector = move |b: Tensor<2>| biased.then(|| b.reshape([2 * d_out]));
-        agree(inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
+        agree_within(products(), inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
     }
 
     #[test]
@@ -189,12 +193,22 @@ fn the_loss_of_a_large_vocabulary_is_made_in_several_parts() {
 #[test]
 fn bf16_is_f32_to_eight_bits() {
     let inputs = [normal([30, 20], 18), normal([20, 40], 19)];
-    let run = |precision| outcome(&inputs, |[x, w]| linear(x, w, None, precision));
-    let (exact, rounded) = plainly(|| (run(F32), run(Precision::Bf16)));
-    for (exact, rounded) in exact.iter().zip(&rounded) {
-        assert_ne!(exact, rounded, "nothing was rounded");
-        // Twenty to forty terms of order one, each of two factors and one sum rounded to 2⁻⁸.
-        rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
+    let affine = |precision| outcome(&inputs, |[x, w]| linear(x, w, None, precision));
+    let qkv = [normal([12, 3 * 8], 20)];
+    let attention = |precision| {
+        outcome(&qkv, |[qkv]| {
+            let heads = Attention { precision, ..Attention::plain(2) };
+            causal_attention(qkv.reshape([2, 6, 24]), &heads, 0.0)
+        })
+    };
+    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&affine, &attention];
+    for run in runs {
+        let (exact, rounded) = plainly(|| (run(F32), run(Precision::Bf16)));
+        for (exact, rounded) in exact.iter().zip(&rounded) {
+            assert_ne!(exact, rounded, "nothing was rounded");
+            // At most forty terms of order one, each of two factors and one sum rounded to 2⁻⁸.
+            rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 
 use crate::{
-    NormKind, Rope,
+    NormKind, Precision, Rope,
     device::is_fused,
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
     norm,
+    precision::product,
 };
 
 /// The heads of an attention layer, and what becomes of queries and keys before they meet.
@@ -22,6 +23,8 @@ pub struct Attention {
     pub qk_norm: Option<QkNorm>,
     /// Turns queries and keys by their positions.
     pub rope: Option<Rope>,
+    /// What the products of queries with keys and of weights with values are computed in; on the CPU it is f32.
+    pub precision: Precision,
 }
 
 /// RMS norms of queries and of keys, over the channels of each head.
@@ -47,7 +50,7 @@ pub(crate) struct HeadLayout {
 impl Attention {
     /// As many heads of keys and values as of queries, which meet as they are.
     pub fn plain(n_head: usize) -> Self {
-        Self { n_head, n_kv_head: n_head, qk_norm: None, rope: None }
+        Self { n_head, n_kv_head: n_head, qk_norm: None, rope: None, precision: Precision::F32 }
     }
 
     /// The width of a head, of activations `[B, T, (H + 2 KV) · D]`.
@@ -140,7 +143,7 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
-    attend(q, k, v, dropout_probability)
+    attend([q, k, v], dropout_probability, attention.precision)
 }
 
 /// As [`causal_attention`] without dropout, over the positions in `cache` as well, to which those of `qkv`
@@ -170,7 +173,7 @@ pub fn cached_causal_attention(
     }
     let [q, k, v] = attention.split(qkv, cache.len());
     let (k, v) = cache.extend(k, v);
-    attend(q, k, v, 0.0)
+    attend([q, k, v], 0.0, attention.precision)
 }
 
 fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
@@ -298,7 +301,7 @@ impl KeyValueCache {
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
 /// - output: `[B, T, H · D]`
-fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, dropout_probability: f64) -> Tensor<3> {
+fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
     let [_, n_kv_head, seen, _] = k.dims();
     // Each head of keys and values beside itself, once for each head of queries that it serves.
@@ -311,7 +314,7 @@ fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, dropout_probability: f64) ->
 
     // Unit variance in, unit variance out: a sum of D products grows as √D.
     let scale = 1.0 / (head_dim as f64).sqrt();
-    let mut scores = (q * scale).matmul(k.transpose()); // [B, H, T, S]
+    let mut scores = product(q * scale, k.transpose(), precision); // [B, H, T, S]
     if time > 1 {
         // True strictly above the diagonal, that is, for the future. One query is the newest position and
         // has no future.
@@ -319,8 +322,8 @@ fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, dropout_probability: f64) ->
         let future = Tensor::<2, Bool>::tril_mask([time, seen], offset, &scores.device());
         scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
     }
-    dropout(softmax(scores, 3), dropout_probability)
-        .matmul(v) // [B, H, T, D]
+    let weights = dropout(softmax(scores, 3), dropout_probability);
+    product(weights, v, precision) // [B, H, T, D]
         .swap_dims(1, 2) // [B, T, H, D]
         .reshape([batch, time, n_head * head_dim])
 }

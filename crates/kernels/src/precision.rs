@@ -3,10 +3,12 @@
 use burn::{prelude::*, tensor::FloatDType};
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::level::Level;
+use crate::{cpu::level::Level, device::has_fused_operations};
 
-/// What the products of linear layers and of the output head are computed in, forward and backward. Sums,
-/// attention, norms, the loss and the weights themselves are f32 in either case.
+/// What the products of linear layers and of the output head, and on other devices than the CPU those of attention, are
+/// computed in, forward and backward. Sums, softmax, norms, the loss and the weights themselves are f32 in either case.
+///
+/// A GPU may make products of f32 with TF32, whose factors have eleven bits of mantissa.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -23,13 +25,13 @@ impl Precision {
     /// AVX-512 BF16.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
-        let is_cpu = device.clone().inner() == Device::flex();
-        if is_cpu && Level::of(self).pairs().is_none() { Self::F32 } else { self }
+        let is_fused = has_fused_operations(device);
+        if is_fused && Level::of(self).pairs().is_none() { Self::F32 } else { self }
     }
 }
 
 /// `x · y`, the definition.
-pub(crate) fn product(x: Tensor<2>, y: Tensor<2>, precision: Precision) -> Tensor<2> {
+pub(crate) fn product<const D: usize>(x: Tensor<D>, y: Tensor<D>, precision: Precision) -> Tensor<D> {
     match precision {
         Precision::F32 => x.matmul(y),
         Precision::Bf16 => x.cast(FloatDType::BF16).matmul(y.cast(FloatDType::BF16)).cast(FloatDType::F32),

@@ -73,7 +73,8 @@ impl CausalSelfAttention {
             key_gain: key.gamma.val(),
             epsilon: query.epsilon(),
         });
-        Attention { n_head: self.n_head, n_kv_head: self.n_kv_head, qk_norm, rope: self.rope.clone() }
+        let (n_head, n_kv_head, precision) = (self.n_head, self.n_kv_head, self.precision);
+        Attention { n_head, n_kv_head, qk_norm, rope: self.rope.clone(), precision }
     }
 }
 
