@@ -11,8 +11,17 @@ use crate::console::report;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceName {
     backend: Backend,
-    /// Without it, the backend's default.
-    idx: Option<usize>,
+    which: Which,
+}
+
+/// Which of several devices of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The backend's default.
+    Default,
+    Number(usize),
+    /// All that there are, together.
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +50,24 @@ impl FromStr for DeviceName {
             "metal" => Backend::Metal,
             _ => return Err("the devices are cpu, cuda, vulkan, metal and auto".to_owned()),
         };
-        let number =
-            |idx: &str| idx.parse().map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"));
-        let idx = idx.map(number).transpose()?;
-        if backend == Backend::Cpu && idx.is_some_and(|idx| idx != 0) {
-            return Err("there is one cpu".to_owned());
+        let which = match idx {
+            None => Which::Default,
+            Some("all") => Which::All,
+            Some(idx) => {
+                let number = idx.parse();
+                Which::Number(number.map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"))?)
+            }
+        };
+        match (backend, which) {
+            (Backend::Cpu, Which::Number(1..) | Which::All) => Err("there is one cpu".to_owned()),
+            (Backend::Vulkan | Backend::Metal, Which::All) => {
+                Err("only the devices of cuda train together, as cuda:all".to_owned())
+            }
+            (Backend::Auto, Which::Number(_) | Which::All) => {
+                Err("auto has no number; name the device, as in cuda:1".to_owned())
+            }
+            _ => Ok(Self { backend, which }),
         }
-        if backend == Backend::Auto && idx.is_some() {
-            return Err("auto has no number; name the device, as in cuda:1".to_owned());
-        }
-        Ok(Self { backend, idx })
     }
 }
 
@@ -58,7 +75,7 @@ impl DeviceName {
     /// The one that is meant: of `auto` the first NVIDIA GPU, on a Mac its GPU, else the CPU, of those that are compiled
     /// in.
     fn resolved(self) -> Self {
-        let first = |backend| Self { backend, idx: None };
+        let first = |backend| Self { backend, which: Which::Default };
         match self.backend {
             #[cfg(feature = "cuda")]
             Backend::Auto if kernels::check_cuda(0).is_ok() => first(Backend::Cuda),
@@ -68,20 +85,25 @@ impl DeviceName {
         }
     }
 
-    /// The device, if its backend is compiled in.
-    fn open(self) -> anyhow::Result<Device> {
+    /// The devices, one or more, if their backend is compiled in.
+    fn open(self) -> anyhow::Result<Vec<Device>> {
         match self.resolved().backend {
-            Backend::Cpu => Ok(Device::flex()),
+            Backend::Cpu => Ok(vec![Device::flex()]),
             #[cfg(feature = "cuda")]
             Backend::Cuda => {
-                let idx = self.idx.unwrap_or(0);
-                kernels::check_cuda(idx)?;
-                Ok(Device::cuda(idx))
+                let idxs = match self.which {
+                    Which::Default => 0..1,
+                    Which::Number(idx) => idx..idx + 1,
+                    // At least the first, whose absence is then told.
+                    Which::All => 0..kernels::n_cuda_devices()?.max(1),
+                };
+                let open = |idx| kernels::check_cuda(idx).map(|()| Device::cuda(idx));
+                Ok(idxs.map(open).collect::<Result<_, _>>()?)
             }
             #[cfg(feature = "vulkan")]
-            Backend::Vulkan => Ok(Device::vulkan(graphics_kind(self.idx))),
+            Backend::Vulkan => Ok(vec![Device::vulkan(graphics_kind(self.which))]),
             #[cfg(feature = "metal")]
-            Backend::Metal => Ok(Device::metal(graphics_kind(self.idx))),
+            Backend::Metal => Ok(vec![Device::metal(graphics_kind(self.which))]),
             #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
             missing => {
                 let feature = missing.feature();
@@ -97,15 +119,22 @@ impl DeviceName {
 /// A number is that of a graphics card of its own; without one, the best device that there is, which may be part
 /// of the processor.
 #[cfg(any(feature = "vulkan", feature = "metal"))]
-fn graphics_kind(idx: Option<usize>) -> burn::tensor::DeviceKind {
+fn graphics_kind(which: Which) -> burn::tensor::DeviceKind {
     use burn::tensor::DeviceKind::{DefaultDevice, DiscreteGpu};
-    idx.map_or(DefaultDevice, DiscreteGpu)
+    match which {
+        Which::Number(idx) => DiscreteGpu(idx),
+        Which::Default | Which::All => DefaultDevice,
+    }
 }
 
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.backend.feature())?;
-        self.idx.map_or(Ok(()), |idx| write!(f, ":{idx}"))
+        match self.which {
+            Which::Default => Ok(()),
+            Which::Number(idx) => write!(f, ":{idx}"),
+            Which::All => f.write_str(":all"),
+        }
     }
 }
 
@@ -125,14 +154,23 @@ impl Backend {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
     /// Where to compute: cpu, cuda, vulkan or metal, or one of several, as in cuda:1; those beside cpu need a
-    /// build with the feature of that name. auto is a GPU where one can be used, and else the cpu.
+    /// build with the feature of that name. auto is a GPU where one can be used, and else the cpu. Training takes cuda:all
+    /// too, all NVIDIA GPUs of the machine with equal shares of each batch.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
 }
 
 impl DeviceArgs {
-    /// Says which device it is where that was left open.
+    /// The device of a command that runs on one.
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
+        if self.device.which == Which::All {
+            bail!("only training runs on all devices together; name one here, as in cuda:0");
+        }
+        Ok(self.open_all()?.remove(0))
+    }
+
+    /// The devices, one or more. Says which it is where that was left open.
+    pub(crate) fn open_all(&self) -> anyhow::Result<Vec<Device>> {
         if self.device.backend == Backend::Auto {
             report(format_args!("device: {}{}", self.name(), self.why_not_cuda()));
         }
@@ -175,13 +213,14 @@ mod tests {
 
     #[test]
     fn names_are_backends_with_an_optional_number() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, idx: Some(1) }));
-        assert_eq!("vulkan".parse(), Ok(DeviceName { backend: Backend::Vulkan, idx: None }));
-        for name in ["cpu", "cuda:1", "metal"] {
+        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, which: Which::Number(1) }));
+        assert_eq!("cuda:all".parse(), Ok(DeviceName { backend: Backend::Cuda, which: Which::All }));
+        assert_eq!("vulkan".parse(), Ok(DeviceName { backend: Backend::Vulkan, which: Which::Default }));
+        for name in ["cpu", "cuda:1", "cuda:all", "metal"] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
-        assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, idx: Some(0) }));
-        for wrong in ["gpu", "cuda:x", "cpu:1", "auto:0", ""] {
+        assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, which: Which::Number(0) }));
+        for wrong in ["gpu", "cuda:x", "cpu:1", "cpu:all", "auto:0", "vulkan:all", ""] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
         }
     }

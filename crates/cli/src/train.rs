@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    slice,
 };
 
 use anyhow::{Context, bail};
@@ -104,14 +105,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
-    let device = args.device.open()?;
-    if args.overfit_one_batch {
-        return probe::overfit_one_batch(make_ready(&args, &device)?, &device, &signals);
+    if args.overfit_one_batch || args.find_learning_rate {
+        let device = args.device.open()?;
+        let ready = make_ready(&args, slice::from_ref(&device))?;
+        return if args.overfit_one_batch {
+            probe::overfit_one_batch(ready, &device, &signals)
+        } else {
+            probe::find_learning_rate(ready, &device, &signals)
+        };
     }
-    if args.find_learning_rate {
-        return probe::find_learning_rate(make_ready(&args, &device)?, &device, &signals);
-    }
-    let (training, changes) = if args.resume { resume(&args, &device)? } else { start(&args, &device)? };
+    let devices = args.device.open_all()?;
+    let (training, changes) = if args.resume { resume(&args, &devices)? } else { start(&args, &devices)? };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
     let tokenizer = folder.load_tokenizer()?;
@@ -189,7 +193,7 @@ pub(crate) struct Ready {
 }
 
 /// A new run.
-fn start(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
+fn start(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)> {
     if let Some(path) = &args.run
         && run_path(path).exists()
     {
@@ -198,7 +202,7 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
             run_path(path).display()
         );
     }
-    let Ready { recipe, model, prepared } = make_ready(args, device)?;
+    let Ready { recipe, model, prepared } = make_ready(args, devices)?;
     let path = match &args.run {
         Some(path) => run_path(path),
         None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
@@ -210,8 +214,9 @@ fn start(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     })?;
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
-    let training =
-        Training { recipe, folder, lock, model, train, valid, data, resume: None, device: device.clone() };
+    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
+    let resume = None;
+    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
     Ok((training, Changes::new()))
 }
 
@@ -220,7 +225,7 @@ fn recipe_name(args: &Args) -> &str {
 }
 
 /// The recipe, the data and the model of a new run.
-fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
+fn make_ready(args: &Args, devices: &[Device]) -> anyhow::Result<Ready> {
     let name = recipe_name(args);
     let origin = args.init_from.as_deref().map(open).transpose()?;
     let sizes = match &origin {
@@ -228,6 +233,7 @@ fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
         None => Vec::new(),
     };
     let mut recipe = read_recipe(name, &[sizes, overrides(args)].concat())?;
+    recipe.check_shares(devices.len())?;
     let choice = match &origin {
         Some(origin) => {
             let tokenizer = origin.load_tokenizer()?;
@@ -277,16 +283,16 @@ fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
     }
     let model = match &origin {
         Some(origin) => {
-            let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
+            let model = origin.load_model(&devices[0])?.with_dropout(recipe.model.dropout);
             model.with_block_size(recipe.model.block_size)
         }
-        None => recipe.model.init(recipe.run.seed, device)?,
+        None => recipe.model.init(recipe.run.seed, &devices[0])?,
     };
     Ok(Ready { recipe, model, prepared })
 }
 
 /// The run to go on with, and what differs from the recipe that it had so far.
-fn resume(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
+fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)> {
     let folder = match &args.run {
         Some(path) => open(&run_path(path))?,
         None => newest()?,
@@ -299,6 +305,7 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     let before = parse(&name, &text, &[])?;
     let recipe = parse(&name, &text, &args.set)?;
     let changes = before.changes_to(&recipe)?;
+    recipe.check_shares(devices.len())?;
     let recipe = Recipe { model: GptConfig { dropout: recipe.model.dropout, ..folder.config()? }, ..recipe };
 
     let checkpoint = folder.load_checkpoint()?;
@@ -324,9 +331,9 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     let tokenizer = folder.load_tokenizer()?;
     let model = match &checkpoint {
         // It has the weights itself.
-        Some(_) => recipe.model.zeros(device)?,
+        Some(_) => recipe.model.zeros(&devices[0])?,
         // Cut off before its first checkpoint, it has those it started from.
-        None => folder.load_model(device)?.with_dropout(recipe.model.dropout),
+        None => folder.load_model(&devices[0])?.with_dropout(recipe.model.dropout),
     };
     let prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
     let data = checksums(&prepared);
@@ -340,8 +347,8 @@ fn resume(args: &Args, device: &Device) -> anyhow::Result<(Training, Changes)> {
     }
     let Prepared { train, valid, .. } = prepared;
     let resume = checkpoint;
-    let training =
-        Training { recipe, folder, lock, model, train, valid, data, resume, device: device.clone() };
+    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
+    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
     Ok((training, changes))
 }
 

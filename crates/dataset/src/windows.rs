@@ -4,7 +4,7 @@
 //! draw has its own generator, keyed with all that the draw depends on, so that a resumed run sees exactly what
 //! an uninterrupted one would have seen, and nothing needs to be saved.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -62,6 +62,8 @@ pub struct Windows {
     batch_size: usize,
     seed: u64,
     stream: Stream,
+    /// Which windows of each batch.
+    rows: Range<usize>,
 }
 
 impl Windows {
@@ -76,20 +78,33 @@ impl Windows {
         if tokens.len() <= block_size {
             return Err(Error::TooShort { n_tokens: tokens.len(), block_size });
         }
-        Ok(Self { tokens, block_size, batch_size, seed, stream })
+        Ok(Self { tokens, block_size, batch_size, seed, stream, rows: 0..batch_size })
+    }
+
+    /// The windows that one of `n` has where `n` share each batch evenly and in order, the one with number `rank`.
+    ///
+    /// # Panics
+    ///
+    /// If a batch has no `n` equal shares, or there are not so many ranks.
+    pub fn share(self, rank: usize, n: usize) -> Self {
+        let n_rows = self.rows.len();
+        assert!(n > 0 && n_rows.is_multiple_of(n), "{n_rows} windows have no {n} equal shares");
+        assert!(rank < n, "share {rank} of {n}");
+        let (size, first) = (n_rows / n, self.rows.start);
+        Self { rows: first + rank * size..first + (rank + 1) * size, ..self }
     }
 
     /// The batch of a draw: the same one whenever, and in whatever order, it is asked for.
     pub fn batch(&self, at: Draw) -> Batch {
-        let size = self.batch_size * self.block_size;
+        let size = self.rows.len() * self.block_size;
         let mut batch = Batch {
             inputs: Vec::with_capacity(size),
             targets: Vec::with_capacity(size),
-            batch_size: self.batch_size,
+            batch_size: self.rows.len(),
             block_size: self.block_size,
         };
         let mut window = vec![0; self.block_size + 1];
-        for offset in self.offsets(at) {
+        for &offset in &self.offsets(at)[self.rows.clone()] {
             self.tokens.copy_range(offset, &mut window);
             batch.inputs.extend_from_slice(&window[..self.block_size]);
             batch.targets.extend_from_slice(&window[1..]);
@@ -97,7 +112,7 @@ impl Windows {
         batch
     }
 
-    /// Where the windows of a draw begin.
+    /// Where the windows of a draw begin, those of all shares.
     ///
     /// The generator is ChaCha with 8 rounds. Its key is (seed, step, micro-batch, rank), each as 8 bytes
     /// little-endian, and its nonce the stream; window i takes its i-th 64-bit output.
@@ -232,4 +247,23 @@ mod tests {
         [323_724, 294_233, 99_671, 701_251],
         [35_161, 311_519, 869_795, 540_399],
     ];
+
+    #[test]
+    fn shares_are_the_batch_in_parts() {
+        let all = windows(100, 7, 6, Stream::Train);
+        let whole = all.batch(at(5, 1, 0));
+        for n in [1, 2, 3, 6] {
+            let shares: Vec<_> = (0..n).map(|rank| all.clone().share(rank, n).batch(at(5, 1, 0))).collect();
+            assert!(shares.iter().all(|share| share.batch_size == 6 / n));
+            let inputs: Vec<i32> = shares.iter().flat_map(|share| share.inputs.clone()).collect();
+            let targets: Vec<i32> = shares.iter().flat_map(|share| share.targets.clone()).collect();
+            assert_eq!((inputs, targets), (whole.inputs.clone(), whole.targets.clone()));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "6 windows have no 4 equal shares")]
+    fn uneven_shares_are_refused() {
+        let _ = windows(100, 7, 6, Stream::Train).share(0, 4);
+    }
 }

@@ -60,20 +60,31 @@ pub enum CudaError {
 ///
 /// If something is missing; what comes first is told first.
 pub fn check_cuda(idx: usize) -> Result<(), CudaError> {
-    #[expect(unsafe_code, reason = "the libraries are tried by loading them")]
-    // SAFETY: loading these libraries runs their initialisers, which are NVIDIA's and made to be loaded so.
-    let (has_driver, has_compiler) =
-        unsafe { (driver_library::is_culib_present(), compiler_library::is_culib_present()) };
+    let n_devices = n_cuda_devices()?;
+    #[expect(unsafe_code, reason = "the library is tried by loading it")]
+    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    let has_compiler = unsafe { compiler_library::is_culib_present() };
+    has_what_is_needed(idx, n_devices, has_compiler, &toolkit())
+}
+
+/// How many devices the driver finds.
+///
+/// # Errors
+///
+/// If there is no driver, or it does not work.
+pub fn n_cuda_devices() -> Result<usize, CudaError> {
+    #[expect(unsafe_code, reason = "the library is tried by loading it")]
+    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    let has_driver = unsafe { driver_library::is_culib_present() };
     if !has_driver {
         return Err(CudaError::NoDriver);
     }
     let fails = |error: driver::DriverError| CudaError::DriverFails { reason: format!("{:?}", error.0) };
     let count = driver::init().and_then(|()| driver::device::get_count());
-    let n_devices = match count {
-        Err(error) if error.0 == driver_library::CUresult::CUDA_ERROR_NO_DEVICE => 0,
-        count => usize::try_from(count.map_err(fails)?).unwrap_or_default(),
-    };
-    has_what_is_needed(idx, n_devices, has_compiler, &toolkit())
+    match count {
+        Err(error) if error.0 == driver_library::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
+        count => Ok(usize::try_from(count.map_err(fails)?).unwrap_or_default()),
+    }
 }
 
 fn has_what_is_needed(

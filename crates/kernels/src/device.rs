@@ -37,6 +37,19 @@ pub fn has_fused_operations(device: &Device) -> bool {
     !is_plain() && device.clone().inner() == Device::flex()
 }
 
+/// Whether a device adds up tensors with others of its kind by itself, without the host: an NVIDIA GPU, by NCCL.
+#[cfg(feature = "cuda")]
+pub fn has_collectives(device: &Device) -> bool {
+    let device = device.clone().inner();
+    (0..crate::n_cuda_devices().unwrap_or(0)).any(|idx| device == Device::cuda(idx))
+}
+
+/// Whether a device adds up tensors with others of its kind by itself, without the host: none that is compiled in.
+#[cfg(not(feature = "cuda"))]
+pub fn has_collectives(_device: &Device) -> bool {
+    false
+}
+
 /// Whether the fused operations of this crate serve a tensor.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     has_fused_operations(&x.device()) && x.dtype() == DType::F32

@@ -37,11 +37,11 @@ pub fn time_steps(
     let n_micro_batches = recipe.optimizer.grad_accumulation.get();
     let loader = WindowLoader::new(windows, 0..n_warmup + n_steps, n_micro_batches, &autodiff);
     let mut batches = loader.iter();
-    let (mut learner, scale) = learner(model, recipe);
+    let mut learner = learner(model, recipe);
     let mut times = Vec::new();
     for step in 0..n_warmup + n_steps {
         let start = Instant::now();
-        optimizer_step((&mut learner, &scale), &mut *batches, recipe, step, &autodiff, |_| true)?;
+        optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |_| true)?;
         if step >= n_warmup {
             times.push(start.elapsed());
         }

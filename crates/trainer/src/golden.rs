@@ -22,8 +22,7 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Recipe, Schedule, batches::TokenBatch, optimizer::GradientScale, preset, step::optimizer_step,
-    train::learner, trainee::Trainee,
+    Recipe, Schedule, batches::TokenBatch, preset, step::optimizer_step, train::learner, trainee::Trainee,
 };
 
 /// PyTorch's own f32 losses differ from its f64 ones, which are the golden, by 7.8e-7; its norms by 6.5e-6.
@@ -119,7 +118,7 @@ fn fixture() -> (Vec<u8>, GptConfig, serde_json::Value) {
 
 /// Takes a step on each batch; the losses and the norms of the gradients before clipping.
 fn steps(
-    (learner, scale): &mut (Learner<Trainee>, GradientScale),
+    learner: &mut Learner<Trainee>,
     recipe: &Recipe,
     batches: Vec<TokenBatch>,
     device: &Device,
@@ -128,8 +127,7 @@ fn steps(
     let mut batches = Given(batches.into_iter());
     (0..n_steps)
         .map(|step| {
-            let step =
-                optimizer_step((learner, scale), &mut batches, recipe, step, device, |_| true).unwrap();
+            let step = optimizer_step(learner, &mut batches, recipe, step, device, |_| true).unwrap();
             (step.loss as f32, step.grad_norm as f32)
         })
         .unzip()

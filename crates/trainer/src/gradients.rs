@@ -6,6 +6,8 @@ use burn::{
     prelude::*,
 };
 
+use crate::team::{Left, Seat};
+
 /// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
 
@@ -18,6 +20,29 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     let mut squares = SumOfSquares { grads, sum: Tensor::zeros([1], device) };
     module.visit(&mut squares);
     squares.sum.sqrt()
+}
+
+/// The mean of gradients and of a loss over the devices that train together, in one exchange.
+///
+/// # Errors
+///
+/// If another device has left.
+pub(crate) fn mean_over<M: Module>(
+    seat: &Seat,
+    module: &M,
+    grads: GradientsParams,
+    loss: Tensor<1>,
+) -> Result<(GradientsParams, Tensor<1>), Left> {
+    if seat.size == 1 {
+        return Ok((grads, loss));
+    }
+    let mut parts = Flattened { grads: &grads, parts: vec![loss] };
+    module.visit(&mut parts);
+    let mean = seat.mean(Tensor::cat(parts.parts, 0))?;
+    let loss = mean.clone().narrow(0, 0, 1);
+    let mut apart = Apart { before: &grads, mean, start: 1, grads: GradientsParams::new() };
+    module.visit(&mut apart);
+    Ok((apart.grads, loss))
 }
 
 /// The Euclidean norm of all weights of a module as one vector. It stays on the device.
@@ -48,6 +73,39 @@ pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tenso
     match limit {
         Some(limit) => ((norm + EPSILON).recip() * limit).clamp_max(1.0),
         None => norm.ones_like(),
+    }
+}
+
+/// Gathers all gradients as vectors, in the order of the parameters.
+struct Flattened<'a> {
+    grads: &'a GradientsParams,
+    parts: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Flattened<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.parts.extend(self.grads.get::<D>(param.id).map(|grad| grad.reshape([-1])));
+    }
+}
+
+/// Takes gradients out of one vector of all, in the order of the parameters.
+struct Apart<'a> {
+    /// Which there are, and their shapes.
+    before: &'a GradientsParams,
+    mean: Tensor<1>,
+    /// Of the next one.
+    start: usize,
+    grads: GradientsParams,
+}
+
+impl ModuleVisitor for Apart<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(before) = self.before.get::<D>(param.id) {
+            let n = before.shape().num_elements();
+            let grad: Tensor<D> = self.mean.clone().narrow(0, self.start, n).reshape(before.shape());
+            self.grads.register(param.id, grad);
+            self.start += n;
+        }
     }
 }
 

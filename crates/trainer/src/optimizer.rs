@@ -1,6 +1,6 @@
 //! AdamW with GPT's decay groups, and Muon for the matrices of the blocks.
 
-use std::sync::{Arc, Mutex};
+use std::{cell::RefCell, sync::Arc};
 
 use burn::{
     module::ParamGroup,
@@ -62,34 +62,28 @@ impl Scale {
     }
 }
 
-/// The scale of the next step. The loop knows it and the optimizer does it, in its own pass over the gradients; between
-/// them is Burn, which passes on a learning rate and nothing else.
-#[derive(Debug, Clone)]
-pub(crate) struct GradientScale(Arc<Mutex<Scale>>);
-
-impl GradientScale {
-    fn one() -> Self {
-        Self(Arc::new(Mutex::new(Scale::Known(1.0))))
-    }
-
-    pub(crate) fn set(&self, scale: Scale) {
-        *self.0.lock().expect("nobody panics while holding it") = scale;
-    }
-
-    fn get(&self) -> Scale {
-        self.0.lock().expect("nobody panics while holding it").clone()
-    }
+thread_local! {
+    /// The scale of the step that this thread takes. The loop knows it and the optimizer does it, in its own pass over the
+    /// gradients; between them is Burn, which passes on a learning rate and nothing else.
+    static SCALE: RefCell<Scale> = const { RefCell::new(Scale::Known(1.0)) };
 }
 
-/// The optimizer that a recipe asks for, and how it is told to scale gradients. The learning rate comes with each step.
-pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> (ModuleOptimizer, GradientScale) {
+/// Takes an optimizer step whose gradients are multiplied with `scale`.
+pub(crate) fn with_scale<R>(scale: Scale, step: impl FnOnce() -> R) -> R {
+    let before = SCALE.replace(scale);
+    let result = step();
+    SCALE.set(before);
+    result
+}
+
+/// The optimizer that a recipe asks for. The learning rate comes with each step.
+pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> ModuleOptimizer {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
     let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
-    let gradient_scale = GradientScale::one();
-    let decaying = AdamW { beta_1, beta_2, weight_decay, gradient_scale: gradient_scale.clone() };
+    let decaying = AdamW { beta_1, beta_2, weight_decay };
     let steady = AdamW { weight_decay: 0.0, ..decaying.clone() };
     let adamw = ModuleOptimizer::from(decaying).with_group(group(VECTORS), steady, None);
-    let optimizer = match recipe.kind {
+    match recipe.kind {
         OptimizerKind::AdamW => adamw,
         OptimizerKind::Muon => {
             let muon = |widths: &[usize]| Muon {
@@ -97,7 +91,6 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> (ModuleO
                 momentum: recipe.muon_momentum.unwrap_or(MUON_MOMENTUM),
                 weight_decay: recipe.muon_weight_decay.unwrap_or(0.0),
                 widths: widths.into(),
-                gradient_scale: gradient_scale.clone(),
             };
             let hidden = model.n_inner();
             let expansion = match model.activation {
@@ -109,8 +102,7 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> (ModuleO
                 .with_group(group(QKV), muon(&model.qkv_widths()), None)
                 .with_group(group(EXPANSIONS), expansion, None)
         }
-    };
-    (optimizer, gradient_scale)
+    }
 }
 
 /// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the
@@ -120,7 +112,6 @@ struct AdamW {
     beta_1: f32,
     beta_2: f32,
     weight_decay: f32,
-    gradient_scale: GradientScale,
 }
 
 impl Optimizer for AdamW {
@@ -146,7 +137,7 @@ impl Optimizer for AdamW {
             gradient_scale: 1.0,
         };
         let before = [tensor, moment_1, moment_2];
-        let [tensor, moment_1, moment_2] = self.gradient_scale.get().scaled(
+        let [tensor, moment_1, moment_2] = SCALE.with_borrow(Scale::clone).scaled(
             grad,
             before,
             |gradient_scale, grad, [tensor, first, second]| {
@@ -174,7 +165,6 @@ struct Muon {
     weight_decay: f32,
     /// The columns of each matrix of those that lie side by side in one.
     widths: Arc<[usize]>,
-    gradient_scale: GradientScale,
 }
 
 /// What Muon keeps of a matrix.
@@ -217,11 +207,14 @@ impl Optimizer for Muon {
         let shape = tensor.dims();
         let [n_in, n_out] = [shape[0], shape[D - 1]]; // It is given matrices only.
         let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape([n_in, n_out]));
-        let [tensor, mean] =
-            self.gradient_scale.get().scaled(grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
+        let [tensor, mean] = SCALE.with_borrow(Scale::clone).scaled(
+            grad,
+            [tensor, mean],
+            |gradient_scale, grad, [tensor, mean]| {
                 let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
                 [tensor, mean]
-            });
+            },
+        );
         (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
     }
 
@@ -237,15 +230,14 @@ mod tests {
 
     use super::*;
 
-    /// What ten steps from zero come to, of which each is done where `factors` has a number.
-    fn after(optimizer: &impl Optimizer, scale: &GradientScale, factors: &[Scale]) -> TensorData {
+    /// What weights come to by steps of these scales.
+    fn after(optimizer: &impl Optimizer, factors: &[Scale]) -> TensorData {
         let device = kernels::test_device();
         let mut x = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], &device);
         let mut state = None;
         for (idx, factor) in factors.iter().enumerate() {
-            scale.set(factor.clone());
             let grad = x.clone() * 2.0 + idx as f32;
-            (x, state) = optimizer.step(0.1, x, grad, state);
+            (x, state) = with_scale(factor.clone(), || optimizer.step(0.1, x, grad, state));
         }
         x.into_data()
     }
@@ -254,26 +246,21 @@ mod tests {
     fn a_scale_on_the_device_is_the_scale_and_nan_undoes_the_step() {
         let device = kernels::test_device();
         let there = |factor: f32| Scale::OnDevice(Box::new(Tensor::from_floats([factor], &device)));
-        let scale = GradientScale::one();
-        let gradient_scale = scale.clone();
-        let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, gradient_scale };
-        let (momentum, widths, gradient_scale) = (0.9, [3].into(), scale.clone());
-        let muon = Muon { rate_ratio: 1.0, momentum, weight_decay: 0.1, widths, gradient_scale };
-        check(&adamw, &scale, there);
-        check(&muon, &scale, there);
+        check(&AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1 }, there);
+        check(&Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, widths: [3].into() }, there);
     }
 
-    fn check(optimizer: &impl Optimizer, scale: &GradientScale, there: impl Fn(f32) -> Scale) {
-        let known = after(optimizer, scale, &[0.5, 0.25, 1.0].map(Scale::Known));
-        let on_device = after(optimizer, scale, &[0.5, 0.25, 1.0].map(&there));
+    fn check(optimizer: &impl Optimizer, there: impl Fn(f32) -> Scale) {
+        let known = after(optimizer, &[0.5, 0.25, 1.0].map(Scale::Known));
+        let on_device = after(optimizer, &[0.5, 0.25, 1.0].map(&there));
         on_device.assert_approx_eq::<f32>(&known, Tolerance::absolute(1e-6));
 
-        let before = after(optimizer, scale, &[there(0.5), there(0.25)]);
-        let undone = after(optimizer, scale, &[there(0.5), there(0.25), there(f32::NAN)]);
+        let before = after(optimizer, &[there(0.5), there(0.25)]);
+        let undone = after(optimizer, &[there(0.5), there(0.25), there(f32::NAN)]);
         assert_eq!(undone, before);
         assert_ne!(undone, known);
         // Its moments are undone as well: what comes next is a finite step.
-        let later = after(optimizer, scale, &[there(0.5), there(f32::NAN), there(1.0)]);
+        let later = after(optimizer, &[there(0.5), there(f32::NAN), there(1.0)]);
         assert!(later.iter::<f32>().all(f32::is_finite), "{later:?}");
     }
 }

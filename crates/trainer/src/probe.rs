@@ -81,13 +81,13 @@ pub fn probe(
             lowest * (highest / lowest).powf(step as f64 / n_steps.saturating_sub(1).max(1) as f64)
         }
     };
-    let (mut learner, scale) = learner_at(model, recipe, Arc::new(rate));
+    let mut learner = learner_at(model, recipe, Arc::new(rate));
     for step in 0..n_steps {
         if control.should_stop() {
             break;
         }
         let mut seen = Probed { step, learning_rate: rate(step), loss: f64::NAN };
-        optimizer_step((&mut learner, &scale), &mut *batches, recipe, step, &autodiff, |found| {
+        optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |found| {
             seen.loss = found.loss;
             found.loss.is_finite() && found.grad_norm.is_finite()
         })?;

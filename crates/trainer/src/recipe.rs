@@ -11,6 +11,8 @@ use model::{ConfigError, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
 
+use crate::Error;
+
 /// One complete recipe, as in the files of `configs/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +296,20 @@ impl Recipe {
     pub fn tokens_per_step(&self) -> u64 {
         let batch_size = self.optimizer.batch_size.get() as u64;
         self.optimizer.grad_accumulation.get() * batch_size * self.model.block_size as u64
+    }
+
+    /// Makes sure that so many devices can have equal shares of each batch.
+    ///
+    /// # Errors
+    ///
+    /// If they can't.
+    pub fn check_shares(&self, n_devices: usize) -> Result<(), Error> {
+        let batch_size = self.optimizer.batch_size.get();
+        if batch_size.is_multiple_of(n_devices) {
+            Ok(())
+        } else {
+            Err(Error::Shares { batch_size, n_devices })
+        }
     }
 
     fn check(&self) -> Result<(), RecipeError> {

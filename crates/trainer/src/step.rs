@@ -1,7 +1,7 @@
 //! One optimizer step: a gradient, and what is done with it.
 
 use burn::{
-    data::{dataloader::DataLoaderIterator, dataset::DatasetError},
+    data::dataloader::DataLoaderIterator,
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
     train::Learner,
@@ -9,10 +9,11 @@ use burn::{
 use model::device_seed;
 
 use crate::{
-    Recipe,
+    Error, Recipe,
     batches::TokenBatch,
     gradients,
-    optimizer::{GradientScale, Scale},
+    optimizer::{Scale, with_scale},
+    team::Seat,
     trainee::Trainee,
 };
 
@@ -51,12 +52,12 @@ pub(crate) struct Gradient {
     pub(crate) found: Unread,
 }
 
-/// The gradient of the step after `index` others, over all its micro-batches; and the learning rate moves on to that of the
-/// step. Nothing waits for the device.
+/// The gradient of the step after `index` others, over all its micro-batches and all devices; and the learning rate moves on
+/// to that of the step. Nothing waits for the device.
 ///
 /// # Errors
 ///
-/// If a batch can't be read.
+/// If a batch can't be read, or another device has stopped.
 ///
 /// # Panics
 ///
@@ -67,7 +68,8 @@ pub(crate) fn gradient(
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
-) -> Result<Gradient, DatasetError> {
+    seat: &Seat,
+) -> Result<Gradient, Error> {
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
     let model = learner.model();
@@ -76,15 +78,17 @@ pub(crate) fn gradient(
     let mut accumulator = GradientsAccumulator::new();
     for micro_batch in 0..n_batches {
         let batch = batches.next().expect("the loader has a batch for each step")?;
-        autodiff.seed(device_seed(recipe.run.seed, index, micro_batch));
+        // Each share of a batch has its own dropout.
+        let share = micro_batch * seat.size as u64 + seat.rank as u64;
+        autodiff.seed(device_seed(recipe.run.seed, index, share));
         let output = learner.train_step(batch);
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);
     }
-    let grads = accumulator.grads();
+    let (grads, loss) = gradients::mean_over(seat, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
     let grad_norm = gradients::global_norm(&model, &grads, &plain);
     learner.lr_step();
-    Ok(Gradient { grads, found: Unread { loss: loss_sum / n_batches as f64, grad_norm } })
+    Ok(Gradient { grads, found: Unread { loss, grad_norm } })
 }
 
 impl Gradient {
@@ -93,10 +97,9 @@ impl Gradient {
         Unread::read(vec![self.found.clone()])[0]
     }
 
-    /// Changes the weights, and the optimizer's state, by this gradient times a factor.
-    pub(crate) fn descend(self, learner: &mut Learner<Trainee>, scale: &GradientScale, factor: Scale) {
-        scale.set(factor);
-        learner.optimizer_step(self.grads);
+    /// Changes the weights, and the optimizer's state, by this gradient times a scale.
+    pub(crate) fn descend(self, learner: &mut Learner<Trainee>, scale: Scale) {
+        with_scale(scale, || learner.optimizer_step(self.grads));
     }
 }
 
@@ -110,18 +113,18 @@ impl Gradient {
 ///
 /// As [`gradient`].
 pub(crate) fn optimizer_step(
-    (learner, scale): (&mut Learner<Trainee>, &GradientScale),
+    learner: &mut Learner<Trainee>,
     batches: &mut dyn DataLoaderIterator<TokenBatch>,
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
     use_it: impl FnOnce(Step) -> bool,
-) -> Result<Step, DatasetError> {
-    let gradient = gradient(learner, batches, recipe, index, autodiff)?;
+) -> Result<Step, Error> {
+    let gradient = gradient(learner, batches, recipe, index, autodiff, &Seat::alone())?;
     let step = gradient.read();
     if use_it(step) {
         let factor = gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip);
-        gradient.descend(learner, scale, Scale::Known(factor));
+        gradient.descend(learner, Scale::Known(factor));
     }
     Ok(step)
 }

@@ -1,6 +1,7 @@
 //! The training loop: one optimizer step after another.
 
 use std::{
+    mem,
     num::NonZeroU64,
     sync::{Arc, Mutex, mpsc::Sender},
     time::{Duration, Instant},
@@ -23,8 +24,10 @@ use crate::{
     gradients::{self, clip_scale},
     guard::{judge, judge_on_device, spike_limit},
     metrics::{MetricsLog, finite},
-    optimizer::{GradientScale, Scale},
+    optimizer::Scale,
+    replicas::{Place, Replicas},
     step::{Step, Unread, gradient},
+    team::Seat,
     trainee::Trainee,
     writer::Writer,
 };
@@ -61,8 +64,11 @@ pub(crate) struct Loop {
     pub(crate) resumed: bool,
     /// Where gradients are recorded.
     pub(crate) device: Device,
-    pub(crate) gradient_scale: GradientScale,
     pub(crate) judging: Judging,
+    pub(crate) seat: Seat,
+    /// Those of further devices, until training starts there.
+    pub(crate) places: Vec<Place>,
+    pub(crate) replicas: Option<Replicas>,
     /// Steps that the device has judged and nobody has read.
     pub(crate) unread: Vec<Unread>,
     /// The norm of the last gradient that was read.
@@ -131,7 +137,11 @@ impl Loop {
         valid: &dyn DataLoader<TokenBatch>,
         save: Save<'_>,
     ) -> Result<Outcome, Error> {
+        self.replicas = Some(Replicas::start(learner, mem::take(&mut self.places), &self.recipe));
         let ending = self.steps(learner, train, valid, save);
+        // Those who wait for this device are told.
+        self.seat = Seat::alone();
+        self.replicas = None;
         // What is being written gets to the disk, however it ended; the first error is the one to tell.
         let written = self.writer.finish();
         let ending = ending?;
@@ -235,13 +245,16 @@ impl Loop {
         let index = self.state.step;
         self.state.step += 1;
         self.state.tokens += self.recipe.tokens_per_step();
-        let gradient = gradient(learner, batches, &self.recipe, index, &self.device)?;
+        if let Some(replicas) = &self.replicas {
+            replicas.step(index, self.state.spike_limit)?;
+        }
+        let gradient = gradient(learner, batches, &self.recipe, index, &self.device, &self.seat)?;
         match self.judging {
             Judging::AtOnce => {
                 let step = gradient.read();
                 if self.take_in(self.state.step, step) {
                     let factor = clip_scale(step.grad_norm, self.recipe.optimizer.grad_clip);
-                    gradient.descend(learner, &self.gradient_scale, Scale::Known(factor));
+                    gradient.descend(learner, Scale::Known(factor));
                 }
                 self.state.spike_limit = spike_limit(&self.state.losses, &self.recipe.guards);
                 self.check_finite(learner, step)
@@ -250,7 +263,7 @@ impl Loop {
                 let (limit, clip) = (self.state.spike_limit, self.recipe.optimizer.grad_clip);
                 let factor = judge_on_device(&gradient.found, limit, clip);
                 self.unread.push(gradient.found.clone());
-                gradient.descend(learner, &self.gradient_scale, Scale::OnDevice(Box::new(factor)));
+                gradient.descend(learner, Scale::OnDevice(Box::new(factor)));
                 Ok(())
             }
         }
@@ -258,7 +271,7 @@ impl Loop {
 
     /// Reads what the device has found since the last time, if anything, and takes note of it.
     fn read_steps(&mut self, learner: &Learner<Trainee>) -> Result<(), Error> {
-        let steps = Unread::read(std::mem::take(&mut self.unread));
+        let steps = Unread::read(mem::take(&mut self.unread));
         let first = self.state.step + 1 - steps.len() as u64;
         for (number, step) in (first..).zip(steps) {
             self.take_in(number, step);
@@ -297,7 +310,7 @@ impl Loop {
     }
 
     fn log_training(&mut self, learner: &Learner<Trainee>, stopwatch: &Stopwatch) -> Result<(), Error> {
-        let Interval { loss_sum, n_losses } = std::mem::take(&mut self.state.interval);
+        let Interval { loss_sum, n_losses } = mem::take(&mut self.state.interval);
         let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
         let training = stopwatch.started.elapsed().saturating_sub(stopwatch.paused);
         let tokens = stopwatch.n_steps * self.recipe.tokens_per_step();

@@ -1,7 +1,7 @@
 //! From a recipe to a trained model in a run folder.
 
 use std::{
-    io,
+    io, iter,
     path::PathBuf,
     sync::{Arc, mpsc::channel},
 };
@@ -21,11 +21,13 @@ use crate::{
     Control, Metrics, Observer, Recipe, SkipReason,
     batches::WindowLoader,
     metrics::MetricsLog,
-    optimizer::{GradientScale, optimizer},
+    optimizer::optimizer,
     quiet::Quiet,
     records::{SaveAlways, checkpointers},
+    replicas::Place,
     schedule::{Rate, Schedule, SchedulePosition},
     strategy::{Judging, Loop, StepStrategy},
+    team::{Left, Seat},
     trainee::Trainee,
     writer::Writer,
 };
@@ -50,6 +52,8 @@ pub struct Training {
     pub resume: Option<Checkpoint>,
     /// Where it runs.
     pub device: Device,
+    /// Further devices, which with the first one have equal shares of each batch.
+    pub more_devices: Vec<Device>,
 }
 
 /// What happens in a run, as it happens.
@@ -140,6 +144,23 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Another device has stopped.
+    #[error(
+        "a device that trains along has stopped, for the reason told above; go on from the last checkpoint by --resume, \
+         on fewer devices if one is broken"
+    )]
+    DeviceLeft,
+    /// Devices can't have equal shares of a batch.
+    #[error(
+        "a batch of {batch_size} windows has no equal shares for {n_devices} devices; make optimizer.batch_size a multiple \
+         of {n_devices}"
+    )]
+    Shares {
+        /// Windows of a batch.
+        batch_size: usize,
+        /// Devices that share it.
+        n_devices: usize,
+    },
     /// The loss is no number any more.
     #[error(
         "training has diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate \
@@ -161,20 +182,26 @@ pub enum Error {
     },
 }
 
-/// A learner at the first step of a recipe, and how its optimizer is told to scale gradients.
-pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> (Learner<Trainee>, GradientScale) {
+impl From<Left> for Error {
+    fn from(Left: Left) -> Self {
+        Self::DeviceLeft
+    }
+}
+
+/// A learner at the first step of a recipe.
+pub(crate) fn learner(model: Gpt, recipe: &Recipe) -> Learner<Trainee> {
     let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
     learner_at(model, recipe, Arc::new(move |step| schedule.at(step)))
 }
 
 /// As [`learner`], with learning rates that are not the recipe's.
-pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Trainee>, GradientScale) {
+pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> Learner<Trainee> {
     let trainee = Trainee::new(
         model.with_precision(recipe.run.precision).train(),
         recipe.optimizer.grad_accumulation.get(),
     );
-    let (optimizer, gradient_scale) = optimizer(&recipe.optimizer, &recipe.model);
-    (Learner::new(trainee, optimizer, SchedulePosition::start(rate)), gradient_scale)
+    let optimizer = optimizer(&recipe.optimizer, &recipe.model);
+    Learner::new(trainee, optimizer, SchedulePosition::start(rate))
 }
 
 /// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is
@@ -182,10 +209,10 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> (Learner<Tr
 ///
 /// # Errors
 ///
-/// If a split is shorter than a block, a file can't be written or the loss diverges.
+/// If a split is shorter than a block, devices have no equal shares of a batch, a file can't be written, the loss diverges or
+/// another device stops.
 pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
-    let judging = Judging::best(&training.device);
-    let Training { recipe, folder, lock, model, train, valid, data, resume, device } = training;
+    let Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices } = training;
     let state = match &resume {
         Some(checkpoint) => checkpoint.state.clone(),
         None => TrainerState { data, evaluation_pending: true, ..TrainerState::default() },
@@ -195,19 +222,28 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
         .and_then(|log| log.file().map(|file| (log, file)))
         .map_err(|source| Error::Metrics { path: metrics_path, source })?;
 
-    let autodiff = device.clone().autodiff();
     let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
+    let devices: Vec<Device> = iter::once(&device).chain(&more_devices).cloned().collect();
+    recipe.check_shares(devices.len())?;
+    let autodiff = device.clone().autodiff();
     let n_micro_batches = recipe.optimizer.grad_accumulation.get();
     let windows = |tokens, stream| Windows::new(tokens, block_size, batch_size, recipe.run.seed, stream);
     let steps = state.step..recipe.schedule.max_steps.max(state.step);
-    let train_loader = WindowLoader::new(windows(train, Stream::Train)?, steps, n_micro_batches, &autodiff);
+    let train_windows = windows(train, Stream::Train)?;
+    let place = |(seat, device): (Seat, Device)| {
+        let (share, device) = (train_windows.clone().share(seat.rank, seat.size), device.autodiff());
+        Place { seat, loader: WindowLoader::new(share, steps.clone(), n_micro_batches, &device), device }
+    };
+    let seats = Seat::of(&devices);
+    let mut places: Vec<Place> = seats.into_iter().zip(devices).map(place).collect();
+    let Place { seat, loader: train_loader, .. } = places.remove(0);
     // Every evaluation sees the same windows, those of "step 0", so that losses compare.
     let eval_batches = recipe.schedule.eval_batches.get();
     let valid_loader = WindowLoader::new(windows(valid, Stream::Evaluate)?, 0..1, eval_batches, &device);
 
     let resume_step = resume.as_ref().map(|_| usize::try_from(state.step).unwrap_or(usize::MAX));
     let (parts, [model_records, optimizer_records, scheduler_records]) = checkpointers(resume);
-    let (learner, gradient_scale) = learner(model, &recipe);
+    let learner = learner(model, &recipe);
 
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
@@ -223,8 +259,10 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
         control,
         resumed,
         device: autodiff,
-        gradient_scale,
-        judging,
+        judging: if places.is_empty() { Judging::best(&device) } else { Judging::OnDevice },
+        seat,
+        places,
+        replicas: None,
         unread: Vec::new(),
         grad_norm: f64::NAN,
         asked: Vec::new(),

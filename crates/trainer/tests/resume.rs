@@ -14,7 +14,7 @@ mod support;
 use burn::tensor::Bytes;
 use checkpoint::RunFolder;
 use stops::{left, run_until};
-use support::{recipe, run};
+use support::{recipe, run, training};
 use trainer::{Ending, Event, Split};
 
 #[test]
@@ -61,7 +61,7 @@ fn resumes_exactly(settings: &[&str]) {
 
     for last in 0..12 {
         let path = runs.path().join(format!("stopped-at-{last}"));
-        let outcome = run_until(&recipe, &path, move |event| match event {
+        let outcome = run_until(training(&recipe, &path), move |event| match event {
             Event::Started { step, .. } | Event::Step { step } => *step == last,
             _ => false,
         });
@@ -74,9 +74,9 @@ fn resumes_exactly(settings: &[&str]) {
 
     // Twice, and once in the middle of the last evaluation, whose first batch is not the last.
     let path = runs.path().join("stopped-twice");
-    run_until(&recipe, &path, |event| matches!(event, Event::Step { step: 7 }));
+    run_until(training(&recipe, &path), |event| matches!(event, Event::Step { step: 7 }));
     let in_evaluation = |event: &Event<'_>| matches!(event, Event::Metrics(metrics) if metrics.split == Split::Train && metrics.step == 12);
-    let outcome = run_until(&recipe, &path, in_evaluation);
+    let outcome = run_until(training(&recipe, &path), in_evaluation);
     assert_eq!((outcome.ending, outcome.state.evaluation_pending), (Ending::Interrupted, true));
     assert_eq!(run(&recipe, &path).ending, Ending::Finished);
     assert_eq!(left(&path), whole);

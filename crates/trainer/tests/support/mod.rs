@@ -47,6 +47,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
         data: Default::default(),
         resume,
         device,
+        more_devices: Vec::new(),
     }
 }
 

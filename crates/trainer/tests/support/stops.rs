@@ -3,16 +3,12 @@
 use std::{fs, path::Path};
 
 use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
-use trainer::{Control, Event, Outcome, Recipe, train};
+use trainer::{Control, Event, Outcome, Training, train};
 
-use crate::support::{metrics, training, without_times};
+use crate::support::{metrics, without_times};
 
 /// Stops at the first event that is the one.
-pub(crate) fn run_until(
-    recipe: &Recipe,
-    path: &Path,
-    is_it: impl Fn(&Event<'_>) -> bool + Send + 'static,
-) -> Outcome {
+pub(crate) fn run_until(training: Training, is_it: impl Fn(&Event<'_>) -> bool + Send + 'static) -> Outcome {
     let control = Control::new();
     let stop = control.clone();
     let observer = move |event: Event<'_>| {
@@ -20,7 +16,7 @@ pub(crate) fn run_until(
             stop.stop();
         }
     };
-    train(training(recipe, path), control, Box::new(observer)).unwrap()
+    train(training, control, Box::new(observer)).unwrap()
 }
 
 /// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.

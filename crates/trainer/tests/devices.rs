@@ -1,0 +1,115 @@
+//! Training as on GPUs: steps that the device judges, and several devices together, which here are all the same one. In a
+//! program of their own, since they tell all of it to do without fused operations.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+#[path = "support/stops.rs"]
+mod stops;
+mod support;
+
+use std::{path::Path, sync::LazyLock};
+
+use checkpoint::RunFolder;
+use stops::{left, run_until};
+use support::{metrics, recipe, run, training};
+use trainer::{Control, Ending, Event, Metrics, Recipe, Training, train};
+
+const SETTINGS: [&str; 4] = [
+    "optimizer.kind=muon",
+    "optimizer.grad_accumulation=2",
+    "schedule.log_interval=5",
+    "schedule.checkpoint_interval=4",
+];
+
+/// What a run measures whose steps are judged at once; everything after it is done as GPUs do it.
+static JUDGED_AT_ONCE: LazyLock<Vec<Metrics>> = LazyLock::new(|| {
+    let runs = tempfile::tempdir().unwrap();
+    run(&recipe(&SETTINGS), &runs.path().join("run"));
+    kernels::use_plain_operations(true);
+    metrics(&runs.path().join("run"))
+});
+
+/// A run on so many devices.
+fn on_devices(n_devices: usize, recipe: &Recipe, path: &Path) -> Training {
+    let training = training(recipe, path);
+    let more_devices = vec![training.device.clone(); n_devices - 1];
+    Training { more_devices, ..training }
+}
+
+/// The same steps, in f32 with sums in another order.
+fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.iter().zip(expected) {
+        assert_eq!(
+            (got.step, got.split, got.tokens, got.learning_rate),
+            (expected.step, expected.split, expected.tokens, expected.learning_rate)
+        );
+        let close = |a: Option<f64>, b: Option<f64>| {
+            a.is_some() == b.is_some() && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-4)
+        };
+        assert!(close(got.loss, expected.loss), "{got:?} {expected:?}");
+        assert!(close(got.grad_norm, expected.grad_norm), "{got:?} {expected:?}");
+    }
+}
+
+/// Stopped at any of these steps, between those whose losses are read as well, a run goes on as if it had not been.
+fn assert_resumes(n_devices: usize, steps: impl Iterator<Item = u64>) {
+    let runs = tempfile::tempdir().unwrap();
+    let recipe = recipe(&SETTINGS);
+    let start = |path: &Path| on_devices(n_devices, &recipe, path);
+    let whole = runs.path().join("whole");
+    let outcome = run_until(start(&whole), |_| false);
+    assert_eq!((outcome.ending, outcome.state.skipped_steps), (Ending::Finished, 0));
+    assert_same_run(&metrics(&whole), &JUDGED_AT_ONCE);
+    let whole = left(&whole);
+    for last in steps {
+        let path = runs.path().join(format!("stopped-at-{last}"));
+        let outcome = run_until(start(&path), move |event| match event {
+            Event::Started { step, .. } | Event::Step { step } => *step == last,
+            _ => false,
+        });
+        assert_eq!((outcome.ending, outcome.state.step), (Ending::Interrupted, last));
+        run_until(start(&path), |_| false);
+        assert_eq!(left(&path), whole, "stopped at {last}");
+    }
+}
+
+#[test]
+fn a_run_judged_on_the_device_is_the_same_run() {
+    LazyLock::force(&JUDGED_AT_ONCE);
+    assert_resumes(1, 0..12);
+}
+
+#[test]
+fn several_devices_train_as_one() {
+    LazyLock::force(&JUDGED_AT_ONCE);
+    assert_resumes(2, [1, 5, 8].into_iter());
+    assert_resumes(4, std::iter::empty());
+}
+
+#[test]
+fn weights_that_are_lost_are_noticed_before_they_are_saved() {
+    LazyLock::force(&JUDGED_AT_ONCE);
+    let runs = tempfile::tempdir().unwrap();
+    let settings = ["optimizer.learning_rate=1e38", "schedule.warmup_steps=0", "schedule.log_interval=4"];
+    for n_devices in [1, 2] {
+        let path = runs.path().join(n_devices.to_string());
+        let training = on_devices(n_devices, &recipe(&settings), &path);
+        let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
+        assert!(error.contains("diverged at step"), "{error}");
+        assert_eq!(RunFolder::open(&path).unwrap().load_checkpoint().unwrap().unwrap().state.step, 0);
+    }
+}
+
+#[test]
+fn a_batch_without_equal_shares_is_refused() {
+    LazyLock::force(&JUDGED_AT_ONCE);
+    let runs = tempfile::tempdir().unwrap();
+    let training = on_devices(3, &recipe(&[]), &runs.path().join("run"));
+    let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
+    assert!(error.contains("a batch of 4 windows has no equal shares for 3 devices"), "{error}");
+}
