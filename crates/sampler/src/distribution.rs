@@ -45,14 +45,22 @@ pub fn next_token_distribution(
     logits: &[f32],
 ) -> Result<Vec<Candidate>> {
     let logits = adjusted(options, history, logits)?;
-    let best = arg_max(&logits)?;
+    distribution(options, (0..).zip(logits.iter().copied()))
+}
+
+/// The distribution over the tokens that have one of these logits, to which nothing is added any more. Their ids ascend.
+pub(crate) fn distribution(
+    options: &Options,
+    logits: impl Iterator<Item = (u32, f32)> + Clone,
+) -> Result<Vec<Candidate>> {
+    let best = arg_max(logits.clone())?;
     if options.temperature == 0.0 {
         return Ok(vec![Candidate { id: best, prob: 1.0 }]);
     }
-    let mut candidates = softmax(&logits, options.temperature);
-    if let Some(k) = options.top_k {
-        candidates = top_k(candidates, k);
-    }
+    let mut candidates = match options.top_k {
+        Some(k) => softmax_of(top_k(logits, k), options.temperature),
+        None => softmax_of(logits, options.temperature),
+    };
     if let Some(p) = options.top_p {
         candidates = top_p(candidates, p);
     }
@@ -92,15 +100,21 @@ fn adjusted<'a>(options: &Options, history: &History, logits: &'a [f32]) -> Resu
 /// - `logits`: V
 /// - output: at most V
 pub fn softmax(logits: &[f32], temperature: f32) -> Vec<Candidate> {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    softmax_of((0..).zip(logits.iter().copied()), temperature)
+}
+
+fn softmax_of<I>(logits: I, temperature: f32) -> Vec<Candidate>
+where
+    I: IntoIterator<Item = (u32, f32), IntoIter: Clone>,
+{
+    let logits = logits.into_iter();
+    let max = f64::from(logits.clone().map(|(_, logit)| logit).fold(f32::NEG_INFINITY, f32::max));
     // In f64, where neither the difference nor the quotient of two f32 overflows.
     let temperature = f64::from(temperature);
-    let mut candidates = Vec::with_capacity(logits.len());
-    for (id, &logit) in (0..).zip(logits) {
-        if logit != f32::NEG_INFINITY {
-            candidates.push(Candidate { id, prob: ((f64::from(logit) - max) / temperature).exp() });
-        }
-    }
+    let mut candidates: Vec<_> = logits
+        .filter(|&(_, logit)| logit != f32::NEG_INFINITY)
+        .map(|(id, logit)| Candidate { id, prob: ((f64::from(logit) - max) / temperature).exp() })
+        .collect();
     normalize(&mut candidates);
     candidates
 }
@@ -114,19 +128,21 @@ pub(crate) fn normalize(candidates: &mut [Candidate]) {
 }
 
 /// The id of the largest logit, the lowest if several are the largest.
-fn arg_max(logits: &[f32]) -> Result<u32> {
+fn arg_max(logits: impl Iterator<Item = (u32, f32)>) -> Result<u32> {
     let mut best: Option<(u32, f32)> = None;
-    for (id, &logit) in (0..).zip(logits) {
+    let mut n_logits = 0;
+    for (id, logit) in logits {
         if logit.is_nan() || logit == f32::INFINITY {
             return Err(Error::BadLogit { id, logit });
         }
         if best.is_none_or(|(_, best)| logit > best) {
             best = Some((id, logit));
         }
+        n_logits += 1;
     }
     match best {
         None => Err(Error::NoLogits),
-        Some((_, f32::NEG_INFINITY)) => Err(Error::NothingToDraw { vocab_size: logits.len() }),
+        Some((_, f32::NEG_INFINITY)) => Err(Error::NothingToDraw { vocab_size: n_logits }),
         Some((id, _)) => Ok(id),
     }
 }
@@ -148,6 +164,7 @@ mod tests {
         frequency_penalty: 0.0,
         presence_penalty: 0.0,
         logit_bias: BTreeMap::new(),
+        logprobs: false,
         stop: Vec::new(),
         stop_tokens: Vec::new(),
         seed: 0,

@@ -2,7 +2,7 @@ use std::{error, ops::ControlFlow};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Options, Result, sequence::Sequence};
+use crate::{Error, Logits, Options, Result, sequence::Sequence};
 
 /// What was generated after a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,8 @@ pub struct Sample {
     /// Every token drawn, including those that completed a stop string and the stop token.
     pub ids: Vec<u32>,
     /// For each token of `ids`, the natural logarithm of its probability given all before it, as the
-    /// model has it: of the softmax of the raw logits, before bias, penalties, temperature and filters.
+    /// model has it: of the softmax of the raw logits, before bias, penalties, temperature and filters. Empty without
+    /// [`Options::logprobs`].
     pub logprobs: Vec<f32>,
     /// Why there is no more.
     pub stopped_by: StoppedBy,
@@ -41,7 +42,8 @@ pub enum StoppedBy {
 ///   keeps the bytes of an unfinished character to itself, so an id may add no text, or more than one
 ///   character. A character still unfinished at the end is left out. It is not told a stop token.
 /// - `next_logits` receives the ids that the model has not seen, first the whole prompt and then one id
-///   at a time, and gives the logits of the next token, one for each token of the vocabulary.
+///   at a time, and gives the logits of the next token: a [`Vec`] with one for each token of the vocabulary, or
+///   [`Logits`], which may be of the most probable tokens alone.
 /// - `on_text` is called after each token, with the text that has become certain; that may be empty, for
 ///   instance while a stop string may be beginning. All it receives, joined, is [`Sample::text`]. With
 ///   [`ControlFlow::Break`] it ends the sample there.
@@ -52,15 +54,20 @@ pub enum StoppedBy {
 ///
 /// An option out of range, an empty prompt, logits that no token can be drawn from, a bias for a token
 /// without a logit, and [`Error::Model`] if `next_logits` fails.
-pub fn generate<E>(
+///
+/// # Panics
+///
+/// If `next_logits` gives [`Logits::Best`] and the options look at every logit ([`Options::n_best`]).
+pub fn generate<L, E>(
     options: &Options,
     sample_idx: u64,
     prompt: &[u32],
     mut text_of: impl FnMut(u32) -> String,
-    mut next_logits: impl FnMut(&[u32]) -> Result<Vec<f32>, E>,
+    mut next_logits: impl FnMut(&[u32]) -> Result<L, E>,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Sample>
 where
+    L: Into<Logits>,
     E: Into<Box<dyn error::Error + Send + Sync>>,
 {
     let mut samples = generate_batch(
@@ -92,16 +99,18 @@ where
 ///
 /// # Panics
 ///
-/// If `next_logits` gives more or fewer logits than samples were asked for.
-pub fn generate_batch<E>(
+/// If `next_logits` gives more or fewer logits than samples were asked for, or [`Logits::Best`] where the options look at
+/// every logit.
+pub fn generate_batch<L, E>(
     options: &Options,
     sample_idxs: impl IntoIterator<Item = u64>,
     prompt: &[u32],
     mut text_of: impl FnMut(usize, u32) -> String,
-    mut next_logits: impl FnMut(&[usize], &[&[u32]]) -> Result<Vec<Vec<f32>>, E>,
+    mut next_logits: impl FnMut(&[usize], &[&[u32]]) -> Result<Vec<L>, E>,
     mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
 ) -> Result<Vec<Sample>>
 where
+    L: Into<Logits>,
     E: Into<Box<dyn error::Error + Send + Sync>>,
 {
     options.check()?;
@@ -123,8 +132,11 @@ where
 
         let mut unfinished = Vec::with_capacity(n_asked);
         for (number, logits) in running.into_iter().zip(logits) {
-            let step =
-                sequences[number].step(&logits, |id| text_of(number, id), |text| on_text(number, text))?;
+            let step = sequences[number].step(
+                &logits.into(),
+                |id| text_of(number, id),
+                |text| on_text(number, text),
+            )?;
             if step.is_continue() {
                 unfinished.push(number);
             }

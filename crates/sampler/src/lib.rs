@@ -10,8 +10,8 @@
 //! | logits of tokens of the prompt and the text are lowered | [`penalize_repetition`] | `repetition_penalty` |
 //! | logits are lowered by how often their token was generated | [`penalize_frequency`] | `frequency_penalty` |
 //! | logits are lowered if their token was generated at all | [`penalize_presence`] | `presence_penalty` |
+//! | only the `k` largest stay | [`top_k`] | `top_k` |
 //! | logits become probabilities | [`softmax`] | `temperature` |
-//! | only the `k` most probable stay | [`top_k`] | `top_k` |
 //! | only the smallest set with a mass of `p` stays | [`top_p`] | `top_p` |
 //! | only those not too far behind the best stay | [`min_p`] | `min_p` |
 //! | only the smallest set of the most typical with a mass of `p` stays | [`typical_p`] | `typical_p` |
@@ -26,13 +26,14 @@
 //! has them: right after the repetition penalty. The temperature comes **before** the filters, so
 //! `top_p = 0.9` is a share of the very distribution that is drawn from. llama.cpp applies the
 //! temperature after them by default, so that its `top_p` is a share of the distribution at
-//! temperature 1; the two agree at that temperature, and on `top_k` at any.
+//! temperature 1; the two agree at that temperature, and on `top_k` at any. That keeps the same tokens
+//! before the temperature as after it, so here it comes first and leaves fewer to be made probabilities of.
 //!
 //! The repetition penalty is for the tokens of the prompt and of the text generated so far, as in
 //! transformers; the frequency and presence penalties are for those of the generated text alone, as
 //! OpenAI defines them.
 //!
-//! Top-k and top-p tell equal probabilities apart by id, the lower one first; min-p and typical-p keep or
+//! Top-k and top-p tell equal logits and probabilities apart by id, the lower one first; min-p and typical-p keep or
 //! drop equal ones together. A step that is off changes nothing, to the last bit: with the same seed,
 //! `top_p = 1.0` draws the same ids as no `top_p`.
 //!
@@ -75,6 +76,7 @@ mod generate;
 mod sequence;
 
 mod history;
+mod logits;
 mod options;
 
 mod bias;
@@ -94,6 +96,7 @@ pub use error::{Error, Result};
 pub use filter::{min_p, top_k, top_p, typical_p};
 pub use generate::{Sample, StoppedBy, generate, generate_batch};
 pub use history::History;
+pub use logits::Logits;
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
 pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};

@@ -32,6 +32,8 @@ pub struct Options {
     /// What is added to the logits of single tokens, by id, before anything else; in `[-100, 100]`, where the
     /// ends all but forbid a token or force it.
     pub logit_bias: BTreeMap<u32, f32>,
+    /// Keep the log-probability of each token in [`Sample::logprobs`](crate::Sample::logprobs).
+    pub logprobs: bool,
     /// Stop as soon as the generated text contains one of these. The prompt is not searched.
     pub stop: Vec<String>,
     /// Stop when one of these tokens is drawn, usually end-of-text. With none, end-of-text is a token like any.
@@ -41,7 +43,7 @@ pub struct Options {
 }
 
 /// nanoGPT's `sample.py`: 500 tokens at temperature 0.8, of the 200 most probable, seed 1337. The other
-/// filters, the penalties, the bias and stopping are off.
+/// filters, the penalties, the bias, log-probabilities and stopping are off.
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -55,6 +57,7 @@ impl Default for Options {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             logit_bias: BTreeMap::new(),
+            logprobs: false,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             seed: 1337,
@@ -63,6 +66,18 @@ impl Default for Options {
 }
 
 impl Options {
+    /// How many of the largest logits decide what is drawn, where the others make no difference: 1 for the greedy
+    /// choice, and as many as `top_k` keeps. `None` where every logit counts: without `top_k`, with a bias or a penalty,
+    /// which change which are the largest, and for log-probabilities.
+    pub fn n_best(&self) -> Option<usize> {
+        let as_they_are = self.logit_bias.is_empty()
+            && self.repetition_penalty == 1.0
+            && self.frequency_penalty == 0.0
+            && self.presence_penalty == 0.0;
+        let n_kept = if self.temperature == 0.0 { Some(1) } else { self.top_k };
+        n_kept.filter(|_| as_they_are && !self.logprobs)
+    }
+
     /// Says which option cannot work, and which values can.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    History, Options, Result, Sample, StoppedBy, draw, logprob, next_token_distribution, random_stream,
-    stop::StopStrings, uniform,
+    History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, draw, logprob,
+    next_token_distribution, random_stream, stop::StopStrings, uniform,
 };
 
 /// A sample and all that decides how it goes on, so that samples of one batch know nothing of each other.
@@ -45,7 +45,7 @@ impl<'a> Sequence<'a> {
     /// Draws the next token and passes on the text that has become certain. Breaks when the sample is complete.
     pub(crate) fn step(
         &mut self,
-        logits: &[f32],
+        logits: &Logits,
         text_of: impl FnOnce(u32) -> String,
         on_text: impl FnOnce(&str) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
@@ -76,12 +76,20 @@ impl<'a> Sequence<'a> {
         self.sample
     }
 
-    fn draw(&mut self, logits: &[f32]) -> Result<u32> {
-        let candidates = next_token_distribution(self.options, &self.history, logits)?;
+    fn draw(&mut self, logits: &Logits) -> Result<u32> {
+        let candidates = match logits {
+            Logits::All(logits) => next_token_distribution(self.options, &self.history, logits)?,
+            Logits::Best(best) => {
+                assert!(self.options.n_best().is_some(), "these options look at every logit");
+                distribution(self.options, best.iter().copied())?
+            }
+        };
         let id = draw(&candidates, uniform(&mut self.rng));
         self.history.push(id);
         self.sample.ids.push(id);
-        self.sample.logprobs.push(logprob(logits, id));
+        if let (true, Logits::All(logits)) = (self.options.logprobs, logits) {
+            self.sample.logprobs.push(logprob(logits, id));
+        }
         Ok(id)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
 
-use sampler::{Options, Sample, generate};
+use sampler::{Logits, Options, Sample, generate, top_k};
 
 const LOGITS: [f32; 7] = [1.2, -0.4, 2.0, 0.3, -1.5, 2.0, 0.9];
 const N_DRAWS: u32 = 20_000;
@@ -163,6 +163,7 @@ fn logprobs_are_the_models_own_whatever_the_options() {
         repetition_penalty: 1.3,
         presence_penalty: 0.5,
         logit_bias: BTreeMap::from([(0, 2.0)]),
+        logprobs: true,
         ..plain()
     };
     let sample = draws(&options, 0);
@@ -172,4 +173,55 @@ fn logprobs_are_the_models_own_whatever_the_options() {
         assert!((f64::from(logprob) - expected).abs() < 1e-6, "token {id}: {logprob}, not {expected}");
     }
     assert_eq!(sample.logprobs.len(), sample.ids.len());
+    assert_eq!(draws(&Options { logprobs: false, ..options }, 0).logprobs, []);
+}
+
+/// What a model that gives away only some of its logits says.
+fn draws_of_best(options: &Options, n_given: usize) -> Sample {
+    let options = Options { max_tokens: 1000, ..options.clone() };
+    let best = Logits::Best(top_k((0..).zip(LOGITS), n_given));
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(best.clone());
+    generate(&options, 0, &[0], |_| String::new(), next_logits, |_| ControlFlow::Continue(()))
+        .expect("the options and logits are in order")
+}
+
+#[test]
+fn the_best_logits_are_enough_where_the_others_make_no_difference() {
+    let filtered =
+        Options { top_k: Some(5), top_p: Some(0.9), min_p: Some(0.1), temperature: 1.4, ..plain() };
+    let cases = [
+        (Options { temperature: 0.0, ..plain() }, 1),
+        (Options { top_k: Some(1), ..plain() }, 1), // 2 and 5 are equal.
+        (Options { top_k: Some(4), typical_p: Some(0.7), ..plain() }, 4),
+        (filtered, 5),
+    ];
+    for (options, n_best) in cases {
+        assert_eq!(options.n_best(), Some(n_best));
+        let expected = &draws(&options, 0).ids[..1000];
+        assert_eq!(draws_of_best(&options, n_best).ids, expected, "{options:?}");
+        assert_eq!(draws_of_best(&options, n_best + 1).ids, expected, "more do no harm: {options:?}");
+    }
+}
+
+#[test]
+fn options_say_when_every_logit_counts() {
+    let few = Options { top_k: Some(3), ..plain() };
+    assert_eq!(few.n_best(), Some(3));
+    let every = [
+        plain(),
+        Options { logprobs: true, ..few.clone() },
+        Options { repetition_penalty: 1.1, ..few.clone() },
+        Options { frequency_penalty: 0.1, ..few.clone() },
+        Options { presence_penalty: -0.1, ..few.clone() },
+        Options { logit_bias: BTreeMap::from([(0, 0.0)]), ..few },
+    ];
+    for options in every {
+        assert_eq!(options.n_best(), None, "{options:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "these options look at every logit")]
+fn the_best_logits_do_not_serve_options_that_look_at_all() {
+    draws_of_best(&plain(), 3);
 }

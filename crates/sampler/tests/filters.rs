@@ -7,17 +7,27 @@ fn fixed_seed() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(0), failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Up to 300 candidates. Few distinct logits, so that ties are common, and now and then an impossible token.
-fn distribution() -> impl Strategy<Value = Vec<Candidate>> {
+/// Up to 300. Few distinct ones, so that ties are common, and now and then that of an impossible token.
+fn logits() -> impl Strategy<Value = Vec<f32>> {
     let logit = prop_oneof![
         9 => (-8_i8..8).prop_map(|logit| f32::from(logit) * 0.75),
         1 => Just(f32::NEG_INFINITY),
+        1 => Just(-0.0),
     ];
     let logits = prop::collection::vec(logit, 0..300);
     (0.0_f32..4.0, logits).prop_map(|(possible, mut logits)| {
         logits.push(possible);
-        softmax(&logits, 1.0)
+        logits
     })
+}
+
+fn distribution() -> impl Strategy<Value = Vec<Candidate>> {
+    logits().prop_map(|logits| softmax(&logits, 1.0))
+}
+
+/// Each logit with the id of its token.
+fn numbered(logits: &[f32]) -> Vec<(u32, f32)> {
+    (0..).zip(logits.iter().copied()).collect()
 }
 
 fn k() -> impl Strategy<Value = usize> {
@@ -77,8 +87,8 @@ proptest! {
     #![proptest_config(fixed_seed())]
 
     #[test]
-    fn each_filter_keeps_a_distribution(before in distribution(), k in k(), p in p()) {
-        let filtered = [top_k(before.clone(), k), top_p(before.clone(), p), min_p(before.clone(), p)];
+    fn each_filter_keeps_a_distribution(before in distribution(), p in p()) {
+        let filtered = [top_p(before.clone(), p), min_p(before.clone(), p)];
         for after in &filtered {
             assert_is_distribution_within(after, &before)?;
             prop_assert_eq!(sorted(after)[0].id, sorted(&before)[0].id, "the most probable token was lost");
@@ -87,9 +97,24 @@ proptest! {
     }
 
     #[test]
-    fn top_k_keeps_the_k_best(before in distribution(), k in k()) {
-        let kept = top_k(before.clone(), k);
-        prop_assert_eq!(ids(&kept), best_ids(&before, k.min(before.len())));
+    fn top_k_keeps_the_k_largest(before in logits(), k in k()) {
+        let kept = top_k(numbered(&before), k);
+        let mut expected = numbered(&before);
+        expected.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+        expected.truncate(k);
+        expected.sort_by_key(|(id, _)| *id);
+        prop_assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn the_k_largest_of_some_that_hold_them_are_the_k_largest_of_all(
+        before in logits(), k in (k(), k()), others in any::<u64>(),
+    ) {
+        let (k, more) = (k.0.min(k.1), k.0.max(k.1));
+        let largest = top_k(numbered(&before), more);
+        let is_among = |(id, logit): &(u32, f32)| largest.contains(&(*id, *logit)) || others >> (id % 64) & 1 == 1;
+        let some: Vec<_> = numbered(&before).into_iter().filter(is_among).collect();
+        prop_assert_eq!(top_k(some, k), top_k(numbered(&before), k));
     }
 
     #[test]
@@ -131,19 +156,19 @@ proptest! {
 
     #[test]
     fn a_looser_filter_keeps_all_that_a_stricter_one_keeps(
-        before in distribution(), k in (k(), k()), p in (p(), p()),
+        before in distribution(), p in (p(), p()),
     ) {
-        let (k, p) = ((k.0.min(k.1), k.0.max(k.1)), (p.0.min(p.1), p.0.max(p.1)));
-        prop_assert!(is_subset(&top_k(before.clone(), k.0), &top_k(before.clone(), k.1)));
+        let p = (p.0.min(p.1), p.0.max(p.1));
         prop_assert!(is_subset(&top_p(before.clone(), p.0), &top_p(before.clone(), p.1)));
         prop_assert!(is_subset(&min_p(before.clone(), p.1), &min_p(before.clone(), p.0)));
         prop_assert!(is_subset(&typical_p(before.clone(), p.0), &typical_p(before.clone(), p.1)));
     }
 
     #[test]
-    fn a_filter_that_keeps_all_changes_no_bit(before in distribution()) {
-        prop_assert_eq!(&top_k(before.clone(), before.len()), &before);
-        prop_assert_eq!(&top_k(before.clone(), usize::MAX), &before);
+    fn a_filter_that_keeps_all_changes_no_bit(logits in logits()) {
+        prop_assert_eq!(top_k(numbered(&logits), logits.len()), numbered(&logits));
+        prop_assert_eq!(top_k(numbered(&logits), usize::MAX), numbered(&logits));
+        let before = softmax(&logits, 1.0);
         prop_assert_eq!(&top_p(before.clone(), 1.0), &before);
         prop_assert_eq!(&min_p(before.clone(), 0.0), &before);
         prop_assert_eq!(&typical_p(before.clone(), 1.0), &before);
@@ -152,8 +177,9 @@ proptest! {
 
 #[test]
 fn ties_at_the_border_go_to_the_lower_ids_or_are_all_kept() {
-    let even = softmax(&[1.0; 6], 1.0);
-    assert_eq!(ids(&top_k(even.clone(), 3)), [0, 1, 2]);
+    let logits = [0.0, -0.0, 0.0, -0.0, -0.0, 0.0];
+    assert_eq!(top_k(numbered(&logits), 3), [(0, 0.0), (1, 0.0), (2, 0.0)]);
+    let even = softmax(&logits, 1.0);
     assert_eq!(ids(&top_p(even.clone(), 0.6)), [0, 1, 2, 3]);
     assert_eq!(ids(&min_p(even.clone(), 1.0)), [0, 1, 2, 3, 4, 5]);
     assert_eq!(ids(&typical_p(even, 0.1)), [0, 1, 2, 3, 4, 5]);
