@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use model::{Decoder, Gpt, window_start};
 use rustyline::{DefaultEditor, error::ReadlineError};
-use sampler::{Options, Sample};
+use sampler::{Logits, Options, Sample};
 use serde::Serialize;
 use tokenizer::Tokenizer;
 
@@ -22,6 +22,7 @@ use crate::{
     console::{self, report, warn},
     eval::read_text,
     model_folder::{ModelArgs, Opened},
+    next_logits,
     shown::Shown,
 };
 
@@ -199,6 +200,7 @@ fn plain_options(args: &Args, seed: u64) -> Options {
         repetition_penalty: choice.repetition_penalty,
         frequency_penalty: choice.frequency_penalty,
         presence_penalty: choice.presence_penalty,
+        logprobs: args.json,
         stop: end.stop.clone(),
         seed,
         ..Options::default()
@@ -287,8 +289,8 @@ impl Writer<'_> {
         let mut decoded: Vec<usize> = Vec::new();
         shown.begin(n);
         // Tokens that the tokenizer does not know, as those that fill up a vocabulary, are never drawn.
-        let n_tokens = self.tokenizer.vocab_size();
-        let next_logits = |running: &[usize], unseen: &[&[u32]]| -> Result<Vec<Vec<f32>>, String> {
+        let n_tokens = self.tokenizer.vocab_size().min(self.model.config().vocab_size);
+        let next_logits = |running: &[usize], unseen: &[&[u32]]| -> Result<Vec<Logits>, String> {
             let logits = if decoded.is_empty() {
                 let logits = decoder.next_logits_of_each(&unseen[..1]);
                 decoder.select(&vec![0; n]);
@@ -302,9 +304,7 @@ impl Writer<'_> {
                 }
                 decoder.next_logits_of_each(unseen)
             };
-            let [_, vocab_size] = logits.dims();
-            let logits: Vec<f32> = logits.into_data().try_into_vec().map_err(|error| format!("{error:?}"))?;
-            Ok(logits.chunks_exact(vocab_size).map(|row| row[..n_tokens.min(vocab_size)].to_vec()).collect())
+            next_logits::read(logits, n_tokens, self.options.n_best()).map_err(|error| format!("{error:?}"))
         };
         let samples = sampler::generate_batch(
             self.options,

@@ -20,6 +20,7 @@ mod lines;
 mod live_view;
 mod memory;
 mod model_folder;
+mod next_logits;
 mod observer;
 mod plot;
 mod prepare;
