@@ -110,6 +110,8 @@ struct Speed {
     /// The fastest and the slowest one.
     milliseconds_range: [f64; 2],
     measurements: usize,
+    /// The first of the warm-up, which is no measurement: it compiles kernels, on a device that does.
+    first_milliseconds: f64,
     /// By the conventions of [`roofline::Sizes`].
     flops_per_second: f64,
     /// Of the weights, once for each token; only of decoding.
@@ -117,8 +119,11 @@ struct Speed {
     bytes_per_second: Option<f64>,
 }
 
-const WARMUP: u64 = 3;
-const PREFILLS: u64 = 10;
+const WARMUP: usize = 3;
+const PREFILLS: usize = 10;
+
+/// What came first is worth a line if it took so much longer than what is measured.
+const SLOW_START_MS: f64 = 500.0;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
@@ -161,8 +166,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {} tokens, {} times",
                 speed.tokens_per_second, speed.milliseconds, speed.tokens, speed.measurements
             )?;
-            for rate in report.rates(speed) {
-                writeln!(out, "{:8} {rate}", "")?;
+            for line in report.rates(speed).into_iter().chain(speed.slow_start()) {
+                writeln!(out, "{:8} {line}", "")?;
             }
         }
     }
@@ -234,7 +239,7 @@ pub(crate) fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize
 /// Optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
     let (sizes, time) = (sizes(model.config()), model.config().block_size);
-    let times = trainer::time_steps(model, recipe, WARMUP, n_steps.max(1), device)?;
+    let times = trainer::time_steps(model, recipe, WARMUP as u64 + n_steps.max(1), device)?;
     let tokens = recipe.tokens_per_step();
     Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
 }
@@ -249,24 +254,20 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
         Decoder::new(model).next_logits(&prompt).into_data(); // Waits for the device.
         start.elapsed()
     });
-    let times = times.skip(usize::try_from(WARMUP).unwrap_or(0)).collect();
-    Speed::of(times, n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
+    Speed::of(times.collect(), n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
 }
 
 /// Writing one token after another, each the most probable one.
 fn decode(model: &Gpt, n_tokens: usize) -> Speed {
     let mut decoder = Decoder::new(model);
     let mut next = prompt(model, 1)[0];
-    let warmup = usize::try_from(WARMUP).unwrap_or(0);
     let n_tokens = n_tokens.max(1);
     let mut times = Vec::new();
-    for token in 0..warmup + n_tokens {
+    for _ in 0..WARMUP + n_tokens {
         let start = Instant::now();
         let best = decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>();
         next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
-        if token >= warmup {
-            times.push(start.elapsed());
-        }
+        times.push(start.elapsed());
     }
     let sizes = sizes(model.config());
     // On average over what is written, half of it is in the cache.
@@ -294,8 +295,10 @@ fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {
 }
 
 impl Speed {
-    /// The speed of measurements of `tokens` and `flops` each.
+    /// The speed of measurements of `tokens` and `flops` each, after those of the warm-up.
     fn of(mut times: Vec<Duration>, tokens: u64, flops: f64) -> Self {
+        let first = times[0];
+        times.drain(..WARMUP);
         times.sort_unstable();
         let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
         let median = times[times.len() / 2];
@@ -305,9 +308,20 @@ impl Speed {
             milliseconds: milliseconds(median),
             milliseconds_range: [milliseconds(times[0]), milliseconds(times[times.len() - 1])],
             measurements: times.len(),
+            first_milliseconds: milliseconds(first),
             flops_per_second: flops / median.as_secs_f64(),
             bytes_per_second: None,
         }
+    }
+
+    /// What the first one took, where that is not what one would think of the others.
+    fn slow_start(&self) -> Option<String> {
+        (self.first_milliseconds > self.milliseconds + SLOW_START_MS).then(|| {
+            format!(
+                "{:>9.1} s for the first, in which kernels are compiled and tuned",
+                1e-3 * self.first_milliseconds
+            )
+        })
     }
 }
 

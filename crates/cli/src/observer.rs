@@ -17,6 +17,9 @@ use crate::{
 const SAMPLE_TOKENS: usize = 200;
 const LAST_SAMPLE_TOKENS: usize = 500;
 
+/// A first step is worth a line if it takes so much longer than the others, in seconds.
+const SLOW_START: f64 = 1.0;
+
 /// Takes in what happens in a run.
 pub(crate) struct Observer {
     pub(crate) screen: Box<dyn Screen>,
@@ -31,6 +34,11 @@ impl Observer {
         match event {
             Event::Started { step, max_steps } => self.screen.started(step, max_steps),
             Event::Step { step } => self.screen.step(step),
+            Event::FirstStep { seconds, usual_seconds } => {
+                if let Some(line) = first_step_line(seconds, usual_seconds) {
+                    report(format_args!("{line}"));
+                }
+            }
             Event::Metrics(metrics) => {
                 self.screen.measured(metrics);
                 self.warn_once(|views| views.measured(metrics));
@@ -70,6 +78,16 @@ impl Observer {
     }
 }
 
+/// What is said of a first step that took its time.
+fn first_step_line(seconds: f64, usual_seconds: f64) -> Option<String> {
+    (seconds > usual_seconds + SLOW_START).then(|| {
+        format!(
+            "first step {seconds:.1} s, in which kernels are compiled and tuned; {:.0} ms a step since",
+            1e3 * usual_seconds
+        )
+    })
+}
+
 fn skipped(step: u64, reason: SkipReason, loss: f64) {
     let reason = match reason {
         SkipReason::NotFinite => "its loss or gradient is not finite".to_owned(),
@@ -78,4 +96,17 @@ fn skipped(step: u64, reason: SkipReason, loss: f64) {
         }
     };
     warn(format_args!("step {step} has left the weights as they were: {reason}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_slow_first_step_is_told() {
+        let line = first_step_line(12.34, 0.056).unwrap();
+        assert_eq!(line, "first step 12.3 s, in which kernels are compiled and tuned; 56 ms a step since");
+        assert_eq!(first_step_line(0.9, 0.1), None);
+        assert_eq!(first_step_line(30.5, 30.0), None);
+    }
 }

@@ -11,8 +11,8 @@ use model::Gpt;
 
 use crate::{Error, Recipe, batches::WindowLoader, step::optimizer_step, train::learner};
 
-/// Times optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning, after `n_warmup`
-/// steps that are not counted.
+/// Times each of `n_steps` optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning. The first are
+/// slower; the very first compiles kernels, on a device that does.
 ///
 /// # Errors
 ///
@@ -20,7 +20,6 @@ use crate::{Error, Recipe, batches::WindowLoader, step::optimizer_step, train::l
 pub fn time_steps(
     model: Gpt,
     recipe: &Recipe,
-    n_warmup: u64,
     n_steps: u64,
     device: &Device,
 ) -> Result<Vec<Duration>, Error> {
@@ -35,16 +34,16 @@ pub fn time_steps(
 
     let autodiff = device.clone().autodiff();
     let n_micro_batches = recipe.optimizer.grad_accumulation.get();
-    let loader = WindowLoader::new(windows, 0..n_warmup + n_steps, n_micro_batches, &autodiff);
+    let loader = WindowLoader::new(windows, 0..n_steps, n_micro_batches, &autodiff);
     let mut batches = loader.iter();
     let mut learner = learner(model, recipe);
     let mut times = Vec::new();
-    for step in 0..n_warmup + n_steps {
+    for step in 0..n_steps {
         let start = Instant::now();
         optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |_| true)?;
-        if step >= n_warmup {
-            times.push(start.elapsed());
-        }
+        // What was queued is part of the step; what fails of it, fails the next one too.
+        let _ = device.sync();
+        times.push(start.elapsed());
     }
     Ok(times)
 }

@@ -31,6 +31,7 @@ mod records;
 mod replicas;
 mod schedule;
 mod step;
+mod stopwatch;
 mod strategy;
 mod team;
 mod train;

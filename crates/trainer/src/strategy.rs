@@ -4,7 +4,7 @@ use std::{
     mem,
     num::NonZeroU64,
     sync::{Arc, Mutex, mpsc::Sender},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use burn::{
@@ -27,6 +27,7 @@ use crate::{
     optimizer::Scale,
     replicas::{Place, Replicas},
     step::{Step, Unread, gradient},
+    stopwatch::Stopwatch,
     team::Seat,
     trainee::Trainee,
     writer::Writer,
@@ -115,20 +116,6 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
 /// Hands the learner's records to the checkpointers, for the step given.
 type Save<'a> = &'a mut dyn FnMut(&Learner<Trainee>, u64);
 
-/// The time since the last line of training metrics.
-struct Stopwatch {
-    started: Instant,
-    /// Time that was not training.
-    paused: Duration,
-    n_steps: u64,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self { started: Instant::now(), paused: Duration::ZERO, n_steps: 0 }
-    }
-}
-
 impl Loop {
     fn run(
         &mut self,
@@ -176,7 +163,7 @@ impl Loop {
         let mut stopwatch = Stopwatch::start();
         while self.ending().is_none() && !self.control.should_stop() {
             self.step(learner, &mut *batches)?;
-            stopwatch.n_steps += 1;
+            stopwatch.step(|| drop(self.device.sync()));
             let step = self.state.step;
             let due = |every: NonZeroU64| step.is_multiple_of(every.get()) || step == schedule.max_steps;
             if due(schedule.log_interval) {
@@ -186,7 +173,7 @@ impl Loop {
             (self.observer)(Event::Step { step });
             if due(schedule.log_interval) {
                 self.log_training(learner, &stopwatch)?;
-                stopwatch = Stopwatch::start();
+                stopwatch.restart();
             }
 
             let pause = Instant::now();
@@ -198,7 +185,7 @@ impl Loop {
                 saved_step = Some(self.save(learner, save)?);
             }
             self.asked.extend(asked.then_some(step));
-            stopwatch.paused += pause.elapsed();
+            stopwatch.pause(pause.elapsed());
             let saved = self.writer.saved()?;
             self.tell_saved(saved);
         }
@@ -312,8 +299,10 @@ impl Loop {
     fn log_training(&mut self, learner: &Learner<Trainee>, stopwatch: &Stopwatch) -> Result<(), Error> {
         let Interval { loss_sum, n_losses } = mem::take(&mut self.state.interval);
         let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
-        let training = stopwatch.started.elapsed().saturating_sub(stopwatch.paused);
-        let tokens = stopwatch.n_steps * self.recipe.tokens_per_step();
+        let usual_seconds = stopwatch.seconds_per_step();
+        if let Some(first) = stopwatch.first_step() {
+            (self.observer)(Event::FirstStep { seconds: first.as_secs_f64(), usual_seconds });
+        }
         self.write(Metrics {
             step: self.state.step,
             split: Split::Train,
@@ -323,7 +312,7 @@ impl Loop {
             grad_norm: finite(self.grad_norm),
             tokens: self.state.tokens,
             skipped_steps: self.state.skipped_steps,
-            tokens_per_second: finite(tokens as f64 / training.as_secs_f64()),
+            tokens_per_second: finite(self.recipe.tokens_per_step() as f64 / usual_seconds),
             elapsed_seconds: self.state.elapsed_seconds,
         })
     }

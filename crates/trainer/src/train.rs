@@ -71,6 +71,14 @@ pub enum Event<'a> {
         /// Steps done.
         step: u64,
     },
+    /// Enough steps are done to tell the first of a session apart from the usual: on a GPU it compiles kernels. Comes with
+    /// the first line of training metrics, unless each step has one.
+    FirstStep {
+        /// What it took.
+        seconds: f64,
+        /// What those after it take.
+        usual_seconds: f64,
+    },
     /// Something was measured, and is in `metrics.jsonl`.
     Metrics(&'a Metrics),
     /// A step was done that left the weights as they were.

@@ -179,6 +179,29 @@ fn a_checkpoint_can_be_asked_for() {
 }
 
 #[test]
+fn the_first_step_of_a_session_is_told_once() {
+    let runs = tempfile::tempdir().unwrap();
+    let told = |log_interval: u64, folder: &str| {
+        let log_interval = format!("schedule.log_interval={log_interval}");
+        let told = Arc::new(Mutex::new(0));
+        let seen = Arc::clone(&told);
+        let observer = move |event: Event<'_>| {
+            if let Event::FirstStep { seconds, usual_seconds } = event {
+                assert!(seconds > 0.0 && usual_seconds > 0.0);
+                *seen.lock().unwrap() += 1;
+            }
+        };
+        let path = runs.path().join(folder);
+        train(training(&recipe(&[&log_interval]), &path), Control::new(), Box::new(observer)).unwrap();
+        let lines = metrics(&path);
+        assert!(lines.iter().all(|line| line.split == Split::Valid || line.tokens_per_second.is_some()));
+        *told.lock().unwrap()
+    };
+    assert_eq!(told(4, "four"), 1);
+    assert_eq!(told(1, "one"), 0, "no line has a step to compare it with");
+}
+
+#[test]
 fn as_many_checkpoints_are_kept_as_asked_for() {
     let runs = tempfile::tempdir().unwrap();
     for keep_last in [1, 3] {

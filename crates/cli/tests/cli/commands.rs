@@ -172,7 +172,9 @@ fn bench_measures_what_it_is_asked() {
     let value = json(&["bench", "debug", "--steps", "2", "--decode", "3", "--json"]);
     for part in ["train", "prefill", "decode"] {
         assert!(value[part]["tokens_per_second"].as_f64().unwrap() > 0.0, "{part}");
+        assert!(value[part]["first_milliseconds"].as_f64().unwrap() > 0.0, "{part}");
     }
+    assert_eq!(value["train"]["measurements"], 2, "without the warm-up");
     let value = json(&["bench", "runs/debug", "--only", "decode", "--decode", "3", "--json"]);
     assert!(value["train"].is_null() && value["decode"].is_object());
 }
