@@ -26,7 +26,7 @@ impl TokenBatch {
     }
 }
 
-/// The batches of a range of steps, drawn on a thread of their own, a few ahead.
+/// The batches of a range of steps, drawn on a thread of their own, a few ahead, and on the device one ahead.
 #[derive(Clone)]
 pub(crate) struct WindowLoader {
     windows: Windows,
@@ -49,7 +49,7 @@ impl WindowLoader {
 impl DataLoader<TokenBatch> for WindowLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
         let batches = Prefetch::new(self.windows.clone(), self.steps.start, self.batches_per_step, 0);
-        Box::new(Batches { batches, done: 0, total: self.num_items(), device: &self.device })
+        Box::new(Batches { batches, next: None, done: 0, total: self.num_items(), device: &self.device })
     }
 
     fn num_items(&self) -> usize {
@@ -69,6 +69,8 @@ impl DataLoader<TokenBatch> for WindowLoader {
 
 struct Batches<'a> {
     batches: Prefetch,
+    /// On the device already, or on its way there.
+    next: Option<TokenBatch>,
     done: usize,
     total: usize,
     device: &'a Device,
@@ -81,14 +83,51 @@ impl Iterator for Batches<'_> {
         if self.done == self.total {
             return None;
         }
-        let batch = self.batches.next()?;
+        let batch = self.next.take().or_else(|| self.upload())?;
         self.done += 1;
-        Some(Ok(TokenBatch::new(batch, self.device)))
+        // A GPU does what it is given in turn: this copy comes before the work on the batch that is given out, and so is
+        // over when the next step begins. There it goes by pinned memory without being asked to, as does every copy below
+        // 100 MB; `Device::staging` would only wait for that memory.
+        if self.done < self.total {
+            self.next = self.upload();
+        }
+        Some(Ok(batch))
+    }
+}
+
+impl Batches<'_> {
+    fn upload(&mut self) -> Option<TokenBatch> {
+        self.batches.next().map(|batch| TokenBatch::new(batch, self.device))
     }
 }
 
 impl DataLoaderIterator<TokenBatch> for Batches<'_> {
     fn progress(&self) -> Progress {
         Progress::new(self.done, self.total, Some("batches".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataset::{Draw, Stream, Tokens};
+
+    use super::*;
+
+    #[test]
+    fn batches_on_the_device_are_those_drawn_directly_and_no_more() {
+        let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
+        let windows = Windows::new(tokens, 6, 3, 7, Stream::Train).unwrap();
+        let device = kernels::test_device();
+        let ids = |tensor: Tensor<2, Int>| tensor.into_data().iter::<i64>().collect::<Vec<_>>();
+        let uploaded: Vec<_> = WindowLoader::new(windows.clone(), 5..7, 2, &device)
+            .iter()
+            .map(|batch| batch.map(|batch| (ids(batch.inputs), ids(batch.targets))).unwrap())
+            .collect();
+        let wide = |ids: Vec<i32>| ids.into_iter().map(i64::from).collect::<Vec<_>>();
+        let drawn = [(5, 0), (5, 1), (6, 0), (6, 1)].map(|(step, micro_batch)| {
+            let batch = windows.batch(Draw { step, micro_batch, rank: 0 });
+            (wide(batch.inputs), wide(batch.targets))
+        });
+        assert_eq!(uploaded, drawn);
     }
 }
