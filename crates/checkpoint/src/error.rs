@@ -160,13 +160,12 @@ pub enum Error {
     },
 
     /// A tokenizer that GGUF has no words for.
-    #[error(
-        "cannot write {}: the model's tokenizer is none of char, byte, gpt2 and bpe, and no other can be put into \
-         a GGUF file", .path.display()
-    )]
+    #[error("cannot write {}; as --format safetensors the model can be exported", .path.display())]
     GgufTokenizer {
         /// The file.
         path: PathBuf,
+        /// What it does otherwise.
+        source: tokenizer::Error,
     },
 
     /// The tokenizer is missing or damaged.

@@ -29,9 +29,9 @@ use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Result, RunLock, atomic,
+    Error, Marks, Result, RunLock, atomic,
     error::io,
-    hugging_face::{Architecture, ConfigProblem, ids_of, one_or_many},
+    hugging_face::{Architecture, ConfigProblem},
     layout::{Layout, config_from_json, config_to_json},
     weights::{self, Precision},
 };
@@ -219,11 +219,11 @@ impl RunFolder {
         &self,
         config: &GptConfig,
         tokenizer: &Tokenizer,
+        marks: &Marks,
         recipe: Option<&str>,
     ) -> Result<()> {
         recipe.map_or(Ok(()), |recipe| self.save_recipe(recipe))?;
-        let ends: Vec<u32> = tokenizer.end_of_text().into_iter().collect();
-        self.describe(config, tokenizer, &ends, Precision::F32)
+        self.describe(config, tokenizer, marks, Precision::F32)
     }
 
     /// Writes the resolved recipe.
@@ -257,21 +257,18 @@ impl RunFolder {
         &self,
         config: &GptConfig,
         tokenizer: &Tokenizer,
-        ends: &[u32],
+        marks: &Marks,
         precision: Precision,
     ) -> Result<()> {
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
         write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
-        let generation = serde_json::json!({
-            "bos_token_id": ends.first(),
-            "eos_token_id": one_or_many(ends),
-            "do_sample": true,
-        });
+        let mut generation = serde_json::json!({ "do_sample": true });
+        marks.write_to(&mut generation);
         write(GENERATION_CONFIG, &pretty(&generation))?;
         // Last: a folder with this file is a model to whoever opens it.
-        write(CONFIG, &pretty(&config_to_json(config, ends, precision.name())))
+        write(CONFIG, &pretty(&config_to_json(config, marks, precision.name())))
     }
 
     /// Writes the weights, atomically, over those there.
@@ -298,8 +295,7 @@ impl RunFolder {
         Ok(copy)
     }
 
-    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else. `ends` are the tokens
-    /// at which a text ends.
+    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else.
     ///
     /// # Errors
     ///
@@ -308,15 +304,15 @@ impl RunFolder {
         path: &Path,
         model: &Gpt,
         tokenizer: &Tokenizer,
-        ends: &[u32],
+        marks: &Marks,
         precision: Precision,
     ) -> Result<Self> {
         Architecture::of(model.config())
             .map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
-        Self::create_model(path, model, tokenizer, ends, precision)
+        Self::create_model(path, model, tokenizer, marks, precision)
     }
 
-    /// Makes a new folder with a model and its tokenizer, as a run has them. `ends` are the tokens at which a text ends.
+    /// Makes a new folder with a model and its tokenizer, as a run has them.
     ///
     /// # Errors
     ///
@@ -325,12 +321,12 @@ impl RunFolder {
         path: &Path,
         model: &Gpt,
         tokenizer: &Tokenizer,
-        ends: &[u32],
+        marks: &Marks,
         precision: Precision,
     ) -> Result<Self> {
         Self::create_with(path, |folder| {
             weights::save(model, &folder.path.join(WEIGHTS), precision)?;
-            folder.describe(model.config(), tokenizer, ends, precision)
+            folder.describe(model.config(), tokenizer, marks, precision)
         })
     }
 
@@ -341,14 +337,15 @@ impl RunFolder {
         paths.find(|path| !path.exists()).expect("some number is free")
     }
 
-    /// The tokens at which a text ends, by `generation_config.json` or else `config.json`; none where neither says so.
-    pub fn ends(&self) -> Vec<u32> {
-        let said_by = |name: &str| -> Option<Vec<u32>> {
+    /// The tokens at which a text begins and ends, by `generation_config.json` or else `config.json`; none where neither
+    /// says so.
+    pub fn marks(&self) -> Marks {
+        let said_by = |name: &str| -> Option<_> {
             let text = fs::read_to_string(self.path.join(name)).ok()?;
-            let said: serde_json::Value = serde_json::from_str(&text).ok()?;
-            ids_of(&said["eos_token_id"])
+            Some(Marks::read(&serde_json::from_str(&text).ok()?))
         };
-        said_by(GENERATION_CONFIG).or_else(|| said_by(CONFIG)).unwrap_or_default()
+        let [first, second] = [GENERATION_CONFIG, CONFIG].map(|name| said_by(name).unwrap_or_default());
+        Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default() }
     }
 
     /// The sizes of the model.

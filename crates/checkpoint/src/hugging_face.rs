@@ -137,24 +137,6 @@ fn yes() -> bool {
     true
 }
 
-/// Ids as these files have them: none is null, one is a number.
-pub(crate) fn one_or_many(ids: &[u32]) -> Value {
-    match ids {
-        [] => Value::Null,
-        [id] => json!(id),
-        ids => json!(ids),
-    }
-}
-
-/// The ids of a number or of a list; `None` for anything else.
-pub(crate) fn ids_of(value: &Value) -> Option<Vec<u32>> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Value::Array(values) => values.iter().map(id).collect(),
-        value => id(value).map(|id| vec![id]),
-    }
-}
-
 /// Why a `config.json` describes no model of ours.
 #[derive(Debug)]
 pub(crate) enum ConfigProblem {

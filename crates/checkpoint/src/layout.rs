@@ -4,7 +4,8 @@ use model::GptConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::hugging_face::{Architecture, ConfigProblem, gpt2, llama, one_or_many};
+use crate::Marks;
+use crate::hugging_face::{Architecture, ConfigProblem, gpt2, llama};
 
 /// What `torch.compile` puts before every key of a model that it saves.
 const COMPILED: &str = "_orig_mod.";
@@ -152,8 +153,8 @@ struct OwnConfig {
     kindling: GptConfig,
 }
 
-/// `config.json` of a model; `ends` are the tokens at which a text ends, and `dtype` is what its weights are stored as.
-pub(crate) fn config_to_json(config: &GptConfig, ends: &[u32], dtype: &str) -> Value {
+/// `config.json` of a model; `dtype` is what its weights are stored as.
+pub(crate) fn config_to_json(config: &GptConfig, marks: &Marks, dtype: &str) -> Value {
     let mut file = match Architecture::of(config) {
         Ok(architecture) => architecture.to_json(config),
         Err(_) => json!({
@@ -163,8 +164,7 @@ pub(crate) fn config_to_json(config: &GptConfig, ends: &[u32], dtype: &str) -> V
             "kindling": config,
         }),
     };
-    file["bos_token_id"] = json!(ends.first());
-    file["eos_token_id"] = one_or_many(ends);
+    marks.write_to(&mut file);
     file["dtype"] = json!(dtype);
     file
 }
@@ -206,14 +206,14 @@ mod tests {
             zero_init: true,
             ..GptConfig::debug()
         };
-        let text = config_to_json(&config, &[7], "float32").to_string();
+        let text = config_to_json(&config, &Marks::default(), "float32").to_string();
         let (layout, read) = config_from_json(&text).expect("it was just written");
         assert_eq!((layout, read), (Layout::Own, config));
     }
 
     #[test]
     fn other_models_are_refused_by_name() {
-        let mut value = config_to_json(&GptConfig::debug(), &[], "float32");
+        let mut value = config_to_json(&GptConfig::debug(), &Marks::default(), "float32");
         value["model_type"] = json!("mistral");
         match config_from_json(&value.to_string()) {
             Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains("\"mistral\""), "{reason}"),

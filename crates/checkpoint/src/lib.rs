@@ -4,7 +4,7 @@
 //! written is there whole or not at all: temporary name, flush, rename.
 //!
 //! ```
-//! use checkpoint::RunFolder;
+//! use checkpoint::{Marks, RunFolder};
 //! use model::GptConfig;
 //! use tokenizer::Tokenizer;
 //!
@@ -18,7 +18,7 @@
 //!
 //! RunFolder::create_with(&runs.join("hamlet"), |run| {
 //!     run.save_weights(&model)?;
-//!     run.save_description(&config, &tokenizer, None)
+//!     run.save_description(&config, &tokenizer, &Marks::of(&tokenizer), None)
 //! })?;
 //!
 //! let opened = RunFolder::open(&runs.join("hamlet"))?;
@@ -34,6 +34,7 @@ mod gguf;
 mod hugging_face;
 mod layout;
 mod lock;
+mod marks;
 mod nanogpt;
 mod session;
 mod state;
@@ -45,6 +46,7 @@ pub use folder::{RunFolder, WEIGHTS};
 pub use gguf::{GgufFile, export_gguf};
 pub use hugging_face::{Architecture, NoLayout};
 pub use lock::RunLock;
+pub use marks::Marks;
 pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};
 pub use session::Session;
 pub use state::{Checkpoint, Interval, LossStatistics, TrainerState};

@@ -10,7 +10,7 @@ mod support;
 
 use std::fs;
 
-use checkpoint::{GgufFile, Precision, RunFolder, TensorType, WEIGHTS, export_gguf};
+use checkpoint::{GgufFile, Marks, Precision, RunFolder, TensorType, WEIGHTS, export_gguf};
 use model::{Activation, GptConfig};
 use tokenizer::Tokenizer;
 
@@ -22,7 +22,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let notes = export_gguf(&model, &tokenizer, "odd", TensorType::F32, &path).unwrap();
+    let notes = export_gguf(&model, &tokenizer, &Marks::default(), "odd", TensorType::F32, &path).unwrap();
     assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
 
     let bytes = fs::read(&path).unwrap();
@@ -33,7 +33,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     assert_eq!(file.tensors().len(), 2 + 2 * 12 + 2 + 1);
 
     let saved = folder.path().join("saved");
-    RunFolder::export(&saved, &model, &tokenizer, &[], Precision::F32).unwrap();
+    RunFolder::export(&saved, &model, &tokenizer, &Marks::default(), Precision::F32).unwrap();
     let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
     let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
     let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
@@ -57,10 +57,11 @@ fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
         let config = model.config();
         let tokenizer = Tokenizer::from_chars(letters.chars().take(config.vocab_size)).unwrap();
         let path = folder.path().join(name);
-        let notes = export_gguf(&model, &tokenizer, name, TensorType::Q8_0, &path).unwrap();
+        let notes =
+            export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::Q8_0, &path).unwrap();
         assert!(notes[0].contains("goes on at positions the model has not learnt beyond it"), "{notes:?}");
         assert!(notes[1].contains(" and 24 and "), "{notes:?}");
-        export_gguf(&model, &tokenizer, name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::F32, &path).unwrap();
 
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
@@ -89,7 +90,8 @@ fn what_llama_cpp_has_no_place_for_is_refused() {
         ("llama_biased_shards", "a Llama in a GGUF file has no biases, and this model has `bias` = true"),
         ("inner", "the tanh form of GELU, and this model `activation` = \"relu2\""),
     ] {
-        let error = export_gguf(&model(name), &tokenizer, name, TensorType::F32, &path).unwrap_err();
+        let error = export_gguf(&model(name), &tokenizer, &Marks::default(), name, TensorType::F32, &path)
+            .unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
         assert!(!path.exists());
     }
@@ -116,15 +118,57 @@ fn a_model_comes_back_out_of_a_gguf_file() {
     for (idx, config) in configs.into_iter().enumerate() {
         let model = config.init(1337, &device).unwrap();
         let path = folder.path().join(format!("{idx}.gguf"));
-        export_gguf(&model, &tokenizer, "small", TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &Marks::default(), "small", TensorType::F32, &path).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.config(), &config);
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
-        assert!(file.ends().is_empty());
+        assert!(file.marks().ends.is_empty());
         let again = file.load_model(&device).unwrap();
         let ids = [1, 2, 3, 12, 0, 7];
         assert_eq!(logits(&again, &ids), logits(&model, &ids), "{config:?}");
     }
+}
+
+#[test]
+fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
+    let device = kernels::test_device();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["smollm", "llama-bpe", "scores"] {
+        let bytes =
+            fs::read(fixture("../../../../tokenizer/tests/fixtures/gguf").join(format!("{name}.gguf")));
+        let bytes = bytes.expect("the fixture is committed");
+        let first = gguf::Vocabulary::read(&gguf::Gguf::parse(&bytes).unwrap()).unwrap();
+        let tokenizer = Tokenizer::from_gguf(&first).unwrap();
+        let vocab_size = first.tokens.len();
+        let config = GptConfig { vocab_size, qk_norm: false, n_embd: 16, ..GptConfig::debug_modern() };
+        let model = config.init(1337, &device).unwrap();
+        let marks = Marks { begin: first.begin_of_text, ends: first.ends_of_text.clone() };
+
+        // Through a run's folder, which has the marks beside the tokenizer.
+        let run =
+            RunFolder::create_model(&folder.path().join(name), &model, &tokenizer, &marks, Precision::F32);
+        let run = run.unwrap();
+        assert_eq!(run.marks(), marks, "{name}");
+        let path = folder.path().join(format!("{name}.gguf"));
+        let tokenizer = run.load_tokenizer().unwrap();
+        export_gguf(&model, &tokenizer, &run.marks(), name, TensorType::F32, &path).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
+        assert_eq!((file.marks(), file.config()), (&marks, &config));
+        let bytes = fs::read(&path).unwrap();
+        let second = gguf::Vocabulary::read(&gguf::Gguf::parse(&bytes).unwrap()).unwrap();
+        assert_eq!((second.joins, second.adds_begin), (first.joins, first.adds_begin));
+    }
+
+    let model = model("one_head");
+    let words = r#"{"version":"1.0","model":{"type":"WordLevel","unk_token":"?","vocab":{"?":0,"one":1}},"decoder":null,
+        "added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,"truncation":null,"padding":null}"#;
+    let words = Tokenizer::from_json(words).unwrap();
+    let path = folder.path().join("words.gguf");
+    let error = export_gguf(&model, &words, &Marks::default(), "words", TensorType::F32, &path).unwrap_err();
+    assert!(error.to_string().contains("words.gguf; as --format safetensors"), "{error}");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("its model is \"WordLevel\", and no BPE"), "{reason}");
 }
 
 #[test]
@@ -153,6 +197,7 @@ fn gguf_files_without_a_model_of_ours_are_refused_by_name() {
     // A Llama with biases is one of Hugging Face's and none of llama.cpp's.
     let config = GptConfig { bias: true, qk_norm: false, ..GptConfig::debug_modern() };
     let model = config.init(1, &kernels::test_device()).unwrap();
-    let error = export_gguf(&model, &Tokenizer::byte(), "biased", TensorType::F32, &path).unwrap_err();
+    let error = export_gguf(&model, &Tokenizer::byte(), &Marks::default(), "biased", TensorType::F32, &path)
+        .unwrap_err();
     assert!(error.to_string().contains("`bias` = true"), "{error}");
 }

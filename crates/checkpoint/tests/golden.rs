@@ -13,7 +13,7 @@ use burn::{
     optim::GradientsParams,
     prelude::*,
 };
-use checkpoint::{RunFolder, WEIGHTS};
+use checkpoint::{Marks, RunFolder, WEIGHTS};
 use model::{Decoder, Gpt, GptConfig};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tokenizer::Tokenizer;
@@ -67,7 +67,7 @@ impl Golden {
     fn model(&self, device: &Device) -> Gpt {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-        folder.save_description(&self.config, &Tokenizer::byte(), None).unwrap();
+        folder.save_description(&self.config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
         let tensors = self.tensors();
         let weights: HashMap<String, TensorView<'_>> = tensors
             .tensors()
@@ -173,7 +173,7 @@ fn export_and_import_are_exact() {
         let model = golden.model(&device);
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
-        folder.save_description(&golden.config, &Tokenizer::byte(), None).unwrap();
+        folder.save_description(&golden.config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
         folder.save_weights(&model).unwrap();
         let again = folder.load_model(&device).unwrap();
         let logits = |model: &Gpt| model.forward(golden.ids("tokens", &device)).into_data();
@@ -188,7 +188,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("wrong")).unwrap();
     let wider = GptConfig { n_layer: 4, block_size: 12, ..golden.config.clone() };
-    folder.save_description(&wider, &Tokenizer::byte(), None).unwrap();
+    folder.save_description(&wider, &Tokenizer::byte(), &Marks::default(), None).unwrap();
     folder.save_weights(&golden.model(&device)).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(
@@ -198,7 +198,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     assert!(error.contains("transformer.h.3.attn.c_attn.bias is missing"), "{error}");
 
     let fewer = GptConfig { n_layer: 2, ..golden.config.clone() };
-    folder.save_description(&fewer, &Tokenizer::byte(), None).unwrap();
+    folder.save_description(&fewer, &Tokenizer::byte(), &Marks::default(), None).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(error.contains("transformer.h.2.attn.c_attn.bias has no place in the model"), "{error}");
 }

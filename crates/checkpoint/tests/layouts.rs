@@ -14,7 +14,7 @@ use std::{
 };
 
 use burn::{module::Module, prelude::*};
-use checkpoint::{Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
+use checkpoint::{Marks, Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
 use model::{Activation, Decoder, GptConfig, Position};
 use serde::Deserialize;
 use tokenizer::Tokenizer;
@@ -118,7 +118,7 @@ fn what_is_saved_is_what_was_loaded() {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
         folder.save_weights(&model).unwrap();
-        folder.save_description(model.config(), &Tokenizer::byte(), None).unwrap();
+        folder.save_description(model.config(), &Tokenizer::byte(), &Marks::default(), None).unwrap();
         let again = folder.load_model(&kernels::test_device()).unwrap();
         assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
@@ -406,15 +406,18 @@ fn a_model_of_no_layout_is_kept_and_not_exported() {
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let parent = tempfile::tempdir().unwrap();
     let path = |name: &str| parent.path().join(name);
-    let run = RunFolder::create_model(&path("run"), &model, &tokenizer, &[], Precision::F32).unwrap();
+    let run =
+        RunFolder::create_model(&path("run"), &model, &tokenizer, &Marks::default(), Precision::F32).unwrap();
     let again = run.load_model(&device).unwrap();
     assert_eq!(again.config(), &config);
     assert_eq!(logits(&again, &[1, 2, 3]), logits(&model, &[1, 2, 3]));
     let keys = weights::Weights::open(&run.path().join(WEIGHTS)).unwrap();
     assert!(keys.names().any(|key| key == "blocks.1.attention.qkv.bias"));
 
-    let folder = RunFolder::export(&path("folder"), &model, &tokenizer, &[], Precision::F32).unwrap_err();
-    let gguf = export_gguf(&model, &tokenizer, "odd", TensorType::F32, &path("file.gguf")).unwrap_err();
+    let folder = RunFolder::export(&path("folder"), &model, &tokenizer, &Marks::default(), Precision::F32)
+        .unwrap_err();
+    let gguf = export_gguf(&model, &tokenizer, &Marks::default(), "odd", TensorType::F32, &path("file.gguf"))
+        .unwrap_err();
     for error in [folder, gguf] {
         let reason = std::error::Error::source(&error).expect("it says why").to_string();
         assert!(reason.contains("`position` = \"rope\" with `norm` = \"layer_norm\""), "{reason}");
@@ -467,14 +470,15 @@ fn broken_pickles_are_refused_and_not_executed() {
 fn sixteen_bits_hold_what_they_can() {
     let parent = tempfile::tempdir().unwrap();
     let large = model("one_head").map(&mut Enlarge);
+    let marks = Marks { begin: Some(4), ends: vec![3, 5] };
     let export = |name: &str, precision| {
-        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &[3, 5], precision)
+        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &marks, precision)
     };
     let error = export("f16", Precision::F16).expect_err("a number above 65504 was written");
     assert!(error.to_string().contains("which float16 can't hold"), "{error}");
     let folder = export("bf16", Precision::Bf16).unwrap();
     folder.load_model(&kernels::test_device()).unwrap();
-    assert_eq!(folder.ends(), [3, 5]);
+    assert_eq!(folder.marks(), marks);
 }
 
 struct Enlarge;

@@ -83,10 +83,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &model, &tokenizer, &source.ends(), precision)?;
+            RunFolder::export(&output, &model, &tokenizer, &source.marks(), precision)?;
         }
         (_, precision) => {
-            for difference in export_gguf(&model, &tokenizer, &name, tensor_type(precision), &output)? {
+            let ty = tensor_type(precision);
+            for difference in export_gguf(&model, &tokenizer, &source.marks(), &name, ty, &output)? {
                 report(format_args!("note: {difference}"));
             }
         }

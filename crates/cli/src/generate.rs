@@ -170,7 +170,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         PromptArgs { .. } => String::new(),
     };
     let Opened { source, model, tokenizer } = args.model.open()?;
-    let options = options(&args, seed, &tokenizer, &source.ends())?;
+    let options = options(&args, seed, &tokenizer, &source.marks().ends)?;
     options.check()?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, options: &options };
     if args.prompt.interactive {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{GgufFile, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
+use checkpoint::{GgufFile, Marks, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
 use tokenizer::Tokenizer;
 
 use crate::{
@@ -47,28 +47,28 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = Device::flex();
     let path = PathBuf::from(&args.source);
-    let (model, tokenizer, ends) = if is_gguf(&path) {
+    let (model, tokenizer, marks) = if is_gguf(&path) {
         refuse_tokenizer(&args)?;
         let file = GgufFile::open(&path)?;
-        (file.load_model(&device)?, file.tokenizer().clone(), file.ends().to_vec())
+        (file.load_model(&device)?, file.tokenizer().clone(), file.marks().clone())
     } else if path.is_file() {
         refuse_other_files(&path)?;
         let model = load_nanogpt(&path, &device)?;
         let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
-        let ends = tokenizer.end_of_text().into_iter().collect();
-        (model, tokenizer, ends)
+        let marks = Marks::of(&tokenizer);
+        (model, tokenizer, marks)
     } else {
         refuse_tokenizer(&args)?;
         let folder = if path.is_dir() { path.clone() } else { hub::download(&args.source)? };
         let folder = RunFolder::open(&folder)?;
-        (folder.load_model(&device)?, folder.load_tokenizer()?, folder.ends())
+        (folder.load_model(&device)?, folder.load_tokenizer()?, folder.marks())
     };
     check_vocabulary(&tokenizer, model.config())?;
     let run = match &args.run {
         Some(run) => run_path(run),
         None => RunFolder::next_path(Path::new(RUNS), &stem(&path)),
     };
-    let run = RunFolder::create_model(&run, &model, &tokenizer, &ends, Precision::F32)?;
+    let run = RunFolder::create_model(&run, &model, &tokenizer, &marks, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; write with it: {} generate {name}",

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{GgufFile, RunFolder};
+use checkpoint::{GgufFile, Marks, RunFolder};
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
@@ -77,11 +77,11 @@ impl Source {
         }
     }
 
-    /// The tokens at which a text ends.
-    pub(crate) fn ends(&self) -> Vec<u32> {
+    /// The tokens at which a text begins and ends.
+    pub(crate) fn marks(&self) -> Marks {
         match self {
-            Self::Folder(folder) => folder.ends(),
-            Self::Gguf(file) => file.ends().to_vec(),
+            Self::Folder(folder) => folder.marks(),
+            Self::Gguf(file) => file.marks().clone(),
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn overfit_one_batch(
     device: &Device,
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
-    let Ready { recipe, model, prepared } = ready;
+    let Ready { recipe, model, prepared, .. } = ready;
     report(format_args!(
         "learning {} tokens by heart, at a learning rate of {:e}",
         recipe.optimizer.batch_size.get() * recipe.model.block_size,
@@ -104,7 +104,7 @@ pub(crate) fn find_learning_rate(
     device: &Device,
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
-    let Ready { recipe, model, prepared } = ready;
+    let Ready { recipe, model, prepared, .. } = ready;
     let [lowest, highest] = SWEEP;
     report(format_args!("trying learning rates from {lowest:e} to {highest:e}"));
     let control = Control::new();

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{RunFolder, Session, TrainerState};
+use checkpoint::{Marks, RunFolder, Session, TrainerState};
 use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::{Gpt, GptConfig};
 use trainer::{Changes, Control, Ending, PRESETS, Recipe, Training, ending};
@@ -190,6 +190,8 @@ pub(crate) struct Ready {
     pub(crate) recipe: Recipe,
     pub(crate) model: Gpt,
     pub(crate) prepared: Prepared,
+    /// Where texts begin and end.
+    marks: Marks,
 }
 
 /// A new run.
@@ -202,7 +204,7 @@ fn start(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)>
             run_path(path).display()
         );
     }
-    let Ready { recipe, model, prepared } = make_ready(args, devices)?;
+    let Ready { recipe, model, prepared, marks } = make_ready(args, devices)?;
     let path = match &args.run {
         Some(path) => run_path(path),
         None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
@@ -210,7 +212,7 @@ fn start(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)>
     // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
     let (folder, lock) = RunFolder::create_run(&path, |folder| {
         folder.save_weights(&model)?;
-        folder.save_description(&recipe.model, &prepared.tokenizer, Some(&recipe.to_toml()))
+        folder.save_description(&recipe.model, &prepared.tokenizer, &marks, Some(&recipe.to_toml()))
     })?;
     let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
@@ -288,7 +290,12 @@ fn make_ready(args: &Args, devices: &[Device]) -> anyhow::Result<Ready> {
         }
         None => recipe.model.init(recipe.run.seed, &devices[0])?,
     };
-    Ok(Ready { recipe, model, prepared })
+    let own = Marks::of(&prepared.tokenizer);
+    let marks = match &origin {
+        Some(origin) => origin.marks().or(own),
+        None => own,
+    };
+    Ok(Ready { recipe, model, prepared, marks })
 }
 
 /// The run to go on with, and what differs from the recipe that it had so far.

@@ -69,6 +69,13 @@ pub enum Error {
     #[error("the vocabulary of the GGUF file makes no tokenizer")]
     Vocabulary(#[source] tokenizers::Error),
 
+    /// A tokenizer that llama.cpp has nothing like.
+    #[error("a GGUF file cannot hold this tokenizer: {reason}")]
+    NoVocabulary {
+        /// What it does otherwise.
+        reason: String,
+    },
+
     /// A tokenizer file could not be read.
     #[error("cannot read the tokenizer at {}", .path.display())]
     Read {

@@ -146,7 +146,7 @@ fn byte_level(use_regex: bool) -> Value {
 }
 
 /// How text is cut before its bytes are joined.
-fn cuts(pattern: Pattern) -> Value {
+pub(crate) fn cuts(pattern: Pattern) -> Value {
     let sequence = |first: Value, use_regex: bool| json!({ "type": "Sequence", "pretokenizers": [first, byte_level(use_regex)] });
     let split = |regex: &str| json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
     match pattern {
@@ -157,14 +157,14 @@ fn cuts(pattern: Pattern) -> Value {
     }
 }
 
-fn spells_spaces(adds_space: bool) -> Value {
+pub(crate) fn spells_spaces(adds_space: bool) -> Value {
     let prepend = adds_space.then(|| json!({ "type": "Prepend", "prepend": "▁" }));
     let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
     json!({ "type": "Sequence", "normalizers": prepend.into_iter().chain([replace]).collect::<Vec<_>>() })
 }
 
 /// Every pair of tokens that makes a token, the one of the largest score first.
-fn merges_by_score<'a>(tokens: &'a [Token], scores: &[f32]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn merges_by_score<'a>(tokens: &'a [Token], scores: &[f32]) -> Vec<(&'a str, &'a str)> {
     let texts: HashSet<&str> = tokens.iter().map(|token| token.text.as_str()).collect();
     let mut by_score: Vec<(usize, &f32)> = scores.iter().enumerate().take(tokens.len()).collect();
     by_score.sort_by(|(_, left), (_, right)| right.total_cmp(left));

@@ -23,7 +23,7 @@
 //! and never gives out half a character.
 //!
 //! A tokenizer from elsewhere is any other `tokenizer.json`, or the vocabulary of a GGUF file
-//! ([`Tokenizer::from_gguf`]). Some put a mark before every text: [`Tokenizer::beginning`].
+//! ([`Tokenizer::from_gguf`]), and goes into one again where it can ([`Tokenizer::to_gguf`]). Some put a mark before every text: [`Tokenizer::beginning`].
 //!
 //! A long text may be encoded in parts on several threads: cut where [`Tokenizer::last_border`] says, the ids of
 //! the parts are those of the whole.
@@ -33,6 +33,7 @@ mod byte_level_bpe;
 mod char_vocabulary;
 mod decoding;
 mod error;
+mod exported;
 mod file;
 mod gpt2;
 mod imported;

@@ -16,7 +16,7 @@ use burn::{
     prelude::*,
     train::Learner,
 };
-use checkpoint::{RunFolder, WEIGHTS};
+use checkpoint::{Marks, RunFolder, WEIGHTS};
 use model::{Gpt, GptConfig};
 use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::Tokenizer;
@@ -92,7 +92,7 @@ fn batches(tensors: &SafeTensors<'_>, device: &Device) -> Vec<TokenBatch> {
 fn model(tensors: &SafeTensors<'_>, config: &GptConfig, device: &Device) -> Gpt {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-    folder.save_description(config, &Tokenizer::byte(), None).unwrap();
+    folder.save_description(config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
     let weights: HashMap<String, TensorView<'_>> = tensors
         .tensors()
         .into_iter()

@@ -6,13 +6,13 @@ use std::{
     path::Path,
 };
 
-use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Token, TokenKind, Vocabulary};
+use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Vocabulary};
 use model::{Activation, Gpt, GptConfig, Position};
-use tokenizer::{Tokenizer, TokenizerKind};
+use tokenizer::Tokenizer;
 
 use super::kind;
 use crate::{
-    Architecture, Error, Result, atomic,
+    Architecture, Error, Marks, Result, atomic,
     weights::{Weight, collect},
 };
 
@@ -25,11 +25,12 @@ const CONTEXT_UNIT: u32 = 256;
 ///
 /// # Errors
 ///
-/// If llama.cpp has no model with these parts, the tokenizer is of a kind that it has not, or the file can't be
+/// If llama.cpp has no model with these parts, it has no tokenizer that does the same, or the file can't be
 /// written.
 pub fn export_gguf(
     model: &Gpt,
     tokenizer: &Tokenizer,
+    marks: &Marks,
     name: &str,
     ty: TensorType,
     path: &Path,
@@ -43,8 +44,8 @@ pub fn export_gguf(
     }
     let kind = kind(architecture);
     let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
-    let mut vocabulary =
-        vocabulary(tokenizer).ok_or_else(|| Error::GgufTokenizer { path: path.to_owned() })?;
+    let (mut vocabulary, mut notes) = vocabulary(tokenizer, marks)
+        .map_err(|source| Error::GgufTokenizer { path: path.to_owned(), source })?;
     vocabulary.pad(sizes.vocab_size);
     let config = Config {
         architecture: kind,
@@ -72,7 +73,8 @@ pub fn export_gguf(
         };
         gguf::write(out, &metadata, &config.tensors(ty), values).map_err(failed)
     })?;
-    Ok(differences(sizes, &config, ty, &vocabulary))
+    notes.extend(differences(sizes, &config, ty, &vocabulary));
+    Ok(notes)
 }
 
 /// What llama.cpp has in another form, and no way to say so.
@@ -106,31 +108,16 @@ fn by_name(
     weights.into_iter().map(named).collect()
 }
 
-fn vocabulary(tokenizer: &Tokenizer) -> Option<Vocabulary> {
-    let bytes = |id: u32| tokenizer.token_bytes(id);
-    let n_tokens = u32::try_from(tokenizer.vocab_size()).ok()?;
-    match tokenizer.kind()? {
-        TokenizerKind::Char => {
-            let character = |id: u32| std::str::from_utf8(bytes(id)?).ok()?.chars().next();
-            Some(Vocabulary::from_chars(&(0..n_tokens).map(character).collect::<Option<Vec<_>>>()?))
-        }
-        TokenizerKind::Byte => Some(Vocabulary::bytes()),
-        TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. } => {
-            let end_of_text = tokenizer.end_of_text();
-            let token = |id: u32| {
-                let bytes = bytes(id)?;
-                Some(if Some(id) == end_of_text {
-                    Token { text: String::from_utf8(bytes.to_vec()).ok()?, kind: TokenKind::Control }
-                } else {
-                    Token::normal(bytes)
-                })
-            };
-            let tokens = (0..n_tokens).map(token).collect::<Option<Vec<_>>>()?;
-            let vocabulary = Vocabulary::merges(tokens, tokenizer.merges());
-            let ends_of_text = end_of_text.into_iter().collect();
-            Some(Vocabulary { begin_of_text: end_of_text, ends_of_text, ..vocabulary })
-        }
+/// The vocabulary of a tokenizer whose texts begin and end so, and what will not be the same.
+fn vocabulary(tokenizer: &Tokenizer, marks: &Marks) -> tokenizer::Result<(Vocabulary, Vec<String>)> {
+    let (mut vocabulary, differences) = tokenizer.to_gguf()?;
+    if !vocabulary.adds_begin {
+        vocabulary.begin_of_text = marks.begin.or(vocabulary.begin_of_text);
     }
+    if !marks.ends.is_empty() {
+        vocabulary.ends_of_text.clone_from(&marks.ends);
+    }
+    Ok((vocabulary, differences))
 }
 
 fn differences(sizes: &GptConfig, config: &Config, ty: TensorType, vocabulary: &Vocabulary) -> Vec<String> {

@@ -16,7 +16,7 @@ use model::{Activation, Gpt, GptConfig, NormKind, Position};
 use tokenizer::Tokenizer;
 
 use super::architecture;
-use crate::{Error, Result, error::io, layout::Layout, weights::load};
+use crate::{Error, Marks, Result, error::io, layout::Layout, weights::load};
 
 /// A GGUF file with a GPT-2, a Llama or a Qwen3, whose weights are read when they are asked for.
 ///
@@ -27,7 +27,7 @@ pub struct GgufFile {
     layout: Layout,
     config: GptConfig,
     tokenizer: Tokenizer,
-    ends: Vec<u32>,
+    marks: Marks,
     weights: Weights,
 }
 
@@ -79,7 +79,7 @@ impl GgufFile {
             layout: Layout::HuggingFace(architecture(sizes.architecture)),
             config,
             tokenizer,
-            ends: vocabulary.ends_of_text,
+            marks: Marks { begin: vocabulary.begin_of_text, ends: vocabulary.ends_of_text },
             weights: Weights::of(path, tensors),
         })
     }
@@ -99,9 +99,9 @@ impl GgufFile {
         &self.tokenizer
     }
 
-    /// The tokens at which a text ends.
-    pub fn ends(&self) -> &[u32] {
-        &self.ends
+    /// The tokens at which a text begins and ends.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// The model, its weights unpacked to f32.

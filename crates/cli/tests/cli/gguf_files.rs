@@ -74,6 +74,27 @@ fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
     assert_eq!(written("small"), written("small.gguf"));
     let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);
     assert_eq!(again["ids"], score["ids"]);
+
+    // And out again, with its tokenizer.
+    run(folder.path(), &["export", "small", "--format", "gguf", "-o", "again.gguf"]).success();
+    assert_eq!(written("again.gguf"), written("small"));
+    let text = ["--text", " the  kettle\n<tool> 12 é", "--json"];
+    let [first, second] = ["small.gguf", "again.gguf"]
+        .map(|model| json(folder.path(), &[&["score", model], &text[..]].concat())["ids"].clone());
+    assert_eq!(first, second);
+    // What goes on learning keeps its marks, so it can be exported as well.
+    fs::write(folder.path().join("more.txt"), "the kettle is singing\n".repeat(40)).unwrap();
+    let few =
+        ["--set", "schedule.max_steps=1", "--set", "schedule.eval_batches=1", "--set", "model.block_size=8"];
+    let train = ["train", "finetune", "--init-from", "small", "--data", "more.txt", "--run", "more"];
+    run(folder.path(), &[&train[..], &few].concat()).success();
+    let ends = |run: &str| {
+        let file = fs::read_to_string(folder.path().join("runs").join(run).join("generation_config.json"));
+        serde_json::from_str::<Value>(&file.unwrap()).unwrap()
+    };
+    assert_eq!(ends("more"), ends("small"));
+    assert_eq!((&ends("more")["bos_token_id"], &ends("more")["eos_token_id"]), (&1.into(), &2.into()));
+    run(folder.path(), &["export", "more", "--format", "gguf"]).success();
 }
 
 #[test]

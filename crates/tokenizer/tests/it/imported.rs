@@ -17,19 +17,19 @@ struct Golden {
     special: Vec<u32>,
 }
 
-const NAMES: [&str; 6] = ["gpt-2", "smollm", "qwen2", "llama-bpe", "scores", "scores-no-space"];
+pub(crate) const NAMES: [&str; 6] = ["gpt-2", "smollm", "qwen2", "llama-bpe", "scores", "scores-no-space"];
 
 fn read(file: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf");
     std::fs::read(folder.join(file)).expect("the fixture is committed")
 }
 
-fn vocabulary(name: &str) -> Vocabulary {
+pub(crate) fn vocabulary(name: &str) -> Vocabulary {
     let bytes = read(&format!("{name}.gguf"));
     Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture")
 }
 
-fn imported(name: &str) -> Tokenizer {
+pub(crate) fn imported(name: &str) -> Tokenizer {
     Tokenizer::from_gguf(&vocabulary(name)).expect("a fixture")
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the public interface, in one binary so that they link once.
 
 mod common;
+mod exported;
 mod file;
 mod gpt2;
 mod hostile;

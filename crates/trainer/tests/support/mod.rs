@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use checkpoint::RunFolder;
+use checkpoint::{Marks, RunFolder};
 use dataset::Tokens;
 use model::GptConfig;
 use tokenizer::Tokenizer;
@@ -31,7 +31,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
     let device = kernels::test_device();
     let resumed = path.exists();
     let folder = if resumed { RunFolder::open(path).unwrap() } else { RunFolder::create(path).unwrap() };
-    folder.save_description(&recipe.model, &tokenizer(), Some(&recipe.to_toml())).unwrap();
+    folder.save_description(&recipe.model, &tokenizer(), &Marks::default(), Some(&recipe.to_toml())).unwrap();
     let resume = resumed.then(|| folder.load_checkpoint().unwrap().unwrap());
     // A resumed run starts from other weights, which its checkpoint has to replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };

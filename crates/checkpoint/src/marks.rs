@@ -1,0 +1,78 @@
+//! Where texts begin and end.
+
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+/// The tokens that mark where a text begins and ends, which no `tokenizer.json` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The token that begins a text.
+    pub begin: Option<u32>,
+    /// The tokens at which a text ends, the usual one first.
+    pub ends: Vec<u32>,
+}
+
+impl Marks {
+    /// Those that a tokenizer has of itself: what it puts before every text, and `<|endoftext|>`, which also begins the next
+    /// text where nothing else does.
+    pub fn of(tokenizer: &Tokenizer) -> Self {
+        let end = tokenizer.end_of_text();
+        Self { begin: tokenizer.beginning().first().copied().or(end), ends: end.into_iter().collect() }
+    }
+
+    /// These, and the ends of others that are not among them; the beginning of the others where there is none.
+    #[must_use]
+    pub fn or(mut self, others: Self) -> Self {
+        self.begin = self.begin.or(others.begin);
+        for end in others.ends {
+            if !self.ends.contains(&end) {
+                self.ends.push(end);
+            }
+        }
+        self
+    }
+
+    /// As Hugging Face's files have them.
+    pub(crate) fn write_to(&self, file: &mut Value) {
+        file["bos_token_id"] = json!(self.begin);
+        // None is null, one is a number.
+        file["eos_token_id"] = match self.ends[..] {
+            [] => Value::Null,
+            [end] => json!(end),
+            _ => json!(self.ends),
+        };
+    }
+
+    /// What one of Hugging Face's files says; `None` of what it does not say.
+    pub(crate) fn read(file: &Value) -> (Option<u32>, Option<Vec<u32>>) {
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ends = match &file["eos_token_id"] {
+            Value::Array(ids) => ids.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        };
+        (id(&file["bos_token_id"]), ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_read_as_they_were_written() {
+        for (begin, ends) in [(Some(1), vec![2]), (None, vec![5, 3]), (Some(0), vec![])] {
+            let mut file = json!({ "model_type": "llama" });
+            let marks = Marks { begin, ends: ends.clone() };
+            marks.write_to(&mut file);
+            assert_eq!(Marks::read(&file), (begin, Some(ends).filter(|ends| !ends.is_empty())));
+        }
+        assert_eq!(Marks::read(&json!({ "bos_token_id": -1, "eos_token_id": [1, "x"] })), (None, None));
+    }
+
+    #[test]
+    fn an_end_is_there_once() {
+        let [mine, theirs] =
+            [(None, vec![2, 0]), (Some(7), vec![0, 4])].map(|(begin, ends)| Marks { begin, ends });
+        assert_eq!(mine.or(theirs), Marks { begin: Some(7), ends: vec![2, 0, 4] });
+    }
+}
