@@ -141,6 +141,15 @@ pub enum Error {
         source: gguf::Error,
     },
 
+    /// A GGUF file with sizes no model has.
+    #[error("cannot read {}: {reason}", .path.display())]
+    GgufSizes {
+        /// The file.
+        path: PathBuf,
+        /// Which size, by its key there.
+        reason: String,
+    },
+
     /// A GGUF file whose tokens make no tokenizer.
     #[error("cannot read {}", .path.display())]
     GgufVocabulary {

@@ -182,7 +182,7 @@ fn gguf_files_without_a_model_of_ours_are_refused_by_name() {
         (error.to_string(), reason)
     };
     for (bytes, expected) in [
-        (&b""[..], "not a GGUF file"),
+        (&b""[..], "the file is empty"),
         (b"PK\x03\x04", "not a GGUF file"),
         (b"GGUF\x03\0\0\0", "cut short"),
         (b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "no `general.architecture`"),

@@ -21,6 +21,10 @@ impl<'a> Cursor<'a> {
         self.offset
     }
 
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.left() == 0
+    }
+
     fn left(&self) -> usize {
         self.bytes.len() - self.offset
     }
@@ -93,7 +97,7 @@ mod tests {
         let mut cursor = Cursor::new(&[1, 0, 0, 0, 2]);
         assert_eq!(cursor.u32("a number").unwrap(), 1);
         let error = cursor.u32("another number").unwrap_err().to_string();
-        assert!(error.ends_with("another number at byte 4 takes 4 bytes, and 1 are left"), "{error}");
+        assert!(error.contains("another number at byte 4 takes 4 bytes, and 1 are left"), "{error}");
         assert_eq!(cursor.take(1, "the rest").unwrap(), [2]);
         assert_eq!(cursor.take(0, "nothing").unwrap(), []);
     }

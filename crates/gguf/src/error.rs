@@ -9,6 +9,10 @@ use crate::{Architecture, TensorType};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A file without a byte.
+    #[error("the file is empty; copy it again from where it came from")]
+    Empty,
+
     /// Another format.
     #[error("not a GGUF file: it begins with {} and not with GGUF", .found.escape_ascii())]
     NotGguf {
@@ -29,7 +33,8 @@ pub enum Error {
 
     /// The file ends before what it describes.
     #[error(
-        "the file is damaged or cut short: {what} at byte {offset} takes {needed} bytes, and {left} are left"
+        "the file is cut short or damaged: {what} at byte {offset} takes {needed} bytes, and {left} are left; copy it \
+         again from where it came from"
     )]
     Truncated {
         /// What was to be read.
@@ -44,7 +49,8 @@ pub enum Error {
 
     /// More of something than the file has room for.
     #[error(
-        "the file is damaged: {count} {what} at byte {offset} do not fit in the {left} bytes that are left"
+        "the file is cut short or damaged: {count} {what} at byte {offset} do not fit in the {left} bytes that are left; \
+         copy it again from where it came from"
     )]
     Count {
         /// What is counted.
@@ -183,8 +189,8 @@ pub enum Error {
 
     /// Data beyond the end of the file.
     #[error(
-        "the file is damaged or cut short: tensor {name:?} takes {size_bytes} bytes from {offset} on of the data, \
-         which begins at byte {data_start} of {file_bytes}"
+        "the file is cut short or damaged: it has {file_bytes} bytes, and tensor {name:?} takes {size_bytes} from byte {} on; \
+         copy it again from where it came from", u128::from(*offset) + *data_start as u128
     )]
     OutOfRange {
         /// The tensor.

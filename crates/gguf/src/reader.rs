@@ -104,6 +104,9 @@ impl<'a> Gguf<'a> {
 
 /// Reads the version, and tells the cursor how wide its lengths are.
 fn header(cursor: &mut Cursor<'_>) -> Result<u32> {
+    if cursor.is_at_end() {
+        return Err(Error::Empty);
+    }
     let found = cursor.take(MAGIC.len(), "the magic number")?;
     if found != MAGIC {
         return Err(Error::NotGguf { found: found.to_owned() });

@@ -155,9 +155,31 @@ fn what_is_not_computed_is_refused_with_the_reason() {
     check(Qwen3, "qwen3.attention.value_length", 8.into(), "is 8, and only 6 is supported");
     check(Llama, "llama.attention.sliding_window", 4.into(), "attention reaches back 4 tokens");
     check(Llama, "llama.attention.causal", false.into(), "sees what is to come");
-    check(Llama, "llama.attention.head_count_kv", 3.into(), "4 heads of queries cannot share 3");
+    check(
+        Llama,
+        "llama.attention.head_count_kv",
+        3.into(),
+        "`llama.attention.head_count` = 4 is not a multiple of `llama.attention.head_count_kv` = 3",
+    );
     check(Llama, "llama.attention.key_length", 5.into(), "value_length` is 6, and only 5");
-    check(Gpt2, "gpt2.attention.head_count_kv", 1.into(), "2 heads of queries and 1 of keys");
+    check(
+        Gpt2,
+        "gpt2.attention.head_count",
+        5.into(),
+        "`gpt2.embedding_length` = 32 is not a multiple of `gpt2.attention.head_count` = 5",
+    );
+    check(
+        Qwen3,
+        "qwen3.rope.freq_base",
+        Value::F64(1e-50),
+        "`qwen3.rope.freq_base` is f64 1e-50, and not a positive",
+    );
+    check(
+        Gpt2,
+        "gpt2.attention.head_count_kv",
+        1.into(),
+        "= 2 heads of queries and `gpt2.attention.head_count_kv` = 1 of keys",
+    );
     let each = Value::Array(Array::U32(vec![4, 4]));
     check(Llama, "llama.attention.head_count", each, "the same for all blocks");
     check(Llama, "llama.block_count", 0.into(), "is u32 0, and not a number from 1");

@@ -91,7 +91,7 @@ pub enum Error {
     },
 
     /// Numbers that are not finite.
-    #[error("{key} in {} has {value} at {idx}; a model with such weights writes nothing, take an earlier one", .path.display())]
+    #[error("{key} in {} has {value} at {idx}; a model with such weights writes nothing", .path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,

@@ -36,14 +36,17 @@ pub struct Tensor {
     source: Source,
 }
 
+type Unpack = dyn Fn() -> Vec<f32> + Send + Sync;
+type Arrange = dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync;
+
 /// Where the numbers are.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// That many bytes from the beginning of the file, row by row.
     Offset(u64),
     Pickle(pytorch_reader::Tensor),
-    /// Whoever made the tensor unpacks them.
-    Packed(Arc<dyn Fn() -> Vec<f32> + Send + Sync>),
+    /// Whoever made the tensor unpacks them, and then arranges them.
+    Packed(Arc<Unpack>, Arc<Arrange>),
 }
 
 impl fmt::Debug for Source {
@@ -51,7 +54,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Offset(offset) => write!(f, "Offset({offset})"),
             Self::Pickle(tensor) => write!(f, "Pickle({:?})", tensor.name),
-            Self::Packed(_) => f.write_str("Packed"),
+            Self::Packed(..) => f.write_str("Packed"),
         }
     }
 }
@@ -61,14 +64,17 @@ impl Tensor {
         Self { path: path.to_owned(), name: name.to_owned(), shape, dtype, source }
     }
 
-    /// A tensor of a file of another format, whose numbers `unpack` makes of what is in it.
+    /// A tensor of a file of another format: `unpack` makes numbers of what is in it, and `arrange` lays them row by row.
+    ///
+    /// Errors name it, and the place of a number in it, as the file has them: by `name` and before `arrange`.
     pub fn packed(
         path: &Path,
         name: &str,
         shape: Vec<usize>,
         unpack: impl Fn() -> Vec<f32> + Send + Sync + 'static,
+        arrange: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(path, name, shape, Dtype::F32, Source::Packed(Arc::new(unpack)))
+        Self::new(path, name, shape, Dtype::F32, Source::Packed(Arc::new(unpack), Arc::new(arrange)))
     }
 
     /// The file that it is in.
@@ -95,7 +101,7 @@ impl Tensor {
     pub fn read(&self) -> Result<Vec<f32>> {
         let n = self.shape.iter().product();
         let numbers = match self.dtype {
-            Dtype::F32 if let Source::Packed(unpack) = &self.source => unpack(),
+            Dtype::F32 if let Source::Packed(unpack, _) = &self.source => unpack(),
             Dtype::F32 => {
                 let mut numbers = vec![0.0_f32; n];
                 self.read_bytes(bytemuck::cast_slice_mut(&mut numbers))?;
@@ -117,7 +123,10 @@ impl Tensor {
             }
         };
         match numbers.iter().position(|x| !x.is_finite()) {
-            None => Ok(numbers),
+            None => Ok(match &self.source {
+                Source::Packed(_, arrange) => arrange(numbers),
+                _ => numbers,
+            }),
             Some(idx) => Err(Error::NotFinite {
                 path: self.path.clone(),
                 key: self.name.clone(),
@@ -141,7 +150,7 @@ impl Tensor {
                 out.copy_from_slice(&bytes);
                 Ok(())
             }
-            Source::Packed(_) => unreachable!("its numbers are unpacked, and its bytes not read"),
+            Source::Packed(..) => unreachable!("its numbers are unpacked, and its bytes not read"),
         }
     }
 }

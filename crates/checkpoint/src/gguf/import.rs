@@ -12,7 +12,7 @@ use ::gguf::{self, Config, Gguf, Mapped, TensorType, TensorView, Vocabulary};
 use ::weights::{Tensor, Weights};
 use burn::prelude::Device;
 use mmap_io::MemoryMappedFile;
-use model::{Activation, Gpt, GptConfig, NormKind, Position};
+use model::{Activation, ConfigError, Gpt, GptConfig, NormKind, Position};
 use tokenizer::Tokenizer;
 
 use super::architecture;
@@ -43,10 +43,9 @@ impl fmt::Debug for Mapping {
 impl Mapping {
     fn open(path: &Path) -> Result<Self> {
         let size_bytes = std::fs::metadata(path).map_err(io("open", path))?.len();
-        // An empty file can't be mapped, and says less of itself.
+        // An empty file can't be mapped.
         if size_bytes == 0 {
-            let source = gguf::Error::NotGguf { found: Vec::new() };
-            return Err(Error::GgufRead { path: path.to_owned(), source });
+            return Err(Error::GgufRead { path: path.to_owned(), source: gguf::Error::Empty });
         }
         let unmapped = |source: mmap_io::MmapIoError| io("open", path)(std::io::Error::other(source));
         MemoryMappedFile::open_ro(path).map(Self).map_err(unmapped)
@@ -72,7 +71,10 @@ impl GgufFile {
         let tokenizer = Tokenizer::from_gguf(&vocabulary)
             .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?;
         let config = model_config(&sizes);
-        config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
+        config.check().map_err(|source| Error::GgufSizes {
+            path: path.to_owned(),
+            reason: in_keys_of_gguf(&source, sizes.architecture),
+        })?;
         let tensors = tensors(path, &mapping, &file, &sizes);
         Ok(Self {
             path: path.to_owned(),
@@ -122,13 +124,25 @@ fn tensors(path: &Path, mapping: &Arc<Mapping>, file: &Gguf<'_>, sizes: &Config)
             sizes.architecture.key(tensor.name).expect("a model has no other tensors: its sizes were read");
         let shape = stored.shape(&tensor.dims);
         let (mapping, range, ty) = (mapping.clone(), range(mapping.bytes(), tensor.bytes), tensor.ty);
+        let unpack = move || unpacked(&mapping.bytes()[range.clone()], ty);
         let hugging_face_shape = shape.clone();
-        let unpack =
-            move || stored.undo(unpacked(&mapping.bytes()[range.clone()], ty), &hugging_face_shape, head_dim);
-        let tensor = Tensor::packed(path, &key, shape, unpack);
+        let arrange = move |numbers| stored.undo(numbers, &hugging_face_shape, head_dim);
+        // By the name that the file has for it, which errors name.
+        let tensor = Tensor::packed(path, tensor.name, shape, unpack, arrange);
         (key, tensor)
     };
     file.tensors().iter().map(tensor).collect()
+}
+
+/// What is wrong with sizes, by the names that a GGUF file has for them.
+fn in_keys_of_gguf(error: &ConfigError, architecture: gguf::Architecture) -> String {
+    match error {
+        ConfigError::BlockTooLong(length) => {
+            format!("`{architecture}.context_length` = {length} is longer than any model here")
+        }
+        // All other sizes were looked at when they were read, or are not named.
+        error => error.to_string(),
+    }
 }
 
 /// Where a part of some bytes lies in them.

@@ -127,6 +127,35 @@ fn what_is_not_done_with_a_gguf_file_says_what_to_do() {
 }
 
 #[test]
+fn what_is_wrong_with_a_gguf_file_is_said_in_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let path = folder.path().join("small.gguf");
+    let whole = fs::read(&path).unwrap();
+    let refused = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        run(folder.path(), &["generate", "small.gguf"]).failure()
+    };
+    let error = refused(b"");
+    assert!(error.contains("small.gguf: the file is empty; copy it again"), "{error}");
+    for part in [3, 20, 500, whole.len() - 1] {
+        let error = refused(&whole[..part]);
+        assert!(error.contains("small.gguf: the file is cut short or damaged: "), "{part}: {error}");
+    }
+    // The scale of the last block is not a number.
+    let mut broken = whole.clone();
+    let last = Gguf::parse(&whole).unwrap().tensor("blk.1.attn_k.weight").unwrap().bytes.as_ptr().addr();
+    let place = last - whole.as_ptr().addr();
+    broken[place..place + 2].copy_from_slice(&[0xFF, 0x7F]);
+    let error = refused(&broken);
+    assert!(
+        error.contains("blk.1.attn_k.weight in small.gguf has NaN at 0; a model with such weights"),
+        "{error}"
+    );
+    assert!(!error.contains("layers"), "{error}");
+}
+
+#[test]
 fn what_is_exported_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("debug.gguf").to_str().unwrap().to_owned();

@@ -6,7 +6,7 @@ use super::Config;
 use crate::{Architecture, Error, Gguf, Result, Value};
 
 /// The base of a rotation where a file does not say.
-const DEFAULT_FREQ_BASE: f64 = 10_000.0;
+const DEFAULT_FREQ_BASE: f32 = 10_000.0;
 
 impl Config {
     /// The sizes of the model in a file, which has all the tensors that they ask for and no others.
@@ -26,12 +26,16 @@ impl Config {
         let embedding_length = metadata.size("embedding_length")?;
         let head_count = metadata.size("attention.head_count")?;
         let head_count_kv = metadata.size_or("attention.head_count_kv", head_count)?;
-        let key_length = metadata.size_or("attention.key_length", embedding_length / head_count)?;
+        let key_length = match metadata.optional_size("attention.key_length")? {
+            Some(key_length) => key_length,
+            None => {
+                metadata.quotient("embedding_length", embedding_length, "attention.head_count", head_count)?
+            }
+        };
         metadata.refuse_unlike("attention.value_length", key_length)?;
         metadata.refuse_unlike("attention.value_length_swa", key_length)?;
         metadata.refuse_unlike("rope.dimension_count", key_length)?;
-        let rope_freq_base = metadata.float("rope.freq_base")?.unwrap_or(DEFAULT_FREQ_BASE);
-        #[expect(clippy::cast_possible_truncation, reason = "both are of single precision in llama.cpp")]
+        let rope_freq_base = metadata.float("rope.freq_base")?.filter(|_| architecture.is_rotary());
         let mut config = Self {
             architecture,
             vocab_size,
@@ -43,14 +47,13 @@ impl Config {
             head_count_kv,
             key_length,
             norm_epsilon: 0.0,
-            rope_freq_base: rope_freq_base as f32,
+            rope_freq_base: rope_freq_base.unwrap_or(DEFAULT_FREQ_BASE),
             tied: file.tensor("output.weight").is_none(),
         };
         let epsilon = metadata.float(config.epsilon_key())?;
         let missing = || Error::MissingKey { key: metadata.key(config.epsilon_key()) };
-        #[expect(clippy::cast_possible_truncation, reason = "it is of single precision in llama.cpp")]
-        let norm_epsilon = epsilon.ok_or_else(missing)? as f32;
-        config.norm_epsilon = norm_epsilon;
+        config.norm_epsilon = epsilon.ok_or_else(missing)?;
+        metadata.quotient("attention.head_count", head_count, "attention.head_count_kv", head_count_kv)?;
         config.check_heads()?;
         config.check_tensors(file)?;
         Ok(config)
@@ -58,16 +61,17 @@ impl Config {
 
     fn check_heads(&self) -> Result<()> {
         let Self { architecture, embedding_length, head_count, head_count_kv, key_length, .. } = *self;
-        let reason = if head_count % head_count_kv != 0 {
-            format!("{head_count} heads of queries cannot share {head_count_kv} heads of keys evenly")
-        } else if architecture.is_rotary() && key_length % 2 != 0 {
-            format!("a rotation turns pairs, and its heads are {key_length} wide")
+        let reason = if architecture.is_rotary() && key_length % 2 != 0 {
+            format!(
+                "a rotation turns pairs, and its heads are {key_length} wide (`{architecture}.attention.key_length`)"
+            )
         } else if !architecture.is_rotary()
             && (head_count_kv != head_count || Some(embedding_length) != head_count.checked_mul(key_length))
         {
             format!(
-                "{head_count} heads of queries and {head_count_kv} of keys, {key_length} wide, are not the \
-                 {embedding_length} of a GPT-2's stream"
+                "`{architecture}.attention.head_count` = {head_count} heads of queries and \
+                 `{architecture}.attention.head_count_kv` = {head_count_kv} of keys, {key_length} wide, are not the \
+                 `{architecture}.embedding_length` = {embedding_length} of a GPT-2's stream"
             )
         } else {
             return Ok(());
@@ -142,9 +146,21 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    fn float(&self, name: &str) -> Result<Option<f64>> {
+    /// One size by another that it has to be a multiple of.
+    fn quotient(&self, name: &str, size: u32, divisor_name: &str, divisor: u32) -> Result<u32> {
+        if size.is_multiple_of(divisor) {
+            return Ok(size / divisor);
+        }
+        let [name, divisor_name] = [self.key(name), self.key(divisor_name)];
+        let reason = format!("`{name}` = {size} is not a multiple of `{divisor_name}` = {divisor}");
+        Err(Error::Unsupported { reason })
+    }
+
+    /// A number that is positive in the single precision that it is in in llama.cpp.
+    fn float(&self, name: &str) -> Result<Option<f32>> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        match value.as_f64() {
+        #[expect(clippy::cast_possible_truncation, reason = "it is of single precision in llama.cpp")]
+        match value.as_f64().map(|number| number as f32) {
             Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
             _ => Err(self.wrong(name, "a positive number", value)),
         }
