@@ -1,6 +1,7 @@
 //! The tokens of a model, and how llama.cpp makes them of a text.
 
 mod bytes;
+mod ends;
 mod read;
 mod write;
 
@@ -17,7 +18,7 @@ pub struct Vocabulary {
     pub joins: Joins,
     /// The token that begins a document.
     pub begin_of_text: Option<u32>,
-    /// The tokens that end a document, the usual one first. See [`Self::stop_token`] for what becomes of none.
+    /// The tokens that end a document or a turn in it, the usual one first; some end one by their text alone. See [`Self::stop_token`] for what becomes of none.
     pub ends_of_text: Vec<u32>,
     /// Whether [`Self::begin_of_text`] is put before every text.
     pub adds_begin: bool,

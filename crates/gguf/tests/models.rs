@@ -60,6 +60,25 @@ fn a_model_is_read_as_it_was_written() {
 }
 
 #[test]
+fn ends_are_those_of_keys_and_those_that_llama_cpp_knows_by_text() {
+    let ends = |change: &dyn Fn(&mut Vec<(String, Value)>)| {
+        let (mut metadata, tensors) = parts(Architecture::Llama, &merges());
+        metadata.retain(|(key, _)| !key.ends_with("eos_token_id") && !key.ends_with("eot_token_id"));
+        change(&mut metadata);
+        let bytes = file(&(metadata, tensors));
+        Vocabulary::read(&Gguf::parse(&bytes).unwrap()).map(|vocabulary| vocabulary.ends_of_text)
+    };
+    let key = |name: &str, id: u32| (format!("tokenizer.ggml.{name}"), Value::from(id));
+    assert_eq!(ends(&|_| {}).unwrap(), [5], "<|im_end|>");
+    assert_eq!(ends(&|keys| keys.push(key("eos_token_id", 2))).unwrap(), [2, 5]);
+    let turns = [key("eos_token_id", 5), key("eot_token_id", 1), key("eom_token_id", 0)];
+    assert_eq!(ends(&|keys| keys.extend(turns.clone())).unwrap(), [5, 1, 0]);
+    assert_eq!(ends(&|keys| keys.push(key("fim_sep_token_id", 3))).unwrap(), [3, 5]);
+    let outside = ends(&|keys| keys.push(key("eom_token_id", 9))).unwrap_err().to_string();
+    assert!(outside.contains("the mark 9 is none of the 7 tokens"), "{outside}");
+}
+
+#[test]
 fn single_bytes_and_characters_are_known_again() {
     for chars in [vec!['b', 'a', '\n', '\\', 'ü', '🙂', '€'], "gfedcba".chars().collect()] {
         let bytes = written(&sizes(Architecture::Llama), TensorType::F32, &Vocabulary::from_chars(&chars));

@@ -148,6 +148,13 @@ fn differences(sizes: &GptConfig, config: &Config, ty: TensorType, vocabulary: &
             odd.join(" and ")
         ));
     }
+    let left_out = vocabulary.ends_left_out();
+    if !left_out.is_empty() {
+        differences.push(format!(
+            "a GGUF file has no room for more than three ends of texts: llama.cpp goes on behind the tokens {}",
+            left_out.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
     if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.ends_of_text.is_empty()) {
         let token = &vocabulary.tokens[id as usize].text;
         differences.push(format!(

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use super::bytes::unescaped;
+use super::ends::{END_KEYS, KEYS_OF_FILES};
 use super::{Joins, Pattern, Token, TokenKind, Vocabulary};
 use crate::config::string;
 use crate::{Array, Error, Gguf, Result, Value};
 
 impl Vocabulary {
-    /// The vocabulary of a file, with llama.cpp's defaults for what it does not say.
+    /// The vocabulary of a file, with llama.cpp's defaults for what it does not say. Texts end where keys say so, and at
+    /// tokens that llama.cpp knows by their text, such as `<|im_end|>`.
     ///
     /// RWKV's tokenizer is read where its tokens are single bytes, as [`Config::metadata`](crate::Config::metadata)
     /// writes them.
@@ -19,7 +21,7 @@ impl Vocabulary {
     /// is none of [`Pattern`].
     pub fn read(file: &Gguf<'_>) -> Result<Self> {
         let keys = Keys { file };
-        let vocabulary = match string(file, &key("model"))? {
+        let mut vocabulary = match string(file, &key("model"))? {
             "gpt2" => keys.merges()?,
             "llama" => keys.scores()?,
             "rwkv" => keys.single_bytes()?,
@@ -30,6 +32,7 @@ impl Vocabulary {
                 return Err(Error::UnsupportedVocabulary { reason });
             }
         };
+        keys.add_ends_by_text(&mut vocabulary)?;
         vocabulary.check_ids()?;
         Ok(vocabulary)
     }
@@ -125,11 +128,26 @@ impl<'a> Keys<'a> {
     }
 
     fn ends(&self, default: Option<u32>) -> Result<Vec<u32>> {
-        let mut ends: Vec<u32> = self.mark("eos_token_id")?.or(default).into_iter().collect();
-        for of_a_turn in ["eot_token_id", "eom_token_id"] {
+        let [of_a_text, of_turns @ ..] = END_KEYS;
+        let mut ends: Vec<u32> = self.mark(of_a_text)?.or(default).into_iter().collect();
+        for of_a_turn in of_turns {
             ends.extend(self.mark(of_a_turn)?.filter(|id| !ends.contains(id)));
         }
         Ok(ends)
+    }
+
+    /// Adds the ends that no key names.
+    fn add_ends_by_text(&self, vocabulary: &mut Vocabulary) -> Result<()> {
+        let mut named = HashMap::new();
+        for key in KEYS_OF_FILES {
+            named.insert(key, self.mark(key)?);
+        }
+        let found = vocabulary.ends_by_text(|key| named.get(key).copied().flatten());
+        let mut ends = vocabulary.ends_of_text.clone();
+        ends.extend(found.into_iter().filter(|id| !vocabulary.ends_of_text.contains(id)));
+        vocabulary.retain_whole_ends(&mut ends);
+        vocabulary.ends_of_text = ends;
+        Ok(())
     }
 
     fn merges(&self) -> Result<Vocabulary> {

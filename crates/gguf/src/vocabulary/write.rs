@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::bytes::escaped;
+use super::ends::END_KEYS;
 use super::{Joins, Vocabulary};
 use crate::{Array, Error, Result, Value};
 
@@ -38,9 +39,9 @@ impl Vocabulary {
                 ("add_space_prefix", (*adds_space).into()),
             ],
         };
-        let ends = ["eos_token_id", "eot_token_id", "eom_token_id"].into_iter().zip(&self.ends_of_text);
-        let marks = self.begin_of_text.iter().map(|id| ("bos_token_id", id)).chain(ends);
-        keys.extend(marks.map(|(key, &id)| (key, id.into())));
+        let ends = END_KEYS.into_iter().zip(self.ends_by_key());
+        let marks = self.begin_of_text.into_iter().map(|id| ("bos_token_id", id)).chain(ends);
+        keys.extend(marks.map(|(key, id)| (key, id.into())));
         keys.push(("add_bos_token", self.adds_begin.into()));
         Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
     }
