@@ -88,6 +88,7 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
 
 #[track_caller]
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    let tolerance = kernels::test_tolerance(tolerance);
     assert_eq!(got.len(), expected.len(), "{what}");
     let largest = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(largest <= tolerance, "{what}: the largest difference is {largest:e}, allowed is {tolerance:e}");

@@ -334,7 +334,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::test_device;
+    use crate::{test_device, test_tolerance};
 
     // All different, so that a swapped axis fails.
     const BATCH: usize = 2;
@@ -382,9 +382,10 @@ mod tests {
         let got = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.
-        got.reshape([-1])
-            .into_data()
-            .assert_approx_eq::<f32>(&TensorData::from(expected.as_slice()), Tolerance::absolute(1e-6));
+        got.reshape([-1]).into_data().assert_approx_eq::<f32>(
+            &TensorData::from(expected.as_slice()),
+            Tolerance::absolute(test_tolerance(1e-6)),
+        );
     }
 
     #[test]
@@ -426,7 +427,7 @@ mod tests {
             assert_eq!(cache.len(), TIME);
             Tensor::cat(vec![first, second], 1)
                 .into_data()
-                .assert_approx_eq::<f32>(&whole, Tolerance::absolute(1e-6));
+                .assert_approx_eq::<f32>(&whole, Tolerance::absolute(test_tolerance(1e-6)));
         }
     }
 

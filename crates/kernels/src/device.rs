@@ -97,6 +97,13 @@ pub fn test_device() -> Device {
     }
 }
 
+/// How far results of products may be from exact ones on the [device that tests run on](test_device): `on_cpu`, and on a GPU
+/// a thousand times that, since it may round the factors of f32 to TF32, which has 13 bits less of mantissa; what a test
+/// allows is several times the rounding of f32 as it is.
+pub fn test_tolerance(on_cpu: f32) -> f32 {
+    if test_device() == Device::flex() { on_cpu } else { 1024.0 * on_cpu }
+}
+
 /// A line for the person who runs tests, once in a program of them. `cargo xtask device-check` reads it.
 #[cfg(feature = "cuda")]
 #[expect(

@@ -161,7 +161,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::test_device;
+    use crate::{test_device, test_tolerance};
 
     #[test]
     fn equals_the_batched_product() {
@@ -173,7 +173,8 @@ mod tests {
 
         let batched = x.clone().matmul(weight.clone().unsqueeze()) + bias.clone().unsqueeze();
         let flat = linear(x.clone(), weight.clone(), Some(bias), Precision::F32);
-        flat.into_data().assert_approx_eq::<f32>(&batched.to_data(), Tolerance::default());
+        flat.into_data()
+            .assert_approx_eq::<f32>(&batched.to_data(), Tolerance::absolute(test_tolerance(1e-6)));
 
         let unbiased = linear(x, weight, None, Precision::F32);
         assert_ne!(unbiased.into_data(), batched.into_data());

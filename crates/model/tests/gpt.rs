@@ -209,7 +209,10 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
                 .slice(s![.., -1.., ..])
                 .reshape([-1]);
             // The same sums in another order; logits of a fresh model are of order 0.1.
-            cached.into_data().assert_approx_eq::<f32>(&uncached.into_data(), Tolerance::absolute(1e-6));
+            cached.into_data().assert_approx_eq::<f32>(
+                &uncached.into_data(),
+                Tolerance::absolute(kernels::test_tolerance(1e-6)),
+            );
         }
     }
 }
@@ -257,7 +260,10 @@ fn side_by_side_as_if_alone(config: &GptConfig) {
         for (row, (&sequence, ids)) in running.iter().zip(&ids).enumerate() {
             let expected = alone[sequence as usize].next_logits(ids);
             let got = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim::<1>(0);
-            got.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+            got.into_data().assert_approx_eq::<f32>(
+                &expected.into_data(),
+                Tolerance::absolute(kernels::test_tolerance(1e-5)),
+            );
         }
     }
 }

@@ -137,7 +137,10 @@ fn steps(
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len());
     let largest = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(largest <= tolerance, "{got:?}\n{expected:?}\nthe largest difference is {largest:e}");
+    assert!(
+        largest <= kernels::test_tolerance(tolerance),
+        "{got:?}\n{expected:?}\nthe largest difference is {largest:e}"
+    );
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
             (expected.step, expected.split, expected.tokens, expected.learning_rate)
         );
         let close = |a: Option<f64>, b: Option<f64>| {
-            a.is_some() == b.is_some() && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-4)
+            a.is_some() == b.is_some()
+                && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < f64::from(kernels::test_tolerance(1e-4)))
         };
         assert!(close(got.loss, expected.loss), "{got:?} {expected:?}");
         assert!(close(got.grad_norm, expected.grad_norm), "{got:?} {expected:?}");
