@@ -24,6 +24,9 @@ const BAND_SIZE: usize = 1 << 17;
 /// Rows that one task makes at a time, at least and at most.
 const BAND_ROWS: (usize, usize) = (48, 120);
 
+/// Rows that one task makes of a product up to its diagonal: whole tiles, few enough to waste little beyond the diagonal.
+const LOWER_BAND_ROWS: usize = 24;
+
 /// Numbers of the right factor that are packed at a time, where one block of the inner dimension has not more.
 const PACKED_SIZE: usize = 1 << 20;
 
@@ -44,34 +47,82 @@ pub(crate) fn product(
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    let n_cols = b.cols;
-    let mut c = Buffer::new(a.rows * n_cols);
+    let mut c = Buffer::new(a.rows * b.cols);
+    into_buffer(level, a, b, &even_bands(level, a.rows, b.cols), &mut c, finish);
+    // SAFETY: the bands cover all rows.
+    unsafe { c.finish() }
+}
+
+/// As [`product`], of factors whose product is symmetric. What is below the diagonal is made, and above it copied: `finish` gets
+/// of each row no more than the numbers up to some column after the diagonal.
+pub(crate) fn symmetric_product(
+    level: Level,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    assert_eq!(a.rows, b.cols, "a symmetric matrix is as high as it is wide");
+    let n = a.rows;
+    let bands = lower_bands(level, n);
+    let mut lower = Buffer::new(bands.iter().map(Band::size).sum());
+    into_buffer(level, a, b, &bands, &mut lower, finish);
+    // SAFETY: the bands cover the buffer.
+    let lower = unsafe { lower.finish() };
+    let mut c = Buffer::new(n * n);
     let shared = c.shared();
-    let open = |rows: Range<usize>, is_first| {
-        let range = rows.start * n_cols..rows.end * n_cols;
-        // SAFETY: bands do not overlap, and each comes first once before it comes again.
-        unsafe {
-            if is_first { (shared.zeroed(range), Onto::Nothing) } else { (shared.written(range), Onto::What) }
+    let row_of =
+        |band: &Band, row: usize| &lower[band.start + (row - band.rows.start) * band.n_cols..][..band.n_cols];
+    parallel::each(bands.len(), |idx| {
+        let band = &bands[idx];
+        // SAFETY: bands do not overlap.
+        let out = unsafe { shared.zeroed(band.rows.start * n..band.rows.end * n) };
+        for (row, out) in band.rows.clone().zip(out.chunks_exact_mut(n)) {
+            out[..band.n_cols].copy_from_slice(row_of(band, row));
         }
-    };
-    in_bands(level, a, b, open, |rows, band| {
-        for (row, values) in rows.zip(band.chunks_exact_mut(n_cols.max(1))) {
-            finish(row, values);
+        for other in &bands[idx + 1..] {
+            for col in other.rows.clone().filter(|&col| col >= band.n_cols) {
+                let column = &row_of(other, col)[band.rows.clone()];
+                for (number, out) in column.iter().zip(out[col..].iter_mut().step_by(n)) {
+                    *out = *number;
+                }
+            }
         }
     });
     // SAFETY: the bands cover all rows.
     unsafe { c.finish() }
 }
 
+/// Has the bands of a product put into a buffer that they cover, each where it starts.
+fn into_buffer(
+    level: Level,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    bands: &[Band],
+    c: &mut Buffer,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let shared = c.shared();
+    let open = |band: &Band, is_first| {
+        let range = band.start..band.start + band.size();
+        // SAFETY: bands do not overlap, and each comes first once before it comes again.
+        unsafe {
+            if is_first { (shared.zeroed(range), Onto::Nothing) } else { (shared.written(range), Onto::What) }
+        }
+    };
+    in_bands(level, a, b, bands, open, |band, numbers| {
+        for (row, values) in band.rows.clone().zip(numbers.chunks_exact_mut(band.n_cols.max(1))) {
+            finish(row, values);
+        }
+    });
+}
+
 /// Adds `a · b` to `c`, whose rows lie one after another.
 pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
-    let n_cols = b.cols;
     let shared = Shared::new(c);
     // SAFETY: bands do not overlap.
-    let open =
-        |rows: Range<usize>, _| unsafe { (shared.part(rows.start * n_cols..rows.end * n_cols), Onto::What) };
-    in_bands(level, a, b, open, |_, _| {});
+    let open = |band: &Band, _| unsafe { (shared.part(band.start..band.start + band.size()), Onto::What) };
+    in_bands(level, a, b, &even_bands(level, a.rows, b.cols), open, |_, _| {});
 }
 
 thread_local! {
@@ -79,20 +130,36 @@ thread_local! {
     static RIGHT: Cell<(Packed, PackedPairs)> = Cell::default();
 }
 
+/// Rows of a product, and its first columns, that one task makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Band {
+    rows: Range<usize>,
+    n_cols: usize,
+    /// Numbers of the bands before it.
+    start: usize,
+}
+
+impl Band {
+    fn size(&self) -> usize {
+        self.rows.len() * self.n_cols
+    }
+}
+
 /// Packs as many rows of the right factor at a time as stay in cache, and multiplies bands of the left factor's
-/// rows by them. `open` says where a band of the product goes, also whether for the first time; `close` gets it
-/// when it is complete.
+/// rows by them, on all cores. `open` says where a band of the product goes, also whether for the first time; `close` gets
+/// it when it is complete.
 fn in_bands<'c>(
     level: Level,
     a: Matrix<'_>,
     b: Matrix<'_>,
-    open: impl Fn(Range<usize>, bool) -> (&'c mut [f32], Onto) + Sync,
-    close: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    bands: &[Band],
+    open: impl Fn(&Band, bool) -> (&'c mut [f32], Onto) + Sync,
+    close: impl Fn(&Band, &mut [f32]) + Sync,
 ) {
     assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
-    let (block, height) = match level.pairs() {
-        None => (Layout::new(level, b.rows, b.cols).block, tile_size(level).0),
-        Some(_) => (bf16::block_len(b.rows), bf16::HEIGHT),
+    let block = match level.pairs() {
+        None => Layout::new(level, b.rows, b.cols).block,
+        Some(_) => bf16::block_len(b.rows),
     };
     let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
     let (mut right, mut right_pairs) = RIGHT.take();
@@ -102,29 +169,46 @@ fn in_bands<'c>(
             None => right.renew_on_all_cores(level, b.row_range(inner.clone())),
             Some(_) => right_pairs.renew_on_all_cores(level, b.row_range(inner.clone())),
         }
-        bands(height, a.rows, b.cols, |rows| {
-            let left = a.row_range(rows.clone()).col_range(inner.clone());
-            let (band, onto) = open(rows.clone(), start == 0);
+        parallel::each(bands.len(), |idx| {
+            let band = &bands[idx];
+            let left = a.row_range(band.rows.clone()).col_range(inner.clone());
+            let (numbers, onto) = open(band, start == 0);
             match level.pairs() {
-                None => multiply(level, left, &right, band, b.cols, onto),
-                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, band, onto),
+                None => multiply(level, left, &right, numbers, band.n_cols, onto),
+                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, numbers, onto),
             }
             if inner.end == b.rows {
-                close(rows, band);
+                close(band, numbers);
             }
         });
     }
     RIGHT.set((right, right_pairs));
 }
 
-/// Calls `task` with the bands of rows of an `n_rows` x `n_cols` matrix, on all cores; in tiles of `height`.
-fn bands(height: usize, n_rows: usize, n_cols: usize, task: impl Fn(Range<usize>) + Sync) {
+/// Those of all rows and columns.
+fn even_bands(level: Level, n_rows: usize, n_cols: usize) -> Vec<Band> {
+    let height = if level.pairs().is_some() { bf16::HEIGHT } else { tile_size(level).0 };
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
     let n_tiles = n_rows.div_ceil(height);
     // As many for one core as for another, and of as many tiles.
     let n_bands = n_rows.div_ceil(rows).next_multiple_of(rayon::current_num_threads()).min(n_tiles);
     let start = |band: usize| (band * n_tiles / n_bands * height).min(n_rows);
-    parallel::each(n_bands, |band| task(start(band)..start(band + 1)));
+    let band = |idx| Band { rows: start(idx)..start(idx + 1), n_cols, start: start(idx) * n_cols };
+    (0..n_bands).map(band).collect()
+}
+
+/// Those of a square matrix up to its diagonal.
+fn lower_bands(level: Level, n: usize) -> Vec<Band> {
+    assert!(level.pairs().is_none(), "products in bf16 are of all columns");
+    let width = tile_size(level).1;
+    let mut start = 0;
+    let band = |first: usize| {
+        let rows = first..(first + LOWER_BAND_ROWS).min(n);
+        let band = Band { n_cols: rows.end.next_multiple_of(width).min(n), rows, start };
+        start += band.size();
+        band
+    };
+    (0..n).step_by(LOWER_BAND_ROWS).map(band).collect()
 }
 
 /// `a · b` on this core, into `c` with its rows one after another: of the right factor as many rows as `a` has

@@ -1,6 +1,10 @@
 //! Muon's step on the CPU, with products by `gemm`.
 
-use super::{gemm::product, level::Level, matrix::Matrix};
+use super::{
+    gemm::{product, symmetric_product},
+    level::Level,
+    matrix::Matrix,
+};
 use crate::muon::{EPSILON, FACTORS, MuonStep};
 
 /// One step, on matrices of `n_columns` columns.
@@ -40,8 +44,9 @@ pub(crate) fn step(
 
 /// The matrix with the same singular vectors, and singular values near one. Its rows lie one after another.
 ///
-/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These commute, so for a long
-/// matrix the product of them all is made from the small matrices alone, and X is multiplied once.
+/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These are symmetric, and so are
+/// their products, since they commute: half of each is made. For a long matrix the product of them all is made from the small
+/// matrices alone, and X is multiplied once.
 fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     #[expect(clippy::cast_possible_truncation, reason = "matrices are f32")]
@@ -49,11 +54,16 @@ fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f
     let is_tall = n_rows > n_columns;
     let (short, long) = if is_tall { (n_columns, n_rows) } else { (n_rows, n_columns) };
     let square = |values: &[f32], other: &[f32]| {
-        product(level, Matrix::new(values, short, short), Matrix::new(other, short, short), |_, _| {})
+        symmetric_product(
+            level,
+            Matrix::new(values, short, short),
+            Matrix::new(other, short, short),
+            |_, _| {},
+        )
     };
     let gram_of = |x: &[f32]| {
         let x = if is_tall { Matrix::new(x, long, short).transposed() } else { Matrix::new(x, short, long) };
-        product(level, x, x.transposed(), |_, _| {})
+        symmetric_product(level, x, x.transposed(), |_, _| {})
     };
     // It is symmetric, so a tall matrix is multiplied by it from the right.
     let multiplied = |polynomial: &[f32], x: &[f32]| {
@@ -65,7 +75,7 @@ fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f
         }
     };
     let mut x: Vec<f32> = x.iter().map(|x| x * factor).collect();
-    if 2 * long < 3 * short {
+    if long == short {
         for factors in FACTORS {
             x = multiplied(&polynomial_of(level, &gram_of(&x), short, factors), &x);
         }
@@ -86,7 +96,7 @@ fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f
 /// `a + b · gram + c · gram²`.
 fn polynomial_of(level: Level, gram: &[f32], n: usize, [a, b, c]: [f32; 3]) -> Vec<f32> {
     let square = Matrix::new(gram, n, n);
-    product(level, square, square, |row, values| {
+    symmetric_product(level, square, square, |row, values| {
         for (value, gram) in values.iter_mut().zip(&gram[row * n..]) {
             *value = *value * c + gram * b;
         }

@@ -103,6 +103,30 @@ proptest! {
     }
 
     #[test]
+    fn symmetric_products(n in 1usize..150, k in 1usize..400) {
+        let a = random(n * k, 3);
+        let add_row = |idx: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += idx as f32);
+        let mut expected = multiply(&a, &transpose(&a, n), [n, k, n]);
+        for (idx, x) in expected.iter_mut().enumerate() {
+            *x += (idx / n).max(idx % n) as f64;
+        }
+        for level in Level::all() {
+            let rows = Matrix::new(&a, n, k);
+            let mut c = gemm::symmetric_product(level, rows, rows.transposed(), |_, _| {});
+            for row in 0..n {
+                prop_assert!((0..row).all(|col| c[row * n + col] == c[col * n + row]), "row {row} of {n}");
+            }
+            // What is done to rows is done below the diagonal, and up to a whole tile beyond it.
+            c = gemm::symmetric_product(level, rows, rows.transposed(), add_row);
+            let lower = |values: Vec<f64>| -> Vec<f64> {
+                values.into_iter().enumerate().filter(|(idx, _)| idx % n <= idx / n).map(|(_, x)| x).collect()
+            };
+            let c: Vec<f32> = lower(wide(&c)).into_iter().map(|x| x as f32).collect();
+            assert_close(level, &c, &lower(expected.clone()), 5e-5);
+        }
+    }
+
+    #[test]
     fn products_in_bf16(n in 1usize..60, k in 1usize..900, m in 1usize..70) {
         let (a, b) = (random(n * k, 1), random(k * m, 2));
         let (a_columns, b_columns) = (transpose(&a, n), transpose(&b, k));
