@@ -87,6 +87,8 @@ impl DeviceName {
 
     /// The devices, one or more, if their backend is compiled in.
     fn open(self) -> anyhow::Result<Vec<Device>> {
+        #[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal"))]
+        kernels::use_shipped_settings();
         match self.resolved().backend {
             Backend::Cpu => Ok(vec![Device::flex()]),
             #[cfg(feature = "cuda")]

@@ -83,6 +83,7 @@ pub fn test_device() -> Device {
         #[cfg(feature = "cuda")]
         "cuda" => match crate::check_cuda(0) {
             Ok(()) => {
+                crate::use_shipped_settings();
                 tell_once("KINDLING_TEST_DEVICE is \"cuda\"; the tests run on cuda:0");
                 Device::cuda(0)
             }

@@ -35,6 +35,8 @@ mod muon;
 mod norm;
 mod precision;
 mod rope;
+#[cfg(feature = "gpu")]
+mod settings;
 
 pub use activation::{Activation, activate};
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
@@ -51,3 +53,5 @@ pub use muon::{MuonStep, muon};
 pub use norm::{NormKind, norm};
 pub use precision::Precision;
 pub use rope::Rope;
+#[cfg(feature = "gpu")]
+pub use settings::use_shipped_settings;
