@@ -2,6 +2,7 @@
 
     python bench.py versions
     python bench.py train --mode eager --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2
+    python bench.py train --mode compile --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2 --device cuda
 
 `cargo xtask bench` runs it. Each measurement is the median of several, after a warm-up of three.
 """
@@ -22,6 +23,8 @@ from gpt import GELU_FORMS, Gpt
 WARMUP = 3  # These counts are those of `kindling bench`.
 PREFILLS = 10
 N_BATCHES = 8
+# Of the product that a GPU's peak is measured by, as `kindling bench` does.
+PEAK_SIZE, PEAK_TRIES, PEAK_PRODUCTS = 8192, 8, 20
 
 
 def main() -> None:
@@ -39,6 +42,7 @@ def main() -> None:
         command.add_argument("--vocab-size", type=int, required=True)
         command.add_argument("--amount", type=int, required=True, help="steps, tokens to read or tokens to write")
         command.add_argument("--threads", type=int, required=True)
+        command.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda or cuda:1")
     args = parser.parse_args()
 
     if args.work == "versions":
@@ -49,23 +53,30 @@ def main() -> None:
         return
     torch.set_num_threads(args.threads)
     torch.manual_seed(1337)
+    if args.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as nanoGPT has it.
     recipe = tomllib.loads(args.recipe.read_text())
     match args.work:
         case "train":
-            speed = train(recipe, args.vocab_size, args.amount, compiled=args.mode == "compile")
+            speed = train(recipe, args.vocab_size, args.amount, args.device, compiled=args.mode == "compile")
         case "prefill":
-            speed = prefill(hugging_face(recipe, args.vocab_size), args.amount)
+            speed = prefill(hugging_face(recipe, args.vocab_size).to(args.device), args.amount)
         case "decode":
-            speed = decode(hugging_face(recipe, args.vocab_size), args.amount)
-    print(json.dumps({args.work: speed, "peak_memory_bytes": peak_memory_bytes()}))
+            speed = decode(hugging_face(recipe, args.vocab_size).to(args.device), args.amount)
+    report = {args.work: speed, "peak_memory_bytes": peak_memory_bytes()}
+    if args.device.type == "cuda":
+        # What is held of the device, as ours tells it: what others can't have. Before the peak takes memory of its own.
+        report["peak_device_memory_bytes"] = torch.cuda.max_memory_reserved(args.device)
+        report["peak_flops_per_second"] = peak_flops(args.device, PEAK_SIZE)
+    print(json.dumps(report))
 
 
-def train(recipe: dict, vocab_size: int, n_steps: int, compiled: bool) -> dict:
+def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, compiled: bool) -> dict:
     """Whole optimizer steps: forward, backward, clipping, fused AdamW."""
     settings, block_size = recipe["optimizer"], recipe["model"]["block_size"]
     if settings["grad_accumulation"] != 1:
         raise SystemExit("the reference takes one batch a step: set optimizer.grad_accumulation to 1")
-    model = Gpt(recipe["model"], vocab_size)
+    model = Gpt(recipe["model"], vocab_size).to(device)
     parameters = list(model.parameters())
     decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings["weight_decay"]}
     others = {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0}
@@ -78,10 +89,12 @@ def train(recipe: dict, vocab_size: int, n_steps: int, compiled: bool) -> dict:
     loss_of = torch.compile(model) if compiled else model
     is_bf16 = recipe["run"].get("precision") == "bf16"
     batches = torch.randint(vocab_size, (N_BATCHES, settings["batch_size"], block_size + 1))
+    if device.type == "cuda":
+        batches = batches.pin_memory()
 
     def step(number: int) -> None:
-        batch = batches[number % N_BATCHES]
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+        batch = batches[number % N_BATCHES].to(device, non_blocking=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
             loss = loss_of(batch[:, :-1], batch[:, 1:])
         optimizer.zero_grad()
         loss.backward()
@@ -89,7 +102,7 @@ def train(recipe: dict, vocab_size: int, n_steps: int, compiled: bool) -> dict:
         optimizer.step()
         loss.item()
 
-    return measure(step, n_steps, settings["batch_size"] * block_size)
+    return measure(step, n_steps, settings["batch_size"] * block_size, device)
 
 
 def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
@@ -114,32 +127,33 @@ def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
 @torch.inference_mode()
 def prefill(model: torch.nn.Module, n_tokens: int) -> dict:
     """Reading a prompt into a new cache, up to the logits of the next token."""
-    prompt = torch.randint(model.config.vocab_size, (1, n_tokens))
-    return measure(lambda _: model(prompt, use_cache=True, logits_to_keep=1), PREFILLS, n_tokens)
+    prompt = torch.randint(model.config.vocab_size, (1, n_tokens)).to(model.device)
+    return measure(lambda _: model(prompt, use_cache=True, logits_to_keep=1), PREFILLS, n_tokens, model.device)
 
 
 @torch.inference_mode()
 def decode(model: torch.nn.Module, n_tokens: int) -> dict:
     """Writing one token after another, each the most probable one, after a prompt of one."""
     cache = None
-    token = torch.zeros((1, 1), dtype=torch.long)
+    token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
 
     def write(_: int) -> None:
         nonlocal cache, token
         output = model(token, past_key_values=cache, use_cache=True)
         cache, token = output.past_key_values, output.logits[:, -1:].argmax(dim=2)
 
-    return measure(write, n_tokens, 1)
+    return measure(write, n_tokens, 1, model.device)
 
 
-def measure(work: Callable[[int], object], n_measurements: int, n_tokens: int) -> dict:
-    """The speed of `work`, which is told how often it ran before."""
+def measure(work: Callable[[int], object], n_measurements: int, n_tokens: int, device: torch.device) -> dict:
+    """The speed of `work`, which is told how often it ran before, each time to the end of what it gave the device to do."""
     times = []
     for number in range(WARMUP + n_measurements):
         start = time.perf_counter()
         work(number)
+        wait_for(device)
         times.append(time.perf_counter() - start)
-    times = times[WARMUP:]
+    first, times = times[0], times[WARMUP:]
     median = statistics.median(times)
     return {
         "tokens_per_second": n_tokens / median,
@@ -147,7 +161,29 @@ def measure(work: Callable[[int], object], n_measurements: int, n_tokens: int) -
         "milliseconds": 1e3 * median,
         "milliseconds_range": [1e3 * min(times), 1e3 * max(times)],
         "measurements": len(times),
+        "first_milliseconds": 1e3 * first,
     }
+
+
+def peak_flops(device: torch.device, size: int) -> float:
+    """The most operations a second of a product of two bf16 matrices of `size` rows and columns."""
+    right = torch.normal(0.0, size**-0.5, (size, size), device=device).bfloat16()
+    left = torch.normal(0.0, 1.0, (size, size), device=device).bfloat16()
+    times = []
+    for _ in range(PEAK_TRIES):
+        wait_for(device)
+        start = time.perf_counter()
+        for _ in range(PEAK_PRODUCTS):
+            left = left @ right
+        wait_for(device)
+        times.append(time.perf_counter() - start)
+    return PEAK_PRODUCTS * 2 * size**3 / min(times)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given to do, which a processor has at once."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_memory_bytes() -> int | None:

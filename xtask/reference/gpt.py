@@ -16,13 +16,16 @@ class Attention(nn.Module):
         super().__init__()
         n_embd, bias = sizes["n_embd"], sizes["bias"]
         self.n_head = sizes["n_head"]
+        self.dropout = sizes["dropout"]
         self.qkv = nn.Linear(n_embd, 3 * n_embd, bias=bias)
         self.project = nn.Linear(n_embd, n_embd, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         heads = (part.unflatten(2, (self.n_head, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=2))
-        mixed = F.scaled_dot_product_attention(*heads, is_causal=True)  # [B, H, T, D]
-        return self.project(mixed.transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(
+            *heads, dropout_p=self.dropout if self.training else 0.0, is_causal=True
+        )  # [B, H, T, D]
+        return F.dropout(self.project(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -36,11 +39,13 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(n_embd, bias=bias)
         self.expand = nn.Linear(n_embd, 4 * n_embd, bias=bias)
         self.project = nn.Linear(4 * n_embd, n_embd, bias=bias)
+        self.dropout = sizes["dropout"]
         self.gelu_form = GELU_FORMS[sizes["activation"]]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.attention_norm(x))
-        return x + self.project(F.gelu(self.expand(self.feed_forward_norm(x)), approximate=self.gelu_form))
+        hidden = F.gelu(self.expand(self.feed_forward_norm(x)), approximate=self.gelu_form)
+        return x + F.dropout(self.project(hidden), self.dropout, self.training)
 
 
 class Gpt(nn.Module):
@@ -48,8 +53,9 @@ class Gpt(nn.Module):
 
     def __init__(self, sizes: dict, vocab_size: int) -> None:
         super().__init__()
-        if sizes["dropout"] != 0.0 or not sizes["tie_embeddings"]:
-            raise SystemExit("the reference has neither dropout nor a head of its own: see [model] of the recipe")
+        if not sizes["tie_embeddings"]:
+            raise SystemExit("the reference has no head of its own: see [model] of the recipe")
+        self.dropout = sizes["dropout"]
         n_embd, n_layer = sizes["n_embd"], sizes["n_layer"]
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = nn.Embedding(sizes["block_size"], n_embd)
@@ -65,8 +71,9 @@ class Gpt(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of `targets`, `[B, T]` as `tokens` are."""
-        positions = torch.arange(tokens.shape[1])
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # [B, T, C]
+        x = F.dropout(x, self.dropout, self.training)
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.norm(x), self.token_embedding.weight)  # [B, T, V]

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Kindling's speed and memory, beside PyTorch's on the same machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,6 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
@@ -18,11 +18,11 @@ mod report;
 pub(crate) mod side;
 mod summary;
 
-use case::{Case, Config, Precision, Work};
+use case::{Case, Config, Precision, Work, is_cpu};
 use load::Ticks;
 use machine::Machine;
 use report::Report;
-use side::Programs;
+use side::{Measurement, Programs, Side};
 use summary::{Round, Summary};
 
 /// Measure Kindling's speed and peak memory, beside PyTorch's where a Python is named.
@@ -34,13 +34,14 @@ use summary::{Round, Summary};
   cargo xtask bench train --config S
   cargo xtask bench train --config M --config G --python .venv/bin/python --threads 2
   cargo xtask bench decode --config G --python .venv/bin/python --rounds 5
+  cargo xtask bench train --device cuda --precision bf16 --python .venv/bin/python
 
 A Python for it: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
 pub(crate) struct Args {
     /// What the models do
     work: Work,
 
-    /// Which model; may be given more than once, and without it all are measured, which takes long
+    /// Which model; may be given more than once, and without it all are measured that are made for the device
     #[arg(long = "config", value_name = "CONFIG", ignore_case = true)]
     configs: Vec<Config>,
 
@@ -67,32 +68,54 @@ pub(crate) struct Args {
     /// What training computes its products in
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
+
+    /// Where both sides compute: cpu, or for example cuda or cuda:1, for which kindling is built with the feature of that
+    /// name
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+
+    /// Sequences in a step of training, in place of the config's: as many as fit
+    #[arg(long, value_name = "N")]
+    batch_size: Option<NonZeroUsize>,
+
+    /// The most that the GPU does in bf16, in place of what a large product was measured to
+    #[arg(long, value_name = "TFLOPS")]
+    peak: Option<f64>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let configs = if args.configs.is_empty() { Config::value_variants() } else { &args.configs };
+    let configs = if args.configs.is_empty() { Config::usual(&args.device) } else { &args.configs };
     if args.output.is_some() && configs.len() > 1 {
         bail!("--output is one file for one config; name it with --config, or leave out --output");
     }
     if args.precision == Precision::Bf16 && args.work != Work::Train {
         bail!("--precision bf16 is for training; leave it out of {}", args.work.name());
     }
+    if args.batch_size.is_some() && args.work != Work::Train {
+        bail!("--batch-size is for training; leave it out of {}", args.work.name());
+    }
+    if args.peak.is_some() && is_cpu(&args.device) {
+        bail!("--peak is that of a GPU; name it with --device, or leave out --peak");
+    }
     let shell = Shell::new()?;
     let kindling = match &args.kindling {
         Some(path) => path.clone(),
-        None => side::build_kindling(&shell)?,
+        None => side::build_kindling_for(&shell, &args.device)?,
     };
     let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
-    let programs = Programs { kindling, python: args.python.clone(), n_threads };
+    let device = args.device.clone();
+    let programs = Programs { kindling, python: args.python.clone(), n_threads, device };
     let versions = programs.versions(&shell)?;
 
     for &config in configs {
-        let case = Case::new(args.work, config, args.precision);
+        let mut case = Case::new(args.work, config, args.precision);
+        case.batch_size = args.batch_size.map_or(case.batch_size, NonZeroUsize::get);
         let folder = root()?.join("target").join("bench");
-        let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{}.json", case.name())));
-        let recipe = folder.join(format!("{}.toml", case.name()));
+        let name = case.name(&args.device);
+        let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{name}.json")));
+        let recipe = folder.join(format!("{name}.toml"));
         write(&recipe, &case.recipe()?)?;
-        let report = bench(&shell, &programs, &versions, case, &recipe, args.rounds.get())?;
+        let report = bench(&shell, &programs, &versions, case, &recipe, args)?;
         write(&output, &serde_json::to_string_pretty(&report)?)?;
         say(&report.text());
         say(&format!("all figures: {}", output.display()));
@@ -100,20 +123,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures `case`, whose recipe is the file `recipe`, in `n_rounds` rounds.
+/// Measures `case`, whose recipe is the file `recipe`.
 fn bench(
     shell: &Shell,
     programs: &Programs,
     versions: &Map<String, Value>,
     case: Case,
     recipe: &Path,
-    n_rounds: usize,
+    args: &Args,
 ) -> anyhow::Result<Report> {
     let started_unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 
     let mut rounds = Vec::new();
+    let n_rounds = args.rounds.get();
+    let given_peak = args.peak.map(|tera| 1e12 * tera);
     for number in 1..=n_rounds {
-        let round = measure_round(shell, programs, &case, recipe)?;
+        let round = measure_round(shell, programs, &case, recipe, given_peak)?;
         say(&round.text(number, n_rounds));
         rounds.push(round);
     }
@@ -123,6 +148,8 @@ fn bench(
         commit: commit(shell),
         versions: versions.clone(),
         machine: Machine::this(),
+        device: programs.device.clone(),
+        gpus: machine::gpus(shell),
         flops: case.flops(),
         weight_bytes: (case.work == Work::Decode).then(|| case.sizes().weight_bytes()),
         summary: Summary::of(&rounds, &case),
@@ -131,18 +158,31 @@ fn bench(
     })
 }
 
-fn measure_round(shell: &Shell, programs: &Programs, case: &Case, recipe: &Path) -> anyhow::Result<Round> {
+fn measure_round(
+    shell: &Shell,
+    programs: &Programs,
+    case: &Case,
+    recipe: &Path,
+    given_peak: Option<f64>,
+) -> anyhow::Result<Round> {
+    let on_cpu = is_cpu(&programs.device);
     let before = Ticks::read();
-    let peak_flops_per_second = roofline::peak_flops(programs.n_threads);
+    let processor_peak = on_cpu.then(|| roofline::peak_flops(programs.n_threads));
     let peak_bytes_per_second =
-        (case.work == Work::Decode).then(|| roofline::peak_bandwidth(programs.n_threads));
-    let sides = programs
+        (on_cpu && case.work == Work::Decode).then(|| roofline::peak_bandwidth(programs.n_threads));
+    let sides: BTreeMap<_, _> = programs
         .sides(case)
         .into_iter()
         .map(|side| Ok((side, programs.measure(shell, side, case, recipe)?)))
         .collect::<anyhow::Result<_>>()?;
     let others_share = before.zip(Ticks::read()).map(|(before, after)| after.others_since(before));
+    let peak_flops_per_second = processor_peak.or(given_peak).or_else(|| device_peak(&sides));
     Ok(Round { peak_flops_per_second, peak_bytes_per_second, sides, others_share })
+}
+
+/// The higher of what the sides found that the device does, so that a side is not flattered by a slow product of its own.
+fn device_peak(sides: &BTreeMap<Side, Measurement>) -> Option<f64> {
+    sides.values().filter_map(|side| side.device_peak_flops_per_second).max_by(f64::total_cmp)
 }
 
 /// The commit of the checkout, which a kindling that was named need not be of.
@@ -164,4 +204,19 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "what was measured is what this command is for")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_a_device_is_what_the_better_side_measured() {
+        let mut sides = summary::tests::round(&[(Side::Kindling, 1.0, 1), (Side::Eager, 1.0, 1)], 0.0).sides;
+        assert_eq!(device_peak(&sides), None);
+        for (side, peak) in [(Side::Kindling, 7e14), (Side::Eager, 8e14)] {
+            sides.get_mut(&side).unwrap().device_peak_flops_per_second = Some(peak);
+        }
+        assert_eq!(device_peak(&sides), Some(8e14));
+    }
 }

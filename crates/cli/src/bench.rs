@@ -21,6 +21,7 @@ use trainer::{PRESETS, Recipe, preset};
 use crate::{
     console::program,
     device::DeviceArgs,
+    device_peak,
     model_folder::{is_gguf, path_of},
     recipe::read_recipe,
     words::warn_of_precision,
@@ -31,11 +32,12 @@ use crate::{
 #[command(
     after_help = "Times are medians after a warm-up. Operations are counted as in the PaLM paper: six for each
 weight and token of training, attention in full; peaks are those of multiply-adds and of reading
-memory, measured here.
+memory, measured here, and on a GPU that of a product of two large matrices in bf16.
 
 Examples:
   kindling bench                              the default recipe
   kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8
+  kindling bench gpt2 --only train --set run.precision=bf16 --device cuda
   kindling bench runs/tiny --decode 256 --json"
 )]
 pub(crate) struct Args {
@@ -92,10 +94,14 @@ struct Report {
     decode: Option<Speed>,
     /// Null where the system does not tell.
     peak_memory_bytes: Option<u64>,
-    /// The most f32 operations a second that the processor does; only where it did the work.
+    /// What was held of the memory of a GPU, which gives little back before the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_device_memory_bytes: Option<u64>,
+    /// The most operations a second: multiply-adds in f32 of a processor, a product of large matrices in bf16 of a GPU
+    /// that has that.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_flops_per_second: Option<f64>,
-    /// The most bytes a second that it reads, only with decoding.
+    /// The most bytes a second that a processor reads, only with decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_bytes_per_second: Option<f64>,
 }
@@ -140,12 +146,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
     let decode = wanted(Part::Decode).then(|| decode(&model, args.decode));
     let train = wanted(Part::Train).then(|| train(model, &recipe, args.steps, &device)).transpose()?;
-    let peak_memory_bytes = peak_memory_bytes();
+    let (peak_memory_bytes, peak_device_memory_bytes) = (peak_memory_bytes(), held_bytes(&device));
     // Only now, because it takes memory of its own.
     let n_threads = rayon::current_num_threads();
+    let peak_flops_per_second = match on_cpu {
+        true => Some(roofline::peak_flops(n_threads)),
+        false => device_peak::peak_flops(&device, device_peak::SIZE)?,
+    };
     let report = Report {
         peak_memory_bytes,
-        peak_flops_per_second: on_cpu.then(|| roofline::peak_flops(n_threads)),
+        peak_device_memory_bytes,
+        peak_flops_per_second,
         peak_bytes_per_second: (on_cpu && decode.is_some()).then(|| roofline::peak_bandwidth(n_threads)),
         train,
         prefill,
@@ -174,11 +185,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(peak) = report.peak_memory_bytes {
         writeln!(out, "peak memory {} MiB", peak >> 20)?;
     }
+    if let Some(peak) = report.peak_device_memory_bytes {
+        writeln!(out, "peak memory of the device {} MiB", peak >> 20)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Report {
-    /// How fast it computes, and reads its weights, and what part that is of what the processor does at most.
+    /// How fast it computes, and reads its weights, and what part that is of what the device does at most.
     fn rates(&self, speed: &Speed) -> Vec<String> {
         let line = |rate: f64, peak: Option<f64>, unit: &str| {
             let part = peak
@@ -323,6 +337,11 @@ impl Speed {
             )
         })
     }
+}
+
+/// The memory that is held of a device other than the CPU, where it tells.
+fn held_bytes(device: &burn::prelude::Device) -> Option<u64> {
+    device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
 /// The most memory the process has had, as Linux tells it.

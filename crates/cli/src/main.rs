@@ -9,6 +9,7 @@ mod card;
 mod completions;
 mod console;
 mod device;
+mod device_peak;
 mod eval;
 mod export;
 mod generate;

@@ -17,7 +17,7 @@ pub(crate) enum Work {
     Decode,
 }
 
-/// One of the four models.
+/// One of the models: S, M, G and L for processors, N and B for GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "UPPER")]
 pub(crate) enum Config {
@@ -29,6 +29,10 @@ pub(crate) enum Config {
     G,
     /// Long context: 12 layers, 12 heads, 768 wide, block 1024, batch 1
     L,
+    /// nanoGPT's GPU recipe: 6 layers, 6 heads, 384 wide, block 256, batch 64, dropout 0.2
+    N,
+    /// GPT-2 124M with its own block of 1024, batch 16
+    B,
 }
 
 /// What training computes its products in.
@@ -83,16 +87,19 @@ impl Case {
             Config::S => (4, 4, 128, 64, 12),
             Config::M => (6, 6, 384, 256, 8),
             Config::G if work == Work::Train => (12, 12, 768, 256, 4),
-            // GPT-2's own block, because the prompt is longer than the one it trains with.
-            Config::G => (12, 12, 768, 1024, 1),
-            Config::L => (12, 12, 768, 1024, 1),
+            Config::N => (6, 6, 384, 256, 64),
+            Config::B if work == Work::Train => (12, 12, 768, 1024, 16),
+            // GPT-2's own block, because the prompt is longer than the one that G trains with.
+            Config::G | Config::B | Config::L => (12, 12, 768, 1024, 1),
         };
-        let is_gpt2 = config == Config::G;
+        let is_gpt2 = matches!(config, Config::G | Config::B);
         let amount = match (work, config) {
             // A few seconds each, on two cores.
             (Work::Train, Config::S) => 50,
             (Work::Train, Config::M) => 8,
             (Work::Train, Config::G | Config::L) => 3,
+            // A few seconds each, on a GPU.
+            (Work::Train, Config::N | Config::B) => 20,
             (Work::Prefill, _) => PROMPT_TOKENS_MAX.min(block_size),
             (Work::Decode, _) => WRITTEN_TOKENS_MAX.min(block_size - TOKENS_BEFORE_DECODE),
         };
@@ -101,7 +108,7 @@ impl Case {
             n_head,
             n_embd,
             block_size,
-            dropout: 0.0,
+            dropout: if config == Config::N { 0.2 } else { 0.0 },
             bias: is_gpt2,
             tie_embeddings: true,
             activation: if is_gpt2 { "gelu_tanh" } else { "gelu" },
@@ -110,13 +117,14 @@ impl Case {
         Self { work, config, precision, model, vocab_size, batch_size, amount }
     }
 
-    /// What files of this case are called.
-    pub(crate) fn name(&self) -> String {
+    /// What files of this case on `device` are called.
+    pub(crate) fn name(&self, device: &str) -> String {
         let precision = match self.precision {
             Precision::F32 => "",
             Precision::Bf16 => "-bf16",
         };
-        format!("{}-{:?}{precision}", self.work.name(), self.config)
+        let device = if is_cpu(device) { String::new() } else { format!("-{}", device.replace(':', "")) };
+        format!("{}-{:?}{precision}{device}", self.work.name(), self.config)
     }
 
     /// Tokens in one measurement: those of a step, those of a prompt, one.
@@ -182,6 +190,18 @@ impl Case {
     }
 }
 
+impl Config {
+    /// Those that are measured on `device` if none is named.
+    pub(crate) fn usual(device: &str) -> &'static [Self] {
+        if is_cpu(device) { &[Self::S, Self::M, Self::G, Self::L] } else { &[Self::N, Self::B] }
+    }
+}
+
+/// Whether both sides compute on the processor.
+pub(crate) fn is_cpu(device: &str) -> bool {
+    device == "cpu"
+}
+
 impl Work {
     /// As the command line has it.
     pub(crate) fn name(self) -> &'static str {
@@ -244,8 +264,28 @@ mod tests {
 
     #[test]
     fn a_name_tells_cases_apart() {
-        let name = |precision| Case::new(Work::Train, Config::M, precision).name();
-        assert_eq!(name(Precision::F32), "train-M");
-        assert_eq!(name(Precision::Bf16), "train-M-bf16");
+        let name = |precision, device| Case::new(Work::Train, Config::M, precision).name(device);
+        assert_eq!(name(Precision::F32, "cpu"), "train-M");
+        assert_eq!(name(Precision::Bf16, "cpu"), "train-M-bf16");
+        assert_eq!(name(Precision::Bf16, "cuda:1"), "train-M-bf16-cuda1");
+    }
+
+    #[test]
+    fn gpus_have_configs_of_their_own() {
+        let [cpu, gpu] = ["cpu", "cuda:1"].map(Config::usual);
+        assert!(Config::value_variants().iter().all(|config| cpu.contains(config) != gpu.contains(config)));
+
+        let preset: toml::Table = include_str!("../../../configs/nanogpt-gpu.toml").parse().unwrap();
+        let ours = recipe(Work::Train, Config::N, Precision::F32);
+        for (key, value) in ours["model"].as_table().unwrap() {
+            assert_eq!(&preset["model"][key], value, "{key} is not that of nanogpt-gpu");
+        }
+        assert_eq!(ours["optimizer"]["batch_size"], preset["optimizer"]["batch_size"]);
+
+        let gpt2 = Case::new(Work::Train, Config::B, Precision::Bf16);
+        assert_eq!((gpt2.tokens(), gpt2.vocab_size), (16 * 1024, 50_257));
+        // 6 N and 12 L C T for each token.
+        let flops = 6.0 * 123_532_032.0 + 12.0 * 12.0 * 768.0 * 1024.0;
+        assert_eq!(gpt2.flops(), 16.0 * 1024.0 * flops);
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use xshell::{Shell, cmd};
 
 /// What a reader needs to know to compare figures with those of another machine.
 #[derive(Debug, Clone, Serialize)]
@@ -30,4 +31,11 @@ impl Machine {
             kernel: System::kernel_version(),
         }
     }
+}
+
+/// Each NVIDIA GPU with its driver and its memory, as NVIDIA's own program shows them where it is there.
+pub(crate) fn gpus(shell: &Shell) -> Vec<String> {
+    let shown = cmd!(shell, "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader");
+    let shown = shown.quiet().ignore_stderr().read().unwrap_or_default();
+    shown.lines().map(str::to_owned).collect()
 }

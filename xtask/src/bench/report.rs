@@ -7,7 +7,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::case::{Case, Precision, Work};
+use super::case::{Case, Precision, Work, is_cpu};
 use super::machine::Machine;
 use super::summary::{Comparison, Round, Summary, median};
 
@@ -21,6 +21,9 @@ pub(crate) struct Report {
     pub(crate) commit: Option<String>,
     pub(crate) versions: Map<String, Value>,
     pub(crate) machine: Machine,
+    pub(crate) device: String,
+    /// Each NVIDIA GPU with its driver and memory, where the system tells.
+    pub(crate) gpus: Vec<String>,
     /// Of one measurement, by the conventions of [`roofline::Sizes`].
     pub(crate) flops: f64,
     /// Only of decoding.
@@ -43,8 +46,9 @@ impl Report {
             let values: Option<Vec<f64>> = self.rounds.iter().map(of).collect();
             values.map(|values| 1e-9 * median(values))
         };
-        if let Some(peak) = peak(&|round| Some(round.peak_flops_per_second)) {
-            let _ = writeln!(text, "peak of f32 multiply-adds here: {peak:.0} GFLOP/s");
+        if let Some(peak) = peak(&|round| round.peak_flops_per_second) {
+            let of = if is_cpu(&self.device) { "f32 multiply-adds here" } else { "bf16 products of the GPU" };
+            let _ = writeln!(text, "peak of {of}: {peak:.0} GFLOP/s");
         }
         if let Some(peak) = peak(&|round| round.peak_bytes_per_second) {
             let _ = writeln!(text, "peak of reading memory here: {peak:.1} GB/s");
@@ -74,12 +78,13 @@ impl Report {
         };
         format!(
             "{} {config:?}: {} layers, {} heads, {} wide, block {}, vocabulary {vocab_size}, {work}, {precision}; \
-             {} threads, {} rounds",
+             {}, {} threads, {} rounds",
             self.case.work.name(),
             model.n_layer,
             model.n_head,
             model.n_embd,
             model.block_size,
+            self.device,
             self.n_threads,
             self.rounds.len(),
         )
@@ -88,7 +93,7 @@ impl Report {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        let mut header = vec!["", "median ms", "tokens/s", "peak memory", "GFLOP/s", "of FMA peak"];
+        let mut header = vec!["", "median ms", "tokens/s", "first s", "peak memory", "GFLOP/s", "of peak"];
         header.extend(self.weight_bytes.map(|_| "of bandwidth"));
         table.set_header(header);
         for (side, of) in &self.summary.sides {
@@ -96,9 +101,10 @@ impl Report {
                 side.name().to_owned(),
                 format!("{:.2}", of.milliseconds),
                 per_second(of.tokens_per_second),
+                format!("{:.1}", 1e-3 * of.first_milliseconds),
                 of.peak_memory_bytes.map_or("unknown".into(), |bytes| BinaryBytes(bytes).to_string()),
                 format!("{:.1}", 1e-9 * of.flops_per_second),
-                percent(of.fraction_of_peak_flops),
+                of.fraction_of_peak_flops.map_or("unknown".into(), percent),
             ];
             row.extend(of.fraction_of_peak_bandwidth.map(percent));
             table.add_row(row);

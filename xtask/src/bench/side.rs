@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use super::case::{Case, Precision, Work};
+use super::case::{Case, Precision, Work, is_cpu};
 
 /// Whose model it is, and how it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,8 +30,11 @@ pub(crate) enum Side {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) speed: Speed,
-    /// None where the system does not tell.
+    /// Of the device that it ran on; none where the system does not tell.
     pub(crate) peak_memory_bytes: Option<u64>,
+    /// Of a large product in bf16; only on a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device_peak_flops_per_second: Option<f64>,
 }
 
 /// As `kindling bench --json` and the reference print it.
@@ -45,6 +48,8 @@ pub(crate) struct Speed {
     /// The fastest and the slowest one.
     pub(crate) milliseconds_range: [f64; 2],
     pub(crate) measurements: usize,
+    /// The first of the warm-up, in which kernels and the model are compiled where they are.
+    pub(crate) first_milliseconds: f64,
 }
 
 /// What the sides are run with.
@@ -54,6 +59,8 @@ pub(crate) struct Programs {
     /// Without it, only ours is measured.
     pub(crate) python: Option<PathBuf>,
     pub(crate) n_threads: usize,
+    /// Where both sides compute, as they name it.
+    pub(crate) device: String,
 }
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/bench.py");
@@ -98,6 +105,7 @@ impl Programs {
         let amount = case.amount.to_string();
         let vocab_size = case.vocab_size.to_string();
         let n_threads = self.n_threads.to_string();
+        let device = &self.device;
         let printed = match (side, &self.python) {
             (Side::Kindling | Side::KindlingF32, _) => {
                 let kindling = &self.kindling;
@@ -105,7 +113,7 @@ impl Programs {
                 let in_f32: &[&str] =
                     if side == Side::KindlingF32 { &["--set", "run.precision=f32"] } else { &[] };
                 cmd!(shell, "{kindling} bench {recipe} --only {work} {option} {amount} {in_f32...}")
-                    .args(["--vocab-size", &vocab_size, "--json"])
+                    .args(["--vocab-size", &vocab_size, "--device", device, "--json"])
                     .env("RAYON_NUM_THREADS", &n_threads)
                     .quiet()
                     .read()
@@ -115,7 +123,7 @@ impl Programs {
             (_, Some(python)) => {
                 let cache = recipe.with_file_name("inductor");
                 let mode = side.name();
-                cmd!(shell, "{python} {REFERENCE} {work} --mode {mode} --recipe {recipe}")
+                cmd!(shell, "{python} {REFERENCE} {work} --mode {mode} --recipe {recipe} --device {device}")
                     .args(["--vocab-size", &vocab_size, "--amount", &amount, "--threads", &n_threads])
                     .env("OMP_NUM_THREADS", &n_threads)
                     // Compiled in this process, or the time it takes would be counted as that of others.
@@ -131,7 +139,7 @@ impl Programs {
                     })?
             }
         };
-        parse(&printed, case).with_context(|| format!("{} printed `{printed}`", side.name()))
+        parse(&printed, case, device).with_context(|| format!("{} printed `{printed}`", side.name()))
     }
 
     /// The versions of what is compared; fails early where something is missing.
@@ -173,8 +181,20 @@ impl Work {
 
 /// Builds the program as `cargo run -p cli` does, and says where it is.
 pub(crate) fn build_kindling(shell: &Shell) -> anyhow::Result<PathBuf> {
+    build(shell, &[])
+}
+
+/// Builds the program for `device`. For a GPU it is optimised all through, because what keeps one busy is so only then.
+pub(crate) fn build_kindling_for(shell: &Shell, device: &str) -> anyhow::Result<PathBuf> {
+    match device.split(':').next() {
+        Some(backend) if !is_cpu(device) => build(shell, &["--release", "--features", backend]),
+        _ => build_kindling(shell),
+    }
+}
+
+fn build(shell: &Shell, options: &[&str]) -> anyhow::Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let messages = cmd!(shell, "cargo build --package cli {format}")
+    let messages = cmd!(shell, "cargo build --package cli {options...} {format}")
         .read()
         .context("kindling can't be built; name a binary with --kindling")?;
     executable(&messages).context("cargo built no kindling; name a binary with --kindling")
@@ -186,13 +206,19 @@ fn executable(messages: &str) -> Option<PathBuf> {
     messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
-fn parse(printed: &str, case: &Case) -> anyhow::Result<Measurement> {
+fn parse(printed: &str, case: &Case, device: &str) -> anyhow::Result<Measurement> {
     let mut printed: Value = serde_json::from_str(printed)?;
     let speed: Speed = serde_json::from_value(printed[case.work.name()].take())?;
     if speed.tokens != case.tokens() {
         bail!("a measurement was of {} tokens instead of {}", speed.tokens, case.tokens());
     }
-    Ok(Measurement { speed, peak_memory_bytes: printed["peak_memory_bytes"].as_u64() })
+    let is_cpu = is_cpu(device);
+    let peak_memory = if is_cpu { "peak_memory_bytes" } else { "peak_device_memory_bytes" };
+    Ok(Measurement {
+        speed,
+        peak_memory_bytes: printed[peak_memory].as_u64(),
+        device_peak_flops_per_second: printed["peak_flops_per_second"].as_f64().filter(|_| !is_cpu),
+    })
 }
 
 #[cfg(test)]
@@ -201,14 +227,20 @@ mod tests {
     use super::*;
 
     const PRINTED: &str = r#"{"train": {"tokens_per_second": 8000.0, "tokens": 768, "milliseconds": 96.0,
-        "milliseconds_range": [95.0, 99.5], "measurements": 20}, "peak_memory_bytes": 1024}"#;
+        "milliseconds_range": [95.0, 99.5], "measurements": 20, "first_milliseconds": 150.0},
+        "peak_memory_bytes": 1024, "peak_device_memory_bytes": 4096, "peak_flops_per_second": 1e12}"#;
 
     #[test]
     fn what_a_side_prints_is_read() {
         let case = Case::new(Work::Train, Config::S, Precision::F32);
-        let measurement = parse(PRINTED, &case).unwrap();
+        let measurement = parse(PRINTED, &case, "cpu").unwrap();
         assert_eq!(measurement.speed.milliseconds, 96.0);
+        assert_eq!(measurement.speed.first_milliseconds, 150.0);
         assert_eq!(measurement.peak_memory_bytes, Some(1024));
+        assert_eq!(measurement.device_peak_flops_per_second, None);
+        let measurement = parse(PRINTED, &case, "cuda").unwrap();
+        assert_eq!(measurement.peak_memory_bytes, Some(4096));
+        assert_eq!(measurement.device_peak_flops_per_second, Some(1e12));
     }
 
     #[test]
@@ -217,6 +249,7 @@ mod tests {
             kindling: "k".into(),
             python: python.map(Into::into),
             n_threads: 1,
+            device: "cpu".to_owned(),
         };
         let sides = |python, precision| programs(python).sides(&Case::new(Work::Train, Config::S, precision));
         assert_eq!(sides(None, Precision::F32), [Side::Kindling]);
@@ -227,8 +260,8 @@ mod tests {
 
     #[test]
     fn other_work_and_other_sizes_are_refused() {
-        assert!(parse(PRINTED, &Case::new(Work::Decode, Config::S, Precision::F32)).is_err());
-        let error = parse(PRINTED, &Case::new(Work::Train, Config::M, Precision::F32)).unwrap_err();
+        assert!(parse(PRINTED, &Case::new(Work::Decode, Config::S, Precision::F32), "cpu").is_err());
+        let error = parse(PRINTED, &Case::new(Work::Train, Config::M, Precision::F32), "cpu").unwrap_err();
         assert_eq!(error.to_string(), "a measurement was of 768 tokens instead of 2048");
     }
 

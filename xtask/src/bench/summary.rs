@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::case::Case;
-use super::side::{Measurement, Side};
+use super::side::{Measurement, Side, Speed};
 
 /// Every side once.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Round {
-    /// The most f32 operations a second, measured just before.
-    pub(crate) peak_flops_per_second: f64,
+    /// The most operations a second: in f32, measured just before; of a GPU as given, or in bf16 as the better side
+    /// measured it. None if that was none.
+    pub(crate) peak_flops_per_second: Option<f64>,
     /// The most bytes a second from memory, only with decoding.
     pub(crate) peak_bytes_per_second: Option<f64>,
     pub(crate) sides: BTreeMap<Side, Measurement>,
@@ -34,11 +35,13 @@ pub(crate) struct Summary {
 pub(crate) struct SideSummary {
     pub(crate) milliseconds: f64,
     pub(crate) tokens_per_second: f64,
+    /// The slowest of all rounds: later ones find compiled what an earlier one has compiled.
+    pub(crate) first_milliseconds: f64,
     /// The highest of all rounds.
     pub(crate) peak_memory_bytes: Option<u64>,
     pub(crate) flops_per_second: f64,
-    /// Of the f32 multiply-adds that were measured in the same round.
-    pub(crate) fraction_of_peak_flops: f64,
+    /// Of the peak of the same round. On a GPU this is what is called model FLOP utilisation.
+    pub(crate) fraction_of_peak_flops: Option<f64>,
     /// Of the bytes that were read in the same round, only with decoding.
     pub(crate) fraction_of_peak_bandwidth: Option<f64>,
 }
@@ -83,25 +86,24 @@ impl Summary {
 
 impl SideSummary {
     fn of(rounds: &[Round], side: Side, case: &Case) -> Self {
-        let over_rounds = |value: &dyn Fn(&Round, f64) -> f64| {
-            median(rounds.iter().map(|round| value(round, round.sides[&side].speed.milliseconds)).collect())
+        let speeds = || rounds.iter().map(|round| &round.sides[&side].speed);
+        let milliseconds = median(speeds().map(|speed| speed.milliseconds).collect());
+        // Of so much work, done in the time of each round, as a part of what could have been done.
+        let fraction = |work: f64, peak: &dyn Fn(&Round) -> Option<f64>| {
+            let of_round =
+                |(round, speed): (&Round, &Speed)| Some(work / (1e-3 * speed.milliseconds) / peak(round)?);
+            rounds.iter().zip(speeds()).map(of_round).collect::<Option<Vec<f64>>>().map(median)
         };
-        let milliseconds = over_rounds(&|_, milliseconds| milliseconds);
         let flops = case.flops();
-        let bytes = case.sizes().weight_bytes();
-        let peak = |round: &Round| round.peak_bytes_per_second;
         Self {
             milliseconds,
             tokens_per_second: case.tokens() as f64 / (1e-3 * milliseconds),
+            first_milliseconds: speeds().map(|speed| speed.first_milliseconds).fold(0.0, f64::max),
             peak_memory_bytes: rounds.iter().filter_map(|round| round.sides[&side].peak_memory_bytes).max(),
             flops_per_second: flops / (1e-3 * milliseconds),
-            fraction_of_peak_flops: over_rounds(&|round, milliseconds| {
-                flops / (1e-3 * milliseconds) / round.peak_flops_per_second
-            }),
-            fraction_of_peak_bandwidth: rounds.iter().all(|round| peak(round).is_some()).then(|| {
-                over_rounds(&|round, milliseconds| {
-                    bytes / (1e-3 * milliseconds) / peak(round).unwrap_or(f64::INFINITY)
-                })
+            fraction_of_peak_flops: fraction(flops, &|round| round.peak_flops_per_second),
+            fraction_of_peak_bandwidth: fraction(case.sizes().weight_bytes(), &|round| {
+                round.peak_bytes_per_second
             }),
         }
     }
@@ -146,7 +148,6 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::case::{Config, Precision, Work};
-    use super::super::side::Speed;
     use super::*;
 
     pub(crate) fn round(sides: &[(Side, f64, u64)], others_share: f64) -> Round {
@@ -157,11 +158,13 @@ pub(crate) mod tests {
                 milliseconds,
                 milliseconds_range: [milliseconds; 2],
                 measurements: 1,
+                first_milliseconds: 2.0 * milliseconds,
             },
             peak_memory_bytes: Some(bytes),
+            device_peak_flops_per_second: None,
         };
         Round {
-            peak_flops_per_second: 1e11,
+            peak_flops_per_second: Some(1e11),
             peak_bytes_per_second: None,
             sides: sides.iter().map(|&(side, time, bytes)| (side, measurement(time, bytes))).collect(),
             others_share: Some(others_share),
@@ -208,13 +211,18 @@ pub(crate) mod tests {
     fn fractions_are_of_the_peak_of_their_round() {
         let mut rounds =
             vec![round(&[(Side::Kindling, 100.0, 1)], 0.0), round(&[(Side::Kindling, 50.0, 1)], 0.0)];
-        rounds[1].peak_flops_per_second *= 2.0;
+        rounds[1].peak_flops_per_second = Some(2e11);
         let summary = Summary::of(&rounds, &case());
         let ours = &summary.sides[&Side::Kindling];
         let expected = case().flops() / 0.1 / 1e11;
-        assert!((ours.fraction_of_peak_flops / expected - 1.0).abs() < 1e-12);
+        assert!((ours.fraction_of_peak_flops.unwrap() / expected - 1.0).abs() < 1e-12);
         assert_eq!(ours.fraction_of_peak_bandwidth, None);
         assert_eq!(ours.milliseconds, 75.0);
+        assert_eq!(ours.first_milliseconds, 200.0);
         assert_eq!(summary.comparison, None);
+
+        rounds[0].peak_flops_per_second = None;
+        let summary = Summary::of(&rounds, &case());
+        assert_eq!(summary.sides[&Side::Kindling].fraction_of_peak_flops, None, "not of one round alone");
     }
 }

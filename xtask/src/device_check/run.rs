@@ -4,13 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use super::check::{Check, Ground};
 use super::manifest::{Manifest, is_cpu};
 use super::report::Report;
 use super::{RunArgs, say};
-use crate::bench::machine::Machine;
+use crate::bench::machine::{Machine, gpus};
 
 /// What is measured on a GPU: nanoGPT's model for one, and GPT-2 where it fits.
 const ON_GPU: [&str; 2] = ["nanogpt-gpu", "gpt2"];
@@ -91,13 +91,6 @@ fn recipes(args: &RunArgs) -> Vec<&str> {
         return args.recipes.iter().map(String::as_str).collect();
     }
     if is_cpu(&args.device) { ON_CPU.to_vec() } else { ON_GPU.to_vec() }
-}
-
-/// Each with its driver and its memory, as NVIDIA's own program shows them where it is there.
-fn gpus(shell: &Shell) -> Vec<String> {
-    let shown = cmd!(shell, "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader");
-    let shown = shown.quiet().ignore_stderr().read().unwrap_or_default();
-    shown.lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
