@@ -253,7 +253,7 @@ pub(crate) fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize
 /// Optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
     let (sizes, time) = (sizes(model.config()), model.config().block_size);
-    let times = trainer::time_steps(model, recipe, WARMUP as u64 + n_steps.max(1), device)?;
+    let times = trainer::time_steps(model, recipe, WARMUP as u64, n_steps.max(1), device)?;
     let tokens = recipe.tokens_per_step();
     Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
 }

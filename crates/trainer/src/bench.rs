@@ -9,10 +9,14 @@ use burn::{data::dataloader::DataLoader, prelude::*};
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
-use crate::{Error, Recipe, batches::WindowLoader, step::optimizer_step, train::learner};
+use crate::{
+    Error, Recipe, batches::WindowLoader, gradients::clip_scale, guard::judge_on_device, optimizer::Scale,
+    step::gradient, strategy::Judging, team::Seat, train::learner,
+};
 
-/// Times each of `n_steps` optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning. The first are
-/// slower; the very first compiles kernels, on a device that does.
+/// Times optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning: each of `n_warmup` ones, which are
+/// slower, and of which the very first compiles kernels on a device that does; then `n_steps` more, of which those that the
+/// device does without being waited for count with their mean.
 ///
 /// # Errors
 ///
@@ -20,6 +24,7 @@ use crate::{Error, Recipe, batches::WindowLoader, step::optimizer_step, train::l
 pub fn time_steps(
     model: Gpt,
     recipe: &Recipe,
+    n_warmup: u64,
     n_steps: u64,
     device: &Device,
 ) -> Result<Vec<Duration>, Error> {
@@ -34,16 +39,32 @@ pub fn time_steps(
 
     let autodiff = device.clone().autodiff();
     let n_micro_batches = recipe.optimizer.grad_accumulation.get();
-    let loader = WindowLoader::new(windows, 0..n_steps, n_micro_batches, &autodiff);
+    let end = n_warmup + n_steps;
+    let loader = WindowLoader::new(windows, 0..end, n_micro_batches, &autodiff);
     let mut batches = loader.iter();
     let mut learner = learner(model, recipe);
-    let mut times = Vec::new();
-    for step in 0..n_steps {
+    let judging = Judging::best(device);
+    let without_waiting = match judging {
+        Judging::AtOnce => 1,
+        Judging::OnDevice => recipe.schedule.log_interval.get(),
+    };
+    let (mut times, mut step) = (Vec::new(), 0);
+    while step < end {
+        let n = if step < n_warmup { 1 } else { without_waiting.min(end - step) };
         let start = Instant::now();
-        optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |_| true)?;
-        // What was queued is part of the step; what fails of it, fails the next one too.
+        for step in step..step + n {
+            let gradient = gradient(&mut learner, &mut *batches, recipe, step, &autodiff, &Seat::alone())?;
+            let clip = recipe.optimizer.grad_clip;
+            let scale = match judging {
+                Judging::AtOnce => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),
+                Judging::OnDevice => Scale::OnDevice(Box::new(judge_on_device(&gradient.found, None, clip))),
+            };
+            gradient.descend(&mut learner, scale);
+        }
+        step += n;
+        // What was queued is part of the steps; what fails of it, fails the next one too.
         let _ = device.sync();
-        times.push(start.elapsed());
+        times.push(start.elapsed().div_f64(n as f64));
     }
     Ok(times)
 }
