@@ -59,9 +59,12 @@ fn a_model_is_read_as_it_was_written() {
     }
 }
 
+/// Keys and values of a file.
+type Metadata = Vec<(String, Value)>;
+
 #[test]
 fn ends_are_those_of_keys_and_those_that_llama_cpp_knows_by_text() {
-    let ends = |change: &dyn Fn(&mut Vec<(String, Value)>)| {
+    let ends = |change: &dyn Fn(&mut Metadata)| {
         let (mut metadata, tensors) = parts(Architecture::Llama, &merges());
         metadata.retain(|(key, _)| !key.ends_with("eos_token_id") && !key.ends_with("eot_token_id"));
         change(&mut metadata);
