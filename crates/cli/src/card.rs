@@ -10,6 +10,7 @@ use trainer::Split;
 use crate::{
     console::{duration, evenly, quoted},
     history::History,
+    parts,
     samples::last_sample,
 };
 
@@ -64,8 +65,12 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
     row("", String::new());
     row("---", "---".to_owned());
     row("layers, heads, width", format!("{}, {}, {}", config.n_layer, config.n_head, config.n_embd));
+    row("parts", parts::in_words(&parts::parts(&history.model())));
     row("block", format!("{} tokens", config.block_size));
     row("vocabulary", format!("{} tokens ({})", config.vocab_size, tokenizer.unwrap_or("from elsewhere")));
+    if let Some(recipe) = recipe {
+        row("optimizer", recipe.optimizer.kind.to_string());
+    }
     if let Some(state) = state {
         let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
         row("trained", format!("{} steps, {} tokens, {time}", state.step, HumanCount(state.tokens)));

@@ -38,6 +38,12 @@ impl History {
         })
     }
 
+    /// The sizes and parts of the model, also those that no layout of Hugging Face's has a key for.
+    pub(crate) fn model(&self) -> GptConfig {
+        let zero_init = self.recipe.as_ref().map_or(self.config.zero_init, |recipe| recipe.model.zero_init);
+        GptConfig { zero_init, ..self.config.clone() }
+    }
+
     /// The name of the recipe that it was begun with.
     pub(crate) fn recipe_name(&self) -> Option<&str> {
         self.sessions.first()?.recipe.as_deref()

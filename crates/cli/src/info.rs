@@ -1,6 +1,7 @@
 //! `kindling info`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     iter,
@@ -11,14 +12,16 @@ use std::{
 use checkpoint::{Architecture, GgufFile, RunFolder, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
 use model::GptConfig;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use tokenizer::Tokenizer;
-use trainer::Split;
+use trainer::{OptimizerKind, Split};
 
 use crate::{
     console::{evenly, local_time},
     history::History,
     model_folder::{FolderArgs, Source, check_vocabulary},
+    parts,
 };
 
 /// Validation losses that are shown.
@@ -55,8 +58,14 @@ struct Info {
     vocab_size: usize,
     bias: bool,
     tied_embeddings: bool,
+    /// What it has otherwise than GPT-2.
+    #[serde(serialize_with = "as_object")]
+    parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
+    /// What a GGUF file says of itself.
+    gguf: Option<GgufInfo>,
+    optimizer: Option<OptimizerKind>,
     recipe: Option<String>,
     corpus: Option<String>,
     steps: Option<u64>,
@@ -69,6 +78,19 @@ struct Info {
     /// Step and validation loss.
     evaluations: Vec<(u64, f64)>,
     sessions: Vec<Session>,
+}
+
+/// What there is to say of a GGUF file.
+#[derive(Debug, Serialize)]
+struct GgufInfo {
+    /// llama.cpp's name of it.
+    architecture: &'static str,
+    /// What tensors are stored as, and how many are stored so.
+    weight_types: BTreeMap<String, usize>,
+}
+
+fn as_object<S: Serializer>(parts: &[(&'static str, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(parts.iter().map(|(key, part)| (key, part)))
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -90,8 +112,9 @@ impl Info {
         let tokenizer = folder.load_tokenizer()?;
         let history = History::open(folder)?;
         let best = history.best();
-        let History { folder, config, recipe, state, .. } = &history;
+        let History { folder, recipe, state, .. } = &history;
         Ok(Self {
+            optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
             weights_bytes: size_bytes(&folder.path().join(WEIGHTS)),
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
@@ -103,7 +126,7 @@ impl Info {
             trained_by: folder.holder(),
             evaluations: history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect(),
             sessions: history.sessions.clone(),
-            ..Self::of_model(folder.path(), config, &tokenizer)
+            ..Self::of_model(folder.path(), &history.model(), &tokenizer)
         })
     }
 
@@ -111,6 +134,10 @@ impl Info {
         check_vocabulary(file.tokenizer(), file.config())?;
         Ok(Self {
             weights_bytes: size_bytes(file.path()),
+            gguf: Some(GgufInfo {
+                architecture: file.architecture(),
+                weight_types: file.weight_types().clone(),
+            }),
             ..Self::of_model(file.path(), file.config(), file.tokenizer())
         })
     }
@@ -131,8 +158,11 @@ impl Info {
             vocab_size: config.vocab_size,
             bias: config.bias,
             tied_embeddings: config.tie_embeddings,
+            parts: parts::parts(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
+            gguf: None,
+            optimizer: None,
             recipe: None,
             corpus: None,
             steps: None,
@@ -157,16 +187,23 @@ impl Info {
             self.width,
             self.block_size
         )?;
+        writeln!(out, "  parts       {}", parts::in_words(&self.parts))?;
         match (self.architecture, &self.no_layout) {
+            _ if let Some(file) = &self.gguf => writeln!(out, "  layout      GGUF, {}", file.architecture)?,
             (Some(class), _) => writeln!(out, "  layout      {class}")?,
             (None, reason) => {
                 writeln!(out, "  layout      our own: {}", reason.as_deref().unwrap_or_default())?
             }
         }
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
-        writeln!(out, "  weights     {}", HumanBytes(self.weights_bytes))?;
+        let types = self.gguf.iter().flat_map(|file| &file.weight_types);
+        let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
+        writeln!(out, "  weights     {}{types}", HumanBytes(self.weights_bytes))?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "  recipe      {recipe}")?;
+        }
+        if let Some(optimizer) = &self.optimizer {
+            writeln!(out, "  optimizer   {optimizer}")?;
         }
         if let Some(corpus) = &self.corpus {
             writeln!(out, "  corpus      {corpus}")?;

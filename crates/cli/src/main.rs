@@ -23,6 +23,7 @@ mod memory;
 mod model_folder;
 mod next_logits;
 mod observer;
+mod parts;
 mod plot;
 mod prepare;
 mod presets;

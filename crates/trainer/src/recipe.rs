@@ -5,6 +5,7 @@ mod overrides;
 
 pub use changes::Changes;
 
+use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use model::{ConfigError, GptConfig, Precision};
@@ -56,6 +57,15 @@ pub enum OptimizerKind {
     AdamW,
     /// [Jordan et al.](https://kellerjordan.github.io/posts/muon/): the mean of gradients, made orthogonal.
     Muon,
+}
+
+impl fmt::Display for OptimizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AdamW => "AdamW",
+            Self::Muon => "Muon, and AdamW for embeddings, head, norms and biases",
+        })
+    }
 }
 
 /// How a step changes the weights.

@@ -29,6 +29,8 @@ pub struct GgufFile {
     tokenizer: Tokenizer,
     marks: Marks,
     weights: Weights,
+    architecture: &'static str,
+    weight_types: BTreeMap<String, usize>,
 }
 
 /// The bytes of a file, which cost no memory of their own.
@@ -76,6 +78,10 @@ impl GgufFile {
             reason: in_keys_of_gguf(&source, sizes.architecture),
         })?;
         let tensors = tensors(path, &mapping, &file, &sizes);
+        let mut weight_types = BTreeMap::new();
+        for tensor in file.tensors() {
+            *weight_types.entry(tensor.ty.to_string()).or_default() += 1;
+        }
         Ok(Self {
             path: path.to_owned(),
             layout: Layout::HuggingFace(architecture(sizes.architecture)),
@@ -83,12 +89,24 @@ impl GgufFile {
             tokenizer,
             marks: Marks { begin: vocabulary.begin_of_text, ends: vocabulary.ends_of_text },
             weights: Weights::of(path, tensors),
+            architecture: sizes.architecture.name(),
+            weight_types,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What llama.cpp calls such a model.
+    pub fn architecture(&self) -> &'static str {
+        self.architecture
+    }
+
+    /// What its tensors are stored as, each with how many are.
+    pub fn weight_types(&self) -> &BTreeMap<String, usize> {
+        &self.weight_types
     }
 
     /// The sizes of the model.

@@ -35,10 +35,18 @@ fn the_layout_follows_from_the_parts() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let qwen3 = ["--set", "model.qk_norm=true", "--set", "model.n_kv_head=1", "--set", "model.head_dim=10"];
-    train(folder, "qwen3", &qwen3);
+    let learning = ["--set", "model.zero_init=true", "--set", "optimizer.kind=muon"];
+    train(folder, "qwen3", &[&qwen3[..], &learning].concat());
     assert_eq!(config(folder, "runs/qwen3")["architectures"][0], "Qwen3ForCausalLM");
     let card = fs::read_to_string(folder.join("runs/qwen3/README.md")).unwrap();
     assert!(card.contains("tags: [qwen3, kindling]") && card.contains("A Qwen3 language model of"), "{card}");
+    for said in [&card, &run(folder, &["info", "qwen3"]).success().stdout] {
+        let parts = "position = rope, norm = rms_norm, activation = swiglu, qk_norm = true, n_kv_head = 1, head_dim = 10";
+        assert!(
+            said.contains(parts) && said.contains("zero_init = true") && said.contains("Muon, and AdamW"),
+            "{said}"
+        );
+    }
     let info: Value =
         serde_json::from_str(&run(folder, &["info", "qwen3", "--json"]).success().stdout).unwrap();
     assert_eq!((&info["architecture"], &info["key_value_heads"]), (&"Qwen3ForCausalLM".into(), &1.into()));

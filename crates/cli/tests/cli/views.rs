@@ -69,6 +69,12 @@ fn info_has_the_history() {
     assert_eq!(steps, [0, 20, 40]);
     assert_eq!(info["sessions"][0]["step"], 0);
     let text = run(trained(), &["info"]).success().stdout;
+    assert_eq!(info["parts"], serde_json::json!({}));
+    assert!(text.contains("parts       GPT-2's\n"), "{text}");
+    assert!(
+        info["gguf"].is_null() && info["optimizer"] == "adamw" && text.contains("optimizer   AdamW\n"),
+        "{text}"
+    );
     assert!(text.contains("begun on cpu") && text.contains("(40)"), "{text}");
 }
 
@@ -78,9 +84,15 @@ fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
     let card = folder.path().join("runs/mine/README.md");
     run(folder.path(), &["train", "debug", "--run", "mine"]).success();
     let first = fs::read_to_string(&card).unwrap();
-    for part in
-        ["pipeline_tag: text-generation", "# mine", "28,064 parameters", "| 40 | 3.", "## What it writes"]
-    {
+    for part in [
+        "pipeline_tag: text-generation",
+        "# mine",
+        "28,064 parameters",
+        "| 40 | 3.",
+        "| parts | GPT-2's |",
+        "| optimizer | AdamW |",
+        "## What it writes",
+    ] {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
     run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=41"]).success();

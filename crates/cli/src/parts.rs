@@ -1,0 +1,58 @@
+//! What a model has otherwise than GPT-2.
+
+use model::GptConfig;
+use serde_json::{Value, json};
+
+/// The parts of a model that are not GPT-2's, by the keys and values that a recipe has for them.
+pub(crate) fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
+    let gpt2 = GptConfig::gpt2();
+    let parts = [
+        ("position", json!(config.position), json!(gpt2.position)),
+        ("norm", json!(config.norm), json!(gpt2.norm)),
+        ("activation", json!(config.activation), json!(gpt2.activation)),
+        ("qk_norm", json!(config.qk_norm), json!(gpt2.qk_norm)),
+        ("n_kv_head", json!(config.n_kv_head()), json!(config.n_head)),
+        ("head_dim", json!(config.head_dim()), json!(config.n_embd / config.n_head)),
+        ("n_inner", json!(config.n_inner()), json!(4 * config.n_embd)),
+        ("tie_embeddings", json!(config.tie_embeddings), json!(gpt2.tie_embeddings)),
+        ("bias", json!(config.bias), json!(gpt2.bias)),
+        ("zero_init", json!(config.zero_init), json!(gpt2.zero_init)),
+        ("rope_theta", json!(config.rope_theta), json!(gpt2.rope_theta)),
+        ("norm_epsilon", json!(config.norm_epsilon), json!(gpt2.norm_epsilon)),
+    ];
+    let other = parts.into_iter().filter(|(_, part, usual)| part != usual);
+    other.map(|(key, part, _)| (key, part)).collect()
+}
+
+/// Parts as one line.
+pub(crate) fn in_words(parts: &[(&'static str, Value)]) -> String {
+    if parts.is_empty() {
+        return "GPT-2's".to_owned();
+    }
+    let word = |(key, part): &(&str, Value)| match part {
+        Value::String(name) => format!("{key} = {name}"),
+        part => format!("{key} = {part}"),
+    };
+    parts.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_that_is_another_is_listed_and_no_other() {
+        let listed = |config: GptConfig| in_words(&parts(&config));
+        assert_eq!(listed(GptConfig::gpt2()), "GPT-2's");
+        assert_eq!(listed(GptConfig::nanogpt_cpu()), "activation = gelu, bias = false");
+        assert_eq!(
+            listed(GptConfig { zero_init: true, rope_theta: 5e5, ..GptConfig::debug_modern() }),
+            "position = rope, norm = rms_norm, activation = swiglu, qk_norm = true, n_kv_head = 2, head_dim = 6, \
+             n_inner = 20, tie_embeddings = false, bias = false, zero_init = true, rope_theta = 500000.0, \
+             norm_epsilon = 1e-6"
+        );
+        // The keys are those of a recipe.
+        let recipe = serde_json::to_value(GptConfig::debug_modern()).unwrap();
+        assert!(parts(&GptConfig::debug_modern()).iter().all(|(key, part)| recipe[key] == *part));
+    }
+}
