@@ -21,6 +21,7 @@ use tokenizer::Tokenizer;
 use crate::{
     console::{self, report, warn},
     eval::read_text,
+    memory,
     model_folder::{ModelArgs, Opened},
     next_logits,
     shown::Shown,
@@ -178,6 +179,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let prompt = encode(&tokenizer, &given, args.prompt.special)?;
     warn_if_cropped(&prompt, model.config().block_size);
+    check_memory(&args, &model, &prompt)?;
     if args.json {
         let samples = writer.write(0..args.samples, &prompt, &mut Shown::nothing())?;
         writeln!(io::stdout(), "{}", serde_json::to_string(&Samples { samples })?)?;
@@ -331,6 +333,15 @@ pub(crate) fn beginning(tokenizer: &Tokenizer) -> Vec<u32> {
     }
 }
 
+/// Looks whether what the model keeps of the texts that are written side by side fits into memory.
+fn check_memory(args: &Args, model: &Gpt, prompt: &[u32]) -> anyhow::Result<()> {
+    if !args.model.is_on_cpu() {
+        return Ok(());
+    }
+    let n_tokens = prompt.len().saturating_add(args.end.max_tokens);
+    memory::check_texts(model.config(), args.samples.min(SIDE_BY_SIDE), n_tokens)
+}
+
 fn warn_if_cropped(prompt: &[u32], block_size: usize) {
     let dropped = window_start(prompt.len(), block_size);
     if dropped > 0 {
@@ -371,6 +382,7 @@ fn interact(writer: &Writer<'_>, args: &Args) -> anyhow::Result<ExitCode> {
             }
         };
         warn_if_cropped(&prompt, writer.model.config().block_size);
+        check_memory(args, writer.model, &prompt)?;
         let mut shown = Shown::new(&line, Box::new(io::stdout())).until(stopped.clone());
         // Each text has numbers of its own, so that the same prompt goes on differently.
         writing.store(true, Ordering::SeqCst);

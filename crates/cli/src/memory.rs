@@ -1,7 +1,8 @@
-//! Whether a run fits into the memory of this machine.
+//! Whether a run, or a text, fits into the memory of this machine.
 
 use anyhow::bail;
 use indicatif::HumanBytes;
+use model::{Cache, GptConfig};
 use sysinfo::System;
 use trainer::{Recipe, estimate_memory};
 
@@ -9,6 +10,20 @@ use crate::console::{report, warn};
 
 /// Says how much memory a run will take, warns if more of it is in use, and refuses what the machine does not have.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
+    let (total, available) = memory();
+    verdict(recipe, total, available)
+}
+
+/// Warns if the keys and values of so many texts take more memory than is free, and refuses what the machine does not
+/// have.
+pub(crate) fn check_texts(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
+    let needed = Cache::estimate(config, usize::try_from(n_texts)?, n_tokens);
+    let (total, available) = memory();
+    verdict_on_texts(needed, total, available)
+}
+
+/// What the machine has, with what it may swap to, and what of it is free, in bytes.
+fn memory() -> (u64, u64) {
     let mut system = System::new();
     system.refresh_memory();
     // In a container, its own limit.
@@ -16,7 +31,27 @@ pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
         Some(limits) if limits.total_memory > 0 => (limits.total_memory, limits.free_memory),
         _ => (system.total_memory(), system.available_memory()),
     };
-    verdict(recipe, total.saturating_add(system.total_swap()), available)
+    (total.saturating_add(system.total_swap()), available)
+}
+
+/// All in bytes.
+fn verdict_on_texts(needed: u64, total: u64, available: u64) -> anyhow::Result<()> {
+    let smaller = "fewer --samples or --max-tokens, or a shorter prompt, takes less";
+    if needed > total {
+        bail!(
+            "the keys and values of this text need about {} of memory, and the machine has {}; {smaller}",
+            HumanBytes(needed),
+            HumanBytes(total)
+        );
+    }
+    if needed > available {
+        warn(format_args!(
+            "the keys and values of this text need about {} of memory, and {} is free; {smaller}",
+            HumanBytes(needed),
+            HumanBytes(available)
+        ));
+    }
+    Ok(())
 }
 
 /// `total` and `available` in bytes.
@@ -53,5 +88,13 @@ mod tests {
         verdict(&recipe, needed, needed - 1).unwrap();
         let error = verdict(&recipe, needed - 1, needed - 1).unwrap_err().to_string();
         assert!(error.contains("optimizer.batch_size"), "{error}");
+    }
+
+    #[test]
+    fn texts_that_do_not_fit_are_refused() {
+        verdict_on_texts(7, 7, 6).unwrap();
+        let error = verdict_on_texts(8, 7, 7).unwrap_err().to_string();
+        assert!(error.contains("keys and values") && error.contains("fewer --samples"), "{error}");
+        check_texts(&GptConfig::debug(), 8, 500).unwrap();
     }
 }

@@ -52,6 +52,11 @@ pub(crate) struct Opened {
 }
 
 impl ModelArgs {
+    /// Whether the model is to run on the processor.
+    pub(crate) fn is_on_cpu(&self) -> bool {
+        self.device.is_cpu()
+    }
+
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         let device = self.device.open()?;
         let source = self.folder.open()?;

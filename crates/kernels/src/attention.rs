@@ -220,6 +220,16 @@ impl KeyValueCache {
         self.capacity
     }
 
+    /// What its memory takes, in bytes, filled or not.
+    pub fn size_bytes(&self) -> usize {
+        2 * size_of::<f32>() * self.keys.dims().into_iter().product::<usize>()
+    }
+
+    /// The most positions that a cache of `capacity` has memory for when it holds `len`, however they came.
+    pub fn room(len: usize, capacity: usize) -> usize {
+        len.saturating_mul(2).max(FIRST_POSITIONS).min(capacity)
+    }
+
     /// Forgets every position and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -451,7 +461,8 @@ mod tests {
             assert_eq!(got.into_data(), expected.into_data(), "at {time}");
         }
         let [_, _, room, _] = cache.keys.dims();
-        assert!((700..=2 * 700).contains(&room), "room for {room}");
+        assert!((700..=KeyValueCache::room(700, 1 << 40)).contains(&room), "room for {room}");
+        assert_eq!(cache.size_bytes(), 2 * BATCH * HEADS * room * HEAD_DIM * size_of::<f32>());
     }
 
     #[test]

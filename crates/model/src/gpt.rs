@@ -231,6 +231,19 @@ impl Cache {
         Self { layers: self.layers.iter().map(|layer| layer.select(sequences)).collect() }
     }
 
+    /// What its memory takes, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.layers.iter().map(KeyValueCache::size_bytes).sum()
+    }
+
+    /// The most that a cache takes, in bytes, when it holds `positions` of each of `n_sequences`.
+    pub fn estimate(config: &GptConfig, n_sequences: usize, positions: usize) -> u64 {
+        let room = KeyValueCache::room(positions.min(config.block_size), config.block_size);
+        let factors =
+            [2, config.n_layer, n_sequences, room, config.n_kv_head(), config.head_dim(), size_of::<f32>()];
+        factors.into_iter().fold(1, |product: u64, factor| product.saturating_mul(factor as u64))
+    }
+
     /// Forgets every position and keeps the memory.
     pub fn clear(&mut self) {
         for layer in &mut self.layers {

@@ -12,7 +12,7 @@ use burn::{
     prelude::*,
     tensor::Tolerance,
 };
-use model::{Activation, Decoder, Gpt, GptConfig, NormKind, Position, window_start};
+use model::{Activation, Cache, Decoder, Gpt, GptConfig, NormKind, Position, window_start};
 
 /// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
 /// together and apart.
@@ -265,6 +265,25 @@ fn side_by_side_as_if_alone(config: &GptConfig) {
                 Tolerance::absolute(kernels::test_tolerance(1e-5)),
             );
         }
+    }
+}
+
+#[test]
+fn a_cache_takes_what_was_estimated() {
+    let device = kernels::test_device();
+    for config in [GptConfig::debug(), GptConfig::debug_modern()] {
+        let config = GptConfig { block_size: 1000, ..config };
+        let model = config.init(5, &device).unwrap();
+        let mut cache = model.cache(2);
+        for (positions, is_exact) in [(3, true), (256, false), (270, false), (999, true)] {
+            let new = positions - cache.len();
+            model.next_logits(Tensor::zeros([2, new], &device), &mut cache);
+            let (taken, estimate) = (cache.size_bytes() as u64, Cache::estimate(&config, 2, positions));
+            assert!(taken <= estimate && estimate <= 2 * taken, "{positions}: {taken} and {estimate}");
+            assert_eq!(taken == estimate, is_exact, "{positions}: {taken} and {estimate}");
+        }
+        let keys = 2 * config.n_layer * 2 * 1000 * config.n_kv_head() * config.head_dim() * 4;
+        assert_eq!(Cache::estimate(&config, 2, usize::MAX), keys as u64, "no more than the block");
     }
 }
 
