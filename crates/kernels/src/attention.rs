@@ -314,17 +314,14 @@ impl KeyValueCache {
 fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
     let [_, n_kv_head, seen, _] = k.dims();
-    // Each head of keys and values beside itself, once for each head of queries that it serves.
-    let repeated = |x: Tensor<4>| {
-        let n = n_head / n_kv_head;
-        let repeated = x.unsqueeze_dim::<5>(2).repeat_dim(2, n);
-        repeated.reshape([batch, n_head, seen, head_dim])
-    };
-    let [k, v] = if n_kv_head == n_head { [k, v] } else { [k, v].map(repeated) };
+    // The queries that a head of keys and values serves, one head of them after the other, meet it in one product.
+    let n_served = n_head / n_kv_head * time;
 
     // Unit variance in, unit variance out: a sum of D products grows as √D.
     let scale = 1.0 / (head_dim as f64).sqrt();
-    let mut scores = product(q * scale, k.transpose(), precision); // [B, H, T, S]
+    let scores =
+        product((q * scale).reshape([batch, n_kv_head, n_served, head_dim]), k.transpose(), precision);
+    let mut scores = scores.reshape([batch, n_head, time, seen]);
     if time > 1 {
         // True strictly above the diagonal, that is, for the future. One query is the newest position and
         // has no future.
@@ -333,7 +330,8 @@ fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precis
         scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
     }
     let weights = dropout(softmax(scores, 3), dropout_probability);
-    product(weights, v, precision) // [B, H, T, D]
+    product(weights.reshape([batch, n_kv_head, n_served, seen]), v, precision) // [B, KV, H/KV · T, D]
+        .reshape([batch, n_head, time, head_dim])
         .swap_dims(1, 2) // [B, T, H, D]
         .reshape([batch, time, n_head * head_dim])
 }
