@@ -1,5 +1,5 @@
 //! Causal multi-head attention, one head of keys and values of one sequence, with the heads of queries that it serves,
-//! after another on each core.
+//! after another on each core; forward, where these are fewer than the cores, one block of queries after another.
 //!
 //! Blocks of queries meet all keys up to their last one, so the future is skipped but for the blocks on the
 //! diagonal, and no more than one block of scores exists on a core. The backward pass makes the
@@ -133,23 +133,32 @@ impl Sizes {
         Group { batch: idx / self.n_kv_head, kv_head: idx % self.n_kv_head, idx }
     }
 
+    /// The head of queries of this number among all.
+    fn head(self, idx: usize) -> Head {
+        Head { batch: idx / self.n_head, head: idx % self.n_head, idx }
+    }
+
+    /// The group that a head of queries is in.
+    fn group_of(self, head: Head) -> Group {
+        self.group(head.batch * self.n_kv_head + head.head / (self.n_head / self.n_kv_head))
+    }
+
     /// The heads of queries of a group.
     fn heads(self, group: Group) -> impl Iterator<Item = Head> {
         let n = self.n_head / self.n_kv_head;
         let Group { batch, kv_head, .. } = group;
-        (kv_head * n..(kv_head + 1) * n).map(move |head| Head {
-            batch,
-            head,
-            idx: batch * self.n_head + head,
-        })
+        (kv_head * n..(kv_head + 1) * n).map(move |head| self.head(batch * self.n_head + head))
     }
 
     fn each_group(self, task: impl Fn(Group, &mut Scratch) + Sync) {
-        parallel::each(self.n_groups(), |idx| {
-            let mut scratch = SCRATCH.take().unwrap_or_default();
-            task(self.group(idx), &mut scratch);
-            SCRATCH.set(Some(scratch));
-        });
+        parallel::each(self.n_groups(), |idx| with_scratch(|scratch| task(self.group(idx), scratch)));
+    }
+
+    /// Whether the heads of a group, and blocks of their queries, are worth the while of several cores. Either way the
+    /// numbers are the same.
+    fn is_split(self) -> bool {
+        self.n_groups() < rayon::current_num_threads()
+            && self.time * self.time * self.head_dim >= parallel::WORTH_SHARING
     }
 }
 
@@ -181,11 +190,18 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
+/// Calls `task` with the memory of this core.
+fn with_scratch(task: impl FnOnce(&mut Scratch)) {
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    task(&mut scratch);
+    SCRATCH.set(Some(scratch));
+}
+
 /// Memory of a core, kept from head to head.
 #[derive(Default)]
 struct Scratch {
-    /// Queries and keys, where they are not taken as they are.
-    query_rows: Vec<f32>,
+    block_memory: BlockMemory,
+    /// Keys, where they are not taken as they are.
     key_rows: Vec<f32>,
     keys_transposed: Packed,
     values_transposed: Packed,
@@ -193,67 +209,125 @@ struct Scratch {
     values: Packed,
     /// One block of queries, or of gradients of the output.
     block: Packed,
-    probs: Vec<f32>,
     d_scores: Vec<f32>,
-    rows: Vec<f32>,
     d_keys: Vec<f32>,
     d_values: Vec<f32>,
+}
+
+/// Memory for a block of queries.
+#[derive(Default)]
+struct BlockMemory {
+    /// Queries, where they are not taken as they are.
+    queries: Vec<f32>,
+    probs: Vec<f32>,
+    rows: Vec<f32>,
 }
 
 /// The output `[B, T, C]`, and what the backward pass needs of each row of scores, `[B, H, T, 2]`: the largest, and one
 /// over the sum of their exponentials relative to it.
 pub(crate) fn forward(level: Level, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
-    let Call { sizes, mask, .. } = *call;
-    let Sizes { batch, time, n_head, head_dim, .. } = sizes;
-    let [of_queries, of_keys] = call.preparations();
+    let sizes = call.sizes;
+    let Sizes { batch, time, n_head, .. } = sizes;
+    let [_, of_keys] = call.preparations();
     let mut out = Buffer::new(batch * time * sizes.channels());
     let mut sums = Buffer::new(2 * batch * n_head * time);
-    let (shared_out, shared_sums) = (out.shared(), sums.shared());
-    sizes.each_group(|group, scratch| {
-        let k = of_keys.forward(level, call.keys(group), 0, &mut scratch.key_rows);
-        scratch.keys_transposed.renew(level, k.transposed());
-        scratch.values.renew(level, call.values(group));
-        for head in sizes.heads(group) {
-            let q = of_queries.forward(level, call.queries(head), 0, &mut scratch.query_rows);
-            // SAFETY: each head has its own.
-            let sums = unsafe { shared_sums.zeroed(2 * head.idx * time..2 * (head.idx + 1) * time) };
-            for start in (0..time).step_by(sizes.n_queries()) {
-                let end = (start + sizes.n_queries()).min(time);
-                let n = end - start;
-                let probs = sized(&mut scratch.probs, n * end);
-                multiply(level, q.row_range(start..end), &scratch.keys_transposed, probs, end, Onto::Nothing);
-                let mut scales = [0.0; MAX_QUERIES];
-                level.vectorize(
-                    #[inline(always)]
-                    || {
-                        for (row, probs) in probs.chunks_exact_mut(end).enumerate() {
-                            let (seen, future) = probs.split_at_mut(start + row + 1);
-                            let largest = max(seen) * sizes.scale();
-                            let sum = exponentiate(seen, sizes.scale(), largest);
-                            future.fill(0.0);
-                            if let Some(mask) = mask {
-                                mask.apply(head.mask_row(sizes, start + row), seen);
-                            }
-                            scales[row] = 1.0 / sum;
-                            sums[2 * (start + row)..][..2].copy_from_slice(&[largest, 1.0 / sum]);
-                        }
-                    },
-                );
-                let mixed = sized(&mut scratch.rows, n * head_dim);
-                let probs = Matrix::new(probs, n, end);
-                multiply(level, probs, &scratch.values, mixed, head_dim, Onto::Nothing);
-                for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
-                    // SAFETY: each head has its own channels of each position.
-                    let out = unsafe { shared_out.zeroed(sizes.output_row(head, start + row)) };
-                    for (out, mixed) in out.iter_mut().zip(mixed) {
-                        *out = mixed * scale;
-                    }
-                }
-            }
+    let shared = Outputs { out: out.shared(), sums: sums.shared() };
+    let starts = || (0..time).step_by(sizes.n_queries());
+    if sizes.is_split() {
+        let (mut key_rows, mut keys_transposed, mut values) =
+            (Vec::new(), Packed::default(), Packed::default());
+        for group in (0..sizes.n_groups()).map(|idx| sizes.group(idx)) {
+            let k = of_keys.forward(level, call.keys(group), 0, &mut key_rows);
+            keys_transposed.renew_on_all_cores(level, k.transposed());
+            values.renew_on_all_cores(level, call.values(group));
+            let keys = [&keys_transposed, &values];
+            // The last queries of a sequence see most keys: whoever has them begins first.
+            let blocks: Vec<(Head, usize)> =
+                starts().rev().flat_map(|start| sizes.heads(group).map(move |head| (head, start))).collect();
+            parallel::each(blocks.len(), |idx| {
+                let (head, start) = blocks[idx];
+                // SAFETY: each block of queries is asked for once.
+                with_scratch(|scratch| unsafe {
+                    mix(level, call, head, start, keys, &mut scratch.block_memory, shared)
+                });
+            });
         }
-    });
+    } else {
+        sizes.each_group(|group, scratch| {
+            let k = of_keys.forward(level, call.keys(group), 0, &mut scratch.key_rows);
+            scratch.keys_transposed.renew(level, k.transposed());
+            scratch.values.renew(level, call.values(group));
+            let keys = [&scratch.keys_transposed, &scratch.values];
+            for (head, start) in sizes.heads(group).flat_map(|head| starts().map(move |start| (head, start)))
+            {
+                // SAFETY: as above.
+                unsafe { mix(level, call, head, start, keys, &mut scratch.block_memory, shared) };
+            }
+        });
+    }
     // SAFETY: the heads of all sequences cover both.
     unsafe { (out.finish(), sums.finish()) }
+}
+
+/// What [`forward`] gives, while it is made.
+#[derive(Clone, Copy)]
+struct Outputs<'a> {
+    out: SharedBuffer<'a>,
+    sums: SharedBuffer<'a>,
+}
+
+/// The outputs of a block of a head's queries, from position `start` on, of its keys, transposed, and values.
+///
+/// # Safety
+///
+/// Nobody else makes those of the same block.
+unsafe fn mix(
+    level: Level,
+    call: &Call<'_>,
+    head: Head,
+    start: usize,
+    [keys_transposed, values]: [&Packed; 2],
+    memory: &mut BlockMemory,
+    outputs: Outputs<'_>,
+) {
+    let Call { sizes, mask, .. } = *call;
+    let Sizes { time, head_dim, .. } = sizes;
+    let [of_queries, _] = call.preparations();
+    let end = (start + sizes.n_queries()).min(time);
+    let n = end - start;
+    let queries = call.queries(head).row_range(start..end);
+    let queries = of_queries.forward(level, queries, start, &mut memory.queries);
+    let probs = sized(&mut memory.probs, n * end);
+    multiply(level, queries, keys_transposed, probs, end, Onto::Nothing);
+    let first = head.idx * time;
+    // SAFETY: each block has its own.
+    let sums = unsafe { outputs.sums.zeroed(2 * (first + start)..2 * (first + end)) };
+    let mut scales = [0.0; MAX_QUERIES];
+    level.vectorize(
+        #[inline(always)]
+        || {
+            for (row, probs) in probs.chunks_exact_mut(end).enumerate() {
+                let (seen, future) = probs.split_at_mut(start + row + 1);
+                let largest = max(seen) * sizes.scale();
+                let sum = exponentiate(seen, sizes.scale(), largest);
+                future.fill(0.0);
+                if let Some(mask) = mask {
+                    mask.apply(head.mask_row(sizes, start + row), seen);
+                }
+                scales[row] = 1.0 / sum;
+                sums[2 * row..][..2].copy_from_slice(&[largest, 1.0 / sum]);
+            }
+        },
+    );
+    let mixed = sized(&mut memory.rows, n * head_dim);
+    multiply(level, Matrix::new(probs, n, end), values, mixed, head_dim, Onto::Nothing);
+    for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
+        // SAFETY: each head has its own channels of each position.
+        let out = unsafe { outputs.out.zeroed(sizes.output_row(head, start + row)) };
+        for (out, mixed) in out.iter_mut().zip(mixed) {
+            *out = mixed * scale;
+        }
+    }
 }
 
 /// The gradients of `qkv` and of both gains, from that of the output. `out` and `sums` are what [`forward`] gave.
@@ -284,13 +358,13 @@ pub(crate) fn backward(
             unsafe { shared_gains.zeroed(2 * group.idx * head_dim..2 * (group.idx + 1) * head_dim) };
         let (d_query_gain, d_key_gain) = d_gains.split_at_mut(head_dim);
         for head in sizes.heads(group) {
-            let q = of_queries.forward(level, call.queries(head), 0, &mut scratch.query_rows);
+            let q = of_queries.forward(level, call.queries(head), 0, &mut scratch.block_memory.queries);
             let start = head.batch * time * channels + head.head * head_dim;
             let d_out_head = Matrix::strided(&d_out[start..], time, head_dim, channels);
             for start in (0..time).step_by(sizes.n_queries()) {
                 let end = (start + sizes.n_queries()).min(time);
                 let n = end - start;
-                let probs = sized(&mut scratch.probs, n * end);
+                let probs = sized(&mut scratch.block_memory.probs, n * end);
                 let d_scores = sized(&mut scratch.d_scores, n * end);
                 let (queries, d_rows) = (q.row_range(start..end), d_out_head.row_range(start..end));
                 multiply(level, queries, &scratch.keys_transposed, probs, end, Onto::Nothing);
@@ -329,7 +403,7 @@ pub(crate) fn backward(
                 scratch.block.renew(level, queries);
                 let d_keys = &mut scratch.d_keys[..end * head_dim];
                 multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Onto::What);
-                let d_queries = sized(&mut scratch.rows, n * head_dim);
+                let d_queries = sized(&mut scratch.block_memory.rows, n * head_dim);
                 multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Onto::Nothing);
                 let raw = call.queries(head).row_range(start..end);
                 of_queries.backward(level, raw, start, d_queries, d_query_gain);
@@ -417,10 +491,8 @@ pub(crate) fn cached(level: Level, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32
     let whole = (len == 0 && time > 1).then(|| forward(level, call).0);
     let mut out = Buffer::new(if whole.is_some() { 0 } else { batch * time * sizes.channels() });
     let shared_out = out.shared();
-    let (keys, values) = (Shared::new(cache.keys), Shared::new(cache.values));
-    let cost = 2 * (len + time) * head_dim * (sizes.n_head / sizes.n_kv_head);
-    parallel::pieces(sizes.n_groups(), 1, cost, |groups| {
-        let mut scores = vec![0.0; len + time];
+    let (keys, values) = (Shared::new(&mut *cache.keys), Shared::new(&mut *cache.values));
+    parallel::pieces(sizes.n_groups(), 1, 2 * time * head_dim, |groups| {
         let mut memory = Vec::new();
         for idx in groups {
             let group = sizes.group(idx);
@@ -433,38 +505,44 @@ pub(crate) fn cached(level: Level, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32
                 keys[row.clone()].copy_from_slice(k.row(t));
                 values[row].copy_from_slice(v.row(t));
             }
-            if whole.is_some() {
-                continue;
-            }
-            for head in sizes.heads(group) {
-                let q = of_queries.forward(level, call.queries(head), len, &mut memory);
-                for t in 0..time {
-                    let seen = len + t + 1;
-                    // SAFETY: each head has its own channels of each position.
-                    let out = unsafe { shared_out.zeroed(sizes.output_row(head, t)) };
-                    level.vectorize(
-                        #[inline(always)]
-                        || {
-                            let scores = &mut scores[..seen];
-                            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                                *score = dot(q.row(t), key);
-                            }
-                            let largest = max(scores);
-                            let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
-                            for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-                                for (out, value) in out.iter_mut().zip(value) {
-                                    *out += prob * value;
-                                }
-                            }
-                            for out in &mut *out {
-                                *out /= sum;
-                            }
-                        },
-                    );
-                }
-            }
         }
     });
-    // SAFETY: the heads of all sequences cover all positions, where it is not empty.
-    whole.unwrap_or_else(|| unsafe { out.finish() })
+    if let Some(whole) = whole {
+        return whole;
+    }
+    let (keys, values) = (&*cache.keys, &*cache.values);
+    // Each row of each head, the rows of a head one after the other.
+    parallel::pieces(batch * sizes.n_head * time, 1, 2 * (len + time) * head_dim, |rows| {
+        let (mut scores, mut memory) = (vec![0.0; len + time], Vec::new());
+        for row in rows {
+            let (head, t) = (sizes.head(row / time), row % time);
+            let start = sizes.group_of(head).idx * group_size;
+            let (keys, values) = (&keys[start..][..group_size], &values[start..][..group_size]);
+            let query = call.queries(head).row_range(t..t + 1);
+            let query = of_queries.forward(level, query, len + t, &mut memory);
+            // SAFETY: each head has its own channels of each position.
+            let out = unsafe { shared_out.zeroed(sizes.output_row(head, t)) };
+            level.vectorize(
+                #[inline(always)]
+                || {
+                    let scores = &mut scores[..len + t + 1];
+                    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                        *score = dot(query.row(0), key);
+                    }
+                    let largest = max(scores);
+                    let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
+                    for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
+                        for (out, value) in out.iter_mut().zip(value) {
+                            *out += prob * value;
+                        }
+                    }
+                    for out in &mut *out {
+                        *out /= sum;
+                    }
+                },
+            );
+        }
+    });
+    // SAFETY: the heads of all sequences cover all positions.
+    unsafe { out.finish() }
 }

@@ -6,7 +6,7 @@ use super::{assert_close, differences, dot, factors, random, wide};
 use crate::{
     HeadLayout, Rope,
     cpu::{
-        attention::{Call, Sizes, backward, forward},
+        attention::{Cache, Call, Sizes, backward, cached, forward},
         dropout::Mask,
         level::Level,
     },
@@ -207,5 +207,41 @@ fn a_dropped_weight_is_dropped_backward_too() {
             .map(|(x, d)| dot(&wide(&x[20..]), &d[20..]))
             .sum();
         assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
+    }
+}
+
+#[test]
+fn it_is_the_same_for_any_number_of_threads() {
+    let sizes = |batch, time, n_head, n_kv_head| Sizes { batch, time, n_head, n_kv_head, head_dim: 6 };
+    for (sizes, is_prepared) in [
+        (sizes(1, 150, 4, 1), true),
+        (sizes(1, 150, 1, 1), false),
+        (sizes(2, 61, 2, 1), true),
+        (sizes(1, 200, 3, 3), true),
+        (sizes(1, 3, 2, 1), true),
+    ] {
+        let inputs = Inputs::new(sizes, is_prepared);
+        let with_threads = |n: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            pool.install(|| {
+                let call = inputs.call(Mask::new(0.2, 3));
+                let whole = forward(Level::best(), &call);
+                // The same positions, a part of them after the others.
+                let empty = || vec![0.0; sizes.batch * sizes.n_kv_head * sizes.time * sizes.head_dim];
+                let (mut keys, mut values) = (empty(), empty());
+                let cache = Cache { keys: &mut keys, values: &mut values, len: 0 };
+                let read = cached(Level::best(), &inputs.call(None), cache);
+                let again = Cache { keys: &mut keys, values: &mut values, len: sizes.time / 2 };
+                let later = Sizes { time: sizes.time - sizes.time / 2, ..sizes };
+                let n_later = inputs.qkv.len() / sizes.time * later.time;
+                let call = Call { qkv: &inputs.qkv[..n_later], sizes: later, ..inputs.call(None) };
+                let later = cached(Level::best(), &call, again);
+                (whole, read, later, keys, values)
+            })
+        };
+        let alone = with_threads(1);
+        for n in [2, 3, 8] {
+            assert_eq!(with_threads(n), alone, "{sizes:?} on {n} threads");
+        }
     }
 }
