@@ -22,6 +22,7 @@ from gpt import GELU_FORMS, Gpt
 
 WARMUP = 3  # These counts are those of `kindling bench`.
 PREFILLS = 10
+STEPS_AT_ONCE = 5  # Of training on a GPU, before it is waited for.
 N_BATCHES = 8
 # Of the product that a GPU's peak is measured by, as `kindling bench` does.
 PEAK_SIZE, PEAK_TRIES, PEAK_PRODUCTS = 8192, 8, 20
@@ -100,9 +101,9 @@ def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, com
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, settings["grad_clip"])
         optimizer.step()
-        loss.item()
 
-    return measure(step, n_steps, settings["batch_size"] * block_size, device)
+    at_once = STEPS_AT_ONCE if device.type == "cuda" else 1
+    return measure(step, n_steps, settings["batch_size"] * block_size, device, at_once)
 
 
 def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
@@ -145,14 +146,22 @@ def decode(model: torch.nn.Module, n_tokens: int) -> dict:
     return measure(write, n_tokens, 1, model.device)
 
 
-def measure(work: Callable[[int], object], n_measurements: int, n_tokens: int, device: torch.device) -> dict:
-    """The speed of `work`, which is told how often it ran before, each time to the end of what it gave the device to do."""
-    times = []
-    for number in range(WARMUP + n_measurements):
+def measure(
+    work: Callable[[int], object], n_measurements: int, n_tokens: int, device: torch.device, at_once: int = 1
+) -> dict:
+    """The speed of `work`, which is told how often it ran before, to the end of what it gave the device to do.
+
+    After the warm-up the device is waited for when it has had `at_once` of them, which count with their mean.
+    """
+    times, number, end = [], 0, WARMUP + n_measurements
+    while number < end:
+        n = 1 if number < WARMUP else min(at_once, end - number)
         start = time.perf_counter()
-        work(number)
+        for idx in range(number, number + n):
+            work(idx)
         wait_for(device)
-        times.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start) / n)
+        number += n
     first, times = times[0], times[WARMUP:]
     median = statistics.median(times)
     return {

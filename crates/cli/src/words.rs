@@ -54,8 +54,8 @@ pub(crate) fn announce(training: &Training, changes: &Changes) {
 pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
     if recipe.run.precision.on(device) != recipe.run.precision {
         warn(format_args!(
-            "run.precision = \"bf16\" needs a processor with AVX-512 BF16; this one has none, so products \
-             are computed in f32"
+            "run.precision = \"bf16\" needs a GPU that has bf16, or a processor with AVX-512 BF16; this device has \
+             neither, so products are computed in f32"
         ));
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use cudarc::{
     driver::{result as driver, sys as driver_library},
+    nccl::sys as collective_library,
     nvrtc::sys as compiler_library,
 };
 
@@ -84,6 +85,15 @@ pub fn n_cuda_devices() -> Result<usize, CudaError> {
     match count {
         Err(error) if error.0 == driver_library::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
         count => Ok(usize::try_from(count.map_err(fails)?).unwrap_or_default()),
+    }
+}
+
+/// Whether there is the library by which several devices add up tensors.
+pub(crate) fn has_nccl() -> bool {
+    #[expect(unsafe_code, reason = "the library is tried by loading it")]
+    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    unsafe {
+        collective_library::is_culib_present()
     }
 }
 

@@ -37,11 +37,13 @@ pub fn has_fused_operations(device: &Device) -> bool {
     !is_plain() && device.clone().inner() == Device::flex()
 }
 
-/// Whether a device adds up tensors with others of its kind by itself, without the host: an NVIDIA GPU, by NCCL.
+/// Whether a device adds up tensors with others of its kind by itself, without the host: an NVIDIA GPU, where NCCL is
+/// installed.
 #[cfg(feature = "cuda")]
 pub fn has_collectives(device: &Device) -> bool {
     let device = device.clone().inner();
-    (0..crate::n_cuda_devices().unwrap_or(0)).any(|idx| device == Device::cuda(idx))
+    crate::cuda::has_nccl()
+        && (0..crate::n_cuda_devices().unwrap_or(0)).any(|idx| device == Device::cuda(idx))
 }
 
 /// Whether a device adds up tensors with others of its kind by itself, without the host: none that is compiled in.

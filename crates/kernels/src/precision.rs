@@ -1,6 +1,9 @@
 //! What products are computed in.
 
-use burn::{prelude::*, tensor::FloatDType};
+use burn::{
+    prelude::*,
+    tensor::{DType, FloatDType},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{cpu::level::Level, device::has_fused_operations};
@@ -21,12 +24,16 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What it comes to on a device: f32 on a processor that has no instructions for bf16, which are those of
-    /// AVX-512 BF16.
+    /// What it comes to on a device: f32 on a GPU that has no bf16, and on a processor that has no instructions for it, which
+    /// are those of AVX-512 BF16.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
-        let is_fused = has_fused_operations(device);
-        if is_fused && Level::of(self).pairs().is_none() { Self::F32 } else { self }
+        let has_bf16 = if has_fused_operations(device) {
+            Level::of(Self::Bf16).pairs().is_some()
+        } else {
+            device.supports_dtype(DType::BF16)
+        };
+        if has_bf16 { self } else { Self::F32 }
     }
 }
 

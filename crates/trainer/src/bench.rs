@@ -14,6 +14,9 @@ use crate::{
     step::gradient, strategy::Judging, team::Seat, train::learner,
 };
 
+/// Steps that a GPU is given before it is waited for. Training waits at lines of metrics; this is often enough for a median.
+const STEPS_AT_ONCE: u64 = 5;
+
 /// Times optimizer steps as [`train`](crate::train()) takes them, over tokens of no meaning: each of `n_warmup` ones, which are
 /// slower, and of which the very first compiles kernels on a device that does; then `n_steps` more, of which those that the
 /// device does without being waited for count with their mean.
@@ -46,7 +49,7 @@ pub fn time_steps(
     let judging = Judging::best(device);
     let without_waiting = match judging {
         Judging::AtOnce => 1,
-        Judging::OnDevice => recipe.schedule.log_interval.get(),
+        Judging::OnDevice => STEPS_AT_ONCE,
     };
     let (mut times, mut step) = (Vec::new(), 0);
     while step < end {
@@ -57,7 +60,7 @@ pub fn time_steps(
             let clip = recipe.optimizer.grad_clip;
             let scale = match judging {
                 Judging::AtOnce => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),
-                Judging::OnDevice => Scale::OnDevice(Box::new(judge_on_device(&gradient.found, None, clip))),
+                Judging::OnDevice => Scale::on_device(judge_on_device(&gradient.found, None, clip)),
             };
             gradient.descend(&mut learner, scale);
         }

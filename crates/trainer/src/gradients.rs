@@ -36,12 +36,13 @@ pub(crate) fn mean_over<M: Module>(
     if seat.size == 1 {
         return Ok((grads, loss));
     }
-    let mut parts = Flattened { grads: &grads, parts: vec![loss] };
+    let mut parts = Flattened { grads: &grads, parts: Vec::new() };
     module.visit(&mut parts);
+    parts.parts.push(loss); // Last, so that gradients stay where a GPU reads several numbers at a time.
     let mean = seat.mean(Tensor::cat(parts.parts, 0))?;
-    let loss = mean.clone().narrow(0, 0, 1);
-    let mut apart = Apart { before: &grads, mean, start: 1, grads: GradientsParams::new() };
+    let mut apart = Apart { before: &grads, mean, start: 0, grads: GradientsParams::new() };
     module.visit(&mut apart);
+    let loss = apart.mean.narrow(0, apart.start, 1);
     Ok((apart.grads, loss))
 }
 

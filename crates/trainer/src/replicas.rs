@@ -78,6 +78,6 @@ fn follow(orders: &Receiver<Order>, mut learner: Learner<Trainee>, place: &Place
             return; // The others are told as the seat is given up.
         };
         let factor = judge_on_device(&gradient.found, spike_limit, recipe.optimizer.grad_clip);
-        gradient.descend(&mut learner, Scale::OnDevice(Box::new(factor)));
+        gradient.descend(&mut learner, Scale::on_device(factor));
     }
 }

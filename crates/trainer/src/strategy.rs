@@ -250,7 +250,7 @@ impl Loop {
                 let (limit, clip) = (self.state.spike_limit, self.recipe.optimizer.grad_clip);
                 let factor = judge_on_device(&gradient.found, limit, clip);
                 self.unread.push(gradient.found.clone());
-                gradient.descend(learner, Scale::OnDevice(Box::new(factor)));
+                gradient.descend(learner, Scale::on_device(factor));
                 Ok(())
             }
         }

@@ -49,7 +49,9 @@ impl Seat {
             if size == 1 {
                 return Mean::OfOne;
             }
-            if devices.iter().all(kernels::has_collectives) {
+            // A device that is there twice would wait for itself.
+            let are_different = (1..size).all(|idx| !devices[..idx].contains(&devices[idx]));
+            if are_different && devices.iter().all(kernels::has_collectives) {
                 return Mean::Collective(devices.to_vec());
             }
             Mean::Host(Guard { rank, exchange: exchange.clone() })

@@ -154,8 +154,8 @@ pub enum Error {
     },
     /// Another device has stopped.
     #[error(
-        "a device that trains along has stopped, for the reason told above; go on from the last checkpoint by --resume, \
-         on fewer devices if one is broken"
+        "a device that trains along has stopped; what is above may say why. Go on from the last checkpoint by --resume, on \
+         one device if another is broken"
     )]
     DeviceLeft,
     /// Devices can't have equal shares of a batch.
