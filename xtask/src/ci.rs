@@ -67,7 +67,11 @@ const CHECKS: [Check; 12] = [
          --locked -- -D warnings",
     ),
     // With no CUDA on the machine: its libraries are loaded when a GPU is asked for.
-    Check::new("cuda", "cargo check --package cli --features cuda --locked"),
+    Check::new(
+        "cuda",
+        "cargo check --package kernels --package model --package checkpoint --package trainer --package cli \
+         --features cli/cuda --lib --bins --tests --locked",
+    ),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),
     // The same results by the definitions of the operations as by their fused forms.
