@@ -61,6 +61,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "bench", value_name = "RECIPE", value_delimiter = ',')]
     recipes: Vec<String>,
 
+    /// Recipes to train to their end, beside debug; nanogpt-gpu is to get below a loss of 1.47
+    #[arg(long = "train", value_name = "RECIPE", value_delimiter = ',')]
+    trained: Vec<String>,
+
     /// What a program may take before it is ended
     #[arg(long, value_name = "SECONDS", default_value = "900")]
     timeout: NonZeroU64,

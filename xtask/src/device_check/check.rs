@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::HumanCount;
+use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,10 +67,11 @@ impl Ground {
         command
     }
 
-    /// The speeds of a recipe's model. That a device has no memory for GPT-2 is not a failure.
-    pub(crate) fn bench(&self, recipe: &str) -> anyhow::Result<Check> {
-        let name = format!("bench {recipe}");
+    /// The speeds of a recipe's model in a precision. That a device has no memory for GPT-2 is not a failure.
+    pub(crate) fn bench(&self, recipe: &str, precision: &str) -> anyhow::Result<Check> {
+        let name = format!("bench {recipe} {precision}");
         let mut command = self.kindling(&["bench", recipe, "--json"]);
+        command.args(["--set", &format!("run.precision={precision}")]);
         command.args(["--set", "optimizer.grad_accumulation=1"]); // A step is to take seconds.
         let (ended, log) = self.run(&name, &mut command)?;
 
@@ -89,7 +90,7 @@ impl Ground {
         Ok(Check { name, device, seconds, result, failure, log, tests: None, speeds })
     }
 
-    /// A whole run of training, short, from text to the last checkpoint.
+    /// A whole run of training, from text to the last checkpoint.
     pub(crate) fn train(&self, recipe: &str) -> anyhow::Result<Check> {
         let name = format!("train {recipe}");
         let folder = tempfile::tempdir()?;
@@ -164,7 +165,15 @@ fn speeds_text(speeds: &Value) -> String {
         Some(format!("{part} {}", HumanCount(tokens.round() as u64)))
     };
     let parts: Vec<String> = ["train", "prefill", "decode"].into_iter().filter_map(speed).collect();
-    format!("{} tokens/s", parts.join(", "))
+    let mut text = format!("{} tokens/s", parts.join(", "));
+    let rates = [&speeds["train"]["flops_per_second"], &speeds["peak_flops_per_second"]].map(Value::as_f64);
+    if let [Some(rate), Some(peak)] = rates {
+        text += &format!("; training at {:.0} % of its peak", 1e2 * rate / peak);
+    }
+    if let Some(bytes) = speeds["peak_device_memory_bytes"].as_u64() {
+        text += &format!("; {}", BinaryBytes(bytes));
+    }
+    text
 }
 
 /// What the metrics of a run say of its losses, and what is wrong with them.
@@ -175,7 +184,8 @@ fn learned(metrics: &str) -> anyhow::Result<(String, Option<String>)> {
     let last = of("valid").next_back().context("the run has no evaluation in its metrics")?;
     // A loss that is not finite is no number in JSON.
     let [begin, end] = [first, last].map(|line| line["loss"].as_f64().unwrap_or(f64::NAN));
-    let result = format!("loss {begin:.4}, then {end:.4} after {} steps", last["step"]);
+    let best = of("valid").filter_map(|line| line["loss"].as_f64()).fold(f64::INFINITY, f64::min);
+    let result = format!("loss {begin:.4}, then {end:.4} after {} steps, {best:.4} at best", last["step"]);
     let failure = (end.is_nan() || end >= begin).then(|| "it has learnt nothing".to_owned());
     Ok((result, failure))
 }
@@ -192,6 +202,12 @@ mod tests {
     fn speeds_are_shown_by_their_parts() {
         let speeds = r#"{"train": {"tokens_per_second": 123456.7}, "decode": {"tokens_per_second": 99.4}}"#;
         assert_eq!(speeds_text(&serde_json::from_str(speeds).unwrap()), "train 123,457, decode 99 tokens/s");
+        let speeds = r#"{"train": {"tokens_per_second": 1000.0, "flops_per_second": 3e13},
+            "peak_flops_per_second": 6e13, "peak_device_memory_bytes": 3221225472}"#;
+        assert_eq!(
+            speeds_text(&serde_json::from_str(speeds).unwrap()),
+            "train 1,000 tokens/s; training at 50 % of its peak; 3.00 GiB"
+        );
     }
 
     #[test]
@@ -210,7 +226,10 @@ mod tests {
             )
         };
         let (result, failure) = learned(&metrics("3.5")).unwrap();
-        assert_eq!((result.as_str(), failure), ("loss 4.2500, then 3.5000 after 40 steps", None));
+        assert_eq!(
+            (result.as_str(), failure),
+            ("loss 4.2500, then 3.5000 after 40 steps, 3.5000 at best", None)
+        );
         for end in ["4.25", "4.5", "null"] {
             assert_eq!(learned(&metrics(end)).unwrap().1.unwrap(), "it has learnt nothing", "{end}");
         }

@@ -1,7 +1,7 @@
 //! The second half: runs a pack where there is no Rust and no network.
 
-use std::fs;
 use std::time::Duration;
+use std::{fs, iter};
 
 use anyhow::{Context, bail};
 use xshell::Shell;
@@ -18,7 +18,7 @@ const ON_GPU: [&str; 2] = ["nanogpt-gpu", "gpt2"];
 /// Those take minutes on a CPU.
 const ON_CPU: [&str; 1] = ["tiny"];
 
-/// What is trained.
+/// What is trained where nothing else is asked for.
 const TRAINED: &str = "debug";
 
 /// What `--only` has beside the crates.
@@ -76,11 +76,17 @@ fn check_all(ground: &Ground, manifest: &Manifest, args: &RunArgs) -> anyhow::Re
         add(ground.test(test)?);
     }
     if wanted(TRAIN) {
-        add(ground.train(TRAINED)?);
+        let asked = args.trained.iter().map(String::as_str);
+        for recipe in iter::once(TRAINED).chain(asked) {
+            add(ground.train(recipe)?);
+        }
     }
     if wanted(BENCH) {
+        let precisions: &[&str] = if is_cpu(&args.device) { &["f32"] } else { &["f32", "bf16"] };
         for recipe in recipes(args) {
-            add(ground.bench(recipe)?);
+            for precision in precisions {
+                add(ground.bench(recipe, precision)?);
+            }
         }
     }
     Ok(checks)
