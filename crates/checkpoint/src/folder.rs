@@ -263,7 +263,9 @@ impl RunFolder {
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
-        write(TOKENIZER_CONFIG, &pretty(&tokenizer.hugging_face_config(config.block_size)))?;
+        let mut tokenizer_config = tokenizer.hugging_face_config(config.block_size);
+        marks.name_in(&mut tokenizer_config, tokenizer);
+        write(TOKENIZER_CONFIG, &pretty(&tokenizer_config))?;
         let mut generation = serde_json::json!({ "do_sample": true });
         marks.write_to(&mut generation);
         write(GENERATION_CONFIG, &pretty(&generation))?;

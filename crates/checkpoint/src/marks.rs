@@ -32,6 +32,26 @@ impl Marks {
         self
     }
 
+    /// Makes sure that a vocabulary has them.
+    ///
+    /// # Errors
+    ///
+    /// The first token that it does not have.
+    pub fn check(&self, n_tokens: usize) -> std::result::Result<(), u32> {
+        let missing = |id: &&u32| usize::try_from(**id).map_or(true, |id| id >= n_tokens);
+        self.begin.iter().chain(&self.ends).find(missing).map_or(Ok(()), |&id| Err(id))
+    }
+
+    /// The usual ones by their text, as a `tokenizer_config.json` has them.
+    pub(crate) fn name_in(&self, file: &mut Value, tokenizer: &Tokenizer) {
+        let named = [("bos_token", self.begin.as_ref()), ("eos_token", self.ends.first())];
+        for (key, id) in named {
+            if let Some(&id) = id.filter(|&&id| (id as usize) < tokenizer.vocab_size()) {
+                file[key] = json!(tokenizer.decode(&[id]));
+            }
+        }
+    }
+
     /// As Hugging Face's files have them.
     pub(crate) fn write_to(&self, file: &mut Value) {
         file["bos_token_id"] = json!(self.begin);
@@ -67,6 +87,22 @@ mod tests {
             assert_eq!(Marks::read(&file), (begin, Some(ends).filter(|ends| !ends.is_empty())));
         }
         assert_eq!(Marks::read(&json!({ "bos_token_id": -1, "eos_token_id": [1, "x"] })), (None, None));
+    }
+
+    #[test]
+    fn marks_beyond_the_vocabulary_are_found() {
+        let marks = Marks { begin: Some(1), ends: vec![2, 9] };
+        assert_eq!((marks.check(10), marks.check(9), marks.check(1)), (Ok(()), Err(9), Err(1)));
+    }
+
+    #[test]
+    fn the_usual_marks_are_named_by_their_text() {
+        let (tokenizer, mut file) = (Tokenizer::byte(), json!({ "eos_token": "?" }));
+        Marks { begin: Some(65), ends: vec![66, 67] }.name_in(&mut file, &tokenizer);
+        assert_eq!(
+            file,
+            json!({ "bos_token": tokenizer.decode(&[65]), "eos_token": tokenizer.decode(&[66]) })
+        );
     }
 
     #[test]

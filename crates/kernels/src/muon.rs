@@ -162,8 +162,10 @@ mod tests {
     fn the_fused_step_is_its_definition() {
         let device = test_device();
         device.seed(3);
-        let cases: [([usize; 2], &[usize]); 6] = [
+        let cases: [([usize; 2], &[usize]); 8] = [
             ([8, 8], &[8]),
+            ([40, 48], &[48]),
+            ([48, 40], &[40]),
             ([16, 48], &[16, 16, 16]),
             ([16, 32], &[16, 8, 8]),
             ([7, 33], &[33]),

@@ -61,14 +61,13 @@ fn muon_scratch(config: &GptConfig) -> u64 {
 /// What [`kernels::muon`] has in memory besides a matrix, its gradient and its mean, in bytes.
 ///
 /// The matrix to be made orthogonal, that divided by its norm, and then either a product with it beside its Gram matrix
-/// and the polynomial of that, or, for a long one, five of the small matrices while their product is made.
+/// and the polynomial of that, or, for one that is not square, five of the small matrices and a half while their product is made.
 fn orthogonal_scratch(rows: u64, columns: u64) -> u64 {
     let (whole, [short, long]) = (rows.saturating_mul(columns), [rows.min(columns), rows.max(columns)]);
     let small = short.saturating_mul(short);
     let in_product = whole.saturating_mul(3).saturating_add(small.saturating_mul(2));
-    let is_long = 2 * long >= 3 * short;
-    let in_polynomials = whole.saturating_mul(2).saturating_add(small.saturating_mul(5));
-    BYTES_PER_NUMBER.saturating_mul(if is_long { in_product.max(in_polynomials) } else { in_product })
+    let in_polynomials = whole.saturating_mul(2).saturating_add(small.saturating_mul(11) / 2);
+    BYTES_PER_NUMBER.saturating_mul(if short == long { in_product } else { in_product.max(in_polynomials) })
 }
 
 #[cfg(test)]
@@ -77,9 +76,10 @@ mod tests {
 
     #[test]
     fn muon_computes_with_copies_of_its_largest_matrix() {
-        // A long matrix: three copies of it and two of the smaller one's squares; or five, if those are more.
+        // A long matrix: three copies of it and two of the small ones; or two copies and five and a half, if those are more.
         assert_eq!(orthogonal_scratch(1024, 4096), 4 * (3 * 1024 * 4096 + 2 * 1024 * 1024));
-        assert_eq!(orthogonal_scratch(300, 200), 4 * (2 * 300 * 200 + 5 * 200 * 200));
+        assert_eq!(orthogonal_scratch(300, 200), 4 * (2 * 300 * 200 + 11 * 200 * 200 / 2));
+        assert_eq!(orthogonal_scratch(200, 240), 4 * (2 * 240 * 200 + 11 * 200 * 200 / 2));
         assert_eq!(orthogonal_scratch(200, 200), 4 * (3 + 2) * 200 * 200);
         assert_eq!(orthogonal_scratch(4096, 1024), orthogonal_scratch(1024, 4096));
 

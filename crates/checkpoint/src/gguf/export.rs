@@ -148,6 +148,14 @@ fn differences(sizes: &GptConfig, config: &Config, ty: TensorType, vocabulary: &
             odd.join(" and ")
         ));
     }
+    let added = vocabulary.ends_added();
+    if !added.is_empty() && !vocabulary.ends_of_text.is_empty() {
+        let shown = |id: &u32| format!("{id} ({:?})", vocabulary.tokens[*id as usize].text);
+        differences.push(format!(
+            "llama.cpp takes tokens for ends of texts by what they are called, and so texts end there at {} too",
+            added.iter().map(shown).collect::<Vec<_>>().join(", ")
+        ));
+    }
     let left_out = vocabulary.ends_left_out();
     if !left_out.is_empty() {
         differences.push(format!(

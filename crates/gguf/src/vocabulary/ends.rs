@@ -81,6 +81,16 @@ impl Vocabulary {
         self.ends_of_text.iter().enumerate().filter(is_named).map(|(_, &id)| id).collect()
     }
 
+    /// The tokens at which texts end in a GGUF file because of what they are called, though they are not among
+    /// [`Self::ends_of_text`].
+    pub fn ends_added(&self) -> Vec<u32> {
+        let mut ends = self.ends_by_text(|_| None);
+        ends.extend(&self.ends_of_text);
+        self.retain_whole_ends(&mut ends);
+        ends.retain(|end| !self.ends_of_text.contains(end));
+        ends
+    }
+
     /// The tokens of [`Self::ends_of_text`] that a GGUF file has no key for, so that texts go on behind them there.
     pub fn ends_left_out(&self) -> Vec<u32> {
         self.ends_by_key().into_iter().skip(END_KEYS.len()).collect()
@@ -123,6 +133,15 @@ mod tests {
         assert_eq!(whole(&["<|flush|>", "<|end|>", "<|calls|>"]), [0, 2]);
         assert_eq!(whole(&["</s>", "<eos>"]), [0, 1]);
         assert_eq!(whole(&["</s>", "<eos>", "<|tool_response>"]), [1, 2]);
+    }
+
+    #[test]
+    fn an_end_by_its_text_that_is_none_is_told() {
+        let mut marks = vocabulary(&["<|endoftext|>", "<|im_start|>", "<|im_end|>"]);
+        marks.ends_of_text = vec![0, 2];
+        assert_eq!(marks.ends_added(), []);
+        marks.ends_of_text = vec![0];
+        assert_eq!(marks.ends_added(), [2]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Causal multi-head attention, one head of keys and values of one sequence, with the heads of queries that it serves,
-//! after another on each core; forward, where these are fewer than the cores, one block of queries after another.
+//! Causal multi-head attention.
+//!
+//! A task is one head of keys and values of one sequence, with the heads of queries that it serves. Where these are fewer than
+//! the cores, a task of the forward pass is a block of queries.
 //!
 //! Blocks of queries meet all keys up to their last one, so the future is skipped but for the blocks on the
 //! diagonal, and no more than one block of scores exists on a core. The backward pass makes the

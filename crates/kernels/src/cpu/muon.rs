@@ -44,8 +44,8 @@ pub(crate) fn step(
 
 /// The matrix with the same singular vectors, and singular values near one. Its rows lie one after another.
 ///
-/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These are symmetric, and so are
-/// their products, since they commute: half of each is made. For a long matrix the product of them all is made from the small
+/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These are symmetric, and so but for
+/// rounding are their products with one another, since they commute: half of each of them is made. For a long matrix the product of them all is made from the small
 /// matrices alone, and X is multiplied once.
 fn orthogonal(level: Level, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
