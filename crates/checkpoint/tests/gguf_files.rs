@@ -11,7 +11,8 @@ mod support;
 use std::fs;
 
 use checkpoint::{GgufFile, Marks, Precision, RunFolder, TensorType, WEIGHTS, export_gguf};
-use model::{Activation, GptConfig};
+use model::{Activation, Decoder, GptConfig};
+use serde::Deserialize;
 use tokenizer::Tokenizer;
 
 use crate::support::{fixture, logits, model};
@@ -200,4 +201,46 @@ fn gguf_files_without_a_model_of_ours_are_refused_by_name() {
     let error = export_gguf(&model, &Tokenizer::byte(), &Marks::default(), "biased", TensorType::F32, &path)
         .unwrap_err();
     assert!(error.to_string().contains("`bias` = true"), "{error}");
+}
+
+/// What transformers makes of ids.
+#[derive(Deserialize)]
+struct Golden {
+    ids: Vec<i32>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+/// `xtask/golden/gguf_models.py` has llama.cpp give these logits too, within the rounding of its cache.
+#[test]
+fn logits_and_greedy_text_are_those_of_transformers() {
+    for name in ["llama_grouped", "qwen3_grouped"] {
+        let golden: Golden =
+            serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap();
+        let path = fixture("..").join("gguf").join(format!("{name}.gguf"));
+        let file = GgufFile::open(&path).unwrap();
+        assert_eq!(file.marks(), &Marks { begin: Some(1), ends: vec![2] }, "{name}");
+        assert_eq!(file.tokenizer().beginning(), [1], "{name}");
+        assert_eq!(
+            file.tokenizer().encode("cab").unwrap(),
+            [5, 3, 4],
+            "{name}: letters come after three marks"
+        );
+
+        let model = file.load_model(&kernels::test_device()).unwrap();
+        let got = logits(&model, &golden.ids);
+        assert_eq!(got.len(), golden.logits.len(), "{name}");
+        let largest = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // As for the same weights in Hugging Face's layout.
+        assert!(largest < kernels::test_tolerance(2e-5), "{name}: a logit is off by {largest:e}");
+
+        let mut decoder = Decoder::new(&model);
+        let n_prompt = model.config().block_size / 2;
+        let mut unread: Vec<u32> = golden.ids[..n_prompt].iter().map(|&id| id.cast_unsigned()).collect();
+        for (step, &expected) in golden.greedy.iter().enumerate() {
+            let best: i32 = decoder.next_logits(&unread).argmax(0).into_scalar();
+            assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
+            unread = vec![expected];
+        }
+    }
 }

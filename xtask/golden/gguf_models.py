@@ -1,0 +1,96 @@
+"""Makes fixtures of crates/checkpoint/tests/gguf_files.rs with llama.cpp's own Python package.
+
+    python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures
+    python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures --check
+
+For `layouts/llama_grouped` and `layouts/qwen3_grouped`, which transformers made (see layouts.py), `gguf/NAME.gguf` has the same
+weights as llama.cpp's conversion lays them down: of a Llama the rows of queries and keys in pairs. The tokenizer has a mark, two
+more and letters.
+
+With --check, in a Python that has llama-cpp-python, llama.cpp reads the files and has to give the logits that transformers gave.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+NAMES = ["llama_grouped", "qwen3_grouped"]
+
+
+def paired(weight: np.ndarray, n_head: int) -> np.ndarray:
+    """Rows i and i + D/2 of each head one after the other, as llama.cpp turns them by their positions in a Llama."""
+    rows, columns = weight.shape
+    return weight.reshape(n_head, 2, rows // n_head // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def write(folder: Path, path: Path) -> None:
+    from gguf import MODEL_ARCH, GGUFWriter, TokenType, get_tensor_name_map
+    from safetensors.numpy import load_file
+
+    config = json.loads((folder / "config.json").read_text())
+    arch = config["model_type"]
+    writer = GGUFWriter(path, arch)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+
+    n_tokens = config["vocab_size"]
+    marks, letters = ["<unk>", "<s>", "</s>"], [chr(ord("a") + idx) for idx in range(n_tokens - 3)]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(marks + letters)
+    writer.add_token_scores([0.0] * 3 + [-float(idx) for idx in range(n_tokens - 3)])
+    writer.add_token_types([TokenType.UNKNOWN] + [TokenType.CONTROL] * 2 + [TokenType.NORMAL] * (n_tokens - 3))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_space_prefix(False)
+
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    mapping = get_tensor_name_map(MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
+    for key, weight in load_file(folder / "model.safetensors").items():
+        projection = key.split(".")[-2]
+        if arch == "llama" and projection in heads:
+            weight = paired(weight, heads[projection])
+        writer.add_tensor(mapping.get_name(key, try_suffixes=(".weight",)), weight.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check(folder: Path, path: Path) -> None:
+    from llama_cpp import Llama
+
+    golden = json.loads((folder / "golden.json").read_text())
+    llama = Llama(str(path), n_ctx=len(golden["ids"]), logits_all=True, verbose=False)
+    llama.eval(golden["ids"])
+    logits = np.array([llama.scores[idx] for idx in range(len(golden["ids"]))]).reshape(-1)
+    largest = np.abs(logits - np.array(golden["logits"])).max()
+    print(f"{path.name}: llama.cpp's logits are transformers' within {largest:.1e}")
+    # llama.cpp keeps keys and values in f16.
+    assert largest < 2e-2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fixtures", type=Path, required=True)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    (args.fixtures / "gguf").mkdir(exist_ok=True)
+    for name in NAMES:
+        folder, path = args.fixtures / "layouts" / name, args.fixtures / "gguf" / f"{name}.gguf"
+        check(folder, path) if args.check else write(folder, path)
+
+
+if __name__ == "__main__":
+    main()
