@@ -11,15 +11,17 @@ use proptest::prelude::*;
 use crate::{
     Activation, AdamWStep, Attention, Head, NormKind,
     Precision::{self, F32},
-    QkNorm, Rope, adamw, causal_attention,
+    QkNorm, Rope, adamw,
+    attention::{attend, attend_in_chunks},
+    causal_attention, cross_entropy,
     device::{is_fused, plainly},
-    embed, linear, linear_activate, linear_residual, norm, sum_of_squares, test_device,
+    embed, linear, linear_activate, linear_residual, norm, sum_of_squares, test_device, test_tolerance,
 };
 
 /// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of
 /// a quarter of a million, which Burn's definition takes one by one.
 fn close() -> Tolerance<f32> {
-    Tolerance::rel_abs(1e-5, 2e-5)
+    Tolerance::rel_abs(test_tolerance(1e-5), test_tolerance(2e-5))
 }
 
 /// A tensor of the same numbers that gradients are kept for.
@@ -175,6 +177,87 @@ proptest! {
         agree([normal([n, width], 11), normal([width, n_vocab], 12)], |[hidden, weight]| {
             Head::Linear(weight).loss(hidden, targets.clone(), F32) + 1.0
         });
+    }
+}
+
+/// The numbers of `f` and of `g` for the same inputs.
+fn same<const N: usize, const D: usize>(
+    tolerance: Tolerance<f32>,
+    inputs: &[Tensor<2>; N],
+    f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
+    g: impl Fn([Tensor<2>; N]) -> Tensor<D>,
+) {
+    for (f, g) in outcome(inputs, f).iter().zip(&outcome(inputs, g)) {
+        f.assert_approx_eq::<f32>(g, tolerance);
+    }
+}
+
+// What GPUs do in chunks, on any device.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_in_chunks(
+        batch in 1usize..3,
+        time in 1usize..40,
+        n_kv_head in 1usize..4,
+        n_served in 1usize..4,
+        head_dim in 1usize..9,
+        n_rows in 1usize..50,
+    ) {
+        let heads = |n: usize, seed| normal([batch * n * time, head_dim], seed);
+        let inputs = [heads(n_kv_head * n_served, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
+        let split = |inputs: [Tensor<2>; 3]| {
+            inputs.map(|x| {
+                let n = x.dims()[0] / (batch * time);
+                x.reshape([batch, n, time, head_dim])
+            })
+        };
+        let chunked = |x| attend_in_chunks(split(x), n_rows, F32);
+        same(close(), &inputs, chunked, |x| attend(split(x), 0.0, F32));
+    }
+
+    #[test]
+    fn losses_in_chunks(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90, n_rows in 1usize..70) {
+        let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
+        let hidden = normal([n, width], 11);
+        for tied in [true, false] {
+            let shape = if tied { [n_vocab, width] } else { [width, n_vocab] };
+            let head = |weight| if tied { Head::Tied(weight) } else { Head::Linear(weight) };
+            let inputs = [hidden.clone(), normal(shape, 12)];
+            // A loss that counts more than once.
+            let chunked = |[hidden, weight]: [Tensor<2>; 2]| {
+                head(weight).loss_in_chunks(hidden, targets.clone(), n_rows, F32) * 3.0
+            };
+            let whole = |[hidden, weight]: [Tensor<2>; 2]| {
+                cross_entropy(head(weight).logits(hidden, F32), targets.clone()) * 3.0
+            };
+            same(close(), &inputs, chunked, whole);
+        }
+    }
+}
+
+#[test]
+fn bf16_in_chunks_is_f32_to_eight_bits() {
+    let qkv = [normal([2 * 3 * 10, 4], 1), normal([2 * 10, 4], 2), normal([2 * 10, 4], 3)];
+    let split = |[q, k, v]: [Tensor<2>; 3]| {
+        [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
+    };
+    let attention = |precision| outcome(&qkv, |x| attend_in_chunks(split(x), 4, precision));
+    let targets = Tensor::<1, Int>::from_data([3, 0, 6, 6, 1], &test_device().autodiff());
+    let head = [normal([5, 8], 4), normal([7, 8], 5)];
+    let loss = |precision| {
+        outcome(&head, |[hidden, weight]| {
+            Head::Tied(weight).loss_in_chunks(hidden, targets.clone(), 2, precision)
+        })
+    };
+    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&attention, &loss];
+    for run in runs {
+        for (exact, rounded) in run(F32).iter().zip(&run(Precision::Bf16)) {
+            assert_ne!(exact, rounded, "nothing was rounded");
+            rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 
 use crate::{
     NormKind, Precision, Rope,
-    device::is_fused,
+    chunked::ChunkedOps,
+    device::{is_chunked, is_fused},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
     norm,
@@ -143,8 +144,14 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
+    if is_chunked(&q) && time > CHUNK && !dropout::drops(&q.device(), dropout_probability) {
+        return attend_in_chunks([q, k, v], CHUNK, attention.precision);
+    }
     attend([q, k, v], dropout_probability, attention.precision)
 }
+
+/// Queries that meet all keys at a time, where they do so in chunks.
+const CHUNK: usize = 256;
 
 /// As [`causal_attention`] without dropout, over the positions in `cache` as well, to which those of `qkv`
 /// are added.
@@ -311,7 +318,7 @@ impl KeyValueCache {
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
 /// - output: `[B, T, H · D]`
-fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
+pub(crate) fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
     let [_, n_kv_head, seen, _] = k.dims();
     // The queries that a head of keys and values serves, one head of them after the other, meet it in one product.
@@ -330,10 +337,24 @@ fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precis
         scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
     }
     let weights = dropout(softmax(scores, 3), dropout_probability);
-    product(weights.reshape([batch, n_kv_head, n_served, seen]), v, precision) // [B, KV, H/KV · T, D]
-        .reshape([batch, n_head, time, head_dim])
-        .swap_dims(1, 2) // [B, T, H, D]
-        .reshape([batch, time, n_head * head_dim])
+    let mixed = product(weights.reshape([batch, n_kv_head, n_served, seen]), v, precision); // [B, KV, H/KV · T, D]
+    side_by_side(mixed.reshape([batch, n_head, time, head_dim]))
+}
+
+/// As [`attend`], with as many queries as positions and no dropout, `n_rows` queries at a time: nothing of size T² is kept.
+pub(crate) fn attend_in_chunks([q, k, v]: [Tensor<4>; 3], n_rows: usize, precision: Precision) -> Tensor<3> {
+    let [_, _, time, _] = q.dims();
+    let future = Tensor::<2, Bool>::tril_mask([time, time], 0, &q.device());
+    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    let mixed =
+        <Dispatch as ChunkedOps>::chunked_attention(q, k, v, future.into_dispatch(), n_rows, precision);
+    side_by_side(Tensor::from_dispatch(mixed))
+}
+
+/// `[B, H, T, D]` to `[B, T, H · D]`
+fn side_by_side(heads: Tensor<4>) -> Tensor<3> {
+    let [batch, n_head, time, head_dim] = heads.dims();
+    heads.swap_dims(1, 2).reshape([batch, time, n_head * head_dim])
 }
 
 #[cfg(test)]

@@ -2,7 +2,14 @@
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
-use crate::{Precision, device::is_fused, fused::FusedOps, linear, linear::linear_transposed};
+use crate::{
+    Precision,
+    chunked::ChunkedOps,
+    device::{is_chunked, is_fused},
+    fused::FusedOps,
+    linear,
+    linear::linear_transposed,
+};
 
 /// The output head of a language model: what makes logits of a hidden vector.
 #[derive(Debug, Clone)]
@@ -28,7 +35,7 @@ impl Head {
     }
 
     /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU no more than 2²⁴ logits
-    /// exist at a time, or those of 64 rows.
+    /// exist at a time, or those of 64 rows; on GPUs 2²⁶.
     ///
     /// # Shapes
     ///
@@ -49,19 +56,54 @@ impl Head {
         assert_eq!(width, expected, "the hidden rows are {width} wide and the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
-            let (weight, by_rows) = match self {
-                Self::Linear(weight) => (weight, false),
-                Self::Tied(weight) => (weight, true),
-            };
+            let (weight, by_rows) = self.weight();
             let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
             let targets = targets.into_dispatch();
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
                 hidden, weight, targets, by_rows, precision,
             ));
         }
+        if is_chunked(&hidden) {
+            let n_rows = (CHUNK / self.n_vocab()).max(1);
+            return self.loss_in_chunks(hidden, targets, n_rows, precision);
+        }
         cross_entropy(self.logits(hidden, precision), targets)
     }
+
+    /// As [`Head::loss`], with the logits of `n_rows` rows at a time.
+    pub(crate) fn loss_in_chunks(
+        self,
+        hidden: Tensor<2>,
+        targets: Tensor<1, Int>,
+        n_rows: usize,
+        precision: Precision,
+    ) -> Tensor<1> {
+        let (weight, by_rows) = self.weight();
+        let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
+        let targets = targets.into_dispatch();
+        Tensor::from_dispatch(<Dispatch as ChunkedOps>::chunked_head_loss(
+            hidden, weight, targets, by_rows, n_rows, precision,
+        ))
+    }
+
+    /// The weight, and whether it is `[V, C]`.
+    fn weight(self) -> (Tensor<2>, bool) {
+        match self {
+            Self::Linear(weight) => (weight, false),
+            Self::Tied(weight) => (weight, true),
+        }
+    }
+
+    fn n_vocab(&self) -> usize {
+        match self {
+            Self::Linear(weight) => weight.dims()[1],
+            Self::Tied(weight) => weight.dims()[0],
+        }
+    }
 }
+
+/// Logits that exist at a time, where they are made in chunks: 256 MiB of them.
+const CHUNK: usize = 1 << 26;
 
 /// The mean over all rows of `-ln softmax(logits)[target]`, in nats.
 ///

@@ -57,6 +57,12 @@ pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     has_fused_operations(&x.device()) && x.dtype() == DType::F32
 }
 
+/// Whether operations whose definition keeps too much are done in chunks: where none is fused, unless the definition is
+/// asked for.
+pub(crate) fn is_chunked<const D: usize>(x: &Tensor<D>) -> bool {
+    !is_plain() && x.device().inner() != Device::flex() && x.dtype() == DType::F32
+}
+
 fn is_plain() -> bool {
     #[cfg(test)]
     if PLAINLY.get() {
@@ -96,6 +102,12 @@ pub fn test_device() -> Device {
                 Device::flex()
             }
         },
+        #[cfg(feature = "vulkan")]
+        "vulkan" => {
+            crate::use_shipped_settings();
+            tell_once("KINDLING_TEST_DEVICE is \"vulkan\"; the tests run on the default device of Vulkan");
+            Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)
+        }
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }
 }
@@ -108,7 +120,7 @@ pub fn test_tolerance(on_cpu: f32) -> f32 {
 }
 
 /// A line for the person who runs tests, once in a program of them. `cargo xtask device-check` reads it.
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 #[expect(
     clippy::print_stderr,
     reason = "tests have no other way to say whether they ran where they were told"

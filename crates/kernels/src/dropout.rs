@@ -15,7 +15,7 @@ use crate::cpu::dropout::Mask;
 ///
 /// Any; the output's is that of `x`.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
-    if probability == 0.0 || !x.device().is_autodiff() {
+    if !drops(&x.device(), probability) {
         return x;
     }
     let keep = 1.0 - probability;
@@ -23,10 +23,15 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     x * mask
 }
 
+/// Whether anything is dropped: not outside training.
+pub(crate) fn drops(device: &Device, probability: f64) -> bool {
+    probability != 0.0 && device.is_autodiff()
+}
+
 /// The mask of a fused operation, or `None` where nothing is dropped. Its seed comes from the generator of the
 /// device.
 pub(crate) fn mask(device: &Device, probability: f64) -> Option<Mask> {
-    if probability == 0.0 || !device.is_autodiff() {
+    if !drops(device, probability) {
         return None;
     }
     let halves = Tensor::<1, Int>::random([2], Distribution::Uniform(0.0, f64::from(u32::MAX >> 1)), device);

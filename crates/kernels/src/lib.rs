@@ -22,6 +22,7 @@ mod adamw;
 #[cfg(test)]
 mod agreement;
 mod attention;
+mod chunked;
 mod cpu;
 mod cross_entropy;
 #[cfg(feature = "cuda")]

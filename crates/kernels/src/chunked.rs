@@ -1,0 +1,147 @@
+//! Operations whose definition would keep far too much, in parts: on GPUs, of ordinary tensor operations.
+//!
+//! What a part needs in the backward pass is computed again there, or was computed with the forward pass at once.
+
+mod attention;
+mod head_loss;
+mod primitive;
+
+use burn::backend::{
+    Autodiff, Backend, Flex, TensorMetadata,
+    autodiff::{
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    backend_extension,
+    tensor::{BoolTensor, FloatTensor, IntTensor},
+};
+
+use self::attention::Inputs;
+use crate::Precision;
+
+/// Operations in parts. Each body here has no backward pass; [`Autodiff`] has its own.
+#[backend_extension(Flex, Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "metal")), Autodiff)]
+pub(crate) trait ChunkedOps: Backend {
+    /// As `attend`, with as many queries as positions: `[B, H, T, D]`, and keys and values `[B, KV, T, D]`, to
+    /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first. No more than `n_rows`
+    /// queries meet the keys at a time.
+    fn chunked_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        future: BoolTensor<Self>,
+        n_rows: usize,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        attention::forward::<Self>(Inputs { queries, keys, values, future }, n_rows, precision).0
+    }
+
+    /// As [`crate::Head::loss`], the weight `[V, C]` if it lies by rows, else `[C, V]`. Logits of no more than `n_rows`
+    /// rows exist at a time.
+    fn chunked_head_loss(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        by_rows: bool,
+        n_rows: usize,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        head_loss::Call::<Self> { hidden, weight, targets, by_rows, n_rows, precision }.loss()
+    }
+}
+
+impl ChunkedOps for Flex {}
+
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal"))]
+impl ChunkedOps for burn::backend::Cube {}
+
+impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
+    fn chunked_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        future: BoolTensor<Self>,
+        n_rows: usize,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let nodes = [queries.node(), keys.node(), values.node()];
+        let [queries, keys, values] = [queries, keys, values].map(|x| x.into_primitive());
+        let inputs = Inputs::<B> { queries, keys, values, future };
+        let (out, sums) = attention::forward::<B>(inputs.clone(), n_rows, precision);
+        match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = AttentionState { inputs, out: out.clone(), sums, n_rows, precision };
+                prep.finish(state, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn chunked_head_loss(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        by_rows: bool,
+        n_rows: usize,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let nodes = [hidden.node(), weight.node()];
+        let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
+        let call = head_loss::Call::<B> { hidden, weight, targets, by_rows, n_rows, precision };
+        match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (loss, gradients) = call.loss_and_gradients();
+                prep.finish(gradients, loss)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(call.loss()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AttentionBackward;
+
+#[derive(Debug, Clone)]
+struct AttentionState<B: Backend> {
+    inputs: Inputs<B>,
+    out: FloatTensor<B>,
+    /// Logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
+    sums: FloatTensor<B>,
+    n_rows: usize,
+    precision: Precision,
+}
+
+impl<B: Backend> Backward<B, 3> for AttentionBackward {
+    type State = AttentionState<B>;
+
+    fn backward(self, ops: Ops<AttentionState<B>, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let AttentionState { inputs, out, sums, n_rows, precision } = ops.state;
+        let d_out = grads.consume::<B>(&ops.node);
+        let gradients = attention::backward::<B>(inputs, [out, sums, d_out], n_rows, precision);
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LossBackward;
+
+impl<B: Backend> Backward<B, 2> for LossBackward {
+    /// The gradients for a loss that counts once.
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let factor = grads.consume::<B>(&ops.node);
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
+            if let Some(node) = parent {
+                let factor = B::float_reshape(factor.clone(), [1, 1].into());
+                let factor = B::float_expand(factor, gradient.shape());
+                grads.register::<B>(node.id, B::float_mul(gradient, factor));
+            }
+        }
+    }
+}

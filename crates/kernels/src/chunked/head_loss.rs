@@ -1,0 +1,109 @@
+//! The loss of a head without all logits at a time, and its gradients with it.
+
+use burn::{
+    backend::{
+        Backend, TensorMetadata,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{FloatDType, IndexingUpdateOp},
+};
+
+use super::primitive::{chunks, factor, narrow, narrow_int, product, reshaped};
+use crate::Precision;
+
+/// What [`super::ChunkedOps::chunked_head_loss`] takes.
+#[derive(Debug, Clone)]
+pub(super) struct Call<B: Backend> {
+    pub(super) hidden: FloatTensor<B>,
+    pub(super) weight: FloatTensor<B>,
+    pub(super) targets: IntTensor<B>,
+    pub(super) by_rows: bool,
+    pub(super) n_rows: usize,
+    pub(super) precision: Precision,
+}
+
+/// The exponentials of a chunk's logits, less the largest of each row.
+struct Chunk<B: Backend> {
+    /// `[R, V]`
+    exponentials: FloatTensor<B>,
+    /// Of each row, `[R, 1]`.
+    sums: FloatTensor<B>,
+    /// `[R, 1]`
+    targets: IntTensor<B>,
+    /// The sum over rows, `[1]`.
+    loss: FloatTensor<B>,
+}
+
+impl<B: Backend> Call<B> {
+    /// The mean over rows, `[1]`.
+    pub(super) fn loss(self) -> FloatTensor<B> {
+        let n = self.hidden.shape()[0];
+        let hidden = factor::<B>(self.hidden.clone(), self.precision);
+        let head = self.head();
+        let losses = chunks(n, self.n_rows).map(|rows| {
+            let hidden = narrow::<B>(hidden.clone(), 0, rows.clone());
+            self.chunk(hidden, head.clone(), rows).loss
+        });
+        mean::<B>(losses.collect(), n)
+    }
+
+    /// The mean over rows, `[1]`, and its gradients for the hidden rows and the weight.
+    pub(super) fn loss_and_gradients(self) -> (FloatTensor<B>, [FloatTensor<B>; 2]) {
+        let n = self.hidden.shape()[0];
+        let hidden = factor::<B>(self.hidden.clone(), self.precision);
+        let head = self.head();
+        let (mut losses, mut d_hiddens, mut d_weight) = (Vec::new(), Vec::new(), None);
+        for rows in chunks(n, self.n_rows) {
+            let hidden = narrow::<B>(hidden.clone(), 0, rows.clone());
+            let Chunk { exponentials, sums, targets, loss } = self.chunk(hidden.clone(), head.clone(), rows);
+            losses.push(loss);
+
+            // (softmax - one hot) / N
+            let weights = B::float_div(exponentials, B::float_mul_scalar(sums, (n as f64).into()));
+            let (device, shape) = (weights.device(), targets.shape());
+            let once = B::float_full(shape, (-1.0 / n as f64).into(), &device, FloatDType::F32);
+            let d_logits = B::float_scatter(1, weights, targets, once, IndexingUpdateOp::Add);
+            let d_logits = factor::<B>(d_logits, self.precision);
+
+            d_hiddens.push(product::<B>(d_logits.clone(), B::float_transpose(head.clone())));
+            let here = if self.by_rows {
+                product::<B>(B::float_transpose(d_logits), hidden)
+            } else {
+                product::<B>(B::float_transpose(hidden), d_logits)
+            };
+            d_weight = Some(match d_weight {
+                None => here,
+                Some(sum) => B::float_add(sum, here),
+            });
+        }
+        let d_hidden = B::float_cat(d_hiddens, 0);
+        (mean::<B>(losses, n), [d_hidden, d_weight.expect("there is a row")])
+    }
+
+    /// The weight as a factor, `[C, V]`.
+    fn head(&self) -> FloatTensor<B> {
+        let weight = factor::<B>(self.weight.clone(), self.precision);
+        if self.by_rows { B::float_transpose(weight) } else { weight }
+    }
+
+    /// Of the rows `rows`, which are `hidden`.
+    fn chunk(&self, hidden: FloatTensor<B>, head: FloatTensor<B>, rows: std::ops::Range<usize>) -> Chunk<B> {
+        let n_rows = rows.len();
+        let targets = narrow_int::<B>(self.targets.clone(), 0, rows);
+        let targets = B::int_reshape(targets, [n_rows, 1].into());
+        let logits = product::<B>(hidden, head);
+        let largest = B::float_max_dim(logits.clone(), 1);
+        let shifted = B::float_sub(logits, largest);
+        let target = B::float_gather(1, shifted.clone(), targets.clone());
+        let exponentials = B::float_exp(shifted);
+        let sums = B::float_sum_dim(exponentials.clone(), 1);
+        let loss = B::float_sum(B::float_sub(B::float_log(sums.clone()), target));
+        Chunk { exponentials, sums, targets, loss }
+    }
+}
+
+/// The mean of `n` rows, from sums `[1]`.
+fn mean<B: Backend>(sums: Vec<FloatTensor<B>>, n: usize) -> FloatTensor<B> {
+    let sum = sums.into_iter().reduce(B::float_add).expect("there is a row");
+    B::float_div_scalar(reshaped::<B, 1>(sum, [1]), (n as f64).into())
+}

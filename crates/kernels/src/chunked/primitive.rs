@@ -1,0 +1,67 @@
+//! What `Tensor` has and a backend's own tensors have not.
+
+use std::ops::Range;
+
+use burn::{
+    backend::{
+        Backend, TensorMetadata,
+        tensor::{FloatTensor, IntTensor},
+    },
+    prelude::*,
+    tensor::{DType, FloatDType, Slice},
+};
+
+use crate::Precision;
+
+/// `0..n` in parts of `n_rows` and a rest.
+pub(super) fn chunks(n: usize, n_rows: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+    (0..n).step_by(n_rows).map(move |start| start..n.min(start + n_rows))
+}
+
+/// Those of `range` in dimension `dim`.
+pub(super) fn narrow<B: Backend>(x: FloatTensor<B>, dim: usize, range: Range<usize>) -> FloatTensor<B> {
+    if range == (0..x.shape()[dim]) {
+        return x;
+    }
+    let slices = within(x.rank(), dim, range);
+    B::float_slice(x, &slices)
+}
+
+/// As [`narrow`], of integers.
+pub(super) fn narrow_int<B: Backend>(x: IntTensor<B>, dim: usize, range: Range<usize>) -> IntTensor<B> {
+    let slices = within(x.rank(), dim, range);
+    B::int_slice(x, &slices)
+}
+
+/// `x` with `more` added to the first of dimension `dim`.
+pub(super) fn add_to_first<B: Backend>(
+    x: FloatTensor<B>,
+    dim: usize,
+    more: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let slices = within(x.rank(), dim, 0..more.shape()[dim]);
+    let sum = B::float_add(B::float_slice(x.clone(), &slices), more);
+    B::float_slice_assign(x, &slices, sum)
+}
+
+fn within(rank: usize, dim: usize, range: Range<usize>) -> Vec<Slice> {
+    (0..rank).map(|other| if other == dim { Slice::from(range.clone()) } else { Slice::full() }).collect()
+}
+
+pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [usize; D]) -> FloatTensor<B> {
+    B::float_reshape(x, Shape::new(shape))
+}
+
+/// In what products are computed in.
+pub(super) fn factor<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => B::float_cast(x, FloatDType::BF16),
+    }
+}
+
+/// `x · y` of [`factor`]s, in f32.
+pub(super) fn product<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
+    let product = B::float_matmul(x, y);
+    if product.dtype() == DType::F32 { product } else { B::float_cast(product, FloatDType::F32) }
+}
