@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
-mod case;
+pub(crate) mod case;
 pub(crate) mod load;
 pub(crate) mod machine;
 mod report;
@@ -61,9 +61,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     kindling: Option<PathBuf>,
 
-    /// Where the figures go, for one config; without it, target/bench/WORK-CONFIG.json
+    /// Where the figures go, for one config; without it, WORK-CONFIG.json in the folder
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Where recipes and figures go; without it, target/bench
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+
+    /// Where PyTorch's scripts are; without it, xtask/reference
+    #[arg(long, value_name = "FOLDER")]
+    reference: Option<PathBuf>,
 
     /// What training computes its products in
     #[arg(long, value_name = "KIND", default_value = "f32")]
@@ -104,13 +112,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
     let device = args.device.clone();
-    let programs = Programs { kindling, python: args.python.clone(), n_threads, device };
+    let reference = args.reference.clone().map_or_else(reference, Ok)?.join("bench.py");
+    let programs = Programs { kindling, python: args.python.clone(), reference, n_threads, device };
     let versions = programs.versions(&shell)?;
 
     for &config in configs {
         let mut case = Case::new(args.work, config, args.precision);
         case.batch_size = args.batch_size.map_or(case.batch_size, NonZeroUsize::get);
-        let folder = root()?.join("target").join("bench");
+        let folder =
+            args.folder.clone().map_or_else(|| Ok(root()?.join("target").join("bench")), anyhow::Ok)?;
         let name = case.name(&args.device);
         let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{name}.json")));
         let recipe = folder.join(format!("{name}.toml"));
@@ -192,6 +202,11 @@ pub(crate) fn commit(shell: &Shell) -> Option<String> {
 
 pub(crate) fn root() -> anyhow::Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
+}
+
+/// The folder of PyTorch's scripts.
+pub(crate) fn reference() -> anyhow::Result<PathBuf> {
+    Ok(root()?.join("xtask").join("reference"))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 mod check;
+mod compare;
 mod libtest;
 mod manifest;
 mod pack;
@@ -53,13 +54,17 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "cpu")]
     device: String,
 
-    /// Only this: a crate, `bench` or `train`; may be given more than once
+    /// Only this: a crate, `train`, `bench` or `compare`; may be given more than once
     #[arg(long, value_name = "CRATE")]
     only: Vec<String>,
 
     /// Recipes to measure; without it, nanogpt-gpu and gpt2, or tiny on a cpu
     #[arg(long = "bench", value_name = "RECIPE", value_delimiter = ',')]
     recipes: Vec<String>,
+
+    /// A Python that has torch, to compare the speed of training with, as `cargo xtask bench train` does
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
 
     /// Recipes to train to their end, beside debug; nanogpt-gpu is to get below a loss of 1.47
     #[arg(long = "train", value_name = "RECIPE", value_delimiter = ',')]

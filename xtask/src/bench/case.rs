@@ -45,6 +45,15 @@ pub(crate) enum Precision {
     Bf16,
 }
 
+impl Precision {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// The sizes of a model, as a recipe's `[model]` has them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Model {

@@ -7,7 +7,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::case::{Case, Precision, Work, is_cpu};
+use super::case::{Case, Work, is_cpu};
 use super::machine::Machine;
 use super::summary::{Comparison, Round, Summary, median};
 
@@ -72,10 +72,7 @@ impl Report {
             Work::Prefill => format!("{amount} tokens"),
             Work::Decode => format!("{amount} tokens, one by one"),
         };
-        let precision = match self.case.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
+        let precision = self.case.precision.name();
         format!(
             "{} {config:?}: {} layers, {} heads, {} wide, block {}, vocabulary {vocab_size}, {work}, {precision}; \
              {}, {} threads, {} rounds",

@@ -58,12 +58,13 @@ pub(crate) struct Programs {
     pub(crate) kindling: PathBuf,
     /// Without it, only ours is measured.
     pub(crate) python: Option<PathBuf>,
+    /// The script that it runs.
+    pub(crate) reference: PathBuf,
     pub(crate) n_threads: usize,
     /// Where both sides compute, as they name it.
     pub(crate) device: String,
 }
 
-const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/bench.py");
 const REQUIREMENTS: &str = "xtask/reference/requirements.txt";
 
 impl Side {
@@ -105,7 +106,7 @@ impl Programs {
         let amount = case.amount.to_string();
         let vocab_size = case.vocab_size.to_string();
         let n_threads = self.n_threads.to_string();
-        let device = &self.device;
+        let Self { device, reference, .. } = self;
         let printed = match (side, &self.python) {
             (Side::Kindling | Side::KindlingF32, _) => {
                 let kindling = &self.kindling;
@@ -123,7 +124,7 @@ impl Programs {
             (_, Some(python)) => {
                 let cache = recipe.with_file_name("inductor");
                 let mode = side.name();
-                cmd!(shell, "{python} {REFERENCE} {work} --mode {mode} --recipe {recipe} --device {device}")
+                cmd!(shell, "{python} {reference} {work} --mode {mode} --recipe {recipe} --device {device}")
                     .args(["--vocab-size", &vocab_size, "--amount", &amount, "--threads", &n_threads])
                     .env("OMP_NUM_THREADS", &n_threads)
                     // Compiled in this process, or the time it takes would be counted as that of others.
@@ -148,10 +149,11 @@ impl Programs {
         let version = cmd!(shell, "{kindling} --version").quiet().read().with_context(|| {
             format!("{} does not run; leave out --kindling to have it built", kindling.display())
         })?;
+        let reference = &self.reference;
         let mut versions = match &self.python {
             None => serde_json::Map::new(),
             Some(python) => {
-                let printed = cmd!(shell, "{python} {REFERENCE} versions").env("PYTHONDONTWRITEBYTECODE", "1").quiet().read().with_context(|| {
+                let printed = cmd!(shell, "{python} {reference} versions").env("PYTHONDONTWRITEBYTECODE", "1").quiet().read().with_context(|| {
                     let python = python.display();
                     format!(
                         "{python} does not run the reference; \
@@ -248,6 +250,7 @@ mod tests {
         let programs = |python: Option<&str>| Programs {
             kindling: "k".into(),
             python: python.map(Into::into),
+            reference: PathBuf::new(),
             n_threads: 1,
             device: "cpu".to_owned(),
         };

@@ -114,16 +114,16 @@ impl Ground {
     }
 
     /// The program always has its fused operations.
-    fn kindling_device(&self) -> &str {
+    pub(crate) fn kindling_device(&self) -> &str {
         if self.device == "cpu-plain" { "cpu" } else { &self.device }
     }
 
     /// Where the program computed: if it succeeded, where it was told to.
-    fn device_unless(&self, failure: Option<&str>) -> String {
+    pub(crate) fn device_unless(&self, failure: Option<&str>) -> String {
         failure.map_or(self.kindling_device(), |_| "unknown").to_owned()
     }
 
-    fn run(&self, name: &str, command: &mut Command) -> anyhow::Result<(Ended, PathBuf)> {
+    pub(crate) fn run(&self, name: &str, command: &mut Command) -> anyhow::Result<(Ended, PathBuf)> {
         let log = self.logs().join(format!("{}.log", name.replace([' ', '/'], "-")));
         Ok((program::run(command, &log, self.timeout)?, log))
     }
@@ -152,9 +152,15 @@ fn of_tests(name: String, device: &str, ended: Ended, log: PathBuf) -> Check {
     }
 }
 
-/// Whether a program failed because the device had no memory left, as the driver or CubeCL says it.
-fn is_out_of_memory(output: &str) -> bool {
-    let signs = ["OUT_OF_MEMORY", "out-of-memory", "out of device memory", "can't allocate buffer of size"];
+/// Whether a program failed because the device had no memory left, as the driver, CubeCL or PyTorch says it.
+pub(crate) fn is_out_of_memory(output: &str) -> bool {
+    let signs = [
+        "OUT_OF_MEMORY",
+        "OutOfMemoryError",
+        "out-of-memory",
+        "out of device memory",
+        "can't allocate buffer of size",
+    ];
     signs.iter().any(|sign| output.contains(sign))
 }
 
@@ -212,7 +218,11 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_fit_is_told_from_other_failures() {
-        for sign in ["CUDA_ERROR_OUT_OF_MEMORY", "out of device memory allocating 8 bytes"] {
+        for sign in [
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "torch.OutOfMemoryError: CUDA",
+            "out of device memory allocating 8 bytes",
+        ] {
             assert!(is_out_of_memory(sign), "{sign}");
         }
         assert!(!is_out_of_memory("CUDA_ERROR_ILLEGAL_ADDRESS"));

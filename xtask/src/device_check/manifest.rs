@@ -12,6 +12,12 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The program itself, in the pack.
 pub(crate) const KINDLING: &str = "kindling";
 
+/// This program, in the pack.
+pub(crate) const XTASK: &str = "xtask";
+
+/// The folder of PyTorch's scripts, in the pack.
+pub(crate) const REFERENCE: &str = "reference";
+
 /// A pack, as its manifest describes it. Paths are relative to the pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

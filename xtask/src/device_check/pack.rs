@@ -9,9 +9,9 @@ use indicatif::BinaryBytes;
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
-use super::manifest::{KINDLING, MANIFEST, Manifest, TestProgram};
+use super::manifest::{KINDLING, MANIFEST, Manifest, REFERENCE, TestProgram, XTASK};
 use super::{PackArgs, say};
-use crate::bench::{commit, root};
+use crate::bench::{commit, reference, root};
 
 /// The crates that compute. The program's tests run it on the CPU, and are here because its other features must not
 /// change that.
@@ -59,8 +59,9 @@ pub(crate) fn pack(args: &PackArgs) -> anyhow::Result<()> {
         copy_program(&shell, program, &folder.join(&test.path))?;
     }
     copy_program(&shell, &built.kindling, &folder.join(KINDLING))?;
-    copy_program(&shell, &env::current_exe()?, &folder.join("xtask"))?;
+    copy_program(&shell, &env::current_exe()?, &folder.join(XTASK))?;
     copy_what_tests_read(&root.join("crates"), &folder.join("crates"))?;
+    copy_data(&reference()?, &folder.join(REFERENCE))?;
     let manifest = Manifest {
         commit: commit(&shell),
         features: args.features.clone(),

@@ -10,6 +10,7 @@ use super::check::{Check, Ground};
 use super::manifest::{Manifest, is_cpu};
 use super::report::Report;
 use super::{RunArgs, say};
+use crate::bench::case::Config;
 use crate::bench::machine::{Machine, gpus};
 
 /// What is measured on a GPU: nanoGPT's model for one, and GPT-2 where it fits.
@@ -24,6 +25,7 @@ const TRAINED: &str = "debug";
 /// What `--only` has beside the crates.
 const BENCH: &str = "bench";
 const TRAIN: &str = "train";
+const COMPARE: &str = "compare";
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let pack =
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
 
 /// An error if a name is none of those there are.
 fn check_only(manifest: &Manifest, only: &[String]) -> anyhow::Result<()> {
-    let names = [manifest.packages(), vec![BENCH, TRAIN]].concat();
+    let names = [manifest.packages(), vec![BENCH, TRAIN, COMPARE]].concat();
     match only.iter().find(|name| !names.contains(&name.as_str())) {
         Some(name) => bail!("--only {name}: this pack has {}", names.join(", ")),
         None => Ok(()),
@@ -89,6 +91,12 @@ fn check_all(ground: &Ground, manifest: &Manifest, args: &RunArgs) -> anyhow::Re
             }
         }
     }
+    if let Some(python) = args.python.as_ref().filter(|_| wanted(COMPARE)) {
+        let configs = if is_cpu(&args.device) { &[Config::S] } else { Config::usual(&args.device) };
+        for &config in configs {
+            add(ground.compare(config, python)?);
+        }
+    }
     Ok(checks)
 }
 
@@ -113,6 +121,6 @@ mod tests {
         only(&[]).unwrap();
         only(&["cli", "bench", "train"]).unwrap();
         let error = only(&["kernels", "model"]).unwrap_err().to_string();
-        assert_eq!(error, "--only model: this pack has kernels, cli, bench, train");
+        assert_eq!(error, "--only model: this pack has kernels, cli, bench, train, compare");
     }
 }

@@ -1,0 +1,122 @@
+//! The speed of training beside PyTorch's, where the other machine has it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::iter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use indicatif::HumanCount;
+use serde_json::Value;
+
+use super::check::{Check, Ground, is_out_of_memory};
+use super::manifest::{KINDLING, REFERENCE, XTASK, is_cpu};
+use super::program::Ended;
+use crate::bench::case::{Case, Config, Precision, Work};
+
+impl Ground {
+    /// Ours and PyTorch's by turns, as `cargo xtask bench` does it, with as large a batch as both have memory for.
+    pub(crate) fn compare(&self, config: Config, python: &Path) -> anyhow::Result<Check> {
+        let precision = if is_cpu(&self.device) { Precision::F32 } else { Precision::Bf16 };
+        let case = Case::new(Work::Train, config, precision);
+        let halves = iter::successors(Some(case.batch_size), |&n| (n > 1).then_some(n / 2));
+        let mut last = None;
+        for batch_size in halves {
+            let name = format!("compare {config:?} {} batch {batch_size}", precision.name());
+            let figures = self.logs().join(format!("{}.json", name.replace(' ', "-")));
+            let mut command = self.bench_command(&case, batch_size, python, &figures);
+            let (ended, log) = self.run(&name, &mut command)?;
+            let has_memory = !(ended.failure.is_some() && is_out_of_memory(&ended.output));
+            last = Some(self.compared(name, ended, log, &figures)?);
+            if has_memory {
+                break;
+            }
+        }
+        last.context("a batch has a sequence")
+    }
+
+    fn bench_command(&self, case: &Case, batch_size: usize, python: &Path, figures: &Path) -> Command {
+        let mut command = Command::new(self.pack.join(XTASK));
+        command.args(["bench", "train", "--config", &format!("{:?}", case.config)]);
+        command.args(["--precision", case.precision.name(), "--batch-size", &batch_size.to_string()]);
+        command.args(["--device", self.kindling_device()]).arg("--python").arg(python);
+        command.arg("--kindling").arg(self.pack.join(KINDLING));
+        command.arg("--reference").arg(self.pack.join(REFERENCE));
+        command.arg("--folder").arg(self.logs()).arg("--output").arg(figures);
+        command
+    }
+
+    fn compared(&self, name: String, ended: Ended, log: PathBuf, figures: &Path) -> anyhow::Result<Check> {
+        let Ended { failure, seconds, output: _ } = ended;
+        let device = self.device_unless(failure.as_deref());
+        let (result, speeds) = match failure {
+            Some(_) => (String::new(), None),
+            None => {
+                let text =
+                    fs::read_to_string(figures).with_context(|| format!("read {}", figures.display()))?;
+                let report: Value = serde_json::from_str(&text)?;
+                (summary_text(&report["summary"]), Some(report))
+            }
+        };
+        Ok(Check { name, device, seconds, result, failure, log, tests: None, speeds })
+    }
+}
+
+/// The speed of each side and how much of the peak that is, and the ratio.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed, rounded")]
+fn summary_text(summary: &Value) -> String {
+    let mut text = String::new();
+    for (side, of) in summary["sides"].as_object().into_iter().flatten() {
+        let tokens = of["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
+        let _ = write!(text, "{side} {} tokens/s", HumanCount(tokens.round() as u64));
+        if let Some(fraction) = of["fraction_of_peak_flops"].as_f64() {
+            let _ = write!(text, " ({:.0} % of the peak)", 1e2 * fraction);
+        }
+        text += ", ";
+    }
+    let comparison = &summary["comparison"];
+    let ratio = comparison["speed_ratio"].as_f64().unwrap_or(f64::NAN);
+    let _ = write!(text, "{ratio:.2}x that of {}", comparison["fastest"].as_str().unwrap_or("no other"));
+    if let Some(ratio) = comparison["memory_ratio"].as_f64() {
+        let _ = write!(text, "; {ratio:.2}x the memory");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_sides_and_their_ratio_are_in_a_line() {
+        let summary = json!({
+            "sides": {
+                "compile": {"tokens_per_second": 200_000.4, "fraction_of_peak_flops": 0.5},
+                "kindling": {"tokens_per_second": 150_000.0, "fraction_of_peak_flops": null},
+            },
+            "comparison": {"fastest": "compile", "speed_ratio": 0.75, "memory_ratio": 0.5},
+        });
+        assert_eq!(
+            summary_text(&summary),
+            "compile 200,000 tokens/s (50 % of the peak), kindling 150,000 tokens/s, \
+             0.75x that of compile; 0.50x the memory"
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_checkout_is_asked_for() {
+        let ground =
+            Ground { pack: "/pack".into(), device: "cuda".to_owned(), timeout: std::time::Duration::MAX };
+        let case = Case::new(Work::Train, Config::B, Precision::Bf16);
+        let command = ground.bench_command(&case, 4, Path::new("python"), Path::new("/pack/logs/b.json"));
+        let args: Vec<_> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
+        assert_eq!(
+            args.join(" "),
+            "bench train --config B --precision bf16 --batch-size 4 --device cuda --python python \
+             --kindling /pack/kindling --reference /pack/reference --folder /pack/logs --output /pack/logs/b.json"
+        );
+    }
+}
