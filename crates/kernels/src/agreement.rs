@@ -15,7 +15,8 @@ use crate::{
     attention::{attend, attend_in_chunks},
     causal_attention, cross_entropy,
     device::{is_fused, plainly},
-    embed, linear, linear_activate, linear_residual, norm, sum_of_squares, test_device, test_tolerance,
+    embed, linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
+    test_tolerance,
 };
 
 /// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of
@@ -62,6 +63,12 @@ fn outcome<const N: usize, const D: usize>(
     outcome
 }
 
+/// `f` with the same numbers dropped each time.
+fn seeded<R>(f: impl FnOnce() -> R) -> R {
+    seed_dropout(5);
+    f()
+}
+
 /// Whether the tests run where operations are fused.
 fn on_fused_device() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").map_or(true, |device| device == "cpu")
@@ -96,6 +103,21 @@ proptest! {
         agree([normal([batch * time, width], 1)], |[qkv]| {
             causal_attention(qkv.reshape([batch, time, width]), &Attention::plain(n_head), 0.0)
         });
+    }
+
+    #[test]
+    fn dropouts(batch in 1usize..3, time in 1usize..20, n_head in 1usize..4, head_dim in 1usize..9) {
+        let (width, n_rows) = (n_head * head_dim, batch * time);
+        agree([normal([n_rows, 3 * width], 1)], |[qkv]| {
+            let qkv = qkv.reshape([batch, time, 3 * width]);
+            seeded(|| causal_attention(qkv, &Attention::plain(n_head), 0.3)) + 1.0
+        });
+        agree([normal([n_rows, width], 2), normal([width, width], 3), normal([n_rows, width], 4)], |[x, w, r]| {
+            seeded(|| linear_residual(x, w, None, 0.3, r, F32))
+        });
+        let ids: Vec<i32> = (0..n_rows).map(|i| (i * i % 7) as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
+        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, 0, 0.3)) + 1.0);
     }
 
     #[test]
@@ -204,6 +226,7 @@ proptest! {
         n_served in 1usize..4,
         head_dim in 1usize..9,
         n_rows in 1usize..50,
+        drops: bool,
     ) {
         let heads = |n: usize, seed| normal([batch * n * time, head_dim], seed);
         let inputs = [heads(n_kv_head * n_served, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
@@ -213,8 +236,9 @@ proptest! {
                 x.reshape([batch, n, time, head_dim])
             })
         };
-        let chunked = |x| attend_in_chunks(split(x), n_rows, F32);
-        same(close(), &inputs, chunked, |x| attend(split(x), 0.0, F32));
+        let probability = if drops { 0.3 } else { 0.0 };
+        let chunked = |x| seeded(|| attend_in_chunks(split(x), probability, n_rows, F32));
+        same(close(), &inputs, chunked, |x| seeded(|| attend(split(x), probability, F32)));
     }
 
     #[test]
@@ -244,7 +268,7 @@ fn bf16_in_chunks_is_f32_to_eight_bits() {
     let split = |[q, k, v]: [Tensor<2>; 3]| {
         [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
     };
-    let attention = |precision| outcome(&qkv, |x| attend_in_chunks(split(x), 4, precision));
+    let attention = |precision| outcome(&qkv, |x| attend_in_chunks(split(x), 0.0, 4, precision));
     let targets = Tensor::<1, Int>::from_data([3, 0, 6, 6, 1], &test_device().autodiff());
     let head = [normal([5, 8], 4), normal([7, 8], 5)];
     let loss = |precision| {

@@ -144,8 +144,8 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
-    if is_chunked(&q) && time > CHUNK && !dropout::drops(&q.device(), dropout_probability) {
-        return attend_in_chunks([q, k, v], CHUNK, attention.precision);
+    if is_chunked(&q) && time > CHUNK {
+        return attend_in_chunks([q, k, v], dropout_probability, CHUNK, attention.precision);
     }
     attend([q, k, v], dropout_probability, attention.precision)
 }
@@ -341,13 +341,19 @@ pub(crate) fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precis
     side_by_side(mixed.reshape([batch, n_head, time, head_dim]))
 }
 
-/// As [`attend`], with as many queries as positions and no dropout, `n_rows` queries at a time: nothing of size T² is kept.
-pub(crate) fn attend_in_chunks([q, k, v]: [Tensor<4>; 3], n_rows: usize, precision: Precision) -> Tensor<3> {
+/// As [`attend`], with as many queries as positions, `n_rows` queries at a time: nothing of size T² is kept.
+pub(crate) fn attend_in_chunks(
+    [q, k, v]: [Tensor<4>; 3],
+    dropout_probability: f64,
+    n_rows: usize,
+    precision: Precision,
+) -> Tensor<3> {
     let [_, _, time, _] = q.dims();
     let future = Tensor::<2, Bool>::tril_mask([time, time], 0, &q.device());
+    let mask = dropout::mask(&q.device(), dropout_probability);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
-    let mixed =
-        <Dispatch as ChunkedOps>::chunked_attention(q, k, v, future.into_dispatch(), n_rows, precision);
+    let future = future.into_dispatch();
+    let mixed = <Dispatch as ChunkedOps>::chunked_attention(q, k, v, future, mask, n_rows, precision);
     side_by_side(Tensor::from_dispatch(mixed))
 }
 

@@ -18,23 +18,24 @@ use burn::backend::{
 };
 
 use self::attention::Inputs;
-use crate::Precision;
+use crate::{Precision, cpu::dropout::Mask};
 
 /// Operations in parts. Each body here has no backward pass; [`Autodiff`] has its own.
 #[backend_extension(Flex, Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "metal")), Autodiff)]
 pub(crate) trait ChunkedOps: Backend {
     /// As `attend`, with as many queries as positions: `[B, H, T, D]`, and keys and values `[B, KV, T, D]`, to
-    /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first. No more than `n_rows`
-    /// queries meet the keys at a time.
+    /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first, and `mask` is of the
+    /// weights. No more than `n_rows` queries meet the keys at a time.
     fn chunked_attention(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
         future: BoolTensor<Self>,
+        mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        attention::forward::<Self>(Inputs { queries, keys, values, future }, n_rows, precision).0
+        attention::forward::<Self>(Inputs { queries, keys, values, future, mask }, n_rows, precision).0
     }
 
     /// As [`crate::Head::loss`], the weight `[V, C]` if it lies by rows, else `[C, V]`. Logits of no more than `n_rows`
@@ -62,12 +63,13 @@ impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
         future: BoolTensor<Self>,
+        mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [queries.node(), keys.node(), values.node()];
         let [queries, keys, values] = [queries, keys, values].map(|x| x.into_primitive());
-        let inputs = Inputs::<B> { queries, keys, values, future };
+        let inputs = Inputs::<B> { queries, keys, values, future, mask };
         let (out, sums) = attention::forward::<B>(inputs.clone(), n_rows, precision);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {

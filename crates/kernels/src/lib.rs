@@ -47,7 +47,7 @@ pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{has_collectives, has_fused_operations, test_device, test_tolerance, use_plain_operations};
-pub use dropout::dropout;
+pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
 pub use linear::{linear, linear_activate, linear_residual};
 pub use muon::{MuonStep, muon};

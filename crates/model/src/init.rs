@@ -114,11 +114,10 @@ impl ModuleMapper for Numbered {
     }
 }
 
-/// A seed for the generator of the device, from the seed of the run and what it is drawn for.
+/// A seed for [dropout](kernels::seed_dropout), from the seed of the run and what it is for.
 ///
-/// Dropout masks come from that generator; seeded anew for every micro-batch they are a function of
-/// (seed, step, micro-batch), whatever was drawn before.
-pub fn device_seed(seed: u64, step: u64, micro_batch: u64) -> u64 {
+/// With a seed for every micro-batch, masks are a function of (seed, step, micro-batch), whatever was dropped before.
+pub fn dropout_seed(seed: u64, step: u64, micro_batch: u64) -> u64 {
     let mut key = [0; 32];
     for (bytes, part) in key.chunks_exact_mut(8).zip([seed, step, micro_batch, 1]) {
         bytes.copy_from_slice(&part.to_le_bytes());
@@ -160,11 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn device_seeds_differ_in_every_part() {
-        let seeds = [device_seed(1, 2, 3), device_seed(2, 2, 3), device_seed(1, 3, 3), device_seed(1, 2, 4)];
+    fn dropout_seeds_differ_in_every_part() {
+        let seeds =
+            [dropout_seed(1, 2, 3), dropout_seed(2, 2, 3), dropout_seed(1, 3, 3), dropout_seed(1, 2, 4)];
         for (idx, seed) in seeds.iter().enumerate() {
             assert!(!seeds[idx + 1..].contains(seed));
         }
-        assert_eq!(device_seed(1, 2, 3), seeds[0]);
+        assert_eq!(dropout_seed(1, 2, 3), seeds[0]);
     }
 }

@@ -29,6 +29,6 @@ mod score;
 pub use config::{Activation, ConfigError, GptConfig, NormKind, Position};
 pub use decoder::{Decoder, window_start};
 pub use gpt::{Cache, Gpt};
-pub use init::device_seed;
+pub use init::dropout_seed;
 pub use kernels::Precision;
 pub use score::score;

@@ -6,7 +6,8 @@ use burn::{
     prelude::*,
     train::Learner,
 };
-use model::device_seed;
+use kernels::seed_dropout;
+use model::dropout_seed;
 
 use crate::{
     Error, Recipe,
@@ -78,11 +79,8 @@ pub(crate) fn gradient(
     let mut accumulator = GradientsAccumulator::new();
     for micro_batch in 0..n_batches {
         let batch = batches.next().expect("the loader has a batch for each step")?;
-        // Nothing else is drawn, and seeding has a GPU finish what it was given.
-        if recipe.model.dropout > 0.0 {
-            let share = micro_batch * seat.size as u64 + seat.rank as u64;
-            autodiff.seed(device_seed(recipe.run.seed, index, share));
-        }
+        let share = micro_batch * seat.size as u64 + seat.rank as u64;
+        seed_dropout(dropout_seed(recipe.run.seed, index, share));
         let output = learner.train_step(batch);
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);

@@ -1,5 +1,4 @@
-//! A resumed run equals an uninterrupted one. Alone in its program: dropout draws from the device's generator,
-//! which tests that run at the same time would share; hence one test.
+//! A resumed run equals an uninterrupted one.
 
 #![allow(
     clippy::unwrap_used,

@@ -118,7 +118,7 @@ pub(crate) mod tests {
             profile: "dev".to_owned(),
             tests: vec![
                 test("kernels", "kernels", "lib"),
-                test("kernels", "seed", "test"),
+                test("model", "gpt", "test"),
                 test("cli", "kindling", "bin"),
             ],
         }
@@ -146,8 +146,8 @@ pub(crate) mod tests {
     #[test]
     fn programs_are_named_apart() {
         let names = manifest().tests.iter().map(TestProgram::name).collect::<Vec<_>>();
-        assert_eq!(names, ["kernels src", "kernels tests/seed", "cli src/main.rs"]);
-        assert_eq!(manifest().tests[1].file_name(), "kernels-test-seed");
-        assert_eq!(manifest().packages(), ["kernels", "cli"]);
+        assert_eq!(names, ["kernels src", "model tests/gpt", "cli src/main.rs"]);
+        assert_eq!(manifest().tests[1].file_name(), "model-test-gpt");
+        assert_eq!(manifest().packages(), ["kernels", "model", "cli"]);
     }
 }

@@ -120,7 +120,7 @@ mod tests {
         };
         only(&[]).unwrap();
         only(&["cli", "bench", "train"]).unwrap();
-        let error = only(&["kernels", "model"]).unwrap_err().to_string();
-        assert_eq!(error, "--only model: this pack has kernels, cli, bench, train, compare");
+        let error = only(&["kernels", "trainer"]).unwrap_err().to_string();
+        assert_eq!(error, "--only trainer: this pack has kernels, model, cli, bench, train, compare");
     }
 }

@@ -11,8 +11,8 @@ use burn::backend::{
     tensor::{BoolTensor, FloatTensor},
 };
 
-use super::primitive::{add_to_first, chunks, factor, narrow, product, reshaped};
-use crate::Precision;
+use super::primitive::{add_to_first, chunks, factor, narrow, narrow_int, product, reshaped};
+use crate::{Precision, cpu::dropout::Mask, dropout};
 
 /// What attention takes.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(super) struct Inputs<B: Backend> {
     pub(super) values: FloatTensor<B>,
     /// `[T, T]`: true where the second position comes after the first.
     pub(super) future: BoolTensor<B>,
+    /// Of the weights, `[B, H, T, T]`.
+    pub(super) mask: Option<Mask>,
 }
 
 /// The output, `[B, H, T, D]`, and the logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
@@ -40,8 +42,8 @@ pub(super) fn forward<B: Backend>(
         let largest = B::float_max_dim(scores.clone(), 3);
         let weights = B::float_exp(B::float_sub(scores, largest.clone()));
         let sum = B::float_sum_dim(weights.clone(), 3);
-        let mixed =
-            product::<B>(heads.grouped(factor::<B>(weights, precision)), heads.seen(&heads.values, &rows));
+        let weights = heads.grouped(factor::<B>(heads.dropped(weights, &rows), precision));
+        let mixed = product::<B>(weights, heads.seen(&heads.values, &rows));
         outs.push(B::float_div(heads.by_head(mixed), sum.clone()));
         sums.push(B::float_add(largest, B::float_log(sum)));
     }
@@ -68,8 +70,10 @@ pub(super) fn backward<B: Backend>(
         let weights = B::float_exp(B::float_sub(heads.scores(&rows), here(&sums)));
         let d_mixed = heads.grouped(here(&d_out));
         let d_weights = heads.by_head(product::<B>(d_mixed.clone(), B::float_transpose(values)));
+        let d_weights = heads.dropped(d_weights, &rows);
         let d_scores = B::float_mul(weights.clone(), B::float_sub(d_weights, here(&shared)));
-        let [weights, d_scores] = [weights, d_scores].map(|x| heads.grouped(factor::<B>(x, precision)));
+        let [weights, d_scores] =
+            [heads.dropped(weights, &rows), d_scores].map(|x| heads.grouped(factor::<B>(x, precision)));
         let d_query = heads.by_head(product::<B>(d_scores.clone(), keys));
         d_queries.push(B::float_mul_scalar(d_query, heads.scale.into()));
         let d_keys = product::<B>(B::float_transpose(d_scores), heads.grouped(here(&heads.queries)));
@@ -93,6 +97,7 @@ struct Heads<B: Backend> {
     values: FloatTensor<B>,
     /// As [`Inputs::future`].
     future: BoolTensor<B>,
+    mask: Option<Mask>,
     batch: usize,
     n_head: usize,
     n_kv_head: usize,
@@ -101,13 +106,13 @@ struct Heads<B: Backend> {
 }
 
 impl<B: Backend> Heads<B> {
-    fn new(Inputs { queries, keys, values, future }: Inputs<B>, precision: Precision) -> Self {
+    fn new(Inputs { queries, keys, values, future, mask }: Inputs<B>, precision: Precision) -> Self {
         let [batch, n_head, time, head_dim] = queries.shape().dims();
         let n_kv_head = keys.shape()[1];
         let scale = 1.0 / (head_dim as f64).sqrt();
         let queries = B::float_mul_scalar(queries, scale.into());
         let [queries, keys, values] = [queries, keys, values].map(|x| factor::<B>(x, precision));
-        Self { queries, keys, values, future, batch, n_head, n_kv_head, time, scale }
+        Self { queries, keys, values, future, mask, batch, n_head, n_kv_head, time, scale }
     }
 
     /// Of keys or values those that the last of `rows` sees.
@@ -135,5 +140,17 @@ impl<B: Backend> Heads<B> {
         let future = B::bool_slice(self.future.clone(), &[rows.clone().into(), (..rows.end).into()]);
         let future = B::bool_expand(future, scores.shape());
         B::float_mask_fill(scores, future, f32::NEG_INFINITY.into())
+    }
+
+    /// What is left of the weights of the queries `rows`, or of their gradients.
+    fn dropped(&self, weights: FloatTensor<B>, rows: &Range<usize>) -> FloatTensor<B> {
+        let Some(mask) = self.mask else { return weights };
+        let n_heads = self.batch * self.n_head;
+        let numbers = dropout::numbers::<B>(n_heads * self.time, &weights.device());
+        let numbers = B::int_reshape(numbers, [n_heads, self.time].into());
+        let numbers = narrow_int::<B>(numbers, 1, rows.clone());
+        let numbers = B::int_reshape(numbers, [n_heads * rows.len()].into());
+        let factors = dropout::factors::<B>(mask, numbers, rows.end);
+        B::float_mul(weights.clone(), B::float_reshape(factors, weights.shape()))
     }
 }

@@ -3,11 +3,12 @@
 /// Which numbers of a tensor are dropped, as a function of their row and column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask {
-    seed: u64,
+    /// Two halves.
+    pub(crate) seed: [u32; 2],
     /// A number is dropped where its 32 random bits are below.
-    threshold: u32,
+    pub(crate) threshold: u32,
     /// What the others are multiplied by, so that the expectation stays.
-    scale: f32,
+    pub(crate) scale: f32,
 }
 
 impl Mask {
@@ -16,6 +17,7 @@ impl Mask {
     pub(crate) fn new(probability: f64, seed: u64) -> Option<Self> {
         let threshold = (probability * 2f64.powi(32)) as u32;
         let scale = (1.0 / (1.0 - probability)) as f32;
+        let seed = [seed as u32, (seed >> 32) as u32];
         (probability > 0.0).then_some(Self { seed, threshold, scale })
     }
 
@@ -34,20 +36,21 @@ impl Mask {
     }
 }
 
-/// SplitMix64 ([Steele et al., 2014](https://doi.org/10.1145/2714064.2660195)) of a row's number.
-#[expect(clippy::cast_possible_truncation, reason = "32 of 64 random bits")]
-fn row_key(seed: u64, row: u64) -> u32 {
-    let mut z = seed.wrapping_add(row.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as u32
+/// Of a row, as the number of a column it begins at, which no other row has.
+#[expect(clippy::cast_possible_truncation, reason = "a tensor has fewer rows than 2³²")]
+fn row_key([low, high]: [u32; 2], row: u64) -> u32 {
+    mix(mix(row as u32 ^ low) ^ high)
 }
 
 /// A bijection of 32 bits in which each bit of the input changes each of the output half the time: Wellons'
-/// [lowbias32](https://nullprogram.com/blog/2018/07/31/).
+/// [lowbias32](https://nullprogram.com/blog/2018/07/31/), in [`MIX`].
 #[inline(always)]
 fn mix(mut x: u32) -> u32 {
-    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
-    x ^ (x >> 16)
+    for (shift, factor) in MIX {
+        x = (x ^ (x >> shift)).wrapping_mul(factor);
+    }
+    x
 }
+
+/// By how many bits it is shifted, and what it is multiplied by, in turn.
+pub(crate) const MIX: [(u32, u32); 3] = [(16, 0x7feb_352d), (15, 0x846c_a68b), (16, 1)];
