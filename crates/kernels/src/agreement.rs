@@ -16,7 +16,7 @@ use crate::{
     causal_attention, cross_entropy,
     device::{is_fused, plainly},
     embed, linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
-    test_tolerance,
+    test_device_has_bf16, test_tolerance,
 };
 
 /// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of
@@ -264,6 +264,9 @@ proptest! {
 
 #[test]
 fn bf16_in_chunks_is_f32_to_eight_bits() {
+    if !test_device_has_bf16() {
+        return;
+    }
     let qkv = [normal([2 * 3 * 10, 4], 1), normal([2 * 10, 4], 2), normal([2 * 10, 4], 3)];
     let split = |[q, k, v]: [Tensor<2>; 3]| {
         [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
@@ -299,6 +302,9 @@ fn the_loss_of_a_large_vocabulary_is_made_in_several_parts() {
 /// The definition on any device; the instructions have a test of their own.
 #[test]
 fn bf16_is_f32_to_eight_bits() {
+    if !test_device_has_bf16() {
+        return;
+    }
     let inputs = [normal([30, 20], 18), normal([20, 40], 19)];
     let affine = |precision| outcome(&inputs, |[x, w]| linear(x, w, None, precision));
     let qkv = [normal([12, 3 * 8], 20)];

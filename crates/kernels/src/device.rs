@@ -119,6 +119,17 @@ pub fn test_tolerance(on_cpu: f32) -> f32 {
     if test_device() == Device::flex() { on_cpu } else { 1024.0 * on_cpu }
 }
 
+/// Whether the [device that tests run on](test_device) has numbers of bf16. If not, a line on stderr says that a test is
+/// skipped.
+#[expect(clippy::print_stderr, reason = "tests have no other way to say that they did nothing")]
+pub fn test_device_has_bf16() -> bool {
+    let has_bf16 = test_device().supports_dtype(DType::BF16);
+    if !has_bf16 {
+        eprintln!("the device that tests run on has no bf16; this test is skipped");
+    }
+    has_bf16
+}
+
 /// A line for the person who runs tests, once in a program of them. `cargo xtask device-check` reads it.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 #[expect(

@@ -80,7 +80,8 @@ pub(crate) fn factors<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usi
 /// From 0, in u32.
 pub(crate) fn numbers<B: Backend>(n: usize, device: &B::Device) -> IntTensor<B> {
     let n = i64::try_from(n).expect("a tensor is far below 2^63 numbers");
-    B::int_arange(0..n, device, IntDType::U32)
+    // Not in u32 at once: GPUs count from 1 and add -1.
+    B::int_cast(B::int_arange(0..n, device, IntDType::I32), IntDType::U32)
 }
 
 /// As that of [`crate::cpu::dropout`].

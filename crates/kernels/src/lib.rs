@@ -46,7 +46,10 @@ pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, c
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
-pub use device::{has_collectives, has_fused_operations, test_device, test_tolerance, use_plain_operations};
+pub use device::{
+    has_collectives, has_fused_operations, test_device, test_device_has_bf16, test_tolerance,
+    use_plain_operations,
+};
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
 pub use linear::{linear, linear_activate, linear_residual};
