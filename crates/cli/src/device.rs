@@ -103,9 +103,9 @@ impl DeviceName {
                 Ok(idxs.map(open).collect::<Result<_, _>>()?)
             }
             #[cfg(feature = "vulkan")]
-            Backend::Vulkan => Ok(vec![Device::vulkan(graphics_kind(self.which))]),
+            Backend::Vulkan => Ok(vec![kernels::Graphics::Vulkan.device(self.which.number())?]),
             #[cfg(feature = "metal")]
-            Backend::Metal => Ok(vec![Device::metal(graphics_kind(self.which))]),
+            Backend::Metal => Ok(vec![kernels::Graphics::Metal.device(self.which.number())?]),
             #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
             missing => {
                 let feature = missing.feature();
@@ -118,14 +118,13 @@ impl DeviceName {
     }
 }
 
-/// A number is that of a graphics card of its own; without one, the best device that there is, which may be part
-/// of the processor.
 #[cfg(any(feature = "vulkan", feature = "metal"))]
-fn graphics_kind(which: Which) -> burn::tensor::DeviceKind {
-    use burn::tensor::DeviceKind::{DefaultDevice, DiscreteGpu};
-    match which {
-        Which::Number(idx) => DiscreteGpu(idx),
-        Which::Default | Which::All => DefaultDevice,
+impl Which {
+    fn number(self) -> Option<usize> {
+        match self {
+            Self::Number(idx) => Some(idx),
+            Self::Default | Self::All => None,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use self::attention::Inputs;
 use crate::{Precision, cpu::dropout::Mask};
 
 /// Operations in parts. Each body here has no backward pass; [`Autodiff`] has its own.
-#[backend_extension(Flex, Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "metal")), Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait ChunkedOps: Backend {
     /// As `attend`, with as many queries as positions: `[B, H, T, D]`, and keys and values `[B, KV, T, D]`, to
     /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first, and `mask` is of the
@@ -54,7 +54,7 @@ pub(crate) trait ChunkedOps: Backend {
 
 impl ChunkedOps for Flex {}
 
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal"))]
+#[cfg(feature = "gpu")]
 impl ChunkedOps for burn::backend::Cube {}
 
 impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {

@@ -74,8 +74,8 @@ fn is_plain() -> bool {
 /// The device that tests run on: the one `KINDLING_TEST_DEVICE` names, else the CPU. `cpu-plain` is the CPU
 /// [without fused operations](use_plain_operations).
 ///
-/// Every crate's tests call this, so the same tests run on each backend that is compiled in. With `cuda`, on a machine
-/// without such a device, they run on the CPU and a line on stderr says so.
+/// Every crate's tests call this, so the same tests run on each backend that is compiled in. On a machine without the
+/// device, they run on the CPU and a line on stderr says so.
 ///
 /// # Panics
 ///
@@ -89,24 +89,19 @@ pub fn test_device() -> Device {
             Device::flex()
         }
         #[cfg(feature = "cuda")]
-        "cuda" => match crate::check_cuda(0) {
-            Ok(()) => {
-                crate::use_shipped_settings();
-                tell_once("KINDLING_TEST_DEVICE is \"cuda\"; the tests run on cuda:0");
-                Device::cuda(0)
-            }
-            Err(error) => {
-                tell_once(&format!(
-                    "KINDLING_TEST_DEVICE is \"cuda\", and {error}; the tests run on the CPU"
-                ));
-                Device::flex()
-            }
-        },
+        "cuda" => {
+            crate::use_shipped_settings();
+            there_or_cpu(&name, "cuda:0", crate::check_cuda(0).map(|()| Device::cuda(0)))
+        }
         #[cfg(feature = "vulkan")]
         "vulkan" => {
             crate::use_shipped_settings();
-            tell_once("KINDLING_TEST_DEVICE is \"vulkan\"; the tests run on the default device of Vulkan");
-            Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)
+            there_or_cpu(&name, "the first device of Vulkan", crate::Graphics::Vulkan.device(None))
+        }
+        #[cfg(feature = "metal")]
+        "metal" => {
+            crate::use_shipped_settings();
+            there_or_cpu(&name, "the first device of Metal", crate::Graphics::Metal.device(None))
         }
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }
@@ -130,13 +125,19 @@ pub fn test_device_has_bf16() -> bool {
     has_bf16
 }
 
-/// A line for the person who runs tests, once in a program of them. `cargo xtask device-check` reads it.
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
+/// The device, or without one the CPU; and a line for the person who runs tests, once in a program of them, says which.
+/// `cargo xtask device-check` reads it.
+#[cfg(feature = "gpu")]
 #[expect(
     clippy::print_stderr,
     reason = "tests have no other way to say whether they ran where they were told"
 )]
-fn tell_once(line: &str) {
+fn there_or_cpu<E: std::fmt::Display>(name: &str, there: &str, device: Result<Device, E>) -> Device {
     static TOLD: std::sync::Once = std::sync::Once::new();
-    TOLD.call_once(|| eprintln!("{line}"));
+    let (device, where_they_run) = match device {
+        Ok(device) => (device, format!("; the tests run on {there}")),
+        Err(error) => (Device::flex(), format!(", and {error}; the tests run on the CPU")),
+    };
+    TOLD.call_once(|| eprintln!("KINDLING_TEST_DEVICE is {name:?}{where_they_run}"));
+    device
 }

@@ -31,6 +31,8 @@ mod device;
 mod dropout;
 mod embedding;
 mod fused;
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+mod graphics;
 mod linear;
 mod muon;
 mod norm;
@@ -52,6 +54,8 @@ pub use device::{
 };
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+pub use graphics::{Graphics, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};
 pub use muon::{MuonStep, muon};
 pub use norm::{NormKind, norm};

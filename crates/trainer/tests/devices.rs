@@ -25,13 +25,23 @@ const SETTINGS: [&str; 4] = [
     "schedule.checkpoint_interval=4",
 ];
 
-/// What a run measures whose steps are judged at once; everything after it is done as GPUs do it.
-static JUDGED_AT_ONCE: LazyLock<Vec<Metrics>> = LazyLock::new(|| {
+const DROPOUTS: [&str; 2] = ["model.dropout=0.0", "model.dropout=0.2"];
+
+/// What runs measure whose steps are judged at once, with each of [`DROPOUTS`]; everything after them is done as GPUs do it.
+static JUDGED_AT_ONCE: LazyLock<[Vec<Metrics>; 2]> = LazyLock::new(|| {
     let runs = tempfile::tempdir().unwrap();
-    run(&recipe(&SETTINGS), &runs.path().join("run"));
+    let measured = DROPOUTS.map(|dropout| {
+        let path = runs.path().join(dropout);
+        run(&recipe(&with(dropout)), &path);
+        metrics(&path)
+    });
     kernels::use_plain_operations(true);
-    metrics(&runs.path().join("run"))
+    measured
 });
+
+fn with(dropout: &'static str) -> Vec<&'static str> {
+    [&SETTINGS[..], &[dropout]].concat()
+}
 
 /// A run on so many devices.
 fn on_devices(n_devices: usize, recipe: &Recipe, path: &Path) -> Training {
@@ -58,14 +68,17 @@ fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
 }
 
 /// Stopped at any of these steps, between those whose losses are read as well, a run goes on as if it had not been.
-fn assert_resumes(n_devices: usize, steps: impl Iterator<Item = u64>) {
+fn assert_resumes(n_devices: usize, dropout: usize, steps: impl Iterator<Item = u64>) {
     let runs = tempfile::tempdir().unwrap();
-    let recipe = recipe(&SETTINGS);
+    let recipe = recipe(&with(DROPOUTS[dropout]));
     let start = |path: &Path| on_devices(n_devices, &recipe, path);
     let whole = runs.path().join("whole");
     let outcome = run_until(start(&whole), |_| false);
     assert_eq!((outcome.ending, outcome.state.skipped_steps), (Ending::Finished, 0));
-    assert_same_run(&metrics(&whole), &JUDGED_AT_ONCE);
+    // Each device drops numbers of its own.
+    if n_devices == 1 || dropout == 0 {
+        assert_same_run(&metrics(&whole), &JUDGED_AT_ONCE[dropout]);
+    }
     let whole = left(&whole);
     for last in steps {
         let path = runs.path().join(format!("stopped-at-{last}"));
@@ -82,14 +95,16 @@ fn assert_resumes(n_devices: usize, steps: impl Iterator<Item = u64>) {
 #[test]
 fn a_run_judged_on_the_device_is_the_same_run() {
     LazyLock::force(&JUDGED_AT_ONCE);
-    assert_resumes(1, 0..12);
+    assert_resumes(1, 0, 0..12);
+    assert_resumes(1, 1, [3, 7].into_iter());
 }
 
 #[test]
 fn several_devices_train_as_one() {
     LazyLock::force(&JUDGED_AT_ONCE);
-    assert_resumes(2, [1, 5, 8].into_iter());
-    assert_resumes(4, std::iter::empty());
+    assert_resumes(2, 0, [1, 5, 8].into_iter());
+    assert_resumes(2, 1, [1, 6].into_iter());
+    assert_resumes(4, 0, std::iter::empty());
 }
 
 #[test]

@@ -96,7 +96,9 @@ mod tests {
     fn it_shows_where_tests_really_ran() {
         let source = include_str!("../../../crates/kernels/src/device.rs");
         let (there, not_there) = ("; the tests run on cuda:0", "; the tests run on the CPU");
-        assert!(source.contains(&format!("{there}\"")) && source.contains(&format!("{not_there}\"")));
+        assert!(
+            source.contains("; the tests run on {there}\"") && source.contains(&format!("{not_there}\""))
+        );
 
         let ran = |output: &str, device: &str| Ran::read(output, device).text(device);
         assert_eq!(ran(&format!("x\nKINDLING_TEST_DEVICE is \"cuda\"{there}\n"), "cuda"), "cuda");
