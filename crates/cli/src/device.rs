@@ -32,6 +32,8 @@ enum Backend {
     Cuda,
     Vulkan,
     Metal,
+    /// What of Vulkan, Metal and Direct3D there is, by WebGPU's shading language.
+    Wgpu,
 }
 
 impl FromStr for DeviceName {
@@ -48,7 +50,8 @@ impl FromStr for DeviceName {
             "cuda" => Backend::Cuda,
             "vulkan" => Backend::Vulkan,
             "metal" => Backend::Metal,
-            _ => return Err("the devices are cpu, cuda, vulkan, metal and auto".to_owned()),
+            "wgpu" => Backend::Wgpu,
+            _ => return Err("the devices are cpu, cuda, vulkan, metal, wgpu and auto".to_owned()),
         };
         let which = match idx {
             None => Which::Default,
@@ -60,7 +63,7 @@ impl FromStr for DeviceName {
         };
         match (backend, which) {
             (Backend::Cpu, Which::Number(1..) | Which::All) => Err("there is one cpu".to_owned()),
-            (Backend::Vulkan | Backend::Metal, Which::All) => {
+            (Backend::Vulkan | Backend::Metal | Backend::Wgpu, Which::All) => {
                 Err("only the devices of cuda train together, as cuda:all".to_owned())
             }
             (Backend::Auto, Which::Number(_) | Which::All) => {
@@ -87,7 +90,7 @@ impl DeviceName {
 
     /// The devices, one or more, if their backend is compiled in.
     fn open(self) -> anyhow::Result<Vec<Device>> {
-        #[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal"))]
+        #[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal", feature = "wgpu"))]
         kernels::use_shipped_settings();
         match self.resolved().backend {
             Backend::Cpu => Ok(vec![Device::flex()]),
@@ -106,6 +109,8 @@ impl DeviceName {
             Backend::Vulkan => Ok(vec![kernels::Graphics::Vulkan.device(self.which.number())?]),
             #[cfg(feature = "metal")]
             Backend::Metal => Ok(vec![kernels::Graphics::Metal.device(self.which.number())?]),
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => Ok(vec![kernels::Graphics::Wgpu.device(self.which.number())?]),
             #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
             missing => {
                 let feature = missing.feature();
@@ -118,7 +123,7 @@ impl DeviceName {
     }
 }
 
-#[cfg(any(feature = "vulkan", feature = "metal"))]
+#[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 impl Which {
     fn number(self) -> Option<usize> {
         match self {
@@ -147,6 +152,7 @@ impl Backend {
             Self::Cuda => "cuda",
             Self::Vulkan => "vulkan",
             Self::Metal => "metal",
+            Self::Wgpu => "wgpu",
         }
     }
 }
@@ -154,7 +160,7 @@ impl Backend {
 /// `--device`, for every command that runs a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute: cpu, cuda, vulkan or metal, or one of several, as in cuda:1; those beside cpu need a
+    /// Where to compute: cpu, cuda, vulkan, metal or wgpu, or one of several, as in cuda:1; those beside cpu need a
     /// build with the feature of that name. auto is a GPU where one can be used, and else the cpu. Training takes cuda:all
     /// too, all NVIDIA GPUs of the machine with equal shares of each batch.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]

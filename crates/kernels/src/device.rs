@@ -89,20 +89,13 @@ pub fn test_device() -> Device {
             Device::flex()
         }
         #[cfg(feature = "cuda")]
-        "cuda" => {
-            crate::use_shipped_settings();
-            there_or_cpu(&name, "cuda:0", crate::check_cuda(0).map(|()| Device::cuda(0)))
-        }
+        "cuda" => there_or_cpu(&name, "cuda:0", || crate::check_cuda(0).map(|()| Device::cuda(0))),
         #[cfg(feature = "vulkan")]
-        "vulkan" => {
-            crate::use_shipped_settings();
-            there_or_cpu(&name, "the first device of Vulkan", crate::Graphics::Vulkan.device(None))
-        }
+        "vulkan" => there_or_cpu(&name, "its best device", || crate::Graphics::Vulkan.device(None)),
         #[cfg(feature = "metal")]
-        "metal" => {
-            crate::use_shipped_settings();
-            there_or_cpu(&name, "the first device of Metal", crate::Graphics::Metal.device(None))
-        }
+        "metal" => there_or_cpu(&name, "its best device", || crate::Graphics::Metal.device(None)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => there_or_cpu(&name, "its best device", || crate::Graphics::Wgpu.device(None)),
         _ => panic!("KINDLING_TEST_DEVICE is {name:?}, which is not compiled into these tests"),
     }
 }
@@ -132,12 +125,20 @@ pub fn test_device_has_bf16() -> bool {
     clippy::print_stderr,
     reason = "tests have no other way to say whether they ran where they were told"
 )]
-fn there_or_cpu<E: std::fmt::Display>(name: &str, there: &str, device: Result<Device, E>) -> Device {
-    static TOLD: std::sync::Once = std::sync::Once::new();
-    let (device, where_they_run) = match device {
-        Ok(device) => (device, format!("; the tests run on {there}")),
-        Err(error) => (Device::flex(), format!(", and {error}; the tests run on the CPU")),
+fn there_or_cpu<E: std::fmt::Display>(
+    name: &str,
+    there: &str,
+    open: impl Fn() -> Result<Device, E>,
+) -> Device {
+    static OPENED: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    let first = || {
+        crate::use_shipped_settings();
+        let (device, where_they_run) = match open() {
+            Ok(device) => (device, format!("; the tests run on {there}")),
+            Err(error) => (Device::flex(), format!(", and {error}; the tests run on the CPU")),
+        };
+        eprintln!("KINDLING_TEST_DEVICE is {name:?}{where_they_run}");
+        device
     };
-    TOLD.call_once(|| eprintln!("KINDLING_TEST_DEVICE is {name:?}{where_they_run}"));
-    device
+    OPENED.get_or_init(first).clone()
 }

@@ -17,6 +17,9 @@ pub enum Graphics {
     /// That of Apple's.
     #[cfg(feature = "metal")]
     Metal,
+    /// What there is of these two and Direct3D, by WebGPU's shading language.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
 
 /// Why there is no such device.
@@ -46,6 +49,8 @@ impl fmt::Display for Graphics {
             Self::Vulkan => f.write_str("Vulkan"),
             #[cfg(feature = "metal")]
             Self::Metal => f.write_str("Metal"),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => f.write_str("wgpu"),
         }
     }
 }
@@ -62,6 +67,8 @@ impl Graphics {
             Self::Vulkan => (Device::enumerate(DeviceType::Vulkan), Device::vulkan),
             #[cfg(feature = "metal")]
             Self::Metal => (Device::enumerate(DeviceType::Metal), Device::metal),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => (Device::enumerate(DeviceType::Wgpu), Device::wgpu),
         };
         if devices.is_empty() {
             return Err(GraphicsError::NoDevice(self));

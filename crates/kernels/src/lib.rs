@@ -31,7 +31,7 @@ mod device;
 mod dropout;
 mod embedding;
 mod fused;
-#[cfg(any(feature = "vulkan", feature = "metal"))]
+#[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 mod graphics;
 mod linear;
 mod muon;
@@ -54,7 +54,7 @@ pub use device::{
 };
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
-#[cfg(any(feature = "vulkan", feature = "metal"))]
+#[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{Graphics, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};
 pub use muon::{MuonStep, muon};
