@@ -15,7 +15,9 @@ use crate::{
     attention::{attend, attend_in_chunks},
     causal_attention, cross_entropy,
     device::{is_fused, plainly},
-    embed, linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
+    embed,
+    embedding::rows_on_gpu,
+    linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
     test_device_has_bf16, test_tolerance,
 };
 
@@ -214,7 +216,7 @@ fn same<const N: usize, const D: usize>(
     }
 }
 
-// What GPUs do in chunks, on any device.
+// What GPUs do, on any device.
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -242,6 +244,14 @@ proptest! {
     }
 
     #[test]
+    fn rows_as_on_gpus(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90) {
+        let ids: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &test_device().autodiff());
+        let inputs = [normal([n_vocab, width], 9)];
+        same(close(), &inputs, |[table]| rows_on_gpu(table, ids.clone()), |[table]| table.select(0, ids.clone()));
+    }
+
+    #[test]
     fn losses_in_chunks(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90, n_rows in 1usize..70) {
         let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
@@ -260,6 +270,13 @@ proptest! {
             same(close(), &inputs, chunked, whole);
         }
     }
+}
+
+#[test]
+fn rows_of_a_large_table_as_on_gpus() {
+    let ids = Tensor::<1, Int>::from_data([8_999, 0, 17, 8_999], &test_device().autodiff());
+    let inputs = [normal([9_000, 3], 9)];
+    same(close(), &inputs, |[table]| rows_on_gpu(table, ids.clone()), |[table]| table.select(0, ids.clone()));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 
 use crate::{
     NormKind, Precision, Rope,
-    chunked::ChunkedOps,
-    device::{is_chunked, is_fused},
+    device::{is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
+    gpu::GpuOps,
     norm,
     precision::product,
 };
@@ -144,7 +144,7 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
-    if is_chunked(&q) && time > CHUNK {
+    if is_on_gpu(&q) && time > CHUNK {
         return attend_in_chunks([q, k, v], dropout_probability, CHUNK, attention.precision);
     }
     attend([q, k, v], dropout_probability, attention.precision)
@@ -353,7 +353,7 @@ pub(crate) fn attend_in_chunks(
     let mask = dropout::mask(&q.device(), dropout_probability);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     let future = future.into_dispatch();
-    let mixed = <Dispatch as ChunkedOps>::chunked_attention(q, k, v, future, mask, n_rows, precision);
+    let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, future, mask, n_rows, precision);
     side_by_side(Tensor::from_dispatch(mixed))
 }
 

@@ -4,9 +4,9 @@ use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
 use crate::{
     Precision,
-    chunked::ChunkedOps,
-    device::{is_chunked, is_fused},
+    device::{is_fused, is_on_gpu},
     fused::FusedOps,
+    gpu::GpuOps,
     linear,
     linear::linear_transposed,
 };
@@ -63,7 +63,7 @@ impl Head {
                 hidden, weight, targets, by_rows, precision,
             ));
         }
-        if is_chunked(&hidden) {
+        if is_on_gpu(&hidden) {
             let n_rows = (CHUNK / self.n_vocab()).max(1);
             return self.loss_in_chunks(hidden, targets, n_rows, precision);
         }
@@ -81,7 +81,7 @@ impl Head {
         let (weight, by_rows) = self.weight();
         let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
         let targets = targets.into_dispatch();
-        Tensor::from_dispatch(<Dispatch as ChunkedOps>::chunked_head_loss(
+        Tensor::from_dispatch(<Dispatch as GpuOps>::head_loss_in_chunks(
             hidden, weight, targets, by_rows, n_rows, precision,
         ))
     }

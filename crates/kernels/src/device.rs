@@ -57,9 +57,9 @@ pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     has_fused_operations(&x.device()) && x.dtype() == DType::F32
 }
 
-/// Whether operations whose definition keeps too much are done in chunks: where none is fused, unless the definition is
-/// asked for.
-pub(crate) fn is_chunked<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether a tensor's operations are done as GPUs do them, where that differs from the definition: where none is fused, unless
+/// the definition is asked for.
+pub(crate) fn is_on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
     !is_plain() && x.device().inner() != Device::flex() && x.dtype() == DType::F32
 }
 

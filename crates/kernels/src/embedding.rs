@@ -3,9 +3,10 @@
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
-    device::is_fused,
+    device::{is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::FusedOps,
+    gpu::GpuOps,
 };
 
 /// [`dropout`] of the sum of each token's embedding and its position's, where positions have one; the first token is
@@ -42,9 +43,16 @@ pub fn embed(
         let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), first, mask);
         return Tensor::from_dispatch(y);
     }
-    let mut x = tokens.select(0, ids.reshape([batch * time])).reshape([batch, time, channels]);
+    let ids = ids.reshape([batch * time]);
+    let rows = if is_on_gpu(&tokens) { rows_on_gpu(tokens, ids) } else { tokens.select(0, ids) };
+    let mut x = rows.reshape([batch, time, channels]);
     if let Some(positions) = positions {
         x = x + positions.slice(s![first..first + time, ..]).unsqueeze();
     }
     dropout(x, dropout_probability)
+}
+
+/// `table.select(0, ids)`, whose gradient is not.
+pub(crate) fn rows_on_gpu(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as GpuOps>::rows(table.into_dispatch(), ids.into_dispatch()))
 }

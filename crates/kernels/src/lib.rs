@@ -22,7 +22,6 @@ mod adamw;
 #[cfg(test)]
 mod agreement;
 mod attention;
-mod chunked;
 mod cpu;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
@@ -31,6 +30,7 @@ mod device;
 mod dropout;
 mod embedding;
 mod fused;
+mod gpu;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 mod graphics;
 mod linear;

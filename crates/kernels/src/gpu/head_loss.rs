@@ -11,7 +11,7 @@ use burn::{
 use super::primitive::{chunks, factor, narrow, narrow_int, product, reshaped};
 use crate::Precision;
 
-/// What [`super::ChunkedOps::chunked_head_loss`] takes.
+/// What [`super::GpuOps::chunked_head_loss`] takes.
 #[derive(Debug, Clone)]
 pub(super) struct Call<B: Backend> {
     pub(super) hidden: FloatTensor<B>,

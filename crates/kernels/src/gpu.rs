@@ -1,8 +1,11 @@
-//! Operations whose definition would keep far too much, in parts: on GPUs, of ordinary tensor operations.
+//! Operations as GPUs do them, of ordinary tensor operations too: where autodiff would keep too much of the definition, or
+//! leave most of a GPU idle in its backward pass.
 //!
-//! What a part needs in the backward pass is computed again there, or was computed with the forward pass at once.
+//! Long ones go in chunks. What a chunk needs in the backward pass is computed again there, or was computed with the forward
+//! pass at once.
 
 mod attention;
+mod embedding;
 mod head_loss;
 mod primitive;
 
@@ -20,13 +23,13 @@ use burn::backend::{
 use self::attention::Inputs;
 use crate::{Precision, cpu::dropout::Mask};
 
-/// Operations in parts. Each body here has no backward pass; [`Autodiff`] has its own.
+/// The bodies here have no backward pass; [`Autodiff`] has its own.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
-pub(crate) trait ChunkedOps: Backend {
+pub(crate) trait GpuOps: Backend {
     /// As `attend`, with as many queries as positions: `[B, H, T, D]`, and keys and values `[B, KV, T, D]`, to
     /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first, and `mask` is of the
     /// weights. No more than `n_rows` queries meet the keys at a time.
-    fn chunked_attention(
+    fn attention_in_chunks(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -40,7 +43,7 @@ pub(crate) trait ChunkedOps: Backend {
 
     /// As [`crate::Head::loss`], the weight `[V, C]` if it lies by rows, else `[C, V]`. Logits of no more than `n_rows`
     /// rows exist at a time.
-    fn chunked_head_loss(
+    fn head_loss_in_chunks(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
@@ -50,15 +53,20 @@ pub(crate) trait ChunkedOps: Backend {
     ) -> FloatTensor<Self> {
         head_loss::Call::<Self> { hidden, weight, targets, by_rows, n_rows, precision }.loss()
     }
+
+    /// The rows `ids`, `[N]`, of a table `[V, C]`, to `[N, C]`.
+    fn rows(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::float_select(table, 0, ids)
+    }
 }
 
-impl ChunkedOps for Flex {}
+impl GpuOps for Flex {}
 
 #[cfg(feature = "gpu")]
-impl ChunkedOps for burn::backend::Cube {}
+impl GpuOps for burn::backend::Cube {}
 
-impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
-    fn chunked_attention(
+impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
+    fn attention_in_chunks(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -80,7 +88,7 @@ impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
         }
     }
 
-    fn chunked_head_loss(
+    fn head_loss_in_chunks(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
@@ -97,6 +105,17 @@ impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
                 prep.finish(gradients, loss)
             }
             OpsKind::UnTracked(prep) => prep.finish(call.loss()),
+        }
+    }
+
+    fn rows(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [table.node()];
+        let table = table.into_primitive();
+        let n_rows = table.shape()[0];
+        let rows = B::float_select(table, 0, ids.clone());
+        match RowsBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((ids, n_rows), rows),
+            OpsKind::UnTracked(prep) => prep.finish(rows),
         }
     }
 }
@@ -144,6 +163,22 @@ impl<B: Backend> Backward<B, 2> for LossBackward {
                 let factor = B::float_expand(factor, gradient.shape());
                 grads.register::<B>(node.id, B::float_mul(gradient, factor));
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RowsBackward;
+
+impl<B: Backend> Backward<B, 1> for RowsBackward {
+    /// The ids, and how many rows the table has.
+    type State = (IntTensor<B>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (ids, n_rows) = ops.state;
+        let d_rows = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, embedding::sum_rows::<B>(d_rows, ids, n_rows));
         }
     }
 }

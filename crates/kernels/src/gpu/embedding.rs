@@ -1,0 +1,48 @@
+//! The gradient of an embedding.
+
+use burn::{
+    backend::{
+        Backend, TensorMetadata, get_device_settings,
+        tensor::{FloatTensor, IntTensor},
+    },
+    prelude::*,
+    tensor::{FloatDType, IndexingUpdateOp},
+};
+
+use super::primitive::{chunks, narrow, narrow_int};
+
+/// Tables of up to so many rows take their gradient by a product.
+const ROWS_OF_A_PRODUCT: usize = 1 << 13;
+
+/// Numbers of the product's left factor that exist at a time: 256 MiB of them.
+const CHUNK: usize = 1 << 26;
+
+/// The sums of those of `values`, `[N, C]`, that have the same of `ids`, `[N]`, each in the row of its id, `[V, C]`.
+///
+/// A GPU adds up the rows of a selection one after the other, with one thread for each of C channels. A small table is
+/// faster by a product of what is 1 where a value has the id, and else 0, with the values.
+pub(super) fn sum_rows<B: Backend>(
+    values: FloatTensor<B>,
+    ids: IntTensor<B>,
+    n_rows: usize,
+) -> FloatTensor<B> {
+    let ([n, width], device) = (values.shape().dims(), values.device());
+    let zeros = || B::float_zeros(Shape::new([n_rows, width]), &device, FloatDType::F32);
+    if n_rows > ROWS_OF_A_PRODUCT || n == 0 {
+        return B::float_select_assign(zeros(), 0, ids, values, IndexingUpdateOp::Add);
+    }
+    let settings = get_device_settings::<B>(&device);
+    let last = i64::try_from(n_rows).expect("a small table");
+    let numbers = B::int_arange(0..last, &device, ids.dtype().into());
+    let sum_of = |range: std::ops::Range<usize>| {
+        let shape = Shape::new([n_rows, range.len()]);
+        let spread = |x, shape_of_one: [usize; 2]| {
+            B::int_expand(B::int_reshape(x, Shape::new(shape_of_one)), shape.clone())
+        };
+        let ids = spread(narrow_int::<B>(ids.clone(), 0, range.clone()), [1, range.len()]);
+        let has_id = B::int_equal(spread(numbers.clone(), [n_rows, 1]), ids, settings.bool_dtype);
+        let has_id = B::bool_into_float(has_id, FloatDType::F32);
+        B::float_matmul(has_id, narrow::<B>(values.clone(), 0, range))
+    };
+    chunks(n, CHUNK / n_rows).map(sum_of).reduce(B::float_add).unwrap_or_else(zeros)
+}
