@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::check::Check;
@@ -10,6 +10,9 @@ use crate::bench::machine::Machine;
 
 /// How many lines of what a failure printed are shown.
 const TAIL: usize = 30;
+
+/// Columns of a terminal that the table is made for.
+const WIDTH: u16 = 120;
 
 /// A whole check, as the JSON file has it.
 #[derive(Debug, Serialize)]
@@ -81,6 +84,7 @@ impl Check {
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(["", "device", "result", "seconds"]);
     for check in checks {
         let Check { name, device, seconds, .. } = check;
