@@ -16,7 +16,7 @@ use xshell::{Cmd, Shell};
 #[command(after_help = "Examples:
   cargo xtask ci
   cargo xtask ci --install                            with every tool, installed first where it is missing
-  cargo xtask ci --skip clippy,fuzz,test,plain,doc    only what needs no build")]
+  cargo xtask ci --skip clippy,fuzz,test,as-gpu,doc    only what needs no build")]
 pub(crate) struct Args {
     /// Install the tools that are missing first, from source
     #[arg(long)]
@@ -70,14 +70,14 @@ const CHECKS: [Check; 12] = [
     Check::new(
         "cuda",
         "cargo check --package kernels --package model --package checkpoint --package trainer --package cli \
-         --features cli/cuda --lib --bins --tests --locked",
+         --features cli/cuda,cli/wgpu --lib --bins --tests --locked",
     ),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),
-    // The same results by the definitions of the operations as by their fused forms.
+    // The same results by the operations of GPUs, most of which are the definitions, as by their fused forms.
     Check {
-        env: Some(("KINDLING_TEST_DEVICE", "cpu-plain")),
-        ..Check::new("plain", "cargo test --workspace --locked --lib --tests")
+        env: Some(("KINDLING_TEST_DEVICE", "cpu-as-gpu")),
+        ..Check::new("as-gpu", "cargo test --workspace --locked --lib --tests")
     },
     // With the programs that the tests have built.
     Check::new("torture", "cargo run --package xtask --locked -- torture --kills 6 --flips 10"),

@@ -9,12 +9,12 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Attention, Head, NormKind,
+    Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind,
     Precision::{self, F32},
     QkNorm, Rope, adamw,
     attention::{attend, attend_in_chunks},
-    causal_attention, cross_entropy,
-    device::{is_fused, plainly},
+    cached_causal_attention, causal_attention, cross_entropy,
+    device::{is_fused, is_on_gpu, plainly},
     embed,
     embedding::rows_on_gpu,
     linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
@@ -76,6 +76,11 @@ fn on_fused_device() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").map_or(true, |device| device == "cpu")
 }
 
+/// Whether the tests run on a device that has the definition for everything.
+fn is_definition() -> bool {
+    std::env::var("KINDLING_TEST_DEVICE").is_ok_and(|device| device == "cpu-plain")
+}
+
 /// Runs `f` fused and plainly on the same inputs.
 fn agree<const N: usize, const D: usize>(inputs: [Tensor<2>; N], f: impl Fn([Tensor<2>; N]) -> Tensor<D>) {
     agree_within(close(), inputs, f);
@@ -88,6 +93,7 @@ fn agree_within<const N: usize, const D: usize>(
 ) {
     let fused = outcome(&inputs, &f);
     assert!(!on_fused_device() || is_fused(&inputs[0]), "none would be fused");
+    assert!(on_fused_device() || is_definition() || is_on_gpu(&inputs[0]), "none would be done as on GPUs");
     assert!(!plainly(|| is_fused(&inputs[0])), "both would be fused");
     let plain = plainly(|| outcome(&inputs, &f));
     for (fused, plain) in fused.iter().zip(&plain) {
@@ -202,6 +208,43 @@ proptest! {
             Head::Linear(weight).loss(hidden, targets.clone(), F32) + 1.0
         });
     }
+}
+
+/// Longer than what GPUs do at once.
+#[test]
+fn attention_over_a_long_context() {
+    let (time, head_dim) = (300, 4);
+    let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
+    // A gradient of the gains is a sum over all heads and positions.
+    let close = Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-3));
+    agree_within(
+        close,
+        [normal([time, 6 * head_dim], 1), query_gain, key_gain],
+        |[qkv, query_gain, key_gain]| {
+            let [query_gain, key_gain] = [query_gain, key_gain].map(|gain| gain.reshape([head_dim]));
+            let attention = Attention {
+                n_head: 4,
+                n_kv_head: 1,
+                qk_norm: Some(QkNorm { query_gain, key_gain, epsilon: 1e-5 }),
+                rope: Some(Rope::new(head_dim, time, 1e4)),
+                precision: F32,
+            };
+            seeded(|| causal_attention(qkv.reshape([1, time, 6 * head_dim]), &attention, 0.1))
+        },
+    );
+}
+
+#[test]
+fn a_long_prompt_is_read_as_in_training() {
+    let device = test_device();
+    let (time, seen) = (300, 20);
+    let qkv = normal([time, 3 * 8], 1).inner().reshape([1, time, 3 * 8]);
+    let heads = Attention::plain(2);
+    let whole = plainly(|| causal_attention(qkv.clone(), &heads, 0.0)).into_data();
+    let mut cache = KeyValueCache::new([1, 2, time, 4], &device);
+    let parts = [0..seen, seen..time]
+        .map(|range| cached_causal_attention(qkv.clone().slice(s![.., range, ..]), &heads, &mut cache));
+    Tensor::cat(parts.into(), 1).into_data().assert_approx_eq::<f32>(&whole, close());
 }
 
 /// The numbers of `f` and of `g` for the same inputs.

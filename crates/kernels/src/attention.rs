@@ -144,14 +144,8 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
-    if is_on_gpu(&q) && time > CHUNK {
-        return attend_in_chunks([q, k, v], dropout_probability, CHUNK, attention.precision);
-    }
-    attend([q, k, v], dropout_probability, attention.precision)
+    attend_somehow([q, k, v], dropout_probability, attention.precision)
 }
-
-/// Queries that meet all keys at a time, where they do so in chunks.
-const CHUNK: usize = 256;
 
 /// As [`causal_attention`] without dropout, over the positions in `cache` as well, to which those of `qkv`
 /// are added.
@@ -180,7 +174,7 @@ pub fn cached_causal_attention(
     }
     let [q, k, v] = attention.split(qkv, cache.len());
     let (k, v) = cache.extend(k, v);
-    attend([q, k, v], 0.0, attention.precision)
+    attend_somehow([q, k, v], 0.0, attention.precision)
 }
 
 fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
@@ -341,19 +335,33 @@ pub(crate) fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precis
     side_by_side(mixed.reshape([batch, n_head, time, head_dim]))
 }
 
-/// As [`attend`], with as many queries as positions, `n_rows` queries at a time: nothing of size T² is kept.
+/// Scores that exist at a time, where they are made in chunks: 256 MiB of them, but for very many heads.
+const CHUNK: usize = 1 << 26;
+
+/// Queries that meet the keys at a time, where they do so in chunks, at least and at most.
+const CHUNK_ROWS: (usize, usize) = (16, 256);
+
+/// [`attend`], in chunks where there is need.
+fn attend_somehow([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
+    let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
+    let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
+    let n_rows = n_rows - n_rows % CHUNK_ROWS.0;
+    if is_on_gpu(&q) && time > n_rows {
+        return attend_in_chunks([q, k, v], dropout_probability, n_rows, precision);
+    }
+    attend([q, k, v], dropout_probability, precision)
+}
+
+/// As [`attend`], `n_rows` queries at a time: no more than their scores is ever there.
 pub(crate) fn attend_in_chunks(
     [q, k, v]: [Tensor<4>; 3],
     dropout_probability: f64,
     n_rows: usize,
     precision: Precision,
 ) -> Tensor<3> {
-    let [_, _, time, _] = q.dims();
-    let future = Tensor::<2, Bool>::tril_mask([time, time], 0, &q.device());
     let mask = dropout::mask(&q.device(), dropout_probability);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
-    let future = future.into_dispatch();
-    let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, future, mask, n_rows, precision);
+    let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, mask, n_rows, precision);
     side_by_side(Tensor::from_dispatch(mixed))
 }
 

@@ -64,7 +64,9 @@ impl Head {
             ));
         }
         if is_on_gpu(&hidden) {
-            let n_rows = (CHUNK / self.n_vocab()).max(1);
+            // Even chunks, of whole tiles of products.
+            let n_chunks = (n_rows * self.n_vocab()).div_ceil(CHUNK).max(1);
+            let n_rows = n_rows.div_ceil(n_chunks).next_multiple_of(TILE);
             return self.loss_in_chunks(hidden, targets, n_rows, precision);
         }
         cross_entropy(self.logits(hidden, precision), targets)
@@ -104,6 +106,9 @@ impl Head {
 
 /// Logits that exist at a time, where they are made in chunks: 256 MiB of them.
 const CHUNK: usize = 1 << 26;
+
+/// Rows that a product on a GPU makes at a time.
+const TILE: usize = 128;
 
 /// The mean over all rows of `-ln softmax(logits)[target]`, in nats.
 ///

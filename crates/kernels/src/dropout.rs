@@ -1,17 +1,17 @@
 //! Dropout.
 
-use std::cell::Cell;
+use std::{cell::Cell, ops::Range};
 
 use burn::{
     backend::{
         Backend, Dispatch, TensorMetadata, get_device_settings,
-        tensor::{FloatTensor, IntTensor},
+        tensor::{BoolTensor, FloatTensor, IntTensor},
     },
     prelude::*,
-    tensor::{FloatDType, IntDType, Scalar},
+    tensor::{IntDType, Scalar},
 };
 
-use crate::cpu::dropout::{MIX, Mask};
+use crate::cpu::dropout::{MIX, MIX_LAST, Mask};
 
 thread_local! {
     static MASKS: Cell<u64> = const { Cell::new(0) };
@@ -38,8 +38,10 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     let shape = x.dims();
     let n_columns = shape[D - 1];
     let n_rows = shape.iter().product::<usize>() / n_columns.max(1);
-    let rows = numbers::<Dispatch>(n_rows, &x.clone().into_dispatch().device());
-    x * Tensor::<2>::from_dispatch(factors::<Dispatch>(mask, rows, n_columns)).reshape(shape)
+    let x = x.into_dispatch();
+    let is_dropped = mask.is_dropped::<Dispatch>(numbers::<Dispatch>(0..n_rows, &x.device()), n_columns);
+    let is_dropped = Tensor::<2, Bool>::from_dispatch(is_dropped).reshape(shape);
+    Tensor::from_dispatch(drop_out::<Dispatch>(x, is_dropped.into_dispatch(), mask))
 }
 
 /// The next mask of this thread, or `None` where nothing is dropped: outside training.
@@ -59,37 +61,59 @@ fn next_seed() -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a mask multiplies the first `n_columns` numbers of some rows by, `[R, C]`, by tensor operations; `rows`,
-/// `[R]`, are their numbers in u32.
-pub(crate) fn factors<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usize) -> FloatTensor<B> {
-    let (n_rows, device) = (rows.shape()[0], rows.device());
-    let keys = mask
-        .seed
-        .into_iter()
-        .fold(rows, |keys, half| mix::<B>(B::bitwise_xor_scalar(keys, Scalar::UInt(half.into()))));
-    let spread = |x, shape: [usize; 2]| {
-        B::int_expand(B::int_reshape(x, Shape::new(shape)), Shape::new([n_rows, n_columns]))
-    };
-    let columns = spread(numbers::<B>(n_columns, &device), [1, n_columns]);
-    let bits = mix::<B>(B::bitwise_xor(columns, spread(keys, [n_rows, 1])));
-    let booleans = get_device_settings::<B>(&device).bool_dtype;
-    let is_kept = B::int_greater_equal_elem(bits, Scalar::UInt(mask.threshold.into()), booleans);
-    B::float_mul_scalar(B::bool_into_float(is_kept, FloatDType::F32), mask.scale.into())
+impl Mask {
+    /// Whether each of the first `n_columns` numbers of some rows is dropped, `[R, C]`, by tensor operations; `rows`, `[R]`,
+    /// are their numbers.
+    pub(crate) fn is_dropped<B: Backend>(self, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
+        let (n_rows, device) = (rows.shape()[0], rows.device());
+        let rows = B::int_cast(B::int_reshape(rows, [n_rows, 1].into()), IntDType::U32);
+        let keys = self
+            .seed
+            .into_iter()
+            .fold(rows, |keys, half| mix::<B>(B::bitwise_xor_scalar(keys, Scalar::UInt(half.into()))));
+        let columns = B::int_cast(numbers::<B>(0..n_columns, &device), IntDType::U32);
+        let bits = mix::<B>(B::bitwise_xor(keys, B::int_reshape(columns, [1, n_columns].into())));
+        let booleans = get_device_settings::<B>(&device).bool_dtype;
+        B::int_lower_elem(bits, Scalar::UInt(self.threshold.into()), booleans)
+    }
 }
 
-/// From 0, in u32.
-pub(crate) fn numbers<B: Backend>(n: usize, device: &B::Device) -> IntTensor<B> {
-    let n = i64::try_from(n).expect("a tensor is far below 2^63 numbers");
-    // Not in u32 at once: GPUs count from 1 and add -1.
-    B::int_cast(B::int_arange(0..n, device, IntDType::I32), IntDType::U32)
+/// Zero where `is_dropped` says so, and else `x` times the scale of `mask`.
+pub(crate) fn drop_out<B: Backend>(
+    x: FloatTensor<B>,
+    is_dropped: BoolTensor<B>,
+    mask: Mask,
+) -> FloatTensor<B> {
+    B::float_mask_fill(B::float_mul_scalar(x, mask.scale.into()), is_dropped, 0.0.into())
 }
 
-/// As that of [`crate::cpu::dropout`].
+/// Numbers of one `arange`.
+const RUN: usize = 256;
+
+/// `range`, `[N]`, of i32.
+///
+/// Of two short ranges: on GPUs a long one is a sum over all before each.
+pub(crate) fn numbers<B: Backend>(range: Range<usize>, device: &B::Device) -> IntTensor<B> {
+    let arange = |n: usize| B::int_arange(0..i64::try_from(n).unwrap_or(i64::MAX), device, IntDType::I32);
+    let scalar = |n: usize| Scalar::Int(i64::try_from(n).unwrap_or(i64::MAX));
+    let n = range.len();
+    let n_runs = n.div_ceil(RUN);
+    let starts = B::int_add_scalar(B::int_mul_scalar(arange(n_runs), scalar(RUN)), scalar(range.start));
+    let starts = B::int_reshape(starts, [n_runs, 1].into());
+    let all = B::int_add(starts, B::int_reshape(arange(RUN), [1, RUN].into()));
+    B::int_slice(B::int_reshape(all, [n_runs * RUN].into()), &[(0..n).into()])
+}
+
+/// As that of [`crate::cpu::dropout`]. On the CPU, Burn multiplies u32 as i64, whose overflow is not to be checked; it does
+/// not matter.
 fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
-    MIX.into_iter().fold(x, |x, (shift, factor)| {
-        let shifted = B::bitwise_right_shift_scalar(x.clone(), Scalar::UInt(shift.into()));
-        B::int_mul_scalar(B::bitwise_xor(x, shifted), Scalar::UInt(factor.into()))
-    })
+    let shifted = |x: IntTensor<B>, shift: u32| {
+        B::bitwise_xor(x.clone(), B::bitwise_right_shift_scalar(x, Scalar::UInt(shift.into())))
+    };
+    let mixed = MIX
+        .into_iter()
+        .fold(x, |x, (shift, factor)| B::int_mul_scalar(shifted(x, shift), Scalar::UInt(factor.into())));
+    shifted(mixed, MIX_LAST)
 }
 
 #[cfg(test)]
@@ -130,6 +154,15 @@ mod tests {
         assert_ne!(one[0], one[1], "the same was dropped twice");
     }
 
+    #[test]
+    fn numbers_are_those_of_the_range() {
+        let device = Tensor::<1>::zeros([1], &test_device()).into_dispatch().device();
+        for range in [0..1, 0..256, 3..260, 7..1000, 0..100_000] {
+            let got = Tensor::<1, Int>::from_dispatch(numbers::<Dispatch>(range.clone(), &device));
+            assert!(got.into_data().iter::<i64>().eq(range.map(|number| number as i64)));
+        }
+    }
+
     /// The one that fused operations compute has other code.
     #[test]
     fn a_mask_is_the_same_by_rows_and_by_tensor_operations() {
@@ -140,9 +173,10 @@ mod tests {
             for (row, values) in (0..).zip(expected.chunks_mut(n_columns)) {
                 mask.apply(row, values);
             }
-            let device = Tensor::<1>::zeros([1], &test_device()).into_dispatch().device();
-            let factors = factors::<Dispatch>(mask, numbers::<Dispatch>(n_rows, &device), n_columns);
-            let factors = Tensor::<2>::from_dispatch(factors);
+            let ones = Tensor::<2>::ones([n_rows, n_columns], &test_device()).into_dispatch();
+            let rows = numbers::<Dispatch>(0..n_rows, &ones.device());
+            let is_dropped = mask.is_dropped::<Dispatch>(rows, n_columns);
+            let factors = Tensor::<2>::from_dispatch(drop_out::<Dispatch>(ones, is_dropped, mask));
             assert_eq!(factors.into_data(), TensorData::new(expected, [n_rows, n_columns]));
         }
     }

@@ -17,28 +17,28 @@ use burn::backend::{
         ops::{Backward, Ops, OpsKind},
     },
     backend_extension,
-    tensor::{BoolTensor, FloatTensor, IntTensor},
+    tensor::{FloatTensor, IntTensor},
 };
 
-use self::attention::Inputs;
+use self::attention::Heads;
 use crate::{Precision, cpu::dropout::Mask};
 
 /// The bodies here have no backward pass; [`Autodiff`] has its own.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GpuOps: Backend {
-    /// As `attend`, with as many queries as positions: `[B, H, T, D]`, and keys and values `[B, KV, T, D]`, to
-    /// `[B, H, T, D]`; `future`, `[T, T]`, is true where the second position comes after the first, and `mask` is of the
-    /// weights. No more than `n_rows` queries meet the keys at a time.
+    /// As `attend`: `[B, H, T, D]`, and keys and values `[B, KV, S, D]`, to `[B, H, T, D]`; `mask` is of the weights. No more
+    /// than `n_rows` queries meet the keys at a time.
     fn attention_in_chunks(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        future: BoolTensor<Self>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        attention::forward::<Self>(Inputs { queries, keys, values, future, mask }, n_rows, precision).0
+        let [out, _] =
+            attention::forward(&Heads::<Self>::new([queries, keys, values], mask, n_rows, precision));
+        out
     }
 
     /// As [`crate::Head::loss`], the weight `[V, C]` if it lies by rows, else `[C, V]`. Logits of no more than `n_rows`
@@ -70,20 +70,16 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        future: BoolTensor<Self>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [queries.node(), keys.node(), values.node()];
-        let [queries, keys, values] = [queries, keys, values].map(|x| x.into_primitive());
-        let inputs = Inputs::<B> { queries, keys, values, future, mask };
-        let (out, sums) = attention::forward::<B>(inputs.clone(), n_rows, precision);
+        let inputs = [queries, keys, values].map(|x| x.into_primitive());
+        let heads = Heads::<B>::new(inputs, mask, n_rows, precision);
+        let [out, sums] = attention::forward(&heads);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = AttentionState { inputs, out: out.clone(), sums, n_rows, precision };
-                prep.finish(state, out)
-            }
+            OpsKind::Tracked(prep) => prep.finish((heads, [out.clone(), sums]), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -123,23 +119,14 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
 #[derive(Debug)]
 struct AttentionBackward;
 
-#[derive(Debug, Clone)]
-struct AttentionState<B: Backend> {
-    inputs: Inputs<B>,
-    out: FloatTensor<B>,
-    /// Logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
-    sums: FloatTensor<B>,
-    n_rows: usize,
-    precision: Precision,
-}
-
 impl<B: Backend> Backward<B, 3> for AttentionBackward {
-    type State = AttentionState<B>;
+    /// What went in, and what came out.
+    type State = (Heads<B>, [FloatTensor<B>; 2]);
 
-    fn backward(self, ops: Ops<AttentionState<B>, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let AttentionState { inputs, out, sums, n_rows, precision } = ops.state;
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (heads, outputs) = ops.state;
         let d_out = grads.consume::<B>(&ops.node);
-        let gradients = attention::backward::<B>(inputs, [out, sums, d_out], n_rows, precision);
+        let gradients = attention::backward(&heads, outputs, d_out);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, gradient);

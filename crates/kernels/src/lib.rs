@@ -50,7 +50,7 @@ pub use cross_entropy::{Head, cross_entropy};
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{
     has_collectives, has_fused_operations, test_device, test_device_has_bf16, test_tolerance,
-    use_plain_operations,
+    use_plain_operations, work_as_on_gpus,
 };
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;

@@ -1,5 +1,5 @@
-//! Products in bf16, as GPUs make them, against those in f32. Alone in its program, since on a CPU it tells all of it to do
-//! without fused operations, which need a processor with instructions for bf16.
+//! Products in bf16, as GPUs make them, against those in f32. Alone in its program, since it has all of it work as on
+//! GPUs: fused operations need a processor with instructions for bf16.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -47,7 +47,7 @@ fn gradients_in_bf16_point_where_those_in_f32_do() {
     if !kernels::test_device_has_bf16() {
         return;
     }
-    kernels::use_plain_operations(kernels::test_device() == Device::flex());
+    kernels::work_as_on_gpus();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let config =
             GptConfig { vocab_size: 20, block_size: SIZES[1], dropout: 0.0, zero_init: false, ..config };

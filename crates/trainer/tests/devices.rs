@@ -1,5 +1,5 @@
 //! Training as on GPUs: steps that the device judges, and several devices together, which here are all the same one. In a
-//! program of their own, since they tell all of it to do without fused operations.
+//! program of their own, since they have all of it work as on GPUs.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ static JUDGED_AT_ONCE: LazyLock<[Vec<Metrics>; 2]> = LazyLock::new(|| {
         run(&recipe(&with(dropout)), &path);
         metrics(&path)
     });
-    kernels::use_plain_operations(true);
+    kernels::work_as_on_gpus();
     measured
 });
 

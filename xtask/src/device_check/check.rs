@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::libtest::{Counts, Ran};
-use super::manifest::{KINDLING, TestProgram};
+use super::manifest::{KINDLING, TestProgram, is_cpu};
 use super::program::{self, Ended};
 
 /// One program that was run.
@@ -115,7 +115,7 @@ impl Ground {
 
     /// The program always has its fused operations.
     pub(crate) fn kindling_device(&self) -> &str {
-        if self.device == "cpu-plain" { "cpu" } else { &self.device }
+        if is_cpu(&self.device) { "cpu" } else { &self.device }
     }
 
     /// Where the program computed: if it succeeded, where it was told to.

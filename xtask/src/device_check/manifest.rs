@@ -96,9 +96,9 @@ impl Manifest {
     }
 }
 
-/// Whether the tests of `device` run on the CPU, fused or plain.
+/// Whether the tests of `device` run on the CPU, in whatever way.
 pub(crate) fn is_cpu(device: &str) -> bool {
-    matches!(device, "cpu" | "cpu-plain")
+    matches!(device, "cpu" | "cpu-plain" | "cpu-as-gpu")
 }
 
 #[cfg(test)]

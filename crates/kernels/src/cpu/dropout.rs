@@ -3,7 +3,7 @@
 /// Which numbers of a tensor are dropped, as a function of their row and column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask {
-    /// Two halves.
+    /// The low and the high half.
     pub(crate) seed: [u32; 2],
     /// A number is dropped where its 32 random bits are below.
     pub(crate) threshold: u32,
@@ -36,7 +36,7 @@ impl Mask {
     }
 }
 
-/// Of a row, as the number of a column it begins at, which no other row has.
+/// A key for each row, different for all rows of a mask.
 #[expect(clippy::cast_possible_truncation, reason = "a tensor has fewer rows than 2³²")]
 fn row_key([low, high]: [u32; 2], row: u64) -> u32 {
     mix(mix(row as u32 ^ low) ^ high)
@@ -49,8 +49,11 @@ fn mix(mut x: u32) -> u32 {
     for (shift, factor) in MIX {
         x = (x ^ (x >> shift)).wrapping_mul(factor);
     }
-    x
+    x ^ (x >> MIX_LAST)
 }
 
 /// By how many bits it is shifted, and what it is multiplied by, in turn.
-pub(crate) const MIX: [(u32, u32); 3] = [(16, 0x7feb_352d), (15, 0x846c_a68b), (16, 1)];
+pub(crate) const MIX: [(u32, u32); 2] = [(16, 0x7feb_352d), (15, 0x846c_a68b)];
+
+/// By how many bits it is shifted at last.
+pub(crate) const MIX_LAST: u32 = 16;

@@ -7,73 +7,54 @@
 use std::ops::Range;
 
 use burn::backend::{
-    Backend, TensorMetadata,
-    tensor::{BoolTensor, FloatTensor},
+    Backend, TensorMetadata, get_device_settings,
+    tensor::{FloatTensor, IntTensor},
 };
 
-use super::primitive::{add_to_first, chunks, factor, narrow, narrow_int, product, reshaped};
-use crate::{Precision, cpu::dropout::Mask, dropout};
-
-/// What attention takes.
-#[derive(Debug, Clone)]
-pub(super) struct Inputs<B: Backend> {
-    /// `[B, H, T, D]`
-    pub(super) queries: FloatTensor<B>,
-    /// `[B, KV, T, D]`
-    pub(super) keys: FloatTensor<B>,
-    /// As `keys`.
-    pub(super) values: FloatTensor<B>,
-    /// `[T, T]`: true where the second position comes after the first.
-    pub(super) future: BoolTensor<B>,
-    /// Of the weights, `[B, H, T, T]`.
-    pub(super) mask: Option<Mask>,
-}
+use super::primitive::{add_to_first, chunks, factor, narrow, product, reshaped};
+use crate::{
+    Precision,
+    cpu::dropout::Mask,
+    dropout::{drop_out, numbers},
+};
 
 /// The output, `[B, H, T, D]`, and the logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
-pub(super) fn forward<B: Backend>(
-    inputs: Inputs<B>,
-    n_rows: usize,
-    precision: Precision,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let heads = Heads::<B>::new(inputs, precision);
+pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
     let (mut outs, mut sums) = (Vec::new(), Vec::new());
-    for rows in chunks(heads.time, n_rows) {
+    for rows in chunks(heads.time, heads.n_rows) {
         let scores = heads.scores(&rows);
         let largest = B::float_max_dim(scores.clone(), 3);
         let weights = B::float_exp(B::float_sub(scores, largest.clone()));
         let sum = B::float_sum_dim(weights.clone(), 3);
-        let weights = heads.grouped(factor::<B>(heads.dropped(weights, &rows), precision));
+        let weights = heads.grouped(heads.factor(heads.dropped(&rows)(weights)));
         let mixed = product::<B>(weights, heads.seen(&heads.values, &rows));
         outs.push(B::float_div(heads.by_head(mixed), sum.clone()));
         sums.push(B::float_add(largest, B::float_log(sum)));
     }
-    (B::float_cat(outs, 2), B::float_cat(sums, 2))
+    [outs, sums].map(|chunks| B::float_cat(chunks, 2))
 }
 
-/// The gradients of queries, keys and values, from the output, the logarithms of sums, and the output's gradient.
+/// The gradients of queries, keys and values, from what [`forward`] gave, and the output's gradient.
 pub(super) fn backward<B: Backend>(
-    inputs: Inputs<B>,
-    [out, sums, d_out]: [FloatTensor<B>; 3],
-    n_rows: usize,
-    precision: Precision,
+    heads: &Heads<B>,
+    [out, sums]: [FloatTensor<B>; 2],
+    d_out: FloatTensor<B>,
 ) -> [FloatTensor<B>; 3] {
-    let heads = Heads::<B>::new(inputs, precision);
     // The sum over keys of a weight times its gradient, [B, H, T, 1].
     let shared = B::float_sum_dim(B::float_mul(d_out.clone(), out), 3);
-    let d_out = factor::<B>(d_out, precision);
+    let d_out = heads.factor(d_out);
     let mut d_queries = Vec::new();
     let mut d_others: Option<[FloatTensor<B>; 2]> = None;
     // The last chunk sees all keys, and the ones before it the first of them.
-    for rows in chunks(heads.time, n_rows).rev() {
+    for rows in chunks(heads.time, heads.n_rows).rev() {
         let here = |x: &FloatTensor<B>| narrow::<B>(x.clone(), 2, rows.clone());
         let (keys, values) = (heads.seen(&heads.keys, &rows), heads.seen(&heads.values, &rows));
+        let dropped = heads.dropped(&rows);
         let weights = B::float_exp(B::float_sub(heads.scores(&rows), here(&sums)));
         let d_mixed = heads.grouped(here(&d_out));
-        let d_weights = heads.by_head(product::<B>(d_mixed.clone(), B::float_transpose(values)));
-        let d_weights = heads.dropped(d_weights, &rows);
+        let d_weights = dropped(heads.by_head(product::<B>(d_mixed.clone(), B::float_transpose(values))));
         let d_scores = B::float_mul(weights.clone(), B::float_sub(d_weights, here(&shared)));
-        let [weights, d_scores] =
-            [heads.dropped(weights, &rows), d_scores].map(|x| heads.grouped(factor::<B>(x, precision)));
+        let [weights, d_scores] = [dropped(weights), d_scores].map(|x| heads.grouped(heads.factor(x)));
         let d_query = heads.by_head(product::<B>(d_scores.clone(), keys));
         d_queries.push(B::float_mul_scalar(d_query, heads.scale.into()));
         let d_keys = product::<B>(B::float_transpose(d_scores), heads.grouped(here(&heads.queries)));
@@ -90,34 +71,68 @@ pub(super) fn backward<B: Backend>(
     [B::float_cat(d_queries, 2), d_keys, d_values]
 }
 
-/// Queries, scaled, keys and values as factors.
-struct Heads<B: Backend> {
+/// Queries, scaled, `[B, H, T, D]`, keys and values, `[B, KV, S, D]`, as factors of products. The queries are the last T of the
+/// S positions.
+#[derive(Debug, Clone)]
+pub(super) struct Heads<B: Backend> {
     queries: FloatTensor<B>,
     keys: FloatTensor<B>,
     values: FloatTensor<B>,
-    /// As [`Inputs::future`].
-    future: BoolTensor<B>,
+    /// Of the weights, `[B, H, T, S]`.
     mask: Option<Mask>,
+    /// Queries that meet the keys at a time.
+    n_rows: usize,
+    precision: Precision,
     batch: usize,
     n_head: usize,
     n_kv_head: usize,
     time: usize,
+    /// Positions before the first query.
+    n_before: usize,
     scale: f64,
 }
 
 impl<B: Backend> Heads<B> {
-    fn new(Inputs { queries, keys, values, future, mask }: Inputs<B>, precision: Precision) -> Self {
+    pub(super) fn new(
+        [queries, keys, values]: [FloatTensor<B>; 3],
+        mask: Option<Mask>,
+        n_rows: usize,
+        precision: Precision,
+    ) -> Self {
         let [batch, n_head, time, head_dim] = queries.shape().dims();
-        let n_kv_head = keys.shape()[1];
+        let [_, n_kv_head, n_positions, _] = keys.shape().dims();
+        let n_before = n_positions - time;
         let scale = 1.0 / (head_dim as f64).sqrt();
         let queries = B::float_mul_scalar(queries, scale.into());
         let [queries, keys, values] = [queries, keys, values].map(|x| factor::<B>(x, precision));
-        Self { queries, keys, values, future, mask, batch, n_head, n_kv_head, time, scale }
+        Self {
+            queries,
+            keys,
+            values,
+            mask,
+            n_rows,
+            precision,
+            batch,
+            n_head,
+            n_kv_head,
+            time,
+            n_before,
+            scale,
+        }
+    }
+
+    fn factor(&self, x: FloatTensor<B>) -> FloatTensor<B> {
+        factor::<B>(x, self.precision)
+    }
+
+    /// How many positions the last of `rows` sees.
+    fn n_seen(&self, rows: &Range<usize>) -> usize {
+        self.n_before + rows.end
     }
 
     /// Of keys or values those that the last of `rows` sees.
     fn seen(&self, x: &FloatTensor<B>, rows: &Range<usize>) -> FloatTensor<B> {
-        narrow::<B>(x.clone(), 2, 0..rows.end)
+        narrow::<B>(x.clone(), 2, 0..self.n_seen(rows))
     }
 
     /// `[B, H, R, N]` to `[B, KV, H/KV · R, N]`: the queries that a head of keys serves, one head of them after the other.
@@ -132,25 +147,42 @@ impl<B: Backend> Heads<B> {
         reshaped::<B, 4>(x, [self.batch, self.n_head, n_rows * self.n_kv_head / self.n_head, width])
     }
 
-    /// The scores of the queries `rows` and what the last of them sees, `[B, H, R, rows.end]`, the future -∞.
+    /// The scores of the queries `rows` and what the last of them sees, `[B, H, R, S']`, the future -∞.
     fn scores(&self, rows: &Range<usize>) -> FloatTensor<B> {
         let queries = self.grouped(narrow::<B>(self.queries.clone(), 2, rows.clone()));
         let keys = B::float_transpose(self.seen(&self.keys, rows));
         let scores = self.by_head(product::<B>(queries, keys));
-        let future = B::bool_slice(self.future.clone(), &[rows.clone().into(), (..rows.end).into()]);
-        let future = B::bool_expand(future, scores.shape());
-        B::float_mask_fill(scores, future, f32::NEG_INFINITY.into())
+
+        let (device, n_seen) = (scores.device(), self.n_seen(rows));
+        let position = numbers::<B>(self.n_before + rows.start..n_seen, &device);
+        let position = B::int_reshape(position, [rows.len(), 1].into());
+        let other = B::int_reshape(numbers::<B>(0..n_seen, &device), [1, n_seen].into());
+        let is_future = B::int_lower(position, other, get_device_settings::<B>(&device).bool_dtype);
+        let is_future = B::bool_expand(is_future, scores.shape());
+        B::float_mask_fill(scores, is_future, f32::NEG_INFINITY.into())
     }
 
-    /// What is left of the weights of the queries `rows`, or of their gradients.
-    fn dropped(&self, weights: FloatTensor<B>, rows: &Range<usize>) -> FloatTensor<B> {
-        let Some(mask) = self.mask else { return weights };
-        let n_heads = self.batch * self.n_head;
-        let numbers = dropout::numbers::<B>(n_heads * self.time, &weights.device());
-        let numbers = B::int_reshape(numbers, [n_heads, self.time].into());
-        let numbers = narrow_int::<B>(numbers, 1, rows.clone());
-        let numbers = B::int_reshape(numbers, [n_heads * rows.len()].into());
-        let factors = dropout::factors::<B>(mask, numbers, rows.end);
-        B::float_mul(weights.clone(), B::float_reshape(factors, weights.shape()))
+    /// Leaves of the weights of the queries `rows`, or of their gradients, what is not dropped.
+    fn dropped(&self, rows: &Range<usize>) -> impl Fn(FloatTensor<B>) -> FloatTensor<B> {
+        let mask = self.mask.map(|mask| {
+            let numbers = self.row_numbers(rows);
+            let is_dropped = mask.is_dropped::<B>(numbers, self.n_seen(rows));
+            let shape = [self.batch, self.n_head, rows.len(), self.n_seen(rows)];
+            (mask, B::bool_reshape(is_dropped, shape.into()))
+        });
+        move |x| match &mask {
+            Some((mask, is_dropped)) => drop_out::<B>(x, is_dropped.clone(), *mask),
+            None => x,
+        }
+    }
+
+    /// Those of the rows of weights that `rows` are, over all heads.
+    fn row_numbers(&self, rows: &Range<usize>) -> IntTensor<B> {
+        let (n_heads, device) = (self.batch * self.n_head, self.queries.device());
+        let time = i64::try_from(self.time).expect("positions are far below 2^63");
+        let heads = B::int_mul_scalar(numbers::<B>(0..n_heads, &device), time.into());
+        let heads = B::int_reshape(heads, [n_heads, 1].into());
+        let rows_of_one = B::int_reshape(numbers::<B>(rows.clone(), &device), [1, rows.len()].into());
+        B::int_reshape(B::int_add(heads, rows_of_one), [n_heads * rows.len()].into())
     }
 }

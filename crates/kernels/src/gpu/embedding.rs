@@ -1,5 +1,7 @@
 //! The gradient of an embedding.
 
+use std::ops::Range;
+
 use burn::{
     backend::{
         Backend, TensorMetadata, get_device_settings,
@@ -10,6 +12,7 @@ use burn::{
 };
 
 use super::primitive::{chunks, narrow, narrow_int};
+use crate::dropout::numbers;
 
 /// Tables of up to so many rows take their gradient by a product.
 const ROWS_OF_A_PRODUCT: usize = 1 << 13;
@@ -20,7 +23,8 @@ const CHUNK: usize = 1 << 26;
 /// The sums of those of `values`, `[N, C]`, that have the same of `ids`, `[N]`, each in the row of its id, `[V, C]`.
 ///
 /// A GPU adds up the rows of a selection one after the other, with one thread for each of C channels. A small table is
-/// faster by a product of what is 1 where a value has the id, and else 0, with the values.
+/// made by a product of what is 1 where a value has the id, and else 0, with the values; a large one by scattering, where
+/// each number is added by itself, so that sums of a GPU may differ in their last bit from run to run.
 pub(super) fn sum_rows<B: Backend>(
     values: FloatTensor<B>,
     ids: IntTensor<B>,
@@ -28,19 +32,17 @@ pub(super) fn sum_rows<B: Backend>(
 ) -> FloatTensor<B> {
     let ([n, width], device) = (values.shape().dims(), values.device());
     let zeros = || B::float_zeros(Shape::new([n_rows, width]), &device, FloatDType::F32);
-    if n_rows > ROWS_OF_A_PRODUCT || n == 0 {
-        return B::float_select_assign(zeros(), 0, ids, values, IndexingUpdateOp::Add);
+    if n_rows > ROWS_OF_A_PRODUCT {
+        let ids = B::int_expand(B::int_reshape(ids, [n, 1].into()), Shape::new([n, width]));
+        return B::float_scatter(0, zeros(), ids, values, IndexingUpdateOp::Add);
     }
     let settings = get_device_settings::<B>(&device);
-    let last = i64::try_from(n_rows).expect("a small table");
-    let numbers = B::int_arange(0..last, &device, ids.dtype().into());
-    let sum_of = |range: std::ops::Range<usize>| {
-        let shape = Shape::new([n_rows, range.len()]);
-        let spread = |x, shape_of_one: [usize; 2]| {
-            B::int_expand(B::int_reshape(x, Shape::new(shape_of_one)), shape.clone())
-        };
-        let ids = spread(narrow_int::<B>(ids.clone(), 0, range.clone()), [1, range.len()]);
-        let has_id = B::int_equal(spread(numbers.clone(), [n_rows, 1]), ids, settings.bool_dtype);
+    let numbers = B::int_cast(numbers::<B>(0..n_rows, &device), ids.dtype().into());
+    let numbers = B::int_reshape(numbers, [n_rows, 1].into());
+    let sum_of = |range: Range<usize>| {
+        let ids = narrow_int::<B>(ids.clone(), 0, range.clone());
+        let ids = B::int_reshape(ids, [1, range.len()].into());
+        let has_id = B::int_equal(numbers.clone(), ids, settings.bool_dtype);
         let has_id = B::bool_into_float(has_id, FloatDType::F32);
         B::float_matmul(has_id, narrow::<B>(values.clone(), 0, range))
     };

@@ -1,17 +1,14 @@
 //! The loss of a head without all logits at a time, and its gradients with it.
 
-use burn::{
-    backend::{
-        Backend, TensorMetadata,
-        tensor::{FloatTensor, IntTensor},
-    },
-    tensor::{FloatDType, IndexingUpdateOp},
+use burn::backend::{
+    Backend, TensorMetadata, get_device_settings,
+    tensor::{FloatTensor, IntTensor},
 };
 
 use super::primitive::{chunks, factor, narrow, narrow_int, product, reshaped};
-use crate::Precision;
+use crate::{Precision, dropout::numbers};
 
-/// What [`super::GpuOps::chunked_head_loss`] takes.
+/// What [`super::GpuOps::head_loss_in_chunks`] takes.
 #[derive(Debug, Clone)]
 pub(super) struct Call<B: Backend> {
     pub(super) hidden: FloatTensor<B>,
@@ -59,10 +56,13 @@ impl<B: Backend> Call<B> {
             losses.push(loss);
 
             // (softmax - one hot) / N
+            let device = exponentials.device();
             let weights = B::float_div(exponentials, B::float_mul_scalar(sums, (n as f64).into()));
-            let (device, shape) = (weights.device(), targets.shape());
-            let once = B::float_full(shape, (-1.0 / n as f64).into(), &device, FloatDType::F32);
-            let d_logits = B::float_scatter(1, weights, targets, once, IndexingUpdateOp::Add);
+            let others = B::float_sub_scalar(weights.clone(), (1.0 / n as f64).into());
+            let columns = B::int_cast(numbers::<B>(0..weights.shape()[1], &device), targets.dtype().into());
+            let columns = B::int_reshape(columns, [1, weights.shape()[1]].into());
+            let is_target = B::int_equal(targets, columns, get_device_settings::<B>(&device).bool_dtype);
+            let d_logits = B::float_mask_where(weights, is_target, others);
             let d_logits = factor::<B>(d_logits, self.precision);
 
             d_hiddens.push(product::<B>(d_logits.clone(), B::float_transpose(head.clone())));

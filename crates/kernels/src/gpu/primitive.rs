@@ -1,4 +1,4 @@
-//! What `Tensor` has and a backend's own tensors have not.
+//! Operations on a backend's tensors that only `Tensor` has methods for.
 
 use std::ops::Range;
 
@@ -52,7 +52,7 @@ pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [us
     B::float_reshape(x, Shape::new(shape))
 }
 
-/// In what products are computed in.
+/// A factor as products take it.
 pub(super) fn factor<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
     match precision {
         Precision::F32 => x,
