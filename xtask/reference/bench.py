@@ -14,6 +14,7 @@ import statistics
 import time
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -47,10 +48,12 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.work == "versions":
-        import transformers
+        libraries = {"python": platform.python_version(), "torch": torch.__version__}
+        if find_spec("transformers"):  # Training does without.
+            import transformers
 
-        libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
-        print(json.dumps({"python": platform.python_version()} | libraries))
+            libraries["transformers"] = transformers.__version__
+        print(json.dumps(libraries))
         return
     torch.set_num_threads(args.threads)
     torch.manual_seed(1337)

@@ -16,7 +16,7 @@ pub(crate) mod load;
 pub(crate) mod machine;
 mod report;
 pub(crate) mod side;
-mod summary;
+pub(crate) mod summary;
 
 use case::{Case, Config, Precision, Work, is_cpu};
 use load::Ticks;

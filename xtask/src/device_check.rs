@@ -62,7 +62,8 @@ pub(crate) struct RunArgs {
     #[arg(long = "bench", value_name = "RECIPE", value_delimiter = ',')]
     recipes: Vec<String>,
 
-    /// A Python that has torch, to compare the speed of training with, as `cargo xtask bench train` does
+    /// A Python that has torch, to compare the speed of training with, as `cargo xtask bench train` does; it may take four times
+    /// the --timeout
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 

@@ -32,7 +32,7 @@ enum Backend {
     Cuda,
     Vulkan,
     Metal,
-    /// What of Vulkan, Metal and Direct3D there is, by WebGPU's shading language.
+    /// What of Vulkan, Metal and Direct3D there is.
     Wgpu,
 }
 

@@ -17,7 +17,7 @@ pub enum Graphics {
     /// That of Apple's.
     #[cfg(feature = "metal")]
     Metal,
-    /// What there is of these two and Direct3D, by WebGPU's shading language.
+    /// What there is of these two and Direct3D.
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
@@ -31,8 +31,8 @@ pub enum GraphicsError {
     NoDevice(Graphics),
     /// There are others.
     #[error(
-        "{graphics} finds no graphics card of that number: there are {n_cards}, counted from 0; without a number it takes \
-         the best device"
+        "{graphics} finds {n_cards} graphics cards of their own, numbered from 0; without a number it takes the best device, \
+         which may be part of the processor"
     )]
     NoSuchCard {
         /// Where it was looked for.

@@ -30,7 +30,7 @@ pub(crate) struct Check {
     /// Only of tests, and only if they came to their end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tests: Option<Counts>,
-    /// Only of benchmarks, as `kindling bench --json` prints them.
+    /// Only of benchmarks, as `kindling bench --json` or `xtask bench` has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) speeds: Option<Value>,
 }
@@ -123,9 +123,18 @@ impl Ground {
         failure.map_or(self.kindling_device(), |_| "unknown").to_owned()
     }
 
-    pub(crate) fn run(&self, name: &str, command: &mut Command) -> anyhow::Result<(Ended, PathBuf)> {
+    fn run(&self, name: &str, command: &mut Command) -> anyhow::Result<(Ended, PathBuf)> {
+        self.run_for(self.timeout, name, command)
+    }
+
+    pub(crate) fn run_for(
+        &self,
+        timeout: Duration,
+        name: &str,
+        command: &mut Command,
+    ) -> anyhow::Result<(Ended, PathBuf)> {
         let log = self.logs().join(format!("{}.log", name.replace([' ', '/'], "-")));
-        Ok((program::run(command, &log, self.timeout)?, log))
+        Ok((program::run(command, &log, timeout)?, log))
     }
 }
 

@@ -15,6 +15,9 @@ use super::manifest::{KINDLING, REFERENCE, XTASK, is_cpu};
 use super::program::Ended;
 use crate::bench::case::{Case, Config, Precision, Work};
 
+/// Programs that take turns.
+const N_SIDES: u32 = 4;
+
 impl Ground {
     /// Ours and PyTorch's by turns, as `cargo xtask bench` does it, with as large a batch as both have memory for.
     pub(crate) fn compare(&self, config: Config, python: &Path) -> anyhow::Result<Check> {
@@ -26,7 +29,7 @@ impl Ground {
             let name = format!("compare {config:?} {} batch {batch_size}", precision.name());
             let figures = self.logs().join(format!("{}.json", name.replace(' ', "-")));
             let mut command = self.bench_command(&case, batch_size, python, &figures);
-            let (ended, log) = self.run(&name, &mut command)?;
+            let (ended, log) = self.run_for(N_SIDES * self.timeout, &name, &mut command)?;
             let has_memory = !(ended.failure.is_some() && is_out_of_memory(&ended.output));
             last = Some(self.compared(name, ended, log, &figures)?);
             if has_memory {
@@ -68,7 +71,7 @@ impl Ground {
 fn summary_text(summary: &Value) -> String {
     let mut text = String::new();
     for (side, of) in summary["sides"].as_object().into_iter().flatten() {
-        let tokens = of["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
+        let tokens = of["tokens_per_second"].as_f64().unwrap_or_default();
         let _ = write!(text, "{side} {} tokens/s", HumanCount(tokens.round() as u64));
         if let Some(fraction) = of["fraction_of_peak_flops"].as_f64() {
             let _ = write!(text, " ({:.0} % of the peak)", 1e2 * fraction);
@@ -86,24 +89,22 @@ fn summary_text(summary: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::bench::side::Side;
+    use crate::bench::summary::{Summary, tests::round};
 
     #[test]
     fn both_sides_and_their_ratio_are_in_a_line() {
-        let summary = json!({
-            "sides": {
-                "compile": {"tokens_per_second": 200_000.4, "fraction_of_peak_flops": 0.5},
-                "kindling": {"tokens_per_second": 150_000.0, "fraction_of_peak_flops": null},
-            },
-            "comparison": {"fastest": "compile", "speed_ratio": 0.75, "memory_ratio": 0.5},
-        });
-        assert_eq!(
-            summary_text(&summary),
-            "compile 200,000 tokens/s (50 % of the peak), kindling 150,000 tokens/s, \
-             0.75x that of compile; 0.50x the memory"
-        );
+        let case = Case::new(Work::Train, Config::S, Precision::F32);
+        let round = round(&[(Side::Kindling, 768.0 / 150.0, 50), (Side::Compile, 768.0 / 200.0, 100)], 0.0);
+        let text = summary_text(&serde_json::to_value(Summary::of(&[round], &case)).unwrap());
+        for part in [
+            "compile 200,000 tokens/s",
+            "kindling 150,000 tokens/s",
+            "0.75x that of compile; 0.50x the memory",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
     let file = File::create(log).with_context(|| writes(log))?;
     let again = file.try_clone().with_context(|| writes(log))?;
     command.stdin(Stdio::null()).stdout(file).stderr(again);
+    lead_a_group(command);
     let started = Instant::now();
     let program = command.get_program().to_owned();
     let mut child = command.spawn().with_context(|| {
@@ -40,7 +41,7 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
             break (!status.success()).then(|| status.to_string());
         }
         if started.elapsed() >= timeout {
-            child.kill()?;
+            end(&mut child)?;
             child.wait()?;
             break Some(format!("ended after {} s, by --timeout", timeout.as_secs()));
         }
@@ -49,6 +50,28 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
     let seconds = started.elapsed().as_secs_f64();
     let output = fs::read(log).with_context(|| format!("read {}", log.display()))?;
     Ok(Ended { failure, seconds, output: String::from_utf8_lossy(&output).into_owned() })
+}
+
+/// Has a program lead a process group, so that those it starts end with it.
+#[cfg(unix)]
+fn lead_a_group(command: &mut Command) {
+    std::os::unix::process::CommandExt::process_group(command, 0);
+}
+
+#[cfg(not(unix))]
+fn lead_a_group(_command: &mut Command) {}
+
+/// Ends a program, and those it has started.
+#[cfg(unix)]
+fn end(child: &mut Child) -> anyhow::Result<()> {
+    use nix::sys::signal::{Signal, killpg};
+    let group = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    killpg(group, Signal::SIGKILL).context("end a program that took too long")
+}
+
+#[cfg(not(unix))]
+fn end(child: &mut Child) -> anyhow::Result<()> {
+    child.kill().context("end a program that took too long")
 }
 
 #[cfg(test)]
@@ -73,6 +96,25 @@ mod tests {
         let ended = ended("echo begun; exec sleep 600", Duration::from_secs(1));
         assert_eq!(ended.failure.unwrap(), "ended after 1 s, by --timeout");
         assert_eq!(ended.output, "begun\n");
+    }
+
+    #[test]
+    fn what_a_program_that_hangs_has_started_ends_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let ended = ended(&format!("sleep 600 & echo $! > {}; wait", path.display()), Duration::from_secs(1));
+        assert!(ended.failure.unwrap().contains("by --timeout"));
+        let pid = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+        let is_there = || {
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // A zombie waits for whoever adopted it.
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok() && !state.contains(" Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while is_there() {
+            assert!(Instant::now() < deadline, "it still runs");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let manifest = Manifest::read(&pack)?;
     manifest.check_device(&args.device)?;
     check_only(&manifest, &args.only)?;
+    if args.python.is_some() && !is_cpu(&args.device) && !args.device.starts_with("cuda") {
+        bail!("PyTorch has no device {:?} to compare with; leave out --python", args.device);
+    }
     let timeout = Duration::from_secs(args.timeout.get());
     let ground = Ground { pack, device: args.device.clone(), timeout };
     let logs = ground.logs();
