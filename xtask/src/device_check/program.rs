@@ -3,6 +3,9 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+#[cfg(unix)]
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,13 @@ use anyhow::Context;
 
 /// How long it takes to notice that a program is done.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The leader of the group that runs, or 0.
+static GROUP: AtomicU32 = AtomicU32::new(0);
+
+/// What a shell says of a program that Ctrl-C ended.
+#[cfg(unix)]
+const INTERRUPTED: i32 = 130;
 
 /// How a program ended.
 #[derive(Debug)]
@@ -30,12 +40,14 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
     lead_a_group(command);
     let started = Instant::now();
     let program = command.get_program().to_owned();
+    end_with_us()?;
     let mut child = command.spawn().with_context(|| {
         format!(
             "start {}; if a copy of the pack has lost the right to be executed, chmod +x gives it back",
             program.display()
         )
     })?;
+    GROUP.store(child.id(), Ordering::SeqCst);
     let failure = loop {
         if let Some(status) = child.try_wait()? {
             break (!status.success()).then(|| status.to_string());
@@ -47,6 +59,7 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
         }
         thread::sleep(PAUSE);
     };
+    GROUP.store(0, Ordering::SeqCst);
     let seconds = started.elapsed().as_secs_f64();
     let output = fs::read(log).with_context(|| format!("read {}", log.display()))?;
     Ok(Ended { failure, seconds, output: String::from_utf8_lossy(&output).into_owned() })
@@ -64,9 +77,36 @@ fn lead_a_group(_command: &mut Command) {}
 /// Ends a program, and those it has started.
 #[cfg(unix)]
 fn end(child: &mut Child) -> anyhow::Result<()> {
+    end_group(child.id()).context("end a program that took too long")
+}
+
+#[cfg(unix)]
+fn end_group(leader: u32) -> anyhow::Result<()> {
     use nix::sys::signal::{Signal, killpg};
-    let group = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-    killpg(group, Signal::SIGKILL).context("end a program that took too long")
+    let group = nix::unistd::Pid::from_raw(i32::try_from(leader)?);
+    Ok(killpg(group, Signal::SIGKILL)?)
+}
+
+/// Has the program that runs end with this one at Ctrl-C, which its group does not see.
+#[cfg(unix)]
+fn end_with_us() -> anyhow::Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        result = ctrlc::set_handler(|| {
+            let leader = GROUP.load(Ordering::SeqCst);
+            if leader > 0 {
+                let _ = end_group(leader); // It may have ended meanwhile.
+            }
+            std::process::exit(INTERRUPTED);
+        });
+    });
+    result.context("listen for Ctrl-C")
+}
+
+#[cfg(not(unix))]
+fn end_with_us() -> anyhow::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]
