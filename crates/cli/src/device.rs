@@ -75,14 +75,19 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// The one that is meant: of `auto` the first NVIDIA GPU, on a Mac its GPU, else the CPU, of those that are compiled
-    /// in.
+    /// The one that is meant: of `auto` the first NVIDIA GPU, on a Mac its GPU, else a graphics card of its own, else the CPU,
+    /// of those that are compiled in.
     fn resolved(self) -> Self {
         let first = |backend| Self { backend, which: Which::Default };
         match self.backend {
             #[cfg(feature = "cuda")]
             Backend::Auto if kernels::check_cuda(0).is_ok() => first(Backend::Cuda),
-            Backend::Auto if cfg!(feature = "metal") => first(Backend::Metal),
+            #[cfg(feature = "metal")]
+            Backend::Auto if kernels::Graphics::Metal.device(None).is_ok() => first(Backend::Metal),
+            #[cfg(feature = "vulkan")]
+            Backend::Auto if kernels::Graphics::Vulkan.device(Some(0)).is_ok() => first(Backend::Vulkan),
+            #[cfg(feature = "wgpu")]
+            Backend::Auto if kernels::Graphics::Wgpu.device(Some(0)).is_ok() => first(Backend::Wgpu),
             Backend::Auto => first(Backend::Cpu),
             _ => self,
         }

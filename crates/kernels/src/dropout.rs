@@ -87,20 +87,20 @@ pub(crate) fn drop_out<B: Backend>(
     B::float_mask_fill(B::float_mul_scalar(x, mask.scale.into()), is_dropped, 0.0.into())
 }
 
-/// Numbers of one `arange`.
+/// Numbers that are counted at once.
 const RUN: usize = 256;
 
 /// `range`, `[N]`, of i32.
 ///
 /// Of two short ranges: on GPUs a long one is a sum over all before each.
 pub(crate) fn numbers<B: Backend>(range: Range<usize>, device: &B::Device) -> IntTensor<B> {
-    let arange = |n: usize| B::int_arange(0..i64::try_from(n).unwrap_or(i64::MAX), device, IntDType::I32);
+    let count = |n: usize| B::int_arange(0..i64::try_from(n).unwrap_or(i64::MAX), device, IntDType::I32);
     let scalar = |n: usize| Scalar::Int(i64::try_from(n).unwrap_or(i64::MAX));
     let n = range.len();
     let n_runs = n.div_ceil(RUN);
-    let starts = B::int_add_scalar(B::int_mul_scalar(arange(n_runs), scalar(RUN)), scalar(range.start));
+    let starts = B::int_add_scalar(B::int_mul_scalar(count(n_runs), scalar(RUN)), scalar(range.start));
     let starts = B::int_reshape(starts, [n_runs, 1].into());
-    let all = B::int_add(starts, B::int_reshape(arange(RUN), [1, RUN].into()));
+    let all = B::int_add(starts, B::int_reshape(count(RUN), [1, RUN].into()));
     B::int_slice(B::int_reshape(all, [n_runs * RUN].into()), &[(0..n).into()])
 }
 
