@@ -12,7 +12,7 @@ use crate::{
     Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind,
     Precision::{self, F32},
     QkNorm, Rope, adamw,
-    attention::{attend, attend_in_chunks},
+    attention::{attend_at_once, attend_in_chunks},
     cached_causal_attention, causal_attention, cross_entropy,
     device::{is_fused, is_on_gpu, plainly},
     embed,
@@ -283,7 +283,7 @@ proptest! {
         };
         let probability = if drops { 0.3 } else { 0.0 };
         let chunked = |x| seeded(|| attend_in_chunks(split(x), probability, n_rows, F32));
-        same(close(), &inputs, chunked, |x| seeded(|| attend(split(x), probability, F32)));
+        same(close(), &inputs, chunked, |x| seeded(|| attend_at_once(split(x), probability, F32)));
     }
 
     #[test]

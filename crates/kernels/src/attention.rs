@@ -144,7 +144,7 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
         return Tensor::from_dispatch(mixed);
     }
     let [q, k, v] = attention.split(qkv, 0);
-    attend_somehow([q, k, v], dropout_probability, attention.precision)
+    attend([q, k, v], dropout_probability, attention.precision)
 }
 
 /// As [`causal_attention`] without dropout, over the positions in `cache` as well, to which those of `qkv`
@@ -174,7 +174,7 @@ pub fn cached_causal_attention(
     }
     let [q, k, v] = attention.split(qkv, cache.len());
     let (k, v) = cache.extend(k, v);
-    attend_somehow([q, k, v], 0.0, attention.precision)
+    attend([q, k, v], 0.0, attention.precision)
 }
 
 fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
@@ -307,12 +307,16 @@ impl KeyValueCache {
     }
 }
 
-/// Attention proper; the T queries are the last T of the S positions.
+/// The definition; the T queries are the last T of the S positions.
 ///
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
 /// - output: `[B, T, H · D]`
-pub(crate) fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
+pub(crate) fn attend_at_once(
+    [q, k, v]: [Tensor<4>; 3],
+    dropout_probability: f64,
+    precision: Precision,
+) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
     let [_, n_kv_head, seen, _] = k.dims();
     // The queries that a head of keys and values serves, one head of them after the other, meet it in one product.
@@ -341,18 +345,18 @@ const CHUNK: usize = 1 << 26;
 /// Queries that meet the keys at a time, where they do so in chunks, at least and at most.
 const CHUNK_ROWS: (usize, usize) = (16, 256);
 
-/// [`attend`], in chunks where there is need.
-fn attend_somehow([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
+/// Attention proper, in chunks where there is need; as [`attend_at_once`].
+fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
     let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
     let n_rows = n_rows - n_rows % CHUNK_ROWS.0;
     if is_on_gpu(&q) && time > n_rows {
         return attend_in_chunks([q, k, v], dropout_probability, n_rows, precision);
     }
-    attend([q, k, v], dropout_probability, precision)
+    attend_at_once([q, k, v], dropout_probability, precision)
 }
 
-/// As [`attend`], `n_rows` queries at a time: no more than their scores is ever there.
+/// As [`attend_at_once`], `n_rows` queries at a time: no more than their scores is ever there.
 pub(crate) fn attend_in_chunks(
     [q, k, v]: [Tensor<4>; 3],
     dropout_probability: f64,
