@@ -1,8 +1,8 @@
 //! `kindling`: trains GPT language models on your own text and writes with them.
 //!
 //! Arguments to library calls to an exit code, and nothing else: 0 for success, 1 for failure, 2 for
-//! arguments that can't be understood, 130 or 143 for a run that was stopped and can be resumed. Text goes to
-//! stdout and nothing else does; the rest goes to stderr.
+//! arguments that can't be understood (clap finds most, [`usage`] marks the others), 130 or 143 for a run that was
+//! stopped and can be resumed. Text goes to stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
 mod card;
@@ -36,6 +36,7 @@ mod screen;
 mod shown;
 mod signals;
 mod train;
+mod usage;
 mod views;
 mod words;
 
@@ -49,6 +50,9 @@ use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 use crate::console::Traced;
+
+/// The exit code for arguments that can't be understood, which is clap's too.
+const USAGE: u8 = 2;
 
 /// Tensors come and go in big blocks. This allocator keeps them; the system's gives each back to the kernel
 /// and pays for its pages again.
@@ -135,7 +139,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`
         Err(error) => {
             console::error(&error);
-            ExitCode::FAILURE
+            if usage::is_usage_error(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

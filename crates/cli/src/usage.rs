@@ -1,0 +1,98 @@
+//! Errors in the arguments, which end kindling with exit code 2, whoever finds them.
+
+use std::{
+    error::Error,
+    fmt::{self, Display, Formatter},
+    str::FromStr,
+};
+
+/// An error in the arguments that clap could not find. It reads like the error it wraps, and has the same source.
+#[derive(Debug)]
+pub(crate) struct UsageError(anyhow::Error);
+
+impl UsageError {
+    pub(crate) fn new(error: impl Into<anyhow::Error>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Display for UsageError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for UsageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Marks the error of a result as one in the arguments.
+pub(crate) trait ResultExt<T> {
+    fn usage(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> ResultExt<T> for Result<T, E> {
+    fn usage(self) -> anyhow::Result<T> {
+        self.map_err(|error| UsageError::new(error).into())
+    }
+}
+
+/// Returns an error in the arguments, as `anyhow::bail!` returns any.
+macro_rules! bail_usage {
+    ($($message:tt)*) => {
+        return Err($crate::usage::UsageError::new(anyhow::anyhow!($($message)*)).into())
+    };
+}
+pub(crate) use bail_usage;
+
+/// Whether an error, or one that caused it, is in the arguments.
+pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<UsageError>())
+}
+
+/// Parses a whole number that is not below `min`, for clap, whose own message for `usize` names no range.
+pub(crate) fn at_least<T>(min: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number >= min);
+        number.ok_or_else(|| format!("must be a whole number, at least {min}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    fn refuse(value: i32) -> anyhow::Result<()> {
+        bail_usage!("--size must be above 0 (got {value})")
+    }
+
+    #[test]
+    fn a_usage_error_is_found_beneath_its_context_and_reads_as_before() {
+        let error = refuse(-1).context("cannot draw").unwrap_err();
+        assert!(is_usage_error(&error));
+        assert_eq!(format!("{error:#}"), "cannot draw: --size must be above 0 (got -1)");
+
+        let inner = || anyhow!("the cause").context("the message");
+        let marked = Err::<(), _>(inner()).usage().unwrap_err();
+        assert!(is_usage_error(&marked));
+        assert_eq!(format!("{marked:#}"), format!("{:#}", inner()), "the source is kept");
+        assert!(!is_usage_error(&inner()));
+    }
+
+    #[test]
+    fn whole_numbers_have_a_lower_bound() {
+        let parse = at_least(1_usize);
+        assert_eq!(parse("1"), Ok(1));
+        for wrong in ["0", "-1", "1.5", "x", ""] {
+            assert_eq!(parse(wrong), Err("must be a whole number, at least 1".to_owned()), "{wrong}");
+        }
+        assert_eq!(at_least(0_u64)("0"), Ok(0));
+    }
+}
