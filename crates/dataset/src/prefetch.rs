@@ -8,7 +8,7 @@ use crate::{Batch, Draw, Windows};
 /// How many batches may lie ready. Two hide the time that one takes; more would only hold memory.
 const N_READY: usize = 2;
 
-/// The batches of a run in the order in which training uses them, without end.
+/// Batches in the order in which they are used: those of a run without end, or any others.
 ///
 /// The thread stops when this is dropped.
 #[derive(Debug)]
@@ -25,13 +25,18 @@ impl Prefetch {
     /// If `grad_accumulation` is zero.
     pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64, rank: u64) -> Self {
         assert!(grad_accumulation > 0, "a step accumulates at least one batch");
+        let draws = (first_step..).flat_map(move |step| {
+            (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch, rank })
+        });
+        Self::of(draws.map(move |draw| windows.batch(draw)))
+    }
+
+    /// The batches of an iterator, in its order.
+    pub fn of(all: impl Iterator<Item = Batch> + Send + 'static) -> Self {
         let (sender, batches) = sync_channel(N_READY);
         let thread = thread::spawn(move || {
-            let draws = (first_step..).flat_map(|step| {
-                (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch, rank })
-            });
-            for draw in draws {
-                if sender.send(windows.batch(draw)).is_err() {
+            for batch in all {
+                if sender.send(batch).is_err() {
                     return; // Nobody wants more.
                 }
             }

@@ -75,6 +75,21 @@ impl Source {
         }
     }
 
+    /// The whole text, as it would be trained on: the documents of a folder are joined by a blank line. A download goes to
+    /// a folder under `root`, the folder of prepared data.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read or downloaded, or is not UTF-8.
+    pub fn read(&self, root: &Path, on_progress: OnProgress<'_>) -> Result<String> {
+        let text = self.open(root, &root.join(self.folder_name()?), on_progress)?;
+        let mut whole = String::new();
+        for block in text.blocks() {
+            whole += &block?.text;
+        }
+        Ok(whole)
+    }
+
     /// The checksum its text must have, if it is a known one.
     pub(crate) fn sha256(&self) -> Option<&'static str> {
         match self {
@@ -142,6 +157,16 @@ mod tests {
         let error = Source::resolve("qqq").unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{error}");
         assert_eq!(Source::resolve("my.txt").unwrap_err().to_string(), "there is no file or folder my.txt");
+    }
+
+    #[test]
+    fn a_whole_text_is_that_of_all_its_documents() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.txt"), "one").unwrap();
+        fs::write(folder.path().join("b.txt"), "\u{feff}two\n").unwrap();
+        let read = |source: &Source| source.read(&folder.path().join("data"), &|_| ()).unwrap();
+        assert_eq!(read(&Source::Path(folder.path().into())), "one\n\ntwo\n");
+        assert_eq!(read(&Source::resolve("shakespeare").unwrap()), default_text());
     }
 
     #[test]

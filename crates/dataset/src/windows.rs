@@ -94,6 +94,31 @@ impl Windows {
         Self { rows: first + rank * size..first + (rank + 1) * size, ..self }
     }
 
+    /// Number of windows in each draw.
+    pub fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The windows with these numbers, of each draw; those beyond the last are left out.
+    pub fn rows(self, rows: Range<usize>) -> Self {
+        let at = |row: usize| self.rows.end.min(self.rows.start + row);
+        Self { rows: at(rows.start)..at(rows.end), ..self }
+    }
+
+    /// The windows of one draw, in the same order, in batches of at most so many.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is zero.
+    pub fn in_batches(self, at: Draw, batch_size: usize) -> impl Iterator<Item = Batch> {
+        let rows = self.rows.clone();
+        let starts = rows.clone().step_by(batch_size);
+        starts.map(move |start| {
+            let rows = start..rows.end.min(start + batch_size);
+            Self { rows, ..self.clone() }.batch(at)
+        })
+    }
+
     /// The batch of a draw: the same one whenever, and in whatever order, it is asked for.
     pub fn batch(&self, at: Draw) -> Batch {
         let size = self.rows.len() * self.block_size;
@@ -104,7 +129,7 @@ impl Windows {
             block_size: self.block_size,
         };
         let mut window = vec![0; self.block_size + 1];
-        for &offset in &self.offsets(at)[self.rows.clone()] {
+        for offset in self.offsets_of(at, self.rows.clone()) {
             self.tokens.copy_range(offset, &mut window);
             batch.inputs.extend_from_slice(&window[..self.block_size]);
             batch.targets.extend_from_slice(&window[1..]);
@@ -117,6 +142,10 @@ impl Windows {
     /// The generator is ChaCha with 8 rounds. Its key is (seed, step, micro-batch, rank), each as 8 bytes
     /// little-endian, and its nonce the stream; window i takes its i-th 64-bit output.
     pub fn offsets(&self, at: Draw) -> Vec<usize> {
+        self.offsets_of(at, 0..self.batch_size)
+    }
+
+    fn offsets_of(&self, at: Draw, rows: Range<usize>) -> Vec<usize> {
         let mut key = [0; 32];
         for (part, number) in
             key.as_chunks_mut::<8>().0.iter_mut().zip([self.seed, at.step, at.micro_batch, at.rank])
@@ -125,10 +154,11 @@ impl Windows {
         }
         let mut generator = ChaCha8Rng::from_seed(key);
         generator.set_stream(self.stream.nonce());
+        generator.set_word_pos(2 * rows.start as u128); // Words have 32 bits.
 
         // The last window leaves one token for its last target.
         let n_offsets = self.tokens.len() - self.block_size;
-        (0..self.batch_size).map(|_| below(n_offsets, generator.next_u64())).collect()
+        rows.map(|_| below(n_offsets, generator.next_u64())).collect()
     }
 }
 
@@ -257,6 +287,19 @@ mod tests {
             assert!(shares.iter().all(|share| share.batch_size == 6 / n));
             let inputs: Vec<i32> = shares.iter().flat_map(|share| share.inputs.clone()).collect();
             let targets: Vec<i32> = shares.iter().flat_map(|share| share.targets.clone()).collect();
+            assert_eq!((inputs, targets), (whole.inputs.clone(), whole.targets.clone()));
+        }
+    }
+
+    #[test]
+    fn a_draw_in_batches_of_any_size_is_the_same_windows() {
+        let all = windows(100, 7, 6, Stream::Evaluate);
+        let whole = all.batch(at(0, 0, 0));
+        for (batch_size, sizes) in [(1, &[1; 6][..]), (2, &[2, 2, 2]), (4, &[4, 2]), (6, &[6]), (9, &[6])] {
+            let batches: Vec<_> = all.clone().in_batches(at(0, 0, 0), batch_size).collect();
+            assert_eq!(batches.iter().map(|batch| batch.batch_size).collect::<Vec<_>>(), sizes);
+            let inputs: Vec<i32> = batches.iter().flat_map(|batch| batch.inputs.clone()).collect();
+            let targets: Vec<i32> = batches.iter().flat_map(|batch| batch.targets.clone()).collect();
             assert_eq!((inputs, targets), (whole.inputs.clone(), whole.targets.clone()));
         }
     }
