@@ -289,12 +289,39 @@ impl RunFolder {
     /// If the copy can't be written.
     pub fn keep_weights(&self, step: u64) -> Result<PathBuf> {
         let weights = self.path.join(WEIGHTS);
-        let copy = self.path.join(format!("model.step-{step:08}.safetensors"));
+        let copy = self.kept_path(step);
         let mut from = fs::File::open(&weights).map_err(io("open", &weights))?;
         atomic::write_with(&copy, |file| {
             std::io::copy(&mut from, file).map(|_| ()).map_err(io("write", &copy))
         })?;
         Ok(copy)
+    }
+
+    /// The steps whose weights [`RunFolder::keep_weights`] has kept, in order.
+    pub fn kept_steps(&self) -> Vec<u64> {
+        let step = |entry: fs::DirEntry| -> Option<u64> {
+            let name = entry.file_name();
+            name.to_str()?.strip_prefix("model.step-")?.strip_suffix(".safetensors")?.parse().ok()
+        };
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut steps: Vec<u64> = entries.filter_map(step).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// The model with the weights that were kept of a step.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::load_model`].
+    pub fn load_kept_model(&self, step: u64, device: &Device) -> Result<Gpt> {
+        let (layout, config) = self.described()?;
+        weights::load(&config, Weights::open(&self.kept_path(step))?, layout, device)
+    }
+
+    /// Where the weights are that were kept of a step.
+    pub fn kept_path(&self, step: u64) -> PathBuf {
+        self.path.join(format!("model.step-{step:08}.safetensors"))
     }
 
     /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else.
@@ -370,7 +397,7 @@ impl RunFolder {
         Ok((layout, config))
     }
 
-    /// The model with its best weights.
+    /// The model with the weights of `model.safetensors`: the best of a run, or its last if its recipe says so.
     ///
     /// # Errors
     ///

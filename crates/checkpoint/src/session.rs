@@ -32,6 +32,9 @@ pub struct Session {
     /// The model that it was begun from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
+    /// Tokens of the text that it trains on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_tokens: Option<u64>,
     /// What was changed of the recipe since the session before: each key with what it was and what it is.
     pub changes: BTreeMap<String, [String; 2]>,
 }
@@ -49,6 +52,7 @@ impl Session {
             threads,
             recipe: None,
             init_from: None,
+            train_tokens: None,
             changes,
         }
     }

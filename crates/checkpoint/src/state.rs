@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::ErrorKind,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
 };
 
@@ -93,6 +93,22 @@ pub struct Checkpoint {
     pub state: TrainerState,
 }
 
+/// Which checkpoints of a run are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Number of newest ones.
+    pub last: NonZeroUsize,
+    /// Those of each multiple of so many steps, in addition.
+    pub every: Option<NonZeroU64>,
+}
+
+impl Keep {
+    /// Whether a checkpoint of this step is kept however old it is. That of step 0 has learnt nothing.
+    fn is_kept(&self, step: u64) -> bool {
+        step > 0 && self.every.is_some_and(|every| step.is_multiple_of(every.get()))
+    }
+}
+
 /// Size and sha256 of each file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,15 +131,15 @@ impl FileFacts {
 }
 
 impl RunFolder {
-    /// Writes a checkpoint as a whole or not at all, then removes all others but the newest of those before it, so that
-    /// `keep_last` are left. Those beyond it are of steps that were undone.
+    /// Writes a checkpoint as a whole or not at all, then removes those before it that are not to be kept, and those
+    /// beyond it, which are of steps that were undone.
     ///
     /// # Errors
     ///
     /// If a file can't be written; the checkpoints before are then still there.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep_last: NonZeroUsize) -> Result<PathBuf> {
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep: Keep) -> Result<PathBuf> {
         let step = checkpoint.state.step;
-        let path = self.checkpoints_path().join(format!("step-{step:08}"));
+        let path = self.checkpoint_path(step);
         self.make_checkpoints_folder()?;
         let state = to_json(&checkpoint.state);
         let files: [(&str, &[u8]); 4] = [
@@ -138,7 +154,8 @@ impl RunFolder {
 
         let (before, beyond): (Vec<_>, Vec<_>) =
             self.checkpoints()?.into_iter().filter(|it| it.step != step).partition(|it| it.step < step);
-        let superseded = before.iter().rev().skip(keep_last.get() - 1);
+        let older = before.iter().rev().skip(keep.last.get() - 1);
+        let superseded = older.filter(|it| !keep.is_kept(it.step));
         for old in superseded.chain(&beyond) {
             if let Err(error) = atomic::remove_whole(&old.path) {
                 tracing::warn!("{error}; the next checkpoint will try again"); // The new one is there.
@@ -200,6 +217,30 @@ impl RunFolder {
         serde_json::from_slice(&state).ok()
     }
 
+    /// The steps of all checkpoints, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of checkpoints is there and can't be listed.
+    pub fn checkpoint_steps(&self) -> Result<Vec<u64>> {
+        Ok(self.checkpoints()?.into_iter().map(|it| it.step).collect())
+    }
+
+    /// The record of the weights in the checkpoint of a step, in Burn's own format.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such checkpoint, or it is damaged.
+    pub fn checkpoint_weights(&self, step: u64) -> Result<Vec<u8>> {
+        let path = self.checkpoint_path(step);
+        checked(&path, &manifest(&path)?, MODEL)
+    }
+
+    /// The folder of the checkpoint of a step.
+    pub fn checkpoint_path(&self, step: u64) -> PathBuf {
+        self.checkpoints_path().join(format!("step-{step:08}"))
+    }
+
     /// The folders of all checkpoints, oldest first.
     fn checkpoints(&self) -> Result<Vec<Numbered>> {
         let folder = self.checkpoints_path();
@@ -228,31 +269,42 @@ struct Numbered {
 
 /// Reads a checkpoint's folder, and checks each file against the manifest.
 fn read(path: &Path) -> Result<Checkpoint> {
-    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-    let file = |name: &str| {
-        let path = path.join(name);
-        fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => damaged(format!("{name} is missing")),
-            _ => io("read", &path)(error), // It may be whole all the same.
-        })
-    };
-    let manifest: Manifest = serde_json::from_slice(&file(MANIFEST)?)
-        .map_err(|error| damaged(format!("{MANIFEST} is not understood: {error}")))?;
-    let checked = |name: &str| -> Result<Vec<u8>> {
-        let contents = file(name)?;
-        match manifest.files.get(name) {
-            Some(facts) if *facts == FileFacts::of(&contents) => Ok(contents),
-            Some(_) => Err(damaged(format!("{name} is not what was written"))),
-            None => Err(damaged(format!("{MANIFEST} does not list {name}"))),
-        }
-    };
+    let manifest = manifest(path)?;
+    let checked = |name: &str| checked(path, &manifest, name);
     Ok(Checkpoint {
         model: checked(MODEL)?,
         optimizer: checked(OPTIMIZER)?,
         scheduler: checked(SCHEDULER)?,
         state: serde_json::from_slice(&checked(STATE)?)
-            .map_err(|error| damaged(format!("{STATE} is not understood: {error}")))?,
+            .map_err(|error| damaged(path, format!("{STATE} is not understood: {error}")))?,
     })
+}
+
+fn manifest(path: &Path) -> Result<Manifest> {
+    serde_json::from_slice(&file(path, MANIFEST)?)
+        .map_err(|error| damaged(path, format!("{MANIFEST} is not understood: {error}")))
+}
+
+/// A file of a checkpoint, if it is what the manifest says.
+fn checked(path: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
+    let contents = file(path, name)?;
+    match manifest.files.get(name) {
+        Some(facts) if *facts == FileFacts::of(&contents) => Ok(contents),
+        Some(_) => Err(damaged(path, format!("{name} is not what was written"))),
+        None => Err(damaged(path, format!("{MANIFEST} does not list {name}"))),
+    }
+}
+
+fn file(path: &Path, name: &str) -> Result<Vec<u8>> {
+    let file = path.join(name);
+    fs::read(&file).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => damaged(path, format!("{name} is missing")),
+        _ => io("read", &file)(error), // It may be whole all the same.
+    })
+}
+
+fn damaged(path: &Path, reason: String) -> Error {
+    Error::Damaged { path: path.to_owned(), reason }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -320,7 +372,7 @@ mod tests {
     }
 
     fn save(run: &RunFolder, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        run.save_checkpoint(checkpoint, NonZeroUsize::new(2).unwrap())
+        run.save_checkpoint(checkpoint, Keep { last: NonZeroUsize::new(2).unwrap(), every: None })
     }
 
     #[test]
@@ -375,10 +427,25 @@ mod tests {
         let undone = save(&run, &checkpoint(20)).unwrap();
         fs::write(undone.join(MODEL), [0]).unwrap();
         // It went on from 16 and was stopped at 18: keeping "the newest two" must not mean 20 and 18.
-        run.save_checkpoint(&checkpoint(18), NonZeroUsize::MIN).unwrap();
+        run.save_checkpoint(&checkpoint(18), Keep { last: NonZeroUsize::MIN, every: None }).unwrap();
         assert!(!undone.exists());
         assert_eq!(run.checkpoints().unwrap().len(), 1);
         assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(18));
+    }
+
+    #[test]
+    fn checkpoints_of_every_so_many_steps_stay() {
+        let (_parent, run) = run();
+        let keep = Keep { last: NonZeroUsize::MIN, every: NonZeroU64::new(20) };
+        for step in [0, 10, 20, 30, 40, 50] {
+            run.save_checkpoint(&checkpoint(step), keep).unwrap();
+        }
+        assert_eq!(run.checkpoint_steps().unwrap(), [20, 40, 50]);
+        assert_eq!(run.checkpoint_weights(20).unwrap(), [1, 2, 3]);
+        let error = run.checkpoint_weights(30).unwrap_err().to_string();
+        assert!(error.contains("step-00000030"), "{error}");
+        fs::write(run.checkpoint_path(40).join(MODEL), [1, 2, 4]).unwrap();
+        assert!(matches!(run.checkpoint_weights(40), Err(Error::Damaged { .. })));
     }
 
     #[test]
