@@ -2,11 +2,12 @@
 
 use ratatui::{
     Frame,
+    buffer::{Buffer, Cell},
     layout::{Alignment, Constraint, Layout, Rect},
     style::{Color, Style, Stylize},
     symbols::{Marker, bar},
     text::{Line, Span},
-    widgets::{Axis, Block, Chart, Dataset, GraphType, LineGauge, Paragraph, Sparkline, Wrap},
+    widgets::{Axis, Block, Chart, Dataset, GraphType, LineGauge, Paragraph, Sparkline, Widget, Wrap},
 };
 
 use crate::{Curve, Dashboard, Strip};
@@ -234,14 +235,22 @@ fn draw_strips(strips: &[Strip], frame: &mut Frame<'_>, area: Rect) {
         let block = Block::bordered().border_style(Style::new().dim()).title(title);
         let inner = block.inner(*area);
         frame.render_widget(block, *area);
-        frame.render_widget(bars(&strip.curve, inner.width), inner);
+        let values = strip.curve.last_values(usize::from(inner.width));
+        frame.render_widget(bars(values.collect()), inner);
     }
 }
 
-/// The last values as bars from zero, one a column.
-fn bars(curve: &Curve, width: u16) -> Sparkline<'static> {
+/// A line of bars from zero, one for each value.
+pub fn sparkline(values: &[f64]) -> String {
+    let width = u16::try_from(values.len()).unwrap_or(u16::MAX);
+    let mut buffer = Buffer::empty(Rect::new(0, 0, width, 1));
+    bars(values.to_vec()).render(buffer.area, &mut buffer);
+    buffer.content().iter().map(Cell::symbol).collect()
+}
+
+/// Values as bars from zero, one a column.
+fn bars(values: Vec<f64>) -> Sparkline<'static> {
     const FULL: f64 = 1000.0;
-    let values: Vec<f64> = curve.last_values(usize::from(width)).collect();
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
     let heights = values.into_iter().map(|value| (value / highest * FULL).clamp(0.0, FULL) as u64);

@@ -23,5 +23,5 @@ mod terminal;
 
 pub use curve::Curve;
 pub use dashboard::{Dashboard, Sample, Strip};
-pub use draw::draw;
+pub use draw::{draw, sparkline};
 pub use terminal::{Key, Live, restore};
