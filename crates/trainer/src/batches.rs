@@ -9,7 +9,7 @@ use burn::{
     },
     prelude::*,
 };
-use dataset::{Batch, Prefetch, Windows};
+use dataset::{Batch, Draw, Prefetch, Windows};
 
 /// Inputs and the token after each, `[B, T]` both.
 #[derive(Debug, Clone)]
@@ -26,29 +26,51 @@ impl TokenBatch {
     }
 }
 
-/// The batches of a range of steps, drawn on a thread of their own, a few ahead, and on the device one ahead.
+/// Batches that are made on a thread of their own, a few ahead, and put on the device one ahead.
 #[derive(Clone)]
 pub(crate) struct WindowLoader {
     windows: Windows,
-    steps: Range<u64>,
-    batches_per_step: u64,
+    draws: Draws,
     device: Device,
+}
+
+/// Which windows a loader goes through.
+#[derive(Debug, Clone)]
+enum Draws {
+    /// So many batches for each step of a range, in order.
+    Steps { steps: Range<u64>, batches_per_step: u64 },
+    /// The windows of one draw, in batches of this size.
+    Once { batch_size: usize },
 }
 
 impl WindowLoader {
     /// `batches_per_step` batches for each step of the range, in order.
     pub(crate) fn new(windows: Windows, steps: Range<u64>, batches_per_step: u64, device: &Device) -> Self {
-        Self { windows, steps, batches_per_step, device: device.clone() }
+        Self { windows, draws: Draws::Steps { steps, batches_per_step }, device: device.clone() }
+    }
+
+    /// The windows of the first draw, in batches of this size: the same ones whatever the size.
+    pub(crate) fn once(windows: Windows, batch_size: usize, device: &Device) -> Self {
+        Self { windows, draws: Draws::Once { batch_size }, device: device.clone() }
     }
 
     fn n_batches(&self) -> u64 {
-        (self.steps.end - self.steps.start) * self.batches_per_step
+        match &self.draws {
+            Draws::Steps { steps, batches_per_step } => (steps.end - steps.start) * batches_per_step,
+            Draws::Once { batch_size } => self.windows.n_rows().div_ceil(*batch_size) as u64,
+        }
     }
 }
 
 impl DataLoader<TokenBatch> for WindowLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TokenBatch> + 'a> {
-        let batches = Prefetch::new(self.windows.clone(), self.steps.start, self.batches_per_step, 0);
+        let windows = self.windows.clone();
+        let batches = match self.draws {
+            Draws::Steps { ref steps, batches_per_step } => {
+                Prefetch::new(windows, steps.start, batches_per_step, 0)
+            }
+            Draws::Once { batch_size } => Prefetch::of(windows.in_batches(Draw::default(), batch_size)),
+        };
         Box::new(Batches { batches, next: None, done: 0, total: self.num_items(), device: &self.device })
     }
 
@@ -60,10 +82,21 @@ impl DataLoader<TokenBatch> for WindowLoader {
         Arc::new(Self { device: device.clone(), ..self.clone() })
     }
 
-    /// The steps from `start` to `end`, counted from the first of this loader.
+    /// The steps, or the batches of one draw, from `start` to `end`, counted from the first of this loader.
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<TokenBatch>> {
-        let first = self.steps.start;
-        Arc::new(Self { steps: first + start as u64..first + end as u64, ..self.clone() })
+        Arc::new(match &self.draws {
+            Draws::Steps { steps, batches_per_step } => Self {
+                draws: Draws::Steps {
+                    steps: steps.start + start as u64..steps.start + end as u64,
+                    batches_per_step: *batches_per_step,
+                },
+                ..self.clone()
+            },
+            Draws::Once { batch_size } => Self {
+                windows: self.windows.clone().rows(start * batch_size..end * batch_size),
+                ..self.clone()
+            },
+        })
     }
 }
 
@@ -109,7 +142,7 @@ impl DataLoaderIterator<TokenBatch> for Batches<'_> {
 
 #[cfg(test)]
 mod tests {
-    use dataset::{Draw, Stream, Tokens};
+    use dataset::{Stream, Tokens};
 
     use super::*;
 
@@ -129,5 +162,20 @@ mod tests {
             (wide(batch.inputs), wide(batch.targets))
         });
         assert_eq!(uploaded, drawn);
+    }
+
+    #[test]
+    fn one_draw_is_the_same_windows_in_batches_of_any_size() {
+        let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
+        let windows = Windows::new(tokens, 6, 5, 7, Stream::Evaluate).unwrap();
+        let device = kernels::test_device();
+        let ids = |loader: &dyn DataLoader<TokenBatch>| -> Vec<Vec<i64>> {
+            loader.iter().map(|batch| batch.unwrap().inputs.into_data().iter::<i64>().collect()).collect()
+        };
+        let [two, five] = [2, 5].map(|size| WindowLoader::once(windows.clone(), size, &device));
+        let (in_twos, whole) = (ids(&two), ids(&five));
+        assert_eq!((two.num_items(), in_twos.len(), in_twos[2].len(), whole.len()), (3, 3, 6, 1));
+        assert_eq!(in_twos.concat(), whole.concat());
+        assert_eq!(ids(&*two.slice(1, 3)), in_twos[1..]);
     }
 }

@@ -45,9 +45,10 @@ pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
 pub use probe::{Probe, Probed, probe};
 pub use recipe::{
-    Changes, DataRecipe, GuardsRecipe, OptimizerKind, OptimizerRecipe, PRESETS, Recipe, RecipeError,
-    RunRecipe, ScheduleKind, ScheduleRecipe, preset,
+    Changes, DataRecipe, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS, Recipe,
+    RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
+pub use records::checkpoint_model;
 pub use schedule::Schedule;
 pub use strategy::{Observer, ending};
 pub use train::{Ending, Error, Event, Outcome, Training, train};

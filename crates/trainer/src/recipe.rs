@@ -2,8 +2,10 @@
 
 mod changes;
 mod overrides;
+mod plan;
 
 pub use changes::Changes;
+pub use plan::Restart;
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -132,22 +134,33 @@ pub struct ScheduleRecipe {
     /// The step at which it begins to fall; of the kind `wsd` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_steps: Option<u64>,
-    /// The step at which it is at its lowest.
-    pub decay_steps: u64,
+    /// The step at which it is at its lowest; without it, the end of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_steps: Option<u64>,
     /// Steps between evaluations.
     pub eval_interval: NonZeroU64,
-    /// Batches in an evaluation, the same ones each time.
-    pub eval_batches: NonZeroU64,
+    /// Windows in an evaluation, the same ones each time, whatever the batch size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_windows: Option<NonZeroU64>,
+    /// The older way to say how many: batches, whose windows depend on the batch size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_batches: Option<NonZeroU64>,
     /// Steps between checkpoints.
     pub checkpoint_interval: NonZeroU64,
-    /// How many checkpoints are kept. The best weights are kept beside them in any case.
+    /// Number of newest checkpoints that are kept.
     #[serde(default = "two")]
     pub keep_last: NonZeroUsize,
+    /// Steps between checkpoints that are kept in addition; without it, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<NonZeroU64>,
     /// Steps between lines of training metrics.
     pub log_interval: NonZeroU64,
     /// Steps between samples; without it, none but the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_interval: Option<NonZeroU64>,
+    /// The last change of the learning rate on resume. Training writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
 }
 
 fn two() -> NonZeroUsize {
@@ -190,6 +203,20 @@ pub struct RunRecipe {
     /// f32 in any case.
     #[serde(default)]
     pub precision: Precision,
+    /// The weights that `model.safetensors` holds.
+    #[serde(default)]
+    pub keep_weights: KeepWeights,
+}
+
+/// The weights that a run's `model.safetensors` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepWeights {
+    /// Those with the lowest validation loss.
+    #[default]
+    Best,
+    /// Those of the last checkpoint, whatever the validation loss: to memorise a text on purpose.
+    Last,
 }
 
 /// Why a recipe is none.
@@ -244,18 +271,35 @@ pub enum RecipeError {
     )]
     NoStableSteps,
     /// A key that this schedule has no use for.
-    #[error("`schedule.stable_steps` has no effect without `schedule.kind` = wsd; leave it out, or set that")]
+    #[error(
+        "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
+         set that kind"
+    )]
     UnusedStableSteps,
     /// A key that AdamW has no use for.
-    #[error("`{key}` has no effect without `optimizer.kind` = muon; leave it out, or set that")]
+    #[error("`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or set that kind")]
     UnusedMuon {
         /// Section and key.
         key: &'static str,
     },
-    /// A key with another value than the run has begun with.
+    /// Two ways to say how long an evaluation is, or none.
     #[error(
-        "`{key}` can't change from {before} to {after} in the middle of a run: {reason}; start a new run for that"
+        "{0} of `schedule.eval_windows` and `schedule.eval_batches` is set; set one of them (windows, for new runs)"
     )]
+    EvaluationSize(&'static str),
+    /// A plan that ends with steps that change nothing.
+    #[error(
+        "the learning rate is 0 from step {first} of {max_steps} on, so these steps would change nothing; add --set \
+         schedule.decay_steps=none to let it fall until the end of the run, or raise optimizer.min_learning_rate"
+    )]
+    ZeroRate {
+        /// The first step that would change nothing.
+        first: u64,
+        /// Steps of the plan.
+        max_steps: u64,
+    },
+    /// A key with another value than the run has begun with.
+    #[error("`{key}` can't change from {before} to {after} on resume: {reason}; start a new run for that")]
     Fixed {
         /// Section and key.
         key: String,
@@ -339,16 +383,30 @@ impl Recipe {
         in_range("schedule.max_steps", steps as f64, few_enough, steps <= 1_000_000_000_000)?;
         match (schedule.kind, schedule.stable_steps) {
             (ScheduleKind::Wsd, None) => return Err(RecipeError::NoStableSteps),
-            (ScheduleKind::Wsd, Some(stable)) if stable > schedule.decay_steps => {
+            (ScheduleKind::Wsd, Some(stable)) if stable > schedule.decay_end() => {
+                let followed = schedule.decay_steps.is_none();
                 return Err(RecipeError::Order {
                     lower: "schedule.stable_steps",
                     lower_value: stable as f64,
-                    upper: "schedule.decay_steps",
-                    upper_value: schedule.decay_steps as f64,
+                    upper: if followed { "schedule.max_steps" } else { "schedule.decay_steps" },
+                    upper_value: schedule.decay_end() as f64,
                 });
             }
             (ScheduleKind::Wsd, Some(_)) | (_, None) => {}
             (_, Some(_)) => return Err(RecipeError::UnusedStableSteps),
+        }
+        match (schedule.eval_windows, schedule.eval_batches) {
+            (Some(windows), None) => {
+                let windows = windows.get();
+                in_range("schedule.eval_windows", windows as f64, not_too_many, windows <= MOST)?;
+            }
+            (None, Some(_)) => {}
+            (None, None) => return Err(RecipeError::EvaluationSize("neither")),
+            (Some(_), Some(_)) => return Err(RecipeError::EvaluationSize("each")),
+        }
+        if let Some(Restart { learning_rate, .. }) = schedule.restart {
+            let holds = learning_rate >= 0.0 && learning_rate.is_finite();
+            in_range("schedule.restart.learning_rate", learning_rate, "has to be at least 0", holds)?;
         }
         let fraction = "has to be above 0 and below 1";
         let share = "has to be at least 0 and below 1";
@@ -498,7 +556,9 @@ mod tests {
         );
         debug(&["optimizer.kind=muon", "optimizer.muon_momentum=0.9"]).unwrap();
         assert!(message(&["optimizer.kind=muon", "optimizer.muon_momentum=1.0"]).contains("below 1"));
-        assert!(message(&[wsd, "schedule.stable_steps=1000"]).contains("is above `schedule.decay_steps`"));
+        assert!(message(&[wsd, "schedule.stable_steps=1000"]).contains("is above `schedule.max_steps`"));
+        let late = [wsd, "schedule.stable_steps=39", "schedule.decay_steps=38"];
+        assert!(message(&late).contains("is above `schedule.decay_steps`"));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::sync::{
 };
 
 use burn::{
-    store::RecordError,
+    module::Module,
+    prelude::Device,
+    store::{ModuleRecord, RecordError},
     tensor::Bytes,
     train::{
         checkpoint::{
@@ -19,7 +21,10 @@ use burn::{
     },
 };
 use burn_pack::{Reader, Writer};
-use checkpoint::{Checkpoint, TrainerState};
+use checkpoint::{Checkpoint, RunFolder, TrainerState};
+use model::Gpt;
+
+use crate::{Error, trainee::Trainee};
 
 /// A record as bytes, and the step that it was made at.
 type Saved = (usize, Result<Vec<u8>, RecordError>);
@@ -92,6 +97,21 @@ impl<R: Record> Checkpointer<R> for PartCheckpointer {
         let bytes = bytes.expect("restoring is asked for once, and only with a checkpoint");
         R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
     }
+}
+
+/// The model with the weights of the checkpoint of a step, in place of those that the run's folder keeps.
+///
+/// # Errors
+///
+/// If there is no such checkpoint, or it is damaged.
+pub fn checkpoint_model(folder: &RunFolder, step: u64, device: &Device) -> Result<Gpt, Error> {
+    let config = folder.config()?;
+    let bytes = Bytes::from_bytes_vec(folder.checkpoint_weights(step)?);
+    let record = ModuleRecord::checkpoint_from_bytes(bytes)?;
+    let zeros = config
+        .zeros(device)
+        .map_err(|source| checkpoint::Error::Sizes { path: folder.path().to_owned(), source })?;
+    Ok(Trainee::new(zeros, 1).load_record(record).into_gpt())
 }
 
 /// A record with its tensors in the order of their names. The optimizer lists them in that of a hash table, which is

@@ -4,7 +4,7 @@ use std::{f64::consts::PI, sync::Arc};
 
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-use crate::{OptimizerRecipe, ScheduleKind, ScheduleRecipe};
+use crate::{OptimizerRecipe, Restart, ScheduleKind, ScheduleRecipe};
 
 /// Linear warm-up, then down to a floor by half a cosine, or straight after a while at the highest rate, or not at all.
 ///
@@ -23,23 +23,53 @@ pub struct Schedule {
     pub warmup_steps: u64,
     /// The step that reaches the floor.
     pub decay_steps: u64,
+    /// Where a resumed run met this curve.
+    pub restart: Option<Restart>,
+    /// The steps in which it then rose to it.
+    pub ramp_steps: u64,
 }
 
 impl Schedule {
     /// The rate that a recipe asks for.
     pub fn new(optimizer: &OptimizerRecipe, schedule: &ScheduleRecipe) -> Self {
+        let ramp_steps = |restart: Restart| {
+            schedule.warmup_steps.min(schedule.max_steps.saturating_sub(restart.step) / 10)
+        };
         Self {
             kind: schedule.kind,
             stable_steps: schedule.stable_steps.unwrap_or_default(),
             learning_rate: optimizer.learning_rate,
             min_learning_rate: optimizer.min_learning_rate,
             warmup_steps: schedule.warmup_steps,
-            decay_steps: schedule.decay_steps,
+            decay_steps: schedule.decay_end(),
+            restart: schedule.restart,
+            ramp_steps: schedule.restart.map_or(0, ramp_steps),
         }
     }
 
     /// The learning rate of a step; the first one is step 0.
     pub fn at(&self, step: u64) -> f64 {
+        let rate = self.curve(step);
+        match self.restart {
+            Some(restart) if (restart.step..restart.step + self.ramp_steps).contains(&step) => {
+                let share = (step - restart.step + 1) as f64 / (self.ramp_steps + 1) as f64;
+                // Only a rise is to be gradual: a rate that was lowered takes effect at once.
+                rate.min(restart.learning_rate + share * (rate - restart.learning_rate))
+            }
+            _ => rate,
+        }
+    }
+
+    /// The rate of the step before, by whichever recipe it was taken.
+    pub(crate) fn before(&self, step: u64) -> f64 {
+        match self.restart {
+            Some(restart) if restart.step == step => restart.learning_rate,
+            _ => self.at(step.saturating_sub(1)),
+        }
+    }
+
+    /// The rate of a run that was never resumed with another recipe.
+    fn curve(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.learning_rate * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
         }
@@ -110,6 +140,8 @@ mod tests {
         min_learning_rate: 0.1,
         warmup_steps: 4,
         decay_steps: 14,
+        restart: None,
+        ramp_steps: 0,
     };
 
     #[test]
@@ -141,6 +173,16 @@ mod tests {
         let constant = Schedule { warmup_steps: 0, decay_steps: 0, min_learning_rate: 3e-5, ..SCHEDULE };
         assert_eq!(constant.at(0), 3e-5);
         assert_eq!(constant.at(1000), 3e-5);
+    }
+
+    #[test]
+    fn a_restart_rises_in_a_line_to_the_curve() {
+        let restart = Some(Restart { step: 20, learning_rate: 0.0 });
+        let constant = Schedule { kind: ScheduleKind::Constant, restart, ramp_steps: 3, ..SCHEDULE };
+        assert_eq!([19, 20, 21, 22, 23].map(|step| constant.at(step)), [1.0, 0.25, 0.5, 0.75, 1.0]);
+        assert_eq!([19, 20, 21].map(|step| constant.before(step)), [1.0, 0.0, 0.25]);
+        let at_once = Schedule { ramp_steps: 0, ..constant };
+        assert_eq!(at_once.at(20), 1.0);
     }
 
     #[test]

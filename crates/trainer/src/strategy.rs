@@ -19,7 +19,7 @@ use burn::{
 use checkpoint::{Interval, TrainerState};
 
 use crate::{
-    Control, Ending, Error, Event, Metrics, Outcome, Recipe, Split,
+    Control, Ending, Error, Event, KeepWeights, Metrics, Outcome, Recipe, Split,
     batches::TokenBatch,
     gradients::{self, clip_scale},
     guard::{judge, judge_on_device, spike_limit},
@@ -181,7 +181,8 @@ impl Loop {
             self.finish_step(learner, valid)?;
             // Last: what belongs to a step is done before a checkpoint says so.
             let asked = self.control.take_save();
-            if due(schedule.checkpoint_interval) || asked {
+            let kept = schedule.keep_every.is_some_and(|every| step.is_multiple_of(every.get()));
+            if due(schedule.checkpoint_interval) || kept || asked {
                 saved_step = Some(self.save(learner, save)?);
             }
             self.asked.extend(asked.then_some(step));
@@ -326,16 +327,17 @@ impl Loop {
     ) -> Result<(), Error> {
         self.read_steps(learner)?;
         let trainee = learner.model().valid();
-        let mut losses = Vec::new();
+        let (mut losses, mut sizes) = (Vec::new(), Vec::new());
         for batch in valid.iter() {
             if self.control.should_stop() {
                 return Ok(());
             }
-            let loss = burn::train::InferenceStep::step(&trainee, batch?);
-            losses.push(loss.0);
+            let batch = batch?;
+            sizes.push(batch.inputs.dims()[0]);
+            losses.push(burn::train::InferenceStep::step(&trainee, batch).0);
         }
         let losses: Vec<f32> = Tensor::cat(losses, 0).into_data().try_into_vec().expect("losses are f32");
-        let loss = losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
+        let loss = mean_over_windows(&losses, &sizes);
         self.write(Metrics {
             step: self.state.step,
             split: Split::Valid,
@@ -352,7 +354,9 @@ impl Loop {
             return Err(self.diverged(learner, loss, f64::NAN));
         }
         if self.state.best_loss.is_none_or(|best| loss < best) {
-            self.writer.weights(trainee.gpt().clone());
+            if self.recipe.run.keep_weights == KeepWeights::Best {
+                self.writer.weights(trainee.gpt().clone());
+            }
             self.state.best_loss = Some(loss);
             self.state.best_step = self.state.step;
             self.state.evaluations_since_best = 0;
@@ -372,6 +376,9 @@ impl Loop {
             return Err(self.diverged(learner, f64::NAN, f64::NAN));
         }
         save(learner, self.state.step);
+        if self.recipe.run.keep_weights == KeepWeights::Last {
+            self.writer.weights(learner.model().valid().gpt().clone());
+        }
         self.writer.checkpoint(self.state.clone());
         Ok(self.state.step)
     }
@@ -412,6 +419,15 @@ pub fn ending(recipe: &Recipe, state: &TrainerState) -> Option<Ending> {
     } else {
         recipe.guards.patience.is_some_and(out_of_patience).then_some(Ending::StoppedEarly)
     }
+}
+
+/// The mean loss of all windows, from the means of batches; the last batch may be smaller than the others.
+fn mean_over_windows(losses: &[f32], sizes: &[usize]) -> f64 {
+    let whole = sizes.first().copied().unwrap_or(1) as f64;
+    // A whole batch weighs exactly one: with equal ones this is their plain mean, to the bit.
+    let weights = || sizes.iter().map(|&size| size as f64 / whole);
+    let sum: f64 = losses.iter().zip(weights()).map(|(&loss, weight)| f64::from(loss) * weight).sum();
+    sum / weights().sum::<f64>()
 }
 
 /// The one number of a tensor; waits for the device.

@@ -2,6 +2,7 @@
 
 use std::{
     io, iter,
+    num::NonZeroU64,
     path::PathBuf,
     sync::{Arc, mpsc::channel},
 };
@@ -13,7 +14,7 @@ use burn::{
     store::RecordError,
     train::{Learner, SupervisedTraining, TrainingStrategy, logger::InMemoryMetricLogger},
 };
-use checkpoint::{Checkpoint, RunFolder, RunLock, TrainerState};
+use checkpoint::{Checkpoint, Keep, RunFolder, RunLock, TrainerState};
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
@@ -212,6 +213,22 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> Learner<Tra
     Learner::new(trainee, optimizer, SchedulePosition::start(rate))
 }
 
+/// The windows of an evaluation: the same ones each time, so that losses compare.
+fn evaluation(valid: Arc<Tokens>, recipe: &Recipe, device: &Device) -> Result<WindowLoader, Error> {
+    let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
+    let windows = |n_rows: usize| Windows::new(valid, block_size, n_rows, recipe.run.seed, Stream::Evaluate);
+    Ok(match (recipe.schedule.eval_windows, recipe.schedule.eval_batches) {
+        (Some(n_windows), _) => {
+            let n_windows = usize::try_from(n_windows.get()).unwrap_or(usize::MAX);
+            WindowLoader::once(windows(n_windows)?, batch_size, device)
+        }
+        // Those of "step 0", as runs had them before there was `eval_windows`.
+        (None, n_batches) => {
+            WindowLoader::new(windows(batch_size)?, 0..1, n_batches.map_or(1, NonZeroU64::get), device)
+        }
+    })
+}
+
 /// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is
 /// finished and saved.
 ///
@@ -245,9 +262,7 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
     let seats = Seat::of(&devices);
     let mut places: Vec<Place> = seats.into_iter().zip(devices).map(place).collect();
     let Place { seat, loader: train_loader, .. } = places.remove(0);
-    // Every evaluation sees the same windows, those of "step 0", so that losses compare.
-    let eval_batches = recipe.schedule.eval_batches.get();
-    let valid_loader = WindowLoader::new(windows(valid, Stream::Evaluate)?, 0..1, eval_batches, &device);
+    let valid_loader = evaluation(valid, &recipe, &device)?;
 
     let resume_step = resume.as_ref().map(|_| usize::try_from(state.step).unwrap_or(usize::MAX));
     let (parts, [model_records, optimizer_records, scheduler_records]) = checkpointers(resume);
@@ -256,7 +271,8 @@ pub fn train(training: Training, control: Control, observer: Observer) -> Result
     let (sender, outcome) = channel();
     let directory = folder.path().to_owned();
     let resumed = resume_step.is_some();
-    let writer = Writer::start((folder, lock), parts, log_file, recipe.schedule.keep_last);
+    let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
+    let writer = Writer::start((folder, lock), parts, log_file, keep);
     let interrupter = control.interrupter.clone();
     let training = Loop {
         recipe,

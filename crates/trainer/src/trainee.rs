@@ -22,6 +22,10 @@ impl Trainee {
         Self { gpt, loss_scale: 1.0 / grad_accumulation as f64 }
     }
 
+    pub(crate) fn into_gpt(self) -> Gpt {
+        self.gpt
+    }
+
     pub(crate) fn gpt(&self) -> &Gpt {
         &self.gpt
     }

@@ -6,12 +6,11 @@
 
 use std::{
     fs::File,
-    num::NonZeroUsize,
     sync::mpsc::{Receiver, SyncSender, channel, sync_channel},
     thread::{self, JoinHandle},
 };
 
-use checkpoint::{RunFolder, RunLock, TrainerState};
+use checkpoint::{Keep, RunFolder, RunLock, TrainerState};
 use model::Gpt;
 
 use crate::{Error, records::Parts};
@@ -39,7 +38,7 @@ impl Writer {
         (folder, lock): (RunFolder, RunLock),
         parts: Parts,
         metrics: File,
-        keep_last: NonZeroUsize,
+        keep: Keep,
     ) -> Self {
         // One job waits while one is done: the best weights, and a checkpoint after the same step.
         let (jobs, todo) = sync_channel(1);
@@ -50,7 +49,7 @@ impl Writer {
                 let result = held.and_then(|()| match job {
                     Job::Weights(model) => Ok(folder.save_weights(&model).map(|()| None)?),
                     Job::Checkpoint(state) => {
-                        save_checkpoint(&folder, &parts, &metrics, *state, keep_last).map(Some)
+                        save_checkpoint(&folder, &parts, &metrics, *state, keep).map(Some)
                     }
                 });
                 // Whatever has failed, a folder that went away meanwhile is why.
@@ -131,11 +130,11 @@ fn save_checkpoint(
     parts: &Parts,
     metrics: &File,
     state: TrainerState,
-    keep_last: NonZeroUsize,
+    keep: Keep,
 ) -> Result<u64, Error> {
     let step = state.step;
     let checkpoint = parts.collect(state)?;
     metrics.sync_data().map_err(|source| Error::Metrics { path: folder.metrics_path(), source })?;
-    folder.save_checkpoint(&checkpoint, keep_last)?;
+    folder.save_checkpoint(&checkpoint, keep)?;
     Ok(step)
 }

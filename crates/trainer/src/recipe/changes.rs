@@ -1,4 +1,4 @@
-//! What of a recipe may change in the middle of a run.
+//! Which keys of a recipe may change on resume.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,26 +11,32 @@ pub type Changes = BTreeMap<String, [String; 2]>;
 
 /// Sections, and keys, that stay as they are: with another value the steps done would not have been the same ones, the
 /// data would be read from another place, or the losses before and after would not compare.
-const FIXED: [(&str, &str); 8] = [
+const FIXED: [(&str, &str); 10] = [
     ("model", "its weights have these sizes"),
     ("data", "it would learn from something else"),
-    ("optimizer.kind", "what it keeps of the gradients is another thing"),
-    ("optimizer.batch_size", "its place in the data is counted in batches of this size"),
-    ("optimizer.grad_accumulation", "its place in the data is counted in steps of so many batches"),
-    ("schedule.eval_batches", "its best loss is over so many batches"),
-    ("run.seed", "all that is drawn at random follows from it"),
-    ("run.precision", "it would go on with other rounding"),
+    ("optimizer.kind", "the saved optimizer state belongs to the old one"),
+    ("optimizer.batch_size", "its position in the data is counted in batches of this size"),
+    ("optimizer.grad_accumulation", "its position in the data is counted in steps of this many batches"),
+    ("schedule.eval_windows", "its best loss was measured on these windows"),
+    ("schedule.eval_batches", "its best loss was measured on these windows"),
+    ("run.seed", "all random numbers of the run follow from it"),
+    ("run.precision", "its products would be rounded differently"),
+    ("run.keep_weights", "its best weights were not kept"),
 ];
 
-/// What a key of those above may do all the same.
+/// Keys of the sections above that may change all the same.
 const FREE: [&str; 1] = ["model.dropout"];
 
+/// Keys that say where a text lies. They may change if the text is the same, which only its checksum shows.
+const PLACES: [&str; 2] = ["data.corpus", "data.valid"];
+
 impl Recipe {
-    /// What changes from this recipe to another that a run is to go on with.
+    /// The changes from this recipe to the one that a run is to resume with. The paths of its texts may be among them:
+    /// the caller compares the texts.
     ///
     /// # Errors
     ///
-    /// If a key differs that can't change in the middle of a run.
+    /// If a key differs that can't change on resume.
     pub fn changes_to(&self, after: &Self) -> Result<Changes, RecipeError> {
         let [before, after] = [self, after].map(flat);
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -42,8 +48,11 @@ impl Recipe {
                 continue;
             }
             let covers = |fixed: &str| key == fixed || key.starts_with(&format!("{fixed}."));
+            let is_free = FREE.contains(&key.as_str())
+                || PLACES.contains(&key.as_str())
+                || (key == "run.keep_weights" && after == "\"last\"");
             if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| covers(fixed))
-                && !FREE.contains(&key.as_str())
+                && !is_free
             {
                 return Err(RecipeError::Fixed { key: key.clone(), before, after, reason });
             }
@@ -106,10 +115,11 @@ mod tests {
     fn what_may_not_is_named_with_the_reason() {
         for (set, name) in [
             ("model.n_layer=3", "model.n_layer"),
-            ("data.corpus=kjv", "data.corpus"),
-            ("data.valid=my.txt", "data.valid"),
+            ("data.valid_fraction=0.2", "data.valid_fraction"),
+            ("data.tokenizer=byte", "data.tokenizer"),
             ("optimizer.batch_size=9", "optimizer.batch_size"),
             ("optimizer.grad_accumulation=2", "optimizer.grad_accumulation"),
+            ("schedule.eval_windows=9", "schedule.eval_windows"),
             ("schedule.eval_batches=9", "schedule.eval_batches"),
             ("run.seed=1", "run.seed"),
             ("run.precision=bf16", "run.precision"),
@@ -119,10 +129,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_last_weights_may_be_kept_from_a_step_on_and_the_best_only_from_the_first() {
+        let last = debug(&["run.keep_weights=last"]);
+        assert_eq!(debug(&[]).changes_to(&last).unwrap().len(), 1);
+        assert!(matches!(last.changes_to(&debug(&[])), Err(RecipeError::Fixed { .. })));
+    }
+
+    #[test]
+    fn a_text_may_lie_elsewhere() {
+        let changes = debug(&[]).changes_to(&debug(&["data.corpus=my.txt"])).unwrap();
+        assert_eq!(changes["data.corpus"], ["\"shakespeare\"", "\"my.txt\""]);
+    }
+
     /// A section or key that is renamed must not slip out of the list.
     #[test]
     fn every_fixed_key_is_one_of_a_recipe() {
-        let keys = flat(&debug(&["data.valid=my.txt"]));
+        let mut keys = flat(&debug(&["data.valid=my.txt"]));
+        keys.extend(flat(&debug(&["schedule.eval_batches=2"])));
         for (fixed, _) in FIXED {
             let is_there = keys.keys().any(|key| key == fixed || key.starts_with(&format!("{fixed}.")));
             assert!(is_there, "{fixed}");

@@ -1,31 +1,35 @@
 //! `section.key=value`, laid over the table of a recipe before it becomes a struct.
 
+use model::GptConfig;
+use serde_aux::serde_introspection::serde_introspect;
 use toml::{Table, Value, de::Error as TomlError};
 
-use super::{Recipe, RecipeError};
+use super::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RecipeError, RunRecipe, ScheduleRecipe};
 
 /// What switches an optional key off.
 const NONE: &str = "none";
 
-/// The keys that a recipe can do without.
-const OPTIONAL: [&str; 8] = [
-    "data.valid",
-    "guards.patience",
-    "guards.spike_z_score",
-    "model.head_dim",
-    "model.n_inner",
-    "model.n_kv_head",
-    "optimizer.grad_clip",
-    "schedule.sample_interval",
-];
+/// Keys of which the last one set counts: to set one is to unset the other.
+const ALTERNATIVES: [[&str; 2]; 2] =
+    [["schedule.eval_windows", "schedule.eval_batches"], ["schedule.eval_batches", "schedule.eval_windows"]];
 
 /// A recipe with overrides laid over it, one after the other. They may complete a text that lacks a key.
 pub(super) fn lay_over(text: &str, overrides: &[String]) -> Result<Recipe, RecipeError> {
-    let mut table: Table = text.parse()?;
+    let before: Table = text.parse()?;
+    let mut table = before.clone();
     let mut problems = vec![problem(&table)];
     for assignment in overrides {
         set(&mut table, assignment)?;
         problems.push(problem(&table));
+    }
+    let sets = |path: &str| overrides.iter().any(|assignment| path_of(assignment) == Some(path));
+    for [set, unset] in ALTERNATIVES {
+        if sets(set) && !sets(unset) {
+            remove(&mut table, unset);
+        }
+    }
+    if !sets(DECAY_STEPS) && decay_follows(&before, &table) {
+        remove(&mut table, DECAY_STEPS);
     }
     let Some(Some(left)) = problems.last() else {
         return Ok(table.try_into()?);
@@ -43,6 +47,51 @@ fn problem(table: &Table) -> Option<TomlError> {
     table.clone().try_into::<Recipe>().err()
 }
 
+const DECAY_STEPS: &str = "schedule.decay_steps";
+
+/// Whether the learning rate fell until the end of the run, and the run is to end elsewhere. It then falls until there.
+fn decay_follows(before: &Table, after: &Table) -> bool {
+    let steps = |table: &Table, key: &str| table.get("schedule")?.get(key)?.as_integer();
+    let max_steps = steps(before, "max_steps");
+    max_steps == steps(before, "decay_steps") && max_steps != steps(after, "max_steps")
+}
+
+/// The `section.key` of an assignment.
+fn path_of(assignment: &str) -> Option<&str> {
+    Some(assignment.split_once('=')?.0.trim())
+}
+
+fn remove(table: &mut Table, path: &str) {
+    if let Some((section, key)) = path.split_once('.')
+        && let Some(Value::Table(keys)) = table.get_mut(section)
+    {
+        keys.remove(key);
+    }
+}
+
+/// The keys that a recipe can do without, `section.key` each, by the structs themselves: those without which a complete
+/// recipe still is one.
+pub(super) fn optional_keys() -> Vec<String> {
+    let complete: Table = crate::preset("debug").and_then(|text| text.parse().ok()).expect("it is a preset");
+    let is_optional = |path: &String| {
+        let mut table = complete.clone();
+        remove(&mut table, path);
+        problem(&table).is_none()
+    };
+    let sections: [(&str, &[&str]); 6] = [
+        ("data", serde_introspect::<DataRecipe>()),
+        ("guards", serde_introspect::<GuardsRecipe>()),
+        ("model", serde_introspect::<GptConfig>()),
+        ("optimizer", serde_introspect::<OptimizerRecipe>()),
+        ("run", serde_introspect::<RunRecipe>()),
+        ("schedule", serde_introspect::<ScheduleRecipe>()),
+    ];
+    let paths = sections
+        .into_iter()
+        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")));
+    paths.filter(is_optional).collect()
+}
+
 /// Lays one `section.key=value` over a recipe. A bare word is a string, so `data.corpus=kjv` needs no
 /// quotes; the bare word `none` takes the key away.
 fn set(table: &mut Table, assignment: &str) -> Result<(), RecipeError> {
@@ -57,10 +106,12 @@ fn set(table: &mut Table, assignment: &str) -> Result<(), RecipeError> {
         table.entry(section).or_insert_with(|| Table::new().into()).as_table_mut().ok_or_else(malformed)?;
     if value != NONE {
         keys.insert(key.to_owned(), value.parse().unwrap_or_else(|_| Value::from(value)));
-    } else if OPTIONAL.contains(&path) {
-        keys.remove(key);
     } else {
-        return Err(misfit(assignment, format!("only {} can be {NONE}", OPTIONAL.join(", "))));
+        let optional = optional_keys();
+        if !optional.iter().any(|it| it == path) {
+            return Err(misfit(assignment, format!("only {} can be {NONE}", optional.join(", "))));
+        }
+        keys.remove(key);
     }
     Ok(())
 }
@@ -87,6 +138,8 @@ fn in_words(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
     use crate::preset;
 
@@ -110,26 +163,112 @@ mod tests {
     }
 
     #[test]
+    fn every_optional_key_of_the_structs_can_be_none() {
+        let optional = optional_keys();
+        for key in [
+            "data.valid",
+            "guards.patience",
+            "guards.spike_z_score",
+            "model.head_dim",
+            "model.n_inner",
+            "model.n_kv_head",
+            "optimizer.grad_clip",
+            "optimizer.muon_learning_rate",
+            "optimizer.muon_momentum",
+            "optimizer.muon_weight_decay",
+            "schedule.decay_steps",
+            "schedule.keep_every",
+            "schedule.restart",
+            "schedule.sample_interval",
+            "schedule.stable_steps",
+        ] {
+            assert!(optional.iter().any(|it| it == key), "{key} is not in {optional:?}");
+        }
+        for key in
+            ["schedule.max_steps", "model.n_layer", "data.corpus", "optimizer.learning_rate", "run.seed"]
+        {
+            assert!(optional.iter().all(|it| it != key), "{key}");
+        }
+        // Off one by one, from a recipe that has them all.
+        let everything = [
+            "data.valid=my.txt",
+            "guards.patience=3",
+            "guards.spike_z_score=3.0",
+            "model.head_dim=16",
+            "model.n_inner=64",
+            "model.n_kv_head=1",
+            "optimizer.kind=muon",
+            "optimizer.muon_learning_rate=0.1",
+            "optimizer.muon_momentum=0.9",
+            "optimizer.muon_weight_decay=0.1",
+            "schedule.keep_every=10",
+            "schedule.kind=wsd",
+            "schedule.stable_steps=20",
+            "schedule.decay_steps=30",
+        ];
+        let text = debug(&everything).unwrap().to_toml();
+        for key in optional.iter().filter(|key| !key.starts_with("schedule.eval_")) {
+            match parse(&text, &[&format!("{key}=none")]) {
+                Ok(_) => {}
+                // What stays says that it needs the other.
+                Err(error) => assert!(!matches!(error, RecipeError::Override { .. }), "{key}: {error}"),
+            }
+        }
+        let left = parse(&text, &["schedule.kind=constant", "schedule.stable_steps=none"]).unwrap();
+        assert_eq!(left.schedule.stable_steps, None);
+    }
+
+    #[test]
     fn none_switches_off_what_is_optional() {
         let on = debug(&["data.valid=my.txt"]).unwrap();
         assert!(on.optimizer.grad_clip.is_some() && on.schedule.sample_interval.is_some());
-        let off = OPTIONAL.map(|key| format!("{key} = none"));
-        let off = Recipe::parse(&on.to_toml(), &off).unwrap();
-        assert_eq!(
-            (off.data.valid, off.optimizer.grad_clip, off.schedule.sample_interval),
-            (None, None, None)
-        );
+        let off = parse(&on.to_toml(), &["data.valid=none", "optimizer.grad_clip = none"]).unwrap();
+        assert_eq!((off.data.valid, off.optimizer.grad_clip), (None, None));
         assert_eq!(debug(&["data.valid=none"]).unwrap(), debug(&[]).unwrap(), "off already");
         assert_eq!(debug(&["data.corpus=\"none\""]).unwrap().data.corpus, "none", "a name is in quotes");
         for required in ["schedule.max_steps=none", "optimizer.grad_clp=none"] {
-            assert_eq!(
-                debug(&[required]).unwrap_err().to_string(),
-                format!(
-                    "--set {required} does not fit the recipe: only data.valid, guards.patience, \
-                     guards.spike_z_score, model.head_dim, model.n_inner, model.n_kv_head, optimizer.grad_clip, \
-                     schedule.sample_interval can be none"
-                )
+            let error = debug(&[required]).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("--set {required} does not fit the recipe: only ")),
+                "{error}"
             );
+            assert!(error.ends_with(" can be none") && error.contains(", schedule.stable_steps"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_decay_follows_the_end_of_the_run_unless_it_is_set() {
+        let text = preset("debug").unwrap().replace("max_steps = 40", "max_steps = 40\ndecay_steps = 40");
+        let decay = |overrides: &[&str]| {
+            let recipe = parse(&text, overrides).unwrap();
+            (recipe.schedule.decay_steps, recipe.schedule.decay_end())
+        };
+        assert_eq!(decay(&[]), (Some(40), 40), "an old recipe is as it was");
+        assert_eq!(decay(&["run.seed=1"]), (Some(40), 40));
+        assert_eq!(decay(&["schedule.max_steps=80"]), (None, 80));
+        assert_eq!(decay(&["schedule.max_steps=80", "schedule.decay_steps=40"]), (Some(40), 40));
+        assert_eq!(decay(&["schedule.decay_steps = 60", "schedule.max_steps=80"]), (Some(60), 60));
+        // A decay that has an end of its own keeps it.
+        let text = text.replace("decay_steps = 40", "decay_steps = 30");
+        assert_eq!(parse(&text, &["schedule.max_steps=80"]).unwrap().schedule.decay_steps, Some(30));
+    }
+
+    #[test]
+    fn evaluation_windows_take_the_place_of_batches_and_the_other_way_round() {
+        let evaluation = |text: &str, overrides: &[&str]| {
+            let schedule = parse(text, overrides).unwrap().schedule;
+            (schedule.eval_windows.map(NonZeroU64::get), schedule.eval_batches.map(NonZeroU64::get))
+        };
+        let (new, old) = (preset("debug").unwrap(), preset("nanogpt-cpu").unwrap());
+        assert_eq!(evaluation(new, &["schedule.eval_batches=3"]), (None, Some(3)));
+        assert_eq!(evaluation(old, &[]), (None, Some(20)));
+        assert_eq!(evaluation(old, &["schedule.eval_windows=30"]), (Some(30), None));
+        for (wrong, count) in [
+            (&["schedule.eval_windows=3", "schedule.eval_batches=3"][..], "each"),
+            (&["schedule.eval_windows=none"], "neither"),
+        ] {
+            let error = debug(wrong).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{count} of `schedule.eval_windows` and")), "{error}");
         }
     }
 
