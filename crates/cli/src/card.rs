@@ -2,16 +2,20 @@
 
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
+use burn::prelude::Device;
 use checkpoint::{Architecture, NoLayout, RunFolder};
 use indicatif::HumanCount;
 use serde_json::json;
+use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
     console::{duration, evenly, quoted},
     history::History,
+    observer::{LAST_SAMPLE_TOKENS, sample},
     parts,
-    samples::last_sample,
+    plan::epochs_in_words,
+    samples::sample_of,
 };
 
 /// A card with this line is ours to write again; a person who edits one takes it out.
@@ -21,28 +25,51 @@ const OURS: &str =
 /// Evaluations that are listed.
 const LISTED: usize = 6;
 
-/// Writes the card, unless there is one that a person has made theirs.
-pub(crate) fn write(folder: &RunFolder) -> anyhow::Result<()> {
+/// Writes the card, unless there is one that a person has made theirs. Its sample is generated on `device`, where none was by
+/// the weights that the folder holds.
+pub(crate) fn write(folder: &RunFolder, device: &Device) -> anyhow::Result<()> {
     let path = folder.card_path();
     if fs::read_to_string(&path).is_ok_and(|card| !card.contains(OURS)) {
         return Ok(());
     }
     let history = History::open(folder.clone())?;
-    let tokenizer = folder.load_tokenizer()?.kind().map(|kind| kind.to_string());
-    let sample = last_sample(&folder.samples_path());
-    folder.save_card(&card(&history, tokenizer.as_deref(), sample.as_deref()))?;
+    let tokenizer = folder.load_tokenizer()?;
+    let kind = tokenizer.kind().map(|kind| kind.to_string());
+    let sample = sample_of_kept(&history, &tokenizer, device)?;
+    folder.save_card(&card(&history, kind.as_deref(), sample.as_ref()))?;
     Ok(())
 }
 
+/// A text by the weights that the folder holds, and their step.
+struct KeptSample {
+    step: u64,
+    text: String,
+}
+
+fn sample_of_kept(
+    history: &History,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> anyhow::Result<Option<KeptSample>> {
+    let Some((step, recipe)) = history.kept_step().zip(history.recipe.as_ref()) else { return Ok(None) };
+    let folder = &history.folder;
+    let text = match sample_of(&folder.samples_path(), step) {
+        Some(text) => text,
+        None => sample(&folder.load_model(device)?, tokenizer, recipe.run.seed, LAST_SAMPLE_TOKENS)?,
+    };
+    Ok(Some(KeptSample { step, text }))
+}
+
 /// The text of the card.
-fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> String {
+fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>) -> String {
     let History { folder, config, recipe, state, .. } = history;
     let name = folder.name();
     // Where a text lies on this machine is nobody's business.
-    let corpus = recipe.as_ref().and_then(|recipe| Path::new(&recipe.data.corpus).file_name());
-    let corpus = corpus.map_or_else(|| "unknown".into(), |corpus| corpus.to_string_lossy());
+    let corpus =
+        recipe.as_ref().map_or_else(|| "unknown".to_owned(), |recipe| file_name(&recipe.data.corpus));
     let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
-    let base_model = base.map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
+    let base = base.map(|base| if Path::new(base).is_absolute() { file_name(base) } else { base.to_owned() });
+    let base_model = base.as_ref().map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
     let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));
     let architecture = Architecture::of(config);
     let (library, tags, kind) = match &architecture {
@@ -73,7 +100,11 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
     }
     if let Some(state) = state {
         let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
-        row("trained", format!("{} steps, {} tokens, {time}", state.step, HumanCount(state.tokens)));
+        let epochs = history.train_tokens().map_or_else(String::new, |train_tokens| {
+            format!(", {}", epochs_in_words(state.tokens as f64 / train_tokens.max(1) as f64))
+        });
+        let (steps, tokens) = (HumanCount(state.step), HumanCount(state.tokens));
+        row("trained", format!("{steps} steps, {tokens} tokens{epochs}, {time}"));
     }
     if let Some(best) = history.best() {
         let loss = best.loss.unwrap_or(f64::NAN);
@@ -87,13 +118,22 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&str>) -> Str
             let _ = writeln!(card, "| {step} | {loss:.4} |");
         }
     }
-    if let Some(sample) = sample {
-        let fence = fence(sample);
-        let _ = write!(card, "\n## What it writes\n\n{fence}text\n{}\n{fence}\n", sample.trim_end());
+    if let Some(KeptSample { step, text }) = sample {
+        let fence = fence(text);
+        let _ = write!(
+            card,
+            "\n## Sample\n\nWithout a prompt, by these weights (step {step}):\n\n{fence}text\n{}\n{fence}\n",
+            text.trim_end()
+        );
     }
     card += &usage(folder, architecture);
     card += "`recipe.toml` is how it was trained, `metrics.jsonl` how that went.\n";
     card
+}
+
+/// The last part of a path.
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// How the model is opened, by those who can.

@@ -188,6 +188,13 @@ pub(crate) fn count(n: u64) -> String {
     }
 }
 
+/// A count with its noun: 1 token, 2 tokens.
+pub(crate) fn plural(n: impl fmt::Display, noun: &str) -> String {
+    let n = n.to_string();
+    let ending = if n == "1" { "" } else { "s" };
+    format!("{n} {noun}{ending}")
+}
+
 /// A duration in the two units that matter: 42s, 3m07s, 2h05m.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -195,6 +202,17 @@ pub(crate) fn duration(duration: Duration) -> String {
         (0, 0, seconds) => format!("{seconds}s"),
         (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
         (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+/// A rough time in seconds, in the unit that matters.
+pub(crate) fn duration_about(seconds: f64) -> String {
+    const DAY: f64 = 86_400.0;
+    match seconds {
+        _ if seconds >= 730.0 * DAY => format!("{:.0} years", seconds / DAY / 365.0),
+        _ if seconds >= 2.0 * DAY => format!("{:.0} days", seconds / DAY),
+        _ if seconds < 1.0 => "under 1s".to_owned(),
+        _ => duration(Duration::from_secs_f64(seconds)),
     }
 }
 

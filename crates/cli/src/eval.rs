@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -11,20 +11,23 @@ use anyhow::{Context, bail};
 use dataset::{TokenizerChoice, Tokens};
 use model::Gpt;
 use serde::Serialize;
-use trainer::Recipe;
 
 use crate::{
-    console::report,
-    model_folder::{ModelArgs, Opened, Source},
-    prepare::prepare,
+    console::{plural, report},
+    history::History,
+    model_folder::{ModelArgs, ModelFolder, Opened, Source},
+    prepare::{self, DataDirArgs},
     score::mean,
+    usage::bail_usage,
 };
 
 /// Measures loss, perplexity and bits per byte on a text.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Every token but the first is predicted, each from at least the block less the stride of context
-where there is as much before it.
+where there is as much before it. That is another number than the best validation loss of training,
+which is the mean over schedule.eval_windows random windows: there a token has half a block of
+context on average, and only a part of the text is measured, so that it costs little.
 
 Examples:
   kindling eval                            the newest run, on its validation text
@@ -35,9 +38,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// The text to measure on; without it, the validation part of what the model was trained on.
-    #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
+    /// The text to measure on, all of it: a text file, a folder of them, or the name of a known corpus. Without it, the
+    /// validation part of the text that the run was trained on.
+    #[arg(long, value_name = "NAME or PATH")]
+    data: Option<String>,
+
+    #[command(flatten)]
+    data_dir: DataDirArgs,
 
     /// Tokens by which the window over a long text moves; a smaller one gives each more context and takes longer.
     /// Without it, half the block.
@@ -61,17 +68,20 @@ struct Evaluation {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let opened = args.model.open()?;
+    let stride = stride(args.stride, &opened.model)?;
     let (ids, n_bytes) = match &args.data {
-        Some(path) => {
-            let text = read_text(path)?;
+        Some(data) => {
+            let text = prepare::read_text(data, &args.data_dir.data_dir)?;
             (opened.tokenizer.encode_text(&text)?, text.len() as u64)
         }
-        None => validation_part(&opened)?,
+        None => validation_part(&opened, &args.data_dir.data_dir)?,
     };
-    let stride = stride(args.stride, &opened.model)?;
     let logprobs = model::score(&opened.model, &[&ids], stride).remove(0);
     let Some(mean) = mean(&logprobs) else {
-        bail!("a text needs at least two tokens to measure on, and this one has {}", ids.len());
+        bail!(
+            "a text needs at least two tokens to measure on, and this one has {}",
+            plural(ids.len() as u64, "token")
+        );
     };
     let loss = -mean;
     // The first token is not predicted, so its bytes do not count. A mark before the text has none in it.
@@ -96,7 +106,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "loss           {:.4} nats per token", evaluation.loss)?;
         writeln!(out, "perplexity     {:.3}", evaluation.perplexity)?;
         writeln!(out, "bits per byte  {:.4}", evaluation.bits_per_byte)?;
-        writeln!(out, "over           {} tokens, {} bytes", evaluation.tokens, evaluation.bytes)?;
+        let (tokens, bytes) = (plural(evaluation.tokens as u64, "token"), plural(evaluation.bytes, "byte"));
+        writeln!(out, "over           {tokens}, {bytes}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,7 +118,7 @@ pub(crate) fn stride(stride: Option<usize>, model: &Gpt) -> anyhow::Result<usize
     match stride {
         None => Ok(block_size.div_ceil(2)),
         Some(stride) if (1..=block_size).contains(&stride) => Ok(stride),
-        Some(stride) => bail!("--stride {stride} is not between 1 and the block of {block_size}"),
+        Some(stride) => bail_usage!("--stride {stride} is not between 1 and the block of {block_size}"),
     }
 }
 
@@ -121,19 +132,26 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The tokens a run validates on, and the bytes of their text.
-fn validation_part(opened: &Opened) -> anyhow::Result<(Vec<u32>, u64)> {
-    let unsaid = || {
-        format!(
-            "{} says nothing of what it was trained on; name a text by --data",
-            opened.source.path().display()
-        )
+fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>, u64)> {
+    let model = opened.source.path().display();
+    let Source::Folder(ModelFolder { folder, .. }) = &opened.source else {
+        bail!("{model} does not say which text it was trained on; name a text with --data")
     };
-    let Source::Folder(folder) = &opened.source else { bail!(unsaid()) };
-    let path = folder.recipe_path();
-    let text = fs::read_to_string(&path).with_context(unsaid)?;
-    let recipe = Recipe::parse(&text, &[]).with_context(|| path.display().to_string())?;
-    report(format_args!("validation part of {}", recipe.data.corpus));
-    let prepared = prepare(&recipe.data, &TokenizerChoice::Given(opened.tokenizer.clone()))?;
+    let history = History::open(folder.clone())?;
+    let Some(recipe) = &history.recipe else {
+        bail!("{model} does not say which text it was trained on; name a text with --data")
+    };
+    let origin = folder.recipe_path();
+    report(format_args!("validation part of {}, as {} says", recipe.data.corpus, origin.display()));
+    let choice = TokenizerChoice::Given(opened.tokenizer.clone());
+    let prepared = prepare::prepare(&recipe.data, &choice, data_dir).with_context(|| {
+        format!("{} names a text that can't be used; if it has moved, add --data PATH", origin.display())
+    })?;
+    if let Some((best, loss)) = history.best().and_then(|best| Some((best.step, best.loss?))) {
+        report(format_args!(
+            "during training: {loss:.4} on sampled windows after step {best} (eval --help says why that differs)"
+        ));
+    }
     Ok((all_ids(&prepared.valid), prepared.meta.valid.text_bytes))
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::Context;
 use checkpoint::{RunFolder, Session, TrainerState};
 use model::GptConfig;
-use trainer::{Metrics, Recipe, Split};
+use trainer::{KeepWeights, Metrics, Recipe, Split};
 
 /// What is known of a run, or of a model from elsewhere, without its weights.
 pub(crate) struct History {
@@ -47,6 +47,20 @@ impl History {
     /// The name of the recipe that it was begun with.
     pub(crate) fn recipe_name(&self) -> Option<&str> {
         self.sessions.first()?.recipe.as_deref()
+    }
+
+    /// Tokens of the text that it was trained on.
+    pub(crate) fn train_tokens(&self) -> Option<u64> {
+        self.sessions.iter().rev().find_map(|session| session.train_tokens)
+    }
+
+    /// The step of the weights in `model.safetensors`.
+    pub(crate) fn kept_step(&self) -> Option<u64> {
+        let keep = self.recipe.as_ref().map(|recipe| recipe.run.keep_weights).unwrap_or_default();
+        match keep {
+            KeepWeights::Best => self.best().map(|line| line.step),
+            KeepWeights::Last => self.state.as_ref().map(|state| state.step),
+        }
     }
 
     /// The lines of one split.

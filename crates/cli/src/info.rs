@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{Architecture, GgufFile, RunFolder, Session, WEIGHTS};
+use checkpoint::{Architecture, GgufFile, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
@@ -20,7 +20,7 @@ use trainer::{OptimizerKind, Split};
 use crate::{
     console::{evenly, local_time},
     history::History,
-    model_folder::{FolderArgs, Source, check_vocabulary},
+    model_folder::{FolderArgs, ModelFolder, Source, StoredWeights, check_vocabulary},
     parts,
 };
 
@@ -31,7 +31,8 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kindling info               the newest run
-  kindling info runs/tiny     that one")]
+  kindling info runs/tiny     that one
+  kindling info tiny@last     the weights of its last checkpoint")]
 pub(crate) struct Args {
     #[command(flatten)]
     folder: FolderArgs,
@@ -63,6 +64,8 @@ struct Info {
     parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
+    /// The step after which a run had these weights.
+    weights_step: Option<u64>,
     /// What a GGUF file says of itself.
     gguf: Option<GgufInfo>,
     optimizer: Option<OptimizerKind>,
@@ -95,7 +98,7 @@ fn as_object<S: Serializer>(parts: &[(&'static str, Value)], serializer: S) -> R
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let info = match args.folder.open()? {
-        Source::Folder(folder) => Info::of(folder)?,
+        Source::Folder(model) => Info::of(model)?,
         Source::Gguf(file) => Info::of_file(&file)?,
     };
     let mut out = io::stdout().lock();
@@ -108,14 +111,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Info {
-    fn of(folder: RunFolder) -> anyhow::Result<Self> {
+    fn of(ModelFolder { folder, weights }: ModelFolder) -> anyhow::Result<Self> {
         let tokenizer = folder.load_tokenizer()?;
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, recipe, state, .. } = &history;
+        let (weights_step, weights_file) = match weights {
+            StoredWeights::Kept => (history.kept_step(), folder.path().join(WEIGHTS)),
+            StoredWeights::Checkpoint(step) => (Some(step), folder.checkpoint_path(step).join("model.bpk")),
+            StoredWeights::Undone(step) => (Some(step), folder.kept_path(step)),
+        };
         Ok(Self {
             optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
-            weights_bytes: size_bytes(&folder.path().join(WEIGHTS)),
+            weights_bytes: size_bytes(&weights_file),
+            weights_step,
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             steps: state.as_ref().map(|state| state.step),
@@ -161,6 +170,7 @@ impl Info {
             parts: parts::parts(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
+            weights_step: None,
             gguf: None,
             optimizer: None,
             recipe: None,
@@ -198,7 +208,8 @@ impl Info {
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
         let types = self.gguf.iter().flat_map(|file| &file.weight_types);
         let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
-        writeln!(out, "  weights     {}{types}", HumanBytes(self.weights_bytes))?;
+        let step = self.weights_step.map_or_else(String::new, |step| format!(", of step {step}"));
+        writeln!(out, "  weights     {}{types}{step}", HumanBytes(self.weights_bytes))?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "  recipe      {recipe}")?;
         }

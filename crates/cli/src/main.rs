@@ -24,6 +24,7 @@ mod model_folder;
 mod next_logits;
 mod observer;
 mod parts;
+mod plan;
 mod plot;
 mod prepare;
 mod presets;

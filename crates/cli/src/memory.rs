@@ -22,6 +22,11 @@ pub(crate) fn check_texts(config: &GptConfig, n_texts: u64, n_tokens: usize) -> 
     verdict_on_texts(needed, total, available)
 }
 
+/// Memory that is free, in bytes.
+pub(crate) fn available_bytes() -> u64 {
+    memory().1
+}
+
 /// What the machine has, with what it may swap to, and what of it is free, in bytes.
 fn memory() -> (u64, u64) {
     let mut system = System::new();

@@ -1,6 +1,7 @@
-//! MODEL: which folder or file is meant.
+//! MODEL: the folder or file it names, and which weights in it.
 
 use std::{
+    fmt,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -11,10 +12,13 @@ use burn::prelude::Device;
 use checkpoint::{GgufFile, Marks, RunFolder};
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
+use trainer::checkpoint_model;
 
 use crate::{
-    console::{did_you_mean, program},
+    console::{did_you_mean, program, quoted},
     device::DeviceArgs,
+    history::History,
+    usage::bail_usage,
 };
 
 /// Where runs are, unless a path says otherwise.
@@ -23,7 +27,8 @@ pub(crate) const RUNS: &str = "runs";
 /// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FolderArgs {
-    /// A run's folder or name, any folder with a model of Hugging Face's, or a GGUF file; without it, the newest run.
+    /// A run's folder or name, a Hugging Face folder or a GGUF file; without it, the newest run. RUN@last and RUN@STEP
+    /// are the weights of a run's checkpoint, as is the checkpoint's folder.
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 }
@@ -40,8 +45,25 @@ pub(crate) struct ModelArgs {
 
 /// Where a model is.
 pub(crate) enum Source {
-    Folder(RunFolder),
+    Folder(ModelFolder),
     Gguf(Box<GgufFile>),
+}
+
+/// A folder with a model, and which of its weights are meant.
+pub(crate) struct ModelFolder {
+    pub(crate) folder: RunFolder,
+    pub(crate) weights: StoredWeights,
+}
+
+/// Which weights of a run's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredWeights {
+    /// Those of `model.safetensors`.
+    Kept,
+    /// Those of the checkpoint of a step.
+    Checkpoint(u64),
+    /// Those kept of a step that was undone.
+    Undone(u64),
 }
 
 /// A model, ready to use.
@@ -65,11 +87,46 @@ impl ModelArgs {
     }
 }
 
+impl ModelFolder {
+    /// The folder of a run with the weights it keeps.
+    fn kept(folder: RunFolder) -> Self {
+        Self { folder, weights: StoredWeights::Kept }
+    }
+
+    pub(crate) fn load_model(&self, device: &Device) -> anyhow::Result<Gpt> {
+        Ok(match self.weights {
+            StoredWeights::Kept => self.folder.load_model(device)?,
+            StoredWeights::Checkpoint(step) => checkpoint_model(&self.folder, step, device)?,
+            StoredWeights::Undone(step) => self.folder.load_kept_model(step, device)?,
+        })
+    }
+
+    /// What the model is called, as a file's name.
+    fn name(&self) -> String {
+        match self.weights {
+            StoredWeights::Kept => self.folder.name(),
+            StoredWeights::Checkpoint(step) | StoredWeights::Undone(step) => {
+                format!("{}-step-{step}", self.folder.name())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ModelFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.folder.path().display();
+        match self.weights {
+            StoredWeights::Kept => write!(f, "{path}"),
+            StoredWeights::Checkpoint(step) | StoredWeights::Undone(step) => write!(f, "{path}@{step}"),
+        }
+    }
+}
+
 impl Source {
     /// The folder or the file.
     pub(crate) fn path(&self) -> &Path {
         match self {
-            Self::Folder(folder) => folder.path(),
+            Self::Folder(model) => model.folder.path(),
             Self::Gguf(file) => file.path(),
         }
     }
@@ -77,7 +134,7 @@ impl Source {
     /// What the model is called.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Folder(folder) => folder.name(),
+            Self::Folder(model) => model.name(),
             Self::Gguf(file) => file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         }
     }
@@ -85,7 +142,7 @@ impl Source {
     /// The tokens at which a text begins and ends.
     pub(crate) fn marks(&self) -> Marks {
         match self {
-            Self::Folder(folder) => folder.marks(),
+            Self::Folder(model) => model.folder.marks(),
             Self::Gguf(file) => file.marks().clone(),
         }
     }
@@ -93,7 +150,7 @@ impl Source {
     /// The model with its weights, and its tokenizer.
     pub(crate) fn load(&self, device: &Device) -> anyhow::Result<(Gpt, Tokenizer)> {
         let (model, tokenizer) = match self {
-            Self::Folder(folder) => (folder.load_model(device)?, folder.load_tokenizer()?),
+            Self::Folder(model) => (model.load_model(device)?, model.folder.load_tokenizer()?),
             Self::Gguf(file) => (file.load_model(device)?, file.tokenizer().clone()),
         };
         check_vocabulary(&tokenizer, model.config())?;
@@ -106,8 +163,8 @@ impl FolderArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Source> {
         match &self.model {
             Some(path) if is_gguf(path) => Ok(Source::Gguf(Box::new(GgufFile::open(path)?))),
-            Some(path) => Ok(Source::Folder(open(path)?)),
-            None => Ok(Source::Folder(newest()?)),
+            Some(path) => Ok(Source::Folder(find(path)?)),
+            None => Ok(Source::Folder(ModelFolder::kept(newest()?))),
         }
     }
 }
@@ -122,6 +179,63 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
     path.is_file() && (is_named_so || begins_so())
 }
 
+/// The folder that MODEL names, with the weights that it names: RUN, RUN@STEP, RUN@last, or a checkpoint's folder.
+pub(crate) fn find(path: &Path) -> anyhow::Result<ModelFolder> {
+    if let Some(step) = step_of_checkpoint(path)
+        && let Some(run) = path.parent().and_then(Path::parent)
+        && is_model(run)
+    {
+        return Ok(ModelFolder { folder: open(run)?, weights: StoredWeights::Checkpoint(step) });
+    }
+    if !path_of(path).exists()
+        && let Some((run, which)) = path.to_str().and_then(|path| path.rsplit_once('@'))
+        && !run.is_empty()
+    {
+        let folder = open(Path::new(run))?;
+        let weights = which_weights(&folder, which)?;
+        return Ok(ModelFolder { folder, weights });
+    }
+    open(path).map(ModelFolder::kept)
+}
+
+/// The weights that stand behind an @.
+fn which_weights(folder: &RunFolder, which: &str) -> anyhow::Result<StoredWeights> {
+    let path = folder.path().display();
+    let (steps, undone) = (folder.checkpoint_steps()?, folder.kept_steps());
+    let kept = History::open(folder.clone())?.kept_step();
+    let Some(step) = (match which {
+        "best" => return Ok(StoredWeights::Kept),
+        "last" => Some(*steps.last().with_context(|| format!("{path} has no checkpoints"))?),
+        number => number.parse().ok(),
+    }) else {
+        bail_usage!("{path}@{which}: behind the @ stands a step, or `last`, or `best`");
+    };
+    if steps.contains(&step) {
+        return Ok(StoredWeights::Checkpoint(step));
+    }
+    if kept == Some(step) {
+        return Ok(StoredWeights::Kept);
+    }
+    if undone.contains(&step) {
+        return Ok(StoredWeights::Undone(step));
+    }
+    let mut all: Vec<u64> = steps.into_iter().chain(kept).chain(undone).collect();
+    all.sort_unstable();
+    all.dedup();
+    let all: Vec<String> = all.iter().map(|step| format!("{path}@{step}")).collect();
+    bail!(
+        "{path} has no weights of step {step}; it has {}. A run keeps more with --set schedule.keep_every=N",
+        if all.is_empty() { "no checkpoints".to_owned() } else { all.join(", ") }
+    );
+}
+
+/// The step of a checkpoint, by the name of its folder.
+fn step_of_checkpoint(path: &Path) -> Option<u64> {
+    let parent = path.parent()?.file_name()?;
+    let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+    (parent == "checkpoints" && path.is_dir()).then_some(step)
+}
+
 /// The folder of a run or a model that is there.
 pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     let folder = path_of(path);
@@ -134,9 +248,10 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     }
     if is_gguf(&folder) {
         bail!(
-            "{file} is a GGUF file; import it first, and name the run: {} import {file} --run NAME",
+            "{} is a GGUF file; import it first, and name the run: {} import {} --run NAME",
+            folder.display(),
             program(),
-            file = folder.display()
+            quoted(&folder.display().to_string())
         );
     }
     Ok(RunFolder::open(&folder)?)
@@ -150,10 +265,17 @@ fn suggestion(path: &Path) -> String {
     did_you_mean(&meant, names.iter().map(String::as_str))
 }
 
-/// A run's folder: the path as it stands if there is something, else the run of that name.
+/// A run's folder: the path as it stands if a model or a file is there, else the run of that name. A folder of another kind, as
+/// one of texts, does not hide the run of its name.
 pub(crate) fn path_of(path: &Path) -> PathBuf {
     let named = Path::new(RUNS).join(path);
-    if !path.exists() && path.components().count() == 1 && named.exists() { named } else { path.to_owned() }
+    let is_taken = path.is_file() || is_model(path) || (path.exists() && !is_model(&named));
+    if !is_taken && path.components().count() == 1 && named.exists() { named } else { path.to_owned() }
+}
+
+/// Whether a path is the folder of a model.
+fn is_model(path: &Path) -> bool {
+    path.join("config.json").is_file()
 }
 
 /// A run by its name is in `runs/`; a path stands as it is.

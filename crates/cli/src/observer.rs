@@ -1,5 +1,6 @@
 //! What becomes of each event of a run: it is shown, logged, and answered by a sample.
 
+use model::Gpt;
 use sampler::Options;
 use tokenizer::Tokenizer;
 use trainer::{Event, SkipReason};
@@ -15,7 +16,7 @@ use crate::{
 
 /// How long the samples are that are shown as a model learns.
 const SAMPLE_TOKENS: usize = 200;
-const LAST_SAMPLE_TOKENS: usize = 500;
+pub(crate) const LAST_SAMPLE_TOKENS: usize = 500;
 
 /// A first step is worth a line if it takes so much longer than the others, in seconds.
 const SLOW_START: f64 = 1.0;
@@ -51,15 +52,10 @@ impl Observer {
     }
 
     /// Has a sample written, shown, and added to those in the run folder.
-    fn sample(&mut self, step: u64, model: &model::Gpt, last: bool) {
+    fn sample(&mut self, step: u64, model: &Gpt, last: bool) {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
-        let stop_tokens = self.tokenizer.end_of_text().into_iter().collect();
-        let options = Options { max_tokens, stop_tokens, seed: self.seed, ..Options::default() };
-        let prompt = beginning(&self.tokenizer);
-        let writer = Writer { model, tokenizer: &self.tokenizer, options: &options };
-        let samples = writer.write(0..1, &prompt, &mut Shown::nothing());
-        let text = match samples {
-            Ok(samples) => samples.into_iter().map(|sample| sample.text).collect::<String>(),
+        let text = match sample(model, &self.tokenizer, self.seed, max_tokens) {
+            Ok(text) => text,
             Err(error) => return warn(format_args!("no sample: {error:#}")),
         };
         self.screen.sampled(step, &text);
@@ -76,6 +72,20 @@ impl Observer {
             warn(format_args!("pictures and event files stay as they are: {error:#}"));
         }
     }
+}
+
+/// A sample as runs have them: without a prompt, by the run's seed.
+pub(crate) fn sample(
+    model: &Gpt,
+    tokenizer: &Tokenizer,
+    seed: u64,
+    max_tokens: usize,
+) -> anyhow::Result<String> {
+    let stop_tokens = tokenizer.end_of_text().into_iter().collect();
+    let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
+    let writer = Writer { model, tokenizer, options: &options };
+    let samples = writer.write(0..1, &beginning(tokenizer), &mut Shown::nothing())?;
+    Ok(samples.into_iter().map(|sample| sample.text).collect())
 }
 
 /// What is said of a first step that took its time.

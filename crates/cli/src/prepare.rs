@@ -1,12 +1,13 @@
-//! The tokens of a recipe's data, and how far they are: a bar on a terminal, plain lines elsewhere.
+//! The tokens of a recipe's data. Their progress is a bar on a terminal, and plain lines elsewhere.
 
 use std::{
-    path::PathBuf,
+    path::{self, Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use dataset::{Phase, Prepared, Progress, Source, TokenizerChoice};
+use anyhow::Context;
+use dataset::{OnProgress, Phase, Prepared, Progress, Source, TokenizerChoice};
 use trainer::DataRecipe;
 
 use crate::console::{count, progress_bar, report};
@@ -14,14 +15,61 @@ use crate::console::{count, progress_bar, report};
 /// Elsewhere than on a terminal, a line at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Makes the tokens of a corpus ready, and shows how far that is if it takes a while.
-pub(crate) fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Result<Prepared> {
+/// `--data-dir`, for every command that needs tokens.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataDirArgs {
+    /// The folder for prepared data.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "KINDLING_DATA",
+        hide_env_values = true,
+        default_value = "datasets"
+    )]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder.
+pub(crate) fn with_absolute_paths(data: DataRecipe) -> anyhow::Result<DataRecipe> {
+    let absolute = |path: &str| -> anyhow::Result<String> {
+        let path = path::absolute(path).with_context(|| format!("cannot find {path}"))?;
+        // A recipe is text. A path that is not stays as it was typed.
+        Ok(path.to_str().map_or_else(|| path.display().to_string(), str::to_owned))
+    };
+    let corpus = match Source::resolve(&data.corpus)? {
+        Source::Path(_) => absolute(&data.corpus)?,
+        Source::Corpus(_) | Source::Url(_) => data.corpus,
+    };
+    Ok(DataRecipe { corpus, valid: data.valid.as_deref().map(absolute).transpose()?, ..data })
+}
+
+/// Makes the tokens of a recipe's data ready, and shows the progress if it takes a while.
+pub(crate) fn prepare(
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_dir: &Path,
+) -> anyhow::Result<Prepared> {
     let source = Source::resolve(&data.corpus)?;
     let options = dataset::Options {
+        root: data_dir.to_owned(),
         valid_fraction: data.valid_fraction,
         valid: data.valid.as_ref().map(PathBuf::from),
         ..dataset::Options::default()
     };
+    with_progress(data_dir, |show| dataset::prepare(&source, choice, &options, show))
+}
+
+/// The whole text that a `--data` value names.
+pub(crate) fn read_text(data: &str, data_dir: &Path) -> anyhow::Result<String> {
+    let source = Source::resolve(data)?;
+    with_progress(data_dir, |show| source.read(data_dir, show))
+}
+
+/// Shows the progress of work on a text. An error of the folder for prepared data says how to choose another.
+fn with_progress<T>(
+    data_dir: &Path,
+    work: impl FnOnce(OnProgress<'_>) -> dataset::Result<T>,
+) -> anyhow::Result<T> {
     let bar = progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left");
     let lines = Mutex::new(Lines::default());
     let show = |progress: Progress| {
@@ -38,9 +86,17 @@ pub(crate) fn prepare(data: &DataRecipe, choice: &TokenizerChoice) -> anyhow::Re
             }
         }
     };
-    let prepared = dataset::prepare(&source, choice, &options, &show);
+    let done = work(&show);
     bar.finish_and_clear();
-    Ok(prepared?)
+    done.map_err(|error| match error {
+        dataset::Error::Write { .. } | dataset::Error::DiskFull { .. } => {
+            anyhow::Error::new(error).context(format!(
+                "cannot keep prepared data in {}; name another folder with --data-dir DIR or KINDLING_DATA",
+                data_dir.display()
+            ))
+        }
+        error => error.into(),
+    })
 }
 
 /// When it is time for a line.

@@ -3,7 +3,6 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::Duration,
 };
 
 use serde::Serialize;
@@ -11,7 +10,7 @@ use trainer::{OptimizerKind, PRESETS, Recipe};
 
 use crate::{
     bench::{sizes, vocab_size},
-    console::{count, duration, report, table},
+    console::{count, duration_about, report, table},
 };
 
 /// Lists the recipes that come with the program, and about how long each takes on this machine.
@@ -53,11 +52,11 @@ struct Preset {
 }
 
 #[derive(Debug, Serialize)]
-struct Cost {
+pub(crate) struct Cost {
     parameters: usize,
     tokens: u64,
     /// On this machine, about.
-    seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 impl Preset {
@@ -80,7 +79,7 @@ impl Preset {
             of(&|cost| count(cost.parameters as u64)),
             self.steps.to_string(),
             of(&|cost| count(cost.tokens)),
-            of(&|cost| about(cost.seconds)),
+            of(&|cost| duration_about(cost.seconds)),
             self.description.clone(),
         ]
     }
@@ -88,15 +87,20 @@ impl Preset {
 
 impl Cost {
     fn of(recipe: &Recipe, peak_flops: f64) -> Self {
+        Self::of_steps(recipe, recipe.schedule.max_steps, peak_flops)
+    }
+
+    /// Of some of its steps.
+    pub(crate) fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
         let sizes = sizes(&recipe.model);
-        let tokens = recipe.tokens_per_step() * recipe.schedule.max_steps;
+        let tokens = recipe.tokens_per_step().saturating_mul(n_steps);
         let step = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
         let muon = match recipe.optimizer.kind {
             OptimizerKind::AdamW => 0.0,
             OptimizerKind::Muon => sizes.muon_flops(),
         };
         let step = sizes.train_flops(step, recipe.model.block_size) + muon;
-        let flops = step * recipe.schedule.max_steps as f64;
+        let flops = step * n_steps as f64;
         Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (SHARE_OF_PEAK * peak_flops) }
     }
 }
@@ -106,17 +110,6 @@ fn first_sentence(text: &str) -> String {
     let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
     let comment = comment.join(" ");
     comment.split_once(". ").map_or(comment.trim_end_matches('.'), |(first, _)| first).to_owned()
-}
-
-/// A time with one figure that matters.
-fn about(seconds: f64) -> String {
-    const DAY: f64 = 86_400.0;
-    match seconds {
-        _ if seconds >= 730.0 * DAY => format!("{:.0} years", seconds / DAY / 365.0),
-        _ if seconds >= 2.0 * DAY => format!("{:.0} days", seconds / DAY),
-        _ if seconds < 1.0 => "under 1s".to_owned(),
-        _ => duration(Duration::from_secs_f64(seconds)),
-    }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {

@@ -1,21 +1,28 @@
 //! Recipes by name: presets and files.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use trainer::{PRESETS, Recipe, RecipeError, preset};
 
-use crate::console::did_you_mean;
+use crate::{
+    console::did_you_mean,
+    usage::{ResultExt, bail_usage},
+};
 
 /// Reads a preset or a file.
 pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
     let text = match preset(name) {
         Some(text) => text.to_owned(),
-        None => fs::read_to_string(name).with_context(|| {
+        None if !Path::new(name).exists() => {
             let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
             let meant = did_you_mean(name, presets.iter().copied());
-            format!("read the recipe {name} (the presets are {}{meant})", presets.join(", "))
-        })?,
+            bail_usage!(
+                "there is no recipe {name}: no preset of that name ({}), no TOML file, no text{meant}",
+                presets.join(", ")
+            )
+        }
+        None => fs::read_to_string(name).with_context(|| format!("cannot read the recipe {name}"))?,
     };
     parse(name, &text, overrides)
 }
@@ -27,10 +34,12 @@ pub(crate) fn parse(name: &str, text: &str, overrides: &[String]) -> anyhow::Res
         table.is_some_and(|table| table.get("model").is_none_or(|model| model.get("n_layer").is_none()))
     };
     if starts_from_another(text) && !overrides.iter().any(|set| set.starts_with("model.n_layer=")) {
-        bail!("the recipe {name} has no sizes: it goes on from a model, which --init-from MODEL names");
+        bail_usage!("the recipe {name} has no sizes: it starts from a model, which --init-from MODEL names");
     }
-    Recipe::parse(text, overrides).map_err(|error| match error {
+    let recipe = Recipe::parse(text, overrides).map_err(|error| match error {
         RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
-        error => anyhow::Error::new(error).context(format!("understand the recipe {name}")),
-    })
+        error => anyhow::Error::new(error).context(format!("invalid recipe {name}")),
+    });
+    // A recipe that was typed is an argument. One that is a file alone is a file.
+    if overrides.is_empty() && preset(name).is_none() { recipe } else { recipe.usage() }
 }

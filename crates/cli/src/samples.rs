@@ -28,18 +28,21 @@ impl SampleLog {
     }
 }
 
-/// The last sample of a file, if there is one.
-pub(crate) fn last_sample(path: &Path) -> Option<String> {
+/// The last sample of a file that was generated after this step, if there is one.
+pub(crate) fn sample_of(path: &Path, step: u64) -> Option<String> {
     let samples = fs::read(path).ok()?;
-    let mut last = None;
+    let (mut found, mut is_in) = (None, false);
     for line in samples.split_inclusive(|&byte| byte == b'\n') {
-        if step_of(line).is_some() {
-            last = Some(Vec::new());
-        } else if let Some(text) = &mut last {
+        if let Some(heads) = step_of(line) {
+            is_in = heads == step;
+            if is_in {
+                found = Some(Vec::new());
+            }
+        } else if let Some(text) = found.as_mut().filter(|_| is_in) {
             text.extend_from_slice(line);
         }
     }
-    Some(String::from_utf8_lossy(&last?).trim_end().to_owned())
+    Some(String::from_utf8_lossy(&found?).trim_end().to_owned())
 }
 
 /// How much of a file comes before the first sample of a step beyond `step`.
@@ -76,7 +79,9 @@ mod tests {
         let mut log = SampleLog::open(&path, 10).unwrap();
         log.write(15, "Thus, after 15,\n--- he said ---").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
-        assert_eq!(last_sample(&path).unwrap(), "Thus, after 15,\n--- he said ---");
+        assert_eq!(sample_of(&path, 10).unwrap(), "Thus, after 10,\n--- he said ---");
+        assert_eq!(sample_of(&path, 15).unwrap(), "Thus, after 15,\n--- he said ---");
+        assert_eq!(sample_of(&path, 11), None);
         drop(SampleLog::open(&path, 15).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), before, "nothing is lost");
         drop(SampleLog::open(&path, 0).unwrap());

@@ -1,20 +1,20 @@
-//! What the system asks of a run: to stop, to save.
+//! Signals to a run: stop, save.
 //!
 //! | signal | meaning |
 //! |---|---|
-//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; a second one, or one before training, ends at once |
-//! | SIGHUP, on a terminal: it was closed | the same |
-//! | SIGQUIT | ends at once, and gives the terminal back first |
-//! | SIGUSR1 | save and go on; batch systems send it some time before they stop a job |
+//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; before training, end at once |
+//! | SIGHUP: the terminal was closed | the same, unless `nohup` has it ignored |
+//! | SIGQUIT | end at once, and give the terminal back first |
+//! | SIGUSR1 | save and continue; batch systems send it some time before they stop a job |
+//!
+//! Signals within a second of the first are the same request, since `timeout` and terminals send several. A later one ends
+//! at once.
 //!
 //! Windows has Ctrl-C only.
 
 use std::{
-    io::{self, IsTerminal},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -22,16 +22,49 @@ use trainer::Control;
 
 use crate::console::report;
 
-/// The exit code of a run that Ctrl-C stopped and that can go on: 128 + 2, the number of SIGINT.
+/// The exit code of a run that Ctrl-C stopped and that can be resumed: 128 + 2, the number of SIGINT.
 const INTERRUPTED: u8 = 130;
+
+/// Signals this close to the first are the same request.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Listens for signals, and passes them on.
 #[derive(Clone, Default)]
 pub(crate) struct Signals {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
     /// The run, once there is one.
-    control: Arc<Mutex<Option<Control>>>,
-    /// The exit code of the signal that stopped it, or 0.
-    code: Arc<AtomicU8>,
+    control: Option<Control>,
+    first: Option<Request>,
+}
+
+/// The first request to stop.
+#[derive(Clone, Copy)]
+struct Request {
+    exit_code: u8,
+    arrived: Instant,
+}
+
+/// What a request to stop leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    FinishStep,
+    /// It belongs to the first request.
+    Nothing,
+    EndNow,
+}
+
+impl State {
+    fn answer(&self, now: Instant) -> Answer {
+        match (self.first, &self.control) {
+            (Some(first), _) if now.duration_since(first.arrived) < SAME_REQUEST => Answer::Nothing,
+            (None, Some(_)) => Answer::FinishStep,
+            _ => Answer::EndNow,
+        }
+    }
 }
 
 impl Signals {
@@ -44,7 +77,7 @@ impl Signals {
 
     /// Passes them on to a run.
     pub(crate) fn pass_on(&self, control: &Control) {
-        *self.control.lock().expect("nothing panics while it is held") = Some(control.clone());
+        self.state().control = Some(control.clone());
     }
 
     /// The exit code that says by which signal the run was stopped, or by a key that means the same.
@@ -54,7 +87,7 @@ impl Signals {
 
     /// The exit code, if there was a signal.
     pub(crate) fn by_signal(&self) -> Option<u8> {
-        Some(self.code.load(Ordering::SeqCst)).filter(|&code| code != 0)
+        self.state().first.map(|first| first.exit_code)
     }
 
     /// As Ctrl-C.
@@ -62,24 +95,34 @@ impl Signals {
         self.stop(INTERRUPTED);
     }
 
-    /// As Ctrl-C, but however often it is asked for, what is done is saved.
+    /// As Ctrl-C, but however often it is asked for, the steps done are saved.
     pub(crate) fn stop_gently(&self) {
         if self.by_signal().is_none() {
             self.stop(INTERRUPTED);
         }
     }
 
-    /// Stops the run. If there is none yet, or it is being stopped already, ends the process.
-    fn stop(&self, code: u8) {
-        let is_second = self.code.swap(code, Ordering::SeqCst) != 0;
-        match &*self.control.lock().expect("nothing panics while it is held") {
-            Some(control) if !is_second => {
-                report(format_args!("\nstopping after this step; once more to stop at once"));
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+
+    /// Stops the run, or ends the process: if there is no run yet, or it is being stopped already.
+    fn stop(&self, exit_code: u8) {
+        let arrived = Instant::now();
+        let mut state = self.state();
+        let answer = state.answer(arrived);
+        state.first.get_or_insert(Request { exit_code, arrived });
+        match (answer, &state.control) {
+            (Answer::FinishStep, Some(control)) => {
+                report(format_args!(
+                    "\nfinishing this step and saving; to quit without saving, ask again after a second"
+                ));
                 control.stop();
             }
-            _ => {
+            (Answer::Nothing, _) => {}
+            (Answer::EndNow | Answer::FinishStep, _) => {
                 live::restore();
-                std::process::exit(i32::from(code));
+                std::process::exit(i32::from(exit_code));
             }
         }
     }
@@ -87,7 +130,7 @@ impl Signals {
     /// Has the run saved, if there is one.
     #[cfg(unix)]
     fn save(&self) {
-        match &*self.control.lock().expect("nothing panics while it is held") {
+        match &self.state().control {
             Some(control) => {
                 report(format_args!("saving after this step"));
                 control.save();
@@ -105,11 +148,10 @@ impl Signals {
             low_level::emulate_default_handler,
         };
 
-        let mut arriving =
-            iterator::Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGUSR1]).context("listen for signals")?;
-        // Without a terminal it is `nohup` that has it ignored, and so it stays.
-        if io::stderr().is_terminal() {
-            arriving.add_signal(SIGHUP).context("listen for signals")?;
+        let mut arriving = iterator::Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGUSR1])
+            .context("cannot listen for signals")?;
+        if !is_hangup_ignored() {
+            arriving.add_signal(SIGHUP).context("cannot listen for signals")?;
         }
         let listen = move || {
             for signal in arriving.forever() {
@@ -123,13 +165,48 @@ impl Signals {
                 }
             }
         };
-        std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context("listen for signals")?;
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(listen).context("cannot listen for signals")?;
         Ok(())
     }
 
     /// Starts listening for Ctrl-C.
     #[cfg(not(unix))]
     fn start(self) -> anyhow::Result<()> {
-        ctrlc::set_handler(move || self.stop(INTERRUPTED)).context("listen for Ctrl-C")
+        ctrlc::set_handler(move || self.stop(INTERRUPTED)).context("cannot listen for Ctrl-C")
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored, as `nohup` does.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the action of a signal can only be read through the C library")]
+fn is_hangup_ignored() -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action, the call writes the current one to `action`, which is valid for it, and changes nothing
+    // else. A zeroed action is a valid one.
+    unsafe {
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_within_a_second_are_one_request_and_a_later_one_ends_at_once() {
+        let start = Instant::now();
+        let mut state = State { control: Some(Control::new()), first: None };
+        assert_eq!(state.answer(start), Answer::FinishStep);
+        state.first = Some(Request { exit_code: INTERRUPTED, arrived: start });
+        for (later_ms, answer) in [(0, Answer::Nothing), (999, Answer::Nothing), (1000, Answer::EndNow)] {
+            assert_eq!(state.answer(start + Duration::from_millis(later_ms)), answer, "{later_ms} ms");
+        }
+    }
+
+    #[test]
+    fn before_training_there_is_nothing_to_wait_for() {
+        assert_eq!(State::default().answer(Instant::now()), Answer::EndNow);
     }
 }

@@ -1,74 +1,79 @@
 //! `kindling train`.
 
-use std::{
-    any::Any,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    slice,
-};
+mod resume;
+mod start;
+mod subject;
 
-use anyhow::{Context, bail};
-use burn::prelude::Device;
-use checkpoint::{Marks, RunFolder, Session, TrainerState};
-use dataset::{Prepared, TokenizerChoice, Tokens};
-use model::{Gpt, GptConfig};
-use trainer::{Changes, Control, Ending, PRESETS, Recipe, Training, ending};
+use std::{any::Any, path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
+use checkpoint::Session;
+use dataset::Prepared;
+use trainer::{Changes, Control, Ending, PRESETS, Training};
+
+pub(crate) use self::start::Ready;
+use self::subject::Subject;
 use crate::{
     card,
-    console::{can_draw, is_quiet, quoted, report, warn},
+    console::{can_draw, is_quiet, warn},
     device::DeviceArgs,
     history::History,
     lines::Lines,
     live_view::LiveView,
-    memory,
-    model_folder::{RUNS, check_vocabulary, newest, open, run_path},
+    model_folder::run_path,
     observer::Observer,
-    plot::update_pictures,
-    prepare::prepare,
+    prepare::DataDirArgs,
     probe,
-    recipe::{parse, read_recipe},
     samples::SampleLog,
     screen::Screen,
     signals::Signals,
+    usage::{at_least, bail_usage},
     views::{Log, Views},
-    words::{announce, conclude, sizes, tell_how_to_go_on},
+    words::{announce, conclude, print_resume_hint, sizes},
 };
 
-/// Trains a model, or goes on training one.
+/// Trains a model, or resumes training.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
 
 Examples:
   kindling train                                          learn Shakespeare in a few minutes
-  kindling train --data my.txt --run mine                 learn from your own text
-  kindling train --data books/ --set data.tokenizer=bpe:4096 --set schedule.max_steps=10000
-  kindling train finetune --init-from gpt2 --data my.txt  go on with another model
-  kindling train --resume                                 go on with the newest run
-  kindling train --resume --run mine --set schedule.max_steps=20000"
+  kindling train my.txt --run mine                        learn from your own text
+  kindling train --data books/ --set data.tokenizer=bpe:4096 --max-steps 10000
+  kindling train my.txt --epochs 3 --dry-run              print the plan and train nothing
+  kindling train finetune --init-from gpt2 --data my.txt  continue from another model
+  kindling train --resume                                 resume the newest run
+  kindling train --resume --run mine --max-steps 20000    train a finished run further"
 )]
 pub(crate) struct Args {
-    /// A preset's name or a TOML file.
-    #[arg(value_name = "RECIPE", conflicts_with = "resume")]
-    recipe: Option<String>,
+    /// A preset or a TOML file; or the text to train on, with the default recipe.
+    #[arg(value_name = "RECIPE or TEXT")]
+    subject: Option<String>,
 
-    /// What to learn from: a text file, a folder of them, or the name of a known corpus.
-    #[arg(long, value_name = "NAME or PATH", conflicts_with = "resume", help_heading = "Recipe")]
+    /// The text to train on: a text file, a folder of them, or the name of a known corpus. On resume, the new place of
+    /// the same text.
+    #[arg(long, value_name = "NAME or PATH", help_heading = "Recipe")]
     data: Option<String>,
 
     /// A text to validate on; without it, the end of the corpus.
-    #[arg(long, value_name = "PATH", conflicts_with = "resume", help_heading = "Recipe")]
+    #[arg(long, value_name = "PATH", help_heading = "Recipe")]
     valid: Option<String>,
 
     /// The run's name, or a path; without it, the next free one.
     #[arg(long, value_name = "NAME", help_heading = "Run")]
     run: Option<PathBuf>,
 
-    /// Go on with the run of --run, or with the newest.
+    /// Resume the run of --run, or the newest.
     #[arg(long, help_heading = "Run")]
     resume: bool,
+
+    /// Print the plan (epochs, memory, time, learning rate) and exit. The text is made into tokens for it.
+    #[arg(long, conflicts_with_all = ["overfit_one_batch", "find_learning_rate"], help_heading = "Run")]
+    dry_run: bool,
+
+    #[command(flatten)]
+    data_dir: DataDirArgs,
 
     /// Start from the weights, the sizes and the tokenizer of a model.
     #[arg(long, value_name = "MODEL", conflicts_with = "resume", help_heading = "Recipe")]
@@ -78,6 +83,9 @@ pub(crate) struct Args {
     /// optimizer.grad_clip=none.
     #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
+
+    #[command(flatten)]
+    short: ShortArgs,
 
     /// What is logged beside metrics.jsonl.
     #[arg(long, value_enum, default_value_t = Log::Tensorboard, help_heading = "Output")]
@@ -103,11 +111,50 @@ pub(crate) struct Args {
     device: DeviceArgs,
 }
 
+/// Options that are short for a `--set`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Recipe")]
+struct ShortArgs {
+    /// Short for --set schedule.max_steps=N.
+    #[arg(long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true, value_parser = at_least(0_u64))]
+    max_steps: Option<u64>,
+
+    /// As many steps as read the training text X times.
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
+    epochs: Option<f64>,
+
+    /// Short for --set optimizer.learning_rate=X.
+    #[arg(long, visible_alias = "learning-rate", value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
+    lr: Option<f64>,
+
+    /// Short for --set optimizer.batch_size=N.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    batch_size: Option<usize>,
+
+    /// Short for --set model.block_size=N.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    block_size: Option<usize>,
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+/// A run that is ready to train.
+struct Begun {
+    training: Training,
+    changes: Changes,
+    /// Whether `recipe.toml` is another than before.
+    recipe_changed: bool,
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let args = understand_subject(args)?;
     let signals = Signals::listen()?;
     if args.overfit_one_batch || args.find_learning_rate {
         let device = args.device.open()?;
-        let ready = make_ready(&args, slice::from_ref(&device))?;
+        let ready = start::make_ready(&args, &device)?;
         return if args.overfit_one_batch {
             probe::overfit_one_batch(ready, &device, &signals)
         } else {
@@ -115,29 +162,32 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
     }
     let devices = args.device.open_all()?;
-    let (training, changes) = if args.resume { resume(&args, &devices)? } else { start(&args, &devices)? };
+    let begun = if args.resume { resume::resume(&args, &devices)? } else { start::start(&args, &devices)? };
+    let Some(Begun { training, changes, recipe_changed }) = begun else {
+        return Ok(ExitCode::SUCCESS); // A plan was all that was asked for.
+    };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
     let tokenizer = folder.load_tokenizer()?;
     announce(&training, &changes);
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
-    let has_changed = !changes.is_empty();
+    if recipe_changed {
+        folder.save_recipe(&training.recipe.to_toml())?; // Before the line that says so.
+    }
     folder.add_session(&Session {
         recipe: (!args.resume).then(|| recipe_name(&args).to_owned()),
         init_from: args.init_from.as_ref().map(|path| path.display().to_string()),
+        train_tokens: Some(training.train.len() as u64),
         ..Session::now(step, args.device.name(), threads, changes)
     })?;
-    if has_changed {
-        folder.save_recipe(&training.recipe.to_toml())?; // After the line that says so.
-    }
 
     let samples_path = folder.samples_path();
     // A pending evaluation is followed by the sample of its step.
     let pending = training.resume.as_ref().is_some_and(|checkpoint| checkpoint.state.evaluation_pending);
     let shown_step = if pending { step.saturating_sub(1) } else { step };
     let samples = SampleLog::open(&samples_path, shown_step)
-        .with_context(|| format!("open {}", samples_path.display()))?;
+        .with_context(|| format!("cannot open {}", samples_path.display()))?;
     let resumed_at = training.resume.as_ref().map(|_| shown_step);
     let views = Views::open(&folder, resumed_at, args.log);
     let control = Control::new();
@@ -149,15 +199,35 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let outcome = outcome?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
-            tell_how_to_go_on(&folder, &outcome);
+            print_resume_hint(&folder, &outcome);
             ExitCode::from(signals.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
-            card::write(&folder)?;
-            conclude(&folder, &corpus, &outcome);
+            card::write(&folder, &devices[0])?;
+            conclude(&folder, &corpus, &outcome)?;
             ExitCode::SUCCESS
         }
     })
+}
+
+/// Puts the argument to where it belongs: a text to `--data`, with `--resume` a run to `--run`. A recipe stays.
+fn understand_subject(mut args: Args) -> anyhow::Result<Args> {
+    let Some(subject) = args.subject.clone() else { return Ok(args) };
+    if args.resume && args.run.is_none() && run_path(subject.as_ref()).join("config.json").is_file() {
+        args.run = Some(subject.into());
+        args.subject = None;
+    } else if Subject::of(&subject) == Subject::Text {
+        if let Some(data) = &args.data {
+            bail_usage!("two texts are named, {subject} and --data {data}; name one, or a folder of both");
+        }
+        args.data = Some(subject);
+        args.subject = None;
+    }
+    Ok(args)
+}
+
+fn recipe_name(args: &Args) -> &str {
+    args.subject.as_deref().unwrap_or(PRESETS[0].0)
 }
 
 /// What the run is shown on, and what gives the terminal back when it is dropped.
@@ -185,217 +255,6 @@ fn open_screen(
     Ok((Box::new(lines), Box::new(bar)))
 }
 
-/// What a new run, or an experiment, begins with.
-pub(crate) struct Ready {
-    pub(crate) recipe: Recipe,
-    pub(crate) model: Gpt,
-    pub(crate) prepared: Prepared,
-    /// Where texts begin and end.
-    marks: Marks,
-}
-
-/// A new run.
-fn start(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)> {
-    if let Some(path) = &args.run
-        && run_path(path).exists()
-    {
-        bail!(
-            "the run {} exists already; go on with it by --resume, or name another",
-            run_path(path).display()
-        );
-    }
-    let Ready { recipe, model, prepared, marks } = make_ready(args, devices)?;
-    let path = match &args.run {
-        Some(path) => run_path(path),
-        None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
-    };
-    // With the weights it starts from, so that even a run cut off before its first checkpoint can go on.
-    let (folder, lock) = RunFolder::create_run(&path, |folder| {
-        folder.save_weights(&model)?;
-        folder.save_description(&recipe.model, &prepared.tokenizer, &marks, Some(&recipe.to_toml()))
-    })?;
-    let data = checksums(&prepared);
-    let Prepared { train, valid, .. } = prepared;
-    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
-    let resume = None;
-    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
-    Ok((training, Changes::new()))
-}
-
-fn recipe_name(args: &Args) -> &str {
-    args.recipe.as_deref().unwrap_or(PRESETS[0].0)
-}
-
-/// The recipe, the data and the model of a new run.
-fn make_ready(args: &Args, devices: &[Device]) -> anyhow::Result<Ready> {
-    let name = recipe_name(args);
-    let origin = args.init_from.as_deref().map(open).transpose()?;
-    let sizes = match &origin {
-        Some(origin) => Recipe::sizes(&origin.config()?),
-        None => Vec::new(),
-    };
-    let mut recipe = read_recipe(name, &[sizes, overrides(args)].concat())?;
-    recipe.check_shares(devices.len())?;
-    let choice = match &origin {
-        Some(origin) => {
-            let tokenizer = origin.load_tokenizer()?;
-            let decided = |set: &&String| {
-                let key = set.split('=').next().unwrap_or_default().trim();
-                let is_free = ["model.dropout", "model.block_size"].contains(&key);
-                key == "data.tokenizer" || (key.starts_with("model.") && !is_free)
-            };
-            if let Some(set) = args.set.iter().find(decided) {
-                bail!(
-                    "--set {set} has no effect with --init-from: sizes and tokenizer are those of {}",
-                    origin.path().display()
-                );
-            }
-            let config = origin.config()?;
-            check_vocabulary(&tokenizer, &config)?;
-            let GptConfig { dropout, block_size, .. } = recipe.model;
-            if block_size > config.block_size {
-                bail!(
-                    "--set model.block_size={block_size}: {} has learnt {} positions; its block can be cropped and \
-                     not grown",
-                    origin.path().display(),
-                    config.block_size
-                );
-            }
-            recipe.model = GptConfig { dropout, block_size, ..config };
-            // A tokenizer from elsewhere has no name in a recipe; the run has it in its folder all the same.
-            if let Some(kind) = tokenizer.kind() {
-                recipe.data.tokenizer = kind;
-            }
-            TokenizerChoice::Given(tokenizer)
-        }
-        None => TokenizerChoice::Kind(recipe.data.tokenizer),
-    };
-    let prepared = prepare(&recipe.data, &choice)?;
-    if origin.is_none() {
-        recipe.model.vocab_size = prepared.tokenizer.vocab_size();
-    }
-    // Both splits are long enough, or no folder is made.
-    check_length(&prepared.train, &recipe).with_context(|| format!("train on {}", recipe.data.corpus))?;
-    check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
-        Some(path) => format!("validate on {path}"),
-        None => format!("validate on the end of {}", recipe.data.corpus),
-    })?;
-    if args.device.is_cpu() {
-        memory::check(&recipe)?;
-    }
-    let model = match &origin {
-        Some(origin) => {
-            let model = origin.load_model(&devices[0])?.with_dropout(recipe.model.dropout);
-            model.with_block_size(recipe.model.block_size)
-        }
-        None => recipe.model.init(recipe.run.seed, &devices[0])?,
-    };
-    let own = Marks::of(&prepared.tokenizer);
-    let marks = match &origin {
-        Some(origin) => origin.marks().or(own),
-        None => own,
-    };
-    Ok(Ready { recipe, model, prepared, marks })
-}
-
-/// The run to go on with, and what differs from the recipe that it had so far.
-fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<(Training, Changes)> {
-    let folder = match &args.run {
-        Some(path) => open(&run_path(path))?,
-        None => newest()?,
-    };
-    let lock = folder.lock()?;
-    folder.remove_unfinished()?;
-    let path = folder.recipe_path();
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let name = path.display().to_string();
-    let before = parse(&name, &text, &[])?;
-    let recipe = parse(&name, &text, &args.set)?;
-    let changes = before.changes_to(&recipe)?;
-    recipe.check_shares(devices.len())?;
-    let recipe = Recipe { model: GptConfig { dropout: recipe.model.dropout, ..folder.config()? }, ..recipe };
-
-    let checkpoint = folder.load_checkpoint()?;
-    // The first checkpoint comes before the first step.
-    if checkpoint.is_none() && History::open(folder.clone())?.metrics.iter().any(|line| line.step > 0) {
-        return Err(checkpoint::Error::NoCheckpoint { path: folder.path().to_owned() }.into());
-    }
-    if let Some(checkpoint) = &checkpoint {
-        if ending(&recipe, &checkpoint.state).is_some() {
-            update_pictures(&folder)?; // It may have been killed before its last words.
-            card::write(&folder)?;
-        }
-        refuse_ended(&folder, &recipe, &checkpoint.state)?;
-    }
-    if args.device.is_cpu() {
-        memory::check(&recipe)?;
-    }
-    if let Some(checkpoint) = &checkpoint
-        && !changes.is_empty()
-    {
-        keep_undone_weights(&folder, &checkpoint.state)?;
-    }
-    let tokenizer = folder.load_tokenizer()?;
-    let model = match &checkpoint {
-        // It has the weights itself.
-        Some(_) => recipe.model.zeros(&devices[0])?,
-        // Cut off before its first checkpoint, it has those it started from.
-        None => folder.load_model(&devices[0])?.with_dropout(recipe.model.dropout),
-    };
-    let prepared = prepare(&recipe.data, &TokenizerChoice::Given(tokenizer))?;
-    let data = checksums(&prepared);
-    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state.data != data) {
-        bail!(
-            "the text of {} has changed since {} began; put it back, or start a new run on it with --init-from {}",
-            recipe.data.corpus,
-            folder.path().display(),
-            quoted(&folder.path().display().to_string())
-        );
-    }
-    let Prepared { train, valid, .. } = prepared;
-    let resume = checkpoint;
-    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
-    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
-    Ok((training, changes))
-}
-
-/// Keeps the best weights if they are of a step that a resume undoes. By the same recipe it would come back to them;
-/// by another, others would be written over them.
-fn keep_undone_weights(folder: &RunFolder, state: &TrainerState) -> anyhow::Result<()> {
-    let history = History::open(folder.clone())?;
-    let Some((best, loss)) = history.best().and_then(|line| Some((line, line.loss?))) else { return Ok(()) };
-    if best.step > state.step && state.best_loss.is_none_or(|before| loss < before) {
-        let copy = folder.keep_weights(best.step)?;
-        report(format_args!(
-            "the best weights so far, of step {} with a validation loss of {loss:.4}, are of a step that is undone; \
-             they are kept in {}",
-            best.step,
-            copy.display()
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses to go on with a run that is over.
-fn refuse_ended(folder: &RunFolder, recipe: &Recipe, state: &TrainerState) -> anyhow::Result<()> {
-    let path = folder.path().display();
-    match ending(recipe, state) {
-        Some(Ending::Finished) => bail!(
-            "{path} has done its {} steps; to go further, add --set schedule.max_steps={}",
-            state.step,
-            2 * state.step
-        ),
-        Some(Ending::StoppedEarly) => bail!(
-            "{path} has stopped at step {}, after {} evaluations without a better loss; to go further, add --set \
-             guards.patience={}",
-            state.step,
-            state.evaluations_since_best,
-            2 * state.evaluations_since_best
-        ),
-        Some(Ending::Interrupted) | None => Ok(()),
-    }
-}
-
 /// What a checkpoint remembers of the data.
 fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
@@ -403,18 +262,16 @@ fn checksums(prepared: &Prepared) -> [String; 2] {
 
 /// `--set`, and the options that are short for it.
 fn overrides(args: &Args) -> Vec<String> {
-    let quoted = |key: &str, value: &String| format!("data.{key}={}", toml::Value::from(value.as_str()));
-    let data = args.data.iter().map(|value| quoted("corpus", value));
-    let valid = args.valid.iter().map(|value| quoted("valid", value));
-    args.set.iter().cloned().chain(data).chain(valid).collect()
-}
-
-fn stem(recipe: &str) -> String {
-    Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
-}
-
-/// Refuses a part of the data that has no window in it.
-fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
-    let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
-    if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
+    let ShortArgs { max_steps, epochs: _, lr, batch_size, block_size } = &args.short;
+    let text = |value: &String| toml::Value::from(value.as_str()).to_string();
+    let short = [
+        ("schedule.max_steps", max_steps.map(|n| n.to_string())),
+        ("optimizer.learning_rate", lr.map(|rate| format!("{rate:?}"))),
+        ("optimizer.batch_size", batch_size.map(|n| n.to_string())),
+        ("model.block_size", block_size.map(|n| n.to_string())),
+        ("data.corpus", args.data.as_ref().map(text)),
+        ("data.valid", args.valid.as_ref().map(text)),
+    ];
+    let short = short.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    args.set.iter().cloned().chain(short).collect()
 }

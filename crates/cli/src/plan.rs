@@ -1,0 +1,150 @@
+//! The plan of a run: how often it reads its text, and what `train --dry-run` prints.
+
+use std::io::{self, Write};
+
+use dataset::Prepared;
+use indicatif::{HumanBytes, HumanCount};
+use roofline::peak_flops;
+use trainer::{KeepWeights, Recipe, Schedule, estimate_memory};
+
+use crate::{
+    console::{duration_about, plural, program, report, warn},
+    memory::available_bytes,
+    presets::Cost,
+    words::sizes,
+};
+
+/// Epochs from which models of a few million parameters learn their text by heart.
+const MANY_EPOCHS: f64 = 20.0;
+
+/// Characters of the curve of the learning rate.
+const CURVE_WIDTH: u64 = 60;
+
+/// The sizes of the text of a run.
+pub(crate) struct PlannedData {
+    train_tokens: usize,
+    valid_tokens: usize,
+}
+
+impl PlannedData {
+    pub(crate) fn of(prepared: &Prepared) -> Self {
+        Self { train_tokens: prepared.train.len(), valid_tokens: prepared.valid.len() }
+    }
+}
+
+/// A number of epochs, as precise as it is of use.
+pub(crate) fn epochs_in_words(epochs: f64) -> String {
+    let rounded = match epochs {
+        _ if epochs < 0.005 => return "less than 0.01 epochs".to_owned(),
+        _ if epochs < 0.995 => format!("{epochs:.2}"),
+        _ if epochs < 9.95 => format!("{epochs:.1}"),
+        _ => format!("{epochs:.0}"),
+    };
+    if rounded == "1.0" { "1 epoch".to_owned() } else { format!("{rounded} epochs") }
+}
+
+/// Says how often the plan reads the text, and warns if that is often.
+pub(crate) fn report_epochs(recipe: &Recipe, train_tokens: usize) {
+    let epochs = recipe.epochs(train_tokens);
+    report(format_args!(
+        "{} of {}: {} of the training text",
+        plural(HumanCount(recipe.schedule.max_steps), "step"),
+        plural(HumanCount(recipe.tokens_per_step()), "token"),
+        epochs_in_words(epochs)
+    ));
+    if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
+        warn(format_args!(
+            "this plan reads the text {epochs:.0} times, and from about {MANY_EPOCHS} on a model learns it by heart. Train on \
+             more text, or on fewer steps (--epochs 10), or set model.dropout=0.2"
+        ));
+    }
+}
+
+/// Prints the plan of a run that has done `step` steps.
+pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: bool) -> anyhow::Result<()> {
+    let schedule = &recipe.schedule;
+    let (n_steps, epochs) = (schedule.max_steps.saturating_sub(step), recipe.epochs(data.train_tokens));
+    let (train, valid) = (HumanCount(data.train_tokens as u64), HumanCount(data.valid_tokens as u64));
+    let from = if step > 0 { format!(", of which {} are left", HumanCount(n_steps)) } else { String::new() };
+    let mut rows = vec![
+        ("model", sizes(&recipe.model)),
+        ("text", format!("{}: {train} tokens to train on, {valid} to validate on", recipe.data.corpus)),
+        (
+            "steps",
+            format!(
+                "{} of {} tokens{from}",
+                HumanCount(schedule.max_steps),
+                HumanCount(recipe.tokens_per_step())
+            ),
+        ),
+        ("epochs", epochs_in_words(epochs)),
+    ];
+    if is_on_cpu {
+        let cost = Cost::of_steps(recipe, n_steps, peak_flops(rayon::current_num_threads()));
+        let (needed, free) = (HumanBytes(estimate_memory(recipe)), HumanBytes(available_bytes()));
+        rows.push(("memory", format!("about {needed}, and {free} is free")));
+        rows.push(("time", format!("about {} for the steps alone", duration_about(cost.seconds))));
+    } else {
+        rows.push(("time", format!("unknown for this device; {} bench --only train measures it", program())));
+    }
+    let curve = Schedule::new(&recipe.optimizer, schedule);
+    rows.push(("learning rate", in_bars(&curve, step, schedule.max_steps)));
+    let mut out = io::stdout().lock();
+    for (name, value) in rows {
+        writeln!(out, "{name:<14} {value}")?;
+    }
+    Ok(())
+}
+
+/// The curve of the learning rate from a step on, with its highest rate and its last.
+fn in_bars(curve: &Schedule, first: u64, max_steps: u64) -> String {
+    let n_steps = max_steps.saturating_sub(first);
+    let n_bars = n_steps.min(CURVE_WIDTH);
+    // u128: a run may have 10^12 steps.
+    let step_of = |bar: u64| {
+        first
+            + u64::try_from(u128::from(n_steps - 1) * u128::from(bar) / u128::from((n_bars - 1).max(1)))
+                .unwrap_or(n_steps)
+    };
+    let rates: Vec<f64> = (0..n_bars).map(|bar| curve.at(step_of(bar))).collect();
+    let highest = rates.iter().copied().fold(0.0, f64::max);
+    match rates.last() {
+        Some(last) => format!("{}  at most {highest:.2e}, {last:.2e} at the end", live::sparkline(&rates)),
+        None => "no step is left".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_as_precise_as_they_are_of_use() {
+        let cases = [
+            (1e-4, "less than 0.01 epochs"),
+            (0.3, "0.30 epochs"),
+            (1.02, "1 epoch"),
+            (2.86, "2.9 epochs"),
+            (81.6, "82 epochs"),
+        ];
+        for (epochs, words) in cases {
+            assert_eq!(epochs_in_words(epochs), words);
+        }
+    }
+
+    #[test]
+    fn the_curve_has_a_bar_for_each_of_few_steps_and_some_of_many() {
+        let recipe = |set: &str| Recipe::parse(trainer::preset("tiny").unwrap(), &[set.to_owned()]).unwrap();
+        let bars = |set: &str, first| {
+            let recipe = recipe(set);
+            in_bars(&Schedule::new(&recipe.optimizer, &recipe.schedule), first, recipe.schedule.max_steps)
+        };
+        let whole = bars("schedule.max_steps=2800", 0);
+        assert_eq!(whole.split("  ").next().unwrap().chars().count(), 60);
+        assert!(whole.contains('█') && whole.contains("at most 6.00e-3, 1."), "{whole}");
+        assert!(bars("schedule.max_steps=3", 0).starts_with("▃▅█  "), "{}", bars("schedule.max_steps=3", 0));
+        assert!(bars("schedule.max_steps=1", 0).contains("at most"));
+        assert_eq!(bars("schedule.max_steps=3", 3), "no step is left");
+        assert!(bars("schedule.max_steps=1000000000000", 0).contains('█'));
+    }
+}

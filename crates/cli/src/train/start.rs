@@ -1,0 +1,184 @@
+//! A new run: its recipe, its tokens, its first weights and its folder.
+
+use std::{path::Path, slice};
+
+use anyhow::{Context, bail};
+use burn::prelude::Device;
+use checkpoint::{Marks, RunFolder};
+use dataset::{Prepared, TokenizerChoice, Tokens};
+use model::{Gpt, GptConfig};
+use trainer::{Changes, Recipe, Training};
+
+use super::{Args, Begun, checksums, overrides, recipe_name};
+use crate::{
+    console::quoted,
+    memory,
+    model_folder::{ModelFolder, RUNS, check_vocabulary, find, run_path},
+    plan::{self, PlannedData},
+    prepare::{prepare, with_absolute_paths},
+    recipe::read_recipe,
+    usage::{ResultExt, bail_usage},
+};
+
+/// What a new run, or an experiment, begins with.
+pub(crate) struct Ready {
+    pub(crate) recipe: Recipe,
+    pub(crate) model: Gpt,
+    pub(crate) prepared: Prepared,
+    /// Where texts begin and end.
+    marks: Marks,
+}
+
+/// A new run without its model.
+struct Planned {
+    recipe: Recipe,
+    prepared: Prepared,
+    origin: Option<ModelFolder>,
+}
+
+/// Makes a new run; with `--dry-run` prints its plan and makes none.
+pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
+    if let Some(path) = &args.run
+        && run_path(path).exists()
+    {
+        bail!(
+            "the run {} exists already; resume it with --resume, or name another",
+            run_path(path).display()
+        );
+    }
+    let planned = plan(args, devices.len())?;
+    planned.recipe.check_plan().usage()?;
+    if args.dry_run {
+        let data = PlannedData::of(&planned.prepared);
+        plan::print(&planned.recipe, &data, 0, args.device.is_cpu())?;
+        return Ok(None);
+    }
+    let Ready { recipe, model, prepared, marks } = planned.ready(args, &devices[0])?;
+    let path = match &args.run {
+        Some(path) => run_path(path),
+        None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
+    };
+    // With the weights it starts from, so that even a run cut off before its first checkpoint can be resumed.
+    let made = RunFolder::create_run(&path, |folder| {
+        folder.save_weights(&model)?;
+        folder.save_description(&recipe.model, &prepared.tokenizer, &marks, Some(&recipe.to_toml()))
+    });
+    let (folder, lock) = made.with_context(|| {
+        format!(
+            "cannot make the run {}; name another place with --run PATH",
+            quoted(&path.display().to_string())
+        )
+    })?;
+    let data = checksums(&prepared);
+    let Prepared { train, valid, .. } = prepared;
+    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
+    let resume = None;
+    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
+    Ok(Some(Begun { training, changes: Changes::new(), recipe_changed: false }))
+}
+
+/// What an experiment begins with.
+pub(super) fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
+    plan(args, slice::from_ref(device).len())?.ready(args, device)
+}
+
+/// The recipe and the tokens of a new run.
+fn plan(args: &Args, n_devices: usize) -> anyhow::Result<Planned> {
+    let origin = args.init_from.as_deref().map(find).transpose()?;
+    let (mut recipe, choice) = recipe_with(args, origin.as_ref(), &[])?;
+    recipe.check_shares(n_devices).usage()?;
+    recipe.data = with_absolute_paths(recipe.data)?;
+    let prepared = prepare(&recipe.data, &choice, &args.data_dir.data_dir)?;
+    if let Some(epochs) = args.short.epochs {
+        let max_steps = recipe.steps_for(epochs, prepared.train.len());
+        let data = recipe.data;
+        (recipe, _) = recipe_with(args, origin.as_ref(), &[format!("schedule.max_steps={max_steps}")])?;
+        recipe.data = data;
+    }
+    if origin.is_none() {
+        recipe.model.vocab_size = prepared.tokenizer.vocab_size();
+    }
+    // Both splits are long enough, or no folder is made.
+    check_length(&prepared.train, &recipe)
+        .with_context(|| format!("cannot train on {}", recipe.data.corpus))?;
+    check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
+        Some(path) => format!("cannot validate on {path}"),
+        None => format!("cannot validate on the end of {}", recipe.data.corpus),
+    })?;
+    Ok(Planned { recipe, prepared, origin })
+}
+
+/// The recipe of a new run, and its tokenizer. Sizes and tokenizer are those of the model it starts from, if there is one.
+fn recipe_with(
+    args: &Args,
+    origin: Option<&ModelFolder>,
+    more: &[String],
+) -> anyhow::Result<(Recipe, TokenizerChoice)> {
+    let sizes = match origin {
+        Some(origin) => Recipe::sizes(&origin.folder.config()?),
+        None => Vec::new(),
+    };
+    let mut recipe = read_recipe(recipe_name(args), &[&sizes, &overrides(args)[..], more].concat())?;
+    let Some(origin) = origin else {
+        let choice = TokenizerChoice::Kind(recipe.data.tokenizer);
+        return Ok((recipe, choice));
+    };
+    let tokenizer = origin.folder.load_tokenizer()?;
+    let decided = |set: &&String| {
+        let key = set.split('=').next().unwrap_or_default().trim();
+        let is_free = ["model.dropout", "model.block_size"].contains(&key);
+        key == "data.tokenizer" || (key.starts_with("model.") && !is_free)
+    };
+    if let Some(set) = args.set.iter().find(decided) {
+        bail_usage!("--set {set} has no effect with --init-from: sizes and tokenizer are those of {origin}");
+    }
+    let config = origin.folder.config()?;
+    check_vocabulary(&tokenizer, &config)?;
+    let GptConfig { dropout, block_size, .. } = recipe.model;
+    if block_size > config.block_size {
+        bail_usage!(
+            "model.block_size={block_size} is too long: {origin} has learnt {} positions; its block can be cropped and not \
+             grown",
+            config.block_size
+        );
+    }
+    recipe.model = GptConfig { dropout, block_size, ..config };
+    // A tokenizer from elsewhere has no name in a recipe; the run has it in its folder all the same.
+    if let Some(kind) = tokenizer.kind() {
+        recipe.data.tokenizer = kind;
+    }
+    Ok((recipe, TokenizerChoice::Given(tokenizer)))
+}
+
+impl Planned {
+    /// Draws the first weights, or loads them.
+    fn ready(self, args: &Args, device: &Device) -> anyhow::Result<Ready> {
+        let Self { recipe, prepared, origin } = self;
+        if args.device.is_cpu() {
+            memory::check(&recipe)?;
+        }
+        let model = match &origin {
+            Some(origin) => {
+                let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
+                model.with_block_size(recipe.model.block_size)
+            }
+            None => recipe.model.init(recipe.run.seed, device)?,
+        };
+        let own = Marks::of(&prepared.tokenizer);
+        let marks = match &origin {
+            Some(origin) => origin.folder.marks().or(own),
+            None => own,
+        };
+        Ok(Ready { recipe, model, prepared, marks })
+    }
+}
+
+fn stem(recipe: &str) -> String {
+    Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Refuses a part of the data that has no window in it.
+fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
+    let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
+    if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
+}
