@@ -1,6 +1,7 @@
 //! What is said to the person at the terminal.
 
 use std::{
+    borrow::Cow,
     env, fmt,
     io::{self, IsTerminal, Write},
     sync::{
@@ -188,11 +189,25 @@ pub(crate) fn count(n: u64) -> String {
     }
 }
 
-/// A count with its noun: 1 token, 2 tokens.
+/// A count and its noun, which agree: 1 token, 2 tokens.
 pub(crate) fn plural(n: impl fmt::Display, noun: &str) -> String {
     let n = n.to_string();
     let ending = if n == "1" { "" } else { "s" };
     format!("{n} {noun}{ending}")
+}
+
+/// Text that moves no cursor and changes no colour: control characters, but for line breaks and tabs, become escapes
+/// such as `\u{1b}`. Text of a model may have any of them.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_harmless(c) { safe.push(c) } else { safe.extend(c.escape_default()) }
+    }
+    Cow::Owned(safe)
 }
 
 /// A duration in the two units that matter: 42s, 3m07s, 2h05m.
@@ -230,6 +245,23 @@ mod tests {
         for (seconds, expected) in [(5, "5s"), (187, "3m07s"), (7_530, "2h05m")] {
             assert_eq!(duration(Duration::from_secs(seconds)), expected);
         }
+    }
+
+    #[test]
+    fn a_noun_agrees_with_its_count() {
+        assert_eq!(
+            [0, 1, 2, 11].map(|n| plural(n, "token")),
+            ["0 tokens", "1 token", "2 tokens", "11 tokens"]
+        );
+        assert_eq!(plural("28,064", "parameter"), "28,064 parameters");
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_text_is_not() {
+        let plain = "ROMEO:\n\tἌνδρα 学 🙂 e\u{301} \\n";
+        assert!(matches!(escaped(plain), Cow::Borrowed(text) if text == plain));
+        assert_eq!(escaped("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\r\n");
+        assert_eq!(escaped("\0\x07\x08\x7f\u{9b}\u{85}"), "\\u{0}\\u{7}\\u{8}\\u{7f}\\u{9b}\\u{85}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A run as lines: below them a progress bar on a terminal, and some more of them elsewhere.
 
 use std::{
-    io::{self, Write},
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,7 @@ use indicatif::ProgressBar;
 use trainer::{Metrics, Split};
 
 use crate::{
-    console::{Diversion, divert, is_quiet, print, progress_bar, report},
+    console::{Diversion, divert, escaped, is_quiet, print, progress_bar, report},
     screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line},
 };
 
@@ -94,8 +95,30 @@ impl Screen for Lines {
     }
 }
 
-/// A sample, to stdout. If that is closed, training goes on.
+/// Prints a sample to stdout. If that is closed, training continues.
 pub(crate) fn print_sample(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}\n").and_then(|()| out.flush());
+    let _ = write_sample(&mut io::stdout().lock(), text, io::stdout().is_terminal());
+}
+
+/// A terminal gets control characters as escapes, anything else every byte as it is.
+fn write_sample(out: &mut impl Write, text: &str, is_terminal: bool) -> io::Result<()> {
+    let text = if is_terminal { escaped(text) } else { Cow::Borrowed(text) };
+    writeln!(out, "{text}\n")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_escapes_and_a_pipe_every_byte() {
+        let written = |is_terminal| {
+            let mut out = Vec::new();
+            write_sample(&mut out, "a\x1bc\n", is_terminal).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(true), "a\\u{1b}c\n\n\n");
+        assert_eq!(written(false), "a\x1bc\n\n\n");
+    }
 }

@@ -8,7 +8,7 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use trainer::{Control, Metrics, Split};
 
 use crate::{
-    console::{Diversion, count, divert, duration, print},
+    console::{Diversion, count, divert, duration, escaped, print},
     lines::print_sample,
     screen::{Pace, Screen, as_training, evaluation_line, loss_of, sample_heading, speed_of},
     signals::Signals,
@@ -132,7 +132,7 @@ impl Screen for LiveView {
             facts.sample = Some((step, text.to_owned()));
             dashboard.say(&format!("a sample after step {step}"));
             let title = format!("what it writes after step {step}");
-            dashboard.sample = Some(Sample { title, text: text.to_owned() });
+            dashboard.sample = Some(Sample { title, text: escaped(text).into_owned() });
         });
     }
 }
