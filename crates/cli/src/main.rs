@@ -2,7 +2,7 @@
 //!
 //! Arguments to library calls to an exit code, and nothing else: 0 for success, 1 for failure, 2 for
 //! arguments that can't be understood (clap finds most, [`usage`] marks the others), 130 or 143 for a run that was
-//! stopped and can be resumed. Text goes to stdout and nothing else does; the rest goes to stderr.
+//! stopped and can be resumed, 130 for samples that Ctrl-C ended. Text goes to stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
 mod card;
@@ -80,11 +80,11 @@ struct Args {
 enum Command {
     /// Train a model, or go on training one.
     Train(train::Args),
-    /// Write text with a model.
+    /// Generate text with a model.
     Generate(generate::Args),
     /// Measure how well a model predicts a text: loss, perplexity, bits per byte.
     Eval(eval::Args),
-    /// Give the log-probability of each token of a text.
+    /// Print the log-probability of each token of a text.
     Score(score::Args),
     /// Show what a model is and what it was trained on.
     Info(info::Args),

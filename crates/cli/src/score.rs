@@ -13,16 +13,18 @@ use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
 use crate::{
+    console::plural,
     eval::{read_text, stride},
     model_folder::{ModelArgs, Opened},
+    usage::at_least,
 };
 
-/// Gives the natural logarithm of the probability of each token given those before it.
+/// Prints the natural logarithm of the probability of each token, given those before it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A text longer than the block is read through a sliding window that gives each token at least
-the block less the stride of context. With --jsonl, each line of the file is a JSON string, or an
-object whose key \"text\" is one; for each a line is printed, in the same order.
+    after_help = "A text longer than the block size is scored with a sliding window; each token has at least the block
+size minus the stride of context. With --jsonl, each line of the file is a JSON string, or an object
+with a string \"text\"; for each, a line of JSON is printed, in the same order.
 
 Examples:
   kindling score --text 'To be, or not to be'
@@ -36,8 +38,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     text: TextArgs,
 
-    /// Tokens by which the window over a long text moves; without it, half the block.
-    #[arg(long, value_name = "N")]
+    /// Tokens by which the sliding window moves; without it, half the block size.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     stride: Option<usize>,
 
     /// Print one JSON object: ids, tokens, logprobs (null for the first), mean_logprob.
@@ -50,14 +52,14 @@ pub(crate) struct Args {
 #[group(required = true, multiple = false)]
 struct TextArgs {
     /// The text to score.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
 
     /// A file with the text to score.
     #[arg(long)]
     file: Option<PathBuf>,
 
-    /// A file with a text on each line, as JSON; - is what comes in.
+    /// A file with a text on each line, as JSON; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     jsonl: Option<PathBuf>,
 }
@@ -107,24 +109,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     if let Some(mean) = score.mean_logprob {
-        writeln!(out, "{mean:>10.4}  mean of {} tokens", score.ids.len() - 1)?;
+        writeln!(out, "{mean:>10.4}  mean of {}", plural(score.ids.len() - 1, "token"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Scores the texts of a file with one on each line.
 fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let lines: Box<dyn BufRead> = if path == Path::new("-") {
+    let is_stdin = path == Path::new("-");
+    let lines: Box<dyn BufRead> = if is_stdin {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(BufReader::new(File::open(path).with_context(|| format!("read {}", path.display()))?))
+        Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
     };
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let Opened { model, tokenizer, .. } = args.model.open()?;
     let stride = stride(args.stride, &model)?;
     let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
-        let at = || format!("line {} of {}", idx + 1, path.display());
+        let at = || format!("line {} of {name}", idx + 1);
         let line = serde_json::from_str(&line.with_context(at)?)
-            .map_err(|_| anyhow!("{} is no JSON string, and no object whose key \"text\" is one", at()))?;
+            .map_err(|_| anyhow!("{} must be a JSON string, or an object with a string \"text\"", at()))?;
         let (Line::Text(text) | Line::Object { text }) = line;
         tokenizer.encode_text(&text).with_context(at)
     });

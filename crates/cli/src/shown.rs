@@ -1,13 +1,16 @@
-//! Samples on a terminal: written side by side, shown one after the other.
+//! Samples on stdout: generated side by side, shown one after the other.
 
 use std::{
-    io::{self, Write},
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
     ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+use crate::console::escaped;
 
 /// What stands between samples.
 const SEPARATOR: &str = "---------------";
@@ -18,6 +21,8 @@ pub(crate) struct Shown<'a> {
     prompt: &'a str,
     /// Without it, nothing is shown.
     out: Option<Box<dyn Write + 'a>>,
+    /// Whether it is a terminal, which would obey control characters.
+    is_terminal: bool,
     /// Set by somebody who has seen enough.
     stopped: Arc<AtomicBool>,
     /// Samples that have begun to be shown.
@@ -28,15 +33,28 @@ pub(crate) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Shows the prompt before each sample.
-    pub(crate) fn new(prompt: &'a str, out: Box<dyn Write + 'a>) -> Self {
-        let stopped = Arc::new(AtomicBool::new(false));
-        Self { prompt, out: Some(out), stopped, n_begun: 0, waiting: Vec::new(), failure: None }
+    /// Shows the prompt before each sample, on stdout.
+    pub(crate) fn stdout(prompt: &'a str) -> Self {
+        Self::new(prompt, Box::new(io::stdout()), io::stdout().is_terminal())
+    }
+
+    /// Shows the prompt before each sample. A terminal gets control characters as escapes, anything else every byte
+    /// as it is.
+    fn new(prompt: &'a str, out: Box<dyn Write + 'a>, is_terminal: bool) -> Self {
+        Self {
+            prompt,
+            out: Some(out),
+            is_terminal,
+            stopped: Arc::default(),
+            n_begun: 0,
+            waiting: Vec::new(),
+            failure: None,
+        }
     }
 
     /// Shows nothing.
     pub(crate) fn nothing() -> Self {
-        Self { out: None, ..Self::new("", Box::new(io::sink())) }
+        Self { out: None, ..Self::new("", Box::new(io::sink()), false) }
     }
 
     /// Ends all samples as soon as this is set.
@@ -89,6 +107,7 @@ impl<'a> Shown<'a> {
     }
 
     fn show(&mut self, text: &str) {
+        let text = if self.is_terminal { escaped(text) } else { Cow::Borrowed(text) };
         if let (Some(out), None) = (&mut self.out, &self.failure)
             && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         {
@@ -104,7 +123,7 @@ mod tests {
     #[test]
     fn samples_side_by_side_are_shown_one_after_the_other() {
         let mut out = Vec::new();
-        let mut shown = Shown::new("> ", Box::new(&mut out));
+        let mut shown = Shown::new("> ", Box::new(&mut out), false);
         shown.begin(2);
         for (sample, text) in [(0, "a"), (1, "x"), (0, "b"), (1, "y"), (1, "z")] {
             assert!(shown.text(sample, text).is_continue());
@@ -120,6 +139,25 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_gets_escapes_and_a_pipe_every_byte() {
+        let shown = |is_terminal| {
+            let mut out = Vec::new();
+            let mut shown = Shown::new("\x1b[31m", Box::new(&mut out), is_terminal);
+            shown.begin(2);
+            for (sample, text) in [(0, "\r"), (1, "\u{9b}2J")] {
+                assert!(shown.text(sample, text).is_continue());
+            }
+            shown.end();
+            shown.finish().unwrap();
+            drop(shown);
+            String::from_utf8(out).unwrap()
+        };
+        let expected = format!("\\u{{1b}}[31m\\r\n{SEPARATOR}\n\\u{{1b}}[31m\\u{{9b}}2J\n");
+        assert_eq!(shown(true), expected);
+        assert_eq!(shown(false), format!("\x1b[31m\r\n{SEPARATOR}\n\x1b[31m\u{9b}2J\n"));
+    }
+
+    #[test]
     fn a_reader_that_has_gone_ends_the_text() {
         struct Closed;
         impl Write for Closed {
@@ -130,7 +168,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut shown = Shown::new("", Box::new(Closed));
+        let mut shown = Shown::new("", Box::new(Closed), false);
         shown.begin(1);
         assert!(shown.text(0, "a").is_break());
         assert_eq!(shown.finish().unwrap_err().kind(), io::ErrorKind::BrokenPipe);

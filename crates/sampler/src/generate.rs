@@ -1,11 +1,9 @@
 use std::{error, ops::ControlFlow};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{Error, Logits, Options, Result, sequence::Sequence};
 
 /// What was generated after a prompt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The text, without the prompt and without the stop string or stop token.
     pub text: String,
@@ -20,16 +18,15 @@ pub struct Sample {
 }
 
 /// Why generation ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoppedBy {
-    /// [`Options::max_tokens`] were drawn.
+    /// [`Options::max_tokens`] were sampled.
     MaxTokens,
-    /// The text came to this one of [`Options::stop`].
+    /// The text ended in this one of [`Options::stop`].
     StopString(String),
-    /// The model drew one of [`Options::stop_tokens`], the last of [`Sample::ids`].
-    EndOfText,
-    /// The caller asked for it.
+    /// The model sampled one of [`Options::stop_tokens`], the last of [`Sample::ids`].
+    StopToken,
+    /// The caller asked for it, and there was no other reason.
     Interrupted,
 }
 

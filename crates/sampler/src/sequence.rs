@@ -51,7 +51,7 @@ impl<'a> Sequence<'a> {
     ) -> Result<ControlFlow<()>> {
         let id = self.draw(logits)?;
         let (mut text, mut stopped_by) = if self.options.stop_tokens.contains(&id) {
-            (String::new(), Some(StoppedBy::EndOfText))
+            (String::new(), Some(StoppedBy::StopToken))
         } else {
             let (text, stop) = self.stop_strings.push(&text_of(id));
             (text, stop.map(|stop| StoppedBy::StopString(stop.to_owned())))
@@ -64,7 +64,7 @@ impl<'a> Sequence<'a> {
         }
         self.sample.text += &text;
         if on_text(&text).is_break() {
-            stopped_by = Some(StoppedBy::Interrupted);
+            stopped_by.get_or_insert(StoppedBy::Interrupted);
         }
         let Some(stopped_by) = stopped_by else { return Ok(ControlFlow::Continue(())) };
         self.sample.stopped_by = stopped_by;

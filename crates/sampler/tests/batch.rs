@@ -174,8 +174,8 @@ fn a_complete_sample_drops_out_and_the_others_go_on() {
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
     assert_eq!(texts, ["", "1:1 ", "2:1 2:1 ", "3:1 ", "4:1 4:1 4:1 "]);
     let reasons: Vec<StoppedBy> = samples.into_iter().map(|sample| sample.stopped_by).collect();
-    use StoppedBy::{EndOfText, Interrupted, MaxTokens};
-    assert_eq!(reasons, [EndOfText, EndOfText, EndOfText, Interrupted, MaxTokens]);
+    use StoppedBy::{Interrupted, MaxTokens, StopToken};
+    assert_eq!(reasons, [StopToken, StopToken, StopToken, Interrupted, MaxTokens]);
 }
 
 /// What comes of a batch of two whose model gives these logits.

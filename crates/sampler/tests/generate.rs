@@ -77,7 +77,7 @@ fn a_beginning_of_a_stop_string_at_the_end_is_text() {
 fn the_stop_token_ends_the_sample_without_text_of_its_own() {
     let options = Options { stop_tokens: vec![2], ..greedy(9, &["aab"]) };
     let (sample, streamed) = scripted(&[b"x", b"aa", b"b<end>"], &options);
-    assert_eq!((sample.text.as_str(), sample.stopped_by), ("xaa", StoppedBy::EndOfText));
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("xaa", StoppedBy::StopToken));
     assert_eq!(sample.ids, [0, 1, 2]);
     assert_eq!(streamed, ["x", "", "aa"], "what was held back is passed on");
 }
@@ -89,8 +89,8 @@ fn the_first_of_several_stop_tokens_ends_the_sample_and_no_other_token_does() {
         let (sample, _) = scripted(&[b"a", b"b", b"c", b"d"], &options);
         (sample.ids.len(), sample.text, sample.stopped_by)
     };
-    assert_eq!(ids_with(&[3, 1, 2]), (2, "a".to_owned(), StoppedBy::EndOfText));
-    assert_eq!(ids_with(&[9, 2]), (3, "ab".to_owned(), StoppedBy::EndOfText));
+    assert_eq!(ids_with(&[3, 1, 2]), (2, "a".to_owned(), StoppedBy::StopToken));
+    assert_eq!(ids_with(&[9, 2]), (3, "ab".to_owned(), StoppedBy::StopToken));
     assert_eq!(ids_with(&[]), (4, "abcd".to_owned(), StoppedBy::MaxTokens));
 }
 
@@ -119,6 +119,14 @@ fn the_caller_can_end_a_sample() {
     let sample = generate(&greedy(9, &[]), 0, &[0], |_| "x".to_owned(), next_logits, on_text).unwrap();
     assert_eq!((sample.text.as_str(), sample.stopped_by), ("xxx", StoppedBy::Interrupted));
     assert_eq!((sample.ids.len(), streamed.as_str()), (3, "xxx"));
+}
+
+#[test]
+fn a_sample_that_is_complete_was_not_interrupted() {
+    let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![1.0]);
+    let on_text = |_: &str| ControlFlow::Break(());
+    let sample = generate(&greedy(1, &[]), 0, &[0], |_| "x".to_owned(), next_logits, on_text).unwrap();
+    assert_eq!((sample.text.as_str(), sample.stopped_by), ("x", StoppedBy::MaxTokens));
 }
 
 #[test]
@@ -205,23 +213,6 @@ fn options_are_checked() {
     let on_text = |_: &str| ControlFlow::Continue(());
     let error = generate(&options, 0, &[0], |_| String::new(), next_logits, on_text).unwrap_err();
     assert!(matches!(error, Error::TopP(p) if p == 1.5));
-}
-
-#[test]
-fn json_has_the_four_fields() {
-    let sample = Sample {
-        text: "hé\n".to_owned(),
-        ids: vec![1, 2],
-        logprobs: vec![-0.5, -1.25],
-        stopped_by: StoppedBy::MaxTokens,
-    };
-    let json = r#"{"text":"hé\n","ids":[1,2],"logprobs":[-0.5,-1.25],"stopped_by":"max_tokens"}"#;
-    assert_eq!(serde_json::to_string(&sample).unwrap(), json);
-    assert_eq!(serde_json::from_str::<Sample>(json).unwrap(), sample);
-
-    let names = [stop_string("\n"), StoppedBy::EndOfText, StoppedBy::Interrupted];
-    let names = serde_json::to_string(&names).unwrap();
-    assert_eq!(names, r#"[{"stop_string":"\n"},"end_of_text","interrupted"]"#);
 }
 
 /// Text up to the stop string whose last character comes first, the longest of those that end there.

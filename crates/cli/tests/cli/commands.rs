@@ -1,6 +1,11 @@
 //! The commands, from a training run to what is done with it.
 
 use std::{fs, io::Read, process::Stdio};
+#[cfg(unix)]
+use std::{
+    io::{BufRead, BufReader},
+    process::Child,
+};
 
 use crate::support::{kindling, run, trained};
 use serde_json::Value;
@@ -65,6 +70,74 @@ fn a_seed_fixes_what_is_generated() {
 }
 
 #[test]
+fn a_random_seed_is_printed_and_gives_the_text_again() {
+    let options = ["generate", "--prompt", "ROMEO:", "--max-tokens", "30"];
+    let first = run(trained(), &options).success();
+    let seed = first.stderr.strip_prefix("seed ").unwrap().trim_end();
+    assert!(seed.parse::<u64>().unwrap() < 1 << 53, "{seed}");
+    let again = run(trained(), &[&options[..], &["--seed", seed]].concat()).success();
+    assert_eq!((again.stdout, again.stderr.as_str()), (first.stdout, ""));
+
+    let quiet = run(trained(), &[&options[..], &["--quiet", "--json"]].concat()).success();
+    assert_eq!(quiet.stderr, "");
+    let value: Value = serde_json::from_str(&quiet.stdout).unwrap();
+    let seed = value["seed"].as_u64().unwrap().to_string();
+    let again = run(trained(), &[&options[..], &["--seed", &seed, "--json"]].concat()).success();
+    assert_eq!(again.stdout, quiet.stdout);
+}
+
+/// Starts generating a text that has no end in a test's time.
+#[cfg(unix)]
+fn generate_on_and_on(more: &[&str]) -> Child {
+    let args = [&["generate", "debug", "--max-tokens", "1000000000", "--prompt", "ROMEO:"], more].concat();
+    kindling(trained(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_text_with_a_line_break() {
+    let mut child = generate_on_and_on(&[]);
+    let mut begun = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(begun.starts_with(b"ROMEO:") && output.stdout.ends_with(b"\n"), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_prints_the_json_of_what_was_generated() {
+    let mut child = generate_on_and_on(&["--json", "--samples", "11"]);
+    let mut seed = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut seed).unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(seed, format!("seed {}\n", value["seed"]));
+    let samples = value["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 8, "those that were begun side by side");
+    for sample in samples {
+        assert_eq!((&sample["stopped_by"], &sample["stop"]), (&"interrupted".into(), &Value::Null));
+        let n_tokens = sample["ids"].as_array().unwrap().len();
+        assert!(n_tokens > 0);
+        assert_eq!(sample["text"].as_str().unwrap().len(), n_tokens, "a character is a token here");
+        assert_eq!(sample["logprobs"].as_array().unwrap().len(), n_tokens);
+    }
+}
+
+#[test]
 fn generated_json_has_the_documented_keys() {
     let value = json(&[
         "generate",
@@ -75,14 +148,18 @@ fn generated_json_has_the_documented_keys() {
         "2",
         "--max-tokens",
         "7",
+        "--seed",
+        "9007199254740993",
         "--json",
     ]);
+    assert_eq!(value["seed"], 9_007_199_254_740_993_u64);
     let samples = value["samples"].as_array().unwrap();
     assert_eq!(samples.len(), 2);
     for sample in samples {
         let mut keys: Vec<&String> = sample.as_object().unwrap().keys().collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["ids", "logprobs", "stopped_by", "text"]);
+        assert_eq!(keys, ["ids", "logprobs", "stop", "stopped_by", "text"]);
+        assert_eq!(sample["stop"], Value::Null);
         assert_eq!(sample["ids"].as_array().unwrap().len(), 7);
         assert_eq!(sample["stopped_by"], "max_tokens");
         assert!(sample["logprobs"].as_array().unwrap().iter().all(|p| p.as_f64().unwrap() <= 0.0));
@@ -94,7 +171,7 @@ fn generated_json_has_the_documented_keys() {
 fn a_stop_string_ends_the_text_before_it() {
     let value = json(&["generate", "debug", "--stop", "e", "--seed", "1", "--json"]);
     let sample = &value["samples"][0];
-    assert_eq!(sample["stopped_by"]["stop_string"], "e");
+    assert_eq!((&sample["stopped_by"], &sample["stop"]), (&"stop_string".into(), &"e".into()));
     assert!(!sample["text"].as_str().unwrap().contains('e'));
 }
 
@@ -104,7 +181,8 @@ fn a_long_prompt_is_cropped_with_a_warning() {
         trained(),
         &["generate", "--prompt", "To be, or not to be, that is the question", "--max-tokens", "5"],
     );
-    assert!(ran.stderr.contains("warning: the prompt has 41 tokens and the model sees 16"), "{}", ran.stderr);
+    let warning = "warning: the prompt has 41 tokens, more than the block size of 16; dropping the first ";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
     assert!(ran.success().stdout.starts_with("To be, or not to be"));
 }
 
@@ -196,12 +274,6 @@ fn a_resumed_run_writes_each_sample_once() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on() {
-    use nix::{
-        sys::signal::{Signal, kill},
-        unistd::Pid,
-    };
-    use std::io::{BufRead, BufReader};
-
     let folder = tempfile::tempdir().unwrap();
     let endless =
         ["train", "debug", "--run", "mine"].into_iter().chain(["--set", "schedule.max_steps=1000000000"]);
@@ -212,7 +284,7 @@ fn ctrl_c_saves_and_the_run_goes_on() {
     while !said.contains("tokens/s") {
         assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended before its first step:\n{said}");
     }
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    interrupt(&child);
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
     assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
@@ -298,7 +370,7 @@ fn a_model_starts_from_another() {
 
 #[test]
 fn a_closed_pipe_is_success() {
-    let mut command = kindling(trained(), &["generate", "--max-tokens", "400"]);
+    let mut command = kindling(trained(), &["generate", "--max-tokens", "400", "--seed", "1"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let status = child.wait().unwrap();

@@ -251,11 +251,38 @@ fn sampling_options_out_of_range_are_named() {
     expect![[r#"
         error: temperature is -1; it must be 0 (always the most probable token) or a larger finite number
     "#]]
-    .assert_eq(&run(trained(), &["generate", "--temperature=-1"]).failure());
+    .assert_eq(&run(trained(), &["generate", "--temperature", "-1"]).usage_failure());
     expect![[r#"
         error: top_p is 1.5; it must be above 0 and at most 1 (1 keeps every token)
     "#]]
-    .assert_eq(&run(trained(), &["generate", "--top-p", "1.5"]).failure());
+    .assert_eq(&run(trained(), &["generate", "--top-p", "1.5"]).usage_failure());
+    expect![[r#"
+        error: invalid value '-1' for '--top-k <K>': must be a whole number, at least 1
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&run(trained(), &["generate", "--top-k", "-1"]).usage_failure());
+}
+
+#[test]
+fn negative_numbers_are_values_and_out_of_range() {
+    let error = |option: &str, value: &str| run(trained(), &["generate", option, value]).usage_failure();
+    for (option, value, expected) in [
+        ("--temperature", "-0.5", "temperature is -0.5; it must be 0"),
+        ("--top-p", "-1", "top_p is -1; it must be above 0"),
+        ("--min-p", "-1", "min_p is -1; it must be between 0 and 1"),
+        ("--typical-p", "-1", "typical_p is -1; it must be above 0"),
+        ("--repetition-penalty", "-1", "repetition_penalty is -1; it must be a finite number above 0"),
+        ("--frequency-penalty", "-3", "frequency_penalty is -3; it must be between -2 and 2"),
+        ("--max-tokens", "-5", "must be a whole number, at least 0"),
+        ("--samples", "0", "must be a whole number, at least 1"),
+        ("--seed", "-1", "must be a whole number, at least 0"),
+    ] {
+        let error = error(option, value);
+        assert!(error.contains(expected), "{option} {value}: {error}");
+    }
+    let stride = run(trained(), &["score", "--text", "To be", "--stride", "-1"]).usage_failure();
+    assert!(stride.contains("must be a whole number, at least 1"), "{stride}");
 }
 
 #[test]

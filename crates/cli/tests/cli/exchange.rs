@@ -12,7 +12,7 @@ use serde_json::Value;
 const GREEDY: [&str; 6] = ["--temperature", "0", "--max-tokens", "20", "--prompt", "To be"];
 
 fn generate(model: &str, args: &[&str]) -> Value {
-    let args = [&["generate", model, "--json"], args].concat();
+    let args = [&["generate", model, "--json", "--seed", "1"], args].concat();
     serde_json::from_str(&run(trained(), &args).success().stdout).unwrap()
 }
 
@@ -91,7 +91,7 @@ fn a_name_that_is_no_model_is_told_without_asking_the_hub() {
 
 #[test]
 fn samples_side_by_side_are_those_written_alone() {
-    let options = ["--prompt", "O", "--max-tokens", "30", "--seed", "3", "--samples"];
+    let options = ["--prompt", "O", "--max-tokens", "30", "--samples"];
     let together = generate("debug", &[&options[..], &["11"]].concat());
     let samples = together["samples"].as_array().unwrap();
     assert_eq!(samples.len(), 11);
@@ -107,7 +107,7 @@ fn the_choice_of_tokens_can_be_bent() {
     assert_eq!(only_z["samples"][0]["text"], "zzzzz");
     let stopped = generate("debug", &["--logit-bias", "z=100", "--stop-token", "z", "--max-tokens", "5"]);
     assert_eq!(stopped["samples"][0]["text"], "");
-    assert_eq!(stopped["samples"][0]["stopped_by"], "end_of_text");
+    assert_eq!(stopped["samples"][0]["stopped_by"], "stop_token");
     // A token that costs more each time it was written is not written on and on.
     let penalized =
         generate("debug", &["--temperature", "0", "--frequency-penalty", "2", "--max-tokens", "40"]);
@@ -115,12 +115,39 @@ fn the_choice_of_tokens_can_be_bent() {
     assert_ne!(penalized["samples"][0]["ids"], plain["samples"][0]["ids"]);
     generate("debug", &["--typical-p", "0.5", "--presence-penalty", "-1", "--max-tokens", "3"]);
 
-    let fails = |args: &[&str]| run(trained(), &[&["generate", "debug"], args].concat()).failure();
-    assert!(fails(&["--logit-bias", "zz=1"]).contains("\"zz\" is neither one token of this model"));
-    assert!(fails(&["--logit-bias", "z"]).contains("--logit-bias z is not of the form TOKEN=X"));
-    assert!(fails(&["--stop-token", "65"]).contains("nor the number of one of its 65"));
+    let fails = |args: &[&str]| run(trained(), &[&["generate", "debug"], args].concat()).usage_failure();
+    assert!(
+        fails(&["--logit-bias", "zz=1"]).contains("--logit-bias: \"zz\" is neither a single token nor an id")
+    );
+    assert!(
+        fails(&["--logit-bias", "z"])
+            .contains("--logit-bias must be TOKEN=X, where X is a number (got \"z\")")
+    );
+    assert!(fails(&["--logit-bias", "z=x"]).contains("(got \"z=x\")"));
+    assert!(fails(&["--logit-bias", "z=101"]).contains("is 101; it must be between -100 and 100"));
+    assert!(fails(&["--stop-token", "65"]).contains("nor an id of this model, which has 65 tokens"));
+    assert!(fails(&["--stop", ""]).contains("stop string 1 is empty"));
     assert!(fails(&["--typical-p", "0"]).contains("typical_p is 0"));
     assert!(fails(&["--frequency-penalty", "3"]).contains("frequency_penalty is 3"));
+}
+
+#[test]
+fn values_may_begin_with_a_hyphen() {
+    let few = ["--max-tokens", "3"];
+    for prompt in [&["--prompt", "- milk"][..], &["--prompt=- milk"], &["--prompt", "--json"]] {
+        let args = [&["generate", "debug"], &few[..], prompt].concat();
+        let text = run(trained(), &args).success().stdout;
+        let expected = prompt.last().unwrap().trim_start_matches("--prompt=");
+        assert!(text.starts_with(expected), "{text}");
+    }
+    let hyphens = generate("debug", &[&["--logit-bias", "-=100"], &few[..]].concat());
+    assert_eq!(hyphens["samples"][0]["text"], "---");
+    let stopped = generate("debug", &["--logit-bias", "-=100", "--stop", "---"]);
+    assert_eq!(stopped["samples"][0]["stop"], "---");
+    let stopped = generate("debug", &["--logit-bias", "-=100", "--stop-token", "-"]);
+    assert_eq!(stopped["samples"][0]["stopped_by"], "stop_token");
+    let score = run(trained(), &["score", "debug", "--text", "-a"]).success().stdout;
+    assert!(score.contains("mean of 1 token\n"), "{score}");
 }
 
 #[test]
@@ -132,7 +159,7 @@ fn a_prompt_may_come_from_a_file_or_from_outside() {
     let expected = generate("debug", &GREEDY);
     let from_file = generate("debug", &[&["--prompt-file", file.to_str().unwrap()], &options[..]].concat());
     assert_eq!(from_file, expected);
-    let args = [&["generate", "debug", "--json", "--prompt-file", "-"], &options[..]].concat();
+    let args = [&["generate", "debug", "--json", "--seed", "1", "--prompt-file", "-"], &options[..]].concat();
     let output = with_input(&args, "To be");
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), expected);
 }
@@ -168,7 +195,7 @@ fn many_texts_are_scored_in_one_call() {
     let output = with_input(&["score", "debug", "--jsonl", "-"], "\"a\"\n[1]\n");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        error.contains("line 2 of - is no JSON string, and no object whose key \"text\" is one"),
+        error.contains("line 2 of standard input must be a JSON string, or an object with a string \"text\""),
         "{error}"
     );
     let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).failure();

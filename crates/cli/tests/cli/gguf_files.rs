@@ -75,7 +75,8 @@ fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
 
     let imported = run(folder.path(), &["import", "small.gguf"]).success();
     assert!(imported.stderr.contains("generate runs/small"), "{}", imported.stderr);
-    let options = ["--prompt", "the kettle", "--temperature", "0", "--max-tokens", "40", "--json"];
+    let options =
+        ["--prompt", "the kettle", "--temperature", "0", "--max-tokens", "40", "--seed", "1", "--json"];
     let written = |model: &str| json(folder.path(), &[&["generate", model], &options[..]].concat());
     assert_eq!(written("small"), written("small.gguf"));
     let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);

@@ -13,7 +13,7 @@ use nix::{
     sys::termios::{LocalFlags, tcgetattr},
 };
 
-use crate::support::kindling;
+use crate::support::{kindling, run};
 
 /// What a terminal is told when the view comes and goes.
 const ENTER: &str = "\x1b[?1049h";
@@ -119,6 +119,26 @@ fn a_run_that_fails_says_why_on_the_terminal_as_it_was() {
     let (code, after) = running.end();
     assert_eq!(code, Some(1), "{after}");
     assert!(after.contains("the folder runs/mine is not there any more"), "{after}");
+}
+
+#[test]
+fn control_characters_reach_a_pipe_and_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["train", "debug", "--run", "bytes", "--set", "data.tokenizer=byte", "--set"];
+    run(folder.path(), &[&train[..], &["schedule.max_steps=1"]].concat()).success();
+    let generate =
+        ["generate", "--prompt", "\x1b[2J\r", "--temperature", "50", "--max-tokens", "400", "--seed", "1"];
+    let is_raw = |text: &str| text.chars().any(|c| c.is_control() && !"\r\n\t".contains(c));
+    let piped = run(folder.path(), &generate).success().stdout;
+    assert!(piped.starts_with("\x1b[2J\r"), "{piped:?}");
+    assert!(is_raw(&piped[5..]), "a model of random bytes generates some: {piped:?}");
+    let mut running = OnTerminal::start(folder.path(), &generate, &[]);
+    running.read_until("never written");
+    assert!(running.said.starts_with("\\u{1b}[2J\\r"), "{:?}", running.said);
+    assert!(!is_raw(&running.said), "{:?}", running.said);
+    // The terminal itself puts a carriage return before each line feed.
+    assert!(!running.said.replace("\r\n", "\n").contains('\r'), "{:?}", running.said);
+    assert_eq!(running.end().0, Some(0));
 }
 
 #[test]

@@ -27,7 +27,18 @@ impl Ran {
     /// The error message of a command that failed and wrote nothing to stdout.
     #[track_caller]
     pub(crate) fn failure(self) -> String {
-        assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
+        self.error(1)
+    }
+
+    /// The error message of a command whose arguments can't be understood, and that wrote nothing to stdout.
+    #[track_caller]
+    pub(crate) fn usage_failure(self) -> String {
+        self.error(2)
+    }
+
+    #[track_caller]
+    fn error(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         assert_eq!(self.stdout, "");
         self.stderr
     }
