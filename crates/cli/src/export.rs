@@ -9,15 +9,16 @@ use clap::ValueEnum;
 use crate::{
     console::report,
     model_folder::{ModelArgs, Opened},
+    usage::bail_usage,
 };
 
-/// Writes a model in a form that other programs open.
+/// Exports a model for other programs.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run's folder is in Hugging Face layout as it is, in f32; exporting it as safetensors
-leaves out what training goes on from, and can halve it. The layout follows from the model's parts:
-GPT-2's, Llama's or Qwen3's. Parts that none of them has together can't be exported; `kindling info`
-says which.
+    after_help = "A run folder already is in Hugging Face layout, in f32. Its safetensors export has no training
+state, and half the size with 16 bits. The layout follows from the model's architecture options: GPT-2's,
+Llama's or Qwen3's. Options that none of the three combines can't be exported; `kindling info` lists
+them.
 
 Examples:
   kindling export --format gguf                            the newest run, for llama.cpp and Ollama
@@ -28,24 +29,24 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// What to write.
+    /// File format.
     #[arg(long)]
     format: Format,
 
-    /// What weights are stored as; vectors are f32 in a GGUF file, whatever this says.
+    /// Data type of the weights; vectors in a GGUF file are always f32.
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
 
-    /// Where to write it; without it, beside the run's name in this folder.
+    /// Output path; without it, the model's name in the current folder.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A folder in Hugging Face's layout
+    /// A folder in Hugging Face layout
     Safetensors,
-    /// One file for llama.cpp and what is built on it
+    /// One file, for llama.cpp and programs built on it
     Gguf,
 }
 
@@ -55,7 +56,7 @@ enum Dtype {
     F32,
     /// 16 bits
     F16,
-    /// 16 bits, with the range of 32
+    /// 16 bits, with the range of f32
     Bf16,
     /// 8 bits and a scale for every 32 weights; GGUF only
     #[value(name = "q8_0")]
@@ -70,7 +71,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Dtype::Q8_0 => None,
     };
     if args.format == Format::Safetensors && precision.is_none() {
-        bail!("--dtype q8_0 is for --format gguf; a safetensors file can be f32, f16 or bf16");
+        bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
     let Opened { source, model, tokenizer } = args.model.open()?;
     let name = source.name();
@@ -79,7 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Gguf => PathBuf::from(format!("{name}.gguf")),
     });
     if output.exists() {
-        bail!("{} exists already; name another by -o", output.display());
+        bail!("{} already exists; choose another path with -o", output.display());
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
@@ -92,7 +93,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    report(format_args!("wrote {} to {}", source.path().display(), output.display()));
+    report(format_args!("exported {} to {}", source.path().display(), output.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -90,7 +90,7 @@ enum Command {
     Info(info::Args),
     /// Make a run of a model from elsewhere: a folder, nanoGPT's ckpt.pt, the Hugging Face hub.
     Import(import::Args),
-    /// Write a model in a form that other programs open: safetensors, GGUF.
+    /// Export a model for other programs, as safetensors or GGUF.
     Export(export::Args),
     /// Measure the speed of training, of reading a prompt and of writing.
     Bench(bench::Args),

@@ -52,9 +52,9 @@ fn what_is_exported_is_imported_again() {
     assert!(gguf.stderr.contains("note: llama.cpp rounds the block of 16 up"), "{}", gguf.stderr);
     assert!(fs::read(path("debug.gguf")).unwrap().starts_with(b"GGUF\x03\0\0\0"));
     let refused = export(&["--format", "gguf", "-o", &path("debug.gguf")]).failure();
-    assert!(refused.contains("debug.gguf exists already; name another by -o"), "{refused}");
-    let refused = export(&["--format", "safetensors", "--dtype", "q8_0", "-o", &path("no")]).failure();
-    assert!(refused.contains("--dtype q8_0 is for --format gguf"), "{refused}");
+    assert!(refused.contains("debug.gguf already exists; choose another path with -o"), "{refused}");
+    let refused = export(&["--format", "safetensors", "--dtype", "q8_0", "-o", &path("no")]).usage_failure();
+    assert!(refused.contains("--dtype q8_0 needs --format gguf"), "{refused}");
 }
 
 #[test]
