@@ -44,7 +44,7 @@ pub(crate) fn arrange<'a>(
     let (mut left, mut row) = (0.0, 0_u8);
     for series in series.iter().filter(|series| !series.name.is_empty()) {
         let value = series.marked.filter(|_| has_values);
-        let value = value.map_or_else(String::new, |[_, value]| format!(": {}", number::value(value)));
+        let value = value.map_or_else(String::new, |[_, value]| format!(" {}", number::value(value)));
         let room = ((width - SAMPLE - GAP) / WIDER).min(LONGEST_NAME) - font.width(&value);
         let name = font.fit(&series.name, room) + &value;
         let entry_width = SAMPLE + GAP + WIDER * font.width(&name);
@@ -126,7 +126,7 @@ mod tests {
         let series =
             [Series { name, points: vec![], style: Style::Strong, color: 0, marked: Some([7.0, 1.469_72]) }];
         let text = |has_values| arrange(&series, has_values, &Font::load(), 40.0, 9.0)[0].name.clone();
-        assert!(text(true).contains('…') && text(true).ends_with(": 1.470"), "{}", text(true));
+        assert!(text(true).contains('…') && text(true).ends_with(" 1.470"), "{}", text(true));
         assert!(!text(false).contains("1.470"));
     }
 }

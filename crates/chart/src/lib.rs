@@ -97,7 +97,7 @@ pub struct Series {
     /// black. An eighth is blue again. Curves that belong together may share one.
     pub color: usize,
     /// A point drawn as a larger dot, such as the best one. Its value is beside it, or, where several series have
-    /// one, beside the series' name.
+    /// one, in the legend after the series' name.
     pub marked: Option<[f64; 2]>,
 }
 

@@ -245,7 +245,7 @@ fn several_marks_have_their_values_in_the_legend() {
     let svg = chart(vec![marked("first", 1.25), marked("second", 1.5)]).svg(SIZE).unwrap();
     let texts: Vec<_> = texts(&svg).into_iter().map(|(_, text)| text).collect();
     assert!(
-        texts.contains(&"first: 1.250".to_owned()) && texts.contains(&"second: 1.500".to_owned()),
+        texts.contains(&"first 1.250".to_owned()) && texts.contains(&"second 1.500".to_owned()),
         "{texts:?}"
     );
     assert!(!texts.contains(&"1.250".to_owned()), "{texts:?}");

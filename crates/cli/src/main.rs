@@ -96,7 +96,7 @@ enum Command {
     Bench(bench::Args),
     /// List runs: how large, how far, how good.
     Runs(runs::Args),
-    /// Draw the losses of a run, or compare several.
+    /// Plot the losses of a run, or compare several runs.
     Plot(plot::Args),
     /// List the recipes that come with the program.
     Presets(presets::Args),

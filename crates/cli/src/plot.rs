@@ -1,4 +1,4 @@
-//! `kindling plot`, and the pictures of a run's losses.
+//! `kindling plot`, and the charts of a run's losses.
 
 use std::{
     fs,
@@ -16,39 +16,48 @@ use crate::{
     console::report,
     history::History,
     model_folder::{newest, open},
+    usage::{ResultExt, bail_usage},
 };
 
-/// Draws what was measured in runs; several are compared in one picture.
+/// Plots the metrics of a run, or of several runs in one chart.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kindling plot                                   the losses of the newest run, in loss.svg
-  kindling plot baseline wider -o compared.png    two runs in one picture
+  kindling plot baseline wider -o compared.png    two runs in one chart
   kindling plot --metric learning-rate")]
 pub(crate) struct Args {
-    /// Runs; without any, the newest.
+    /// Run names or folders; without any, the newest run.
     #[arg(value_name = "RUN")]
     runs: Vec<PathBuf>,
 
-    /// What to draw.
+    /// Metric to plot.
     #[arg(long, value_enum, default_value_t = Metric::Loss)]
     metric: Metric,
 
-    /// The picture, .svg or .png; without it, METRIC.svg.
+    /// Image file, .svg or .png; without it, METRIC.svg, as in learning_rate.svg.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Its width and height, in pixels.
-    #[arg(long, num_args = 2, value_names = ["WIDTH", "HEIGHT"], default_values_t = SIZE)]
+    /// Width and height in pixels.
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["WIDTH", "HEIGHT"],
+        default_values_t = SIZE,
+        allow_negative_numbers = true
+    )]
     size: Vec<u32>,
 }
 
-/// What can be drawn of a run.
+/// What can be plotted of a run. The aliases are the keys of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
 enum Metric {
     Loss,
+    #[value(alias = "tokens_per_second")]
     TokensPerSecond,
+    #[value(alias = "grad_norm")]
     GradNorm,
+    #[value(alias = "learning_rate")]
     LearningRate,
 }
 
@@ -68,7 +77,7 @@ impl Metric {
         match self {
             Self::Loss => "loss (nats per token)",
             Self::TokensPerSecond => "tokens per second",
-            Self::GradNorm => "norm of the gradient",
+            Self::GradNorm => "gradient norm",
             Self::LearningRate => "learning rate",
         }
     }
@@ -84,6 +93,8 @@ impl Metric {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.svg", args.metric.name())));
+    let format = Format::of(&output)?;
     let folders = match args.runs.as_slice() {
         [] => vec![newest()?],
         runs => runs.iter().map(|run| open(run)).collect::<anyhow::Result<_>>()?,
@@ -92,22 +103,46 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(empty) = histories.iter().find(|history| history.metrics.is_empty()) {
         bail!("{} has no metrics: it was not trained here", empty.folder.path().display());
     }
-    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.svg", args.metric.name())));
-    let size = [args.size[0], args.size[1]];
-    let picture = draw(&chart(&histories, args.metric), &output, size)?;
-    fs::write(&output, picture).with_context(|| format!("write {}", output.display()))?;
-    report(format_args!("drew {}", output.display()));
+    let image = format.draw(&chart(&histories, args.metric), [args.size[0], args.size[1]])?;
+    fs::write(&output, image).with_context(|| format!("cannot write {}", output.display()))?;
+    report(format_args!("wrote {}", output.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// A chart as the bytes of a file, in the form that its name asks for.
-pub(crate) fn draw(chart: &Chart, output: &Path, size: [u32; 2]) -> anyhow::Result<Vec<u8>> {
-    let extension = output.extension().map(|it| it.to_string_lossy().to_lowercase());
-    match extension.as_deref() {
-        Some("svg") => Ok(chart.svg(size)?.into_bytes()),
-        Some("png") => Ok(chart.png(size)?),
-        _ => bail!("{} is no picture's name; end it in .svg or .png", output.display()),
+/// An image format.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Svg,
+    Png,
+}
+
+impl Format {
+    /// The format that a file's name asks for.
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let extension = path.extension().map(|it| it.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            Some("svg") => Ok(Self::Svg),
+            Some("png") => Ok(Self::Png),
+            _ => bail_usage!("unsupported image format `{}`; use .svg or .png", path.display()),
+        }
     }
+
+    /// A chart as the bytes of a file.
+    fn draw(self, chart: &Chart, size: [u32; 2]) -> anyhow::Result<Vec<u8>> {
+        let image = match self {
+            Self::Svg => chart.svg(size).map(String::into_bytes),
+            Self::Png => chart.png(size),
+        };
+        match image {
+            Err(error @ chart::Error::Size { .. }) => Err(error).usage(),
+            image => Ok(image?),
+        }
+    }
+}
+
+/// A chart as the bytes of a file, in the format that its name asks for.
+pub(crate) fn draw(chart: &Chart, output: &Path, size: [u32; 2]) -> anyhow::Result<Vec<u8>> {
+    Format::of(output)?.draw(chart, size)
 }
 
 /// Writes `loss.svg` and `loss.png` of a run.
@@ -121,52 +156,88 @@ pub(crate) fn update_pictures(folder: &RunFolder) -> anyhow::Result<()> {
 }
 
 fn chart(histories: &[History], metric: Metric) -> Chart {
-    let series =
-        histories.iter().enumerate().flat_map(|(idx, history)| curves(idx, history, metric, histories.len()));
-    let title = match histories {
-        [one] => one.folder.name(),
-        several => several.iter().map(|history| history.folder.name()).collect::<Vec<_>>().join(", "),
-    };
+    let several = histories.len() > 1;
+    let several_best = histories.iter().filter(|history| history.best().is_some()).count() > 1;
+    let curves = histories.iter().enumerate().flat_map(|(idx, history)| match metric {
+        Metric::Loss if several => losses_among_others(idx, history, several_best),
+        Metric::Loss => losses(history),
+        _ => vec![curve(idx, history, metric, several)],
+    });
+    let names: Vec<String> = histories.iter().map(|history| history.folder.name()).collect();
     Chart {
-        title,
+        title: names.join(", "),
         x_label: "step".to_owned(),
         x_scale: Scale::Linear,
         y_label: metric.label().to_owned(),
         y_scale: Scale::Linear,
-        series: series.collect(),
+        series: curves.collect(),
     }
 }
 
-/// The curves of one run: of its training and, for the loss, of its validation. One run has a colour for each; of
-/// several, each run has one.
-fn curves(idx: usize, history: &History, metric: Metric, n_runs: usize) -> Vec<Series> {
-    let points = |split| -> Vec<[f64; 2]> {
-        let value = |line: &Metrics| metric.of(line).unwrap_or(f64::NAN);
-        history.of(split).map(|line| [line.step as f64, value(line)]).collect()
+/// The losses of one run: training and validation have a colour each.
+fn losses(history: &History) -> Vec<Series> {
+    vec![
+        Series {
+            name: "training".to_owned(),
+            points: points(history, Split::Train, Metric::Loss),
+            style: Style::Pale,
+            color: 0,
+            marked: None,
+        },
+        Series {
+            name: "validation".to_owned(),
+            points: points(history, Split::Valid, Metric::Loss),
+            style: Style::Strong,
+            color: 1,
+            marked: best(history),
+        },
+    ]
+}
+
+/// The losses of one run of several: a colour and a legend entry for each run. With `has_best`, the chart writes the
+/// best loss after the entry.
+fn losses_among_others(idx: usize, history: &History, has_best: bool) -> Vec<Series> {
+    let name = history.folder.name();
+    let best = best(history);
+    let (train_name, valid_name) = match best {
+        None => (name, String::new()),
+        Some(_) if has_best => (String::new(), format!("{name}: best")),
+        Some(_) => (String::new(), name),
     };
-    let name = |split: &str| {
-        if n_runs == 1 { split.to_owned() } else { format!("{} {split}", history.folder.name()) }
-    };
-    let train = Series {
-        name: name("training"),
-        points: points(Split::Train),
-        style: if metric == Metric::Loss { Style::Pale } else { Style::Strong },
+    vec![
+        Series {
+            name: train_name,
+            points: points(history, Split::Train, Metric::Loss),
+            style: Style::Pale,
+            color: idx,
+            marked: None,
+        },
+        Series {
+            name: valid_name,
+            points: points(history, Split::Valid, Metric::Loss),
+            style: Style::Strong,
+            color: idx,
+            marked: best,
+        },
+    ]
+}
+
+/// A metric of training.
+fn curve(idx: usize, history: &History, metric: Metric, several: bool) -> Series {
+    Series {
+        name: if several { history.folder.name() } else { "training".to_owned() },
+        points: points(history, Split::Train, metric),
+        style: Style::Strong,
         color: idx,
         marked: None,
-    };
-    if metric != Metric::Loss {
-        return vec![train];
     }
-    let best = history.best().and_then(|best| Some([best.step as f64, best.loss?]));
-    let valid = Series {
-        name: match best {
-            Some([_, loss]) => name(&format!("validation, best {loss:.3}")),
-            None => name("validation"),
-        },
-        points: points(Split::Valid),
-        style: Style::Strong,
-        color: if n_runs == 1 { 1 } else { idx },
-        marked: best,
-    };
-    vec![train, valid]
+}
+
+fn points(history: &History, split: Split, metric: Metric) -> Vec<[f64; 2]> {
+    history.of(split).map(|line| [line.step as f64, metric.of(line).unwrap_or(f64::NAN)]).collect()
+}
+
+/// The step and the value of the lowest validation loss.
+fn best(history: &History) -> Option<[f64; 2]> {
+    history.best().and_then(|best| Some([best.step as f64, best.loss?]))
 }

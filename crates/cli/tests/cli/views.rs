@@ -173,8 +173,19 @@ fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
     );
     run(folder.path(), &["plot", "mine", "other", "-o", "both.svg"]).success();
     let both = fs::read_to_string(folder.path().join("both.svg")).unwrap();
-    assert!(both.contains("mine validation") && both.contains("other training"), "{both}");
+    assert!(both.contains("\nmine: best ") && both.contains("\nother: best "), "{both}");
+    assert!(!both.contains("training") && !both.contains("validation"), "one entry a run: {both}");
+    run(folder.path(), &["plot", "mine"]).success();
+    let one = fs::read_to_string(folder.path().join("loss.svg")).unwrap();
+    assert!(one.contains("\ntraining\n") && one.contains("\nvalidation\n"), "{one}");
+
     run(folder.path(), &["plot", "mine", "--metric", "learning_rate", "-o", "rate.png"]).success();
-    let error = run(folder.path(), &["plot", "mine", "-o", "loss.jpeg"]).failure();
-    assert!(error.contains("loss.jpeg is no picture's name; end it in .svg or .png"), "{error}");
+    run(folder.path(), &["plot", "mine", "other", "--metric", "learning-rate"]).success();
+    let rates = fs::read_to_string(folder.path().join("learning_rate.svg")).unwrap();
+    assert!(rates.contains("\nmine\n") && rates.contains("\nother\n"), "{rates}");
+    let error = run(folder.path(), &["plot", "mine", "-o", "loss.gif"]).usage_failure();
+    assert_eq!(error, "error: unsupported image format `loss.gif`; use .svg or .png\n");
+    let error = run(folder.path(), &["plot", "mine", "--size", "100", "500"]).usage_failure();
+    assert!(error.contains("100 × 500 pixels can't be drawn"), "{error}");
+    run(folder.path(), &["plot", "mine", "--size", "-9", "500"]).usage_failure();
 }
