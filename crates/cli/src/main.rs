@@ -94,7 +94,7 @@ enum Command {
     Export(export::Args),
     /// Measure the speed of training, of reading a prompt and of writing.
     Bench(bench::Args),
-    /// List runs: how large, how far, how good.
+    /// List runs with their size, progress and best loss.
     Runs(runs::Args),
     /// Plot the losses of a run, or compare several runs.
     Plot(plot::Args),

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -21,15 +21,15 @@ use crate::{
 /// Lists runs, the newest last.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kindling runs            those in runs/
-  kindling runs elsewhere  those in another folder
-  kindling runs --json     one JSON object a line")]
+  kindling runs            the runs in runs/
+  kindling runs elsewhere  the runs in another folder
+  kindling runs --json     one line of JSON for each run")]
 pub(crate) struct Args {
-    /// The folder that they are in.
-    #[arg(value_name = "FOLDER", default_value = RUNS)]
-    folder: PathBuf,
+    /// Folder of the runs [default: runs].
+    #[arg(value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 
-    /// Print one JSON object for each.
+    /// Print a line of JSON for each run, with the whole path of its corpus.
     #[arg(long)]
     json: bool,
 }
@@ -38,8 +38,9 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Run {
     name: String,
-    /// What it was begun with: a preset's name, or a file.
+    /// What it was started with: a preset's name, or a file.
     recipe: Option<String>,
+    /// A corpus by name, or a path.
     corpus: Option<String>,
     parameters: usize,
     steps: Option<u64>,
@@ -84,7 +85,7 @@ impl Run {
         [
             self.name.clone(),
             or_none(self.recipe.clone()),
-            or_none(self.corpus.clone()),
+            or_none(self.corpus.as_deref().map(last_name)),
             count(self.parameters as u64),
             or_none(steps),
             or_none(self.best_loss.map(|loss| format!("{loss:.4}"))),
@@ -95,11 +96,15 @@ impl Run {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let runs = RunFolder::all(&args.folder)?;
-    if runs.is_empty() && !args.json {
-        report(format_args!("there is no run in {}", args.folder.display()));
+    if let Some(folder) = args.folder.as_ref().filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder {}", folder.display());
     }
-    let read = |run| read(run).map_err(|error| warn(format_args!("it is left out: {error:#}"))).ok();
+    let folder = args.folder.as_deref().unwrap_or(Path::new(RUNS));
+    let runs = RunFolder::all(folder)?;
+    if runs.is_empty() && !args.json {
+        report(format_args!("there is no run in {}", folder.display()));
+    }
+    let read = |run| read(run).map_err(|error| warn(format_args!("skipping a run: {error:#}"))).ok();
     let runs: Vec<Run> = runs.into_iter().filter_map(read).collect();
     let mut out = io::stdout().lock();
     if args.json {
@@ -115,6 +120,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn read(folder: RunFolder) -> anyhow::Result<Run> {
     let path = folder.path().to_owned();
-    let size = |path: &Path| format!("read {}", path.display());
-    Run::of(&History::open(folder)?).with_context(|| size(&path))
+    Run::of(&History::open(folder)?).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The last part of a path, or the name of a corpus as it is.
+fn last_name(corpus: &str) -> String {
+    Path::new(corpus)
+        .file_name()
+        .map_or_else(|| corpus.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_shown_by_its_last_name() {
+        for (corpus, name) in
+            [("shakespeare", "shakespeare"), ("texts/my.txt", "my.txt"), ("texts/", "texts"), ("..", "..")]
+        {
+            assert_eq!(last_name(corpus), name);
+        }
+    }
 }

@@ -15,6 +15,8 @@ fn runs_are_listed_the_newest_last() {
     let folder = tempfile::tempdir().unwrap();
     let none = run(folder.path(), &["runs"]).success();
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "there is no run in runs\n"));
+    let missing = run(folder.path(), &["runs", "nothere"]).failure();
+    assert_eq!(missing, "error: there is no folder nothere\n");
     for (name, steps) in [("first", "schedule.max_steps=2"), ("second", "schedule.max_steps=3")] {
         run(folder.path(), &["train", "debug", "--run", name, "--set", steps]).success();
     }
@@ -30,9 +32,24 @@ fn runs_are_listed_the_newest_last() {
     let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().take(5).collect();
     assert_eq!(row, ["second", "debug", "shakespeare", "28k", "3/3"]);
 
+    let elsewhere = folder.path().join("corpora");
+    fs::create_dir(&elsewhere).unwrap();
+    let text = elsewhere.join("my.txt");
+    fs::write(&text, "To be, or not to be: that is the question.\n".repeat(60)).unwrap();
+    let path = text.to_str().unwrap();
+    run(
+        folder.path(),
+        &["train", "debug", "--run", "third", "--data", path, "--set", "schedule.max_steps=2"],
+    )
+    .success();
+    let table = run(folder.path(), &["runs"]).success().stdout;
+    assert!(table.contains(" my.txt ") && !table.contains("corpora"), "{table}");
+    let listed = json_lines(&run(folder.path(), &["runs", "--json"]).success().stdout);
+    assert_eq!(listed[2]["corpus"], path);
+
     fs::write(folder.path().join("runs/first/config.json"), "{").unwrap();
     let ran = run(folder.path(), &["runs", "--json"]).success();
-    assert_eq!(json_lines(&ran.stdout).len(), 1, "one that is damaged hides no other");
+    assert_eq!(json_lines(&ran.stdout).len(), 2, "one that is damaged hides no other");
     assert!(ran.stderr.contains("runs/first"), "{}", ran.stderr);
 }
 
