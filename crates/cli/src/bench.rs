@@ -4,13 +4,11 @@ use std::{
     fs,
     io::{self, Write},
     iter,
-    path::PathBuf,
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
-use checkpoint::RunFolder;
 use clap::ValueEnum;
 use model::{Decoder, Gpt, GptConfig};
 use roofline::Sizes;
@@ -19,11 +17,11 @@ use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
 use crate::{
-    console::program,
     device::DeviceArgs,
     device_peak,
-    model_folder::{is_gguf, path_of},
-    recipe::read_recipe,
+    model_folder::{find, is_gguf, names_weights, path_of},
+    recipe::{parse, read_recipe},
+    usage::{at_least, bail_usage},
     words::warn_of_precision,
 };
 
@@ -41,7 +39,7 @@ Examples:
   kindling bench runs/tiny --decode 256 --json"
 )]
 pub(crate) struct Args {
-    /// A preset, a TOML file or a model's folder.
+    /// A preset, a TOML file or a model's folder, also RUN@last and RUN@STEP.
     #[arg(value_name = "RECIPE or MODEL")]
     subject: Option<String>,
 
@@ -54,19 +52,19 @@ pub(crate) struct Args {
     only: Option<Part>,
 
     /// Training steps to measure.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = at_least(1_u64))]
     steps: u64,
 
     /// Tokens of the prompt; without it, half the block.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     prefill: Option<usize>,
 
     /// Tokens to write.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     decode: usize,
 
     /// Distinct characters, for a recipe with the tokenizer char.
-    #[arg(long, value_name = "N", default_value_t = 65)]
+    #[arg(long, value_name = "N", default_value_t = 65, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     vocab_size: usize,
 
     /// Print one JSON object.
@@ -138,7 +136,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let model = model.with_precision(recipe.run.precision);
     let block_size = model.config().block_size;
     if let Some(n_tokens) = args.prefill.filter(|n_tokens| !(1..=block_size).contains(n_tokens)) {
-        bail!("--prefill {n_tokens} is not between 1 and the block of {block_size}");
+        bail_usage!("--prefill {n_tokens} is not between 1 and the block of {block_size}");
     }
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let on_cpu = args.device.is_cpu();
@@ -208,29 +206,23 @@ impl Report {
 /// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder.
 fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recipe, Gpt)> {
     let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
-    let folder = path_of(&PathBuf::from(name));
-    if is_gguf(&folder) {
-        bail!(
-            "{name} is a GGUF file; import it first, and name the run: {} import {name} --run NAME",
-            program()
-        );
-    }
-    if preset(name).is_some() || !folder.is_dir() {
+    let path = Path::new(name);
+    let is_model = path_of(path).is_dir() || is_gguf(path) || names_weights(path);
+    if preset(name).is_some() || !is_model {
         let mut recipe = read_recipe(name, &args.set)?;
         recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);
         let model = recipe.model.init(recipe.run.seed, device)?;
         return Ok((recipe, model));
     }
-    let folder = RunFolder::open(&folder)?;
+    let origin = find(path)?;
+    let folder = &origin.folder;
     let sizes = |set: &&String| set.trim_start().starts_with("model.");
     if let Some(set) = args.set.iter().find(sizes) {
-        bail!("--set {set} has no effect here: the sizes are those of {}", folder.path().display());
+        bail_usage!("--set {set} has no effect here: the sizes are those of {origin}");
     }
-    let model = folder.load_model(device)?;
+    let model = origin.load_model(device)?;
     let mut recipe = match fs::read_to_string(folder.recipe_path()) {
-        Ok(text) => {
-            Recipe::parse(&text, &args.set).with_context(|| folder.recipe_path().display().to_string())?
-        }
+        Ok(text) => parse(&folder.recipe_path().display().to_string(), &text, &args.set)?,
         Err(_) => {
             let one_batch = "optimizer.grad_accumulation=1".to_owned();
             read_recipe("gpt2", &[[one_batch].as_slice(), &args.set].concat())?

@@ -78,7 +78,7 @@ mod tests {
         let train = program.find_subcommand("train").unwrap();
         let page = String::from_utf8(page(train).unwrap()).unwrap();
         let examples = page.split(".nf").nth(1).unwrap();
-        assert!(examples.contains("\n  kindling train \\-\\-data my.txt \\-\\-run mine"), "{page}");
+        assert!(examples.contains("\n  kindling train my.txt \\-\\-run mine"), "{page}");
         assert!(page.contains(".TH kindling"), "{page}");
     }
 }

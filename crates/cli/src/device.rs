@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use anyhow::bail;
 use burn::prelude::Device;
 
-use crate::console::report;
+use crate::{console::report, usage::bail_usage};
 
 /// A device as one names it: its backend, and which of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl DeviceArgs {
     /// The device of a command that runs on one.
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         if self.device.which == Which::All {
-            bail!("only training runs on all devices together; name one here, as in cuda:0");
+            bail_usage!("only training runs on all devices together; name one here, as in cuda:0");
         }
         Ok(self.open_all()?.remove(0))
     }

@@ -18,7 +18,7 @@ use crate::{
     model_folder::{ModelArgs, ModelFolder, Opened, Source},
     prepare::{self, DataDirArgs},
     score::mean,
-    usage::bail_usage,
+    usage::{at_least, bail_usage},
 };
 
 /// Measures loss, perplexity and bits per byte on a text.
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 
     /// Tokens by which the window over a long text moves; a smaller one gives each more context and takes longer.
     /// Without it, half the block.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     stride: Option<usize>,
 
     /// Print one JSON object.
@@ -145,7 +145,10 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
     report(format_args!("validation part of {}, as {} says", recipe.data.corpus, origin.display()));
     let choice = TokenizerChoice::Given(opened.tokenizer.clone());
     let prepared = prepare::prepare(&recipe.data, &choice, data_dir).with_context(|| {
-        format!("{} names a text that can't be used; if it has moved, add --data PATH", origin.display())
+        format!(
+            "{} names a text that can't be used; if it has moved, name it with --data PATH",
+            origin.display()
+        )
     })?;
     if let Some((best, loss)) = history.best().and_then(|best| Some((best.step, best.loss?))) {
         report(format_args!(

@@ -13,7 +13,8 @@ use tokenizer::Tokenizer;
 use crate::{
     console::{count, program, quoted, report},
     hub,
-    model_folder::{RUNS, check_vocabulary, is_gguf, run_path},
+    model_folder::{RUNS, check_vocabulary, find, is_gguf, names_weights, run_path},
+    usage::bail_usage,
 };
 
 /// Makes a run of a model from elsewhere.
@@ -59,9 +60,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (model, tokenizer, marks)
     } else {
         refuse_tokenizer(&args)?;
-        let folder = if path.is_dir() { path.clone() } else { hub::download(&args.source)? };
-        let folder = RunFolder::open(&folder)?;
-        (folder.load_model(&device)?, folder.load_tokenizer()?, folder.marks())
+        let is_here = path.is_dir() || names_weights(&path);
+        let found = find(&if is_here { path.clone() } else { hub::download(&args.source)? })?;
+        (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks())
     };
     check_vocabulary(&tokenizer, model.config())?;
     if let Err(id) = marks.check(model.config().vocab_size) {
@@ -79,7 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run = RunFolder::create_model(&run, &model, &tokenizer, &marks, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
-        "imported {} to {}: {} parameters; write with it: {} generate {name}",
+        "imported {} to {}: {} parameters; generate text with: {} generate {name}",
         args.source,
         run.path().display(),
         count(model.config().n_params() as u64),
@@ -90,7 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
     match args.tokenizer {
-        Some(_) => bail!("--tokenizer is for a ckpt.pt; {} has its own", args.source),
+        Some(_) => bail_usage!("--tokenizer is for a ckpt.pt; {} has its own", args.source),
         None => Ok(()),
     }
 }

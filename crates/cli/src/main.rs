@@ -68,7 +68,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
   kindling generate --prompt 'ROMEO:'        write with the newest run
   kindling train --data my.txt --run mine    learn from your own text")]
 struct Args {
-    /// Say only what goes wrong. What was asked for on stdout is written all the same.
+    /// Print only warnings and errors, besides what goes to stdout.
     #[arg(long, short, global = true)]
     quiet: bool,
 
@@ -78,7 +78,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model, or go on training one.
+    /// Train a model, or resume training.
     Train(train::Args),
     /// Generate text with a model.
     Generate(generate::Args),

@@ -187,15 +187,23 @@ pub(crate) fn find(path: &Path) -> anyhow::Result<ModelFolder> {
     {
         return Ok(ModelFolder { folder: open(run)?, weights: StoredWeights::Checkpoint(step) });
     }
-    if !path_of(path).exists()
-        && let Some((run, which)) = path.to_str().and_then(|path| path.rsplit_once('@'))
-        && !run.is_empty()
-    {
-        let folder = open(Path::new(run))?;
+    if let Some((run, which)) = split_at_sign(path) {
+        let folder = open(run)?;
         let weights = which_weights(&folder, which)?;
         return Ok(ModelFolder { folder, weights });
     }
     open(path).map(ModelFolder::kept)
+}
+
+/// Whether a path names weights of a run that is there, by an @.
+pub(crate) fn names_weights(path: &Path) -> bool {
+    split_at_sign(path).is_some_and(|(run, _)| path_of(run).is_dir())
+}
+
+/// RUN and the weights in RUN@WEIGHTS. A file or folder that has an @ in its name is meant as it is.
+fn split_at_sign(path: &Path) -> Option<(&Path, &str)> {
+    let (run, which) = path.to_str()?.rsplit_once('@')?;
+    (!run.is_empty() && !path_of(path).exists()).then_some((Path::new(run), which))
 }
 
 /// The weights that stand behind an @.

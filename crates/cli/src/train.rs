@@ -113,26 +113,25 @@ pub(crate) struct Args {
 
 /// Options that are short for a `--set`.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Recipe")]
 struct ShortArgs {
     /// Short for --set schedule.max_steps=N.
-    #[arg(long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true, value_parser = at_least(0_u64))]
+    #[arg(help_heading = "Recipe", long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true, value_parser = at_least(0_u64))]
     max_steps: Option<u64>,
 
     /// As many steps as read the training text X times.
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
+    #[arg(help_heading = "Recipe", long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
     epochs: Option<f64>,
 
     /// Short for --set optimizer.learning_rate=X.
-    #[arg(long, visible_alias = "learning-rate", value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
+    #[arg(help_heading = "Recipe", long, visible_alias = "learning-rate", value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
     lr: Option<f64>,
 
     /// Short for --set optimizer.batch_size=N.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    #[arg(help_heading = "Recipe", long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     batch_size: Option<usize>,
 
     /// Short for --set model.block_size=N.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    #[arg(help_heading = "Recipe", long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     block_size: Option<usize>,
 }
 

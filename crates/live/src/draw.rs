@@ -240,11 +240,13 @@ fn draw_strips(strips: &[Strip], frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-/// A line of bars from zero, one for each value.
+/// A line of bars from zero, one for each value; only one of 0 has none.
 pub fn sparkline(values: &[f64]) -> String {
     let width = u16::try_from(values.len()).unwrap_or(u16::MAX);
     let mut buffer = Buffer::empty(Rect::new(0, 0, width, 1));
-    bars(values.to_vec()).render(buffer.area, &mut buffer);
+    let lowest = values.iter().copied().fold(0.0, f64::max) / 8.0; // The lowest of eight bars.
+    let heights = values.iter().map(|&value| if value > 0.0 { value.max(lowest) } else { 0.0 });
+    bars(heights.collect()).render(buffer.area, &mut buffer);
     buffer.content().iter().map(Cell::symbol).collect()
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{RunFolder, TrainerState};
-use dataset::{Prepared, TokenizerChoice};
+use dataset::{Corpus, Prepared, TokenizerChoice};
 use trainer::{Changes, Ending, Recipe, Training, ending, preset};
 
 use super::{Args, Begun, checksums, overrides};
@@ -28,13 +28,15 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
         Some(path) => open(&run_path(path))?,
         None => newest()?,
     };
-    let path = folder.path().display().to_string();
     let before = recipe_of(&folder)?;
     if let Some(named) = &args.subject {
         check_own_recipe(&folder, &before, named)?;
     }
-    let lock = folder.lock()?;
-    folder.remove_unfinished()?;
+    // A plan may be looked at while the run trains.
+    let lock = (!args.dry_run).then(|| folder.lock()).transpose()?;
+    if lock.is_some() {
+        folder.remove_unfinished()?;
+    }
     let checkpoint = folder.load_checkpoint()?;
     // The first checkpoint comes before the first step.
     if checkpoint.is_none() && History::open(folder.clone())?.metrics.iter().any(|line| line.step > 0) {
@@ -42,7 +44,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     }
     let state = checkpoint.as_ref().map(|checkpoint| &checkpoint.state);
     if let Some(state) = state
-        && !args.dry_run
+        && lock.is_some()
         && ending(&before, state).is_some()
     {
         update_pictures(&folder)?; // It may have been killed before its last words.
@@ -53,27 +55,8 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     if args.short.epochs.is_none() {
         refuse_ended(&folder, &recipe, state)?; // Before a text is read.
     }
-    let choice = TokenizerChoice::Given(folder.load_tokenizer()?);
-    let prepared = prepare(&recipe.data, &choice, &args.data_dir.data_dir);
-    let prepared = if recipe.data == before.data {
-        prepared.with_context(|| {
-            let origin = folder.recipe_path();
-            format!("{} names a text that can't be used; if it has moved, add --data PATH", origin.display())
-        })?
-    } else {
-        prepared?
-    };
+    let prepared = same_text(args, &folder, &before, &recipe, state)?;
     let data = checksums(&prepared);
-    if state.is_some_and(|state| state.data != data) {
-        let text = quoted(&recipe.data.corpus);
-        bail!(
-            "{} is not the text that {path} has trained on, by its checksum; name that text, or start a new run on this one: \
-             {} train --data {text} --init-from {}",
-            recipe.data.corpus,
-            program(),
-            quoted(&path)
-        );
-    }
     if let Some(epochs) = args.short.epochs {
         let max_steps = recipe.steps_for(epochs, prepared.train.len());
         (recipe, changes) = changed(args, &folder, &before, &[format!("schedule.max_steps={max_steps}")])?;
@@ -86,10 +69,10 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     if before.check_plan().is_ok() {
         recipe.check_plan().usage()?;
     }
-    if args.dry_run {
+    let Some(lock) = lock else {
         plan::print(&recipe, &PlannedData::of(&prepared), step, args.device.is_cpu())?;
         return Ok(None);
-    }
+    };
 
     if args.device.is_cpu() {
         memory::check(&recipe)?;
@@ -111,6 +94,56 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
     let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
     Ok(Some(Begun { training, changes, recipe_changed }))
+}
+
+/// The tokens of a run's text, which may lie elsewhere than before, but is to be the same.
+fn same_text(
+    args: &Args,
+    folder: &RunFolder,
+    before: &Recipe,
+    recipe: &Recipe,
+    state: Option<&TrainerState>,
+) -> anyhow::Result<Prepared> {
+    let has_moved = recipe.data != before.data;
+    let choice = TokenizerChoice::Given(folder.load_tokenizer()?);
+    // Of two known corpora it is known that they differ, without a download.
+    let are_two_corpora = before.data.corpus != recipe.data.corpus
+        && [before, recipe].iter().all(|it| Corpus::find(&it.data.corpus).is_some());
+    let failure = if are_two_corpora {
+        None
+    } else {
+        match prepare(&recipe.data, &choice, &args.data_dir.data_dir) {
+            Ok(prepared) if state.is_none_or(|state| state.data == checksums(&prepared)) => {
+                return Ok(prepared);
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
+    };
+    let lacks_characters =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(dataset::Error::UnknownCharacter { .. }));
+    match failure {
+        Some(error) if !has_moved => Err(error).with_context(|| {
+            let origin = folder.recipe_path();
+            format!("{} names a text that can't be used; if it has moved, add --data PATH (--valid PATH for one to validate on)", origin.display())
+        }),
+        Some(error) if !lacks_characters(&error) => Err(error),
+        // Another text, by its checksum or its letters. A model can go on with it if it knows the letters.
+        other => {
+            let path = folder.path().display().to_string();
+            let init_from = match other {
+                None => format!(" --init-from {}", quoted(&path)),
+                Some(_) => String::new(),
+            };
+            bail!(
+                "{} is not the text that {path} has trained on; name that text, or start a new run on this one: {} train --data \
+                 {}{init_from}",
+                recipe.data.corpus,
+                program(),
+                quoted(&recipe.data.corpus)
+            )
+        }
+    }
 }
 
 /// The recipe that a run has so far.

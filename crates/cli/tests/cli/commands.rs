@@ -39,7 +39,7 @@ fn training_shows_losses_samples_and_what_to_type_next() {
     let folder = tempfile::tempdir().unwrap();
     let ran = run(folder.path(), &["train", "debug"]).success();
     for expected in [
-        "training of runs/debug: ",
+        "training runs/debug: ",
         "step      0/40  validation loss 4.",
         "step     40/40  validation loss ",
         "tokens/s",
@@ -308,7 +308,7 @@ fn an_interrupted_run_goes_on() {
     let five = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=5"];
     run(folder.path(), &five).success();
     let ran = run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=40"]).success();
-    assert!(ran.stderr.contains("going on with runs/mine"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resuming runs/mine"), "{}", ran.stderr);
     let metrics = fs::read_to_string(folder.path().join("runs/mine/metrics.jsonl")).unwrap();
     let steps: Vec<u64> = metrics
         .lines()

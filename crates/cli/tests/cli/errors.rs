@@ -13,6 +13,15 @@ fn fails(args: &[&str], expected: &expect_test::Expect) {
     assert!(left.is_empty(), "nothing is left behind: {left:?}");
 }
 
+/// As [`fails`], where it is the arguments that are wrong.
+#[track_caller]
+fn refuses(args: &[&str], expected: &expect_test::Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    expected.assert_eq(&run(folder.path(), args).usage_failure());
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "nothing is left behind: {left:?}");
+}
+
 #[track_caller]
 fn fails_with(file: &str, contents: &[u8], args: &[&str], expected: &expect_test::Expect) {
     let folder = tempfile::tempdir().unwrap();
@@ -25,49 +34,49 @@ fn fails_with(file: &str, contents: &[u8], args: &[&str], expected: &expect_test
 
 #[test]
 fn a_wrong_recipe_is_named() {
-    fails(
+    refuses(
         &["train", "huge"],
         &expect![[r#"
-            error: read the recipe huge (the presets are tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug): No such file or directory (os error 2)
+            error: there is no recipe huge: no preset of that name (tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug), no TOML file, no text
         "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "model.n_layers=3"],
         &expect![[r#"
             error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
         "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "run.seed=7", "--set", "model.n_layer=two"],
         &expect![[r#"
         error: --set model.n_layer=two does not fit the recipe: invalid type: string "two", expected a whole number, 0 or above
     "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.patience, guards.spike_z_score, model.head_dim, model.n_inner, model.n_kv_head, optimizer.grad_clip, schedule.sample_interval can be none
+            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.max_not_finite, guards.spike_z_score, guards.patience, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, run.precision, run.keep_weights, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart can be none
         "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "optimizer.min_learning_rate=1"],
         &expect![[r#"
-        error: understand the recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; lower the one or raise the other
-    "#]],
+            error: invalid recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; lower the one or raise the other
+        "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "n_layer=3"],
         &expect![[r#"
             error: --set n_layer=3 is not of the form section.key=value
         "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "model.n_head=3"],
         &expect![[r#"
-            error: understand the recipe debug: `n_embd` = 32 is not a multiple of `n_head` = 3
+            error: invalid recipe debug: `n_embd` = 32 is not a multiple of `n_head` = 3
         "#]],
     );
-    fails(
+    refuses(
         &["train", "debug", "--set", "data.tokenizer=words"],
         &expect![[r#"
             error: --set data.tokenizer=words does not fit the recipe: no tokenizer is called "words"; use char, byte, gpt2 or bpe:N, where N is the number of tokens
@@ -78,12 +87,12 @@ fn a_wrong_recipe_is_named() {
         b"[model\n",
         &["train", "mine.toml"],
         &expect![[r#"
-        error: understand the recipe mine.toml: TOML parse error at line 1, column 7
-          |
-        1 | [model
-          |       ^
-        unclosed table, expected `]`
-    "#]],
+            error: invalid recipe mine.toml: TOML parse error at line 1, column 7
+              |
+            1 | [model
+              |       ^
+            unclosed table, expected `]`
+        "#]],
     );
 }
 
@@ -106,15 +115,15 @@ fn wrong_data_is_named() {
         b"",
         &["train", "debug", "--data", "empty.txt"],
         &expect![[r#"
-        error: empty.txt is empty; give a file with text in it
-    "#]],
+            error: [FOLDER]/empty.txt is empty; give a file with text in it
+        "#]],
     );
     fails_with(
         "short.txt",
         b"to be",
         &["train", "debug", "--data", "short.txt"],
         &expect![[r#"
-            error: train on short.txt: a text of 4 tokens is too short for windows of 16, which need at least 17: give a longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or a validation file
+            error: cannot train on [FOLDER]/short.txt: a text of 4 tokens is too short for windows of 16, which need at least 17: give a longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or a validation file
         "#]],
     );
     fails_with(
@@ -141,7 +150,7 @@ fn a_text_to_measure_that_is_none_is_named() {
     "#]]
     .assert_eq(&run(trained(), &["score", "--text", ""]).failure());
     expect![[r#"
-        error: read missing.txt: No such file or directory (os error 2)
+        error: there is no file or folder missing.txt
     "#]]
     .assert_eq(&run(trained(), &["eval", "--data", "missing.txt"]).failure());
 }
@@ -288,7 +297,7 @@ fn negative_numbers_are_values_and_out_of_range() {
 #[test]
 fn a_run_is_never_overwritten() {
     expect![[r#"
-        error: the run runs/debug exists already; go on with it by --resume, or name another
+        error: the run runs/debug exists already; resume it with --resume, or name another
     "#]]
     .assert_eq(&run(trained(), &["train", "debug", "--run", "debug"]).failure());
 }
@@ -296,22 +305,23 @@ fn a_run_is_never_overwritten() {
 #[test]
 fn a_finished_run_says_how_to_go_further() {
     expect![[r#"
-        error: runs/debug has done its 40 steps; to go further, add --set schedule.max_steps=80
+        error: runs/debug has done its 40 steps; to train further: kindling train --resume --run runs/debug --max-steps 80
     "#]]
     .assert_eq(&run(trained(), &["train", "--resume", "--run", "debug"]).failure());
 }
 
 #[test]
 fn a_resumed_run_keeps_its_sizes_and_its_text() {
-    let resume = |set: &str| run(trained(), &["train", "--resume", "--run", "debug", "--set", set]).failure();
+    let more = ["train", "--resume", "--run", "debug", "--max-steps", "50", "--set"];
+    let resume = |set: &str| run(trained(), &[&more[..], &[set]].concat());
     expect![[r#"
-        error: `model.n_layer` can't change from 2 to 3 in the middle of a run: its weights have these sizes; start a new run for that
+        error: `model.n_layer` can't change from 2 to 3 on resume: its weights have these sizes; start a new run for that
     "#]]
-    .assert_eq(&resume("model.n_layer=3"));
+    .assert_eq(&resume("model.n_layer=3").usage_failure());
     expect![[r#"
-        error: `data.corpus` can't change from "shakespeare" to "kjv" in the middle of a run: it would learn from something else; start a new run for that
+        error: kjv is not the text that runs/debug has trained on; name that text, or start a new run on this one: kindling train --data kjv --init-from runs/debug
     "#]]
-    .assert_eq(&resume("data.corpus=kjv"));
+    .assert_eq(&resume("data.corpus=kjv").failure());
 }
 
 #[test]

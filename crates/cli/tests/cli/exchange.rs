@@ -198,7 +198,7 @@ fn many_texts_are_scored_in_one_call() {
         error.contains("line 2 of standard input must be a JSON string, or an object with a string \"text\""),
         "{error}"
     );
-    let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).failure();
+    let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).usage_failure();
     assert!(stride.contains("--stride 17 is not between 1 and the block of 16"), "{stride}");
 }
 
@@ -218,8 +218,8 @@ fn a_model_goes_on_learning_a_text_of_ones_own() {
     let config = fs::read_to_string(folder.path().join("runs/mine/config.json")).unwrap();
     assert!(config.contains("\"n_positions\": 8") && config.contains("\"vocab_size\": 65"), "{config}");
 
-    let fails = |more: &[&str]| train(more).failure();
-    assert!(fails(&[]).contains("the recipe finetune has no sizes: it goes on from a model"));
+    let fails = |more: &[&str]| train(more).usage_failure();
+    assert!(fails(&[]).contains("the recipe finetune has no sizes: it starts from a model"));
     let grown = fails(&[&origin[..], &["--set", "model.block_size=17"]].concat());
     assert!(grown.contains("has learnt 16 positions; its block can be cropped and not grown"), "{grown}");
     let resized = fails(&[&origin[..], &["--set", "model.n_layer=3"]].concat());

@@ -7,7 +7,9 @@
 )]
 
 mod architectures;
+mod arguments;
 mod commands;
+mod continuing;
 mod errors;
 mod exchange;
 mod finetune;
@@ -19,3 +21,4 @@ mod resume;
 mod support;
 mod views;
 mod vocabulary;
+mod weights;

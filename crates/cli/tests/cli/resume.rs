@@ -75,7 +75,7 @@ fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
     assert_eq!(metrics(), whole);
     fs::remove_file(path.join("metrics.jsonl")).unwrap();
     let ran = run(folder.path(), &["train", "--resume", "--run", "mine"]).success();
-    assert!(ran.stderr.contains("training of runs/mine"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("training runs/mine"), "{}", ran.stderr);
     assert_eq!(metrics(), whole);
 }
 
@@ -108,7 +108,7 @@ fn a_run_that_stopped_early_says_how_to_go_further() {
     let args: Vec<&str> = ["train", "debug", "--run", "mine"].into_iter().chain(sets).collect();
     let ran = run(folder.path(), &args).success();
     assert!(
-        ran.stderr.contains("stopped early: the validation loss did not get better in 3 evaluations"),
+        ran.stderr.contains("stopped early: the validation loss did not improve in 3 evaluations"),
         "{}",
         ran.stderr
     );

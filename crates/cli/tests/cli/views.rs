@@ -108,7 +108,7 @@ fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
         "| 40 | 3.",
         "| parts | GPT-2's |",
         "| optimizer | AdamW |",
-        "## What it writes",
+        "## Sample",
     ] {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
@@ -123,7 +123,7 @@ fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
 fn a_misspelt_name_is_answered_with_the_closest() {
     let model = run(trained(), &["info", "debg"]).failure();
     assert!(model.contains("did you mean debug?"), "{model}");
-    let recipe = run(trained(), &["train", "tinny"]).failure();
+    let recipe = run(trained(), &["train", "tinny"]).usage_failure();
     assert!(recipe.contains("did you mean tiny?"), "{recipe}");
 }
 

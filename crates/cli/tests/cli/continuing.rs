@@ -1,0 +1,182 @@
+//! Runs that are trained further than planned, or otherwise than before, and runs of older versions.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::support::{fixture, run};
+
+/// A finished run of the default recipe's kind, whose learning rate falls to zero, `runs/mine`.
+fn finished(folder: &Path, more: &[&str]) {
+    let sets = [
+        "model.n_layer=1",
+        "model.n_embd=16",
+        "model.block_size=16",
+        "schedule.warmup_steps=5",
+        "schedule.eval_interval=10",
+        "schedule.eval_windows=20",
+        "schedule.sample_interval=none",
+        "schedule.log_interval=1",
+    ];
+    let sets = sets.iter().chain(more).flat_map(|set| ["--set", set]);
+    let train = ["train", "--run", "mine", "--max-steps", "30"].into_iter().chain(sets);
+    run(folder, &train.collect::<Vec<_>>()).success();
+}
+
+fn resume(folder: &Path, more: &[&str]) -> crate::support::Ran {
+    run(folder, &[&["train", "--resume", "--run", "mine"], more].concat())
+}
+
+/// The learning rate of each step.
+fn rates(folder: &Path) -> Vec<f64> {
+    let metrics = fs::read_to_string(folder.join("runs/mine/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line["learning_rate"].as_f64()).collect()
+}
+
+fn recipe(folder: &Path) -> toml::Table {
+    fs::read_to_string(folder.join("runs/mine/recipe.toml")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_advice_of_a_finished_run_trains_it_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &[]);
+    let weights = || fs::read(folder.join("runs/mine/checkpoints/step-00000060/model.bpk"));
+    let before = fs::read(folder.join("runs/mine/checkpoints/step-00000030/model.bpk")).unwrap();
+    let error = resume(folder, &[]).failure();
+    let (_, advice) = error.trim().split_once("to train further: kindling ").unwrap();
+    let ran = run(folder, &advice.split(' ').collect::<Vec<_>>()).success();
+    assert!(ran.stderr.contains("changed: schedule.max_steps from 30 to 60"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the learning rate goes from ") && ran.stderr.contains(" in 4 steps"),
+        "{}",
+        ran.stderr
+    );
+    assert_ne!(weights().unwrap(), before);
+    let rates = rates(folder);
+    assert_eq!(rates.len(), 60);
+    // It rises in a line of three steps, the tenth of the 30 left, and then falls to the new end.
+    assert!(rates[29] < 3e-5 && rates[30..34].is_sorted_by(|a, b| a < b), "{:?}", &rates[29..34]);
+    assert!(rates[33] > 2e-3 && rates[33..].is_sorted_by(|a, b| a > b), "{:?}", &rates[33..]);
+    assert!(rates[59] > 0.0);
+    let schedule = recipe(folder)["schedule"].as_table().unwrap().clone();
+    assert_eq!(schedule["restart"]["step"].as_integer(), Some(30));
+    assert_eq!(schedule["restart"]["learning_rate"].as_float(), Some(rates[29]));
+    assert!(!schedule.contains_key("decay_steps"), "{schedule}");
+}
+
+#[test]
+fn a_run_that_is_made_longer_and_stopped_in_its_ramp_resumes_as_if_it_had_not_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &["schedule.checkpoint_interval=1", "schedule.keep_last=50"]);
+    resume(folder, &["--max-steps", "50"]).success();
+    let checkpoint = |step: u64| folder.join(format!("runs/mine/checkpoints/step-{step:08}"));
+    let weights = || fs::read(checkpoint(50).join("model.bpk")).unwrap();
+    let whole = weights();
+    (32..=50).for_each(|step| fs::remove_dir_all(checkpoint(step)).unwrap());
+    let ran = resume(folder, &[]).success();
+    assert!(ran.stderr.contains("from step 31 of 50"), "{}", ran.stderr);
+    assert_eq!(weights(), whole);
+    // The steps since the change are undone with it.
+    (30..=50).for_each(|step| fs::remove_dir_all(checkpoint(step)).unwrap());
+    resume(folder, &[]).success();
+    assert!(!recipe(folder)["schedule"].as_table().unwrap().contains_key("restart"));
+}
+
+#[test]
+fn a_learning_rate_changed_on_resume_takes_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &["schedule.kind=constant"]);
+    resume(folder, &["--max-steps", "40", "--lr", "1e-4"]).success();
+    let rates = rates(folder);
+    assert_eq!((rates[29], &rates[30..]), (6e-3, &[1e-4; 10][..]), "lower at once");
+    resume(folder, &["--max-steps", "60", "--lr", "1e-3"]).success();
+    let rates = self::rates(folder);
+    assert!(rates[40] < 1e-3 && rates[40..43].is_sorted_by(|a, b| a < b), "{:?}", &rates[40..]);
+    assert_eq!(rates[42..], [1e-3; 18]);
+}
+
+#[test]
+fn a_new_run_that_is_longer_than_its_preset_learns_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &[]);
+    let rates = rates(folder);
+    assert!(rates[28] > 1e-5, "{rates:?}");
+    let zero =
+        ["train", "debug", "--set", "optimizer.min_learning_rate=0.0", "--set", "schedule.decay_steps=9"];
+    let error = run(folder, &zero).usage_failure();
+    assert!(error.contains("the learning rate is 0 from step 9 of 40 on"), "{error}");
+    // The key that it names helps.
+    let (_, advice) = error.split_once("add --set ").unwrap();
+    let advice = advice.split(' ').next().unwrap();
+    run(folder, &[&zero[..], &["--set", advice]].concat()).success();
+}
+
+#[test]
+fn a_schedule_can_be_left_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &["schedule.kind=wsd", "schedule.stable_steps=20"]);
+    let error = resume(folder, &["--max-steps", "40", "--set", "schedule.kind=constant"]).usage_failure();
+    let (_, advice) = error.split_once("add --set ").unwrap();
+    let advice = advice.split(',').next().unwrap();
+    let leave = ["--max-steps", "40", "--set", "schedule.kind=constant", "--set", advice];
+    resume(folder, &leave).success();
+    assert_eq!(rates(folder).last(), Some(&6e-3));
+    // The start of the fall is where it was, and its end moves with that of the run.
+    resume(folder, &["--max-steps", "60", "--set", "schedule.kind=wsd", "--set", "schedule.stable_steps=50"])
+        .success();
+    let rates = rates(folder);
+    assert_eq!((rates[50], rates[55]), (6e-3, 3e-3));
+    for unset in
+        ["optimizer.muon_momentum=none", "optimizer.muon_weight_decay=none", "optimizer.grad_clip=none"]
+    {
+        resume(folder, &["--max-steps", "61", "--set", unset, "--dry-run"]).success();
+    }
+}
+
+/// The metrics of a run, but for what times say.
+fn metrics(path: &Path) -> Vec<Value> {
+    let line = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line["elapsed_seconds"].take();
+        line["tokens_per_second"].take();
+        line
+    };
+    fs::read_to_string(path).unwrap().lines().map(line).collect()
+}
+
+/// Sums in another order, on other processors, make 1e-6 of a loss.
+const LOSS: f64 = 1e-5;
+
+#[test]
+fn a_run_of_an_older_version_resumes_as_it_would_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, mine) = (fixture("tests/fixtures/resume"), folder.path().join("runs/mine"));
+    fs::create_dir_all(mine.join("checkpoints/step-00000006")).unwrap();
+    for entry in [".", "checkpoints/step-00000006"] {
+        for file in fs::read_dir(old.join("run").join(entry)).unwrap().map(|file| file.unwrap().path()) {
+            if file.is_file() {
+                fs::copy(&file, mine.join(entry).join(file.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    let recipe = fs::read(mine.join("recipe.toml")).unwrap();
+    resume(folder.path(), &[]).success();
+    assert_eq!(fs::read(mine.join("recipe.toml")).unwrap(), recipe, "nothing was changed");
+    let (found, expected) =
+        (metrics(&mine.join("metrics.jsonl")), metrics(&old.join("metrics-at-the-end.jsonl")));
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        for exact in ["step", "split", "learning_rate", "tokens"] {
+            assert_eq!(found[exact], expected[exact]);
+        }
+        let [found, expected] = [found, expected].map(|line| line["loss"].as_f64().unwrap());
+        assert!((found - expected).abs() < LOSS, "{found} is not {expected}");
+    }
+}
