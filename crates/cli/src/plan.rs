@@ -137,7 +137,7 @@ mod tests {
         let whole = bars("schedule.max_steps=2800", 0);
         assert_eq!(whole.split_once("  at").unwrap().0.chars().count(), 60, "{whole}");
         assert!(whole.contains('█') && whole.ends_with("  at most 6.00e-3, 2.03e-9 at the end"), "{whole}");
-        assert!(bars("schedule.max_steps=3", 0).starts_with("▃▅█  "), "{}", bars("schedule.max_steps=3", 0));
+        assert!(bars("schedule.max_steps=3", 0).starts_with("▂▅█  "), "{}", bars("schedule.max_steps=3", 0));
         assert!(bars("schedule.max_steps=1", 0).contains("at most"));
         assert_eq!(bars("schedule.max_steps=3", 3), "no step is left");
         assert!(bars("schedule.max_steps=1000000000000", 0).contains('█'));

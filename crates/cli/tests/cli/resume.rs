@@ -121,7 +121,7 @@ fn a_run_that_stopped_early_says_how_to_go_further() {
 mod signals {
     use std::{
         io::{BufRead, BufReader, Read},
-        process::{Child, ChildStderr, Stdio},
+        process::{Child, ChildStderr, Command, Stdio},
     };
 
     use nix::{
@@ -137,11 +137,23 @@ mod signals {
         stderr: BufReader<ChildStderr>,
     }
 
+    const ENDLESS: [&str; 8] = [
+        "train",
+        "debug",
+        "--run",
+        "mine",
+        "--max-steps",
+        "1000000000",
+        "--set",
+        "schedule.checkpoint_interval=1000000000",
+    ];
+
     impl Running {
         fn start(folder: &Path) -> Self {
-            let endless = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=1000000000"];
-            let rarely = ["--set", "schedule.checkpoint_interval=1000000000"];
-            let mut command = kindling(folder, &[endless.as_slice(), &rarely].concat());
+            Self::of(kindling(folder, &ENDLESS))
+        }
+
+        fn of(mut command: Command) -> Self {
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             let stderr = BufReader::new(child.stderr.take().unwrap());
             let mut running = Self { child, stderr };
@@ -186,6 +198,50 @@ mod signals {
         let (code, said) = running.end();
         assert_eq!(code, Some(143), "{said}");
         assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+    }
+
+    /// coreutils' `timeout` sends a signal to its child and then to the group that it is in.
+    #[test]
+    fn signals_that_come_together_are_one_request() {
+        let folder = tempfile::tempdir().unwrap();
+        for (first, second, code) in
+            [(Signal::SIGTERM, Signal::SIGTERM, 143), (Signal::SIGINT, Signal::SIGTERM, 130)]
+        {
+            let running = Running::start(folder.path());
+            running.send(first);
+            running.send(second);
+            let (ended, said) = running.end();
+            assert!(said.contains("which is saved. Resume with:"), "{said}");
+            // The first counts, but the system may hand on two that are different in any order.
+            assert!(ended == Some(code) || (first != second && ended == Some(143)), "{ended:?}: {said}");
+            fs::remove_dir_all(folder.path().join("runs")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hangup_saves_wherever_stderr_goes_unless_it_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = Running::start(folder.path()); // Its stderr is a pipe.
+        running.send(Signal::SIGHUP);
+        let (code, said) = running.end();
+        assert_eq!(code, Some(129), "{said}");
+        assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+        fs::remove_dir_all(folder.path().join("runs")).unwrap();
+
+        // As nohup has it.
+        let plain = kindling(folder.path(), &ENDLESS);
+        let mut ignoring = Command::new("sh");
+        ignoring
+            .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        ignoring.current_dir(folder.path()).env_remove("CARGO");
+        let mut running = Running::of(ignoring);
+        running.send(Signal::SIGHUP);
+        running.send(Signal::SIGUSR1);
+        running.read_until("saved after step");
+        running.send(Signal::SIGTERM);
+        assert_eq!(running.end().0, Some(143));
     }
 
     #[test]
