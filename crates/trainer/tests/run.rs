@@ -13,10 +13,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use burn::prelude::*;
 use checkpoint::RunFolder;
 use dataset::Tokens;
 use support::{metrics, recipe, run, tokenizer, training, without_times};
-use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, ending, train};
+use trainer::{
+    Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, checkpoint_model, ending,
+    train,
+};
 
 #[test]
 fn a_run_learns_and_leaves_a_model() {
@@ -226,4 +230,50 @@ fn a_folder_that_is_removed_ends_the_run_with_a_word() {
     let error = train(training(&recipe, &path), Control::new(), Box::new(observer)).unwrap_err().to_string();
     assert!(error.contains("is gone") || error.contains(&path.display().to_string()), "{error}");
     assert!(!path.exists(), "it is not made anew");
+}
+
+/// The first validation loss of a run, that of its first weights.
+fn first_loss(settings: &[&str]) -> f64 {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    run(&recipe(&[&["schedule.max_steps=0"], settings].concat()), &path);
+    metrics(&path)[0].loss.unwrap()
+}
+
+/// Means over batches of other sizes are rounded otherwise: by 2e-7 of a loss of 3.4.
+const ROUNDING: f64 = 1e-6;
+
+#[test]
+fn an_evaluation_does_not_depend_on_the_batch_size() {
+    let windows = |batch_size: &str| first_loss(&["schedule.eval_windows=10", batch_size]);
+    let of_four = windows("optimizer.batch_size=4"); // The last batch has two.
+    for other in ["optimizer.batch_size=1", "optimizer.batch_size=5", "optimizer.batch_size=32"] {
+        assert!((windows(other) - of_four).abs() < ROUNDING, "{other}: {} is not {of_four}", windows(other));
+    }
+    assert!(
+        (first_loss(&["schedule.eval_windows=11"]) - of_four).abs() > 100.0 * ROUNDING,
+        "one window more"
+    );
+    // The older key draws others for each batch, and so for each batch size.
+    let batches = |batch_size: &str| first_loss(&["schedule.eval_batches=1", batch_size]);
+    assert!(
+        (batches("optimizer.batch_size=5") - batches("optimizer.batch_size=10")).abs() > 100.0 * ROUNDING
+    );
+}
+
+#[test]
+fn the_weights_of_a_checkpoint_are_those_of_its_step() {
+    let runs = tempfile::tempdir().unwrap();
+    let path = runs.path().join("run");
+    let keep = ["schedule.keep_every=5", "schedule.checkpoint_interval=100", "run.keep_weights=last"];
+    run(&recipe(&keep), &path);
+    let folder = RunFolder::open(&path).unwrap();
+    assert_eq!(folder.checkpoint_steps().unwrap(), [5, 10, 12], "one is made where it is to be kept");
+    let device = kernels::test_device();
+    let inputs = Tensor::<2, Int>::from_data([[1, 2, 3, 4]], &device);
+    let logits = |model: model::Gpt| model.forward(inputs.clone()).into_data();
+    let of_step = |step| logits(checkpoint_model(&folder, step, &device).unwrap());
+    assert_eq!(of_step(12), logits(folder.load_model(&device).unwrap()), "the last, however good");
+    assert_ne!(of_step(5), of_step(10));
+    assert!(checkpoint_model(&folder, 7, &device).is_err());
 }
