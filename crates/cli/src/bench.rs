@@ -19,8 +19,9 @@ use trainer::{PRESETS, Recipe, preset};
 use crate::{
     device::DeviceArgs,
     device_peak,
-    model_folder::{find, is_gguf, names_weights, path_of},
     recipe::{parse, read_recipe},
+    run_paths::{is_gguf, path_of},
+    stored_weights::{find, names_weights},
     usage::{at_least, bail_usage},
     words::warn_of_precision,
 };

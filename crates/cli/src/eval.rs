@@ -15,9 +15,10 @@ use serde::Serialize;
 use crate::{
     console::{plural, report},
     history::History,
-    model_folder::{ModelArgs, ModelFolder, Opened, Source},
+    model_folder::{ModelArgs, Opened, Source},
     prepare::{self, DataDirArgs},
     score::mean,
+    stored_weights::ModelFolder,
     usage::{at_least, bail_usage},
 };
 

@@ -13,7 +13,9 @@ use tokenizer::Tokenizer;
 use crate::{
     console::{count, program, quoted, report},
     hub,
-    model_folder::{RUNS, check_vocabulary, find, is_gguf, names_weights, run_path},
+    model_folder::check_vocabulary,
+    run_paths::{RUNS, is_gguf, run_path},
+    stored_weights::{find, names_weights},
     usage::bail_usage,
 };
 

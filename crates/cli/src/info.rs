@@ -20,8 +20,9 @@ use trainer::{OptimizerKind, Split};
 use crate::{
     console::{evenly, local_time},
     history::History,
-    model_folder::{FolderArgs, ModelFolder, Source, StoredWeights, check_vocabulary},
+    model_folder::{FolderArgs, Source, check_vocabulary},
     parts,
+    stored_weights::{ModelFolder, StoredWeights},
 };
 
 /// Validation losses that are shown.

@@ -15,7 +15,7 @@ use trainer::{Metrics, Split};
 use crate::{
     console::report,
     history::History,
-    model_folder::{newest, open},
+    run_paths::{newest, open},
     usage::{ResultExt, bail_usage},
 };
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     console::{count, local_time, report, table, warn},
     history::{History, size_of},
-    model_folder::RUNS,
+    run_paths::RUNS,
 };
 
 /// Lists runs, the newest last.

@@ -1,6 +1,7 @@
 //! `kindling train`.
 
 mod resume;
+mod short;
 mod start;
 mod subject;
 
@@ -12,7 +13,7 @@ use dataset::Prepared;
 use trainer::{Changes, Control, Ending, PRESETS, Training};
 
 pub(crate) use self::start::Ready;
-use self::subject::Subject;
+use self::{short::ShortArgs, subject::Subject};
 use crate::{
     card,
     console::{can_draw, is_quiet, warn},
@@ -20,14 +21,14 @@ use crate::{
     history::History,
     lines::Lines,
     live_view::LiveView,
-    model_folder::run_path,
     observer::Observer,
     prepare::DataDirArgs,
     probe,
+    run_paths::run_path,
     samples::SampleLog,
     screen::Screen,
     signals::Signals,
-    usage::{at_least, bail_usage},
+    usage::bail_usage,
     views::{Log, Views},
     words::{announce, conclude, print_resume_hint, sizes},
 };
@@ -84,9 +85,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Recipe")]
     set: Vec<String>,
 
-    #[command(flatten)]
-    short: ShortArgs,
-
     /// What is logged beside metrics.jsonl.
     #[arg(long, value_enum, default_value_t = Log::Tensorboard, help_heading = "Output")]
     log: Log,
@@ -109,35 +107,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     device: DeviceArgs,
-}
 
-/// Options that are short for a `--set`.
-#[derive(Debug, clap::Args)]
-struct ShortArgs {
-    /// Short for --set schedule.max_steps=N.
-    #[arg(help_heading = "Recipe", long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true, value_parser = at_least(0_u64))]
-    max_steps: Option<u64>,
-
-    /// As many steps as read the training text X times.
-    #[arg(help_heading = "Recipe", long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
-    epochs: Option<f64>,
-
-    /// Short for --set optimizer.learning_rate=X.
-    #[arg(help_heading = "Recipe", long, visible_alias = "learning-rate", value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
-    lr: Option<f64>,
-
-    /// Short for --set optimizer.batch_size=N.
-    #[arg(help_heading = "Recipe", long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
-    batch_size: Option<usize>,
-
-    /// Short for --set model.block_size=N.
-    #[arg(help_heading = "Recipe", long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
-    block_size: Option<usize>,
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
-    number.ok_or_else(|| "must be a number above 0".to_owned())
+    // Last, for its heading stays.
+    #[command(flatten)]
+    short: ShortArgs,
 }
 
 /// A run that is ready to train.
@@ -257,20 +230,4 @@ fn open_screen(
 /// What a checkpoint remembers of the data.
 fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
-}
-
-/// `--set`, and the options that are short for it.
-fn overrides(args: &Args) -> Vec<String> {
-    let ShortArgs { max_steps, epochs: _, lr, batch_size, block_size } = &args.short;
-    let text = |value: &String| toml::Value::from(value.as_str()).to_string();
-    let short = [
-        ("schedule.max_steps", max_steps.map(|n| n.to_string())),
-        ("optimizer.learning_rate", lr.map(|rate| format!("{rate:?}"))),
-        ("optimizer.batch_size", batch_size.map(|n| n.to_string())),
-        ("model.block_size", block_size.map(|n| n.to_string())),
-        ("data.corpus", args.data.as_ref().map(text)),
-        ("data.valid", args.valid.as_ref().map(text)),
-    ];
-    let short = short.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    args.set.iter().cloned().chain(short).collect()
 }

@@ -8,17 +8,17 @@ use checkpoint::{RunFolder, TrainerState};
 use dataset::{Corpus, Prepared, TokenizerChoice};
 use trainer::{Changes, Ending, Recipe, Training, ending, preset};
 
-use super::{Args, Begun, checksums, overrides};
+use super::{Args, Begun, checksums, short::overrides};
 use crate::{
     card,
     console::{program, quoted, report, warn},
     history::History,
     memory,
-    model_folder::{newest, open, run_path},
     plan::{self, PlannedData},
     plot::update_pictures,
     prepare::{prepare, with_absolute_paths},
     recipe::{parse, read_recipe},
+    run_paths::{newest, open, run_path},
     usage::{ResultExt, bail_usage},
 };
 

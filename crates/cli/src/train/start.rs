@@ -9,14 +9,16 @@ use dataset::{Prepared, TokenizerChoice, Tokens};
 use model::{Gpt, GptConfig};
 use trainer::{Changes, Recipe, Training};
 
-use super::{Args, Begun, checksums, overrides, recipe_name};
+use super::{Args, Begun, checksums, recipe_name, short::overrides};
 use crate::{
     console::quoted,
     memory,
-    model_folder::{ModelFolder, RUNS, check_vocabulary, find, run_path},
+    model_folder::check_vocabulary,
     plan::{self, PlannedData},
     prepare::{prepare, with_absolute_paths},
     recipe::read_recipe,
+    run_paths::{RUNS, run_path},
+    stored_weights::{ModelFolder, find},
     usage::{ResultExt, bail_usage},
 };
 

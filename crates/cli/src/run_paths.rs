@@ -1,0 +1,82 @@
+//! Paths of runs and models: a path as it stands, or the name of a run.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use checkpoint::RunFolder;
+
+use crate::console::{did_you_mean, program, quoted};
+
+/// Where runs are, unless a path says otherwise.
+pub(crate) const RUNS: &str = "runs";
+
+/// Whether a path is a GGUF file that is there, by its name or, as those of a cache have none, by what it begins with.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    let begins_so = || {
+        let mut magic = [0; 4];
+        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"GGUF"
+    };
+    let is_named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    path.is_file() && (is_named_so || begins_so())
+}
+
+/// The folder of a run or a model that is there.
+pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
+    let folder = path_of(path);
+    if !folder.exists() {
+        bail!(
+            "there is no run, folder or GGUF file {}; name a run of {RUNS}/, a folder with a model or a GGUF file{}",
+            path.display(),
+            suggestion(path)
+        );
+    }
+    if is_gguf(&folder) {
+        bail!(
+            "{} is a GGUF file; import it first, and name the run: {} import {} --run NAME",
+            folder.display(),
+            program(),
+            quoted(&folder.display().to_string())
+        );
+    }
+    Ok(RunFolder::open(&folder)?)
+}
+
+/// The run that was probably meant.
+fn suggestion(path: &Path) -> String {
+    let runs = RunFolder::all(Path::new(RUNS)).unwrap_or_default();
+    let names: Vec<String> = runs.iter().map(RunFolder::name).collect();
+    let meant = path.file_name().unwrap_or_default().to_string_lossy();
+    did_you_mean(&meant, names.iter().map(String::as_str))
+}
+
+/// A run's folder: the path as it stands if a model or a file is there, else the run of that name. A folder of another kind, as
+/// one of texts, does not hide the run of its name.
+pub(crate) fn path_of(path: &Path) -> PathBuf {
+    let named = Path::new(RUNS).join(path);
+    let is_taken = path.is_file() || is_model(path) || (path.exists() && !is_model(&named));
+    if !is_taken && path.components().count() == 1 && named.exists() { named } else { path.to_owned() }
+}
+
+/// Whether a path is the folder of a model.
+pub(crate) fn is_model(path: &Path) -> bool {
+    path.join("config.json").is_file()
+}
+
+/// A run by its name is in `runs/`; a path stands as it is.
+pub(crate) fn run_path(run: &Path) -> PathBuf {
+    if run.components().count() == 1 && run.is_relative() {
+        Path::new(RUNS).join(run)
+    } else {
+        run.to_owned()
+    }
+}
+
+/// The run that changed last.
+pub(crate) fn newest() -> anyhow::Result<RunFolder> {
+    RunFolder::newest(Path::new(RUNS))?
+        .with_context(|| format!("there is no run in {RUNS}/ yet; train one first: {} train", program()))
+}

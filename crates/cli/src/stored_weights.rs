@@ -1,0 +1,132 @@
+//! Which of a run's weights MODEL names: those that the run keeps, or by RUN@STEP, RUN@last or a checkpoint's folder others.
+
+use std::{fmt, path::Path};
+
+use anyhow::{Context, bail};
+use burn::prelude::Device;
+use checkpoint::RunFolder;
+use model::Gpt;
+use trainer::checkpoint_model;
+
+use crate::{
+    history::History,
+    run_paths::{is_model, open, path_of},
+    usage::bail_usage,
+};
+
+/// A folder with a model, and which of its weights are meant.
+pub(crate) struct ModelFolder {
+    pub(crate) folder: RunFolder,
+    pub(crate) weights: StoredWeights,
+}
+
+/// Which weights of a run's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredWeights {
+    /// Those of `model.safetensors`.
+    Kept,
+    /// Those of the checkpoint of a step.
+    Checkpoint(u64),
+    /// Those kept of a step that was undone.
+    Undone(u64),
+}
+
+impl ModelFolder {
+    /// The folder of a run with the weights it keeps.
+    pub(crate) fn kept(folder: RunFolder) -> Self {
+        Self { folder, weights: StoredWeights::Kept }
+    }
+
+    pub(crate) fn load_model(&self, device: &Device) -> anyhow::Result<Gpt> {
+        Ok(match self.weights {
+            StoredWeights::Kept => self.folder.load_model(device)?,
+            StoredWeights::Checkpoint(step) => checkpoint_model(&self.folder, step, device)?,
+            StoredWeights::Undone(step) => self.folder.load_kept_model(step, device)?,
+        })
+    }
+
+    /// What the model is called, as a file's name.
+    pub(crate) fn name(&self) -> String {
+        match self.weights {
+            StoredWeights::Kept => self.folder.name(),
+            StoredWeights::Checkpoint(step) | StoredWeights::Undone(step) => {
+                format!("{}-step-{step}", self.folder.name())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ModelFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.folder.path().display();
+        match self.weights {
+            StoredWeights::Kept => write!(f, "{path}"),
+            StoredWeights::Checkpoint(step) | StoredWeights::Undone(step) => write!(f, "{path}@{step}"),
+        }
+    }
+}
+
+/// The folder that MODEL names, with the weights that it names: RUN, RUN@STEP, RUN@last, or a checkpoint's folder.
+pub(crate) fn find(path: &Path) -> anyhow::Result<ModelFolder> {
+    if let Some(step) = step_of_checkpoint(path)
+        && let Some(run) = path.parent().and_then(Path::parent)
+        && is_model(run)
+    {
+        return Ok(ModelFolder { folder: open(run)?, weights: StoredWeights::Checkpoint(step) });
+    }
+    if let Some((run, which)) = split_at_sign(path) {
+        let folder = open(run)?;
+        let weights = which_weights(&folder, which)?;
+        return Ok(ModelFolder { folder, weights });
+    }
+    open(path).map(ModelFolder::kept)
+}
+
+/// Whether a path names weights of a run that is there, by an @.
+pub(crate) fn names_weights(path: &Path) -> bool {
+    split_at_sign(path).is_some_and(|(run, _)| path_of(run).is_dir())
+}
+
+/// RUN and the weights in RUN@WEIGHTS. A file or folder that has an @ in its name is meant as it is.
+fn split_at_sign(path: &Path) -> Option<(&Path, &str)> {
+    let (run, which) = path.to_str()?.rsplit_once('@')?;
+    (!run.is_empty() && !path_of(path).exists()).then_some((Path::new(run), which))
+}
+
+/// The weights that stand behind an @.
+fn which_weights(folder: &RunFolder, which: &str) -> anyhow::Result<StoredWeights> {
+    let path = folder.path().display();
+    let (steps, undone) = (folder.checkpoint_steps()?, folder.kept_steps());
+    let kept = History::open(folder.clone())?.kept_step();
+    let Some(step) = (match which {
+        "best" => return Ok(StoredWeights::Kept),
+        "last" => Some(*steps.last().with_context(|| format!("{path} has no checkpoints"))?),
+        number => number.parse().ok(),
+    }) else {
+        bail_usage!("{path}@{which}: behind the @ stands a step, or `last`, or `best`");
+    };
+    if steps.contains(&step) {
+        return Ok(StoredWeights::Checkpoint(step));
+    }
+    if kept == Some(step) {
+        return Ok(StoredWeights::Kept);
+    }
+    if undone.contains(&step) {
+        return Ok(StoredWeights::Undone(step));
+    }
+    let mut all: Vec<u64> = steps.into_iter().chain(kept).chain(undone).collect();
+    all.sort_unstable();
+    all.dedup();
+    let all: Vec<String> = all.iter().map(|step| format!("{path}@{step}")).collect();
+    bail!(
+        "{path} has no weights of step {step}; it has {}. A run keeps more with --set schedule.keep_every=N",
+        if all.is_empty() { "no checkpoints".to_owned() } else { all.join(", ") }
+    );
+}
+
+/// The step of a checkpoint, by the name of its folder.
+fn step_of_checkpoint(path: &Path) -> Option<u64> {
+    let parent = path.parent()?.file_name()?;
+    let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+    (parent == "checkpoints" && path.is_dir()).then_some(step)
+}
