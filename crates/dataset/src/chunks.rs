@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::Result;
+use crate::documents::end_without_separator;
 use crate::text::{Blocks, Text};
 
 /// About how much text is tokenised at once.
@@ -16,6 +17,8 @@ pub(crate) struct Chunk {
     pub(crate) offset: u64,
     /// Whether a document of the same part ended just before. Never true where documents are not kept apart.
     pub(crate) follows_document: bool,
+    /// Whether a separator stood behind it.
+    pub(crate) ends_document: bool,
 }
 
 /// Consecutive characters of a text, cut where `border` allows it.
@@ -28,6 +31,7 @@ pub(crate) struct Chunks<'a, F> {
     blocks: Blocks<'a>,
     border: F,
     keep_documents_apart: bool,
+    separator: Option<&'a str>,
     chunk_bytes: usize,
     /// Characters still to be skipped, then still to be read.
     n_skip: u64,
@@ -39,6 +43,8 @@ pub(crate) struct Chunks<'a, F> {
     search_at: usize,
     is_first: bool,
     follows_document: bool,
+    /// Whether nothing but white space came since the last separator.
+    is_blank_after_separator: bool,
 }
 
 impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
@@ -48,6 +54,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
             blocks: text.blocks(),
             border,
             keep_documents_apart: false,
+            separator: None,
             chunk_bytes: CHUNK_BYTES,
             n_skip: characters.start,
             n_left: characters.end - characters.start,
@@ -56,6 +63,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
             search_at: 0,
             is_first: true,
             follows_document: false,
+            is_blank_after_separator: false,
         }
     }
 
@@ -64,10 +72,24 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         Self { keep_documents_apart, ..self }
     }
 
+    /// Takes this string out of the text, wherever it stands; a chunk that it stood behind says so.
+    pub(crate) fn separated_by(self, separator: Option<&'a str>) -> Self {
+        Self { separator, ..self }
+    }
+
     fn read(&mut self) -> Result<Option<Chunk>> {
         loop {
+            if let Some(separator) = self.separator
+                && let Some(start) = self.buffer.find(separator)
+            {
+                return Ok(Some(self.take_document(start, separator.len())));
+            }
             if self.buffer.len() >= self.chunk_bytes.max(self.search_at) {
-                match (self.border)(&self.buffer) {
+                let certain = match self.separator {
+                    Some(separator) => end_without_separator(&self.buffer, separator),
+                    None => self.buffer.len(),
+                };
+                match (self.border)(&self.buffer[..certain]) {
                     Some(end) if end > 0 => return Ok(Some(self.take(end))),
                     // Searched again only when it has doubled, so that the time stays proportional to the text.
                     _ => self.search_at = 2 * self.buffer.len(),
@@ -77,8 +99,11 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
                 return Ok(self.take_all());
             };
             if starts_document && self.keep_documents_apart && !self.is_first {
+                // The separator at the end of a file is the border between it and the next.
+                let is_ended = self.is_blank_after_separator && self.buffer.trim().is_empty();
                 let ended = self.take_all();
-                self.follows_document = true;
+                self.follows_document = !is_ended;
+                self.is_blank_after_separator = false;
                 self.buffer = text;
                 if ended.is_some() {
                     return Ok(ended);
@@ -129,7 +154,18 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         let offset = self.offset;
         self.offset += text.len() as u64;
         self.search_at = 0;
-        Chunk { text, offset, follows_document: std::mem::take(&mut self.follows_document) }
+        self.is_blank_after_separator &= text.trim().is_empty();
+        let follows_document = std::mem::take(&mut self.follows_document);
+        Chunk { text, offset, follows_document, ends_document: false }
+    }
+
+    /// Hands out the text before a separator that begins at `end`, and drops the separator.
+    fn take_document(&mut self, end: usize, separator_bytes: usize) -> Chunk {
+        let chunk = self.take(end);
+        self.buffer.drain(..separator_bytes);
+        self.offset += separator_bytes as u64;
+        self.is_blank_after_separator = true;
+        Chunk { ends_document: true, ..chunk }
     }
 }
 
@@ -192,6 +228,40 @@ mod tests {
         // A part that begins with a document has no document before it.
         assert_eq!(chunks(5..12, true), owned(&[("two\n\n", false), ("th", true)]));
         assert_eq!(chunks(ALL, false), owned(&[("one\n\ntwo\n\nthree", false)]));
+    }
+
+    #[test]
+    fn separators_are_taken_out() {
+        let chunks = |documents: &[&str], chunk_bytes| {
+            let text = text(documents);
+            let chunks = Chunks::new(&text, ALL, |text| text.rfind(' ')).keep_documents_apart(true);
+            let chunks = Chunks { chunk_bytes, ..chunks.separated_by(Some("<|>")) };
+            let facts = chunks.map(|chunk| {
+                let Chunk { text, offset, follows_document, ends_document } = chunk.unwrap();
+                (text, offset, follows_document, ends_document)
+            });
+            facts.collect::<Vec<_>>()
+        };
+        let owned = |facts: &[(&str, u64, bool, bool)]| -> Vec<_> {
+            facts
+                .iter()
+                .map(|&(text, offset, follows, ends)| (text.to_owned(), offset, follows, ends))
+                .collect()
+        };
+        let two = [("one", 0, false, true), ("two", 6, false, false)];
+        assert_eq!(chunks(&["one<|>two"], 100), owned(&two));
+        assert_eq!(chunks(&["<|>a<|>"], 100), owned(&[("", 0, false, true), ("a", 3, false, true)]));
+        // One border between two files, whether or not a separator stands there too.
+        let files = [("one", 0, false, true), ("\n\n", 6, false, false), ("two", 8, false, false)];
+        assert_eq!(chunks(&["one<|>", "two"], 100), owned(&files));
+        let files = [("one\n\n", 0, false, false), ("two", 5, true, false)];
+        assert_eq!(chunks(&["one", "two"], 100), owned(&files));
+        // A cut does not fall into what may be a separator.
+        let text = text(&["a < | > b < | > c"]);
+        let chunks = Chunks::new(&text, ALL, |text| text.rfind(' ')).separated_by(Some("< | >"));
+        let texts: Vec<String> =
+            Chunks { chunk_bytes: 1, ..chunks }.map(|chunk| chunk.unwrap().text).collect();
+        assert_eq!(texts.concat(), "a  b  c");
     }
 
     #[test]

@@ -28,6 +28,7 @@
 
 mod chunks;
 mod corpus;
+mod documents;
 mod error;
 #[cfg(feature = "fetch")]
 mod fetch;
@@ -48,6 +49,7 @@ mod tokens;
 mod windows;
 
 pub use corpus::{Corpus, CorpusSource, default_text};
+pub use documents::{Documents, END_OF_TEXT};
 pub use error::{Error, Result};
 pub use meta::{Meta, Part, SourceText, Split};
 pub use prefetch::Prefetch;

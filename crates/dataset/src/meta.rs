@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::text::SourceFile;
-use crate::{Dtype, Error, Result};
+use crate::{Documents, Dtype, Error, Result};
 
 /// Version of the layout of a prepared folder. Another one is prepared anew.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -35,6 +35,12 @@ pub struct Meta {
     pub source: SourceText,
     /// The text of the validation part, where it has one of its own.
     pub valid_source: Option<SourceText>,
+    /// The documents of the text, where separators were looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<Documents>,
+    /// Whether a file of the text begins with a JSON object in a line, which was taken as plain text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_json_lines: bool,
 }
 
 /// How a corpus becomes a training part and a validation part.

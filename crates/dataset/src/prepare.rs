@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
 
 use crate::chunks::Chunks;
+use crate::documents::{Documents, END_OF_TEXT, end_of_separator};
 use crate::files::{lock, remove_leftovers, replace_folder, temporary_folder};
 use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
 use crate::reuse::{self, Existing};
@@ -35,6 +36,17 @@ pub enum TokenizerChoice {
     Given(Tokenizer),
 }
 
+impl TokenizerChoice {
+    /// Whether the tokenizer has `<|endoftext|>`.
+    fn has_end_of_text(&self) -> bool {
+        match self {
+            Self::Kind(TokenizerKind::Char | TokenizerKind::Byte) => false,
+            Self::Kind(TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. }) => true,
+            Self::Given(tokenizer) => tokenizer.end_of_text().is_some(),
+        }
+    }
+}
+
 /// Where and how to prepare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -44,6 +56,8 @@ pub struct Options {
     pub valid_fraction: f64,
     /// A text of its own for validation, in place of the fraction.
     pub valid: Option<PathBuf>,
+    /// A string that divides the text into documents: it becomes `<|endoftext|>`, if the tokenizer has that token.
+    pub separator: Option<String>,
     /// Compare the checksums of shards that are reused even where they are large. Small ones are always
     /// compared.
     pub verify: bool,
@@ -51,7 +65,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root: "datasets".into(), valid_fraction: 0.1, valid: None, verify: false }
+        Self {
+            root: "datasets".into(),
+            valid_fraction: 0.1,
+            valid: None,
+            separator: Some(END_OF_TEXT.to_owned()),
+            verify: false,
+        }
     }
 }
 
@@ -119,14 +139,12 @@ pub fn prepare(
     let _lock = lock(&options.root, &name);
     remove_leftovers(&parent);
 
-    // A tokenizer that was made from this text has its shards in the folder of its kind.
-    if let TokenizerChoice::Given(given) = tokenizer
-        && let Some(kind) = given.kind()
-        && let folder = parent.join(variant_name(&TokenizerChoice::Kind(kind), options)?)
-        && let Existing::Usable(prepared) = reuse::load(&folder, tokenizer, options, on_progress)
-        && let Ok(prepared) = reuse::unchanged(*prepared, source, options, on_progress)?
-    {
-        return Ok(prepared);
+    for folder in other_folders(&parent, tokenizer, options)? {
+        if let Existing::Usable(prepared) = reuse::load(&folder, tokenizer, options, on_progress)
+            && let Ok(prepared) = reuse::unchanged(*prepared, source, options, on_progress)?
+        {
+            return Ok(prepared);
+        }
     }
     let reason = match reuse::load(&target, tokenizer, options, on_progress) {
         Existing::Absent => None,
@@ -147,9 +165,28 @@ pub fn prepare(
     Ok(Prepared { outcome, ..prepared? })
 }
 
+/// Folders of other names that may hold the same shards.
+fn other_folders(parent: &Path, choice: &TokenizerChoice, options: &Options) -> Result<Vec<PathBuf>> {
+    // A tokenizer that was made from this text has its shards in the folder of its kind.
+    let kind = match choice {
+        TokenizerChoice::Given(given) => given.kind().map(TokenizerChoice::Kind),
+        TokenizerChoice::Kind(_) => None,
+    };
+    // Before separators were looked for, shards without them had the names of those with.
+    let before = options.separator.is_none() && choice.has_end_of_text();
+    let before = before.then(|| Options { separator: Some(END_OF_TEXT.to_owned()), ..options.clone() });
+    let ways = [
+        kind.as_ref().map(|kind| (kind, options)),
+        kind.as_ref().zip(before.as_ref()),
+        before.as_ref().map(|before| (choice, before)),
+    ];
+    let folder = |(choice, options)| Ok(parent.join(variant_name(choice, options)?));
+    ways.into_iter().flatten().map(folder).collect()
+}
+
 /// The folder of one way to prepare a text. Ways that give different shards have different names.
-fn variant_name(tokenizer: &TokenizerChoice, options: &Options) -> Result<String> {
-    let tokenizer = match tokenizer {
+fn variant_name(choice: &TokenizerChoice, options: &Options) -> Result<String> {
+    let tokenizer = match choice {
         TokenizerChoice::Kind(kind) => kind.to_string().replace(':', "-"),
         TokenizerChoice::Given(tokenizer) => format!("tokenizer-{}", &tokenizer.fingerprint()[..8]),
     };
@@ -161,7 +198,14 @@ fn variant_name(tokenizer: &TokenizerChoice, options: &Options) -> Result<String
         None if options.valid_fraction == Options::default().valid_fraction => String::new(),
         None => format!("-valid-{}", options.valid_fraction),
     };
-    Ok(tokenizer + &split)
+    let separator = match &options.separator {
+        Some(separator) if separator != END_OF_TEXT && choice.has_end_of_text() => {
+            format!("-separator-{}", &sha256_hex(separator.as_bytes())[..8])
+        }
+        None if choice.has_end_of_text() => "-one-document".to_owned(),
+        _ => String::new(),
+    };
+    Ok(tokenizer + &split + &separator)
 }
 
 fn build(
@@ -173,13 +217,18 @@ fn build(
     on_progress: OnProgress<'_>,
 ) -> Result<Prepared> {
     let text = source.open(&options.root, parent, on_progress)?;
-    let scanned = scan(&text, on_progress)?;
+    let separator = options.separator.as_deref();
+    let scanned = scan(&text, separator, on_progress)?;
     let valid = options.valid.as_ref().map(|path| Text::open(path, &options.root)).transpose()?;
-    let valid_scanned = valid.as_ref().map(|valid| scan(valid, on_progress)).transpose()?;
+    let valid_scanned = valid.as_ref().map(|valid| scan(valid, None, on_progress)).transpose()?;
 
     let n_train = match valid {
         Some(_) => scanned.n_characters,
         None => n_train(scanned.n_characters, options.valid_fraction),
+    };
+    let n_train = match (separator, choice.has_end_of_text()) {
+        (Some(separator), true) => end_of_separator(&text, n_train, separator)?,
+        _ => n_train,
     };
     let tokenizer = match choice {
         TokenizerChoice::Given(tokenizer) => tokenizer.clone(),
@@ -190,7 +239,7 @@ fn build(
             Tokenizer::from_chars(alphabets.into_iter().flatten().flat_map(|scan| scan.alphabet.clone()))?
         }
         TokenizerChoice::Kind(TokenizerKind::Bpe { vocab_size }) => {
-            train_bpe(&text, n_train, *vocab_size, on_progress)?
+            train_bpe(&text, n_train, separator, *vocab_size, on_progress)?
         }
     };
 
@@ -210,7 +259,7 @@ fn build(
         on_progress(Progress { phase: Phase::Encode, done: done.get(), total: Some(total) });
     };
     let write = |name, text, characters| {
-        shard::write(&folder.path().join(name), text, characters, &tokenizer, &on_bytes, &failed)
+        shard::write(&folder.path().join(name), text, characters, &tokenizer, separator, &on_bytes, &failed)
     };
     let train = write("train.bin", &text, 0..n_train)?;
     let valid_part = match &valid {
@@ -221,6 +270,9 @@ fn build(
         text.check_unchanged()?;
     }
 
+    let are_tokens = tokenizer.end_of_text().is_some();
+    let documents = scanned.documents.clone().map(|documents| Documents { are_tokens, ..documents });
+    let has_json_lines = scanned.has_json_lines;
     let valid_source = valid.as_ref().zip(valid_scanned);
     let meta = Meta {
         format_version: FORMAT_VERSION,
@@ -233,6 +285,8 @@ fn build(
         valid: valid_part,
         source: source_text(source.description(), &text, scanned),
         valid_source: valid_source.map(|(valid, scanned)| source_text(valid.name.clone(), valid, scanned)),
+        documents,
+        has_json_lines,
     };
     write_synced(&folder.path().join("meta.json"), &meta.to_json()).map_err(failed)?;
     replace_folder(folder, target).map_err(failed)?;
@@ -268,12 +322,18 @@ fn n_train(n_characters: u64, valid_fraction: f64) -> u64 {
 }
 
 /// Learns merges from the training part alone: the validation part is to be text the model knows nothing of.
-fn train_bpe(text: &Text, n_train: u64, vocab_size: usize, on_progress: OnProgress<'_>) -> Result<Tokenizer> {
+fn train_bpe(
+    text: &Text,
+    n_train: u64,
+    separator: Option<&str>,
+    vocab_size: usize,
+    on_progress: OnProgress<'_>,
+) -> Result<Tokenizer> {
     // The library reads its corpus as I/O; an error of ours waits here meanwhile.
     let failed = Cell::new(None);
     let total = Some(text.size_bytes());
     let before_space = |text: &str| text.rfind(char::is_whitespace);
-    let chunks = Chunks::new(text, 0..n_train, before_space).map(|chunk| {
+    let chunks = Chunks::new(text, 0..n_train, before_space).separated_by(separator).map(|chunk| {
         chunk.map(|chunk| chunk.text).map_err(|error| {
             failed.set(Some(error));
             io::Error::other("the text cannot be read")

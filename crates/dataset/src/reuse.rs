@@ -57,6 +57,12 @@ fn try_load(
     {
         return Err("it was made with another tokenizer".into());
     }
+    let has_token = prepared.tokenizer.end_of_text().is_some();
+    let separator = prepared.meta.documents.as_ref().map(|documents| documents.separator.as_str());
+    // Without a token for it, the tokens are the same either way.
+    if has_token && separator != options.separator.as_deref() {
+        return Err("its documents are divided in another way".into());
+    }
     if options.split() != prepared.meta.split {
         return Err("it was split in another way".into());
     }
@@ -163,7 +169,7 @@ fn is_same(text: &Text, before: &mut SourceText, on_progress: OnProgress<'_>) ->
         return Ok(true);
     }
     let paths = |files: &[SourceFile]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
-    if paths(&files) != paths(&before.files) || scan(text, on_progress)?.sha256 != before.sha256 {
+    if paths(&files) != paths(&before.files) || scan(text, None, on_progress)?.sha256 != before.sha256 {
         return Ok(false);
     }
     before.files = files;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::documents::{Counter, Documents};
 use crate::text::Text;
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
@@ -17,16 +18,27 @@ pub(crate) struct Scan {
     pub(crate) n_characters: u64,
     pub(crate) sha256: String,
     pub(crate) alphabet: BTreeSet<char>,
+    /// The documents, if a separator was looked for.
+    pub(crate) documents: Option<Documents>,
+    /// Whether a file begins with a JSON object in a line.
+    pub(crate) has_json_lines: bool,
 }
 
 /// Reads a text. Fails if it is not UTF-8 throughout, or empty.
-pub(crate) fn scan(text: &Text, on_progress: OnProgress<'_>) -> Result<Scan> {
+pub(crate) fn scan(text: &Text, separator: Option<&str>, on_progress: OnProgress<'_>) -> Result<Scan> {
     let total = Some(text.size_bytes());
     let (mut size_bytes, mut n_characters) = (0, 0);
     let mut hasher = Sha256::new();
     let mut alphabet = Alphabet::new();
+    let mut documents = separator.map(Counter::new);
+    let mut has_json_lines = false;
     for block in text.blocks() {
-        let block = block?.text;
+        let block = block?;
+        if let Some(documents) = &mut documents {
+            documents.add(&block);
+        }
+        has_json_lines |= block.starts_document && begins_with_json(&block.text);
+        let block = block.text;
         hasher.update(&block);
         size_bytes += block.len() as u64;
         n_characters += block.chars().count() as u64;
@@ -36,7 +48,20 @@ pub(crate) fn scan(text: &Text, on_progress: OnProgress<'_>) -> Result<Scan> {
     if n_characters == 0 {
         return Err(Error::Empty { text: text.name.clone() });
     }
-    Ok(Scan { size_bytes, n_characters, sha256: hex(&hasher.finalize()), alphabet: alphabet.characters() })
+    Ok(Scan {
+        size_bytes,
+        n_characters,
+        sha256: hex(&hasher.finalize()),
+        alphabet: alphabet.characters(),
+        documents: documents.map(Counter::finish),
+        has_json_lines,
+    })
+}
+
+/// Whether the first line of a text is a JSON object, as those of JSON lines are.
+fn begins_with_json(text: &str) -> bool {
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    line.starts_with('{') && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
 }
 
 /// A set of characters: one bit for each there could be, 136 KiB in all.
@@ -94,8 +119,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn json_lines_are_noticed() {
+        for (text, expected) in [
+            ("{\"id\": 3, \"text\": \"a\"}\n{\"id\": 4}\n", true),
+            ("\n {\"text\": \"only\"}", true),
+            ("{ Exeunt }\n", false),
+            ("{\n  \"text\": \"a file of configuration\"\n}", false),
+            ("To be\n{\"text\": 1}\n", false),
+        ] {
+            let scan = scan(&Text::embedded("test", text), None, &|_| ()).unwrap();
+            assert_eq!(scan.has_json_lines, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_are_counted_and_characters_collected() {
-        let scan = scan(&Text::embedded("test", "βa\u{10ffff}aβ\0"), &|_| ()).unwrap();
+        let scan = scan(&Text::embedded("test", "βa\u{10ffff}aβ\0"), None, &|_| ()).unwrap();
         assert_eq!((scan.size_bytes, scan.n_characters), (11, 6));
         assert_eq!(scan.alphabet.into_iter().collect::<String>(), "\0aβ\u{10ffff}");
         assert_eq!(scan.sha256, sha256_hex("βa\u{10ffff}aβ\0".as_bytes()));

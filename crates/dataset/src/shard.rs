@@ -20,7 +20,8 @@ const CHUNKS_PER_CORE: usize = 2;
 
 /// Encodes the characters of a range into a new file, on the disk when this returns.
 ///
-/// Between the documents of a folder stands `<|endoftext|>` if the tokenizer has it. `on_bytes` is told how many
+/// Between the documents of a folder stands `<|endoftext|>` if the tokenizer has it, and in place of each `separator` in the
+/// text, which is no text of the part. `on_bytes` is told how many
 /// more bytes of text are done. Fails as reading and tokenising do, and with what `failed` makes of a failed write;
 /// the file is then unfinished.
 pub(crate) fn write(
@@ -28,6 +29,7 @@ pub(crate) fn write(
     text: &Text,
     characters: Range<u64>,
     tokenizer: &Tokenizer,
+    separator: Option<&str>,
     on_bytes: &dyn Fn(u64),
     failed: &dyn Fn(io::Error) -> Error,
 ) -> Result<Part> {
@@ -35,6 +37,7 @@ pub(crate) fn write(
     let end_of_text = tokenizer.end_of_text();
     let border = |text: &str| tokenizer.last_border(text);
     let mut chunks = Chunks::new(text, characters, border).keep_documents_apart(end_of_text.is_some());
+    chunks = chunks.separated_by(separator.filter(|_| end_of_text.is_some()));
     let batch_size = CHUNKS_PER_CORE * rayon::current_num_threads();
     let mut read = || chunks.by_ref().take(batch_size).collect::<Result<Vec<Chunk>>>();
 
@@ -74,8 +77,9 @@ fn encode(
         }
         source => Error::Tokenize { text: text.name.clone(), source },
     })?;
-    let separator = end_of_text.filter(|_| chunk.follows_document);
-    let ids = separator.into_iter().chain(ids);
+    let before = end_of_text.filter(|_| chunk.follows_document);
+    let after = end_of_text.filter(|_| chunk.ends_document);
+    let ids = before.into_iter().chain(ids).chain(after);
     Ok(match dtype {
         Dtype::U16 => ids.flat_map(|id| narrow(id).to_le_bytes()).collect(),
         Dtype::U32 => ids.flat_map(u32::to_le_bytes).collect(),
@@ -104,9 +108,13 @@ mod tests {
     }
 
     fn write_all(text: &Text, tokenizer: &Tokenizer) -> (Part, Vec<i32>) {
+        write_separated(text, tokenizer, None)
+    }
+
+    fn write_separated(text: &Text, tokenizer: &Tokenizer, separator: Option<&str>) -> (Part, Vec<i32>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shard.bin");
-        let part = write(&path, text, 0..u64::MAX, tokenizer, &|_| (), &write_failed).unwrap();
+        let part = write(&path, text, 0..u64::MAX, tokenizer, separator, &|_| (), &write_failed).unwrap();
         let tokens = Tokens::open(&path, Dtype::for_vocab(tokenizer.vocab_size())).unwrap();
         assert_eq!(tokens.len() as u64, part.n_tokens);
         let mut ids = vec![0; tokens.len()];
@@ -133,6 +141,22 @@ mod tests {
     }
 
     #[test]
+    fn separators_become_tokens_and_are_no_text() {
+        let text = Text::embedded("test", "one<|endoftext|>two<|endoftext|>");
+        let gpt2 = Tokenizer::gpt2();
+        let separator = Some(crate::END_OF_TEXT);
+        let [one, two] = ["one", "two"].map(|word| gpt2.encode(word).unwrap());
+        let expected = [one, vec![50256], two, vec![50256]].concat();
+        let (part, ids) = write_separated(&text, &gpt2, separator);
+        assert_eq!(ids.into_iter().map(i32::cast_unsigned).collect::<Vec<_>>(), expected);
+        assert_eq!(part.text_bytes, 6);
+        // Without a token for it, it is text like any; so it is where nobody asked.
+        let (part, ids) = write_separated(&text, &Tokenizer::byte(), separator);
+        assert_eq!((part.text_bytes, ids.len()), (32, 32));
+        assert_eq!(write_all(&text, &gpt2).0.text_bytes, 32);
+    }
+
+    #[test]
     fn documents_are_separated_by_end_of_text_if_there_is_one() {
         let documents = ["one", "two"].map(Document::Embedded).to_vec();
         let text = Text { name: "test".into(), documents };
@@ -152,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shard.bin");
         let tokenizer = Tokenizer::from_chars("onetwhr\n".chars()).unwrap();
-        let error = write(&path, &text, 0..u64::MAX, &tokenizer, &|_| (), &write_failed).unwrap_err();
+        let error = write(&path, &text, 0..u64::MAX, &tokenizer, None, &|_| (), &write_failed).unwrap_err();
         let Error::UnknownCharacter { character: 'é', line: 2, text } = error else { panic!("{error}") };
         assert_eq!(text, "test");
     }

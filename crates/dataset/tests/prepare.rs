@@ -436,3 +436,87 @@ fn a_text_shorter_than_a_block_is_refused_when_windows_are_asked_for() {
     assert!(matches!(windows, Err(Error::TooShort { n_tokens: 9, block_size: 64 })));
     Windows::new(prepared.train, 8, 4, 0, Stream::Train).unwrap();
 }
+
+/// 300 short stories, and a separator after each.
+fn stories() -> String {
+    let endings = ["A cat sat.", "Rain fell at noon.", "Dogs run far.", "The boat left.", "Bread is warm."];
+    (0..300).map(|idx| format!("{}\n<|endoftext|>", endings[idx * 7 % 5])).collect()
+}
+
+#[test]
+fn separators_become_tokens_where_the_tokenizer_has_one() {
+    let place = Place::new();
+    let path = place.write("stories.txt", stories());
+    for kind in ["gpt2", "bpe:300"] {
+        let prepared = place.prepare(&path, kind).unwrap();
+        let end = prepared.tokenizer.end_of_text().unwrap();
+        let ids = [tokens(&prepared.train), tokens(&prepared.valid)].concat();
+        assert_eq!(ids.iter().filter(|&&id| id == end).count(), 300, "{kind}");
+        let documents = prepared.meta.documents.clone().unwrap();
+        assert_eq!((documents.n_separators, documents.n_documents, documents.are_tokens), (300, 300, true));
+        let text_bytes = prepared.meta.train.text_bytes + prepared.meta.valid.text_bytes;
+        assert_eq!(text_bytes as usize, stories().replace("<|endoftext|>", "").len(), "they are no text");
+        // Nothing was learnt of the separator's letters.
+        let learnt = (0..u32::try_from(prepared.tokenizer.vocab_size()).unwrap())
+            .filter(|&id| id != end)
+            .filter_map(|id| prepared.tokenizer.token_bytes(id))
+            .filter(|bytes| bytes.starts_with(b"endof"));
+        assert!(kind == "gpt2" || learnt.count() == 0, "{kind}");
+    }
+    for kind in ["char", "byte"] {
+        let prepared = place.prepare(&path, kind).unwrap();
+        assert_eq!(prepared.train.len() + prepared.valid.len(), stories().len(), "plain text");
+        let documents = prepared.meta.documents.unwrap();
+        assert_eq!((documents.n_separators, documents.are_tokens), (300, false));
+    }
+}
+
+#[test]
+fn the_two_parts_of_a_text_do_not_share_a_separator() {
+    let place = Place::new();
+    let (before, after) = ("x".repeat(50), "y".repeat(50));
+    let path = place.write("two.txt", format!("{before}<|endoftext|>{after}"));
+    for fraction in [0.45, 0.5, 0.54] {
+        let options = Options { valid_fraction: fraction, ..place.options() };
+        let prepared = place.prepare_with(&path, "gpt2", &options).unwrap();
+        let [train, valid] =
+            [&prepared.train, &prepared.valid].map(|part| prepared.tokenizer.decode(&tokens(part)));
+        assert_eq!(train, format!("{before}<|endoftext|>"), "{fraction}");
+        assert_eq!(valid, after);
+    }
+}
+
+#[test]
+fn shards_without_separators_are_those_of_before() {
+    let place = Place::new();
+    let path = place.write("stories.txt", stories());
+    let without = Options { separator: None, ..place.options() };
+    let old = place.prepare_with(&path, "bpe:300", &without).unwrap();
+    let end = old.tokenizer.end_of_text().unwrap();
+    assert!(tokens(&old.train).iter().all(|&id| id != end), "plain text, as an older recipe means it");
+    assert_eq!(old.meta.documents, None);
+    // As an older version left it: under the name that those with separators have now.
+    fs::rename(&old.folder, old.folder.with_file_name("bpe-300")).unwrap();
+    let again = place.prepare_with(&path, "bpe:300", &without).unwrap();
+    assert_eq!((again.outcome, again.folder), (Outcome::Reused, old.folder.with_file_name("bpe-300")));
+    // A new run makes its own.
+    let new = place.prepare(&path, "bpe:300").unwrap();
+    assert!(matches!(new.outcome, Outcome::Rebuilt { .. }), "{:?}", new.outcome);
+    assert!(tokens(&new.train).contains(&new.tokenizer.end_of_text().unwrap()));
+    assert_eq!(place.prepare(&path, "bpe:300").unwrap().outcome, Outcome::Reused);
+    let given = TokenizerChoice::Given(old.tokenizer);
+    let source = Source::Path(path);
+    let old = prepare(&source, &given, &without, &|_| ()).unwrap();
+    assert!(tokens(&old.train).iter().all(|&id| id != end));
+    assert_eq!(
+        place.prepare_with(source_path(&source), "bpe:300", &place.options()).unwrap().outcome,
+        Outcome::Reused
+    );
+}
+
+fn source_path(source: &Source) -> &Path {
+    match source {
+        Source::Path(path) => path,
+        Source::Corpus(_) | Source::Url(_) => panic!("it is a path"),
+    }
+}

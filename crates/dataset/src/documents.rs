@@ -1,0 +1,137 @@
+//! Documents within a text: what a separator such as `<|endoftext|>` divides it into.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::chunks::Chunks;
+use crate::text::{Block, Text};
+
+/// The separator that the corpora of GPT-2 and its like are written with.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The documents of a text, and the separators in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Documents {
+    /// The string that was looked for.
+    pub separator: String,
+    /// How often it stands in the text.
+    pub n_separators: u64,
+    /// Documents with more in them than white space; each file of a folder is at least one.
+    pub n_documents: u64,
+    /// Whether each separator became a token. Otherwise the tokenizer has none, and takes it as plain text.
+    pub are_tokens: bool,
+}
+
+/// Counts the documents of a text that is read block by block.
+#[derive(Debug)]
+pub(crate) struct Counter<'a> {
+    separator: &'a str,
+    /// Text that may be the beginning of a separator.
+    rest: String,
+    n_separators: u64,
+    n_documents: u64,
+    is_blank: bool,
+}
+
+impl<'a> Counter<'a> {
+    pub(crate) fn new(separator: &'a str) -> Self {
+        Self { separator, rest: String::new(), n_separators: 0, n_documents: 0, is_blank: true }
+    }
+
+    pub(crate) fn add(&mut self, block: &Block) {
+        if block.starts_document {
+            self.end_file();
+        }
+        self.rest.push_str(&block.text);
+        while let Some(start) = self.rest.find(self.separator) {
+            self.is_blank &= self.rest[..start].trim().is_empty();
+            self.rest.drain(..start + self.separator.len());
+            self.n_separators += 1;
+            self.end_document();
+        }
+        let certain = end_without_separator(&self.rest, self.separator);
+        self.is_blank &= self.rest[..certain].trim().is_empty();
+        self.rest.drain(..certain);
+    }
+
+    /// The documents, whose separators are not tokens yet.
+    pub(crate) fn finish(mut self) -> Documents {
+        self.end_file();
+        let Self { separator, n_separators, n_documents, .. } = self;
+        Documents { separator: separator.to_owned(), n_separators, n_documents, are_tokens: false }
+    }
+
+    fn end_file(&mut self) {
+        self.is_blank &= std::mem::take(&mut self.rest).trim().is_empty();
+        self.end_document();
+    }
+
+    fn end_document(&mut self) {
+        self.n_documents += u64::from(!self.is_blank);
+        self.is_blank = true;
+    }
+}
+
+/// How much of a text that has no separator in it has no beginning of one at its end either.
+pub(crate) fn end_without_separator(text: &str, separator: &str) -> usize {
+    text.floor_char_boundary((text.len() + 1).saturating_sub(separator.len()))
+}
+
+/// The end of the separator that lies across a position of the text, in characters; else the position.
+pub(crate) fn end_of_separator(text: &Text, position: u64, separator: &str) -> Result<u64> {
+    let n_characters = separator.chars().count() as u64;
+    let start = (position + 1).saturating_sub(n_characters);
+    let around = Chunks::new(text, start..position + n_characters, |_| None);
+    let around = around.map(|chunk| chunk.map(|chunk| chunk.text)).collect::<Result<String>>()?;
+    let found =
+        around.match_indices(separator).map(|(byte, _)| start + around[..byte].chars().count() as u64);
+    let across = found
+        .map(|begin| (begin, begin + n_characters))
+        .find(|&(begin, end)| begin < position && position < end);
+    Ok(across.map_or(position, |(_, end)| end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn count(blocks: &[(&str, bool)]) -> (u64, u64) {
+        let mut counter = Counter::new("<|>");
+        for &(text, starts_document) in blocks {
+            counter.add(&Block { text: text.to_owned(), starts_document });
+        }
+        let Documents { n_separators, n_documents, .. } = counter.finish();
+        (n_separators, n_documents)
+    }
+
+    #[test]
+    fn documents_have_text_in_them() {
+        assert_eq!(count(&[("one<|>two", true)]), (1, 2));
+        assert_eq!(count(&[("one<|>two<|>\n", true)]), (2, 2), "nothing but white space follows");
+        assert_eq!(count(&[("<|><|> <|>", true)]), (3, 0));
+        assert_eq!(count(&[("one<", true), ("|", false), (">two", false)]), (1, 2), "across blocks");
+        assert_eq!(count(&[("one<|", true), (">two", true)]), (0, 2), "not across files");
+        assert_eq!(count(&[("one<|>", true), ("\n\n", false), ("two", true)]), (1, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn documents_do_not_depend_on_the_blocks(text in "[a<|> ]{0,30}", cuts in prop::collection::vec(0..30_usize, 0..6)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let blocks: Vec<(&str, bool)> = cuts.windows(2).map(|cut| (&text[cut[0]..cut[1]], cut[0] == 0 && cut[1] > 0)).collect();
+            let expected = text.split("<|>").filter(|document| !document.trim().is_empty()).count();
+            prop_assert_eq!(count(&blocks), (text.matches("<|>").count() as u64, expected as u64));
+        }
+    }
+
+    #[test]
+    fn a_position_within_a_separator_moves_to_its_end() {
+        let text = Text::embedded("test", "αβ<|>γ<|>");
+        let moved: Vec<u64> = (0..=9).map(|at| end_of_separator(&text, at, "<|>").unwrap()).collect();
+        assert_eq!(moved, [0, 1, 2, 5, 5, 5, 6, 9, 9, 9]);
+    }
+}
