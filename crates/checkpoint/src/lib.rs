@@ -49,5 +49,5 @@ pub use lock::RunLock;
 pub use marks::Marks;
 pub use nanogpt::{load_nanogpt, load_nanogpt_tokenizer};
 pub use session::Session;
-pub use state::{Checkpoint, Interval, Keep, LossStatistics, TrainerState};
+pub use state::{Checkpoint, Interval, Keep, LossStatistics, MODEL, TrainerState};
 pub use weights::Precision;

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, RunFolder, atomic, error::io};
 
-const MODEL: &str = "model.bpk";
+/// The name of the file of weights of a checkpoint.
+pub const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const SCHEDULER: &str = "scheduler.bpk";
 const STATE: &str = "state.json";

@@ -17,6 +17,7 @@ use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
 use crate::{
+    console::plural,
     device::DeviceArgs,
     device_peak,
     recipe::{parse, read_recipe},
@@ -173,8 +174,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let [low, high] = speed.milliseconds_range;
             writeln!(
                 out,
-                "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {} tokens, {} times",
-                speed.tokens_per_second, speed.milliseconds, speed.tokens, speed.measurements
+                "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {}, {} times",
+                speed.tokens_per_second,
+                speed.milliseconds,
+                plural(speed.tokens, "token"),
+                speed.measurements
             )?;
             for line in report.rates(speed).into_iter().chain(speed.slow_start()) {
                 writeln!(out, "{:8} {line}", "")?;

@@ -68,7 +68,8 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>)
     let corpus =
         recipe.as_ref().map_or_else(|| "unknown".to_owned(), |recipe| file_name(&recipe.data.corpus));
     let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
-    let base = base.map(|base| if Path::new(base).is_absolute() { file_name(base) } else { base.to_owned() });
+    // A name as those of the hub, OWNER/NAME, may be one. Where a model lies on this machine is nobody's business.
+    let base = base.map(file_name);
     let base_model = base.as_ref().map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
     let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));
     let architecture = Architecture::of(config);
@@ -138,7 +139,8 @@ fn file_name(path: &str) -> String {
 
 /// How the model is opened, by those who can.
 fn usage(folder: &RunFolder, architecture: Result<Architecture, NoLayout>) -> String {
-    let path = folder.path().display().to_string();
+    // Relative, as it is where the folder is seen from beside it.
+    let path = if folder.path().is_absolute() { folder.name() } else { folder.path().display().to_string() };
     let (literal, argument) = (json!(path), quoted(&path));
     match architecture {
         Ok(_) => format!(

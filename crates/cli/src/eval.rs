@@ -11,12 +11,13 @@ use anyhow::{Context, bail};
 use dataset::{TokenizerChoice, Tokens};
 use model::Gpt;
 use serde::Serialize;
+use trainer::Split;
 
 use crate::{
     console::{plural, report},
     history::History,
     model_folder::{ModelArgs, Opened, Source},
-    prepare::{self, DataDirArgs},
+    prepare::{self, DataDirArgs, is_missing},
     score::mean,
     stored_weights::ModelFolder,
     usage::{at_least, bail_usage},
@@ -29,6 +30,7 @@ use crate::{
 where there is as much before it. That is another number than the best validation loss of training,
 which is the mean over schedule.eval_windows random windows: there a token has half a block of
 context on average, and only a part of the text is measured, so that it costs little.
+Separators between documents are tokens, and do not count as bytes.
 
 Examples:
   kindling eval                            the newest run, on its validation text
@@ -73,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (ids, n_bytes) = match &args.data {
         Some(data) => {
             let text = prepare::read_text(data, &args.data_dir.data_dir)?;
-            (opened.tokenizer.encode_text(&text)?, text.len() as u64)
+            encode(&opened, &text)?
         }
         None => validation_part(&opened, &args.data_dir.data_dir)?,
     };
@@ -135,7 +137,7 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
 /// The tokens a run validates on, and the bytes of their text.
 fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>, u64)> {
     let model = opened.source.path().display();
-    let Source::Folder(ModelFolder { folder, .. }) = &opened.source else {
+    let Source::Folder(ModelFolder { folder, weights }) = &opened.source else {
         bail!("{model} does not say which text it was trained on; name a text with --data")
     };
     let history = History::open(folder.clone())?;
@@ -143,20 +145,48 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
         bail!("{model} does not say which text it was trained on; name a text with --data")
     };
     let origin = folder.recipe_path();
-    report(format_args!("validation part of {}, as {} says", recipe.data.corpus, origin.display()));
+    let (origin, data) = (origin.display(), &recipe.data);
+    match &data.valid {
+        Some(valid) => report(format_args!("validation text {valid}, as {origin} says")),
+        None => report(format_args!("validation part of {}, as {origin} says", data.corpus)),
+    }
     let choice = TokenizerChoice::Given(opened.tokenizer.clone());
-    let prepared = prepare::prepare(&recipe.data, &choice, data_dir).with_context(|| {
-        format!(
-            "{} names a text that can't be used; if it has moved, name it with --data PATH",
-            origin.display()
-        )
+    let prepared = prepare::prepare(data, &choice, data_dir).map_err(|error| match is_missing(&error) {
+        true => error.context(format!(
+            "{origin} names a text that is not there; if it has moved, name it with --data PATH"
+        )),
+        false => error,
     })?;
-    if let Some((best, loss)) = history.best().and_then(|best| Some((best.step, best.loss?))) {
+    let step = weights.step(&history);
+    let during_training =
+        history.of(Split::Valid).find(|line| Some(line.step) == step).and_then(|line| line.loss);
+    if let (Some(loss), Some(step)) = (during_training, step) {
         report(format_args!(
-            "during training: {loss:.4} on sampled windows after step {best} (eval --help says why that differs)"
+            "during training: {loss:.4} on sampled windows after step {step} (eval --help says why that differs)"
         ));
     }
     Ok((all_ids(&prepared.valid), prepared.meta.valid.text_bytes))
+}
+
+/// The tokens of a text, and the bytes that count for them: separators between documents are tokens, and no text.
+fn encode(opened: &Opened, text: &str) -> anyhow::Result<(Vec<u32>, u64)> {
+    let tokenizer = &opened.tokenizer;
+    let separator = match &opened.source {
+        Source::Folder(model) => {
+            History::open(model.folder.clone())?.recipe.and_then(|recipe| recipe.data.separator)
+        }
+        Source::Gguf(_) => None,
+    };
+    let (Some(separator), Some(end)) = (separator, tokenizer.end_of_text()) else {
+        return Ok((tokenizer.encode_text(text)?, text.len() as u64));
+    };
+    let (mut ids, mut n_bytes) = (tokenizer.beginning().to_vec(), 0);
+    for (idx, document) in text.split(separator.as_str()).enumerate() {
+        ids.extend((idx > 0).then_some(end));
+        ids.extend(tokenizer.encode(document)?);
+        n_bytes += document.len() as u64;
+    }
+    Ok((ids, n_bytes))
 }
 
 fn all_ids(tokens: &Tokens) -> Vec<u32> {

@@ -93,7 +93,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    report(format_args!("exported {} to {}", source.path().display(), output.display()));
+    report(format_args!("exported {source} to {}", output.display()));
     Ok(ExitCode::SUCCESS)
 }
 

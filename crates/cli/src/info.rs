@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{Architecture, GgufFile, Session, WEIGHTS};
+use checkpoint::{Architecture, GgufFile, MODEL, Session, WEIGHTS};
 use indicatif::{HumanBytes, HumanCount};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
@@ -117,15 +117,15 @@ impl Info {
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, recipe, state, .. } = &history;
-        let (weights_step, weights_file) = match weights {
-            StoredWeights::Kept => (history.kept_step(), folder.path().join(WEIGHTS)),
-            StoredWeights::Checkpoint(step) => (Some(step), folder.checkpoint_path(step).join("model.bpk")),
-            StoredWeights::Undone(step) => (Some(step), folder.kept_path(step)),
+        let weights_file = match weights {
+            StoredWeights::Kept => folder.path().join(WEIGHTS),
+            StoredWeights::Checkpoint(step) => folder.checkpoint_path(step).join(MODEL),
+            StoredWeights::Undone(step) => folder.kept_path(step),
         };
         Ok(Self {
             optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
             weights_bytes: size_bytes(&weights_file),
-            weights_step,
+            weights_step: weights.step(&history),
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             steps: state.as_ref().map(|state| state.step),

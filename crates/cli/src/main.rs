@@ -17,6 +17,7 @@ mod history;
 mod hub;
 mod import;
 mod info;
+mod key_tips;
 mod lines;
 mod live_view;
 mod memory;
@@ -37,6 +38,7 @@ mod score;
 mod screen;
 mod shown;
 mod signals;
+mod standing;
 mod stored_weights;
 mod train;
 mod usage;
@@ -44,6 +46,7 @@ mod views;
 mod words;
 
 use std::{
+    env,
     io::{self, IsTerminal},
     process::ExitCode,
 };
@@ -52,7 +55,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-use crate::console::Traced;
+use crate::{console::Traced, key_tips::with_key_tip};
 
 /// The exit code for arguments that can't be understood, which is clap's too.
 const USAGE: u8 = 2;
@@ -110,7 +113,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse();
+    let args = args.unwrap_or_else(|error| with_key_tip(error, env::args_os()).exit());
     if args.quiet {
         console::be_quiet();
     }

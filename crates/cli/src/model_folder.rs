@@ -1,6 +1,9 @@
 //! MODEL: the folder or file it names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use burn::prelude::Device;
@@ -93,6 +96,15 @@ impl Source {
         };
         check_vocabulary(&tokenizer, model.config())?;
         Ok((model, tokenizer))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(model) => model.fmt(f),
+            Self::Gguf(file) => write!(f, "{}", file.path().display()),
+        }
     }
 }
 

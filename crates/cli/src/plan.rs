@@ -52,6 +52,11 @@ pub(crate) fn report_epochs(recipe: &Recipe, train_tokens: usize) {
         plural(HumanCount(recipe.tokens_per_step()), "token"),
         epochs_in_words(epochs)
     ));
+    warn_of_epochs(recipe, epochs);
+}
+
+/// Warns of a text that is read so often that a model learns it by heart.
+fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
     if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
         warn(format_args!(
             "this plan reads the text {epochs:.0} times, and from about {MANY_EPOCHS} on a model learns it by heart. Train on \
@@ -83,7 +88,7 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
         let cost = Cost::of_steps(recipe, n_steps, peak_flops(rayon::current_num_threads()));
         let (needed, free) = (HumanBytes(estimate_memory(recipe)), HumanBytes(available_bytes()));
         rows.push(("memory", format!("about {needed}, and {free} is free")));
-        rows.push(("time", format!("about {} for the steps alone", duration_about(cost.seconds))));
+        rows.push(("time", format!("{} for the steps alone, about", duration_about(cost.seconds))));
     } else {
         rows.push(("time", format!("unknown for this device; {} bench --only train measures it", program())));
     }
@@ -93,6 +98,8 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
     for (name, value) in rows {
         writeln!(out, "{name:<14} {value}")?;
     }
+    drop(out);
+    warn_of_epochs(recipe, epochs);
     Ok(())
 }
 

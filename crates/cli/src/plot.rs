@@ -15,7 +15,8 @@ use trainer::{Metrics, Split};
 use crate::{
     console::report,
     history::History,
-    run_paths::{newest, open},
+    run_paths::newest,
+    stored_weights::find,
     usage::{ResultExt, bail_usage},
 };
 
@@ -97,14 +98,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let format = Format::of(&output)?;
     let folders = match args.runs.as_slice() {
         [] => vec![newest()?],
-        runs => runs.iter().map(|run| open(run)).collect::<anyhow::Result<_>>()?,
+        runs => runs.iter().map(|run| find(run).map(|model| model.folder)).collect::<anyhow::Result<_>>()?,
     };
     let histories = folders.into_iter().map(History::open).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(empty) = histories.iter().find(|history| history.metrics.is_empty()) {
         bail!("{} has no metrics: it was not trained here", empty.folder.path().display());
     }
     let image = format.draw(&chart(&histories, args.metric), [args.size[0], args.size[1]])?;
-    fs::write(&output, image).with_context(|| format!("cannot write {}", output.display()))?;
+    fs::write(&output, image)
+        .with_context(|| format!("cannot write {}; name another file with -o", output.display()))?;
     report(format_args!("wrote {}", output.display()));
     Ok(ExitCode::SUCCESS)
 }

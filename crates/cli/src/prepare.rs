@@ -1,16 +1,20 @@
 //! The tokens of a recipe's data. Their progress is a bar on a terminal, and plain lines elsewhere.
 
 use std::{
+    ffi::OsString,
+    io::ErrorKind,
     path::{self, Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use dataset::{OnProgress, Phase, Prepared, Progress, Source, TokenizerChoice};
+use indicatif::HumanCount;
 use trainer::DataRecipe;
 
-use crate::console::{count, progress_bar, report};
+use crate::console::{count, plural, progress_bar, quoted, report, warn};
 
 /// Elsewhere than on a terminal, a line at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -19,14 +23,26 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataDirArgs {
     /// The folder for prepared data.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "KINDLING_DATA",
-        hide_env_values = true,
-        default_value = "datasets"
-    )]
+    #[arg(long, value_name = "DIR", env = "KINDLING_DATA", hide_env_values = true, default_value = DATA_DIR)]
+    #[arg(value_parser = OsStringValueParser::new().map(or_default))]
     pub(crate) data_dir: PathBuf,
+}
+
+const DATA_DIR: &str = "datasets";
+
+/// An empty variable is one that is not set.
+fn or_default(folder: OsString) -> PathBuf {
+    if folder.is_empty() { DATA_DIR.into() } else { folder.into() }
+}
+
+impl DataDirArgs {
+    /// The option, with a space before it, for a command that is to find the same folder.
+    pub(crate) fn as_option(&self) -> String {
+        match self.data_dir.display().to_string() {
+            default if default == DATA_DIR => String::new(),
+            folder => format!(" --data-dir {}", quoted(&folder)),
+        }
+    }
 }
 
 /// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder.
@@ -43,6 +59,46 @@ pub(crate) fn with_absolute_paths(data: DataRecipe) -> anyhow::Result<DataRecipe
     Ok(DataRecipe { corpus, valid: data.valid.as_deref().map(absolute).transpose()?, ..data })
 }
 
+/// Says what a run is about to read, and what of it may not be meant.
+pub(crate) fn report_data(data: &DataRecipe, prepared: &Prepared) {
+    let Prepared { meta, train, valid, .. } = prepared;
+    let documents = meta.documents.as_ref().filter(|documents| documents.n_separators > 0);
+    let divided = documents.filter(|documents| documents.are_tokens).map_or_else(String::new, |documents| {
+        let n_documents = plural(HumanCount(documents.n_documents), "document");
+        format!(", {n_documents} between {} {}", HumanCount(documents.n_separators), documents.separator)
+    });
+    report(format_args!(
+        "data: {}{divided}, {} to train on and {} to validate on ({})",
+        data.corpus,
+        plural(count(train.len() as u64), "token"),
+        plural(count(valid.len() as u64), "token"),
+        meta.tokenizer
+    ));
+    if matches!(Source::resolve(&data.corpus), Ok(Source::Corpus(_))) && Path::new(&data.corpus).exists() {
+        report(format_args!(
+            "{} is the known corpus; for the file or folder of that name: --data ./{}",
+            data.corpus,
+            quoted(&data.corpus)
+        ));
+    }
+    if let Some(documents) = documents.filter(|documents| !documents.are_tokens) {
+        warn(format_args!(
+            "the text has {} {} between documents, which the tokenizer {} takes as plain text; with --set \
+             data.tokenizer=bpe:4096 each is a token that ends a document",
+            HumanCount(documents.n_separators),
+            documents.separator,
+            meta.tokenizer
+        ));
+    }
+    if meta.has_json_lines {
+        warn(format_args!(
+            "{} has JSON lines, which are taken as plain text: their markup is learnt too. Write the texts alone to a file \
+             to learn from them",
+            data.corpus
+        ));
+    }
+}
+
 /// Makes the tokens of a recipe's data ready, and shows the progress if it takes a while.
 pub(crate) fn prepare(
     data: &DataRecipe,
@@ -54,6 +110,7 @@ pub(crate) fn prepare(
         root: data_dir.to_owned(),
         valid_fraction: data.valid_fraction,
         valid: data.valid.as_ref().map(PathBuf::from),
+        separator: data.separator.clone(),
         ..dataset::Options::default()
     };
     with_progress(data_dir, |show| dataset::prepare(&source, choice, &options, show))
@@ -97,6 +154,15 @@ fn with_progress<T>(
         }
         error => error.into(),
     })
+}
+
+/// Whether a text is not where the recipe says.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(dataset::Error::Missing { .. } | dataset::Error::UnknownCorpus { .. }) => true,
+        Some(dataset::Error::Read { source, .. }) => source.kind() == ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// When it is time for a line.

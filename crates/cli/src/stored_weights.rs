@@ -1,6 +1,9 @@
 //! Which of a run's weights MODEL names: those that the run keeps, or by RUN@STEP, RUN@last or a checkpoint's folder others.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{self, Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
@@ -29,6 +32,16 @@ pub(crate) enum StoredWeights {
     Checkpoint(u64),
     /// Those kept of a step that was undone.
     Undone(u64),
+}
+
+impl StoredWeights {
+    /// The step after which a run had them.
+    pub(crate) fn step(self, history: &History) -> Option<u64> {
+        match self {
+            Self::Kept => history.kept_step(),
+            Self::Checkpoint(step) | Self::Undone(step) => Some(step),
+        }
+    }
 }
 
 impl ModelFolder {
@@ -68,11 +81,8 @@ impl fmt::Display for ModelFolder {
 
 /// The folder that MODEL names, with the weights that it names: RUN, RUN@STEP, RUN@last, or a checkpoint's folder.
 pub(crate) fn find(path: &Path) -> anyhow::Result<ModelFolder> {
-    if let Some(step) = step_of_checkpoint(path)
-        && let Some(run) = path.parent().and_then(Path::parent)
-        && is_model(run)
-    {
-        return Ok(ModelFolder { folder: open(run)?, weights: StoredWeights::Checkpoint(step) });
+    if let Some((run, step)) = checkpoint_of(path) {
+        return Ok(ModelFolder { folder: open(&run)?, weights: StoredWeights::Checkpoint(step) });
     }
     if let Some((run, which)) = split_at_sign(path) {
         let folder = open(run)?;
@@ -103,7 +113,7 @@ fn which_weights(folder: &RunFolder, which: &str) -> anyhow::Result<StoredWeight
         "last" => Some(*steps.last().with_context(|| format!("{path} has no checkpoints"))?),
         number => number.parse().ok(),
     }) else {
-        bail_usage!("{path}@{which}: behind the @ stands a step, or `last`, or `best`");
+        bail_usage!("{path}@{which}: after @, give a step, `last` or `best`");
     };
     if steps.contains(&step) {
         return Ok(StoredWeights::Checkpoint(step));
@@ -124,9 +134,13 @@ fn which_weights(folder: &RunFolder, which: &str) -> anyhow::Result<StoredWeight
     );
 }
 
-/// The step of a checkpoint, by the name of its folder.
-fn step_of_checkpoint(path: &Path) -> Option<u64> {
-    let parent = path.parent()?.file_name()?;
-    let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-    (parent == "checkpoints" && path.is_dir()).then_some(step)
+/// The run and the step of a checkpoint's folder.
+fn checkpoint_of(path: &Path) -> Option<(PathBuf, u64)> {
+    let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok().filter(|_| path.is_dir())?;
+    let run = match path.parent()?.parent() {
+        Some(run) if run != Path::new("") => run.to_owned(),
+        Some(_) => PathBuf::from("."), // checkpoints/step-N, in the run's folder
+        None => path::absolute(path).ok()?.parent()?.parent()?.to_owned(), // step-N, in that of its checkpoints
+    };
+    is_model(&run).then_some((run, step))
 }

@@ -1,6 +1,7 @@
 //! `kindling train`.
 
 mod resume;
+mod same_text;
 mod short;
 mod start;
 mod subject;
@@ -117,8 +118,6 @@ pub(crate) struct Args {
 struct Begun {
     training: Training,
     changes: Changes,
-    /// Whether `recipe.toml` is another than before.
-    recipe_changed: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -135,7 +134,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let devices = args.device.open_all()?;
     let begun = if args.resume { resume::resume(&args, &devices)? } else { start::start(&args, &devices)? };
-    let Some(Begun { training, changes, recipe_changed }) = begun else {
+    let Some(Begun { training, changes }) = begun else {
         return Ok(ExitCode::SUCCESS); // A plan was all that was asked for.
     };
     let folder = training.folder.clone();
@@ -144,9 +143,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(&training, &changes);
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
-    if recipe_changed {
-        folder.save_recipe(&training.recipe.to_toml())?; // Before the line that says so.
-    }
     folder.add_session(&Session {
         recipe: (!args.resume).then(|| recipe_name(&args).to_owned()),
         init_from: args.init_from.as_ref().map(|path| path.display().to_string()),
@@ -171,12 +167,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let outcome = outcome?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
-            print_resume_hint(&folder, &outcome);
+            print_resume_hint(&folder, &outcome, &args.data_dir);
             ExitCode::from(signals.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
             card::write(&folder, &devices[0])?;
-            conclude(&folder, &corpus, &outcome)?;
+            conclude(&folder, &corpus, &outcome, &args.data_dir)?;
             ExitCode::SUCCESS
         }
     })

@@ -5,16 +5,15 @@ use std::time::Duration;
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use model::GptConfig;
-use trainer::{Changes, Ending, KeepWeights, Outcome, Recipe, Schedule, Split, Training};
+use trainer::{Changes, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{
     console::{count, duration, plural, program, quoted, report, report_command, warn},
     history::History,
     plan::report_epochs,
+    prepare::DataDirArgs,
+    standing::{Standing, standing},
 };
-
-/// A validation loss this close to the best one, as a share of it, is as good: evaluations and seeds differ by as much.
-const AS_GOOD: f64 = 0.01;
 
 /// The sizes of a model in a few words.
 pub(crate) fn sizes(config: &GptConfig) -> String {
@@ -30,15 +29,12 @@ pub(crate) fn sizes(config: &GptConfig) -> String {
 
 /// Says what is about to happen.
 pub(crate) fn announce(training: &Training, changes: &Changes) {
-    let Training { recipe, folder, train, valid, resume, device, .. } = training;
+    let Training { recipe, folder, train, resume, device, .. } = training;
     report(format_args!(
-        "{} {}: {}, {} of {} tokens and {} to validate on",
+        "{} {}: {}",
         if resume.is_some() { "resuming" } else { "training" },
         folder.path().display(),
         sizes(&recipe.model),
-        recipe.data.tokenizer,
-        count(train.len() as u64),
-        count(valid.len() as u64),
     ));
     if let Some(checkpoint) = resume {
         report(format_args!("from step {} of {}", checkpoint.state.step, recipe.schedule.max_steps));
@@ -84,14 +80,32 @@ pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
 }
 
 /// Says where an interrupted run stands and the command that resumes it.
-pub(crate) fn print_resume_hint(folder: &RunFolder, outcome: &Outcome) {
-    let path = folder.path().display().to_string();
+pub(crate) fn print_resume_hint(folder: &RunFolder, outcome: &Outcome, data_dir: &DataDirArgs) {
     report(format_args!("stopped after step {}, which is saved. Resume with:", outcome.state.step));
-    report_command(format_args!("{} train --resume --run {}", program(), quoted(&path)));
+    report_command(format_args!("{}", resume_command(folder, data_dir)));
+}
+
+/// The command that resumes a run.
+pub(crate) fn resume_command(folder: &RunFolder, data_dir: &DataDirArgs) -> String {
+    let path = quoted(&folder.path().display().to_string());
+    format!("{} train --resume --run {path}{}", program(), data_dir.as_option())
+}
+
+/// The options with which a run that has done its steps trains as many again.
+pub(crate) fn further(recipe: &Recipe, n_steps: u64) -> String {
+    let max_steps = (2 * n_steps).max(1);
+    let ends_at_zero = recipe.clone().with_max_steps(max_steps).check_plan().is_err();
+    let decay = if ends_at_zero { " --set schedule.decay_steps=none" } else { "" };
+    format!(" --max-steps {max_steps}{decay}")
 }
 
 /// Says how a run went, where its weights stand, and what to type next.
-pub(crate) fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> anyhow::Result<()> {
+pub(crate) fn conclude(
+    folder: &RunFolder,
+    corpus: &str,
+    outcome: &Outcome,
+    data_dir: &DataDirArgs,
+) -> anyhow::Result<()> {
     let state = &outcome.state;
     let history = History::open(folder.clone())?;
     let path = folder.path().display().to_string();
@@ -113,30 +127,8 @@ pub(crate) fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> a
             state.best_step
         ));
     }
-    let losses: Vec<(u64, f64)> =
-        history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect();
-    match standing(&losses) {
-        Some(Standing::Untrained { last }) => {
-            warn(format_args!(
-                "the best weights are the untrained ones of step 0: training has not helped with the validation text (last \
-                 loss {last:.4}). Is it a text of the same kind as the training text?"
-            ));
-        }
-        Some(Standing::LastIsBest) => report(format_args!(
-            "the last weights are the best, so more steps would help: {} train --resume --run {} --max-steps {}",
-            program(),
-            quoted(&path),
-            2 * state.step
-        )),
-        Some(Standing::Levelled { best_step, last }) => report(format_args!(
-            "since step {best_step} the validation loss has hardly changed (last {last:.4}); more text or a larger model \
-             would help, more steps would not"
-        )),
-        Some(Standing::OverFitting { best_step, best, last }) => report(format_args!(
-            "over-fitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
-             model.dropout=0.2 or a smaller model would help"
-        )),
-        None => {}
+    if let Some(recipe) = &history.recipe {
+        report_standing(&history, recipe, &resume_command(folder, data_dir), state.step);
     }
     let has_other_last = keep == KeepWeights::Best && state.best_step != state.step;
     if has_other_last {
@@ -149,40 +141,29 @@ pub(crate) fn conclude(folder: &RunFolder, corpus: &str, outcome: &Outcome) -> a
     Ok(())
 }
 
-/// How the validation losses of a run stand to each other at its end.
-#[derive(Debug, PartialEq)]
-enum Standing {
-    Untrained { last: f64 },
-    LastIsBest,
-    Levelled { best_step: u64, last: f64 },
-    OverFitting { best_step: u64, best: f64, last: f64 },
-}
-
-/// Of steps and losses, in order; nothing can be said of fewer than two.
-fn standing(losses: &[(u64, f64)]) -> Option<Standing> {
-    let &[(first_step, _), .., (last_step, last)] = losses else { return None };
-    let &(best_step, best) = losses.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    Some(match best_step {
-        _ if best_step == last_step => Standing::LastIsBest,
-        0 if first_step == 0 => Standing::Untrained { last },
-        _ if last <= best * (1.0 + AS_GOOD) => Standing::Levelled { best_step, last },
-        _ => Standing::OverFitting { best_step, best, last },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_stands_where_its_losses_say() {
-        assert_eq!(standing(&[]), None);
-        assert_eq!(standing(&[(0, 4.0)]), None);
-        assert_eq!(standing(&[(0, 4.0), (10, 3.0), (20, 2.0)]), Some(Standing::LastIsBest));
-        assert_eq!(standing(&[(0, 4.0), (10, 5.0)]), Some(Standing::Untrained { last: 5.0 }));
-        let levelled = Standing::Levelled { best_step: 10, last: 2.01 };
-        assert_eq!(standing(&[(0, 4.0), (10, 2.0), (20, 2.01)]), Some(levelled));
-        let over_fitting = Standing::OverFitting { best_step: 10, best: 2.0, last: 3.0 };
-        assert_eq!(standing(&[(0, 4.0), (10, 2.0), (20, 3.0)]), Some(over_fitting));
+/// Says what would help a run that has done its steps.
+fn report_standing(history: &History, recipe: &Recipe, resume: &str, step: u64) {
+    // Of steps that changed nothing, losses say nothing.
+    if let Err(error) = recipe.check_plan() {
+        return warn(format_args!("{error}: {resume}{}", further(recipe, step)));
+    }
+    match standing(history) {
+        Some(Standing::Untrained { last }) => warn(format_args!(
+            "the best weights are the untrained ones of step 0: training has not helped with the validation text (last loss \
+             {last:.4}). Check that both texts are of the same kind"
+        )),
+        Some(Standing::LastIsBest) => report(format_args!(
+            "the last weights are the best, so more steps would help: {resume}{}",
+            further(recipe, step)
+        )),
+        Some(Standing::Levelled { best_step, last }) => report(format_args!(
+            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More text or a larger model \
+             would help"
+        )),
+        Some(Standing::OverFitting { best_step, best, last }) => report(format_args!(
+            "over-fitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
+             model.dropout=0.2 or a smaller model would help"
+        )),
+        None => {}
     }
 }

@@ -44,6 +44,9 @@ static DRAWING: Mutex<()> = Mutex::new(());
 /// How long whoever ends the process waits for that.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long the view may take to end.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// What a person asks for by a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
@@ -133,7 +136,14 @@ impl Live {
     pub fn close(&self) -> Option<Dashboard> {
         self.shared.closed.store(true, Ordering::Release);
         let thread = self.thread().take()?;
-        let _ = thread.join(); // If it has panicked, the terminal is given back and the message shown already.
+        // On a terminal that was closed, looking for keys does not return: the thread is then left to itself.
+        let asked = Instant::now();
+        while !thread.is_finished() && asked.elapsed() < CLOSING {
+            thread::sleep(POLL / 10);
+        }
+        if thread.is_finished() {
+            let _ = thread.join(); // If it has panicked, the terminal is given back and the message shown already.
+        }
         restore();
         Some(self.dashboard().clone())
     }

@@ -45,8 +45,8 @@ pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
 pub use probe::{Probe, Probed, probe};
 pub use recipe::{
-    Changes, DataRecipe, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS, Recipe,
-    RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
+    Changes, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS,
+    Recipe, RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
 pub use records::checkpoint_model;
 pub use schedule::Schedule;

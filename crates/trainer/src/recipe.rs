@@ -48,6 +48,9 @@ pub struct DataRecipe {
     pub valid_fraction: f64,
     /// What cuts text into tokens.
     pub tokenizer: TokenizerKind,
+    /// The string between documents, which becomes `<|endoftext|>` if the tokenizer has that token; without it, it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
 }
 
 /// What changes the matrices of the blocks. Embeddings, head, norms and biases are AdamW's in any case.
@@ -204,7 +207,7 @@ pub struct RunRecipe {
     #[serde(default)]
     pub precision: Precision,
     /// The weights that `model.safetensors` holds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "KeepWeights::is_default")]
     pub keep_weights: KeepWeights,
 }
 
@@ -219,7 +222,35 @@ pub enum KeepWeights {
     Last,
 }
 
-/// Why a recipe is none.
+impl KeepWeights {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The windows of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvaluationSize {
+    /// So many, drawn together.
+    Windows(NonZeroU64),
+    /// Those of so many batches, each drawn by itself.
+    Batches(NonZeroU64),
+}
+
+impl ScheduleRecipe {
+    /// The windows of an evaluation, by whichever key is set.
+    ///
+    /// # Panics
+    ///
+    /// If neither is, which [`Recipe::parse`] refuses.
+    pub fn evaluation_size(&self) -> EvaluationSize {
+        let batches =
+            || EvaluationSize::Batches(self.eval_batches.expect("a recipe that was parsed has either key"));
+        self.eval_windows.map_or_else(batches, EvaluationSize::Windows)
+    }
+}
+
+/// An invalid recipe.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
@@ -254,7 +285,9 @@ pub enum RecipeError {
         range: &'static str,
     },
     /// A lower bound above its upper one.
-    #[error("`{lower}` = {lower_value} is above `{upper}` = {upper_value}; lower the one or raise the other")]
+    #[error(
+        "`{lower}` = {lower_value} is above `{upper}` = {upper_value}; add --set {lower}={upper_value}, or raise the other"
+    )]
     Order {
         /// Section and key of the lower bound.
         lower: &'static str,
@@ -270,6 +303,9 @@ pub enum RecipeError {
         "`schedule.kind` = wsd needs `schedule.stable_steps`, the step at which the learning rate begins to fall"
     )]
     NoStableSteps,
+    /// A separator that would stand everywhere.
+    #[error("`data.separator` is empty; name the string between documents, or add --set data.separator=none")]
+    EmptySeparator,
     /// A key that this schedule has no use for.
     #[error(
         "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
@@ -282,15 +318,16 @@ pub enum RecipeError {
         /// Section and key.
         key: &'static str,
     },
-    /// Two ways to say how long an evaluation is, or none.
-    #[error(
-        "{0} of `schedule.eval_windows` and `schedule.eval_batches` is set; set one of them (windows, for new runs)"
-    )]
-    EvaluationSize(&'static str),
+    /// Two ways to say how long an evaluation is.
+    #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
+    TwoEvaluationSizes,
+    /// No way to say how long an evaluation is.
+    #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
+    NoEvaluationSize,
     /// A plan that ends with steps that change nothing.
     #[error(
-        "the learning rate is 0 from step {first} of {max_steps} on, so these steps would change nothing; add --set \
-         schedule.decay_steps=none to let it fall until the end of the run, or raise optimizer.min_learning_rate"
+        "the learning rate is 0 from step {first} of {max_steps} on; add --set schedule.decay_steps=none, and it falls until \
+         the end"
     )]
     ZeroRate {
         /// The first step that would change nothing.
@@ -339,6 +376,11 @@ impl Recipe {
         };
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// All keys of a recipe, `section.key` each.
+    pub fn keys() -> Vec<String> {
+        overrides::keys().collect()
     }
 
     /// The recipe as a file.
@@ -401,12 +443,15 @@ impl Recipe {
                 in_range("schedule.eval_windows", windows as f64, not_too_many, windows <= MOST)?;
             }
             (None, Some(_)) => {}
-            (None, None) => return Err(RecipeError::EvaluationSize("neither")),
-            (Some(_), Some(_)) => return Err(RecipeError::EvaluationSize("each")),
+            (None, None) => return Err(RecipeError::NoEvaluationSize),
+            (Some(_), Some(_)) => return Err(RecipeError::TwoEvaluationSizes),
         }
         if let Some(Restart { learning_rate, .. }) = schedule.restart {
             let holds = learning_rate >= 0.0 && learning_rate.is_finite();
             in_range("schedule.restart.learning_rate", learning_rate, "has to be at least 0", holds)?;
+        }
+        if data.separator.as_deref() == Some("") {
+            return Err(RecipeError::EmptySeparator);
         }
         let fraction = "has to be above 0 and below 1";
         let share = "has to be at least 0 and below 1";
@@ -574,8 +619,8 @@ mod tests {
         );
         assert_eq!(
             message(&["optimizer.learning_rate=1e-4"]),
-            "`optimizer.min_learning_rate` = 0.0003 is above `optimizer.learning_rate` = 0.0001; lower the one \
-             or raise the other"
+            "`optimizer.min_learning_rate` = 0.0003 is above `optimizer.learning_rate` = 0.0001; add --set \
+             optimizer.min_learning_rate=0.0001, or raise the other"
         );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io, iter,
-    num::NonZeroU64,
     path::PathBuf,
     sync::{Arc, mpsc::channel},
 };
@@ -19,7 +18,7 @@ use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
-    Control, Metrics, Observer, Recipe, SkipReason,
+    Control, EvaluationSize, Metrics, Observer, Recipe, SkipReason,
     batches::WindowLoader,
     metrics::MetricsLog,
     optimizer::optimizer,
@@ -217,14 +216,14 @@ pub(crate) fn learner_at(model: Gpt, recipe: &Recipe, rate: Rate) -> Learner<Tra
 fn evaluation(valid: Arc<Tokens>, recipe: &Recipe, device: &Device) -> Result<WindowLoader, Error> {
     let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
     let windows = |n_rows: usize| Windows::new(valid, block_size, n_rows, recipe.run.seed, Stream::Evaluate);
-    Ok(match (recipe.schedule.eval_windows, recipe.schedule.eval_batches) {
-        (Some(n_windows), _) => {
+    Ok(match recipe.schedule.evaluation_size() {
+        EvaluationSize::Windows(n_windows) => {
             let n_windows = usize::try_from(n_windows.get()).unwrap_or(usize::MAX);
             WindowLoader::once(windows(n_windows)?, batch_size, device)
         }
         // Those of "step 0", as runs had them before there was `eval_windows`.
-        (None, n_batches) => {
-            WindowLoader::new(windows(batch_size)?, 0..1, n_batches.map_or(1, NonZeroU64::get), device)
+        EvaluationSize::Batches(n_batches) => {
+            WindowLoader::new(windows(batch_size)?, 0..1, n_batches.get(), device)
         }
     })
 }

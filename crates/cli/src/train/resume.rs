@@ -1,28 +1,33 @@
-//! A run that is resumed: the changes of its recipe, its checkpoint, and the text it had.
+//! A run that is resumed: its checkpoint, and the changes of its recipe.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::SystemTime};
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{RunFolder, TrainerState};
-use dataset::{Corpus, Prepared, TokenizerChoice};
+use dataset::Prepared;
 use trainer::{Changes, Ending, Recipe, Training, ending, preset};
 
-use super::{Args, Begun, checksums, short::overrides};
+use super::{
+    Args, Begun, checksums,
+    same_text::same_text,
+    short::{first_steps, overrides, steps_of},
+};
 use crate::{
     card,
-    console::{program, quoted, report, warn},
+    console::{plural, program, quoted, report, warn},
     history::History,
     memory,
     plan::{self, PlannedData},
     plot::update_pictures,
-    prepare::{prepare, with_absolute_paths},
-    recipe::{parse, read_recipe},
+    prepare::{report_data, with_absolute_paths},
+    recipe::parse,
     run_paths::{newest, open, run_path},
     usage::{ResultExt, bail_usage},
+    words::{further, resume_command},
 };
 
-/// The run to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.
+/// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.
 pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
     let folder = match &args.run {
         Some(path) => open(&run_path(path))?,
@@ -30,50 +35,29 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     };
     let before = recipe_of(&folder)?;
     if let Some(named) = &args.subject {
-        check_own_recipe(&folder, &before, named)?;
+        check_own_recipe(&folder, named)?;
     }
-    // A plan may be looked at while the run trains.
-    let lock = (!args.dry_run).then(|| folder.lock()).transpose()?;
-    if lock.is_some() {
-        folder.remove_unfinished()?;
+    if args.dry_run {
+        let state = folder.load_checkpoint()?.map(|checkpoint| checkpoint.state);
+        let Planned { recipe, prepared, .. } = plan(args, &folder, &before, state.as_ref(), devices.len())?;
+        let step = state.map_or(0, |state| state.step);
+        plan::print(&recipe, &PlannedData::of(&prepared), step, args.device.is_cpu())?;
+        return Ok(None);
     }
+    let lock = folder.lock()?;
+    folder.remove_unfinished()?;
     let checkpoint = folder.load_checkpoint()?;
     // The first checkpoint comes before the first step.
     if checkpoint.is_none() && History::open(folder.clone())?.metrics.iter().any(|line| line.step > 0) {
         return Err(checkpoint::Error::NoCheckpoint { path: folder.path().to_owned() }.into());
     }
     let state = checkpoint.as_ref().map(|checkpoint| &checkpoint.state);
-    if let Some(state) = state
-        && lock.is_some()
-        && ending(&before, state).is_some()
-    {
+    if state.is_some_and(|state| ending(&before, state).is_some()) {
         update_pictures(&folder)?; // It may have been killed before its last words.
         card::write(&folder, &devices[0])?;
     }
-
-    let (mut recipe, mut changes) = changed(args, &folder, &before, &[])?;
-    if args.short.epochs.is_none() {
-        refuse_ended(&folder, &recipe, state)?; // Before a text is read.
-    }
-    let prepared = same_text(args, &folder, &before, &recipe, state)?;
-    let data = checksums(&prepared);
-    if let Some(epochs) = args.short.epochs {
-        let max_steps = recipe.steps_for(epochs, prepared.train.len());
-        (recipe, changes) = changed(args, &folder, &before, &[format!("schedule.max_steps={max_steps}")])?;
-        refuse_ended(&folder, &recipe, state)?;
-    }
-    recipe.check_shares(devices.len()).usage()?;
-    let step = state.map_or(0, |state| state.step);
-    let recipe = recipe.resumed_at(&before, step);
-    // A run that had such a plan before resumes as it was, with a warning.
-    if before.check_plan().is_ok() {
-        recipe.check_plan().usage()?;
-    }
-    let Some(lock) = lock else {
-        plan::print(&recipe, &PlannedData::of(&prepared), step, args.device.is_cpu())?;
-        return Ok(None);
-    };
-
+    let Planned { recipe, changes, prepared } = plan(args, &folder, &before, state, devices.len())?;
+    report_data(&recipe.data, &prepared);
     if args.device.is_cpu() {
         memory::check(&recipe)?;
     }
@@ -88,62 +72,47 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
         // Cut off before its first checkpoint, it has those it started from.
         None => folder.load_model(&devices[0])?.with_dropout(recipe.model.dropout),
     };
-    let recipe_changed = recipe != before;
+    if recipe != before {
+        folder.save_recipe(&recipe.to_toml())?; // Before the session is logged.
+    }
+    let data = checksums(&prepared);
     let Prepared { train, valid, .. } = prepared;
     let resume = checkpoint;
     let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
     let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
-    Ok(Some(Begun { training, changes, recipe_changed }))
+    Ok(Some(Begun { training, changes }))
 }
 
-/// The tokens of a run's text, which may lie elsewhere than before, but is to be the same.
-fn same_text(
+/// What a run resumes with.
+struct Planned {
+    recipe: Recipe,
+    changes: Changes,
+    prepared: Prepared,
+}
+
+/// The recipe that a run resumes with, and its tokens. A run that is over, another text and a learning rate of 0 are refused.
+fn plan(
     args: &Args,
     folder: &RunFolder,
     before: &Recipe,
-    recipe: &Recipe,
     state: Option<&TrainerState>,
-) -> anyhow::Result<Prepared> {
-    let has_moved = recipe.data != before.data;
-    let choice = TokenizerChoice::Given(folder.load_tokenizer()?);
-    // Of two known corpora it is known that they differ, without a download.
-    let are_two_corpora = before.data.corpus != recipe.data.corpus
-        && [before, recipe].iter().all(|it| Corpus::find(&it.data.corpus).is_some());
-    let failure = if are_two_corpora {
-        None
-    } else {
-        match prepare(&recipe.data, &choice, &args.data_dir.data_dir) {
-            Ok(prepared) if state.is_none_or(|state| state.data == checksums(&prepared)) => {
-                return Ok(prepared);
-            }
-            Ok(_) => None,
-            Err(error) => Some(error),
-        }
-    };
-    let lacks_characters =
-        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(dataset::Error::UnknownCharacter { .. }));
-    match failure {
-        Some(error) if !has_moved => Err(error).with_context(|| {
-            let origin = folder.recipe_path();
-            format!("{} names a text that can't be used; if it has moved, add --data PATH (--valid PATH for one to validate on)", origin.display())
-        }),
-        Some(error) if !lacks_characters(&error) => Err(error),
-        // Another text, by its checksum or its letters. A model can go on with it if it knows the letters.
-        other => {
-            let path = folder.path().display().to_string();
-            let init_from = match other {
-                None => format!(" --init-from {}", quoted(&path)),
-                Some(_) => String::new(),
-            };
-            bail!(
-                "{} is not the text that {path} has trained on; name that text, or start a new run on this one: {} train --data \
-                 {}{init_from}",
-                recipe.data.corpus,
-                program(),
-                quoted(&recipe.data.corpus)
-            )
-        }
+    n_devices: usize,
+) -> anyhow::Result<Planned> {
+    let (mut recipe, mut changes) = changed(args, folder, before, &first_steps(args))?;
+    refuse_ended(args, folder, &recipe, state)?; // Before a text is read.
+    let prepared = same_text(args, folder, before, &recipe, state)?;
+    if let Some(epochs) = args.short.epochs {
+        let steps = steps_of(epochs, &recipe, &prepared)?;
+        (recipe, changes) = changed(args, folder, before, &[steps])?;
+        refuse_ended(args, folder, &recipe, state)?;
     }
+    recipe.check_shares(n_devices).usage()?;
+    // An unchanged plan of this kind is that of an older version, and resumes as it would have; a warning says so.
+    if (&recipe.schedule, &recipe.optimizer) != (&before.schedule, &before.optimizer) {
+        recipe.check_plan().usage()?;
+    }
+    let recipe = recipe.resumed_at(before, state.map_or(0, |state| state.step));
+    Ok(Planned { recipe, changes, prepared })
 }
 
 /// The recipe that a run has so far.
@@ -183,20 +152,38 @@ fn with_vocabulary(folder: &RunFolder, mut recipe: Recipe) -> anyhow::Result<Rec
     Ok(recipe)
 }
 
-/// Accepts the name of the recipe that a run was begun with. What its own `recipe.toml` says counts.
-fn check_own_recipe(folder: &RunFolder, before: &Recipe, named: &str) -> anyhow::Result<()> {
+/// Accepts the recipe that a run was begun with, by its name or its path, and the run's own `recipe.toml`, which counts.
+fn check_own_recipe(folder: &RunFolder, named: &str) -> anyhow::Result<()> {
+    let is_same_file = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        // From another folder, what is left of a relative path is the file's name.
+        (Err(_), _) => one.file_name() == other.file_name(),
+        _ => false,
+    };
+    let (own_file, named_file) = (folder.recipe_path(), Path::new(named));
     let history = History::open(folder.clone())?;
-    let Some(own) = history.recipe_name() else { return Ok(()) };
+    let Some(begun_with) = history.recipe_name() else { return Ok(()) };
+    let is_own = begun_with == named
+        || is_same_file(&own_file, named_file)
+        || (preset(begun_with).is_none() && is_same_file(Path::new(begun_with), named_file));
     let path = folder.path().display();
-    if own != named && Path::new(own).file_name() != Path::new(named).file_name() {
+    if !is_own {
         bail_usage!(
-            "{path} was begun with the recipe {own}, not {named}; to resume it, leave the recipe out; to start a new run, leave \
-             --resume out"
+            "{path} was begun with the recipe {begun_with}, not {named}. Leave the recipe out to resume the run, or --resume to \
+             start another"
         );
     }
-    if preset(named).is_none() && read_recipe(named, &[]).is_ok_and(|file| file.to_toml() != before.to_toml())
+    let started = history.sessions.first().map_or(0, |session| session.started);
+    let changed = fs::metadata(named_file).and_then(|file| file.modified()).ok();
+    let changed = changed.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    if preset(named).is_none()
+        && !is_same_file(&own_file, named_file)
+        && changed.is_some_and(|time| time.as_secs() > started)
     {
-        warn(format_args!("{named} differs from {path}/recipe.toml, which counts; change a key with --set"));
+        warn(format_args!(
+            "{named} was changed after {path} began. Its own {} counts; change a key with --set",
+            own_file.display()
+        ));
     }
     Ok(())
 }
@@ -219,21 +206,25 @@ fn keep_undone_weights(folder: &RunFolder, state: &TrainerState) -> anyhow::Resu
 }
 
 /// Refuses to resume a run that is over.
-fn refuse_ended(folder: &RunFolder, recipe: &Recipe, state: Option<&TrainerState>) -> anyhow::Result<()> {
+fn refuse_ended(
+    args: &Args,
+    folder: &RunFolder,
+    recipe: &Recipe,
+    state: Option<&TrainerState>,
+) -> anyhow::Result<()> {
     let Some(state) = state else { return Ok(()) };
-    let path = folder.path().display().to_string();
-    let resume = format!("{} train --resume --run {}", program(), quoted(&path));
+    let (path, resume) = (folder.path().display(), resume_command(folder, &args.data_dir));
     match ending(recipe, state) {
         Some(Ending::Finished) => bail!(
-            "{path} has done its {} steps; to train further: {resume} --max-steps {}",
-            state.step,
-            (2 * state.step).max(1)
+            "{path} has done its {}; to train further: {resume}{}",
+            plural(state.step, "step"),
+            further(recipe, state.step)
         ),
         Some(Ending::StoppedEarly) => bail!(
-            "{path} has stopped at step {}, after {} evaluations without a better loss; to train further: {resume} --set \
+            "{path} has stopped at step {}, after {} without a better loss; to train further: {resume} --set \
              guards.patience={}",
             state.step,
-            state.evaluations_since_best,
+            plural(state.evaluations_since_best, "evaluation"),
             2 * state.evaluations_since_best
         ),
         Some(Ending::Interrupted) | None => Ok(()),

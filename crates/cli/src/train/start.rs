@@ -1,21 +1,24 @@
 //! A new run: its recipe, its tokens, its first weights and its folder.
 
-use std::{path::Path, slice};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{Marks, RunFolder};
-use dataset::{Prepared, TokenizerChoice, Tokens};
+use dataset::{Prepared, TokenizerChoice};
 use model::{Gpt, GptConfig};
 use trainer::{Changes, Recipe, Training};
 
-use super::{Args, Begun, checksums, recipe_name, short::overrides};
+use super::{
+    Args, Begun, checksums, recipe_name,
+    short::{first_steps, overrides, steps_of},
+};
 use crate::{
-    console::quoted,
+    console::{plural, quoted},
     memory,
     model_folder::check_vocabulary,
     plan::{self, PlannedData},
-    prepare::{prepare, with_absolute_paths},
+    prepare::{prepare, report_data, with_absolute_paths},
     recipe::read_recipe,
     run_paths::{RUNS, run_path},
     stored_weights::{ModelFolder, find},
@@ -76,37 +79,31 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
     let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
     let resume = None;
     let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
-    Ok(Some(Begun { training, changes: Changes::new(), recipe_changed: false }))
+    Ok(Some(Begun { training, changes: Changes::new() }))
 }
 
 /// What an experiment begins with.
 pub(super) fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
-    plan(args, slice::from_ref(device).len())?.ready(args, device)
+    plan(args, 1)?.ready(args, device)
 }
 
 /// The recipe and the tokens of a new run.
 fn plan(args: &Args, n_devices: usize) -> anyhow::Result<Planned> {
     let origin = args.init_from.as_deref().map(find).transpose()?;
-    let (mut recipe, choice) = recipe_with(args, origin.as_ref(), &[])?;
+    let (mut recipe, choice) = recipe_with(args, origin.as_ref(), &first_steps(args))?;
     recipe.check_shares(n_devices).usage()?;
     recipe.data = with_absolute_paths(recipe.data)?;
     let prepared = prepare(&recipe.data, &choice, &args.data_dir.data_dir)?;
     if let Some(epochs) = args.short.epochs {
-        let max_steps = recipe.steps_for(epochs, prepared.train.len());
-        let data = recipe.data;
-        (recipe, _) = recipe_with(args, origin.as_ref(), &[format!("schedule.max_steps={max_steps}")])?;
+        let data = recipe.data.clone();
+        (recipe, _) = recipe_with(args, origin.as_ref(), &[steps_of(epochs, &recipe, &prepared)?])?;
         recipe.data = data;
     }
+    report_data(&recipe.data, &prepared);
     if origin.is_none() {
         recipe.model.vocab_size = prepared.tokenizer.vocab_size();
     }
-    // Both splits are long enough, or no folder is made.
-    check_length(&prepared.train, &recipe)
-        .with_context(|| format!("cannot train on {}", recipe.data.corpus))?;
-    check_length(&prepared.valid, &recipe).with_context(|| match &recipe.data.valid {
-        Some(path) => format!("cannot validate on {path}"),
-        None => format!("cannot validate on the end of {}", recipe.data.corpus),
-    })?;
+    check_lengths(&prepared, &recipe)?; // Before a folder is made.
     Ok(Planned { recipe, prepared, origin })
 }
 
@@ -179,8 +176,36 @@ fn stem(recipe: &str) -> String {
     Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// Refuses a part of the data that has no window in it.
-fn check_length(tokens: &Tokens, recipe: &Recipe) -> Result<(), dataset::Error> {
-    let (n_tokens, block_size) = (tokens.len(), recipe.model.block_size);
-    if n_tokens > block_size { Ok(()) } else { Err(dataset::Error::TooShort { n_tokens, block_size }) }
+/// Refuses a text with a part that has no window in it, with what to type for one that has.
+fn check_lengths(prepared: &Prepared, recipe: &Recipe) -> anyhow::Result<()> {
+    let (train, valid) = (prepared.train.len(), prepared.valid.len());
+    let (n_tokens, block_size) = (train.min(valid), recipe.model.block_size);
+    if n_tokens > block_size {
+        return Ok(());
+    }
+    let part = match &recipe.data.valid {
+        _ if train <= block_size => format!("the training part of {}", recipe.data.corpus),
+        Some(path) => path.clone(),
+        None => format!("the validation part of {}", recipe.data.corpus),
+    };
+    let mut advice = Vec::new();
+    if n_tokens > 1 {
+        // A power of two, as blocks commonly are.
+        advice.push(format!("--set model.block_size={}", 1_usize << (n_tokens - 1).ilog2()));
+    }
+    let share = (block_size + 1) as f64 / (train + valid) as f64;
+    if train > block_size && recipe.data.valid.is_none() && share < 0.4 {
+        // A little more than needed, for tokens are of different lengths.
+        advice.push(format!("--set data.valid_fraction={:.2}", (1.2 * share + 0.005).max(0.01)));
+    }
+    advice.push(
+        if train <= block_size { "--data with a longer text" } else { "--valid with a text of its own" }
+            .to_owned(),
+    );
+    bail!(
+        "{part} has {}, and model.block_size={block_size} needs at least {}; add {}",
+        plural(n_tokens, "token"),
+        block_size + 1,
+        advice.join(", or ")
+    );
 }

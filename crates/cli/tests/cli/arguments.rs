@@ -58,6 +58,16 @@ fn epochs_become_steps() {
     let resumed = ["train", "--resume", "--epochs", "0.2", "--dry-run"];
     let plan = run(folder.path(), &resumed).success().stdout;
     assert!(plan.contains("6 of 128 tokens, of which 3 are left"), "{plan}");
+    let wsd = ["--set", "schedule.kind=wsd", "--set", "schedule.stable_steps=60", "--dry-run"];
+    let plan =
+        run(folder.path(), &[&["train", "debug", "--data", "my.txt", "--epochs", "3"], &wsd[..]].concat());
+    assert!(plan.success().stdout.contains("81 of 128 tokens"), "40 steps of the preset count for nothing");
+    let error =
+        run(folder.path(), &["train", "debug", "--data", "my.txt", "--epochs", "1e30"]).usage_failure();
+    assert!(error.contains("--epochs 1e30 is too long"), "{error}");
+    let often =
+        run(folder.path(), &["train", "debug", "--data", "my.txt", "--epochs", "30", "--dry-run"]).success();
+    assert!(often.stderr.contains("warning: this plan reads the text 30 times"), "{}", often.stderr);
     for wrong in ["0", "-1", "nan", "many"] {
         let error = run(folder.path(), &["train", "debug", "--epochs", wrong]).usage_failure();
         assert!(error.contains("must be a number above 0"), "{error}");
@@ -114,6 +124,162 @@ fn a_run_is_resumed_by_its_recipe_or_its_name() {
     resume(&["debug", "--run", "debug"]).success();
     let error = resume(&["tiny", "--run", "debug"]).usage_failure();
     assert!(error.contains("runs/debug was begun with the recipe debug, not tiny"), "{error}");
+    resume(&["runs/debug/recipe.toml", "--run", "debug"]).success();
+}
+
+#[test]
+fn a_run_is_resumed_by_the_file_of_its_recipe() {
+    let folder = text_folder();
+    let folder = folder.path();
+    let recipe = fs::read_to_string(trained().join("runs/debug/recipe.toml")).unwrap();
+    fs::write(folder.join("mine.toml"), recipe).unwrap();
+    run(folder, &["train", "mine.toml", "--data", "my.txt", "--run", "m", "--max-steps", "2"]).success();
+    let resume = ["train", "mine.toml", "--resume", "--run", "m", "--max-steps", "3", "--dry-run"];
+    assert_eq!(
+        run(folder, &resume).success().stderr,
+        "",
+        "no warning, though the run has other data and steps"
+    );
+    fs::create_dir(folder.join("other")).unwrap();
+    fs::copy(folder.join("mine.toml"), folder.join("other/mine.toml")).unwrap();
+    let error = run(folder, &[&["train", "other/mine.toml"], &resume[2..]].concat()).usage_failure();
+    assert!(error.contains("runs/m was begun with the recipe mine.toml, not other/mine.toml"), "{error}");
+}
+
+#[test]
+fn options_that_are_keys_of_a_recipe_are_answered_with_set() {
+    for (option, tip) in [
+        ("--dropout", "it is a key of the recipe: --set model.dropout=VALUE"),
+        ("--steps", "--set schedule.max_steps=VALUE"),
+        ("--seed", "--set run.seed=VALUE"),
+        ("--n-layer", "--set model.n_layer=VALUE"),
+    ] {
+        let error = run(trained(), &["train", option, "1"]).usage_failure();
+        assert!(error.contains(tip) && error.contains(&format!("unexpected argument '{option}'")), "{error}");
+    }
+    let error = run(trained(), &["train", "--resum"]).usage_failure();
+    assert!(error.contains("a similar argument exists: '--resume'"), "{error}");
+    assert!(!run(trained(), &["generate", "--dropout"]).usage_failure().contains("--set"));
+}
+
+#[test]
+fn a_short_text_is_answered_with_what_can_be_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("k1.txt"), "the old house by the river was quiet. ".repeat(26)).unwrap();
+    let train = ["train", "k1.txt", "--max-steps", "1", "--set", "schedule.eval_windows=2"];
+    let error = run(folder, &train).failure();
+    assert!(error.contains("the validation part of"), "{error}");
+    let (_, advice) = error.trim().split_once("; add ").unwrap();
+    let advice: Vec<&str> = advice.split(", or ").collect();
+    assert_eq!(
+        advice,
+        ["--set model.block_size=64", "--set data.valid_fraction=0.16", "--valid with a text of its own"]
+    );
+    for set in &advice[..2] {
+        run(folder, &[&train[..], &set.split(' ').collect::<Vec<_>>()].concat()).success();
+    }
+    let error = run(folder, &["train", "k1.txt", "--block-size", "2000"]).failure();
+    assert!(error.contains("the training part of") && error.contains("--set model.block_size="), "{error}");
+}
+
+#[test]
+fn separators_between_documents_end_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let stories = ["A cat sat.", "Rain fell at noon.", "Dogs run far.", "The boat left.", "Bread is warm."];
+    let text: String = (0..900).map(|idx| format!("{}<|endoftext|>", stories[idx * 7 % 5])).collect();
+    fs::write(folder.join("stories.txt"), text).unwrap();
+    let train =
+        ["train", "debug", "--data", "stories.txt", "--run", "r", "--max-steps", "300", "--lr", "0.01"];
+    let bpe = ["--set", "data.tokenizer=bpe:300", "--set", "optimizer.batch_size=32"];
+    let said = run(folder, &[&train[..], &bpe].concat()).success().stderr;
+    assert!(
+        said.starts_with("data: ") && said.contains(", 900 documents between 900 <|endoftext|>, "),
+        "{said}"
+    );
+    let generate = ["generate", "r", "--temperature", "0.5", "--seed", "1", "--json", "--max-tokens", "120"];
+    let text = run(folder, &generate).success().stdout;
+    assert!(text.contains("\"stopped_by\":\"stop_token\""), "it ends after a story: {text}");
+    // The same string in a prompt is text, unless it is asked for.
+    let n_ids = |more: &[&str]| {
+        let scored = run(folder, &[&["score", "r", "--json", "--text"], more].concat()).success().stdout;
+        serde_json::from_str::<serde_json::Value>(&scored).unwrap()["ids"].as_array().unwrap().len()
+    };
+    assert!(n_ids(&["<|endoftext|>"]) > 1);
+    // Bits per byte do not count it.
+    let eval = |file: &str| {
+        let ran = run(folder, &["eval", "r", "--data", file, "--json"]).success().stdout;
+        serde_json::from_str::<serde_json::Value>(&ran).unwrap()
+    };
+    fs::write(folder.join("two.txt"), "A cat sat.<|endoftext|>Dogs run far.").unwrap();
+    assert_eq!(eval("two.txt")["bytes"], 23);
+    let as_text =
+        run(folder, &["train", "debug", "--data", "stories.txt", "--max-steps", "1"]).success().stderr;
+    assert!(
+        as_text.contains(
+            "warning: the text has 900 <|endoftext|> between documents, which the tokenizer char takes"
+        ),
+        "{as_text}"
+    );
+}
+
+#[test]
+fn json_lines_are_warned_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let lines: String =
+        (0..60).map(|idx| format!("{{\"id\": {idx}, \"text\": \"the old house\"}}\n")).collect();
+    fs::write(folder.join("data.jsonl"), lines).unwrap();
+    for _ in 0..2 {
+        let said =
+            run(folder, &["train", "debug", "--data", "data.jsonl", "--max-steps", "1"]).success().stderr;
+        assert_eq!(said.matches("has JSON lines, which are taken as plain text").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_corpus_and_a_folder_of_one_name_are_told_apart() {
+    let folder = text_folder();
+    let folder = folder.path();
+    fs::create_dir(folder.join("shakespeare")).unwrap();
+    fs::copy(folder.join("my.txt"), folder.join("shakespeare/one.txt")).unwrap();
+    let train = ["train", "debug", "--max-steps", "1", "--data"];
+    let said = run(folder, &[&train[..], &["shakespeare"]].concat()).success().stderr;
+    let (_, advice) = said
+        .split_once("shakespeare is the known corpus; for the file or folder of that name: --data ")
+        .unwrap();
+    let advice = advice.lines().next().unwrap();
+    let said = run(folder, &[&train[..], &[advice]].concat()).success().stderr;
+    assert!(said.starts_with("data: ") && said.contains("/shakespeare, 3.4k tokens to train on"), "{said}");
+}
+
+#[test]
+fn a_text_to_validate_on_is_named_where_it_is_meant() {
+    let folder = text_folder();
+    let folder = folder.path();
+    fs::write(folder.join("v.txt"), "the river by the old house was quiet. ".repeat(20)).unwrap();
+    fs::write(folder.join("w.txt"), "quiet was the river by the old house. ".repeat(20)).unwrap();
+    run(
+        folder,
+        &["train", "debug", "--data", "my.txt", "--valid", "v.txt", "--run", "r", "--max-steps", "2"],
+    )
+    .success();
+    let said = run(folder, &["eval", "r"]).success().stderr;
+    assert!(
+        said.contains("validation text ") && said.contains("/v.txt, as runs/r/recipe.toml says"),
+        "{said}"
+    );
+    let resume = ["train", "--resume", "--run", "r", "--max-steps", "3"];
+    let error = run(folder, &[&resume[..], &["--valid", "w.txt"]].concat()).failure();
+    assert!(
+        error.contains("/w.txt is not the text that runs/r has validated on; name that text with --valid"),
+        "{error}"
+    );
+    let error = run(folder, &[&resume[..], &["--set", "data.valid=none"]].concat()).usage_failure();
+    assert!(error.contains("`data.valid` can't change from"), "{error}");
+    fs::rename(folder.join("v.txt"), folder.join("moved.txt")).unwrap();
+    run(folder, &[&resume[..], &["--valid", "moved.txt"]].concat()).success();
 }
 
 #[test]
@@ -144,14 +310,13 @@ fn a_text_that_has_moved_is_found_where_it_is_named() {
     let resume = ["train", "--resume", "--run", "r", "--max-steps", "6"];
     let error = run(folder, &resume).failure();
     assert!(
-        error
-            .contains("runs/r/recipe.toml names a text that can't be used; if it has moved, add --data PATH"),
+        error.contains("runs/r/recipe.toml names a text that is not there; if it has moved, add --data PATH"),
         "{error}"
     );
     let error = run(folder, &["eval", "r"]).failure();
     assert!(
         error.contains(
-            "runs/r/recipe.toml names a text that can't be used; if it has moved, name it with --data PATH"
+            "runs/r/recipe.toml names a text that is not there; if it has moved, name it with --data PATH"
         ),
         "{error}"
     );
@@ -202,12 +367,17 @@ fn prepared_data_goes_where_it_is_told() {
     let folder = text_folder();
     let folder = folder.path();
     let train = ["train", "debug", "--data", "my.txt", "--max-steps", "1"];
-    run(folder, &[&train[..], &["--data-dir", "kept/here"]].concat()).success();
+    let said =
+        run(folder, &[&train[..], &["--data-dir", "kept/here", "--run", "r"]].concat()).success().stderr;
     assert!(folder.join("kept/here").is_dir() && !folder.join("datasets").exists());
-    let ran = crate::support::kindling(folder, &["eval", "debug"])
-        .env("KINDLING_DATA", "kept/here")
-        .output()
-        .unwrap();
+    let error = run(folder, &["train", "--resume", "--run", "r", "--data-dir", "kept/here"]).failure();
+    for advice in [said, error] {
+        let (_, advice) =
+            advice.split_once("kindling train --resume --run runs/r --data-dir kept/here").unwrap();
+        assert!(advice.starts_with(" --max-steps "), "{advice}");
+    }
+    let ran =
+        crate::support::kindling(folder, &["eval", "r"]).env("KINDLING_DATA", "kept/here").output().unwrap();
     assert!(ran.status.success() && !folder.join("datasets").exists());
     // As where nothing can be written.
     fs::write(folder.join("datasets"), "a file is in the way").unwrap();

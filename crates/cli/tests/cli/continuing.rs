@@ -113,8 +113,37 @@ fn a_new_run_that_is_longer_than_its_preset_learns_to_its_end() {
     assert!(error.contains("the learning rate is 0 from step 9 of 40 on"), "{error}");
     // The key that it names helps.
     let (_, advice) = error.split_once("add --set ").unwrap();
-    let advice = advice.split(' ').next().unwrap();
+    let advice = advice.split(',').next().unwrap();
     run(folder, &[&zero[..], &["--set", advice]].concat()).success();
+}
+
+#[test]
+fn a_run_whose_rate_is_zero_to_its_end_is_told_how_to_train_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    finished(folder, &[]);
+    // As an older version left it that was made longer: the rate falls to zero at 30, and the run is to end at 40.
+    let path = folder.join("runs/mine/recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    let old = recipe.replace("max_steps = 30", "max_steps = 40\ndecay_steps = 30");
+    fs::write(&path, &old).unwrap();
+    let ran = resume(folder, &[]).success();
+    assert!(ran.stderr.contains("warning: the learning rate is 0 from step 30 of 40 on"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&path).unwrap(), old, "it resumed as it would have");
+    assert!(
+        !ran.stderr.contains("hardly changed"),
+        "of steps that changed nothing, losses say nothing: {}",
+        ran.stderr
+    );
+    let error = resume(folder, &["--max-steps", "50"]).usage_failure();
+    assert!(error.contains("the learning rate is 0 from step 30 of 50 on"), "{error}");
+    for advice in [resume(folder, &[]).failure(), ran.stderr] {
+        let (_, advice) = advice.split_once("kindling train --resume --run runs/mine ").unwrap();
+        let advice = advice.lines().next().unwrap();
+        assert_eq!(advice, "--max-steps 80 --set schedule.decay_steps=none");
+    }
+    resume(folder, &["--max-steps", "80", "--set", "schedule.decay_steps=none"]).success();
+    assert!(rates(folder)[44..].iter().all(|&rate| rate > 0.0));
 }
 
 #[test]

@@ -55,13 +55,13 @@ fn a_wrong_recipe_is_named() {
     refuses(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: --set schedule.max_steps=none does not fit the recipe: only data.valid, guards.max_not_finite, guards.spike_z_score, guards.patience, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, run.precision, run.keep_weights, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart can be none
+            error: --set schedule.max_steps=none does not fit the recipe: only model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.keep_weights can be none
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "optimizer.min_learning_rate=1"],
         &expect![[r#"
-            error: invalid recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; lower the one or raise the other
+            error: invalid recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; add --set optimizer.min_learning_rate=0.003, or raise the other
         "#]],
     );
     refuses(
@@ -123,7 +123,8 @@ fn wrong_data_is_named() {
         b"to be",
         &["train", "debug", "--data", "short.txt"],
         &expect![[r#"
-            error: cannot train on [FOLDER]/short.txt: a text of 4 tokens is too short for windows of 16, which need at least 17: give a longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or a validation file
+            data: [FOLDER]/short.txt, 4 tokens to train on and 1 token to validate on (char)
+            error: the training part of [FOLDER]/short.txt has 1 token, and model.block_size=16 needs at least 17; add --data with a longer text
         "#]],
     );
     fails_with(
@@ -319,7 +320,7 @@ fn a_resumed_run_keeps_its_sizes_and_its_text() {
     "#]]
     .assert_eq(&resume("model.n_layer=3").usage_failure());
     expect![[r#"
-        error: kjv is not the text that runs/debug has trained on; name that text, or start a new run on this one: kindling train --data kjv --init-from runs/debug
+        error: kjv is not the text that runs/debug has trained on. Name that text, or start a new run on this one: kindling train --data kjv --init-from runs/debug
     "#]]
     .assert_eq(&resume("data.corpus=kjv").failure());
 }

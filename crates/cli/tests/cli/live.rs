@@ -10,7 +10,11 @@ use std::{
 
 use nix::{
     pty::{Winsize, openpty},
-    sys::termios::{LocalFlags, tcgetattr},
+    sys::{
+        signal::{Signal, kill},
+        termios::{LocalFlags, tcgetattr},
+    },
+    unistd::Pid,
 };
 
 use crate::support::{kindling, run};
@@ -97,6 +101,20 @@ fn keys_save_sample_and_stop_a_run() {
     assert_eq!(code, Some(130), "{after}");
     assert!(after.contains("--- what it writes after step"), "{after}");
     assert!(after.contains("kindling train --resume --run runs/mine"), "{after}");
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_run_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
+    running.read_until("tokens/s");
+    let OnTerminal { mut child, terminal, .. } = running;
+    drop(terminal);
+    // What the system sends to a session whose terminal is gone.
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(129));
+    let checkpoints = std::fs::read_dir(folder.path().join("runs/mine/checkpoints")).unwrap();
+    assert_eq!(checkpoints.count(), 2, "that of step 0, and that of the end");
 }
 
 #[test]

@@ -43,7 +43,11 @@ fn weights_of_any_step_are_to_be_had() {
         "{error}"
     );
     let error = run(folder, &["generate", "r@first"]).usage_failure();
-    assert!(error.contains("behind the @ stands a step, or `last`, or `best`"), "{error}");
+    assert!(error.contains("after @, give a step, `last` or `best`"), "{error}");
+    // From within the run's folder.
+    let info = |inside: &str, model: &str| run(&folder.join(inside), &["info", model]).success().stdout;
+    assert!(info("runs/r", "checkpoints/step-00000040").contains(", of step 40"));
+    assert!(info("runs/r/checkpoints", "step-00000040").contains(", of step 40"));
     let error = run(folder, &["generate", "nothere@last"]).failure();
     assert!(error.contains("there is no run, folder or GGUF file nothere"), "{error}");
 }

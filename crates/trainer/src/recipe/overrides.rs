@@ -9,9 +9,8 @@ use super::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RecipeError, RunR
 /// What switches an optional key off.
 const NONE: &str = "none";
 
-/// Keys of which the last one set counts: to set one is to unset the other.
-const ALTERNATIVES: [[&str; 2]; 2] =
-    [["schedule.eval_windows", "schedule.eval_batches"], ["schedule.eval_batches", "schedule.eval_windows"]];
+/// Two ways to say the same: to set one is to unset the other.
+const ALTERNATIVES: [&str; 2] = ["schedule.eval_windows", "schedule.eval_batches"];
 
 /// A recipe with overrides laid over it, one after the other. They may complete a text that lacks a key.
 pub(super) fn lay_over(text: &str, overrides: &[String]) -> Result<Recipe, RecipeError> {
@@ -22,15 +21,7 @@ pub(super) fn lay_over(text: &str, overrides: &[String]) -> Result<Recipe, Recip
         set(&mut table, assignment)?;
         problems.push(problem(&table));
     }
-    let sets = |path: &str| overrides.iter().any(|assignment| path_of(assignment) == Some(path));
-    for [set, unset] in ALTERNATIVES {
-        if sets(set) && !sets(unset) {
-            remove(&mut table, unset);
-        }
-    }
-    if !sets(DECAY_STEPS) && decay_follows(&before, &table) {
-        remove(&mut table, DECAY_STEPS);
-    }
+    settle(&mut table, &before, overrides);
     let Some(Some(left)) = problems.last() else {
         return Ok(table.try_into()?);
     };
@@ -48,6 +39,20 @@ fn problem(table: &Table) -> Option<TomlError> {
 }
 
 const DECAY_STEPS: &str = "schedule.decay_steps";
+
+/// Takes away keys that follow from those that were set, unless they were set too.
+fn settle(table: &mut Table, before: &Table, overrides: &[String]) {
+    let sets = |path: &str| overrides.iter().any(|assignment| path_of(assignment) == Some(path));
+    let [one, other] = ALTERNATIVES;
+    for (set, unset) in [(one, other), (other, one)] {
+        if sets(set) && !sets(unset) {
+            remove(table, unset);
+        }
+    }
+    if !sets(DECAY_STEPS) && decay_follows(before, table) {
+        remove(table, DECAY_STEPS);
+    }
+}
 
 /// Whether the learning rate fell until the end of the run, and the run is to end elsewhere. It then falls until there.
 fn decay_follows(before: &Table, after: &Table) -> bool {
@@ -69,8 +74,20 @@ fn remove(table: &mut Table, path: &str) {
     }
 }
 
-/// The keys that a recipe can do without, `section.key` each, by the structs themselves: those without which a complete
-/// recipe still is one.
+/// The keys of a recipe, `section.key` each, by the structs themselves.
+pub(super) fn keys() -> impl Iterator<Item = String> {
+    let sections: [(&str, &[&str]); 6] = [
+        ("model", serde_introspect::<GptConfig>()),
+        ("data", serde_introspect::<DataRecipe>()),
+        ("optimizer", serde_introspect::<OptimizerRecipe>()),
+        ("schedule", serde_introspect::<ScheduleRecipe>()),
+        ("guards", serde_introspect::<GuardsRecipe>()),
+        ("run", serde_introspect::<RunRecipe>()),
+    ];
+    sections.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+}
+
+/// The keys that a recipe can do without: those without which a complete recipe still is one.
 pub(super) fn optional_keys() -> Vec<String> {
     let complete: Table = crate::preset("debug").and_then(|text| text.parse().ok()).expect("it is a preset");
     let is_optional = |path: &String| {
@@ -78,18 +95,7 @@ pub(super) fn optional_keys() -> Vec<String> {
         remove(&mut table, path);
         problem(&table).is_none()
     };
-    let sections: [(&str, &[&str]); 6] = [
-        ("data", serde_introspect::<DataRecipe>()),
-        ("guards", serde_introspect::<GuardsRecipe>()),
-        ("model", serde_introspect::<GptConfig>()),
-        ("optimizer", serde_introspect::<OptimizerRecipe>()),
-        ("run", serde_introspect::<RunRecipe>()),
-        ("schedule", serde_introspect::<ScheduleRecipe>()),
-    ];
-    let paths = sections
-        .into_iter()
-        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")));
-    paths.filter(is_optional).collect()
+    keys().filter(is_optional).collect()
 }
 
 /// Lays one `section.key=value` over a recipe. A bare word is a string, so `data.corpus=kjv` needs no
@@ -166,6 +172,7 @@ mod tests {
     fn every_optional_key_of_the_structs_can_be_none() {
         let optional = optional_keys();
         for key in [
+            "data.separator",
             "data.valid",
             "guards.patience",
             "guards.spike_z_score",
@@ -263,13 +270,18 @@ mod tests {
         assert_eq!(evaluation(new, &["schedule.eval_batches=3"]), (None, Some(3)));
         assert_eq!(evaluation(old, &[]), (None, Some(20)));
         assert_eq!(evaluation(old, &["schedule.eval_windows=30"]), (Some(30), None));
-        for (wrong, count) in [
-            (&["schedule.eval_windows=3", "schedule.eval_batches=3"][..], "each"),
-            (&["schedule.eval_windows=none"], "neither"),
-        ] {
-            let error = debug(wrong).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{count} of `schedule.eval_windows` and")), "{error}");
-        }
+        let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
+        assert!(
+            message(&["schedule.eval_windows=3", "schedule.eval_batches=3"]).contains("exclude each other")
+        );
+        assert!(message(&["schedule.eval_windows=none"]).contains("needs `schedule.eval_windows`"));
+    }
+
+    /// A section that is added must not slip out of the list.
+    #[test]
+    fn the_keys_are_those_of_all_sections() {
+        let sections = serde_introspect::<Recipe>();
+        assert!(sections.iter().all(|section| keys().any(|key| key.starts_with(&format!("{section}.")))));
     }
 
     #[test]

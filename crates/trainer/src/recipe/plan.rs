@@ -31,8 +31,9 @@ impl Recipe {
         let mut old = Schedule::new(&before.optimizer, &before.schedule);
         old.restart = restart;
         let new = Schedule::new(&self.optimizer, &self.schedule);
-        if step > 0 && old.at(step) != new.at(step) {
-            self.schedule.restart = Some(Restart { step, learning_rate: old.before(step) });
+        let last = old.before(step);
+        if step > 0 && new.at(step) != old.at(step) && new.at(step) != last {
+            self.schedule.restart = Some(Restart { step, learning_rate: last });
         }
         self
     }
@@ -50,6 +51,15 @@ impl Recipe {
             return Err(RecipeError::ZeroRate { first, max_steps });
         }
         Ok(())
+    }
+
+    /// This recipe with another number of steps. If the learning rate fell until the end, it falls until the new one.
+    pub fn with_max_steps(mut self, max_steps: u64) -> Self {
+        if self.schedule.decay_steps == Some(self.schedule.max_steps) {
+            self.schedule.decay_steps = None;
+        }
+        self.schedule.max_steps = max_steps;
+        self
     }
 
     /// How often the whole run reads a text of so many tokens.
@@ -133,6 +143,8 @@ mod tests {
         let wsd = ["schedule.kind=wsd", "schedule.stable_steps=50"];
         let (before, after) = (tiny(&wsd), tiny(&[wsd[0], wsd[1], "schedule.max_steps=200"]));
         assert_eq!(after.clone().resumed_at(&before, 40).schedule.restart, None, "both at their highest");
+        let constant = tiny(&["schedule.kind=constant", "schedule.max_steps=80"]);
+        assert_eq!(constant.resumed_at(&before, 40).schedule.restart, None);
         let late = after.clone().resumed_at(&before, 59).schedule.restart.unwrap();
         assert_eq!(late.learning_rate, rate(&before, 58));
         // The start of the fall stays where it was, and its end moves.
@@ -154,6 +166,14 @@ mod tests {
             &["schedule.max_steps=0"],
         ] {
             tiny(allowed).check_plan().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_longer_run_is_that_of_the_override() {
+        for sets in [&[][..], &["schedule.decay_steps=60"], &["schedule.decay_steps=30"]] {
+            let longer = Recipe::parse(&tiny(sets).to_toml(), &["schedule.max_steps=90".to_owned()]).unwrap();
+            assert_eq!(tiny(sets).with_max_steps(90), longer);
         }
     }
 

@@ -1,0 +1,79 @@
+//! The text of a run that is resumed: it may lie elsewhere than before, and is to be the same.
+
+use anyhow::{Context, bail};
+use checkpoint::{RunFolder, TrainerState};
+use dataset::{Corpus, Prepared, TokenizerChoice};
+use trainer::Recipe;
+
+use super::{Args, checksums};
+use crate::{
+    console::{program, quoted},
+    prepare::{is_missing, prepare},
+};
+
+/// The tokens of a run's text.
+///
+/// # Errors
+///
+/// If the text can't be read, or is another than the run has trained on.
+pub(super) fn same_text(
+    args: &Args,
+    folder: &RunFolder,
+    before: &Recipe,
+    recipe: &Recipe,
+    state: Option<&TrainerState>,
+) -> anyhow::Result<Prepared> {
+    // Of two known corpora it is known that they differ, without a download.
+    let are_two_corpora = before.data.corpus != recipe.data.corpus
+        && [before, recipe].iter().all(|it| Corpus::find(&it.data.corpus).is_some());
+    if are_two_corpora {
+        return Err(another_text(folder, recipe, true));
+    }
+    let choice = TokenizerChoice::Given(folder.load_tokenizer()?);
+    let prepared = match prepare(&recipe.data, &choice, &args.data_dir.data_dir) {
+        Ok(prepared) => prepared,
+        Err(error) if recipe.data != before.data && lacks_characters(&error) => {
+            return Err(another_text(folder, recipe, false));
+        }
+        Err(error) if is_missing(&error) => {
+            let (origin, data) = (folder.recipe_path(), &recipe.data);
+            let option = if data.valid.is_some() { "--data PATH or --valid PATH" } else { "--data PATH" };
+            return Err(error).with_context(|| {
+                format!("{} names a text that is not there; if it has moved, add {option}", origin.display())
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(state) = state else { return Ok(prepared) };
+    let [train, valid] = checksums(&prepared);
+    if train != state.data[0] {
+        return Err(another_text(folder, recipe, true));
+    }
+    if valid != state.data[1] {
+        bail!(
+            "{} is not the text that {} has validated on; name that text with --valid PATH",
+            recipe.data.valid.as_deref().unwrap_or(&recipe.data.corpus),
+            folder.path().display()
+        );
+    }
+    Ok(prepared)
+}
+
+/// Whether a character of the text is none of the model's.
+fn lacks_characters(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(dataset::Error::UnknownCharacter { .. }))
+}
+
+/// The error that a text is another, which the model can go on with if it knows the letters.
+fn another_text(folder: &RunFolder, recipe: &Recipe, knows_letters: bool) -> anyhow::Error {
+    let (path, text) = (folder.path().display().to_string(), &recipe.data.corpus);
+    let option = |name: &str, value: &str| format!(" --{name} {}", quoted(value));
+    let valid = recipe.data.valid.as_ref().map_or_else(String::new, |valid| option("valid", valid));
+    let init_from = if knows_letters { option("init-from", &path) } else { String::new() };
+    anyhow::anyhow!(
+        "{text} is not the text that {path} has trained on. Name that text, or start a new run on this one: {} train{}{valid}\
+         {init_from}",
+        program(),
+        option("data", text)
+    )
+}
