@@ -12,9 +12,9 @@ use tokenizer::Tokenizer;
 
 use crate::{
     console::{count, program, quoted, report},
-    hub,
+    hub::{self, HubName},
     model_folder::check_vocabulary,
-    run_paths::{RUNS, is_gguf, run_path},
+    run_paths::{RUNS, is_gguf, path_of, run_path},
     stored_weights::{find, names_weights},
     usage::bail_usage,
 };
@@ -25,9 +25,14 @@ use crate::{
     after_help = "Neither a folder in Hugging Face's layout nor a GGUF file needs an import to be written with or
 measured, commands open them where they are; importing copies one into a run of its own, as f32 in one file.
 
+A model of the Hugging Face hub is OWNER/NAME; OWNER/NAME@REVISION is a branch, a tag or a commit of
+it, OWNER/NAME:QUANTIZATION one GGUF file. HF_TOKEN is the token for gated and private models,
+HF_ENDPOINT another hub, HF_HOME the folder of the cache. HF_HUB_OFFLINE=1 uses the cache alone.
+
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub
-  kindling import HuggingFaceTB/SmolLM2-135M
+  kindling import HuggingFaceTB/SmolLM2-135M@main
+  kindling import bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0
   kindling import ../nanoGPT/out/ckpt.pt --tokenizer ../nanoGPT/data/shakespeare_char/meta.pkl
   kindling import downloads/gpt2-medium --run medium
   kindling import downloads/SmolLM2-135M.Q4_1.gguf --run smol"
@@ -49,7 +54,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = Device::flex();
-    let path = PathBuf::from(&args.source);
+    let (path, stem) = locate(&args)?;
     let (model, tokenizer, marks) = if is_gguf(&path) {
         refuse_tokenizer(&args)?;
         let file = GgufFile::open(&path)?;
@@ -62,8 +67,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (model, tokenizer, marks)
     } else {
         refuse_tokenizer(&args)?;
-        let is_here = path.is_dir() || names_weights(&path);
-        let found = find(&if is_here { path.clone() } else { hub::download(&args.source)? })?;
+        let found = find(&path)?;
         (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks())
     };
     check_vocabulary(&tokenizer, model.config())?;
@@ -77,7 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let run = match &args.run {
         Some(run) => run_path(run),
-        None => RunFolder::next_path(Path::new(RUNS), &stem(&path)),
+        None => RunFolder::next_path(Path::new(RUNS), &stem),
     };
     let run = RunFolder::create_model(&run, &model, &tokenizer, &marks, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
@@ -89,6 +93,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         program(),
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file or folder that is meant, and what its run is called. What is here hides a model of the hub of that name.
+fn locate(args: &Args) -> anyhow::Result<(PathBuf, String)> {
+    let path = PathBuf::from(&args.source);
+    if path_of(&path).exists() || names_weights(&path) {
+        let stem = stem(&path);
+        return Ok((path, stem));
+    }
+    let name = HubName::parse(&args.source)?;
+    refuse_tokenizer(args)?;
+    let path = hub::download(&name)?;
+    let stem = if is_gguf(&path) { stem(&path) } else { name.model().to_owned() };
+    Ok((path, stem))
 }
 
 fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
         bail!(
             "there is no run, folder or GGUF file {}; name a run of {RUNS}/, a folder with a model or a GGUF file{}",
             path.display(),
-            suggestion(path)
+            local_suggestion(path)
         );
     }
     if is_gguf(&folder) {
@@ -46,7 +46,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
 }
 
 /// The run that was probably meant.
-fn suggestion(path: &Path) -> String {
+pub(crate) fn local_suggestion(path: &Path) -> String {
     let runs = RunFolder::all(Path::new(RUNS)).unwrap_or_default();
     let names: Vec<String> = runs.iter().map(RunFolder::name).collect();
     let meant = path.file_name().unwrap_or_default().to_string_lossy();

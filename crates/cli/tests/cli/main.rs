@@ -14,6 +14,8 @@ mod errors;
 mod exchange;
 mod finetune;
 mod gguf_files;
+#[cfg(feature = "hub")]
+mod hub;
 #[cfg(unix)]
 mod live;
 mod malformed;

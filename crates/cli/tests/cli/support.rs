@@ -80,7 +80,8 @@ pub(crate) fn bounded(folder: &Path, args: &[&str]) -> Ran {
     ran(command.env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null()))
 }
 
-fn ran(command: &mut Command) -> Ran {
+/// Runs a command to its end.
+pub(crate) fn ran(command: &mut Command) -> Ran {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
     Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }

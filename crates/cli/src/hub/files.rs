@@ -1,0 +1,203 @@
+//! Which files of a repository make a model: a folder in Hugging Face layout.
+
+use std::{fs, path::Path};
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::{HubName, gguf_files};
+use crate::console::{program, quoted};
+
+pub(crate) const CONFIG: &str = "config.json";
+/// What the PEFT library writes beside the weights of an adapter.
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// Small files that some models have: special tokens, the chat template, and the tokens that end a text.
+const OPTIONAL: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// What a repository holds.
+#[derive(Debug)]
+pub(crate) enum Choice<'a> {
+    Model(ModelFiles<'a>),
+    /// Differences to the weights of another model.
+    Adapter,
+}
+
+/// The files to download beside `config.json`.
+#[derive(Debug)]
+pub(crate) struct ModelFiles<'a> {
+    pub(crate) small: Vec<&'a str>,
+    pub(crate) weights: Vec<&'a str>,
+}
+
+/// Chooses the files of a model: its tokenizer, and its weights in their best form.
+///
+/// # Errors
+///
+/// If there is no such model; the error says what there is.
+pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str]) -> anyhow::Result<Choice<'a>> {
+    // A name with a folder in it is none of these, and may lead out of the cache.
+    let top: Vec<&str> = files.iter().copied().filter(|file| !file.contains(['/', '\\'])).collect();
+    let has = |name: &str| top.contains(&name);
+    let Some(weights) = weights(&top) else {
+        if has(ADAPTER_CONFIG) {
+            return Ok(Choice::Adapter);
+        }
+        gguf_files::refuse_if_any(name, files)?;
+        bail!(
+            "{name} has no weights that kindling reads: no model.safetensors and no pytorch_model.bin{}",
+            shown(&top, is_weights)
+        );
+    };
+    if !has(CONFIG) {
+        if has(ADAPTER_CONFIG) {
+            return Ok(Choice::Adapter);
+        }
+        gguf_files::refuse_if_any(name, files)?;
+        bail!("{name} has no {CONFIG}, so its architecture and sizes are unknown{}", shown(&top, |_| true));
+    }
+    let Some(tokenizer) = tokenizer(&top) else {
+        bail!(
+            "{name} has no tokenizer that kindling reads: no tokenizer.json, and no vocab.json with merges.txt{}",
+            shown(&top, |file| file.contains("token") || file.contains("vocab"))
+        );
+    };
+    let optional = top.iter().copied().filter(|file| OPTIONAL.contains(file));
+    Ok(Choice::Model(ModelFiles { small: tokenizer.into_iter().chain(optional).collect(), weights }))
+}
+
+/// What an adapter belongs to, and the two ways to go on.
+pub(crate) fn describe_adapter(name: &HubName, config: &Path) -> String {
+    let base = || -> Option<String> {
+        let config: Value = serde_json::from_str(&fs::read_to_string(config).ok()?).ok()?;
+        config["base_model_name_or_path"].as_str().map(str::to_owned)
+    };
+    let merge = "merge the two in Python by merge_and_unload, save that model, and import its folder";
+    match base() {
+        Some(base) => format!(
+            "{name} is a PEFT adapter of {base}, not a whole model. To use it, {merge}. To use {base} alone: {} import {}",
+            program(),
+            quoted(&base)
+        ),
+        None => format!(
+            "{name} is a PEFT adapter, not a whole model; its {ADAPTER_CONFIG} names no base model. To use it, {merge}"
+        ),
+    }
+}
+
+fn weights<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
+    let one = |name: &str| files.iter().copied().find(|file| *file == name).map(|file| vec![file]);
+    let sharded = |index: &str, prefix: &str, suffix: &str| {
+        let index = one(index)?;
+        let is_shard = |file: &&str| file.starts_with(prefix) && file.ends_with(suffix);
+        Some(index.into_iter().chain(files.iter().copied().filter(is_shard)).collect())
+    };
+    one("model.safetensors")
+        .or_else(|| sharded("model.safetensors.index.json", "model-", ".safetensors"))
+        .or_else(|| one("pytorch_model.bin"))
+        .or_else(|| sharded("pytorch_model.bin.index.json", "pytorch_model-", ".bin"))
+}
+
+fn tokenizer<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
+    let all = |names: &[&str]| -> Option<Vec<&'a str>> {
+        names.iter().map(|name| files.iter().copied().find(|file| file == name)).collect()
+    };
+    all(&["tokenizer.json"]).or_else(|| all(&["vocab.json", "merges.txt"]))
+}
+
+/// Whether a file holds weights in a format of some library.
+fn is_weights(file: &str) -> bool {
+    const EXTENSIONS: [&str; 9] =
+        [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot"];
+    EXTENSIONS.iter().any(|extension| file.ends_with(extension))
+}
+
+/// The first of the files that a reader of an error should know of.
+fn shown(files: &[&str], is_shown: impl Fn(&str) -> bool) -> String {
+    const SHOWN: usize = 4;
+    let found: Vec<&str> = files.iter().copied().filter(|file| is_shown(file)).collect();
+    match found.len() {
+        0 => String::new(),
+        n if n > SHOWN => format!("; it has {} and {} more", found[..SHOWN].join(", "), n - SHOWN),
+        _ => format!("; it has {}", found.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> HubName {
+        HubName::parse("me/model").unwrap()
+    }
+
+    #[track_caller]
+    fn chosen<'a>(files: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+        match choose(&name(), files).unwrap() {
+            Choice::Model(ModelFiles { small, weights }) => (small, weights),
+            Choice::Adapter => panic!("a model, not an adapter"),
+        }
+    }
+
+    fn refused(files: &[&str]) -> String {
+        choose(&name(), files).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_best_form_of_the_weights_is_chosen_alone() {
+        let all = ["config.json", "pytorch_model.bin", "model.safetensors", "tokenizer.json", "vocab.json"];
+        assert_eq!(chosen(&all), (vec!["tokenizer.json"], vec!["model.safetensors"]));
+        let old = ["config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "flax_model.msgpack"];
+        assert_eq!(chosen(&old), (vec!["vocab.json", "merges.txt"], vec!["pytorch_model.bin"]));
+        let shards = [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+            "training_args.bin",
+        ];
+        let (small, weights) = chosen(&shards);
+        assert_eq!(small, ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]);
+        assert_eq!(weights[0], "model.safetensors.index.json");
+        assert_eq!(weights[1..], shards[1..3]);
+    }
+
+    #[test]
+    fn files_that_lead_out_of_the_cache_are_left_alone() {
+        let hostile =
+            ["config.json", "model.safetensors.index.json", "model-/../../x.safetensors", "tokenizer.json"];
+        assert_eq!(chosen(&hostile), (vec!["tokenizer.json"], vec!["model.safetensors.index.json"]));
+    }
+
+    #[test]
+    fn an_adapter_is_told_from_a_model() {
+        let adapter = ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
+        assert!(matches!(choose(&name(), &adapter), Ok(Choice::Adapter)));
+        let both = [&adapter[..], &["config.json", "model.safetensors"]].concat();
+        assert_eq!(chosen(&both).1, ["model.safetensors"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_there_is() {
+        let error = refused(&["config.json", "tf_model.h5", "tokenizer.json"]);
+        assert!(
+            error.ends_with("no model.safetensors and no pytorch_model.bin; it has tf_model.h5"),
+            "{error}"
+        );
+        let error =
+            refused(&["config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json"]);
+        assert!(error.ends_with("; it has tokenizer.model, tokenizer_config.json"), "{error}");
+        let error = refused(&["model.safetensors", "a", "b", "c", "d", "e"]);
+        assert!(error.contains("no config.json") && error.ends_with("a, b, c and 2 more"), "{error}");
+    }
+}

@@ -1,0 +1,309 @@
+//! Which GGUF file of a repository is meant.
+
+use anyhow::bail;
+use gguf::{Architecture, TensorType};
+
+use super::HubName;
+use crate::console::{program, quoted};
+
+const EXTENSION: &str = ".gguf";
+
+/// One GGUF file of a repository.
+struct Candidate<'a> {
+    file: &'a str,
+    /// The quantization that its name ends in, or the whole name where it ends in none.
+    label: &'a str,
+    /// Whether it is one of several files that are a model together.
+    is_split: bool,
+    is_readable: bool,
+}
+
+/// The file of a quantization, or of that name; upper and lower case are the same.
+///
+/// # Errors
+///
+/// If no file is of that quantization, several are, or it is one that kindling does not read.
+pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], quantization: &str) -> anyhow::Result<&'a str> {
+    let candidates = candidates(files);
+    let id = &name.id;
+    if candidates.is_empty() {
+        bail!(
+            "{id} has no GGUF files. To import its other weights: {}",
+            command(&name.without_quantization())
+        );
+    }
+    let is_named = |candidate: &&Candidate<'_>| {
+        [candidate.file, base_name(candidate.file), stem(candidate.file)]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(quantization))
+    };
+    let is_labelled = |candidate: &&Candidate<'_>| candidate.label.eq_ignore_ascii_case(quantization);
+    let mut found: Vec<_> = candidates.iter().filter(is_named).collect();
+    if found.is_empty() {
+        found = candidates.iter().filter(is_labelled).collect();
+    }
+    let alternatives = alternatives(name, &candidates);
+    match found[..] {
+        [] => bail!("{id} has no GGUF file of the quantization {quantization}. {alternatives}"),
+        [first, ..] if first.is_split => bail!(
+            "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
+             all parts, run llama-gguf-split --merge, and import the file it makes. {alternatives}",
+            first.file
+        ),
+        [only] if only.is_readable => Ok(only.file),
+        [only] => bail!(
+            "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
+            only.file,
+            only.label
+        ),
+        [first, ..] => bail!(
+            "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
+            found.len(),
+            found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
+            command(&name.with_quantization(first.file))
+        ),
+    }
+}
+
+/// Refuses a repository without other weights if it has GGUF files, and says how to import one.
+pub(crate) fn refuse_if_any(name: &HubName, files: &[&str]) -> anyhow::Result<()> {
+    let candidates = candidates(files);
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    bail!("{name} has only GGUF files. {}", alternatives(name, &candidates))
+}
+
+/// Refuses a model of another architecture, which the hub reads from its GGUF files, before it is downloaded.
+pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> anyhow::Result<()> {
+    match architecture {
+        Some(other) if Architecture::from_name(other).is_none() => bail!(
+            "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
+            listed(&Architecture::ALL.map(|known| known.to_string()))
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn candidates<'a>(files: &[&'a str]) -> Vec<Candidate<'a>> {
+    // `mmproj` files hold the image encoder of a model, `imatrix` files statistics for quantizing it.
+    let is_model = |file: &str| {
+        let name = base_name(file).to_ascii_lowercase();
+        name.ends_with(EXTENSION) && !name.contains("mmproj") && !name.contains("imatrix")
+    };
+    let is_inside = |file: &str| {
+        !file.contains('\\') && file.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+    };
+    let candidate = |file: &'a str| {
+        let whole = without_part_number(stem(file));
+        let label = quantization_in(whole).unwrap_or(whole);
+        let is_split = whole != stem(file);
+        // A name that says nothing is for the file itself to explain.
+        let is_readable = !is_split && (label == whole && quantization_in(whole).is_none() || is_read(label));
+        Candidate { file, label, is_split, is_readable }
+    };
+    files.iter().copied().filter(|file| is_model(file) && is_inside(file)).map(candidate).collect()
+}
+
+/// What to type instead, or that nothing helps.
+fn alternatives(name: &HubName, candidates: &[Candidate<'_>]) -> String {
+    let shown = |candidate: &Candidate<'_>| match candidate.is_split {
+        true => format!("{} (split)", candidate.label),
+        false => candidate.label.to_owned(),
+    };
+    let labels = |is_readable: bool| {
+        let labels = candidates.iter().filter(|candidate| candidate.is_readable == is_readable);
+        let mut labels: Vec<String> = labels.map(shown).collect();
+        labels.dedup();
+        labels
+    };
+    let (readable, others) = (labels(true), labels(false));
+    // The most exact of those that are small.
+    let preferred = readable.iter().find(|label| label.eq_ignore_ascii_case("q8_0")).or(readable.first());
+    match preferred {
+        Some(label) => {
+            let others = match others[..] {
+                [] => String::new(),
+                _ => format!(", not {}", listed(&others)),
+            };
+            format!(
+                "Of its quantizations, kindling reads {}{others}. To import one: {}",
+                listed(&readable),
+                command(&name.with_quantization(label))
+            )
+        }
+        None => format!(
+            "It has {}, and kindling reads {} in a single file",
+            listed(&others),
+            listed(&TensorType::ALL.map(|ty| ty.to_string().to_uppercase()))
+        ),
+    }
+}
+
+fn command(name: &HubName) -> String {
+    format!("{} import {}", program(), quoted(&name.to_string()))
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn base_name(file: &str) -> &str {
+    file.rsplit_once('/').map_or(file, |(_, name)| name)
+}
+
+fn stem(file: &str) -> &str {
+    let name = base_name(file);
+    let end = name.len().saturating_sub(EXTENSION.len());
+    name.get(..end).unwrap_or(name)
+}
+
+/// A name without the `-00001-of-00002` of a part.
+fn without_part_number(stem: &str) -> &str {
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let split = || -> Option<&str> {
+        let (rest, n_parts) = stem.rsplit_once("-of-")?;
+        let (rest, part) = rest.rsplit_once('-')?;
+        (is_number(part) && is_number(n_parts)).then_some(rest)
+    };
+    split().unwrap_or(stem)
+}
+
+/// The longest end of a name that is a quantization: `Q4_K_M` of `SmolLM2-135M.Q4_K_M`.
+fn quantization_in(stem: &str) -> Option<&str> {
+    let starts = stem.char_indices().filter(|(_, c)| "-._".contains(*c)).map(|(idx, _)| idx + 1);
+    std::iter::once(0).chain(starts).map(|start| &stem[start..]).find(|end| is_quantization(end))
+}
+
+/// Whether a word is a quantization as llama.cpp and those who publish such files call them.
+fn is_quantization(word: &str) -> bool {
+    const FLOATS: [&str; 5] = ["F32", "F16", "BF16", "FP32", "FP16"];
+    let word = word.to_ascii_uppercase();
+    let word = word.strip_prefix("UD-").unwrap_or(&word);
+    let is_word = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let digits = ["IQ", "TQ", "Q", "MXFP"].iter().find_map(|prefix| word.strip_prefix(prefix));
+    let is_numbered = digits.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    is_word && (FLOATS.contains(&word) || is_numbered)
+}
+
+/// Whether the tensors of such a file are of types that are read: `Q4_K_M` is a mixture around `Q4_K`.
+fn is_read(label: &str) -> bool {
+    let label = label.to_ascii_uppercase();
+    let label = label.strip_prefix("UD-").unwrap_or(&label).replace("FP", "F");
+    TensorType::ALL.iter().any(|ty| {
+        let rest = label.strip_prefix(&ty.to_string().to_uppercase());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> HubName {
+        HubName::parse("me/tiny-GGUF").unwrap()
+    }
+
+    const FILES: [&str; 7] = [
+        "README.md",
+        "tiny-IQ2_XXS.gguf",
+        "tiny.q8_0.gguf",
+        "f16/tiny-f16.gguf",
+        "BF16/tiny-BF16-00001-of-00002.gguf",
+        "BF16/tiny-BF16-00002-of-00002.gguf",
+        "mmproj-tiny-Q8_0.gguf",
+    ];
+
+    fn refused(files: &[&str], quantization: &str) -> String {
+        choose(&name(), files, quantization).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_quantization_is_the_end_of_a_name() {
+        for (stem, expected) in [
+            ("SmolLM2-135M-Instruct.Q4_1", Some("Q4_1")),
+            ("tiny_q8_0", Some("q8_0")),
+            ("qwen3-0.6b-Q4_K_M", Some("Q4_K_M")),
+            ("gemma-3-UD-Q4_K_XL", Some("UD-Q4_K_XL")),
+            ("ggml-model-f16", Some("f16")),
+            ("Q8_0", Some("Q8_0")),
+            ("tiny-IQ2_XXS", Some("IQ2_XXS")),
+            ("tiny", None),
+            ("Qwen3-0.6B", None),
+            ("q8_0-of-tiny", None),
+        ] {
+            assert_eq!(quantization_in(stem), expected, "{stem}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_quantization_in_either_case_or_by_its_name() {
+        for (quantization, file) in [
+            ("Q8_0", "tiny.q8_0.gguf"),
+            ("q8_0", "tiny.q8_0.gguf"),
+            ("F16", "f16/tiny-f16.gguf"),
+            ("tiny.q8_0.gguf", "tiny.q8_0.gguf"),
+            ("tiny-f16", "f16/tiny-f16.gguf"),
+            ("f16/tiny-f16.gguf", "f16/tiny-f16.gguf"),
+        ] {
+            assert_eq!(choose(&name(), &FILES, quantization).unwrap(), file, "{quantization}");
+        }
+        assert_eq!(choose(&name(), &["model.gguf"], "model").unwrap(), "model.gguf");
+    }
+
+    #[test]
+    fn a_split_file_is_refused_by_name() {
+        let error = refused(&FILES, "bf16");
+        assert!(
+            error.starts_with("BF16/tiny-BF16-00001-of-00002.gguf of me/tiny-GGUF is one part"),
+            "{error}"
+        );
+        assert!(error.contains("llama-gguf-split --merge"), "{error}");
+    }
+
+    #[test]
+    fn what_can_be_typed_instead_is_said() {
+        let error = refused(&FILES, "Q4_0");
+        assert!(
+            error.starts_with(
+                "me/tiny-GGUF has no GGUF file of the quantization Q4_0. Of its quantizations, kindling reads q8_0 and \
+                 f16, not IQ2_XXS and BF16 (split). "
+            ),
+            "{error}"
+        );
+        assert!(error.ends_with(" import me/tiny-GGUF:q8_0"), "{error}");
+        let error = refused(&FILES, "iq2_xxs");
+        assert!(error.contains("has the quantization IQ2_XXS, which kindling does not read"), "{error}");
+    }
+
+    #[test]
+    fn a_quantization_of_several_files_needs_a_file() {
+        let error = refused(&["a-Q8_0.gguf", "b-Q8_0.gguf"], "Q8_0");
+        assert!(
+            error.contains("has 2 GGUF files of the quantization Q8_0: a-Q8_0.gguf, b-Q8_0.gguf"),
+            "{error}"
+        );
+        assert!(error.ends_with("import me/tiny-GGUF:a-Q8_0.gguf"), "{error}");
+    }
+
+    #[test]
+    fn files_that_lead_out_of_the_cache_are_not_there() {
+        let error = refused(&["../x-Q8_0.gguf", "/x-Q8_0.gguf", "a\\x-Q8_0.gguf"], "Q8_0");
+        assert!(error.contains("me/tiny-GGUF has no GGUF files"), "{error}");
+    }
+
+    #[test]
+    fn other_architectures_are_refused_by_name() {
+        check_architecture(&name(), None).unwrap();
+        check_architecture(&name(), Some("llama")).unwrap();
+        let error = check_architecture(&name(), Some("gemma3")).unwrap_err().to_string();
+        assert!(
+            error.contains("its architecture is gemma3") && error.ends_with("gpt2, llama and qwen3"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! The name of a model on the hub: `OWNER/NAME`, `OWNER/NAME@REVISION`, `OWNER/NAME:QUANTIZATION`.
+
+use std::fmt;
+
+use anyhow::bail;
+
+use crate::usage::bail_usage;
+
+/// Which files of which repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HubName {
+    /// `OWNER/NAME`, or `NAME` for some old models.
+    pub(crate) id: String,
+    /// A branch, a tag or a commit.
+    pub(crate) revision: Option<String>,
+    /// Of a repository of GGUF files, the quantization or the name of one file.
+    pub(crate) quantization: Option<String>,
+}
+
+impl HubName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    ///
+    /// If no model can have such a name: it is a mistyped path. A usage error if `@` or `:` is followed by no revision or
+    /// no quantization.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let (rest, quantization) = split_at(text, ':');
+        let (id, revision) = split_at(rest, '@');
+        let parts: Vec<&str> = id.split('/').collect();
+        if parts.len() > 2 || !parts.iter().copied().all(is_part) {
+            bail!("there is no file or folder {text}, and no model of the hub has such a name");
+        }
+        if let Some(revision) = revision
+            && !revision.split('/').all(is_part)
+        {
+            bail_usage!(
+                "{text}: the @ must be followed by a branch, a tag or a commit of the model, as in {id}@main"
+            );
+        }
+        if let Some(quantization) = quantization
+            && !quantization.split('/').all(is_part)
+        {
+            bail_usage!(
+                "{text}: the : must be followed by the quantization of a GGUF file, as in {rest}:Q8_0"
+            );
+        }
+        Ok(Self {
+            id: id.to_owned(),
+            revision: revision.map(str::to_owned),
+            quantization: quantization.map(str::to_owned),
+        })
+    }
+
+    /// The last part of the id.
+    pub(crate) fn model(&self) -> &str {
+        model_of(&self.id)
+    }
+}
+
+#[cfg(feature = "hub")]
+impl HubName {
+    /// The same repository and revision, without a quantization.
+    pub(crate) fn without_quantization(&self) -> Self {
+        Self { quantization: None, ..self.clone() }
+    }
+
+    /// The same repository and revision, with a quantization.
+    pub(crate) fn with_quantization(&self, quantization: &str) -> Self {
+        Self { quantization: Some(quantization.to_owned()), ..self.clone() }
+    }
+}
+
+impl fmt::Display for HubName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{revision}")?;
+        }
+        if let Some(quantization) = &self.quantization {
+            write!(f, ":{quantization}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `NAME` of `OWNER/NAME`.
+pub(crate) fn model_of(id: &str) -> &str {
+    id.rsplit_once('/').map_or(id, |(_, model)| model)
+}
+
+fn split_at(text: &str, separator: char) -> (&str, Option<&str>) {
+    text.split_once(separator).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
+/// Names become paths in the cache, so a part may not be `..` or the like.
+fn is_part(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with('.')
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::is_usage_error;
+
+    #[test]
+    fn names_are_told_from_paths() {
+        for name in ["gpt2", "openai-community/gpt2", "a/b.c_d-1"] {
+            let parsed = HubName::parse(name).unwrap();
+            assert_eq!(parsed, HubName { id: name.to_owned(), revision: None, quantization: None });
+        }
+        for path in
+            ["", "/gpt2", "a/b/c", "../gpt2", "./gpt2", "a b", "gpt2/", "a//b", "a/../b@x", "@x", ":x"]
+        {
+            let error = HubName::parse(path).unwrap_err();
+            assert!(!is_usage_error(&error), "{path}");
+            assert!(error.to_string().contains(&format!("there is no file or folder {path}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_revision_and_a_quantization_may_follow() {
+        let name = HubName::parse("a/b@refs/pr/1:Q8_0").unwrap();
+        assert_eq!((name.id.as_str(), name.model()), ("a/b", "b"));
+        assert_eq!(
+            (name.revision.as_deref(), name.quantization.as_deref()),
+            (Some("refs/pr/1"), Some("Q8_0"))
+        );
+        for text in ["gpt2@v1.0", "a/b:Q4_K_M", "a/b@main:b-f16.gguf", "a/b:f16/b.gguf"] {
+            assert_eq!(HubName::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_revision_leads_nowhere_else() {
+        for text in
+            ["a/b@", "a/b@../../x", "a/b@/x", "a/b@x y", "a/b:", "a/b@main:", "a/b:../x", "a/b:Q8_0@main"]
+        {
+            let error = HubName::parse(text).unwrap_err();
+            assert!(is_usage_error(&error), "{text}: {error}");
+        }
+    }
+}

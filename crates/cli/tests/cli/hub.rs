@@ -1,0 +1,387 @@
+//! Models of the hub, which a server on this computer stands in for.
+
+mod stand_in;
+
+use std::{fs, net::TcpListener, path::Path, sync::OnceLock};
+
+use serde_json::Value;
+
+use self::stand_in::{Access, Files, Hub, Repository, commit};
+use crate::support::{ran, run, trained};
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// The run `debug` as a folder for the hub.
+fn model() -> Files {
+    static FILES: OnceLock<Files> = OnceLock::new();
+    FILES.get_or_init(|| exported("f32")).clone()
+}
+
+fn exported(dtype: &str) -> Files {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model");
+    let path = output.to_str().unwrap();
+    run(trained(), &["export", "debug", "--format", "safetensors", "--dtype", dtype, "-o", path]).success();
+    let file =
+        |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    fs::read_dir(output).unwrap().map(|entry| file(entry.unwrap())).collect()
+}
+
+/// The run `debug` as a GGUF file.
+fn gguf(dtype: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("debug.gguf");
+    let path = output.to_str().unwrap();
+    run(trained(), &["export", "debug", "--format", "gguf", "--dtype", dtype, "-o", path]).success();
+    fs::read(output).unwrap()
+}
+
+/// The files of a model, one of them replaced or added.
+fn with(mut files: Files, name: &str, data: impl Into<Vec<u8>>) -> Files {
+    files.insert(name.to_owned(), data.into());
+    files
+}
+
+fn named(names: &[&str]) -> Files {
+    names.iter().map(|name| ((*name).to_owned(), b"{}".to_vec())).collect()
+}
+
+/// The log-probabilities of a text by a model.
+fn scored(folder: &Path, model: &str) -> Value {
+    let score = run(folder, &["score", model, "--text", "To be, or not", "--json"]).success().stdout;
+    serde_json::from_str::<Value>(&score).unwrap()["logprobs"].clone()
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[track_caller]
+fn says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_model_comes_with_its_configuration_first_and_its_weights_last() {
+    let (hub, here) = (Hub::new().with("me/tiny", with(model(), "README.md", "a card")), folder());
+    let imported = hub.import(here.path(), &["me/tiny"]).success().stderr;
+    says(&imported, &["downloading model.safetensors of me/tiny (", "generate runs/tiny"]);
+    let downloaded = hub.downloaded();
+    assert_eq!((downloaded[0].as_str(), downloaded.last().unwrap().as_str()), ("config.json", WEIGHTS));
+    assert!(downloaded.contains(&"tokenizer.json".to_owned()), "{downloaded:?}");
+    assert!(!downloaded.contains(&"README.md".to_owned()), "{downloaded:?}");
+    assert_eq!(scored(here.path(), "tiny"), scored(trained(), "debug"));
+
+    // The cache has it all, and no file comes twice.
+    let again = hub.import(here.path(), &["me/tiny"]).success().stderr;
+    says(&again, &["generate runs/tiny-2"]);
+    assert!(!again.contains("downloading"), "{again}");
+    assert_eq!(hub.downloaded(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_before_its_weights_are_downloaded() {
+    let config = String::from_utf8(model()["config.json"].clone()).unwrap();
+    let hub = Hub::new()
+        .with("me/other", with(model(), "config.json", config.replace("\"gpt2\"", "\"mistral\"")))
+        .with("me/uneven", with(model(), "config.json", config.replace("\"n_head\": ", "\"n_head\": 1")))
+        .with("me/torn", with(model(), "tokenizer.json", "{\"version\": \"1.0\""));
+    let here = folder();
+    for (name, reason) in [
+        ("me/other", "`model_type` is \"mistral\""),
+        ("me/uneven", "n_head"),
+        ("me/torn", "the tokenizer of"),
+    ] {
+        let error = hub.import(here.path(), &[name]).failure();
+        says(&error, &[&format!("cannot import {name}, whose weights are not downloaded"), reason]);
+        let downloaded = hub.downloaded();
+        assert!(downloaded.contains(&"config.json".to_owned()), "{downloaded:?}");
+        assert!(!downloaded.contains(&WEIGHTS.to_owned()), "{downloaded:?}");
+    }
+    assert!(!here.path().join("runs").exists());
+}
+
+#[test]
+fn a_revision_is_a_branch_a_tag_or_a_commit() {
+    let half = exported("bf16");
+    let revisions = vec![("main", model()), ("v1.0", half.clone()), ("refs/pr/1", named(&["config.json"]))];
+    let repository = Repository { revisions, ..model().into() };
+    let (hub, here) = (Hub::new().with("me/tiny", repository), folder());
+    hub.import(here.path(), &["me/tiny@v1.0"]).success();
+    let first = scored(here.path(), "tiny");
+    assert_ne!(first, scored(trained(), "debug"), "the weights of v1.0 are rounded");
+    hub.import(here.path(), &["me/tiny", "--run", "whole"]).success();
+    assert_eq!(scored(here.path(), "whole"), scored(trained(), "debug"));
+    let id = format!("me/tiny@{}", commit("me/tiny", &half));
+    hub.import(here.path(), &[&id, "--run", "by-commit"]).success();
+    assert_eq!(scored(here.path(), "by-commit"), first);
+    let error = hub.import(here.path(), &["me/tiny@refs/pr/1"]).failure();
+    says(&error, &["me/tiny@refs/pr/1 has no weights that kindling reads"]);
+    let error = hub.import(here.path(), &["me/tiny@v2"]).failure();
+    says(&error, &["me/tiny has no branch, tag or commit v2; it has main, v1.0, refs/pr/1"]);
+}
+
+#[test]
+fn all_files_are_of_one_commit_when_the_branch_has_moved() {
+    let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
+    hub.import(here.path(), &["me/tiny", "--run", "old"]).success();
+    hub.put("me/tiny", exported("bf16"));
+    hub.import(here.path(), &["me/tiny", "--run", "new"]).success();
+    assert_eq!(scored(here.path(), "old"), scored(trained(), "debug"));
+    assert_ne!(scored(here.path(), "new"), scored(here.path(), "old"));
+}
+
+#[test]
+fn what_is_here_hides_a_model_of_the_hub() {
+    let (hub, here) = (Hub::new(), folder());
+    let debug = trained().join("runs/debug");
+    run(here.path(), &["import", debug.to_str().unwrap(), "--run", "tiny"]).success();
+    for name in ["tiny", "tiny@best", "runs/tiny"] {
+        hub.import(here.path(), &[name, "--run", &format!("from-{}", name.replace('/', "-"))]).success();
+    }
+    let error = hub.import(here.path(), &["tiny@7"]).failure();
+    says(&error, &["runs/tiny has no weights of step 7"]);
+    assert_eq!(hub.seen(), [], "the hub is not asked");
+}
+
+#[test]
+fn the_token_of_the_environment_goes_before_that_of_a_file() {
+    let private = |owner| Repository { access: Access::Private(owner), ..model().into() };
+    let hub = Hub::new().with("me/private", private("hf_mine"));
+    let here = folder();
+    let error = hub.import(here.path(), &["me/private"]).failure();
+    says(&error, &["has no model me/private", "If it is private, set HF_TOKEN"]);
+    assert!(hub.seen().iter().all(|seen| seen.token.is_none()));
+
+    fs::write(hub.home().join("token"), "hf_other\n").unwrap();
+    let error = hub.import(here.path(), &["me/private"]).failure();
+    let origin = format!("the token in {} has no access to it", hub.home().join("token").display());
+    says(&error, &["has no model me/private", &origin]);
+    assert!(hub.seen().iter().all(|seen| seen.token.as_deref() == Some("hf_other")));
+
+    ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", " hf_mine\n")).success();
+    let seen = hub.seen();
+    assert!(seen.len() > 3 && seen.iter().all(|seen| seen.token.as_deref() == Some("hf_mine")), "{seen:?}");
+
+    for refused in ["hf_wrong", "hf_expired"] {
+        let error = ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", refused)).failure();
+        says(&error, &["does not accept the token in HF_TOKEN; make another at http://", "/settings/tokens"]);
+    }
+    let error = ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", "hf mine")).failure();
+    says(&error, &["the token in HF_TOKEN has spaces"]);
+}
+
+#[test]
+fn a_gated_model_says_how_to_get_access() {
+    let gated = Repository { access: Access::Gated("hf_mine"), ..model().into() };
+    let (hub, here) = (Hub::new().with("me/gated", gated), folder());
+    let page = format!("Accept its licence on {}/me/gated", hub.endpoint());
+    let error = hub.import(here.path(), &["me/gated"]).failure();
+    says(&error, &["me/gated is gated. ", &page, "then set HF_TOKEN to a token of your account"]);
+    let error = ran(hub.command(here.path(), &["me/gated"]).env("HF_TOKEN", "hf_other")).failure();
+    says(&error, &["me/gated is gated, and the token in HF_TOKEN has no access", &page]);
+    assert_eq!(hub.downloaded(), ["config.json"; 0], "nothing of it is sent");
+    ran(hub.command(here.path(), &["me/gated"]).env("HF_TOKEN", "hf_mine")).success();
+}
+
+#[test]
+fn a_name_that_the_hub_does_not_know_is_told_with_one_that_it_does() {
+    let (hub, here) = (Hub::new().with("Someone/SmolLM2-135M", model()), folder());
+    let error = hub.import(here.path(), &["SmolLM2-135m"]).failure();
+    let there =
+        format!("there is no file or folder SmolLM2-135m, and {} has no model SmolLM2-135m", hub.endpoint());
+    says(&error, &[&there, "; did you mean Someone/SmolLM2-135M?"]);
+    let error = hub.import(here.path(), &["me/nothing-alike"]).failure();
+    says(&error, &["there is no file or folder me/nothing-alike"]);
+    assert!(!error.contains("did you mean"), "{error}");
+
+    let debug = trained().join("runs/debug");
+    run(here.path(), &["import", debug.to_str().unwrap(), "--run", "shakespeare"]).success();
+    let error = hub.import(here.path(), &["shakespear"]).failure();
+    says(&error, &["; did you mean shakespeare?"]);
+}
+
+#[test]
+fn without_a_network_the_cache_is_used() {
+    let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
+    hub.import(here.path(), &["me/tiny", "--run", "online"]).success();
+    hub.seen();
+    // A port that nobody listens to any more.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{nobody}");
+    let offline = |name: &str, run: &str| {
+        ran(hub.command(here.path(), &[name, "--run", run]).env("HF_ENDPOINT", &nobody))
+    };
+    let said = offline("me/tiny", "offline").success().stderr;
+    says(
+        &said,
+        &["warning:", &format!("{nobody} cannot be reached"), "using the copy of me/tiny in the cache"],
+    );
+    assert_eq!(scored(here.path(), "offline"), scored(trained(), "debug"));
+    let error = offline("me/new", "new").failure();
+    says(
+        &error,
+        &[&format!("there is no file or folder me/new, and {nobody} cannot be reached"), "has no copy of it"],
+    );
+    assert_eq!(hub.seen(), []);
+
+    let asked = |name: &str, run: &str| {
+        ran(hub.command(here.path(), &[name, "--run", run]).env("HF_HUB_OFFLINE", "1"))
+    };
+    says(&asked("me/tiny", "asked").success().stderr, &["HF_HUB_OFFLINE is set; using the copy of me/tiny"]);
+    says(&asked("me/new", "new").failure(), &["HF_HUB_OFFLINE is set. The cache"]);
+    assert_eq!(hub.seen(), [], "the hub is not asked");
+
+    hub.answer_all_with(503);
+    let said = hub.import(here.path(), &["me/tiny", "--run", "busy"]).success().stderr;
+    says(&said, &["does not answer at the moment (HTTP status 503", "using the copy of me/tiny"]);
+    let error = ran(hub.command(here.path(), &["me/tiny"]).env("HF_ENDPOINT", "hub of mine")).failure();
+    says(&error, &["HF_ENDPOINT is \"hub of mine\", which is not a URL"]);
+}
+
+#[test]
+fn a_download_that_broke_off_is_resumed() {
+    let size = model()[WEIGHTS].len();
+    let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
+    hub.break_off(WEIGHTS, size / 2);
+    let error = hub.import(here.path(), &["me/tiny"]).failure();
+    says(
+        &error,
+        &["the download of model.safetensors of me/tiny broke off; run the same command again to resume it"],
+    );
+    assert!(!here.path().join("runs/tiny").exists());
+    hub.seen();
+    hub.import(here.path(), &["me/tiny"]).success();
+    let seen = hub.seen();
+    let starts: Vec<usize> = seen.iter().filter_map(|seen| seen.start).collect();
+    assert!(matches!(starts[..], [start] if start > 0 && start <= size / 2), "{seen:?}");
+    assert_eq!(scored(here.path(), "tiny"), scored(trained(), "debug"));
+}
+
+#[test]
+fn what_an_earlier_download_left_is_replaced_if_it_cannot_be_resumed() {
+    let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
+    hub.import(here.path(), &["me/tiny", "--run", "first"]).success();
+    let cache = hub.home().join("hub/models--me--tiny");
+    let link = cache.join("snapshots").join(commit("me/tiny", &model())).join(WEIGHTS);
+    let blob = fs::canonicalize(&link).unwrap();
+    // All of it, as if kindling had been stopped just before it gave the file its name; then more than all.
+    for more in [0, 3] {
+        let mut whole = fs::read(&blob).unwrap();
+        whole.resize(whole.len() + more, 0);
+        fs::write(blob.with_extension("part"), whole).unwrap();
+        fs::remove_file(&blob).unwrap();
+        fs::remove_file(&link).unwrap();
+        hub.import(here.path(), &["me/tiny", "--run", &format!("after-{more}")]).success();
+        assert_eq!(scored(here.path(), &format!("after-{more}")), scored(trained(), "debug"));
+    }
+    // A file of the cache that was cut short.
+    let whole = fs::read(&blob).unwrap();
+    fs::write(&blob, &whole[..whole.len() / 2]).unwrap();
+    hub.import(here.path(), &["me/tiny", "--run", "after-cut"]).success();
+    assert_eq!(fs::read(&blob).unwrap(), whole);
+}
+
+#[test]
+fn an_adapter_names_its_base_model() {
+    let adapter = named(&["adapter_model.safetensors", "tokenizer.json"]);
+    let config = r#"{"peft_type": "LORA", "base_model_name_or_path": "openai-community/gpt2"}"#;
+    let hub = Hub::new().with("me/lora", with(adapter, "adapter_config.json", config));
+    let here = folder();
+    let error = hub.import(here.path(), &["me/lora"]).failure();
+    says(
+        &error,
+        &["me/lora is a PEFT adapter of openai-community/gpt2", "kindling import openai-community/gpt2"],
+    );
+    assert_eq!(hub.downloaded(), ["adapter_config.json"]);
+}
+
+#[test]
+fn what_a_model_lacks_is_said_with_what_it_has() {
+    let hub = Hub::new()
+        .with("me/keras", named(&["config.json", "tf_model.h5", "tokenizer.json"]))
+        .with("me/bare", named(&[WEIGHTS, "tokenizer.json"]));
+    let here = folder();
+    let error = hub.import(here.path(), &["me/keras"]).failure();
+    says(&error, &["me/keras has no weights that kindling reads", "; it has tf_model.h5"]);
+    let error = hub.import(here.path(), &["me/bare"]).failure();
+    says(&error, &["me/bare has no config.json", "; it has model.safetensors, tokenizer.json"]);
+    assert_eq!(hub.downloaded(), ["config.json"; 0]);
+}
+
+#[test]
+fn a_name_must_be_whole() {
+    let (hub, here) = (Hub::new(), folder());
+    for (name, expected) in [
+        (
+            "me/tiny@",
+            "the @ must be followed by a branch, a tag or a commit of the model, as in me/tiny@main",
+        ),
+        ("me/tiny:", "the : must be followed by the quantization of a GGUF file, as in me/tiny:Q8_0"),
+        ("me/tiny@../../x", "the @ must be followed by"),
+    ] {
+        says(&hub.import(here.path(), &[name]).usage_failure(), &[expected]);
+    }
+    let error = hub.import(here.path(), &["me/tiny", "--tokenizer", "gpt2"]).usage_failure();
+    says(&error, &["--tokenizer is for a ckpt.pt"]);
+    assert_eq!(hub.seen(), [], "the hub is not asked");
+}
+
+#[test]
+fn a_gguf_file_is_chosen_by_its_quantization() {
+    let eight = gguf("q8_0");
+    let files = with(named(&["README.md", "tiny-IQ2_XXS.gguf"]), "tiny-Q8_0.gguf", eight.clone());
+    let files = with(files, "f16/tiny-F16.gguf", gguf("f16"));
+    let files = with(files, "big-F32-00001-of-00002.gguf", "");
+    let (hub, here) = (Hub::new().with("me/tiny-GGUF", files), folder());
+
+    let error = hub.import(here.path(), &["me/tiny-GGUF"]).failure();
+    says(
+        &error,
+        &["me/tiny-GGUF has only GGUF files", "kindling reads F16 and Q8_0, not F32 (split) and IQ2_XXS"],
+    );
+    says(&error, &["kindling import me/tiny-GGUF:Q8_0"]);
+    for (quantization, reason) in [
+        (
+            "iq2_xxs",
+            "tiny-IQ2_XXS.gguf of me/tiny-GGUF has the quantization IQ2_XXS, which kindling does not read",
+        ),
+        ("F32", "big-F32-00001-of-00002.gguf of me/tiny-GGUF is one part of a split GGUF file"),
+        ("Q4_0", "me/tiny-GGUF has no GGUF file of the quantization Q4_0"),
+    ] {
+        let error = hub.import(here.path(), &[&format!("me/tiny-GGUF:{quantization}")]).failure();
+        says(&error, &[reason, "kindling import me/tiny-GGUF:Q8_0"]);
+    }
+    assert_eq!(hub.downloaded(), ["config.json"; 0]);
+
+    let imported = hub.import(here.path(), &["me/tiny-GGUF:q8_0"]).success().stderr;
+    says(&imported, &["downloading tiny-Q8_0.gguf of me/tiny-GGUF (", "generate runs/tiny-Q8_0"]);
+    assert_eq!(hub.downloaded(), ["tiny-Q8_0.gguf"]);
+    fs::write(here.path().join("local.gguf"), eight).unwrap();
+    assert_eq!(scored(here.path(), "tiny-Q8_0"), scored(here.path(), "local.gguf"));
+    hub.import(here.path(), &["me/tiny-GGUF:F16", "--run", "half"]).success();
+    assert_ne!(scored(here.path(), "half"), scored(here.path(), "local.gguf"));
+
+    let offline = ["me/tiny-GGUF:F16", "--run", "again"];
+    ran(hub.command(here.path(), &offline).env("HF_HUB_OFFLINE", "1")).success();
+    assert_eq!(scored(here.path(), "again"), scored(here.path(), "half"));
+}
+
+#[test]
+fn the_architecture_of_a_gguf_file_is_looked_at_before_it_is_downloaded() {
+    let files = with(Files::new(), "other-Q8_0.gguf", gguf("q8_0"));
+    let other = Repository { architecture: Some("gemma3"), ..files.clone().into() };
+    let same = Repository { architecture: Some("gpt2"), ..files.into() };
+    let (hub, here) = (Hub::new().with("me/other", other).with("me/same", same), folder());
+    let error = hub.import(here.path(), &["me/other:Q8_0"]).failure();
+    says(&error, &["me/other:Q8_0 is not downloaded: its architecture is gemma3", "gpt2, llama and qwen3"]);
+    assert_eq!(hub.downloaded(), ["config.json"; 0]);
+    hub.import(here.path(), &["me/same:Q8_0"]).success();
+    let error = hub.import(here.path(), &["me/same"]).failure();
+    says(&error, &["me/same has only GGUF files"]);
+    hub.put("me/tiny", model());
+    let error = hub.import(here.path(), &["me/tiny:Q8_0"]).failure();
+    says(&error, &["me/tiny has no GGUF files", "kindling import me/tiny"]);
+}
