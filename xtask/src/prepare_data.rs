@@ -52,8 +52,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn prepare_one(args: &Args) -> anyhow::Result<String> {
     let source = Source::resolve(&args.source)?;
-    let options =
-        Options { root: args.out.clone(), valid_fraction: args.valid_fraction, valid: None, verify: true };
+    let options = Options {
+        root: args.out.clone(),
+        valid_fraction: args.valid_fraction,
+        verify: true,
+        ..Options::default()
+    };
     let display = Display::new();
     let prepared = prepare(&source, &TokenizerChoice::Kind(args.tokenizer), &options, &|progress| {
         display.show(progress)

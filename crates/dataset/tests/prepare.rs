@@ -455,7 +455,7 @@ fn separators_become_tokens_where_the_tokenizer_has_one() {
         let documents = prepared.meta.documents.clone().unwrap();
         assert_eq!((documents.n_separators, documents.n_documents, documents.are_tokens), (300, 300, true));
         let text_bytes = prepared.meta.train.text_bytes + prepared.meta.valid.text_bytes;
-        assert_eq!(text_bytes as usize, stories().replace("<|endoftext|>", "").len(), "they are no text");
+        assert_eq!(text_bytes, stories().replace("<|endoftext|>", "").len() as u64, "they are no text");
         // Nothing was learnt of the separator's letters.
         let learnt = (0..u32::try_from(prepared.tokenizer.vocab_size()).unwrap())
             .filter(|&id| id != end)
