@@ -13,8 +13,11 @@ use clap_mangen::Man;
 /// Prints what a shell needs to complete commands and options.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   kindling completions bash > ~/.local/share/bash-completion/completions/kindling
+  mkdir -p ~/.zfunc
   kindling completions zsh > ~/.zfunc/_kindling
+  mkdir -p ~/.config/fish/completions
   kindling completions fish > ~/.config/fish/completions/kindling.fish")]
 pub(crate) struct Args {
     /// Which shell.

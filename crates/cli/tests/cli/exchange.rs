@@ -57,6 +57,16 @@ fn what_is_exported_is_imported_again() {
     assert!(refused.contains("--dtype q8_0 needs --format gguf"), "{refused}");
 }
 
+/// The `meta.pkl` of the checkpoint in the fixtures: {'vocab_size': 12, 'stoi': {'a': 0, ..., 'l': 11}}, pickled with protocol 2.
+pub(crate) fn meta_of_nanogpt() -> Vec<u8> {
+    let mut meta = b"\x80\x02}(X\x0a\0\0\0vocab_sizeK\x0cX\x04\0\0\0stoi}(".to_vec();
+    for id in 0..12 {
+        meta.extend([b'X', 1, 0, 0, 0, b'a' + id, b'K', id]);
+    }
+    meta.extend(b"uu.");
+    meta
+}
+
 #[test]
 fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,13 +77,7 @@ fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
         refused.contains("does not say what its 12 tokens are; name its tokenizer by --tokenizer"),
         "{refused}"
     );
-    // {'vocab_size': 12, 'stoi': {'a': 0, ..., 'l': 11}}, pickled with protocol 2.
-    let mut meta = b"\x80\x02}(X\x0a\0\0\0vocab_sizeK\x0cX\x04\0\0\0stoi}(".to_vec();
-    for id in 0..12 {
-        meta.extend([b'X', 1, 0, 0, 0, b'a' + id, b'K', id]);
-    }
-    meta.extend(b"uu.");
-    fs::write(folder.path().join("meta.pkl"), meta).unwrap();
+    fs::write(folder.path().join("meta.pkl"), meta_of_nanogpt()).unwrap();
     run(folder.path(), &["import", "ckpt.pt", "--run", "nano"]).success();
     let text = run(folder.path(), &["generate", "nano", "--prompt", "abc", "--max-tokens", "4"]).success();
     assert_eq!(text.stdout.trim_end().len(), 7, "{}", text.stdout);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{fixture, run, trained};
 
 /// Writes `small.gguf`, whose weights are numbers of no pattern and whose tokens are those of a fixture.
-fn write_model(folder: &Path) {
+pub(crate) fn write_model(folder: &Path) {
     let bytes =
         fs::read(fixture("../tokenizer/tests/fixtures/gguf/scores.gguf")).expect("the fixture is committed");
     let vocabulary = Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture");

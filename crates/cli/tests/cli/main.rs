@@ -17,6 +17,8 @@ mod gguf_files;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(unix)]
+mod help_examples;
+#[cfg(unix)]
 mod live;
 mod malformed;
 mod resume;
