@@ -138,12 +138,13 @@ pub(crate) fn find_learning_rate(
         bail!("the loss did not fall at any learning rate from {lowest:e} to {highest:e}");
     };
     // The result, for a person or a program.
+    let set = recipe.optimizer.at_learning_rate(found.suggested);
     writeln!(
         io::stdout(),
-        "the loss falls fastest at {:.1e} and is lowest at {:.1e}; try --set optimizer.learning_rate={:.0e}",
+        "the loss falls fastest at {:.1e} and is lowest at {:.1e}; try --set {}",
         found.steepest,
         found.lowest,
-        found.suggested
+        set.join(" --set ")
     )?;
     Ok(ExitCode::SUCCESS)
 }

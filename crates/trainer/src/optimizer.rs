@@ -19,7 +19,7 @@ use crate::{OptimizerKind, OptimizerRecipe};
 const EPSILON: f32 = 1e-8;
 
 /// Muon's learning rate and momentum where a recipe has none, as its author has them.
-const MUON_LEARNING_RATE: f64 = 0.02;
+pub(crate) const MUON_LEARNING_RATE: f64 = 0.02;
 const MUON_MOMENTUM: f32 = 0.95;
 
 /// Parameters that are vectors: the biases of linear layers, the gains and offsets of norms. They do not
@@ -102,7 +102,7 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> ModuleOp
         OptimizerKind::AdamW => adamw,
         OptimizerKind::Muon => {
             let muon = |widths: &[usize]| Muon {
-                rate_ratio: recipe.muon_learning_rate.unwrap_or(MUON_LEARNING_RATE) / recipe.learning_rate,
+                rate_ratio: recipe.muon_ratio(),
                 momentum: recipe.muon_momentum.unwrap_or(MUON_MOMENTUM),
                 weight_decay: recipe.muon_weight_decay.unwrap_or(0.0),
                 widths: widths.into(),

@@ -14,7 +14,7 @@ use model::{ConfigError, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
 
-use crate::Error;
+use crate::{Error, optimizer::MUON_LEARNING_RATE};
 
 /// One complete recipe, as in the files of `configs/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,6 +107,29 @@ pub struct OptimizerRecipe {
     /// Decay of them, times their learning rate; none if none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muon_weight_decay: Option<f32>,
+}
+
+impl OptimizerRecipe {
+    /// The learning rate of Muon's matrices, as a multiple of that of the other weights.
+    pub(crate) fn muon_ratio(&self) -> f64 {
+        self.muon_learning_rate.unwrap_or(MUON_LEARNING_RATE) / self.learning_rate
+    }
+
+    /// The overrides that set the learning rate to another, rounded to one digit. Muon's keeps its ratio to it, as in a
+    /// sweep of learning rates, and so does the lowest rate where it would be above it.
+    pub fn at_learning_rate(&self, learning_rate: f64) -> Vec<String> {
+        let rounded = format!("{learning_rate:.0e}");
+        let learning_rate = rounded.parse().unwrap_or(learning_rate);
+        let mut set = vec![format!("optimizer.learning_rate={rounded}")];
+        if self.kind == OptimizerKind::Muon {
+            set.push(format!("optimizer.muon_learning_rate={:.1e}", self.muon_ratio() * learning_rate));
+        }
+        if self.min_learning_rate > learning_rate {
+            let lowest = self.min_learning_rate / self.learning_rate * learning_rate;
+            set.push(format!("optimizer.min_learning_rate={lowest:.0e}"));
+        }
+        set
+    }
 }
 
 /// How the learning rate goes after the warm-up.
@@ -523,6 +546,30 @@ mod tests {
     use proptest::{prelude::*, sample::Index};
 
     use super::*;
+
+    #[test]
+    fn a_recipe_takes_the_overrides_of_another_learning_rate() {
+        let at = |name: &str, rate: f64| {
+            let text = crate::preset(name).unwrap();
+            let sizes = Recipe::sizes(&GptConfig::debug());
+            let set = Recipe::parse(text, &sizes).unwrap().optimizer.at_learning_rate(rate);
+            let optimizer = Recipe::parse(text, &[sizes, set.clone()].concat()).unwrap().optimizer;
+            (set.join(" "), optimizer)
+        };
+        let (set, _) = at("debug", 0.0234);
+        assert_eq!(set, "optimizer.learning_rate=2e-2");
+        // Lower than the lowest rate of the recipe, which is a tenth of its highest.
+        let (set, _) = at("debug", 2.6e-4);
+        assert_eq!(set, "optimizer.learning_rate=3e-4");
+        let (set, _) = at("debug", 2.4e-4);
+        assert_eq!(set, "optimizer.learning_rate=2e-4 optimizer.min_learning_rate=2e-5");
+        let (set, _) = at("finetune", 1.1e-6);
+        assert_eq!(set, "optimizer.learning_rate=1e-6 optimizer.min_learning_rate=1e-6");
+        // The sweep multiplies both rates of Muon.
+        let (set, optimizer) = at("tiny", 3.1e-3);
+        assert_eq!(set, "optimizer.learning_rate=3e-3 optimizer.muon_learning_rate=1.0e-2");
+        assert!((optimizer.muon_ratio() - 0.02 / 6e-3).abs() < 0.01);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
