@@ -24,7 +24,7 @@ pub enum Error {
 
     /// No room for a file of the run.
     #[error(
-        "no room for {}: the disk is full; free some space, then go on from the last checkpoint by --resume", .path.display()
+        "no room for {}: the disk is full; free some space and repeat the command, or resume the run with train --resume", .path.display()
     )]
     DiskFull {
         /// The file or folder.
@@ -43,7 +43,7 @@ pub enum Error {
     },
 
     /// A new run would write over something.
-    #[error("{} already exists; name another, or go on with a run of that name by train --resume", .path.display())]
+    #[error("{} already exists; choose another name", .path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -197,8 +197,8 @@ pub enum Error {
 
     /// There is nothing to go on from.
     #[error(
-        "all {n} checkpoints of {} are damaged; start a new run, from its best weights if you like: --init-from {}",
-        .path.display(), .path.display()
+        "all {n} checkpoints of {} are damaged; start a new run from its best weights with train finetune --init-from {}",
+        .path.display(), quoted(.path)
     )]
     AllDamaged {
         /// The run folder.
@@ -209,8 +209,8 @@ pub enum Error {
 
     /// A run that has done steps, and whose checkpoints are not there.
     #[error(
-        "{} has been trained and has no checkpoint any more to go on from; start a new run from its best weights by \
-         --init-from {}", .path.display(), .path.display()
+        "{} has been trained and has no checkpoint any more to go on from; start a new run from its best weights with \
+         train finetune --init-from {}", .path.display(), quoted(.path)
     )]
     NoCheckpoint {
         /// The run folder.
@@ -250,6 +250,13 @@ fn few(problems: &[String]) -> String {
     shown.join("; ")
 }
 
+/// A path as the shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if is_plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
 /// Makes an I/O error say what was done to which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| {
@@ -271,10 +278,19 @@ mod tests {
         let full = io("write", path)(io::ErrorKind::StorageFull.into());
         assert_eq!(
             full.to_string(),
-            "no room for runs/tiny/model.safetensors: the disk is full; free some space, then go on from the \
-             last checkpoint by --resume"
+            "no room for runs/tiny/model.safetensors: the disk is full; free some space and repeat the \
+             command, or resume the run with train --resume"
         );
         let denied = io("write", path)(io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.to_string(), "cannot write runs/tiny/model.safetensors");
+    }
+
+    #[test]
+    fn a_path_in_advice_survives_the_shell() {
+        let advice = |path: &str| Error::AllDamaged { path: path.into(), n: 2 }.to_string();
+        assert!(advice("runs/tiny-2").ends_with(" --init-from runs/tiny-2"));
+        assert!(advice("runs/my run").ends_with(" --init-from 'runs/my run'"));
+        let error = Error::NoCheckpoint { path: "it's".into() }.to_string();
+        assert!(error.ends_with(r" --init-from 'it'\''s'"), "{error}");
     }
 }

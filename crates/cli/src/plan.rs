@@ -90,7 +90,13 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
         rows.push(("memory", format!("about {needed}, and {free} is free")));
         rows.push(("time", format!("{} for the steps alone, about", duration_about(cost.seconds))));
     } else {
-        rows.push(("time", format!("unknown for this device; {} bench --only train measures it", program())));
+        rows.push((
+            "time",
+            format!(
+                "unknown for this device; {} bench RECIPE --only train --device DEVICE measures it",
+                program()
+            ),
+        ));
     }
     let curve = Schedule::new(&recipe.optimizer, schedule);
     rows.push(("learning rate", in_bars(&curve, step, schedule.max_steps)));

@@ -15,7 +15,7 @@ use trainer::{Metrics, Split};
 use crate::{
     console::report,
     history::History,
-    run_paths::newest,
+    run_paths::{is_gguf, newest},
     stored_weights::find,
     usage::{ResultExt, bail_usage},
 };
@@ -98,17 +98,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let format = Format::of(&output)?;
     let folders = match args.runs.as_slice() {
         [] => vec![newest()?],
-        runs => runs.iter().map(|run| find(run).map(|model| model.folder)).collect::<anyhow::Result<_>>()?,
+        runs => runs.iter().map(|run| open_run(run)).collect::<anyhow::Result<_>>()?,
     };
     let histories = folders.into_iter().map(History::open).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(empty) = histories.iter().find(|history| history.metrics.is_empty()) {
-        bail!("{} has no metrics: it was not trained here", empty.folder.path().display());
+        bail!(
+            "{} has no metrics: it was not trained here; name a run that was",
+            empty.folder.path().display()
+        );
     }
     let image = format.draw(&chart(&histories, args.metric), [args.size[0], args.size[1]])?;
     fs::write(&output, image)
         .with_context(|| format!("cannot write {}; name another file with -o", output.display()))?;
     report(format_args!("wrote {}", output.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of a run. A GGUF file has no metrics, and imported it has none either.
+fn open_run(path: &Path) -> anyhow::Result<RunFolder> {
+    if is_gguf(path) {
+        bail!("{} is a GGUF file, which has no metrics; name a run that was trained here", path.display());
+    }
+    open(path)
 }
 
 /// An image format.

@@ -68,8 +68,8 @@ pub enum Error {
     /// A text that is not longer than one window.
     #[error(
         "a text of {n_tokens} tokens is too short for windows of {block_size}, which need at least {}: give a \
-         longer text or set a smaller block_size; if it is the validation part, give a larger valid_fraction or \
-         a validation file", .block_size + 1
+         longer text or a smaller model.block_size; if it is the validation part, give a larger data.valid_fraction \
+         or a validation text with --valid", .block_size + 1
     )]
     TooShort {
         /// Tokens there are.
@@ -85,7 +85,7 @@ pub enum Error {
     /// A character that a given tokenizer does not know.
     #[error(
         "{text} has the character {character:?} (U+{:04X}) in line {line}, which the tokenizer's vocabulary lacks; \
-         take it out of the text, or train anew with the tokenizer byte, gpt2 or bpe:N, which know every character",
+         take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which know every character",
         u32::from(*character)
     )]
     UnknownCharacter {

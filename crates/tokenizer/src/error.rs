@@ -34,8 +34,8 @@ pub enum Error {
     /// A text has a character that the character vocabulary lacks.
     #[error(
         "character {character:?} (U+{:04X}) at line {line}, column {column} (byte {offset}) is not in the \
-         vocabulary; take it out of the text, or train with the tokenizer byte, gpt2 or bpe:N, which know every \
-         character",
+         vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which \
+         know every character",
         u32::from(*character)
     )]
     UnknownCharacter {

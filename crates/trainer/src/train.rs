@@ -172,9 +172,9 @@ pub enum Error {
     /// The loss is no number any more.
     #[error(
         "training has diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate \
-         {learning_rate:e}; the best weights are kept, those of step {best_step}. Go on from the last checkpoint by \
-         --resume with a lower optimizer.learning_rate or optimizer.grad_clip, or start anew with more \
-         schedule.warmup_steps"
+         {learning_rate:.2e}; the best weights are kept, those of step {best_step}. Continue from the last checkpoint with \
+         --resume and a lower optimizer.learning_rate or optimizer.grad_clip. If that diverges at once, start a new run \
+         with these, with more schedule.warmup_steps, or from the best weights with --init-from"
     )]
     Diverged {
         /// The step it was noticed at.

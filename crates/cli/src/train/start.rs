@@ -178,20 +178,19 @@ fn stem(recipe: &str) -> String {
 
 /// Refuses a text with a part that has no window in it, with what to type for one that has.
 fn check_lengths(prepared: &Prepared, recipe: &Recipe) -> anyhow::Result<()> {
-    let (train, valid) = (prepared.train.len(), prepared.valid.len());
-    let (n_tokens, block_size) = (train.min(valid), recipe.model.block_size);
-    if n_tokens > block_size {
-        return Ok(());
-    }
-    let part = match &recipe.data.valid {
-        _ if train <= block_size => format!("the training part of {}", recipe.data.corpus),
-        Some(path) => path.clone(),
-        None => format!("the validation part of {}", recipe.data.corpus),
+    let (train, valid, block_size) = (prepared.train.len(), prepared.valid.len(), recipe.model.block_size);
+    let corpus = &recipe.data.corpus;
+    let (part, n_tokens) = match &recipe.data.valid {
+        _ if train <= block_size => (format!("the training part of {corpus}"), train),
+        _ if valid > block_size => return Ok(()),
+        Some(path) => (path.clone(), valid),
+        None => (format!("the validation part of {corpus}"), valid),
     };
+    let shortest = train.min(valid);
     let mut advice = Vec::new();
-    if n_tokens > 1 {
+    if shortest > 1 {
         // A power of two, as blocks commonly are.
-        advice.push(format!("--set model.block_size={}", 1_usize << (n_tokens - 1).ilog2()));
+        advice.push(format!("--set model.block_size={}", 1_usize << (shortest - 1).ilog2()));
     }
     let share = (block_size + 1) as f64 / (train + valid) as f64;
     if train > block_size && recipe.data.valid.is_none() && share < 0.4 {

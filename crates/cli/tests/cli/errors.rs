@@ -249,10 +249,10 @@ fn a_damaged_model_is_named() {
 #[test]
 fn a_character_outside_the_vocabulary_is_named() {
     expect![[r#"
-        error: character 'Ω' (U+03A9) at line 1, column 1 (byte 0) is not in the vocabulary; take it out of the text, or train with the tokenizer byte, gpt2 or bpe:N, which know every character
+        error: character 'Ω' (U+03A9) at line 1, column 1 (byte 0) is not in the vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which know every character
     "#]].assert_eq(&run(trained(), &["generate", "--prompt", "Ω"]).failure());
     expect![[r#"
-        error: character 'ö' (U+00F6) at line 2, column 5 (byte 10) is not in the vocabulary; take it out of the text, or train with the tokenizer byte, gpt2 or bpe:N, which know every character
+        error: character 'ö' (U+00F6) at line 2, column 5 (byte 10) is not in the vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which know every character
     "#]].assert_eq(&run(trained(), &["score", "--text", "to be\nor nöt"]).failure());
 }
 

@@ -126,6 +126,8 @@ fn what_is_not_done_with_a_gguf_file_says_what_to_do() {
     assert!(refused.contains("import small.gguf"), "{refused}");
     let refused = run(folder.path(), &["import", "small.gguf", "--tokenizer", "gpt2"]).usage_failure();
     assert!(refused.contains("small.gguf has its own"), "{refused}");
+    let refused = fails(&["plot", "small.gguf"]);
+    assert!(refused.contains("has no metrics; name a run that was trained here"), "{refused}");
     let refused = fails(&["eval", "small.gguf"]);
     assert!(refused.contains("name a text with --data"), "{refused}");
     fs::write(folder.path().join("other.gguf"), b"no such thing").unwrap();
