@@ -8,10 +8,21 @@ use trainer::{Recipe, estimate_memory};
 
 use crate::console::{report, warn};
 
-/// Says how much memory a run will take, warns if more of it is in use, and refuses what the machine does not have.
+/// What makes a new run smaller.
+const SMALLER: &str =
+    "a smaller optimizer.batch_size with more optimizer.grad_accumulation, or a smaller model, takes less";
+
+/// What helps a run whose sizes are what they are.
+const SAME_SIZE: &str = "free some memory, or resume it on a machine with more or on another --device";
+
+/// Says how much memory a new run will take, warns if more of it is in use, and refuses what the machine does not have.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
-    let (total, available) = memory();
-    verdict(recipe, total, available)
+    verdict(recipe, memory(), SMALLER)
+}
+
+/// As [`check`], of a run that is resumed.
+pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
+    verdict(recipe, memory(), SAME_SIZE)
 }
 
 /// Warns if the keys and values of so many texts take more memory than is free, and refuses what the machine does not
@@ -60,12 +71,11 @@ fn verdict_on_texts(needed: u64, total: u64, available: u64) -> anyhow::Result<(
 }
 
 /// `total` and `available` in bytes.
-fn verdict(recipe: &Recipe, total: u64, available: u64) -> anyhow::Result<()> {
+fn verdict(recipe: &Recipe, (total, available): (u64, u64), advice: &str) -> anyhow::Result<()> {
     let needed = estimate_memory(recipe);
-    let smaller = "a smaller optimizer.batch_size with more optimizer.grad_accumulation, or a smaller model, takes less";
     if needed > total {
         bail!(
-            "this needs about {} of memory, and the machine has {}; {smaller}",
+            "this needs about {} of memory, and the machine has {}; {advice}",
             HumanBytes(needed),
             HumanBytes(total)
         );
@@ -76,7 +86,7 @@ fn verdict(recipe: &Recipe, total: u64, available: u64) -> anyhow::Result<()> {
         HumanBytes(available)
     ));
     if needed > available {
-        warn(format_args!("that may not do; {smaller}"));
+        warn(format_args!("that may not suffice; {advice}"));
     }
     Ok(())
 }
@@ -89,9 +99,9 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let recipe = Recipe::parse(trainer::preset("nanogpt-gpu").unwrap(), &[]).unwrap();
         let needed = estimate_memory(&recipe);
-        verdict(&recipe, needed, needed).unwrap();
-        verdict(&recipe, needed, needed - 1).unwrap();
-        let error = verdict(&recipe, needed - 1, needed - 1).unwrap_err().to_string();
+        verdict(&recipe, (needed, needed), SMALLER).unwrap();
+        verdict(&recipe, (needed, needed - 1), SMALLER).unwrap();
+        let error = verdict(&recipe, (needed - 1, needed - 1), SMALLER).unwrap_err().to_string();
         assert!(error.contains("optimizer.batch_size"), "{error}");
     }
 

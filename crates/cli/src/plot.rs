@@ -119,7 +119,7 @@ fn open_run(path: &Path) -> anyhow::Result<RunFolder> {
     if is_gguf(path) {
         bail!("{} is a GGUF file, which has no metrics; name a run that was trained here", path.display());
     }
-    open(path)
+    Ok(find(path)?.folder)
 }
 
 /// An image format.

@@ -24,14 +24,28 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
     path.is_file() && (is_named_so || begins_so())
 }
 
+/// How to get a model of the hub, if a path looks like the name of one: OWNER/NAME.
+fn hub_hint(path: &Path) -> String {
+    let parts: Vec<&str> = path.to_str().unwrap_or_default().split('/').collect();
+    match parts[..] {
+        [owner, name]
+            if !owner.is_empty() && !name.is_empty() && owner != RUNS && !owner.starts_with('.') =>
+        {
+            format!("; a model of the hub is imported first: {} import {owner}/{name}", program())
+        }
+        _ => String::new(),
+    }
+}
+
 /// The folder of a run or a model that is there.
 pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     let folder = path_of(path);
     if !folder.exists() {
         bail!(
-            "there is no run, folder or GGUF file {}; name a run of {RUNS}/, a folder with a model or a GGUF file{}",
+            "there is no run, folder or GGUF file {}; name a run of {RUNS}/, a folder with a model or a GGUF file{}{}",
             path.display(),
-            local_suggestion(path)
+            local_suggestion(path),
+            hub_hint(path)
         );
     }
     if is_gguf(&folder) {

@@ -52,10 +52,24 @@ impl ModelFolder {
 
     pub(crate) fn load_model(&self, device: &Device) -> anyhow::Result<Gpt> {
         Ok(match self.weights {
-            StoredWeights::Kept => self.folder.load_model(device)?,
+            StoredWeights::Kept => {
+                match self.folder.load_model(device) {
+                    Err(error) if self.has_checkpoints() => {
+                        let path = self.folder.path().display();
+                        return Err(error).with_context(|| {
+                        format!("cannot open the weights of {path}; those of its last checkpoint are {path}@last")
+                    });
+                    }
+                    model => model?,
+                }
+            }
             StoredWeights::Checkpoint(step) => checkpoint_model(&self.folder, step, device)?,
             StoredWeights::Undone(step) => self.folder.load_kept_model(step, device)?,
         })
+    }
+
+    fn has_checkpoints(&self) -> bool {
+        self.folder.checkpoint_steps().is_ok_and(|steps| !steps.is_empty())
     }
 
     /// What the model is called, as a file's name.
@@ -110,7 +124,7 @@ fn which_weights(folder: &RunFolder, which: &str) -> anyhow::Result<StoredWeight
     let kept = History::open(folder.clone())?.kept_step();
     let Some(step) = (match which {
         "best" => return Ok(StoredWeights::Kept),
-        "last" => Some(*steps.last().with_context(|| format!("{path} has no checkpoints"))?),
+        "last" => Some(*steps.last().with_context(|| format!("{path} has no checkpoints; leave @last out"))?),
         number => number.parse().ok(),
     }) else {
         bail_usage!("{path}@{which}: after @, give a step, `last` or `best`");

@@ -59,7 +59,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     let Planned { recipe, changes, prepared } = plan(args, &folder, &before, state, devices.len())?;
     report_data(&recipe.data, &prepared);
     if args.device.is_cpu() {
-        memory::check(&recipe)?;
+        memory::check_resumed(&recipe)?;
     }
     if let Some(state) = state
         && !changes.is_empty()

@@ -69,9 +69,13 @@ fn another_text(folder: &RunFolder, recipe: &Recipe, knows_letters: bool) -> any
     let (path, text) = (folder.path().display().to_string(), &recipe.data.corpus);
     let option = |name: &str, value: &str| format!(" --{name} {}", quoted(value));
     let valid = recipe.data.valid.as_ref().map_or_else(String::new, |valid| option("valid", valid));
-    let init_from = if knows_letters { option("init-from", &path) } else { String::new() };
+    // A model that goes on learning takes small steps.
+    let (recipe_name, init_from) = match knows_letters {
+        true => (" finetune", option("init-from", &path)),
+        false => ("", String::new()),
+    };
     anyhow::anyhow!(
-        "{text} is not the text that {path} has trained on. Name that text, or start a new run on this one: {} train{}{valid}\
+        "{text} is not the text that {path} has trained on. Name that text, or start a new run on this one: {} train{recipe_name}{}{valid}\
          {init_from}",
         program(),
         option("data", text)

@@ -14,7 +14,7 @@ use super::{
     short::{first_steps, overrides, steps_of},
 };
 use crate::{
-    console::{plural, quoted},
+    console::{plural, program, quoted},
     memory,
     model_folder::check_vocabulary,
     plan::{self, PlannedData},
@@ -46,9 +46,11 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
     if let Some(path) = &args.run
         && run_path(path).exists()
     {
+        let path = run_path(path).display().to_string();
         bail!(
-            "the run {} exists already; resume it with --resume, or name another",
-            run_path(path).display()
+            "the run {path} exists already. Resume it with {} train --resume --run {}, or choose another name with --run",
+            program(),
+            quoted(&path)
         );
     }
     let planned = plan(args, devices.len())?;
@@ -129,7 +131,10 @@ fn recipe_with(
         key == "data.tokenizer" || (key.starts_with("model.") && !is_free)
     };
     if let Some(set) = args.set.iter().find(decided) {
-        bail_usage!("--set {set} has no effect with --init-from: sizes and tokenizer are those of {origin}");
+        bail_usage!(
+            "--set {set} has no effect with --init-from: sizes and tokenizer are those of {origin}; leave --init-from \
+             out to choose them"
+        );
     }
     let config = origin.folder.config()?;
     check_vocabulary(&tokenizer, &config)?;

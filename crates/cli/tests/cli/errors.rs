@@ -124,7 +124,7 @@ fn wrong_data_is_named() {
         &["train", "debug", "--data", "short.txt"],
         &expect![[r#"
             data: [FOLDER]/short.txt, 4 tokens to train on and 1 token to validate on (char)
-            error: the training part of [FOLDER]/short.txt has 1 token, and model.block_size=16 needs at least 17; add --data with a longer text
+            error: the training part of [FOLDER]/short.txt has 4 tokens, and model.block_size=16 needs at least 17; add --data with a longer text
         "#]],
     );
     fails_with(
@@ -298,7 +298,7 @@ fn negative_numbers_are_values_and_out_of_range() {
 #[test]
 fn a_run_is_never_overwritten() {
     expect![[r#"
-        error: the run runs/debug exists already; resume it with --resume, or name another
+        error: the run runs/debug exists already. Resume it with kindling train --resume --run runs/debug, or choose another name with --run
     "#]]
     .assert_eq(&run(trained(), &["train", "debug", "--run", "debug"]).failure());
 }
@@ -320,7 +320,7 @@ fn a_resumed_run_keeps_its_sizes_and_its_text() {
     "#]]
     .assert_eq(&resume("model.n_layer=3").usage_failure());
     expect![[r#"
-        error: kjv is not the text that runs/debug has trained on. Name that text, or start a new run on this one: kindling train --data kjv --init-from runs/debug
+        error: kjv is not the text that runs/debug has trained on. Name that text, or start a new run on this one: kindling train finetune --data kjv --init-from runs/debug
     "#]]
     .assert_eq(&resume("data.corpus=kjv").failure());
 }

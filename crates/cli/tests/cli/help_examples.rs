@@ -34,7 +34,7 @@ enum Instead {
     Fails(&'static str),
 }
 
-const EXCEPTIONS: [Exception; 12] = [
+const EXCEPTIONS: [Exception; 13] = [
     Exception {
         example: "kindling train",
         instead: Instead::With("--max-steps 2"),
@@ -90,12 +90,17 @@ const EXCEPTIONS: [Exception; 12] = [
     },
     Exception {
         example: "kindling import openai-community/gpt2",
-        instead: Instead::Fails("there is no file or folder openai-community/gpt2, "),
+        instead: Instead::Fails("openai-community/gpt2"),
         reason: "it needs a network",
     },
     Exception {
-        example: "kindling import HuggingFaceTB/SmolLM2-135M",
-        instead: Instead::Fails("there is no file or folder HuggingFaceTB/SmolLM2-135M, "),
+        example: "kindling import HuggingFaceTB/SmolLM2-135M@main",
+        instead: Instead::Fails("HuggingFaceTB/SmolLM2-135M"),
+        reason: "it needs a network",
+    },
+    Exception {
+        example: "kindling import bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0",
+        instead: Instead::Fails("bartowski/SmolLM2-135M-Instruct-GGUF"),
         reason: "it needs a network",
     },
 ];

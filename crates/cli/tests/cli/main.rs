@@ -14,10 +14,10 @@ mod errors;
 mod exchange;
 mod finetune;
 mod gguf_files;
-#[cfg(feature = "hub")]
-mod hub;
 #[cfg(unix)]
 mod help_examples;
+#[cfg(feature = "hub")]
+mod hub;
 #[cfg(unix)]
 mod live;
 mod malformed;
