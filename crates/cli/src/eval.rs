@@ -1,7 +1,6 @@
 //! `kindling eval`.
 
 use std::{
-    fs,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -125,15 +124,6 @@ pub(crate) fn stride(stride: Option<usize>, model: &Gpt) -> anyhow::Result<usize
     }
 }
 
-/// The text of a file, or why it is none.
-pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to() as u64;
-        dataset::Error::NotUtf8 { path: path.to_owned(), offset }.into()
-    })
-}
-
 /// The tokens a run validates on, and the bytes of their text.
 fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>, u64)> {
     let model = opened.source.path().display();
@@ -151,7 +141,9 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
         None => report(format_args!("validation part of {}, as {origin} says", data.corpus)),
     }
     let choice = TokenizerChoice::Given(opened.tokenizer.clone());
-    let prepared = prepare::prepare(data, &choice, data_dir).map_err(|error| match is_missing(&error) {
+    let expected = history.state.as_ref().map(|state| &state.data);
+    let prepared = prepare::prepare_again(data, &choice, data_dir, expected);
+    let prepared = prepared.map_err(|error| match is_missing(&error) {
         true => error.context(format!(
             "{origin} names a text that is not there; if it has moved, name it with --data PATH"
         )),

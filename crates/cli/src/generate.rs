@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     ops::Range,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{self, ExitCode},
     sync::{
         Arc,
@@ -20,7 +20,6 @@ use tokenizer::Tokenizer;
 
 use crate::{
     console::{self, plural, report, warn},
-    eval::read_text,
     memory,
     model_folder::{ModelArgs, Opened},
     next_logits,
@@ -221,7 +220,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     plain_options(&args, seed).check().usage()?;
     let given = match &args.prompt {
         PromptArgs { prompt: Some(text), .. } => text.clone(),
-        PromptArgs { prompt_file: Some(path), .. } => read_prompt(path)?,
+        PromptArgs { prompt_file: Some(path), .. } => dataset::read_text(path)?,
         PromptArgs { .. } => String::new(),
     };
     let Opened { source, model, tokenizer } = args.model.open()?;
@@ -308,13 +307,6 @@ fn id_of(tokenizer: &Tokenizer, token: &str) -> anyhow::Result<u32> {
         ))
         .into()
     })
-}
-
-fn read_prompt(path: &Path) -> anyhow::Result<String> {
-    if path == Path::new("-") {
-        return io::read_to_string(io::stdin()).context("cannot read the prompt from standard input");
-    }
-    read_text(path)
 }
 
 fn encode(tokenizer: &Tokenizer, prompt: &str, special: bool) -> anyhow::Result<Vec<u32>> {

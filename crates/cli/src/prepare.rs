@@ -10,11 +10,14 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use dataset::{OnProgress, Phase, Prepared, Progress, Source, TokenizerChoice};
+use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice};
 use indicatif::HumanCount;
 use trainer::DataRecipe;
 
-use crate::console::{count, plural, progress_bar, quoted, report, warn};
+use crate::{
+    console::{count, plural, progress_bar, quoted, report, warn},
+    train::checksums,
+};
 
 /// Elsewhere than on a terminal, a line at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -105,15 +108,61 @@ pub(crate) fn prepare(
     choice: &TokenizerChoice,
     data_dir: &Path,
 ) -> anyhow::Result<Prepared> {
+    prepare_by(Rules::NEWEST, data, choice, data_dir)
+}
+
+/// As [`prepare`], for a run that has trained on tokens of these checksums: if the text is another, it may be the same as older
+/// versions read it.
+pub(crate) fn prepare_again(
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_dir: &Path,
+    expected: Option<&[String; 2]>,
+) -> anyhow::Result<Prepared> {
+    let prepared = prepare(data, choice, data_dir);
+    let Some(expected) = expected else { return prepared };
+    let may_differ = match &prepared {
+        Ok(prepared) if checksums(prepared) == *expected => false,
+        Ok(_) => {
+            dataset::rules_matter(&Source::resolve(&data.corpus)?, &options(Rules::NEWEST, data, data_dir))
+        }
+        Err(_) => matches!(Source::resolve(&data.corpus), Ok(Source::Path(_))),
+    };
+    if !may_differ {
+        return prepared;
+    }
+    match prepare_by(Rules::V1, data, choice, data_dir) {
+        Ok(older) if checksums(&older) == *expected => {
+            warn(format_args!(
+                "the run was begun by an older version, which read other files of {}, or read them otherwise; it keeps to that",
+                data.corpus
+            ));
+            Ok(older)
+        }
+        _ => prepared,
+    }
+}
+
+fn prepare_by(
+    rules: Rules,
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_dir: &Path,
+) -> anyhow::Result<Prepared> {
     let source = Source::resolve(&data.corpus)?;
-    let options = dataset::Options {
+    let options = options(rules, data, data_dir);
+    with_progress(data_dir, |show| dataset::prepare(&source, choice, &options, show))
+}
+
+fn options(rules: Rules, data: &DataRecipe, data_dir: &Path) -> dataset::Options {
+    dataset::Options {
         root: data_dir.to_owned(),
         valid_fraction: data.valid_fraction,
         valid: data.valid.as_ref().map(PathBuf::from),
         separator: data.separator.clone(),
+        rules,
         ..dataset::Options::default()
-    };
-    with_progress(data_dir, |show| dataset::prepare(&source, choice, &options, show))
+    }
 }
 
 /// The whole text that a `--data` value names.

@@ -14,7 +14,7 @@ use tokenizer::Tokenizer;
 
 use crate::{
     console::plural,
-    eval::{read_text, stride},
+    eval::stride,
     model_folder::{ModelArgs, Opened},
     usage::at_least,
 };
@@ -87,7 +87,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let text = match &args.text {
         TextArgs { text: Some(text), .. } => text.clone(),
-        TextArgs { file: Some(path), .. } => read_text(path)?,
+        TextArgs { file: Some(path), .. } => dataset::read_text(path)?,
         TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
         TextArgs { .. } => unreachable!("clap asks for one of them"),
     };
@@ -127,7 +127,10 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
     let stride = stride(args.stride, &model)?;
     let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
         let at = || format!("line {} of {name}", idx + 1);
-        let line = serde_json::from_str(&line.with_context(at)?)
+        let line = line.with_context(at)?;
+        // A byte order mark may come before the first.
+        let line = if idx == 0 { line.trim_start_matches('\u{feff}') } else { &line };
+        let line = serde_json::from_str(line)
             .map_err(|_| anyhow!("{} must be a JSON string, or an object with a string \"text\"", at()))?;
         let (Line::Text(text) | Line::Object { text }) = line;
         tokenizer.encode_text(&text).with_context(at)

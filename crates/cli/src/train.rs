@@ -224,6 +224,6 @@ fn open_screen(
 }
 
 /// What a checkpoint remembers of the data.
-fn checksums(prepared: &Prepared) -> [String; 2] {
+pub(crate) fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Dtype;
+use crate::{Dtype, NotText};
 
 /// Why a corpus could not be found, read, prepared or drawn from.
 #[derive(Debug, thiserror::Error)]
@@ -39,16 +39,33 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// A file that is not UTF-8 text.
-    #[error(
-        "{} is not UTF-8 text: byte {offset} begins no valid character; convert it first, for example with \
-         `iconv -f ISO-8859-1 -t UTF-8`", .path.display()
-    )]
-    NotUtf8 {
-        /// The file.
+    /// A link to a file or folder that is not there.
+    #[error("{} is a link to {}, which is missing; name another file, or mend the link", .path.display(), .target.display())]
+    DeadLink {
+        /// The link.
         path: PathBuf,
-        /// Position of the first wrong byte, from 0.
-        offset: u64,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
+    /// A pipe or a device, which can be read only once.
+    #[error("{} is neither a file nor a folder, and can be read only once; write it to a file first, and name that", .path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A file that is not text.
+    #[error("{0}")]
+    NotText(Box<NotText>),
+
+    /// Several of them.
+    #[error("{} files of {folder} are not text:{}", .files.len(), lines(.files))]
+    NotTexts {
+        /// The folder.
+        folder: String,
+        /// The files.
+        files: Vec<NotText>,
     },
 
     /// A text of no characters.
@@ -59,7 +76,7 @@ pub enum Error {
     },
 
     /// A folder without a text file.
-    #[error("{} contains no text file (hidden, binary and empty files do not count); name another, or a file", .folder.display())]
+    #[error("{} contains no text file (hidden, binary, empty and validation files do not count, nor do runs and prepared data); name another, or a file", .folder.display())]
     NoText {
         /// The folder.
         folder: PathBuf,
@@ -198,8 +215,16 @@ impl Error {
     /// What a failed read of `path` means.
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::NotFound => Self::Missing { path: path.into() },
+            io::ErrorKind::NotFound => Self::missing(path),
             _ => Self::Read { path: path.into(), source },
+        }
+    }
+
+    /// That nothing is at a path, or that a link there leads to nothing.
+    pub(crate) fn missing(path: &Path) -> Self {
+        match path.read_link() {
+            Ok(target) => Self::DeadLink { path: path.into(), target },
+            Err(_) => Self::Missing { path: path.into() },
         }
     }
 
@@ -213,6 +238,16 @@ impl Error {
             _ => Self::Write { path: path.into(), source },
         }
     }
+}
+
+/// A line for each of the first files.
+fn lines(files: &[NotText]) -> String {
+    const MAX_LINES: usize = 20;
+    let mut lines: String = files.iter().take(MAX_LINES).map(|file| format!("\n  {file}")).collect();
+    if files.len() > MAX_LINES {
+        lines += &format!("\n  and {} more", files.len() - MAX_LINES);
+    }
+    lines
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::text::SourceFile;
-use crate::{Documents, Dtype, Error, Result};
+use crate::{Documents, Dtype, Error, Result, Rules};
 
 /// Version of the layout of a prepared folder. Another one is prepared anew.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -27,6 +27,9 @@ pub struct Meta {
     pub dtype: Dtype,
     /// How the two parts were made.
     pub split: Split,
+    /// Which files were read, and how.
+    #[serde(default, skip_serializing_if = "Rules::is_v1")]
+    pub rules: Rules,
     /// The tokens to learn from, `train.bin`.
     pub train: Part,
     /// The tokens to estimate the loss on, `val.bin`.
@@ -51,7 +54,7 @@ pub enum Split {
     /// training, as nanoGPT cuts.
     Fraction(f64),
     /// Validation has a text of its own.
-    File(PathBuf),
+    File(#[serde(with = "crate::path_text")] PathBuf),
 }
 
 /// One shard, and the text in it.

@@ -25,7 +25,8 @@ use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
 use crate::reuse::{self, Existing};
 use crate::scan::{Scan, scan, sha256_hex};
 use crate::text::Text;
-use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Source, Tokens, shard};
+use crate::texts::Texts;
+use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens, shard};
 
 /// Which tokenizer turns the text into tokens.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Options {
     /// Compare the checksums of shards that are reused even where they are large. Small ones are always
     /// compared.
     pub verify: bool,
+    /// Which files are read, and how.
+    pub rules: Rules,
 }
 
 impl Default for Options {
@@ -71,6 +74,7 @@ impl Default for Options {
             valid: None,
             separator: Some(END_OF_TEXT.to_owned()),
             verify: false,
+            rules: Rules::NEWEST,
         }
     }
 }
@@ -134,14 +138,21 @@ pub fn prepare(
     }
     let name = source.folder_name()?;
     let parent = options.root.join(&name);
-    let target = parent.join(variant_name(tokenizer, options)?);
+    let texts = Texts::new(source, options, &parent);
 
     let _lock = lock(&options.root, &name);
     remove_leftovers(&parent);
 
-    for folder in other_folders(&parent, tokenizer, options)? {
+    let mut target = parent.join(variant_name(tokenizer, options)?);
+    let mut elsewhere = other_folders(&parent, tokenizer, options)?;
+    // What is read by older rules may lie where an older version has put it, and is put beside.
+    if options.rules != Rules::NEWEST {
+        elsewhere.push(target.clone());
+        target.as_mut_os_string().push("-older-rules");
+    }
+    for folder in elsewhere {
         if let Existing::Usable(prepared) = reuse::load(&folder, tokenizer, options, on_progress)
-            && let Ok(prepared) = reuse::unchanged(*prepared, source, options, on_progress)?
+            && let Ok(prepared) = reuse::unchanged(*prepared, &texts, source, options, on_progress)?
         {
             return Ok(prepared);
         }
@@ -152,12 +163,14 @@ pub fn prepare(
             tracing::warn!("{} is prepared again: {reason}", target.display());
             Some(reason)
         }
-        Existing::Usable(prepared) => match reuse::unchanged(*prepared, source, options, on_progress)? {
-            Ok(prepared) => return Ok(prepared),
-            Err(reason) => Some(reason),
-        },
+        Existing::Usable(prepared) => {
+            match reuse::unchanged(*prepared, &texts, source, options, on_progress)? {
+                Ok(prepared) => return Ok(prepared),
+                Err(reason) => Some(reason),
+            }
+        }
     };
-    let prepared = build(source, tokenizer, options, &parent, &target, on_progress);
+    let prepared = build(&texts, source, tokenizer, options, &parent, &target, on_progress);
     if prepared.is_err() {
         let _ = fs::remove_dir(&parent); // Only succeeds if nothing is in it.
     }
@@ -209,6 +222,7 @@ fn variant_name(choice: &TokenizerChoice, options: &Options) -> Result<String> {
 }
 
 fn build(
+    texts: &Texts<'_>,
     source: &Source,
     choice: &TokenizerChoice,
     options: &Options,
@@ -216,18 +230,17 @@ fn build(
     target: &Path,
     on_progress: OnProgress<'_>,
 ) -> Result<Prepared> {
-    let text = source.open(&options.root, parent, on_progress)?;
+    let (text, valid) = (texts.train(on_progress)?, texts.valid()?);
     let separator = options.separator.as_deref();
-    let scanned = scan(&text, separator, on_progress)?;
-    let valid = options.valid.as_ref().map(|path| Text::open(path, &options.root)).transpose()?;
-    let valid_scanned = valid.as_ref().map(|valid| scan(valid, None, on_progress)).transpose()?;
+    let scanned = scan(text, separator, on_progress)?;
+    let valid_scanned = valid.map(|valid| scan(valid, None, on_progress)).transpose()?;
 
     let n_train = match valid {
         Some(_) => scanned.n_characters,
         None => n_train(scanned.n_characters, options.valid_fraction),
     };
     let n_train = match (separator, choice.has_end_of_text()) {
-        (Some(separator), true) => end_of_separator(&text, n_train, separator)?,
+        (Some(separator), true) => end_of_separator(text, n_train, separator)?,
         _ => n_train,
     };
     let tokenizer = match choice {
@@ -239,7 +252,7 @@ fn build(
             Tokenizer::from_chars(alphabets.into_iter().flatten().flat_map(|scan| scan.alphabet.clone()))?
         }
         TokenizerChoice::Kind(TokenizerKind::Bpe { vocab_size }) => {
-            train_bpe(&text, n_train, separator, *vocab_size, on_progress)?
+            train_bpe(text, n_train, separator, *vocab_size, on_progress)?
         }
     };
 
@@ -261,19 +274,19 @@ fn build(
     let write = |name, text, characters| {
         shard::write(&folder.path().join(name), text, characters, &tokenizer, separator, &on_bytes, &failed)
     };
-    let train = write("train.bin", &text, 0..n_train)?;
-    let valid_part = match &valid {
+    let train = write("train.bin", text, 0..n_train)?;
+    let valid_part = match valid {
         Some(valid) => write("val.bin", valid, 0..u64::MAX)?,
-        None => write("val.bin", &text, n_train..u64::MAX)?,
+        None => write("val.bin", text, n_train..u64::MAX)?,
     };
-    for text in [Some(&text), valid.as_ref()].into_iter().flatten() {
+    for text in [Some(text), valid].into_iter().flatten() {
         text.check_unchanged()?;
     }
 
     let are_tokens = tokenizer.end_of_text().is_some();
     let documents = scanned.documents.clone().map(|documents| Documents { are_tokens, ..documents });
     let has_json_lines = scanned.has_json_lines;
-    let valid_source = valid.as_ref().zip(valid_scanned);
+    let valid_source = valid.zip(valid_scanned);
     let meta = Meta {
         format_version: FORMAT_VERSION,
         tokenizer: tokenizer.kind().map_or_else(|| "custom".into(), |kind| kind.to_string()),
@@ -281,9 +294,10 @@ fn build(
         vocab_size: tokenizer.vocab_size(),
         dtype,
         split: options.split(),
+        rules: options.rules,
         train,
         valid: valid_part,
-        source: source_text(source.description(), &text, scanned),
+        source: source_text(source.description(), text, scanned),
         valid_source: valid_source.map(|(valid, scanned)| source_text(valid.name.clone(), valid, scanned)),
         documents,
         has_json_lines,

@@ -11,7 +11,8 @@ use crate::meta::{Meta, Part, SourceText};
 use crate::prepare::{Options, Outcome, Prepared, TokenizerChoice};
 use crate::scan::{scan, sha256_of_file};
 use crate::text::{SourceFile, Text};
-use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Source, Tokens};
+use crate::texts::Texts;
+use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens};
 
 /// Shards up to this size are compared with their checksums each time: it takes a fraction of a second.
 const CHEAP_BYTES: u64 = 1 << 26;
@@ -130,30 +131,28 @@ fn check_shard(
 /// Gives the folder back if the text is what it was, or says why it is not to be used.
 pub(crate) fn unchanged(
     mut prepared: Prepared,
+    texts: &Texts<'_>,
     source: &Source,
     options: &Options,
     on_progress: OnProgress<'_>,
 ) -> Result<Result<Prepared, String>> {
     let before = prepared.meta.clone();
+    // By other rules, the same files may be another text.
+    let same_rules = before.rules == options.rules;
     let same_text = match source.sha256() {
         Some(sha256) => before.source.sha256 == sha256,
-        None => {
-            let text = source.open(
-                &options.root,
-                prepared.folder.parent().unwrap_or(&prepared.folder),
-                on_progress,
-            )?;
-            is_same(&text, &mut prepared.meta.source, on_progress)?
-        }
+        None => is_same(texts.train(on_progress)?, &mut prepared.meta.source, same_rules, on_progress)?,
     };
     if !same_text {
         return Ok(Err("the text has changed".into()));
     }
-    if let (Some(valid), Some(valid_source)) = (&options.valid, &mut prepared.meta.valid_source) {
-        let text = Text::open(valid, &options.root)?;
-        if !is_same(&text, valid_source, on_progress)? {
-            return Ok(Err("the validation text has changed".into()));
-        }
+    if let (Some(valid), Some(valid_source)) = (texts.valid()?, &mut prepared.meta.valid_source)
+        && !is_same(valid, valid_source, same_rules, on_progress)?
+    {
+        return Ok(Err("the validation text has changed".into()));
+    }
+    if options.rules == Rules::NEWEST {
+        prepared.meta.rules = Rules::NEWEST;
     }
     if prepared.meta != before {
         save(&prepared);
@@ -163,9 +162,14 @@ pub(crate) fn unchanged(
 
 /// Whether a text is the one that was prepared. Files of the same size and time are taken to be the same; others
 /// are read, and their new times noted if they are.
-fn is_same(text: &Text, before: &mut SourceText, on_progress: OnProgress<'_>) -> Result<bool> {
+fn is_same(
+    text: &Text,
+    before: &mut SourceText,
+    same_rules: bool,
+    on_progress: OnProgress<'_>,
+) -> Result<bool> {
     let files = text.files();
-    if files == before.files {
+    if same_rules && files == before.files {
         return Ok(true);
     }
     let paths = |files: &[SourceFile]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();

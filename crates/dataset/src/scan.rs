@@ -24,7 +24,7 @@ pub(crate) struct Scan {
     pub(crate) has_json_lines: bool,
 }
 
-/// Reads a text. Fails if it is not UTF-8 throughout, or empty.
+/// Reads a text. Fails if not all of it is text, or if it is empty.
 pub(crate) fn scan(text: &Text, separator: Option<&str>, on_progress: OnProgress<'_>) -> Result<Scan> {
     let total = Some(text.size_bytes());
     let (mut size_bytes, mut n_characters) = (0, 0);
@@ -32,19 +32,18 @@ pub(crate) fn scan(text: &Text, separator: Option<&str>, on_progress: OnProgress
     let mut alphabet = Alphabet::new();
     let mut documents = separator.map(Counter::new);
     let mut has_json_lines = false;
-    for block in text.blocks() {
-        let block = block?;
+    text.read(|block| {
         if let Some(documents) = &mut documents {
-            documents.add(&block);
+            documents.add(block);
         }
         has_json_lines |= block.starts_document && begins_with_json(&block.text);
-        let block = block.text;
-        hasher.update(&block);
+        let block = &block.text;
+        hasher.update(block);
         size_bytes += block.len() as u64;
         n_characters += block.chars().count() as u64;
-        alphabet.add(&block);
+        alphabet.add(block);
         on_progress(Progress { phase: Phase::Read, done: size_bytes, total });
-    }
+    })?;
     if n_characters == 0 {
         return Err(Error::Empty { text: text.name.clone() });
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::corpus::{Corpus, default_text};
 use crate::scan::sha256_hex;
-use crate::text::Text;
-use crate::{Error, OnProgress, Result};
+use crate::text::{Opening, Text};
+use crate::{Error, OnProgress, Result, Rules};
 
 /// Where a text is to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,9 @@ impl Source {
         let path = Path::new(value);
         if path.exists() {
             return Ok(Self::Path(path.into()));
+        }
+        if path.is_symlink() {
+            return Err(Error::missing(path));
         }
         // Who writes a separator or an extension does not mean a corpus.
         if path.components().count() > 1 || path.extension().is_some() {
@@ -80,13 +83,12 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// If it can't be read or downloaded, or is not UTF-8.
+    /// If it can't be read or downloaded, or is not text.
     pub fn read(&self, root: &Path, on_progress: OnProgress<'_>) -> Result<String> {
-        let text = self.open(root, &root.join(self.folder_name()?), on_progress)?;
+        let opening = Opening { root, other_part: None, rules: Rules::NEWEST };
+        let text = self.open(&root.join(self.folder_name()?), opening, on_progress)?;
         let mut whole = String::new();
-        for block in text.blocks() {
-            whole += &block?.text;
-        }
+        text.read(|block| whole += &block.text)?;
         Ok(whole)
     }
 
@@ -99,22 +101,27 @@ impl Source {
     }
 
     /// The text, downloaded to `input.txt` of `folder` if it has to be and is not there yet.
-    pub(crate) fn open(&self, root: &Path, folder: &Path, on_progress: OnProgress<'_>) -> Result<Text> {
+    pub(crate) fn open(
+        &self,
+        folder: &Path,
+        opening: Opening<'_>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Text> {
         let input = folder.join("input.txt");
         match self {
-            Self::Path(path) => Text::open(path, root),
+            Self::Path(path) => Text::open(path, opening),
             Self::Corpus(corpus) if corpus.source == crate::CorpusSource::Embedded => {
                 Ok(Text::embedded(&corpus.name, default_text()))
             }
             Self::Corpus(corpus) => {
                 crate::fetch::corpus(corpus, &input, on_progress)?;
-                Text::open(&input, root)
+                Text::open(&input, opening)
             }
             Self::Url(url) => {
                 if !input.exists() {
                     crate::fetch::url(url, &input, on_progress)?;
                 }
-                Text::open(&input, root)
+                Text::open(&input, opening)
             }
         }
     }

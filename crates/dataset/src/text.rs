@@ -1,18 +1,22 @@
 //! A text as it is read: one file, a folder of files, or a string, in blocks of whole characters.
 //!
 //! Nothing here holds more than one block, so that a text may be larger than the memory. A folder's files are
-//! its documents, joined by a blank line. Bytes are taken as they are (line ends too), but for the byte order
-//! mark that some editors put before a file's first character: it is no text and is left out.
+//! its documents, joined by a blank line. UTF-16 is decoded; otherwise bytes are taken as they are (line ends too),
+//! but for the byte order mark that some editors put before a file's first character: it is no text and is left out.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str;
 use std::time::UNIX_EPOCH;
 
+use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 use serde::{Deserialize, Serialize};
-use walkdir::WalkDir;
 
+use crate::listing::{self, Identity};
+use crate::not_text::{NotText, Place, Problem, diagnose, diagnose_file};
+use crate::sniff::{Contents, Controls, Encoding, HEAD_BYTES, sniff};
 use crate::{Error, Result};
 
 /// Bytes read at once.
@@ -34,13 +38,61 @@ pub(crate) struct Text {
 #[derive(Debug, Clone)]
 pub(crate) enum Document {
     Embedded(&'static str),
-    File(SourceFile),
+    File(TextFile),
+}
+
+/// A file and how it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct TextFile {
+    pub(crate) file: SourceFile,
+    pub(crate) encoding: Encoding,
+    pub(crate) place: Place,
+    pub(crate) rules: Rules,
+}
+
+/// Which files of a folder are text, and how files are read. They have a version: a run that was begun by older rules
+/// resumes by them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rules {
+    /// Files with a zero byte near their beginning are left out of a folder; every other is UTF-8.
+    #[default]
+    V1,
+    /// UTF-16 is decoded. Runs, models, prepared data, validation text and second links are left out of a folder.
+    V2,
+}
+
+impl Rules {
+    /// Those of new runs.
+    pub const NEWEST: Self = Self::V2;
+
+    pub(crate) fn is_v1(&self) -> bool {
+        *self == Self::V1
+    }
+}
+
+/// How a file or folder is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// Left out of a folder: the root of prepared data.
+    pub(crate) root: &'a Path,
+    /// Left out of a folder too.
+    pub(crate) other_part: Option<OtherPart<'a>>,
+    pub(crate) rules: Rules,
+}
+
+/// The files of the validation text, for the training text, or the other way round.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OtherPart<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) files: &'a HashSet<Identity>,
 }
 
 /// A file as it was when it was listed. If size and time are what they were, so is the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
     /// Absolute path.
+    #[serde(with = "crate::path_text")]
     pub path: PathBuf,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -58,13 +110,16 @@ pub(crate) struct Block {
 
 impl SourceFile {
     fn stat(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path).map_err(|source| Error::read(path, source))?;
+        Ok(Self::new(path, &fs::metadata(path).map_err(|source| Error::read(path, source))?))
+    }
+
+    pub(crate) fn new(path: &Path, metadata: &fs::Metadata) -> Self {
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok(Self {
+        Self {
             path: path.into(),
             size_bytes: metadata.len(),
             modified_ns: modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
-        })
+        }
     }
 }
 
@@ -73,15 +128,18 @@ impl Text {
         Self { name: name.into(), documents: vec![Document::Embedded(text)] }
     }
 
-    /// The text of a file, or of all text files of a folder but those under `except`.
-    pub(crate) fn open(path: &Path, except: &Path) -> Result<Self> {
+    /// The text of a file, or of all text files of a folder.
+    pub(crate) fn open(path: &Path, opening: Opening<'_>) -> Result<Self> {
         let name = path.display().to_string();
+        let metadata = fs::metadata(path).map_err(|source| Error::read(path, source))?;
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Err(Error::NotAFile { path: path.into() });
+        }
         let path = path.canonicalize().map_err(|source| Error::read(path, source))?;
-        let documents = if path.is_dir() {
-            let except = except.canonicalize().ok();
-            list(&path, except.as_deref())?
+        let documents = if metadata.is_dir() {
+            listing::list(&path, opening)?
         } else {
-            vec![Document::File(SourceFile::stat(&path)?)]
+            vec![Document::File(TextFile::open(&path, &metadata, opening.rules)?)]
         };
         Ok(Self { name, documents })
     }
@@ -90,16 +148,21 @@ impl Text {
     pub(crate) fn files(&self) -> Vec<SourceFile> {
         let file = |document: &Document| match document {
             Document::Embedded(_) => None,
-            Document::File(file) => Some(file.clone()),
+            Document::File(file) => Some(file.file.clone()),
         };
         self.documents.iter().filter_map(file).collect()
+    }
+
+    /// What tells its files from others.
+    pub(crate) fn identities(&self) -> Result<HashSet<Identity>> {
+        self.files().iter().map(|file| listing::identity(&file.path)).collect()
     }
 
     /// About how many bytes it has, without reading it.
     pub(crate) fn size_bytes(&self) -> u64 {
         let size = |document: &Document| match document {
             Document::Embedded(text) => text.len() as u64,
-            Document::File(file) => file.size_bytes,
+            Document::File(file) => file.file.size_bytes,
         };
         self.documents.iter().map(size).sum()
     }
@@ -130,7 +193,7 @@ impl Text {
             start += block.text.len() as u64;
         }
         let name = match self.documents.get(blocks.next_document.saturating_sub(1)) {
-            Some(Document::File(file)) => file.path.display().to_string(),
+            Some(Document::File(file)) => file.file.path.display().to_string(),
             Some(Document::Embedded(_)) | None => self.name.clone(),
         };
         Ok((name, line))
@@ -140,48 +203,107 @@ impl Text {
     pub(crate) fn blocks(&self) -> Blocks<'_> {
         Blocks { text: self, next_document: 0, open: None }
     }
-}
 
-/// The text files of a folder, sorted by path. Hidden files, binary files and empty ones are left out.
-fn list(folder: &Path, except: Option<&Path>) -> Result<Vec<Document>> {
-    let is_hidden = |entry: &walkdir::DirEntry| {
-        entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
-    let entries = WalkDir::new(folder)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| !is_hidden(entry) && Some(entry.path()) != except);
-
-    let mut documents = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_owned();
-            let loop_of_links = || io::Error::other("a link leads back to a folder that it is in");
-            Error::Read { path, source: error.into_io_error().unwrap_or_else(loop_of_links) }
-        })?;
-        if !entry.file_type().is_file() {
-            continue;
+    /// Reads all of it. Fails with all files that are not text, of each of which only a part may have been read.
+    pub(crate) fn read(&self, mut on_block: impl FnMut(&Block)) -> Result<()> {
+        let mut blocks = self.blocks();
+        let mut bad = Vec::new();
+        // The document that is being read, and its control characters.
+        let mut current = (0, Controls::default());
+        loop {
+            let block = match blocks.read() {
+                Ok(block) => block,
+                Err(Error::NotText(file)) => {
+                    bad.push(*file);
+                    current.1 = Controls::default();
+                    blocks.open = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if block.as_ref().is_none_or(|block| block.starts_document) {
+                bad.extend(self.check(current.0, current.1));
+                current = (blocks.next_document.saturating_sub(1), Controls::default());
+            }
+            let Some(block) = block else { break };
+            current.1.add(&block.text);
+            on_block(&block);
         }
-        let file = SourceFile::stat(entry.path())?;
-        if is_binary(entry.path())? {
-            tracing::warn!("{} is left out: it is a binary file", entry.path().display());
-        } else if file.size_bytes > 0 {
-            documents.push(Document::File(file));
+        match bad.len() {
+            0 => Ok(()),
+            1 => Err(Error::NotText(Box::new(bad.remove(0)))),
+            _ => Err(Error::NotTexts { folder: self.name.clone(), files: bad }),
         }
     }
-    if documents.is_empty() {
-        return Err(Error::NoText { folder: folder.into() });
+
+    /// What is wrong with a document that has been read, by its control characters.
+    fn check(&self, document_idx: usize, controls: Controls) -> Option<NotText> {
+        let Document::File(file) = self.documents.get(document_idx)? else { return None };
+        let is_text = file.rules.is_v1() || controls.are_few();
+        (!is_text).then(|| file.not_text(Problem::Controls(controls)))
     }
-    Ok(documents)
 }
 
-/// Whether a file has a zero byte near its beginning, which text has not. Git tells them apart the same way.
-fn is_binary(path: &Path) -> Result<bool> {
+impl TextFile {
+    /// A file that is named by itself.
+    fn open(path: &Path, metadata: &fs::Metadata, rules: Rules) -> Result<Self> {
+        let file = SourceFile::new(path, metadata);
+        let alone = |encoding| Self { file, encoding, place: Place::Alone, rules };
+        if rules.is_v1() {
+            return Ok(alone(Encoding::Utf8));
+        }
+        match look_at(path)? {
+            Contents::Text(encoding) => Ok(alone(encoding)),
+            Contents::TextWithZeros => Ok(alone(Encoding::Utf8)),
+            Contents::Binary(format) => Err(not_text(path, Place::Alone, Problem::Format(format))),
+        }
+    }
+
+    fn not_text(&self, problem: Problem) -> NotText {
+        NotText { path: self.file.path.clone(), place: self.place, problem }
+    }
+}
+
+/// What the first bytes of a file say of it.
+pub(crate) fn look_at(path: &Path) -> Result<Contents> {
+    let head = read_head(path)?;
+    Ok(sniff(&head, head.len() < HEAD_BYTES, path))
+}
+
+pub(crate) fn read_head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    let read = |file: File, head: &mut Vec<u8>| file.take(8000).read_to_end(head);
+    let read = |file: File, head: &mut Vec<u8>| file.take(HEAD_BYTES as u64).read_to_end(head);
     File::open(path).and_then(|file| read(file, &mut head)).map_err(|source| Error::read(path, source))?;
-    Ok(head.contains(&0))
+    Ok(head)
+}
+
+pub(crate) fn not_text(path: &Path, place: Place, problem: Problem) -> Error {
+    Error::NotText(Box::new(NotText { path: path.into(), place, problem }))
+}
+
+/// The text of a file of these bytes, read as [`Text`] reads files.
+pub(crate) fn decode(mut bytes: Vec<u8>, path: &Path, place: Place) -> Result<String> {
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+    let text = match sniff(head, bytes.len() <= HEAD_BYTES, path) {
+        Contents::Binary(format) => return Err(not_text(path, place, Problem::Format(format))),
+        Contents::Text(Encoding::Utf8) | Contents::TextWithZeros => {
+            let n_mark = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+            bytes.drain(..n_mark);
+            String::from_utf8(bytes).map_err(|error| {
+                let offset = error.utf8_error().valid_up_to();
+                let problem = diagnose(error.as_bytes(), (n_mark + offset) as u64);
+                not_text(path, place, problem)
+            })?
+        }
+        Contents::Text(encoding) => {
+            let mut utf16 = Utf16::new(encoding);
+            let mut text = String::new();
+            utf16.decode(&bytes, true, &mut text).map_err(|problem| not_text(path, place, problem))?;
+            text
+        }
+    };
+    let controls = Controls::of(&text);
+    if controls.are_few() { Ok(text) } else { Err(not_text(path, place, Problem::Controls(controls))) }
 }
 
 /// The characters of a text, block by block; each is an error if the file is not UTF-8 there.
@@ -201,13 +323,24 @@ enum Open<'a> {
 
 #[derive(Debug)]
 struct OpenFile<'a> {
-    path: &'a Path,
+    text_file: &'a TextFile,
     file: File,
+    /// Of a text that is not UTF-8.
+    utf16: Option<Utf16>,
     /// The first bytes of a character whose last bytes are not read yet.
     partial: Vec<u8>,
     /// Bytes of the file before `partial`.
     offset: u64,
     is_new: bool,
+}
+
+/// Decodes UTF-16 piece by piece, without the byte order mark.
+struct Utf16 {
+    encoding: Encoding,
+    decoder: Decoder,
+    /// Bytes that were decoded.
+    offset: u64,
+    is_finished: bool,
 }
 
 impl Iterator for Blocks<'_> {
@@ -244,9 +377,18 @@ impl<'a> Open<'a> {
     fn new(document: &'a Document) -> Result<Self> {
         match document {
             Document::Embedded(text) => Ok(Self::Embedded { rest: text, is_new: true }),
-            Document::File(SourceFile { path, .. }) => {
+            Document::File(text_file) => {
+                let path = &text_file.file.path;
                 let file = File::open(path).map_err(|source| Error::read(path, source))?;
-                Ok(Self::File(OpenFile { path, file, partial: Vec::new(), offset: 0, is_new: true }))
+                let utf16 = (text_file.encoding != Encoding::Utf8).then(|| Utf16::new(text_file.encoding));
+                Ok(Self::File(OpenFile {
+                    text_file,
+                    file,
+                    utf16,
+                    partial: Vec::new(),
+                    offset: 0,
+                    is_new: true,
+                }))
             }
         }
     }
@@ -267,15 +409,35 @@ impl<'a> Open<'a> {
 
 impl OpenFile<'_> {
     fn read(&mut self) -> Result<Option<Block>> {
-        let mut bytes = Vec::with_capacity(BLOCK_BYTES);
-        bytes.append(&mut self.partial);
-        let wanted = BLOCK_BYTES - bytes.len();
-        let n_read = (&mut self.file)
-            .take(wanted as u64)
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::read(self.path, source))?;
-        let is_end = n_read < wanted;
+        let mut text = String::new();
+        // A piece of UTF-16 may end within its first character.
+        while text.is_empty() {
+            let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+            bytes.append(&mut self.partial);
+            let wanted = BLOCK_BYTES - bytes.len();
+            let path = &self.text_file.file.path;
+            let n_read = (&mut self.file)
+                .take(wanted as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|source| Error::read(path, source))?;
+            let is_end = n_read < wanted;
+            text = match &mut self.utf16 {
+                None => self.decode_utf8(bytes, is_end)?,
+                Some(utf16) => {
+                    let failed = |problem| not_text(path, self.text_file.place, problem);
+                    utf16.decode(&bytes, is_end, &mut text).map_err(failed)?;
+                    text
+                }
+            };
+            if text.is_empty() && is_end {
+                return Ok(None);
+            }
+        }
+        let starts_document = std::mem::replace(&mut self.is_new, false);
+        Ok(Some(Block { text, starts_document }))
+    }
 
+    fn decode_utf8(&mut self, mut bytes: Vec<u8>, is_end: bool) -> Result<String> {
         if self.offset == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.drain(..BYTE_ORDER_MARK.len());
             self.offset = BYTE_ORDER_MARK.len() as u64;
@@ -286,16 +448,48 @@ impl OpenFile<'_> {
             Err(error) if error.error_len().is_none() && !is_end => error.valid_up_to(),
             Err(error) => {
                 let offset = self.offset + error.valid_up_to() as u64;
-                return Err(Error::NotUtf8 { path: self.path.into(), offset });
+                let path = &self.text_file.file.path;
+                return Err(not_text(path, self.text_file.place, diagnose_file(path, offset)));
             }
         };
         self.partial = bytes.split_off(valid);
         self.offset += valid as u64;
-        if bytes.is_empty() {
-            return Ok(None);
+        Ok(String::from_utf8(bytes).expect("the bytes up to here were validated"))
+    }
+}
+
+impl Utf16 {
+    fn new(encoding: Encoding) -> Self {
+        let decoder = if encoding == Encoding::Utf16Be { UTF_16BE } else { UTF_16LE };
+        Self { encoding, decoder: decoder.new_decoder_with_bom_removal(), offset: 0, is_finished: false }
+    }
+
+    /// Appends the characters of the next bytes.
+    fn decode(&mut self, bytes: &[u8], is_end: bool, text: &mut String) -> Result<(), Problem> {
+        if std::mem::replace(&mut self.is_finished, is_end) {
+            return Ok(()); // The end was reached by the block before.
         }
-        let text = String::from_utf8(bytes).expect("the bytes up to here were validated");
-        let starts_document = std::mem::replace(&mut self.is_new, false);
-        Ok(Some(Block { text, starts_document }))
+        let length = self.decoder.max_utf8_buffer_length_without_replacement(bytes.len());
+        text.reserve(length.expect("the bytes are in memory, and their text is at most thrice as long"));
+        let (result, n_read) = self.decoder.decode_to_string_without_replacement(bytes, text, is_end);
+        self.offset += n_read as u64;
+        match result {
+            DecoderResult::InputEmpty => Ok(()),
+            DecoderResult::OutputFull => unreachable!("there is room for all"),
+            DecoderResult::Malformed(length, after) => {
+                let offset = self.offset.saturating_sub(u64::from(length) + u64::from(after));
+                let big = self.encoding == Encoding::Utf16Be;
+                Err(Problem::Damaged { offset, encoding: if big { "UTF-16BE" } else { "UTF-16LE" } })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Utf16 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Utf16")
+            .field("encoding", &self.encoding)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }

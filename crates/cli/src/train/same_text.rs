@@ -8,7 +8,7 @@ use trainer::Recipe;
 use super::{Args, checksums};
 use crate::{
     console::{program, quoted},
-    prepare::{is_missing, prepare},
+    prepare::{is_missing, prepare_again},
 };
 
 /// The tokens of a run's text.
@@ -30,7 +30,8 @@ pub(super) fn same_text(
         return Err(another_text(folder, recipe, true));
     }
     let choice = TokenizerChoice::Given(folder.load_tokenizer()?);
-    let prepared = match prepare(&recipe.data, &choice, &args.data_dir.data_dir) {
+    let expected = state.map(|state| &state.data);
+    let prepared = match prepare_again(&recipe.data, &choice, &args.data_dir.data_dir, expected) {
         Ok(prepared) => prepared,
         Err(error) if recipe.data != before.data && lacks_characters(&error) => {
             return Err(another_text(folder, recipe, false));

@@ -132,7 +132,7 @@ fn wrong_data_is_named() {
         b"caf\xe9 au lait",
         &["train", "debug", "--data", "latin.txt"],
         &expect![[r#"
-            error: [FOLDER]/latin.txt is not UTF-8 text: byte 3 begins no valid character; convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`
+            error: [FOLDER]/latin.txt is not UTF-8 text: byte 3 begins no valid character; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 [FOLDER]/latin.txt > [FOLDER]/latin.utf8.txt`
         "#]],
     );
 }
@@ -144,8 +144,8 @@ fn a_text_to_measure_that_is_none_is_named() {
     fs::write(&path, b"caf\xe9 au lait").unwrap();
     let error = run(trained(), &["score", "--file", path.to_str().unwrap()]).failure();
     expect![[r#"
-        error: latin.txt is not UTF-8 text: byte 3 begins no valid character; convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`
-    "#]].assert_eq(&error.replace(path.to_str().unwrap(), "latin.txt"));
+        error: latin.txt is not UTF-8 text: byte 3 begins no valid character; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 latin.txt > latin.utf8.txt`
+    "#]].assert_eq(&error.replace(&format!("{}/", folder.path().display()), ""));
     expect![[r#"
         error: the text is empty; there is no token to score
     "#]]

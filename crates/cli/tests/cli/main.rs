@@ -23,6 +23,7 @@ mod live;
 mod malformed;
 mod resume;
 mod support;
+mod texts;
 mod views;
 mod vocabulary;
 mod weights;

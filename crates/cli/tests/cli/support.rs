@@ -82,7 +82,11 @@ pub(crate) fn bounded(folder: &Path, args: &[&str]) -> Ran {
 
 /// Runs a command to its end.
 pub(crate) fn ran(command: &mut Command) -> Ran {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    ended(command.output().unwrap())
+}
+
+/// What a command that has ended printed.
+pub(crate) fn ended(Output { status, stdout, stderr }: Output) -> Ran {
     let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
     Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
 }

@@ -1,0 +1,28 @@
+//! Paths in JSON: text, or the bytes of a path that is not.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnyPath {
+    Text(PathBuf),
+    /// As serde stores it: `{"Unix": [..]}` or `{"Windows": [..]}`.
+    Other(OsString),
+}
+
+pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => text.serialize(serializer),
+        None => path.as_os_str().serialize(serializer),
+    }
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    Ok(match AnyPath::deserialize(deserializer)? {
+        AnyPath::Text(path) => path,
+        AnyPath::Other(path) => path.into(),
+    })
+}

@@ -1,0 +1,333 @@
+//! Whether a file holds text, and in which encoding, judged by its first bytes.
+
+use std::path::Path;
+use std::str;
+
+use infer::MatcherType;
+
+/// Bytes that are looked at. Git looks at as many to tell binary files from text.
+pub(crate) const HEAD_BYTES: usize = 8000;
+
+/// Text in which more than one character in this many is a control character is not text.
+const MIN_CHARACTERS_PER_CONTROL: u64 = 10;
+
+/// An encoding that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Utf8,
+    Utf16Le,
+    Utf16Be,
+}
+
+/// A format other than plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One that is recognised: its name, and the extension its files usually have.
+    Known { name: &'static str, extension: &'static str },
+    /// Text in UTF-32.
+    Utf32,
+    /// Bytes that no text has, in a file named `.bin`, as nanoGPT names its tokens.
+    Tokens,
+    /// Bytes that no text has.
+    Unknown,
+}
+
+/// What the first bytes of a file say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Text, or at least nothing that is known to be something else.
+    Text(Encoding),
+    /// UTF-8 with a few zero bytes.
+    TextWithZeros,
+    Binary(Format),
+}
+
+/// A format and the test for it.
+type Signature = (&'static str, &'static str, fn(&[u8]) -> bool);
+
+/// Formats that `infer` does not know, or not by the bytes that are at hand: name, extension and test.
+const FORMATS: [Signature; 8] = [
+    ("zstd", "zst", is_zstd),
+    ("Parquet", "parquet", |head| head.starts_with(b"PAR1")),
+    ("Arrow", "arrow", |head| head.starts_with(b"ARROW1\0\0")),
+    ("GGUF", "gguf", |head| head.starts_with(b"GGUF")),
+    ("safetensors", "safetensors", is_safetensors),
+    ("PyTorch", "pt", is_pytorch),
+    ("NumPy", "npy", |head| head.starts_with(b"\x93NUMPY")),
+    ("pickle", "pkl", |head| {
+        matches!(head, [0x80, 2..=5, b'c' | b'}' | b']' | b'(' | b'X' | 0x8a | 0x95, ..])
+    }),
+];
+
+/// Looks at the first bytes of a file; `is_whole` says whether it has no more.
+pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
+    match head {
+        [0xef, 0xbb, 0xbf, ..] => return Contents::Text(Encoding::Utf8),
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Contents::Binary(Format::Utf32),
+        [0xff, 0xfe, ..] => return Contents::Text(Encoding::Utf16Le),
+        [0xfe, 0xff, ..] => return Contents::Text(Encoding::Utf16Be),
+        // Its first kilobytes may well be ASCII.
+        [b'%', b'P', b'D', b'F', b'-', ..] => return known("PDF", "pdf"),
+        _ => (),
+    }
+    let text = utf8(head, is_whole);
+    if !head.contains(&0) && (text.is_some() || !has_controls(head)) && !is_zstd(head) {
+        return Contents::Text(Encoding::Utf8); // Or an older encoding, which shows when it is decoded.
+    }
+    if let Some((name, extension, _)) = FORMATS.iter().find(|(_, _, is_it)| is_it(head)) {
+        return known(name, extension);
+    }
+    let has_few_zeros = text.is_some_and(|text| Controls::of(text).are_few());
+    let is_bin = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("bin"));
+    if !has_few_zeros
+        && !is_bin
+        && let Some(encoding) = utf16(head, is_whole)
+    {
+        return Contents::Text(encoding);
+    }
+    if let Some(found) = infer::get(head).filter(|found| found.matcher_type() != MatcherType::Text) {
+        return known(name_of(found.extension()), found.extension());
+    }
+    if has_few_zeros {
+        return Contents::TextWithZeros;
+    }
+    if is_utf32(head) {
+        return Contents::Binary(Format::Utf32);
+    }
+    Contents::Binary(if is_bin { Format::Tokens } else { Format::Unknown })
+}
+
+/// Characters that text does not have, and all characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Controls {
+    pub(crate) n_controls: u64,
+    pub(crate) n_characters: u64,
+}
+
+impl Controls {
+    pub(crate) fn of(text: &str) -> Self {
+        let mut controls = Self::default();
+        controls.add(text);
+        controls
+    }
+
+    pub(crate) fn add(&mut self, text: &str) {
+        for character in text.chars() {
+            self.n_characters += 1;
+            self.n_controls += u64::from(is_control(character));
+        }
+    }
+
+    /// Whether there are no more than a text may have.
+    pub(crate) fn are_few(self) -> bool {
+        MIN_CHARACTERS_PER_CONTROL * self.n_controls <= self.n_characters
+    }
+}
+
+/// Line ends, tabs, form feeds and the escapes of terminals occur in text.
+fn is_control(character: char) -> bool {
+    character.is_control() && !matches!(character, '\t' | '\n' | '\r' | '\x0c' | '\x1b' | '\u{85}')
+}
+
+/// Whether bytes of an unknown encoding are control characters in each that is a superset of ASCII.
+pub(crate) fn has_controls(bytes: &[u8]) -> bool {
+    bytes.iter().any(|&byte| byte.is_ascii() && is_control(char::from(byte)))
+}
+
+/// The bytes as UTF-8, but for a last character that is cut off.
+fn utf8(head: &[u8], is_whole: bool) -> Option<&str> {
+    match str::from_utf8(head) {
+        Ok(text) => Some(text),
+        Err(error) if error.error_len().is_none() && !is_whole => {
+            str::from_utf8(&head[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// The order of bytes in which this is UTF-16 without a byte order mark, if it is.
+///
+/// In the right order there are hardly any control characters, and many of the ASCII or fullwidth characters
+/// (spaces, line ends, punctuation) that every script shares; in the wrong one there are none of these.
+fn utf16(head: &[u8], is_whole: bool) -> Option<Encoding> {
+    if is_whole && !head.len().is_multiple_of(2) {
+        return None;
+    }
+    let score = |order: fn([u8; 2]) -> u16| {
+        let units = head.as_chunks::<2>().0.iter().copied().map(order);
+        let mut n_characters = 0;
+        let (mut n_controls, mut n_common) = (0, 0);
+        let mut characters = char::decode_utf16(units).peekable();
+        while let Some(character) = characters.next() {
+            let is_cut_off = !is_whole && characters.peek().is_none();
+            match character {
+                Ok(character) => {
+                    n_characters += 1;
+                    n_controls += usize::from(is_control(character));
+                    let is_common = matches!(character, '\t' | '\n' | '\r' | ' '..='~' | '\u{3000}'..='\u{3002}' | '\u{ff01}'..='\u{ff5e}');
+                    n_common += usize::from(is_common);
+                }
+                Err(_) if is_cut_off => (),
+                Err(_) => n_controls += 1, // Half a character.
+            }
+        }
+        let is_text = n_characters >= 4 && 100 * n_controls <= n_characters && 20 * n_common > n_characters;
+        is_text.then_some(n_common)
+    };
+    let (little, big) = (score(u16::from_le_bytes), score(u16::from_be_bytes));
+    match little.max(big) {
+        None => None,
+        best if best == little => Some(Encoding::Utf16Le),
+        _ => Some(Encoding::Utf16Be),
+    }
+}
+
+/// UTF-32 of a script of the first plane: two bytes of each four are zero.
+fn is_utf32(head: &[u8]) -> bool {
+    let characters = head.as_chunks::<4>().0;
+    let all = |order: fn([u8; 4]) -> u32| {
+        characters.iter().all(|&bytes| {
+            let is_text = |character: char| character != '\0' && !is_control(character);
+            order(bytes) <= 0xffff && char::from_u32(order(bytes)).is_some_and(is_text)
+        })
+    };
+    !characters.is_empty() && (all(u32::from_le_bytes) || all(u32::from_be_bytes))
+}
+
+/// A short archive may have no control character.
+fn is_zstd(head: &[u8]) -> bool {
+    head.starts_with(b"\x28\xb5\x2f\xfd")
+}
+
+/// The length of a JSON object, and its beginning.
+fn is_safetensors(head: &[u8]) -> bool {
+    matches!(head, [_, _, _, _, _, 0, 0, 0, b'{', b'"', ..])
+}
+
+/// A zip archive whose first file is a pickle, or the pickle of a magic number that older versions begin with.
+fn is_pytorch(head: &[u8]) -> bool {
+    let begins_with_pickle = || {
+        let length = u16::from_le_bytes([*head.get(26)?, *head.get(27)?]);
+        Some(head.get(30..30 + usize::from(length))?.ends_with(b"/data.pkl"))
+    };
+    head.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+        || (head.starts_with(b"PK\x03\x04") && begins_with_pickle() == Some(true))
+}
+
+fn known(name: &'static str, extension: &'static str) -> Contents {
+    Contents::Binary(Format::Known { name, extension })
+}
+
+/// How people call a format of this extension, where that is another name.
+fn name_of(extension: &'static str) -> &'static str {
+    match extension {
+        "gz" => "gzip",
+        "bz2" => "bzip2",
+        "docx" | "doc" => "Word",
+        "xlsx" | "xls" => "Excel",
+        "pptx" | "ppt" => "PowerPoint",
+        "odt" | "ods" | "odp" => "OpenDocument",
+        "epub" => "EPUB",
+        "sqlite" => "SQLite",
+        "png" => "PNG",
+        "jpg" => "JPEG",
+        "gif" => "GIF",
+        "webp" => "WebP",
+        "tif" => "TIFF",
+        "elf" | "exe" | "mach" => "program",
+        extension => extension,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(head: &[u8]) -> Contents {
+        sniff(head, true, Path::new("file.txt"))
+    }
+
+    fn encoded(text: &str, order: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(order).collect()
+    }
+
+    #[test]
+    fn text_in_any_script_is_recognised_in_either_order_of_bytes() {
+        for text in [
+            "To be, or not to be\r\n",
+            "Каждый день, и ночью тоже.\n",
+            "学而时习之，不亦说乎？一二三。\n",
+            "吾輩は猫である。名前はまだ無い。",
+            "Ἄνδρα μοι ἔννεπε 🙂\n",
+        ] {
+            assert_eq!(of(text.as_bytes()), Contents::Text(Encoding::Utf8), "{text}");
+            assert_eq!(of(&encoded(text, u16::to_le_bytes)), Contents::Text(Encoding::Utf16Le), "{text}");
+            assert_eq!(of(&encoded(text, u16::to_be_bytes)), Contents::Text(Encoding::Utf16Be), "{text}");
+            let marked = format!("\u{feff}{text}");
+            assert_eq!(of(&encoded(&marked, u16::to_le_bytes)), Contents::Text(Encoding::Utf16Le), "{text}");
+            assert_eq!(of(&encoded(&marked, u16::to_be_bytes)), Contents::Text(Encoding::Utf16Be), "{text}");
+            let wide: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+            let is_one_plane = text.chars().all(|c| u32::from(c) < 0x10000);
+            assert_eq!(of(&wide) == Contents::Binary(Format::Utf32), is_one_plane, "{text}");
+        }
+        // A head may end within a character.
+        let head = "é".repeat(50);
+        assert_eq!(sniff(&head.as_bytes()[..99], false, Path::new("a")), Contents::Text(Encoding::Utf8));
+        let head = encoded("abc 🙂", u16::to_le_bytes);
+        assert_eq!(sniff(&head[..10], false, Path::new("a")), Contents::Text(Encoding::Utf16Le));
+    }
+
+    #[test]
+    fn formats_are_named() {
+        for (head, expected) in [
+            (&b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\x48"[..], "gzip"),
+            (b"\x28\xb5\x2f\xfd\x24\xff\xb1\xc3", "zstd"),
+            (b"PAR1\x15\x04\x15\x10\xff", "Parquet"),
+            (b"%PDF-1.7\n", "PDF"),
+            (b"SQLite format 3\0\x10\0", "SQLite"),
+            (b"GGUF\x03\0\0\0", "GGUF"),
+            (b"\x42\0\0\0\0\0\0\0{\"a\":", "safetensors"),
+            (b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl\x80\x02", "PyTorch"),
+            (b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0a.txt\xff", "zip"),
+            (b"\x80\x04\x95\x05\0\0\0\0\0\0\0", "pickle"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", "PNG"),
+            (b"\x93NUMPY\x01\0v\0", "NumPy"),
+        ] {
+            let Contents::Binary(Format::Known { name, .. }) = of(head) else { panic!("{expected}: {:?}", of(head)) };
+            assert_eq!(name, expected);
+        }
+    }
+
+    #[test]
+    fn text_that_begins_as_a_format_does_is_text() {
+        for text in [
+            "BM stands for",
+            "MZ",
+            "GIFTS, all of them",
+            "ID3 tags",
+            "PK\n",
+            "PAR1",
+            "GGUF is a format",
+            "<html>",
+        ] {
+            assert_eq!(of(text.as_bytes()), Contents::Text(Encoding::Utf8), "{text}");
+        }
+        assert_eq!(of(b"GIFTS for a caf\xe9"), Contents::Text(Encoding::Utf8), "its encoding shows later");
+    }
+
+    #[test]
+    fn zeros_and_control_characters_are_no_text() {
+        assert_eq!(of(b"a log of \x1b[1mcolours\x1b[0m with one\0 in it"), Contents::TextWithZeros);
+        assert_eq!(of(&[0; 99]), Contents::Binary(Format::Unknown));
+        assert_eq!(of(&[0xff, 1, 7, 0, 0x80, 3]), Contents::Binary(Format::Unknown));
+        // Tokens of nanoGPT's, of characters and of GPT-2's vocabulary: they are UTF-16 as little as UTF-8.
+        let ids: Vec<u8> = (0..4000_u16).flat_map(|place| (place * 7 % 65).to_le_bytes()).collect();
+        assert_eq!(of(&ids), Contents::Binary(Format::Unknown));
+        let ids: Vec<u8> =
+            (0..4000_u16).flat_map(|place| place.wrapping_mul(7919).min(50256).to_le_bytes()).collect();
+        assert!(!matches!(sniff(&ids, false, Path::new("train.bin")), Contents::Text(_)));
+        let bytes: Vec<u8> =
+            b"of bytes, as this program makes them".iter().flat_map(|&byte| [byte, 0]).collect();
+        assert_eq!(sniff(&bytes, true, Path::new("train.bin")), Contents::Binary(Format::Tokens));
+    }
+}
