@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use dataset::{TokenizerChoice, Tokens};
 use model::Gpt;
 use serde::Serialize;
@@ -40,8 +40,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// The text to measure on, all of it: a text file, a folder of them, or the name of a known corpus. Without it, the
-    /// validation part of the text that the run was trained on.
+    /// The text to measure on, all of it: a text file, a folder of them, the name of a known corpus, or `-` for standard
+    /// input. Without it, the validation part of the text that the run was trained on.
     #[arg(long, value_name = "NAME or PATH")]
     data: Option<String>,
 

@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice};
+use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice, is_stream};
 use indicatif::HumanCount;
 use trainer::DataRecipe;
 
 use crate::{
     console::{count, plural, progress_bar, quoted, report, warn},
     train::checksums,
+    usage::bail_usage,
 };
 
 /// Elsewhere than on a terminal, a line at most this often.
@@ -48,18 +49,44 @@ impl DataDirArgs {
     }
 }
 
-/// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder.
-pub(crate) fn with_absolute_paths(data: DataRecipe) -> anyhow::Result<DataRecipe> {
-    let absolute = |path: &str| -> anyhow::Result<String> {
-        let path = path::absolute(path).with_context(|| format!("cannot find {path}"))?;
-        // A recipe is text. A path that is not stays as it was typed.
-        Ok(path.to_str().map_or_else(|| path.display().to_string(), str::to_owned))
+/// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder. Texts that can be
+/// read only once are copied to the folder for prepared data, and the copies named.
+pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::Result<DataRecipe> {
+    let both_stdin = data.corpus == "-" && data.valid.as_deref() == Some("-");
+    if both_stdin {
+        bail_usage!(
+            "--data and --valid both name standard input, which is one text; write one of them to a file"
+        );
+    }
+    let kept = |path: &str| -> anyhow::Result<String> {
+        if !is_stream(Path::new(path)) {
+            return absolute(path);
+        }
+        let copy = with_progress(data_dir, |show| dataset::keep_stream(Path::new(path), data_dir, show))?;
+        let name = if path == "-" { "standard input" } else { path };
+        report(format_args!("{name} is kept as {}", copy.display()));
+        absolute(copy.to_str().with_context(|| {
+            format!(
+                "the name of {} is not UTF-8, as paths in a recipe are; name another folder with --data-dir",
+                copy.display()
+            )
+        })?)
     };
-    let corpus = match Source::resolve(&data.corpus)? {
-        Source::Path(_) => absolute(&data.corpus)?,
-        Source::Corpus(_) | Source::Url(_) => data.corpus,
+    let corpus = if is_stream(Path::new(&data.corpus)) {
+        kept(&data.corpus)?
+    } else {
+        match Source::resolve(&data.corpus)? {
+            Source::Path(_) => absolute(&data.corpus)?,
+            Source::Corpus(_) | Source::Url(_) => data.corpus,
+        }
     };
-    Ok(DataRecipe { corpus, valid: data.valid.as_deref().map(absolute).transpose()?, ..data })
+    Ok(DataRecipe { corpus, valid: data.valid.as_deref().map(kept).transpose()?, ..data })
+}
+
+fn absolute(path: &str) -> anyhow::Result<String> {
+    let absolute = path::absolute(path).with_context(|| format!("cannot find {path}"))?;
+    // A recipe is text. A path within a folder whose name is not stays as it was typed.
+    Ok(absolute.to_str().unwrap_or(path).to_owned())
 }
 
 /// Says what a run is about to read, and what of it may not be meant.
@@ -167,6 +194,9 @@ fn options(rules: Rules, data: &DataRecipe, data_dir: &Path) -> dataset::Options
 
 /// The whole text that a `--data` value names.
 pub(crate) fn read_text(data: &str, data_dir: &Path) -> anyhow::Result<String> {
+    if is_stream(Path::new(data)) {
+        return Ok(dataset::read_text(Path::new(data))?);
+    }
     let source = Source::resolve(data)?;
     with_progress(data_dir, |show| source.read(data_dir, show))
 }

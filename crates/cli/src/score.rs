@@ -55,7 +55,7 @@ struct TextArgs {
     #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
 
-    /// A file with the text to score.
+    /// A file with the text to score; `-` reads standard input.
     #[arg(long)]
     file: Option<PathBuf>,
 

@@ -53,8 +53,8 @@ pub(crate) struct Args {
     #[arg(value_name = "RECIPE or TEXT")]
     subject: Option<String>,
 
-    /// The text to train on: a text file, a folder of them, or the name of a known corpus. On resume, the new place of
-    /// the same text.
+    /// The text to train on: a text file, a folder of them, the name of a known corpus, or `-` for standard input. On
+    /// resume, the new place of the same text.
     #[arg(long, value_name = "NAME or PATH", help_heading = "Recipe")]
     data: Option<String>,
 

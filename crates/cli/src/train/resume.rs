@@ -140,7 +140,7 @@ fn changed(
     let path = folder.recipe_path().display().to_string();
     let mut recipe = parse(&path, &before.to_toml(), &[&overrides(args), more].concat())?;
     if recipe.data != before.data {
-        recipe.data = with_absolute_paths(recipe.data)?;
+        recipe.data = with_absolute_paths(recipe.data, &args.data_dir.data_dir)?;
     }
     let changes = before.changes_to(&recipe).usage()?;
     Ok((with_vocabulary(folder, recipe)?, changes))

@@ -94,7 +94,7 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<Planned> {
     let origin = args.init_from.as_deref().map(find).transpose()?;
     let (mut recipe, choice) = recipe_with(args, origin.as_ref(), &first_steps(args))?;
     recipe.check_shares(n_devices).usage()?;
-    recipe.data = with_absolute_paths(recipe.data)?;
+    recipe.data = with_absolute_paths(recipe.data, &args.data_dir.data_dir)?;
     let prepared = prepare(&recipe.data, &choice, &args.data_dir.data_dir)?;
     if let Some(epochs) = args.short.epochs {
         let data = recipe.data.clone();

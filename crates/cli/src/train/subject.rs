@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use dataset::Corpus;
+use dataset::{Corpus, is_stream};
 use trainer::preset;
 
 /// Files above this size are texts, whatever is in them.
@@ -16,13 +16,16 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// A preset, a file that ends in .toml and a file with the sections of a recipe are recipes. Other files, folders, addresses
-    /// and known corpora are texts. A name that is nothing is taken for a recipe.
+    /// A preset, a file that ends in .toml and a file with the sections of a recipe are recipes. Other files, folders, addresses,
+    /// known corpora, standard input and pipes are texts. A name that is nothing is taken for a recipe.
     pub(super) fn of(argument: &str) -> Self {
         let path = Path::new(argument);
         let is_named_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
         if preset(argument).is_some() || is_named_toml {
             return Self::Recipe;
+        }
+        if is_stream(path) {
+            return Self::Text; // Looking into it would take from it.
         }
         let is_text = match fs::metadata(path) {
             Ok(found) => found.is_dir() || found.len() > MAX_RECIPE_BYTES || !has_sections(path),
@@ -67,6 +70,7 @@ mod tests {
             ("missing.toml", Subject::Recipe),
             ("hugr", Subject::Recipe),
             ("kjv", Subject::Text),
+            ("-", Subject::Text),
             ("missing.txt", Subject::Text),
             ("https://a.b/c", Subject::Text),
             (&file("recipe", recipe), Subject::Recipe),

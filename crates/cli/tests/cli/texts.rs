@@ -1,11 +1,17 @@
 //! What texts go in: beside outputs, through pipes, with marks and under names of all kinds.
 
-use std::{fs, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Ran, run, trained};
+use crate::support::{Ran, ended, kindling, run, trained};
 
 const FEW_STEPS: [&str; 6] = [
     "--set",
@@ -48,6 +54,14 @@ fn files(folder: &Path, data_dir: &str) -> Vec<String> {
     let path = |file: &Value| Path::new(file["path"].as_str().unwrap()).to_owned();
     let name = |file: &Value| path(file).file_name().unwrap().to_str().unwrap().to_owned();
     meta["source"]["files"].as_array().unwrap().iter().map(name).collect()
+}
+
+/// Runs with something on standard input.
+fn with_input(command: &mut Command, input: &[u8]) -> Ran {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    ended(child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -129,10 +143,164 @@ fn a_byte_order_mark_is_no_character_for_any_command() {
     );
     let score = stdout(&["score", "runs/r", "--file", "marked.txt", "--json"]);
     assert_eq!(score, stdout(&["score", "runs/r", "--file", "plain.txt", "--json"]));
+    let marked = with_input(
+        &mut kindling(folder.path(), &["score", "runs/r", "--file", "-", "--json"]),
+        format!("\u{feff}{}", text()).as_bytes(),
+    );
+    assert_eq!(marked.success().stdout, score);
     assert_eq!(stdout(&["score", "runs/r", "--jsonl", "lines.jsonl"]).lines().count(), 2);
     let options = ["--max-tokens", "5", "--temperature", "0"];
     let generate = |args: &[&str]| stdout(&[&["generate", "runs/r"], args, &options].concat());
     assert_eq!(generate(&["--prompt-file", "prompt.txt"]), generate(&["--prompt", "It is"]));
+}
+
+#[test]
+fn standard_input_is_kept_and_resumed_from_its_copy() {
+    let folder = with_text();
+    let path = folder.path();
+    let args = |args: &'static [&'static str]| [&["train", "debug"], args, &FEW_STEPS].concat();
+    let piped = with_input(&mut kindling(path, &args(&["--data", "-", "--run", "piped"])), text().as_bytes());
+    let piped = piped.success();
+    assert!(piped.stderr.contains("standard input is kept as datasets/piped-"), "{}", piped.stderr);
+    train(path, &["--data", "my.txt", "--run", "file"]).success();
+    let losses = |run: &str| fs::read_to_string(path.join("runs").join(run).join("samples.txt")).unwrap();
+    assert_eq!(losses("piped"), losses("file"));
+    resume(path, &["--run", "piped"]).success();
+    // The same text again is the same file.
+    let again = with_input(
+        &mut kindling(path, &["train", "--resume", "--run", "piped", "--max-steps", "8", "--data", "-"]),
+        text().as_bytes(),
+    );
+    again.success();
+    let is_copy = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().ends_with(".txt");
+    let entries = fs::read_dir(path.join("datasets")).unwrap().map(Result::unwrap);
+    assert_eq!(entries.filter(is_copy).count(), 1);
+
+    // Where a text is expected alone, as one to validate on, and measured.
+    let alone = ["train", "-", "--run", "alone", "--max-steps", "2"];
+    with_input(&mut kindling(path, &alone), text().as_bytes()).success();
+    let valid = ["--data", "my.txt", "--valid", "-", "--run", "valid"];
+    with_input(
+        &mut kindling(path, &[&["train", "debug"], &valid[..], &FEW_STEPS].concat()),
+        text().as_bytes(),
+    )
+    .success();
+    let measured = with_input(&mut kindling(path, &["eval", "runs/file", "--data", "-"]), text().as_bytes());
+    assert_eq!(
+        measured.success().stdout,
+        run(path, &["eval", "runs/file", "--data", "my.txt"]).success().stdout
+    );
+
+    let error = train(path, &["--data", "-", "--valid", "-"]).usage_failure();
+    assert_eq!(
+        error,
+        "error: --data and --valid both name standard input, which is one text; write one of them to a file\n"
+    );
+    let empty = train(path, &["--data", "-"]).failure();
+    assert_eq!(empty, "error: standard input is empty; give a file with text in it\n");
+    let zipped = with_input(
+        &mut kindling(path, &["train", "debug", "--data", "-"]),
+        b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\x48",
+    );
+    assert_eq!(
+        zipped.failure(),
+        "error: standard input holds gzip data, not text; unpack it before it gets here, with `gunzip -c`\n"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_is_read_once() {
+    let folder = with_text();
+    let path = folder.path();
+    // A shell opens the pipe for writing, so that kindling finds its end.
+    let script = "mkfifo pipe && { cat my.txt > pipe & } && \"$0\" \"$@\"";
+    let through_pipe = |args: &[&str]| {
+        let plain = kindling(path, args);
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(plain.get_program()).args(plain.get_args()).current_dir(path);
+        let ran = ended(command.env_remove("CARGO").stdin(Stdio::null()).output().unwrap());
+        fs::remove_file(path.join("pipe")).unwrap();
+        ran.success()
+    };
+    through_pipe(&[&["train", "debug", "--data", "pipe", "--run", "r"][..], &FEW_STEPS].concat());
+    resume(path, &[]).success();
+    // The argument is looked at to tell a recipe from a text.
+    through_pipe(&["train", "./pipe", "--run", "s", "--max-steps", "2"]);
+    let measured = through_pipe(&["eval", "runs/r", "--data", "pipe"]);
+    assert_eq!(measured.stdout, run(path, &["eval", "runs/r", "--data", "my.txt"]).success().stdout);
+    let options = ["--max-tokens", "5", "--temperature", "0"];
+    let prompted = through_pipe(&[&["generate", "runs/r", "--prompt-file", "pipe"][..], &options].concat());
+    let expected = run(path, &[&["generate", "runs/r", "--prompt-file", "my.txt"][..], &options].concat());
+    assert_eq!(prompted.stdout, expected.success().stdout);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_input_has_its_path_too() {
+    let folder = with_text();
+    let args = [&["train", "debug", "--data", "/dev/stdin", "--run", "r"][..], &FEW_STEPS].concat();
+    with_input(&mut kindling(folder.path(), &args), text().as_bytes()).success();
+    resume(folder.path(), &[]).success();
+    let prompt = ["generate", "runs/r", "--max-tokens", "3", "--temperature", "0"];
+    let prompt = |more: &[&'static str]| kindling(folder.path(), &[&prompt[..], more].concat());
+    let piped = with_input(&mut prompt(&["--prompt-file", "/dev/stdin"]), b"It is").success().stdout;
+    assert_eq!(piped, ended(prompt(&["--prompt", "It is"]).output().unwrap()).success().stdout);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf_8_work_or_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+    let here = folder.path().join(name(b"caf\xe9"));
+    fs::create_dir(&here).unwrap();
+    fs::create_dir(here.join("texts")).unwrap();
+    fs::write(here.join("my.txt"), text()).unwrap();
+    fs::write(here.join("texts").join(name(b"\xff.txt")), text()).unwrap();
+    let ran_with = |args: &[&OsStr]| {
+        let mut command = kindling(&here, &[]);
+        ended(command.args(args).output().unwrap())
+    };
+    let args = |args: &'static [&'static str]| args.iter().map(OsStr::new).collect::<Vec<_>>();
+    let steps = FEW_STEPS.map(OsStr::new);
+
+    // Each place that takes a path.
+    let train = [
+        &args(&["train", "debug", "--data", "my.txt", "--valid", "texts", "--run"])[..],
+        &[name(b"r\xe9")],
+        &steps,
+    ];
+    ran_with(&train.concat()).success();
+    ran_with(&[&args(&["train", "--resume", "--max-steps", "6", "--run"])[..], &[name(b"r\xe9")]].concat())
+        .success();
+    for (command, option) in [("generate", "--prompt-file"), ("score", "--file")] {
+        let model = OsStr::from_bytes(b"runs/r\xe9");
+        let few: &[&OsStr] =
+            if command == "generate" { &[OsStr::new("--max-tokens"), OsStr::new("2")] } else { &[] };
+        ran_with(
+            &[&[OsStr::new(command), model, OsStr::new(option), OsStr::from_bytes(b"texts/\xff.txt")], few]
+                .concat(),
+        )
+        .success();
+    }
+    ran_with(&[OsStr::new("eval"), OsStr::from_bytes(b"runs/r\xe9")]).success();
+    let elsewhere =
+        [&args(&["train", "debug", "--data", "texts", "--data-dir"])[..], &[name(b"d\xe9")], &steps];
+    ran_with(&elsewhere.concat()).success();
+
+    // A recipe is text, and so is what it names.
+    for option in ["--data", "--valid"] {
+        let error = ran_with(&[
+            OsStr::new("train"),
+            OsStr::new("debug"),
+            OsStr::new(option),
+            OsStr::from_bytes(b"texts/\xff.txt"),
+        ]);
+        let error = error.usage_failure();
+        assert!(error.starts_with("error: invalid UTF-8 was detected in one or more arguments"), "{error}");
+    }
 }
 
 #[test]
