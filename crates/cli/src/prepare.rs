@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::ErrorKind,
+    io::{self, ErrorKind, IsTerminal},
     path::{self, Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
@@ -61,6 +61,11 @@ pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::
     let kept = |path: &str| -> anyhow::Result<String> {
         if !is_stream(Path::new(path)) {
             return absolute(path);
+        }
+        if path == "-" && io::stdin().is_terminal() {
+            report(format_args!(
+                "reading the text from the terminal; Ctrl-D at the beginning of a line ends it"
+            ));
         }
         let copy = with_progress(data_dir, |show| dataset::keep_stream(Path::new(path), data_dir, show))?;
         let name = if path == "-" { "standard input" } else { path };

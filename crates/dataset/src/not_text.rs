@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
-use crate::sniff::{Controls, Format, has_controls};
+use crate::sniff::{Controls, Format, is_full_of_controls};
 
 /// Bytes around the first wrong one by which an encoding is guessed.
 const GUESS_BYTES: u64 = 1 << 20;
@@ -62,7 +62,7 @@ pub(crate) fn diagnose_file(path: &Path, offset: u64) -> Problem {
 
 /// As [`diagnose_file`], with the bytes around the wrong one.
 pub(crate) fn diagnose(bytes: &[u8], offset: u64) -> Problem {
-    if has_controls(bytes) && n_controls(bytes) * 50 > bytes.len() {
+    if is_full_of_controls(bytes) {
         return Problem::Format(Format::Unknown);
     }
     // Text in another encoding has hardly a character beyond ASCII that happens to be UTF-8.
@@ -81,10 +81,6 @@ pub(crate) fn diagnose(bytes: &[u8], offset: u64) -> Problem {
         guess => guess,
     };
     Problem::Encoding { offset, guess }
-}
-
-fn n_controls(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|&&byte| has_controls(&[byte])).count()
 }
 
 impl fmt::Display for NotText {

@@ -94,6 +94,9 @@ pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
     if is_utf32(head) {
         return Contents::Binary(Format::Utf32);
     }
+    if !head.contains(&0) && !is_full_of_controls(head) {
+        return Contents::Text(Encoding::Utf8); // Such as a text of DOS, which ends in a control character.
+    }
     Contents::Binary(if is_bin { Format::Tokens } else { Format::Unknown })
 }
 
@@ -132,6 +135,11 @@ fn is_control(character: char) -> bool {
 /// Whether bytes of an unknown encoding are control characters in each that is a superset of ASCII.
 pub(crate) fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().any(|&byte| byte.is_ascii() && is_control(char::from(byte)))
+}
+
+/// Whether bytes of an unknown encoding have more control characters than a text has.
+pub(crate) fn is_full_of_controls(bytes: &[u8]) -> bool {
+    50 * bytes.iter().filter(|&&byte| has_controls(&[byte])).count() > bytes.len()
 }
 
 /// The bytes as UTF-8, but for a last character that is cut off.
@@ -313,6 +321,9 @@ mod tests {
             assert_eq!(of(text.as_bytes()), Contents::Text(Encoding::Utf8), "{text}");
         }
         assert_eq!(of(b"GIFTS for a caf\xe9"), Contents::Text(Encoding::Utf8), "its encoding shows later");
+        let dos =
+            [&b"caf\x82 au lait, s'il vous pla\x8ct; et un croissant, bien chaud\r\n"[..], b"\x1a"].concat();
+        assert_eq!(of(&dos), Contents::Text(Encoding::Utf8));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::files::{persist, temporary_file};
+use crate::files::{persist, remove_leftovers, temporary_file};
 use crate::not_text::{Place, Problem};
 use crate::scan::hex;
 use crate::sniff::{Contents, HEAD_BYTES, sniff};
@@ -46,6 +46,7 @@ pub fn keep_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> R
     }
 
     let unnamed = root.join("piped");
+    let _shared = remove_leftovers_of_streams(root);
     let mut file = temporary_file(&unnamed, 0)?;
     let mut hasher = Sha256::new();
     let mut done = 0;
@@ -66,6 +67,19 @@ pub fn keep_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> R
     Ok(path)
 }
 
+/// Removes what interrupted copies left, unless one is being made. As long as the lock lives, others leave ours alone.
+fn remove_leftovers_of_streams(root: &Path) -> Option<File> {
+    let folder = root.join(".locks");
+    fs::create_dir_all(&folder).ok()?;
+    let lock = File::create(folder.join("piped")).ok()?;
+    if lock.try_lock().is_ok() {
+        remove_leftovers(root);
+        lock.unlock().ok()?;
+    }
+    lock.lock_shared().ok()?;
+    Some(lock)
+}
+
 /// The text of a file, a pipe or standard input (`-`), decoded as texts to train on are: UTF-8 or UTF-16, without a
 /// byte order mark.
 ///
@@ -84,4 +98,46 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
         return Ok(Box::new(io::stdin().lock()));
     }
     Ok(Box::new(File::open(path).map_err(|source| Error::read(path, source))?))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A path of `/dev/fd` through which these bytes can be read once, as long as the pipe lives.
+    fn pipe(bytes: &[u8]) -> (PathBuf, io::PipeReader) {
+        use std::os::fd::AsRawFd;
+        let (reader, mut writer) = io::pipe().expect("a pipe can be made");
+        writer.write_all(bytes).expect("there is room in a pipe");
+        (PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd())), reader)
+    }
+
+    #[test]
+    fn a_stream_becomes_a_file_of_its_own_and_leftovers_go() {
+        let root = tempfile::tempdir().unwrap();
+        let keep = |bytes: &[u8]| {
+            let (path, _pipe) = pipe(bytes);
+            assert!(is_stream(&path));
+            keep_stream(&path, root.path(), &|_| ())
+        };
+        let one = keep(b"one").unwrap();
+        assert_eq!(fs::read(&one).unwrap(), b"one");
+        fs::write(root.path().join(".tmp-left"), "half").unwrap();
+        assert_eq!(keep(b"one").unwrap(), one);
+        assert_ne!(keep(b"two").unwrap(), one);
+        assert!(matches!(keep(b""), Err(Error::Empty { .. })));
+        assert!(matches!(keep(&[0; 99]), Err(Error::NotText(_))));
+        let mut names: Vec<_> =
+            fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        assert_eq!(names.len(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn files_and_folders_are_no_streams() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!is_stream(file.path()) && !is_stream(file.path().parent().unwrap()));
+        assert!(!is_stream(Path::new("no such file")));
+        assert!(is_stream(Path::new("-")) && is_stream(Path::new("/dev/null")));
+    }
 }
