@@ -214,8 +214,13 @@ impl Text {
             let block = match blocks.read() {
                 Ok(block) => block,
                 Err(Error::NotText(file)) => {
+                    // The one before may be bad too, where this one ends before its first block.
+                    let failed_idx = blocks.next_document.saturating_sub(1);
+                    if current.0 != failed_idx {
+                        bad.extend(self.check(current.0, current.1));
+                    }
+                    current = (failed_idx, Controls::default());
                     bad.push(*file);
-                    current.1 = Controls::default();
                     blocks.open = None;
                     continue;
                 }
@@ -226,7 +231,10 @@ impl Text {
                 current = (blocks.next_document.saturating_sub(1), Controls::default());
             }
             let Some(block) = block else { break };
-            current.1.add(&block.text);
+            // The blank line after a document is not of it.
+            if blocks.open.is_some() {
+                current.1.add(&block.text);
+            }
             on_block(&block);
         }
         match bad.len() {

@@ -225,6 +225,7 @@ fn the_advice_for_an_older_encoding_works_as_it_stands() {
 fn all_bad_files_of_a_folder_are_named_and_mended_by_the_advice() {
     let place = Place::new();
     place.write("folder/a.txt", "good");
+    place.write("folder/a2.txt", "\u{1}a".repeat(99));
     place.write("folder/b.txt", encoding_rs::WINDOWS_1252.encode(&"déjà vu, à côté\n".repeat(9)).0);
     let mut damaged = "Ἄνδρα μοι ἔννεπε\n".as_bytes().to_vec();
     damaged.insert(5, 0xff);
@@ -234,17 +235,19 @@ fn all_bad_files_of_a_folder_are_named_and_mended_by_the_advice() {
     let folder = place.path("folder");
     let error = place.error(&folder);
     let lines: Vec<_> = error.lines().collect();
-    assert_eq!(lines[0], "3 files of folder are not text:");
+    assert_eq!(lines[0], "4 files of folder are not text:");
+    assert_eq!(lines[1], "  folder/a2.txt is not text: 50% of its characters are control characters");
     assert!(
-        lines[1].starts_with(
+        lines[2].starts_with(
             "  folder/b.txt is not UTF-8 text: byte 1 begins no valid character; it looks like WINDOWS-125"
         ),
         "{error}"
     );
-    assert!(lines[2].starts_with("  folder/c/d.txt is damaged UTF-8 text: byte 5 begins"), "{error}");
-    assert_eq!(lines[3], "  folder/e.txt is not text: 100% of its characters are control characters");
-    assert_eq!(lines.len(), 4, "{error}");
+    assert!(lines[3].starts_with("  folder/c/d.txt is damaged UTF-8 text: byte 5 begins"), "{error}");
+    assert_eq!(lines[4], "  folder/e.txt is not text: 100% of its characters are control characters");
+    assert_eq!(lines.len(), 5, "{error}");
 
+    fs::remove_file(place.path("folder/a2.txt")).unwrap();
     fs::remove_file(place.path("folder/e.txt")).unwrap();
     let error = place.prepare_with(&folder, &place.options()).unwrap_err().to_string();
     for line in error.lines().skip(1) {
