@@ -47,6 +47,7 @@ mod untrusted;
 
 pub use error::{Error, Result};
 pub use kind::TokenizerKind;
+pub use pre_tokenizer::last_border;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;
 pub use train::BpeProgress;

@@ -11,6 +11,11 @@ static PIECE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("the pattern is a valid regular expression")
 });
 
+/// The last character of a piece of letters or digits, and the first of the next piece.
+static WORD_END: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\p{L}[^\s\p{L}|]|\p{N}[^\s\p{N}|]").expect("the pattern is a valid regular expression")
+});
+
 /// Cuts `text` into words with the space before each, numbers, punctuation and white space.
 pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
@@ -31,9 +36,22 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 /// The last place where `text` can be cut so that both parts have the pieces that the whole has there.
 ///
-/// That is before white space which follows something else: no piece holds both, and what comes before a
-/// piece never changes it.
-pub(crate) fn last_border(text: &str) -> Option<usize> {
+/// Before white space if there is any after something else, as [`last_space`]; otherwise after a letter or a digit that
+/// something else follows, as no piece goes on there. `|` does not count: `<|endoftext|>` stays whole.
+///
+/// `None` if there is no such place, as in one word of any length.
+pub fn last_border(text: &str) -> Option<usize> {
+    let after_word = || {
+        let found = WORD_END.find_iter(text).last()?;
+        Some(found.start() + found.as_str().chars().next()?.len_utf8())
+    };
+    last_space(text).or_else(after_word)
+}
+
+/// The last place before white space which follows something else.
+///
+/// No piece holds both, and what comes before a piece never changes it.
+pub(crate) fn last_space(text: &str) -> Option<usize> {
     let mut characters = text.char_indices().rev();
     let mut later = characters.next()?;
     for earlier in characters {
@@ -71,5 +89,18 @@ mod tests {
         assert_eq!(last_border("  one"), None);
         assert_eq!(last_border("  "), None);
         assert_eq!(last_border("é\u{3000}x"), Some(2));
+        assert_eq!(last_space("é\u{3000}x，y"), Some(2));
+        assert_eq!(last_space("x，y"), None);
+    }
+
+    #[test]
+    fn without_white_space_a_border_is_after_the_last_word_that_ends() {
+        assert_eq!(last_border("你好，世界"), Some("你好".len()));
+        assert_eq!(last_border("ab12!?34"), Some(4));
+        assert_eq!(last_border("don't"), Some(3));
+        assert_eq!(last_border("a<|endoftext|>b"), Some(1));
+        assert_eq!(last_border("，，ab"), None);
+        // An accent that is a character of its own is no letter.
+        assert_eq!(last_border("e\u{301}e"), Some(1));
     }
 }

@@ -193,7 +193,7 @@ impl Tokenizer {
     /// the whole.
     ///
     /// What a long text is cut by to encode it in pieces. `None` if there is no such place, which for a BPE
-    /// means no white space after a word. For a tokenizer from elsewhere the place is a good one by the rules of
+    /// means one long word. For a tokenizer from elsewhere the place is a good one by the rules of
     /// GPT-2, without a promise.
     ///
     /// ```
@@ -204,7 +204,8 @@ impl Tokenizer {
     pub fn last_border(&self, text: &str) -> Option<usize> {
         match self.0.codec {
             Codec::Char(_) | Codec::Byte => Some(text.len()),
-            Codec::ByteLevelBpe | Codec::Foreign => pre_tokenizer::last_border(text),
+            Codec::ByteLevelBpe => pre_tokenizer::last_border(text),
+            Codec::Foreign => pre_tokenizer::last_space(text),
         }
     }
 
