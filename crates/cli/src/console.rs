@@ -106,9 +106,13 @@ impl Write for Traced {
 
 /// A bar of progress, which nobody sees who wants it quiet.
 pub(crate) fn progress_bar(template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    ProgressBar::with_draw_target(None, target).with_style(style)
+    ProgressBar::with_draw_target(None, target).with_style(progress_style(template))
+}
+
+/// How a progress bar is drawn.
+pub(crate) fn progress_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is well-formed")
 }
 
 /// Whether a person sits at a terminal that can be drawn on, and has nothing against it.

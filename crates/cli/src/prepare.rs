@@ -15,13 +15,19 @@ use indicatif::HumanCount;
 use trainer::DataRecipe;
 
 use crate::{
-    console::{count, plural, progress_bar, quoted, report, warn},
+    console::{count, plural, progress_bar, progress_style, quoted, report, warn},
     train::checksums,
     usage::bail_usage,
 };
 
 /// Elsewhere than on a terminal, a line at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The bar of a phase that is counted in bytes.
+const BYTES: &str = "{msg} {bar:24} {bytes}/{total_bytes}  {eta} left";
+
+/// The bar of a phase that is counted in merges.
+const MERGES: &str = "{msg} {bar:24} {human_pos}/{human_len}  {eta} left";
 
 /// `--data-dir`, for every command that needs tokens.
 #[derive(Debug, clap::Args)]
@@ -211,10 +217,16 @@ fn with_progress<T>(
     data_dir: &Path,
     work: impl FnOnce(OnProgress<'_>) -> dataset::Result<T>,
 ) -> anyhow::Result<T> {
-    let bar = progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {eta} left");
+    let bar = progress_bar(BYTES);
     let lines = Mutex::new(Lines::default());
+    let shown = Mutex::new(None);
     let show = |progress: Progress| {
-        bar.set_message(progress.phase.to_string());
+        let phase = progress.phase;
+        if shown.lock().expect("nothing panics with the lock").replace(phase) != Some(phase) {
+            bar.reset();
+            bar.set_style(progress_style(if phase == Phase::LearnMerges { MERGES } else { BYTES }));
+            bar.set_message(phase.to_string());
+        }
         match progress.total {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),
@@ -270,8 +282,10 @@ impl Lines {
         }
         self.last = Some((phase, now, tenth.unwrap_or_default()));
         Some(match total {
-            Some(total) => format!("{phase}: {}% of {} bytes", 100 * done / total.max(1), count(total)),
-            None => format!("{phase}: {} bytes", count(done)),
+            Some(total) => {
+                format!("{phase}: {}% of {} {}", 100 * done / total.max(1), count(total), phase.unit())
+            }
+            None => format!("{phase}: {} {}", count(done), phase.unit()),
         })
     }
 }
@@ -304,5 +318,11 @@ mod tests {
         assert_eq!(found, ["reading: 50% of 100 bytes", "reading: 100% of 100 bytes"]);
         assert!(lines(Phase::Read, Some(100), (0..=9).map(|idx| idx * 11)).is_empty(), "a short phase");
         assert_eq!(lines(Phase::Fetch, None, 0..=10), ["fetching: 10 bytes"]);
+    }
+
+    #[test]
+    fn merges_are_counted_as_merges() {
+        let found = lines(Phase::LearnMerges, Some(3839), (0..=20).map(|idx| idx * 100));
+        assert_eq!(found, ["learning merges: 26% of 3.8k merges", "learning merges: 52% of 3.8k merges"]);
     }
 }

@@ -345,21 +345,26 @@ fn train_bpe(
 ) -> Result<Tokenizer> {
     // The library reads its corpus as I/O; an error of ours waits here meanwhile.
     let failed = Cell::new(None);
-    let total = Some(text.size_bytes());
-    let before_space = |text: &str| text.rfind(char::is_whitespace);
-    let chunks = Chunks::new(text, 0..n_train, before_space).separated_by(separator).map(|chunk| {
+    let size_bytes = text.size_bytes();
+    let border = |text: &str| {
+        let before_space = text.rfind(char::is_whitespace).filter(|&end| end > 0);
+        before_space.or_else(|| tokenizer::last_border(text))
+    };
+    let chunks = Chunks::new(text, 0..n_train, border).separated_by(separator).map(|chunk| {
         chunk.map(|chunk| chunk.text).map_err(|error| {
             failed.set(Some(error));
             io::Error::other("the text cannot be read")
         })
     });
     let trained = Tokenizer::train_bpe(chunks, vocab_size, &mut |progress| {
-        let (done, total) = match progress {
-            BpeProgress::Counting { bytes } => (bytes, total),
-            BpeProgress::Merging { bytes, .. } => (bytes, None),
+        let (phase, done, total) = match progress {
+            BpeProgress::Counting { bytes } => (Phase::CountWords, bytes, size_bytes),
+            BpeProgress::Merging { n_merges, n_wanted } => {
+                (Phase::LearnMerges, n_merges as u64, n_wanted as u64)
+            }
             _ => return,
         };
-        on_progress(Progress { phase: Phase::TrainTokenizer, done, total });
+        on_progress(Progress { phase, done, total: Some(total) });
     });
     match failed.take() {
         Some(error) => Err(error),

@@ -4,8 +4,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use dataset::{
@@ -111,6 +111,57 @@ fn a_text_of_wide_characters_is_split_between_characters() {
         assert_eq!((prepared.meta.train.text_bytes, prepared.meta.valid.text_bytes), (24, 7), "{kind}");
         assert_eq!(prepared.meta.source.n_characters, 14);
     }
+}
+
+/// The tokens that the trainer of the `tokenizers` library learns, with its own pre-tokenizer, by their ids.
+fn vocabulary_of_the_library(text: &str, vocab_size: usize) -> Vec<String> {
+    use tokenizers::models::{TrainerWrapper, bpe};
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    let trainer = bpe::BpeTrainer::builder()
+        .show_progress(false)
+        .min_frequency(2)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .vocab_size(vocab_size)
+        .build();
+    let mut pipeline = tokenizers::Tokenizer::new(bpe::BPE::default());
+    pipeline.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    pipeline.train(&mut TrainerWrapper::from(trainer), [text].into_iter()).unwrap();
+    (0..).map_while(|id| pipeline.id_to_token(id)).collect()
+}
+
+#[test]
+fn merges_of_shakespeare_are_those_of_the_library() {
+    let place = Place::new();
+    let source = Source::resolve("shakespeare").unwrap();
+    let phases = Mutex::new(Vec::new());
+    let on_progress = |progress: Progress| phases.lock().unwrap().push(progress);
+    let prepared = prepare(&source, &kind_of("bpe:2049"), &place.options(), &on_progress).unwrap();
+
+    let text = source.read(place.root.path(), &|_| ()).unwrap();
+    let expected = vocabulary_of_the_library(&text[..1_003_854], 2048);
+    assert_eq!(expected.len(), 2048);
+    let vocabulary = |json: &str| -> Vec<String> {
+        let file: serde_json::Value = serde_json::from_str(json).unwrap();
+        let mut tokens: Vec<(u64, String)> = file["model"]["vocab"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(token, id)| (id.as_u64().unwrap(), token.clone()))
+            .collect();
+        tokens.sort_unstable();
+        tokens.into_iter().map(|(_, token)| token).collect()
+    };
+    let found = vocabulary(&prepared.tokenizer.to_json());
+    assert_eq!(found[..2048], expected);
+    assert_eq!(found[2048..], ["<|endoftext|>"]);
+
+    let phases = phases.into_inner().unwrap();
+    let of = |phase| phases.iter().filter(move |progress| progress.phase == phase);
+    assert_eq!(of(Phase::CountWords).next_back().map(|progress| progress.done), Some(1_003_854));
+    let merges: Vec<u64> = of(Phase::LearnMerges).map(|progress| progress.done).collect();
+    assert_eq!(merges.last(), Some(&1791));
+    assert!(merges.is_sorted() && of(Phase::LearnMerges).all(|progress| progress.total == Some(1792)));
 }
 
 #[test]

@@ -22,8 +22,15 @@ pub(crate) static CHARS: LazyLock<[char; 256]> = LazyLock::new(|| {
 static BYTES: LazyLock<HashMap<char, u8>> = LazyLock::new(|| CHARS.iter().copied().zip(0..=255).collect());
 
 /// The characters of `text`'s bytes.
-pub(crate) fn spell(text: &str) -> String {
-    text.bytes().map(|byte| CHARS[usize::from(byte)]).collect()
+pub(crate) fn spell(text: impl AsRef<[u8]>) -> String {
+    text.as_ref().iter().map(|&byte| CHARS[usize::from(byte)]).collect()
+}
+
+/// The bytes in the order of their characters, which is the order of their ids in GPT-2's vocabulary.
+pub(crate) fn sorted_bytes() -> [u8; 256] {
+    let mut bytes = std::array::from_fn(|byte| u8::try_from(byte).expect("the array has 256 places"));
+    bytes.sort_unstable_by_key(|&byte| CHARS[usize::from(byte)]);
+    bytes
 }
 
 /// The bytes of a token, or `None` if it has a character that stands for no byte.

@@ -1,12 +1,16 @@
 //! Learning the merges of a byte-level BPE from a corpus.
 
-use std::collections::HashMap;
+mod merges;
+mod words;
+
 use std::io;
 
+use hashbrown::HashMap;
 use rayon::prelude::*;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
 
-use crate::byte_alphabet::{CHARS, spell};
+use self::merges::learn_merges;
+use self::words::WordCounts;
+use crate::byte_alphabet::spell;
 use crate::pre_tokenizer::pieces;
 use crate::{Error, Result, Tokenizer, layout};
 
@@ -19,11 +23,15 @@ const BATCH_SIZE: usize = 16;
 /// Distinct words that are kept in memory; beyond, the rarest are forgotten.
 const MAX_WORDS: usize = 4_000_000;
 
-/// Longer words are cut: the trainer's time grows with the square of their length.
-const MAX_WORD_BYTES: usize = 256;
+/// Bytes of distinct words that are kept in memory; beyond, the rarest are forgotten. Learning the merges takes
+/// 12 to 22 bytes of memory for each, so less than 1 GB in all. Text of words between spaces hardly has as many.
+const MIN_DISTINCT_BYTES: usize = 40 << 20;
 
-/// A pair that comes once is not worth a token.
-const MIN_FREQUENCY: u64 = 2;
+/// The same for a text of 4 GiB and more, in proportion between the two.
+const MAX_DISTINCT_BYTES: usize = 128 << 20;
+
+/// Longer words are cut.
+const MAX_WORD_BYTES: usize = 256;
 
 /// How far the training of a BPE is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +42,12 @@ pub enum BpeProgress {
         /// Bytes of text counted until now.
         bytes: u64,
     },
-    /// The corpus is read to its end, and the merges are learned. The last that is reported: how long it takes
-    /// is not known, so show that it goes on.
+    /// The corpus is read to its end, and merges are learned. The first of them take the longest.
     Merging {
-        /// Bytes of text counted in all.
-        bytes: u64,
-        /// Number of distinct words, which the time grows with.
-        n_words: usize,
+        /// Merges learned until now.
+        n_merges: usize,
+        /// Merges to be learned; fewer, if the corpus is too small for as many.
+        n_wanted: usize,
     },
 }
 
@@ -49,7 +56,7 @@ impl Tokenizer {
     ///
     /// `texts` is the corpus in parts of any size; a word across the border of two counts as two. A few parts
     /// are in memory at a time, and counted on all cores. `progress` is called after each few of them, and
-    /// once before the merges are learned.
+    /// before each merge.
     ///
     /// The same corpus in the same parts gives the same tokenizer. If it is too small for the vocabulary (no pair
     /// of tokens comes twice any more), the tokenizer has fewer tokens, with a warning in the log:
@@ -72,8 +79,12 @@ impl Tokenizer {
         progress: &mut dyn FnMut(BpeProgress),
     ) -> Result<Self> {
         check_vocab_size(vocab_size)?;
-        let words = count_words(texts, progress)?;
-        let merges = learn_merges(words, vocab_size - MIN_VOCAB_SIZE).map_err(Error::Train)?;
+        let words = count_words(texts, max_distinct_bytes, progress)?;
+        let n_wanted = vocab_size - MIN_VOCAB_SIZE;
+        let merges = learn_merges(words, n_wanted, &mut |n_merges| {
+            progress(BpeProgress::Merging { n_merges, n_wanted });
+        });
+        let merges = merges.into_iter().map(|(left, right)| (spell(left), spell(right))).collect();
         let model = layout::byte_level_model(merges).map_err(Error::Train)?;
         let tokenizer = Self::new(layout::byte_level_pipeline(model));
         if tokenizer.vocab_size() < vocab_size {
@@ -97,30 +108,48 @@ pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<()> {
 /// How often each word comes.
 fn count_words(
     texts: impl IntoIterator<Item = io::Result<String>>,
+    max_distinct_bytes: impl Fn(u64) -> usize,
     progress: &mut dyn FnMut(BpeProgress),
-) -> Result<HashMap<String, u64>> {
+) -> Result<WordCounts> {
     let mut texts = texts.into_iter();
-    let mut words = HashMap::new();
+    let mut words = WordCounts::default();
     let mut bytes = 0;
     let mut too_rare = 0;
+    let mut is_warned = false;
     loop {
         let batch = texts.by_ref().take(BATCH_SIZE).collect::<io::Result<Vec<String>>>();
         let batch = batch.map_err(Error::Corpus)?;
         if batch.is_empty() {
-            break;
+            return Ok(words);
         }
         for counts in batch.par_iter().map(|text| count_in(text)).collect::<Vec<_>>() {
-            add_counts(&mut words, counts);
+            words.add(counts);
         }
         while words.len() > MAX_WORDS {
             too_rare += 1;
-            words.retain(|_, count| *count > too_rare);
+            words.forget_up_to(too_rare);
         }
         bytes += batch.iter().map(|text| text.len() as u64).sum::<u64>();
+        let max_bytes = max_distinct_bytes(bytes);
+        if words.size_bytes() > max_bytes {
+            // Half of them, so that this is not done after each batch.
+            words.keep_most_frequent(max_bytes / 2);
+            if !std::mem::replace(&mut is_warned, true) {
+                tracing::warn!(
+                    "the text has more than {} MiB of distinct words, as text without spaces does; merges are \
+                     learned from the most frequent ones and from a sample of the others",
+                    max_bytes >> 20
+                );
+            }
+        }
         progress(BpeProgress::Counting { bytes });
     }
-    progress(BpeProgress::Merging { bytes, n_words: words.len() });
-    Ok(words)
+}
+
+/// How many bytes of distinct words are kept of a text of this size.
+fn max_distinct_bytes(text_bytes: u64) -> usize {
+    let share = usize::try_from(text_bytes / 32).unwrap_or(usize::MAX);
+    share.clamp(MIN_DISTINCT_BYTES, MAX_DISTINCT_BYTES)
 }
 
 fn count_in(text: &str) -> HashMap<&str, u64> {
@@ -140,46 +169,6 @@ fn cut(mut word: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn add_counts(words: &mut HashMap<String, u64>, counts: HashMap<&str, u64>) {
-    for (word, count) in counts {
-        match words.get_mut(word) {
-            Some(total) => *total += count,
-            None => {
-                words.insert(word.to_owned(), count);
-            }
-        }
-    }
-}
-
-/// At most `n_merges` merges, the most frequent pairs first, spelled in the byte alphabet.
-fn learn_merges(words: HashMap<String, u64>, n_merges: usize) -> tokenizers::Result<Vec<(String, String)>> {
-    let words = fit_counts(words);
-    // Each merge is of a pair in some word, and the trainer allocates for all it is told of beforehand.
-    let n_merges = n_merges.min(words.keys().map(String::len).sum());
-    let trainer = BpeTrainer::builder()
-        .show_progress(false)
-        .min_frequency(MIN_FREQUENCY)
-        .initial_alphabet(CHARS.iter().copied().collect())
-        .vocab_size(CHARS.len() + n_merges)
-        .build();
-    let mut model = BPE::default();
-    let words = words.iter().map(|(word, &count)| (spell(word).into(), count)).collect();
-    trainer.do_train(&words, &mut model)?;
-    // The library shows the merges only in its file.
-    Ok(serde_json::from_value(serde_json::to_value(&model)?["merges"].take())?)
-}
-
-/// Scales the counts of a corpus of many gigabytes down, as the trainer counts pairs in an `i32`.
-fn fit_counts(mut words: HashMap<String, u64>) -> HashMap<String, u64> {
-    let n_bytes: u64 = words.iter().map(|(word, count)| word.len() as u64 * count).sum();
-    let scale = n_bytes / u64::from(i32::MAX.unsigned_abs()) + 1;
-    words.retain(|_, count| {
-        *count /= scale;
-        *count > 0
-    });
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,31 +182,41 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_scaled_only_if_they_do_not_fit() {
-        let counts = |counts: &[(&str, u64)]| -> HashMap<String, u64> {
-            counts.iter().map(|&(word, count)| (word.to_owned(), count)).collect()
-        };
-        let small = counts(&[("ab", 1_000_000_000), ("cd", 1)]);
-        assert_eq!(fit_counts(small.clone()), small);
-        let large = counts(&[("ab", 3_000_000_000), ("cd", 30), ("rare", 1)]);
-        assert_eq!(fit_counts(large), counts(&[("ab", 1_000_000_000), ("cd", 10)]));
-    }
-
-    #[test]
     fn words_are_counted_over_all_texts() {
         let texts = (0..40).map(|_| Ok("to be to".to_owned()));
         let mut reports = Vec::new();
-        let words = count_words(texts, &mut |report| reports.push(report)).unwrap();
-        let expected = [("to", 40), (" be", 40), (" to", 40)];
-        assert_eq!(words, expected.map(|(word, count)| (word.to_owned(), count)).into());
-        let [
-            BpeProgress::Counting { bytes: 128 },
-            BpeProgress::Counting { bytes: 256 },
-            BpeProgress::Counting { bytes: 320 },
-            BpeProgress::Merging { bytes: 320, n_words: 3 },
-        ] = reports[..]
-        else {
-            panic!("{reports:?}");
+        let words = count_words(texts, max_distinct_bytes, &mut |report| reports.push(report)).unwrap();
+        let mut counts: Vec<(&[u8], u64)> = words.iter().collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(b" be".as_slice(), 40), (b" to", 40), (b"to", 40)]);
+        let bytes = [128, 256, 320];
+        assert_eq!(reports, bytes.map(|bytes| BpeProgress::Counting { bytes }));
+    }
+
+    /// Texts of words that come once, but for a frequent one.
+    fn diverse_texts() -> impl Iterator<Item = io::Result<String>> {
+        (0..100).map(|text_idx| {
+            let words = (0..50).map(|word_idx| format!(" 世界{:07}", text_idx * 50 + word_idx));
+            Ok(words.chain([" again".to_owned()]).collect::<String>().replace(' ', ","))
+        })
+    }
+
+    #[test]
+    fn distinct_words_are_bounded_and_the_rarest_go_first() {
+        let count = |max_bytes| {
+            let words = count_words(diverse_texts(), |_| max_bytes, &mut |_| {}).unwrap();
+            let mut counts: Vec<(Vec<u8>, u64)> =
+                words.iter().map(|(word, count)| (word.to_vec(), count)).collect();
+            counts.sort_unstable();
+            counts
         };
+        let size_bytes = |counts: &[(Vec<u8>, u64)]| counts.iter().map(|(word, _)| word.len()).sum::<usize>();
+        let (all, bounded) = (count(1 << 20), count(10_000));
+        assert!(size_bytes(&all) > 30_000);
+        assert!((2_500..=10_000).contains(&size_bytes(&bounded)), "{}", size_bytes(&bounded));
+        for kept in [(b"again".to_vec(), 100), (b",".to_vec(), 5_100), ("世界".into(), 5_000)] {
+            assert!(all.contains(&kept) && bounded.contains(&kept), "{kept:?}");
+        }
+        assert_eq!(count(10_000), bounded);
     }
 }
