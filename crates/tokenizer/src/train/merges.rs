@@ -530,9 +530,30 @@ mod tests {
         assert_eq!(announced, [0, 0, 1, 2]);
     }
 
+    #[test]
+    fn a_pair_that_is_queued_again_is_merged_in_whole_words() {
+        let tokens = Tokens::of_bytes();
+        let words = [("xabcab", 3), ("ab", 2), ("abab", 1)].map(|(word, count)| (word.to_owned(), count));
+        let mut corpus = Corpus::new(counted(&words), &tokens);
+        // The cells: | x a b c a b | a b | a b a b |
+        let pair = (tokens.ids[b"a".as_slice()], tokens.ids[b"b".as_slice()]);
+        corpus.positions = vec![5, 11];
+        let candidate = Candidate { count: 10, pair, start: 0, n_positions: 2 };
+        assert_eq!(corpus.positions_of(&candidate, &tokens), [5, 11]);
+        corpus.pairs.get_mut(&pair).unwrap().n_queued += 1;
+        assert_eq!(corpus.positions_of(&candidate, &tokens), [2, 5, 11, 13]);
+    }
+
     /// Words of few letters, in which pairs overlap and different merges make the same token.
     fn dense_words() -> impl Strategy<Value = Vec<(String, u64)>> {
-        let word = prop_oneof!["[ab]{1,12}", "[abc]{1,30}", "[a-f]{1,9}", "[aé你]{1,9}", "[ACGT]{40,90}"];
+        let word = prop_oneof![
+            "[ab]{1,12}",
+            "(ab?){5,30}",
+            "[abc]{1,30}",
+            "[a-f]{1,9}",
+            "[aé你]{1,9}",
+            "[ACGT]{40,90}"
+        ];
         prop::collection::hash_map(word, 1..9_u64, 1..60).prop_map(|words| words.into_iter().collect())
     }
 
