@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::hugging_face::NoLayout;
+use crate::{foreign::is_quantized, hugging_face::NoLayout};
 
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,15 @@ pub enum Error {
         path: PathBuf,
         /// The file it lacks.
         missing: &'static str,
+    },
+
+    /// The folder holds something else than a model that can be opened.
+    #[error("{} {reason}", .path.display())]
+    OtherModel {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it holds, and the way to a model.
+        reason: String,
     },
 
     /// A new run would write over something.
@@ -102,10 +111,19 @@ pub enum Error {
         dtype: &'static str,
     },
 
+    /// Weights of integers, which other programs multiply by scales.
+    #[error("{}: {}", .path.display(), is_quantized(.method))]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+        /// What quantized them.
+        method: String,
+    },
+
     /// Weights that do not fit the model that `config.json` describes.
     #[error(
         "{} does not fit the sizes given with it; the two are of different models: {}",
-        .path.display(), few(.problems)
+        .path.display(), few(.problems, "; ")
     )]
     Weights {
         /// The file.
@@ -240,14 +258,14 @@ pub enum Error {
 /// The result of reading or writing a run folder.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The first of many problems.
-fn few(problems: &[String]) -> String {
+/// The first of many texts.
+pub(crate) fn few(problems: &[String], separator: &str) -> String {
     const SHOWN: usize = 3;
     let mut shown: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
     if problems.len() > SHOWN {
         shown.push(format!("and {} more", problems.len() - SHOWN));
     }
-    shown.join("; ")
+    shown.join(separator)
 }
 
 /// A path as the shell takes it.

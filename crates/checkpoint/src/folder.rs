@@ -23,7 +23,7 @@ use std::{
     time::SystemTime,
 };
 
-use ::weights::Weights;
+use ::weights::{Weights, refuse_lfs_pointer};
 use burn::prelude::Device;
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
@@ -31,6 +31,7 @@ use tokenizer::Tokenizer;
 use crate::{
     Error, Marks, Result, RunLock, atomic,
     error::io,
+    foreign::{adapter, not_a_model, unread_tokenizer},
     hugging_face::{Architecture, ConfigProblem},
     layout::{Layout, config_from_json, config_to_json},
     weights::{self, Precision},
@@ -135,7 +136,7 @@ impl RunFolder {
         let folder = Self { path: path.to_owned() };
         fs::metadata(path).map_err(io("open", path))?;
         if !folder.path.join(CONFIG).is_file() {
-            return Err(Error::NotAModel { path: path.to_owned(), missing: CONFIG });
+            return Err(not_a_model(path, CONFIG));
         }
         Ok(folder)
     }
@@ -388,6 +389,7 @@ impl RunFolder {
 
     fn described(&self) -> Result<(Layout, GptConfig)> {
         let path = self.path.join(CONFIG);
+        refuse_lfs_pointer(&path)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
         let (layout, config) = config_from_json(&text).map_err(|problem| match problem {
             ConfigProblem::Json(source) => Error::Json { path: path.clone(), source },
@@ -404,8 +406,14 @@ impl RunFolder {
     /// If a file is missing, damaged or does not fit the other.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
         let Some(path) = Weights::find(&self.path) else {
-            return Err(Error::NotAModel { path: self.path.clone(), missing: WEIGHTS });
+            return Err(not_a_model(&self.path, WEIGHTS));
         };
+        if adapter(&self.path).is_some() {
+            tracing::warn!(
+                "{}: the adapter beside the weights (adapter_config.json) is left out",
+                self.path.display()
+            );
+        }
         let (layout, config) = self.described()?;
         weights::load(&config, Weights::open(&path)?, layout, device)
     }
@@ -418,6 +426,13 @@ impl RunFolder {
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
         let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
         let is_in_two = !file.exists() && vocabulary.exists() && merges.exists();
+        [&file, &vocabulary, &merges].into_iter().try_for_each(|file| refuse_lfs_pointer(file))?;
+        if !file.exists()
+            && !vocabulary.exists()
+            && let Some(reason) = unread_tokenizer(&self.path)
+        {
+            return Err(Error::OtherModel { path: self.path.clone(), reason });
+        }
         let tokenizer =
             if is_in_two { Tokenizer::load_byte_level(&vocabulary, &merges) } else { Tokenizer::load(&file) };
         tokenizer.map_err(|source| Error::Tokenizer { path: self.path.clone(), source })

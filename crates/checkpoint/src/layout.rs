@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Marks;
+use crate::foreign::{is_quantized, quantization};
 use crate::hugging_face::{Architecture, ConfigProblem, gpt2, llama};
 
 /// What `torch.compile` puts before every key of a model that it saves.
@@ -177,6 +178,9 @@ pub(crate) fn config_from_json(text: &str) -> Result<(Layout, GptConfig), Config
     }
     let Kind { model_type } = serde_json::from_str(text)?;
     let file: Value = serde_json::from_str(text)?;
+    if let Some(method) = quantization(&file) {
+        return Err(ConfigProblem::Unsupported(is_quantized(&method)));
+    }
     let architectures = [Architecture::Gpt2, Architecture::Llama, Architecture::Qwen3];
     if let Some(&found) = architectures.iter().find(|known| known.model_type() == model_type) {
         return Ok((Layout::HuggingFace(found), found.config(file)?));
@@ -218,6 +222,18 @@ mod tests {
         match config_from_json(&value.to_string()) {
             Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains("\"mistral\""), "{reason}"),
             other => panic!("a Mistral was taken for one of ours: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn quantized_models_are_refused_by_their_method() {
+        let mut value = config_to_json(&GptConfig::debug(), &Marks::default(), "float32");
+        value["quantization_config"] = json!({ "quant_method": "gptq", "bits": 4 });
+        match config_from_json(&value.to_string()) {
+            Err(ConfigProblem::Unsupported(reason)) => {
+                assert!(reason.starts_with("its weights are quantized (gptq)"), "{reason}");
+            }
+            other => panic!("quantized weights were taken for floats: {other:?}"),
         }
     }
 

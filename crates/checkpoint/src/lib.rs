@@ -30,6 +30,7 @@
 mod atomic;
 mod error;
 mod folder;
+mod foreign;
 mod gguf;
 mod hugging_face;
 mod layout;
@@ -41,6 +42,7 @@ mod state;
 mod weights;
 
 pub use ::gguf::TensorType;
+pub use ::weights::refuse_lfs_pointer;
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
 pub use gguf::{GgufFile, export_gguf};

@@ -6,9 +6,9 @@ use burn::prelude::Device;
 use model::{Activation, Gpt, GptConfig};
 use serde::Deserialize;
 use tokenizer::Tokenizer;
-use weights::{Weights, read_value};
+use weights::{Weights, entries, read_value};
 
-use crate::{Error, Result, layout::Layout, weights::load};
+use crate::{Error, Result, error::few, layout::Layout, weights::load};
 
 /// `model_args` of a `ckpt.pt`.
 #[derive(Debug, Deserialize)]
@@ -17,10 +17,16 @@ struct Arguments {
     n_head: usize,
     n_embd: usize,
     block_size: usize,
-    bias: bool,
+    /// Before it was a choice, every layer had one.
+    bias: Option<bool>,
     vocab_size: usize,
-    dropout: f64,
+    dropout: Option<f64>,
+    /// nanoGPT has no such key.
+    activation: Option<String>,
 }
+
+/// The keys without which there is no model.
+const REQUIRED: [&str; 5] = ["n_layer", "n_head", "n_embd", "block_size", "vocab_size"];
 
 /// `meta.pkl`.
 #[derive(Debug, Deserialize)]
@@ -35,22 +41,120 @@ struct Meta {
 ///
 /// If the file is damaged or none of nanoGPT's, or its weights are not those that its settings ask for.
 pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
-    let Arguments { n_layer, n_head, n_embd, block_size, bias, vocab_size, dropout } =
-        read_value(path, Some("model_args"))?;
+    if let Some(reason) = other_checkpoint(path)? {
+        return Err(Error::OtherModel { path: path.to_owned(), reason });
+    }
+    let arguments: Arguments = read_value(path, Some("model_args"))?;
+    let weights = Weights::open_under(path, "model")?;
+    // Before biases were a choice, nanoGPT had the tanh form of GELU, as minGPT and build-nanogpt have.
+    let default = if arguments.bias.is_none() { Activation::GeluTanh } else { Activation::Gelu };
+    let activation = match arguments.activation {
+        None => default,
+        Some(name) => serde_json::from_value(name.clone().into()).map_err(|_| Error::Config {
+            path: path.to_owned(),
+            reason: format!("`activation` is {name:?}; only gelu, gelu_tanh and relu2 are supported"),
+        })?,
+    };
+    let Arguments { n_layer, n_head, n_embd, block_size, vocab_size, .. } = arguments;
     let config = GptConfig {
         vocab_size,
         block_size,
         n_layer,
         n_head,
         n_embd,
-        dropout,
-        bias,
-        tie_embeddings: true,
-        activation: Activation::Gelu,
+        dropout: arguments.dropout.unwrap_or_default(),
+        bias: arguments.bias.unwrap_or_else(|| has_biases(&weights)),
+        tie_embeddings: is_tied(&weights)?,
+        activation,
         ..GptConfig::gpt2()
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-    load(&config, Weights::open_under(path, "model")?, Layout::NanoGpt, device)
+    load(&config, weights, Layout::NanoGpt, device)
+}
+
+/// Whether the head is the token embedding, as in nanoGPT and not in minGPT.
+fn is_tied(weights: &Weights) -> Result<bool> {
+    let of = |key: &str| {
+        let name = weights.names().find(|name| Layout::NanoGpt.key(name).as_deref() == Some(key))?;
+        weights.get(name)
+    };
+    let (head, embedding) = (of(Layout::NanoGpt.head_key()), of(Layout::NanoGpt.embedding_key()));
+    let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(true) };
+    Ok(head.shape() != embedding.shape() || head.read()? == embedding.read()?)
+}
+
+fn has_biases(weights: &Weights) -> bool {
+    weights.names().any(|name| name.ends_with("ln_f.bias"))
+}
+
+/// What a checkpoint is that is none of nanoGPT's, and how to make one of it.
+fn other_checkpoint(path: &Path) -> Result<Option<String>> {
+    let file = format!("{:?}", path.display().to_string());
+    let entries = entries(path, None)?;
+    if entries.contains_key("model_args") {
+        let arguments = weights::entries(path, Some("model_args"))?;
+        let missing = REQUIRED.into_iter().find(|&key| !arguments.contains_key(key));
+        return Ok(missing.map(|key| match arguments.contains_key("dim") {
+            true => format!(
+                "is a checkpoint of llama2.c's (its model_args have dim, and no {key}), and none of nanoGPT's; make a \
+                 folder of it with llama2.c's own program: python export.py FOLDER --version -1 --checkpoint {file}"
+            ),
+            false => format!(
+                "is no checkpoint of nanoGPT's: its model_args have no {key}; they need {}",
+                REQUIRED.join(", ")
+            ),
+        }));
+    }
+    let config = entries.get("config").and_then(|config| config.strip_prefix("the object "));
+    if let Some(class) = config.filter(|_| entries.contains_key("model")) {
+        let name = class.rsplit('.').next().unwrap_or(class);
+        return Ok(Some(format!(
+            "is a checkpoint like build-nanogpt's: its config is an object of the class {class}, which is not read. Save it \
+             as nanoGPT does, in Python: {name} = type({name:?}, (), {{}}); c = torch.load({file}, weights_only=False); \
+             c[\"model_args\"] = vars(c.pop(\"config\")); torch.save(c, \"ckpt.pt\")"
+        )));
+    }
+    if entries.values().all(|what| what.starts_with("the object torch")) && !entries.is_empty() {
+        return Ok(Some(bare(path, &file)?));
+    }
+    Ok(Some(format!(
+        "is no checkpoint of nanoGPT's: it has no model_args; it has {}",
+        few(&entries.into_keys().collect::<Vec<_>>(), ", ")
+    )))
+}
+
+/// What is said of a dictionary of tensors alone, which does not say how many heads there are.
+fn bare(path: &Path, file: &str) -> Result<String> {
+    const WHAT: &str = "is a state dict alone, without the sizes of the model";
+    let weights = Weights::open(path)?;
+    let shape = |key: &str| {
+        let name = weights.names().find(|name| Layout::NanoGpt.key(name).as_deref() == Some(key))?;
+        weights.get(name).map(weights::Tensor::shape)
+    };
+    let n_layer =
+        (0..).take_while(|layer| shape(&format!("transformer.h.{layer}.ln_1.weight")).is_some()).count();
+    let embeddings = (shape(Layout::NanoGpt.embedding_key()), shape("transformer.wpe.weight"));
+    let is_linear = match shape("transformer.h.0.attn.c_attn.weight") {
+        Some(&[n_out, n_in]) => n_out > n_in,
+        _ => true,
+    };
+    let (Some(&[vocab_size, n_embd]), Some(&[block_size, _])) = embeddings else {
+        return Ok(format!(
+            "{WHAT}; name it pytorch_model.bin, put its config.json beside it, and name the folder"
+        ));
+    };
+    if !is_linear {
+        return Ok(format!(
+            "{WHAT}; name it pytorch_model.bin, put GPT-2's config.json beside it, and name the folder"
+        ));
+    }
+    Ok(format!(
+        "{WHAT}. Save it as nanoGPT does, in Python: torch.save({{\"model\": torch.load({file}), \"model_args\": \
+         {{\"n_layer\": {n_layer}, \"n_head\": N_HEAD, \"n_embd\": {n_embd}, \"block_size\": {block_size}, \
+         \"vocab_size\": {vocab_size}, \"bias\": {}, \"activation\": ACTIVATION}}}}, \"ckpt.pt\"), where ACTIVATION is \
+         \"gelu\", or \"gelu_tanh\" for minGPT",
+        if has_biases(&weights) { "True" } else { "False" }
+    ))
 }
 
 /// The tokenizer in a `meta.pkl`, which has one id for each character.

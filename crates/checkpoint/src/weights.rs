@@ -13,7 +13,7 @@ use weights::Weights;
 
 pub use self::save::Precision;
 pub(crate) use self::save::{Weight, collect, save};
-use crate::{Error, Result, layout::Layout};
+use crate::{Error, Result, foreign::quantization_of, layout::Layout};
 
 /// Parameters of a model that is not worth a second thought.
 const MARGIN: usize = 1 << 20;
@@ -27,6 +27,9 @@ const MARGIN: usize = 1 << 20;
 /// such tensor is named.
 pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device: &Device) -> Result<Gpt> {
     let path = weights.path().to_owned();
+    if let Some(method) = quantization_of(&weights.names().collect::<Vec<_>>()) {
+        return Err(Error::Quantized { path, method: method.to_owned() });
+    }
     let mut tensors = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, tensor) in weights.into_tensors() {

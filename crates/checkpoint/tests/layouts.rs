@@ -41,6 +41,9 @@ const FOLDERS: [&str; 15] = [
     "qwen3_tied",
 ];
 
+/// Each a `ckpt.pt`: nanoGPT's, that of its first version, and minGPT's weights in nanoGPT's form.
+const CHECKPOINTS: [&str; 3] = ["nanogpt", "nanogpt_first", "mingpt"];
+
 #[derive(Deserialize)]
 struct Golden {
     ids: Vec<i32>,
@@ -56,7 +59,7 @@ fn golden(name: &str) -> Golden {
 
 #[test]
 fn logits_and_greedy_text_are_those_of_transformers() {
-    for name in FOLDERS.into_iter().chain(["nanogpt"]) {
+    for name in FOLDERS.into_iter().chain(CHECKPOINTS) {
         let (model, golden) = (model(name), golden(name));
         for (idx, (got, expected)) in logits(&model, &golden.ids).iter().zip(&golden.logits).enumerate() {
             // Logits of up to ten, through two or three blocks in f32; 2.5e-6 is the largest seen.
@@ -117,7 +120,7 @@ fn decoding_with_a_cache_is_the_whole_forward_pass() {
 
 #[test]
 fn what_is_saved_is_what_was_loaded() {
-    for name in FOLDERS.into_iter().chain(["nanogpt"]) {
+    for name in FOLDERS.into_iter().chain(CHECKPOINTS) {
         let (model, golden) = (model(name), golden(name));
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
@@ -303,7 +306,10 @@ fn broken_descriptions_are_refused() {
             (&config("{", "["), "cannot understand"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), "").unwrap(), "EOF"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), [0xff, 0xfe]).unwrap(), "config.json"),
-            (&|copy: &Copy| fs::remove_file(copy.path("config.json")).unwrap(), "it has no config.json"),
+            (
+                &|copy: &Copy| fs::remove_file(copy.path("config.json")).unwrap(),
+                "(model.safetensors) and no config.json",
+            ),
             (&|copy: &Copy| fs::remove_file(copy.path(FILE)).unwrap(), "it has no model.safetensors"),
         ],
     );
@@ -463,11 +469,62 @@ fn broken_pickles_are_refused_and_not_executed() {
         "nanogpt",
         &[
             (&|copy: &Copy| copy.edit("ckpt.pt", |bytes| bytes.truncate(3000)), "can't be read"),
-            (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), b"\x80\x02}.").unwrap(), "can't be read"),
+            (
+                &|copy: &Copy| fs::write(copy.path("ckpt.pt"), b"\x80\x02}.").unwrap(),
+                "is no checkpoint of nanoGPT's: it has no model_args",
+            ),
             (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), call).unwrap(), "can't be read"),
         ],
     );
     assert!(!Path::new("executed").exists(), "a pickle was executed");
+}
+
+#[test]
+fn checkpoints_of_others_are_named_with_the_way_to_open_them() {
+    let other = |name: &'static str| {
+        move |copy: &Copy| {
+            fs::copy(fixture("checkpoints").join(name), copy.path("ckpt.pt")).unwrap();
+        }
+    };
+    broken(
+        "nanogpt",
+        &[
+            (&other("llama2c.pt"), "is a checkpoint of llama2.c's (its model_args have dim, and no n_layer)"),
+            (&other("llama2c.pt"), "python export.py FOLDER --version -1 --checkpoint "),
+            (
+                &other("build_nanogpt.pt"),
+                "its config is an object of the class __main__.GPTConfig, which is not read",
+            ),
+            (
+                &other("build_nanogpt.pt"),
+                "c[\"model_args\"] = vars(c.pop(\"config\")); torch.save(c, \"ckpt.pt\")",
+            ),
+            (
+                &other("mingpt.pt"),
+                "is a state dict alone, without the sizes of the model. Save it as nanoGPT does",
+            ),
+            (
+                &other("mingpt.pt"),
+                "\"n_layer\": 2, \"n_head\": N_HEAD, \"n_embd\": 6, \"block_size\": 10, \"vocab_size\": 12, \"bias\": True",
+            ),
+            (&other("gpt2.pt"), "name it pytorch_model.bin, put GPT-2's config.json beside it"),
+            (&other("llama.pt"), "name it pytorch_model.bin, put its config.json beside it"),
+            (&other("no_head.pt"), "its model_args have no n_head; they need n_layer, n_head, n_embd,"),
+        ],
+    );
+    // However many tensors there are, it is one line that can be read.
+    let copy = Copy::of("nanogpt");
+    other("mingpt.pt")(&copy);
+    assert!(copy.error().len() < 900, "{}", copy.error());
+}
+
+#[test]
+fn the_attribute_of_a_state_dict_is_no_tensor() {
+    // `torch.save(model.state_dict())`, as most pickles are made, keeps versions of the modules under `_metadata`.
+    let weights = weights::Weights::open(&fixture("checkpoints/gpt2.pt")).unwrap();
+    assert_eq!(weights.names().count(), 2 + 2 * 12 + 2 + 1);
+    let entries = weights::entries(&fixture("nanogpt_first/ckpt.pt"), Some("model")).unwrap();
+    assert!(entries.len() == 2 + 2 * 12 + 2 + 1 && !entries.contains_key("_metadata"), "{entries:?}");
 }
 
 #[test]

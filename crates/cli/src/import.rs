@@ -7,14 +7,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{GgufFile, Marks, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer};
+use checkpoint::{
+    GgufFile, Marks, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer, refuse_lfs_pointer,
+};
 use tokenizer::Tokenizer;
 
 use crate::{
     console::{count, program, quoted, report},
     hub::{self, HubName},
     model_folder::check_vocabulary,
-    run_paths::{RUNS, is_gguf, path_of, run_path},
+    run_paths::{RUNS, is_gguf, path_of, refuse_part, run_path},
     stored_weights::{find, names_weights},
     usage::bail_usage,
 };
@@ -60,7 +62,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let file = GgufFile::open(&path)?;
         (file.load_model(&device)?, file.tokenizer().clone(), file.marks().clone())
     } else if path.is_file() {
-        refuse_other_files(&path)?;
+        refuse_part(&path)?;
         let model = load_nanogpt(&path, &device)?;
         let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
         let marks = Marks::of(&tokenizer);
@@ -116,16 +118,6 @@ fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// A file alone that is no GGUF file can only be a `ckpt.pt`.
-fn refuse_other_files(path: &Path) -> anyhow::Result<()> {
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    if name.ends_with(".safetensors") || name.ends_with(".json") || name.starts_with("pytorch_model") {
-        bail!("{} is a part of a model; name the folder that it is in: {}", path.display(), folder.display());
-    }
-    Ok(())
-}
-
 /// The tokenizer of a `ckpt.pt`, which says nothing of it.
 fn tokenizer_of(checkpoint: &Path, named: Option<&str>, vocab_size: usize) -> anyhow::Result<Tokenizer> {
     /// nanoGPT pads GPT-2's vocabulary up to this.
@@ -135,7 +127,10 @@ fn tokenizer_of(checkpoint: &Path, named: Option<&str>, vocab_size: usize) -> an
         Some("gpt2") => Ok(Tokenizer::gpt2()),
         Some("byte") => Ok(Tokenizer::byte()),
         Some(file) if has_extension(file, "pkl") => Ok(load_nanogpt_tokenizer(Path::new(file))?),
-        Some(file) => Tokenizer::load(Path::new(file)).with_context(|| format!("--tokenizer {file}")),
+        Some(file) => {
+            refuse_lfs_pointer(Path::new(file))?;
+            Tokenizer::load(Path::new(file)).with_context(|| format!("--tokenizer {file}"))
+        }
         None if beside.is_file() => Ok(load_nanogpt_tokenizer(&beside)?),
         None if (Tokenizer::gpt2().vocab_size()..=PADDED).contains(&vocab_size) => Ok(Tokenizer::gpt2()),
         None => bail!(

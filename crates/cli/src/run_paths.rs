@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use checkpoint::RunFolder;
+use checkpoint::{RunFolder, refuse_lfs_pointer};
 
 use crate::console::{did_you_mean, program, quoted};
 
@@ -48,6 +48,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
             hub_hint(path)
         );
     }
+    refuse_lfs_pointer(&folder)?;
     if is_gguf(&folder) {
         bail!(
             "{} is a GGUF file; import it first, and name the run: {} import {} --run NAME",
@@ -56,7 +57,49 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
             quoted(&folder.display().to_string())
         );
     }
+    if folder.is_file() {
+        refuse_part(&folder)?;
+        bail!("{} is a file and not a model{}", folder.display(), advice_to_import(&folder));
+    }
+    if let Some(checkpoint) = checkpoint_in(&folder) {
+        bail!("{} is not a model{}", folder.display(), advice_to_import(&checkpoint));
+    }
     Ok(RunFolder::open(&folder)?)
+}
+
+/// Refuses a file that is a part of a model in Hugging Face layout.
+pub(crate) fn refuse_part(path: &Path) -> anyhow::Result<()> {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let is_part = [".safetensors", ".json", ".model", "merges.txt"].iter().any(|end| name.ends_with(end));
+    if is_part || name.starts_with("pytorch_model") {
+        bail!("{} is a part of a model; name the folder that it is in: {}", path.display(), folder.display());
+    }
+    Ok(())
+}
+
+/// What to do with a checkpoint of PyTorch's, if the file may be one.
+fn advice_to_import(path: &Path) -> String {
+    if !is_named_as_checkpoint(path) {
+        return "; name a run, a folder with a model or a GGUF file".to_owned();
+    }
+    let file = quoted(&path.display().to_string());
+    format!("; import the checkpoint first, and name the run: {} import {file} --run NAME", program())
+}
+
+fn is_named_as_checkpoint(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|found| ["pt", "pth", "ckpt"].iter().any(|known| found.eq_ignore_ascii_case(known)))
+}
+
+/// A checkpoint of PyTorch's in a folder that has no model in Hugging Face layout, such as nanoGPT's `out`: ckpt.pt before others.
+fn checkpoint_in(folder: &Path) -> Option<PathBuf> {
+    if is_model(folder) {
+        return None;
+    }
+    let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = entries.filter(|path| path.is_file() && is_named_as_checkpoint(path));
+    found.min_by_key(|path| (path.file_name() != Some("ckpt.pt".as_ref()), path.clone()))
 }
 
 /// The run that was probably meant.

@@ -256,6 +256,29 @@ pub enum Error {
         ty: TensorType,
     },
 
+    /// A file of another kind, such as an adapter.
+    #[error("it is {what} (`general.type` is {found:?}), not a model{advice}")]
+    OtherType {
+        /// What it is.
+        what: &'static str,
+        /// What it calls itself.
+        found: String,
+        /// How to get a model of it.
+        advice: &'static str,
+    },
+
+    /// A part of a model in several files.
+    #[error(
+        "it is part {number} of {count} of a model (`split.count`); merge all of them first, with llama.cpp's \
+         llama-gguf-split --merge PART-1 MERGED"
+    )]
+    Split {
+        /// The number of the part, from 1.
+        number: u64,
+        /// How many there are.
+        count: u64,
+    },
+
     /// A model of another kind.
     #[error("the architecture {found:?} is not supported; gpt2, llama and qwen3 are")]
     Architecture {

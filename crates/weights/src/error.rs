@@ -20,6 +20,16 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A pointer of Git LFS in place of the file.
+    #[error(
+        "{} is a pointer of Git LFS, and not the file; run git lfs pull in the folder that was cloned, or download the \
+         file itself", .path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A file that is no safetensors file, or not all of one.
     #[error("{} is damaged or cut short: {reason}; copy it again from where it came from", .path.display())]
     Safetensors {

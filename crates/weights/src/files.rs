@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{Error, Result, Tensor, error::io, pytorch, safetensors};
+use crate::{Error, Result, Tensor, error::io, pytorch, refuse_lfs_pointer, safetensors};
 
 /// The names of the file to open, in the order of preference.
 const NAMES: [&str; 4] = [
@@ -95,11 +95,13 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 }
 
 fn tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    refuse_lfs_pointer(path)?;
     if has_extension(path, "safetensors") { safetensors::tensors(path) } else { pytorch::tensors(path, None) }
 }
 
 /// The tensors of all shards of an index: those that it names, each in the file where it says.
 fn shards(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    refuse_lfs_pointer(path)?;
     let text = fs::read_to_string(path).map_err(io("read", path))?;
     let index: Index =
         serde_json::from_str(&text).map_err(|source| Error::Index { path: path.to_owned(), source })?;

@@ -31,11 +31,13 @@
 
 mod error;
 mod files;
+mod lfs;
 mod pytorch;
 mod safetensors;
 mod tensor;
 
 pub use error::{Error, Result};
 pub use files::Weights;
-pub use pytorch::read_value;
+pub use lfs::refuse_lfs_pointer;
+pub use pytorch::{entries, read_value};
 pub use tensor::{Dtype, Tensor};

@@ -1,6 +1,11 @@
 //! PyTorch's pickles.
 
-use std::{collections::HashMap, fs::File, io::BufReader, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::BufReader,
+    path::Path,
+};
 
 use pytorch_reader::{DType, PickleValue, PytorchReader};
 use serde::de::DeserializeOwned;
@@ -9,6 +14,7 @@ use zip::ZipArchive;
 use crate::{
     Dtype, Error, Result,
     error::io,
+    refuse_lfs_pointer,
     tensor::{Source, Tensor},
 };
 
@@ -59,9 +65,27 @@ pub fn read_value<T: DeserializeOwned>(path: &Path, key: Option<&str>) -> Result
         .map_err(|error| Error::PyTorch { path: path.to_owned(), reason: error.to_string() })
 }
 
+/// What a pickle has, or the dictionary that it has under a key: the keys, and what is under each, in Python's words.
+///
+/// # Errors
+///
+/// If the file is no pickle, has no such key, or has no dictionary there.
+pub fn entries(path: &Path, key: Option<&str>) -> Result<BTreeMap<String, String>> {
+    check_unpacked(path)?;
+    let unreadable = |reason: String| Error::PyTorch { path: path.to_owned(), reason };
+    match PytorchReader::read_pickle_data(path, key).map_err(|error| unreadable(error.to_string()))? {
+        PickleValue::Dict(root) => {
+            let entries = root.iter().filter(|(key, value)| !is_metadata(key, value));
+            Ok(entries.map(|(key, value)| (key.clone(), in_words(value))).collect())
+        }
+        other => Err(unreadable(format!("it is {}, and no dictionary", in_words(&other)))),
+    }
+}
+
 /// Refuses an archive whose pickle, which is read as a whole, unpacks to more than the whole file. PyTorch does not
 /// compress it, and few bytes of its opcodes make many objects.
 fn check_unpacked(path: &Path) -> Result<()> {
+    refuse_lfs_pointer(path)?;
     let file = File::open(path).map_err(io("open", path))?;
     let file_len = file.metadata().map_err(io("read", path))?.len();
     // What is no archive is for the reader to tell.
@@ -82,10 +106,21 @@ fn refuse_others(
     root: &HashMap<String, PickleValue>,
     tensors: &HashMap<String, pytorch_reader::Tensor>,
 ) -> Result<()> {
-    let mut others: Vec<_> = root.iter().filter(|(key, _)| !tensors.contains_key(*key)).collect();
+    let is_other =
+        |(key, value): &(&String, &PickleValue)| !tensors.contains_key(*key) && !is_metadata(key, value);
+    let mut others: Vec<_> = root.iter().filter(is_other).collect();
     others.sort_by_key(|(key, _)| *key);
     let Some((key, value)) = others.first() else { return Ok(()) };
-    let what = match value {
+    Err(Error::NotATensor { path: path.to_owned(), key: (*key).clone(), what: in_words(value) })
+}
+
+/// Whether it is the versions of a module's parts, which a `state_dict` has as an attribute.
+fn is_metadata(key: &str, value: &PickleValue) -> bool {
+    key == "_metadata" && matches!(value, PickleValue::Dict(_))
+}
+
+fn in_words(value: &PickleValue) -> String {
+    match value {
         PickleValue::None => "None".to_owned(),
         PickleValue::Bool(_) => "a bool".to_owned(),
         PickleValue::Int(_) | PickleValue::Float(_) => "a number".to_owned(),
@@ -93,8 +128,7 @@ fn refuse_others(
         PickleValue::List(_) => "a list".to_owned(),
         PickleValue::Dict(_) => "a dictionary".to_owned(),
         PickleValue::Unsupported(name) => format!("the object {name}"),
-    };
-    Err(Error::NotATensor { path: path.to_owned(), key: (*key).clone(), what })
+    }
 }
 
 fn dtype(dtype: DType) -> Dtype {

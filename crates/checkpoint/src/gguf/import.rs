@@ -9,7 +9,7 @@ use std::{
 };
 
 use ::gguf::{self, Config, Gguf, Mapped, TensorType, TensorView, Vocabulary};
-use ::weights::{Tensor, Weights};
+use ::weights::{Tensor, Weights, refuse_lfs_pointer};
 use burn::prelude::Device;
 use mmap_io::MemoryMappedFile;
 use model::{Activation, ConfigError, Gpt, GptConfig, NormKind, Position};
@@ -66,6 +66,7 @@ impl GgufFile {
     /// If the file can't be read, is damaged, or has a model or a tokenizer that is not supported.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source: gguf::Error| Error::GgufRead { path: path.to_owned(), source };
+        refuse_lfs_pointer(path)?;
         let mapping = Arc::new(Mapping::open(path)?);
         let file = Gguf::parse(mapping.bytes()).map_err(failed)?;
         let sizes = Config::read(&file).map_err(failed)?;

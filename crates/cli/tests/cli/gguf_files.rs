@@ -9,6 +9,11 @@ use crate::support::{fixture, run, trained};
 
 /// Writes `small.gguf`, whose weights are numbers of no pattern and whose tokens are those of a fixture.
 pub(crate) fn write_model(folder: &Path) {
+    write_model_with(folder, "small.gguf", &[]);
+}
+
+/// The same as another file, with these keys in place of its own.
+pub(crate) fn write_model_with(folder: &Path, name: &str, keys: &[(&str, gguf::Value)]) {
     let bytes =
         fs::read(fixture("../tokenizer/tests/fixtures/gguf/scores.gguf")).expect("the fixture is committed");
     let vocabulary = Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture");
@@ -27,7 +32,9 @@ pub(crate) fn write_model(folder: &Path) {
         tied: true,
     };
     let ty = TensorType::Q8_0;
-    let metadata = config.metadata("small", ty, &vocabulary).expect("a vocabulary that fits");
+    let mut metadata = config.metadata("small", ty, &vocabulary).expect("a vocabulary that fits");
+    metadata.retain(|(key, _)| keys.iter().all(|(other, _)| key != other));
+    metadata.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     let mut file = Vec::new();
     let mut state = 1_u32;
     gguf::write(&mut file, &metadata, &config.tensors(ty), |tensor| {
@@ -39,7 +46,7 @@ pub(crate) fn write_model(folder: &Path) {
         Ok::<_, gguf::Error>((0..n_values).map(&mut value).collect())
     })
     .expect("numbers that every type holds");
-    fs::write(folder.join("small.gguf"), file).expect("there is room for it");
+    fs::write(folder.join(name), file).expect("there is room for it");
 }
 
 fn json(folder: &Path, args: &[&str]) -> Value {

@@ -13,6 +13,7 @@ mod continuing;
 mod errors;
 mod exchange;
 mod finetune;
+mod foreign;
 mod gguf_files;
 #[cfg(unix)]
 mod help_examples;

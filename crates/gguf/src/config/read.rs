@@ -16,6 +16,7 @@ impl Config {
     /// If a key or a tensor is missing or not what it should be, or the model does something that those of
     /// [`Architecture`] here do not, such as to scale its rotations or to choose among experts.
     pub fn read(file: &Gguf<'_>) -> Result<Self> {
+        refuse_what_is_no_whole_model(file)?;
         let found = string(file, "general.architecture")?;
         let architecture =
             Architecture::from_name(found).ok_or_else(|| Error::Architecture { found: found.to_owned() })?;
@@ -220,6 +221,29 @@ impl<'a> Metadata<'a> {
             return unsupported("its attention sees what is to come".to_owned());
         }
         Ok(())
+    }
+}
+
+/// Refuses files of other kinds, and parts of a model that is in several.
+fn refuse_what_is_no_whole_model(file: &Gguf<'_>) -> Result<()> {
+    if let Some(found) = file.value("general.type").and_then(Value::as_str).filter(|&ty| ty != "model") {
+        let (what, advice) = match found {
+            "adapter" => (
+                "a LoRA adapter",
+                "; merge it with the model that it was trained on first, with llama.cpp's llama-export-lora",
+            ),
+            "mmproj" => ("a projector of images or sounds", "; name the file of the language model"),
+            "imatrix" => ("an importance matrix", "; name the file of the language model"),
+            _ => ("another file", ""),
+        };
+        return Err(Error::OtherType { what, found: found.to_owned(), advice });
+    }
+    let size = |key: &str| file.value(key).and_then(Value::as_u64);
+    match size("split.count") {
+        Some(count) if count > 1 => {
+            Err(Error::Split { number: size("split.no").unwrap_or(0).saturating_add(1), count })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,205 @@
+//! Files and folders that are taken for models, each named for what it is, with the way to a model.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    gguf_files::write_model_with,
+    support::{fixture, run, trained},
+};
+
+/// What a clone without Git LFS has in place of a file.
+const POINTER: &str =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 269060552\n";
+
+const POINTER_ADVICE: &str =
+    "is a pointer of Git LFS, and not the file; run git lfs pull in the folder that was cloned";
+
+/// A copy of the trained model.
+fn copy_to(folder: &Path, name: &str) -> PathBuf {
+    let model = folder.join(name);
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(trained().join("runs/debug").join(file), model.join(file)).unwrap();
+    }
+    model
+}
+
+/// Every command that opens MODEL says the same of it, in one line.
+#[track_caller]
+fn says(folder: &Path, model: &str, expected: &str) {
+    fs::write(folder.join("my.txt"), "To be, or not to be: that is the question.\n".repeat(20)).unwrap();
+    for args in [
+        &["generate", model][..],
+        &["score", model, "--text", "To be"],
+        &["export", model, "--format", "safetensors"],
+        &["train", "finetune", "--data", "my.txt", "--run", "new", "--init-from", model],
+    ] {
+        let error = run(folder, args).failure();
+        assert!(error.contains(expected), "{args:?}: {error}");
+        assert_eq!(error.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{args:?}: {error}");
+        assert!(!error.contains("copy it again"), "{args:?}: {error}");
+    }
+    assert!(!folder.join("runs/new").exists());
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named_in_place_of_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let name = file.replace('.', "-");
+        fs::write(copy_to(folder.path(), &name).join(file), POINTER).unwrap();
+        says(folder.path(), &name, &format!("{name}/{file} {POINTER_ADVICE}"));
+    }
+    let shards = copy_to(folder.path(), "shards");
+    fs::remove_file(shards.join("model.safetensors")).unwrap();
+    let index = r#"{"weight_map": {"transformer.wte.weight": "model-00001-of-00001.safetensors"}}"#;
+    fs::write(shards.join("model.safetensors.index.json"), index).unwrap();
+    fs::write(shards.join("model-00001-of-00001.safetensors"), POINTER).unwrap();
+    says(folder.path(), "shards", &format!("shards/model-00001-of-00001.safetensors {POINTER_ADVICE}"));
+    let pickle = copy_to(folder.path(), "pickle");
+    fs::remove_file(pickle.join("model.safetensors")).unwrap();
+    fs::write(pickle.join("pytorch_model.bin"), POINTER).unwrap();
+    says(folder.path(), "pickle", &format!("pickle/pytorch_model.bin {POINTER_ADVICE}"));
+    for file in ["small.gguf", "ckpt.pt"] {
+        fs::write(folder.path().join(file), POINTER).unwrap();
+        says(folder.path(), file, &format!("{file} {POINTER_ADVICE}"));
+        let error = run(folder.path(), &["import", file]).failure();
+        assert!(error.contains(&format!("{file} {POINTER_ADVICE}")), "{error}");
+    }
+    let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
+    fs::copy(checkpoint, folder.path().join("ckpt.pt")).unwrap();
+    for tokenizer in ["tokenizer-json/tokenizer.json", "meta.pkl"] {
+        fs::write(folder.path().join("meta.pkl"), POINTER).unwrap();
+        let error = run(folder.path(), &["import", "ckpt.pt", "--tokenizer", tokenizer]).failure();
+        assert!(error.contains(&format!("{tokenizer} {POINTER_ADVICE}")), "{error}");
+    }
+}
+
+#[test]
+fn adapters_are_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = folder.path().join("adapter");
+    fs::create_dir(&adapter).unwrap();
+    let config = r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base", "r": 8}"#;
+    fs::write(adapter.join("adapter_config.json"), config).unwrap();
+    fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
+    says(
+        folder.path(),
+        "adapter",
+        "adapter is a LoRA adapter of someone/base (adapter_config.json), not a model; merge the two first",
+    );
+    write_model_with(folder.path(), "adapter.gguf", &[("general.type", "adapter".into())]);
+    let error = run(folder.path(), &["generate", "adapter.gguf"]).failure();
+    assert!(
+        error.contains("adapter.gguf: it is a LoRA adapter (`general.type` is \"adapter\"), not a model"),
+        "{error}"
+    );
+    // Where the whole model is there too, it is opened without the adapter, and that is said.
+    let whole = copy_to(folder.path(), "whole");
+    fs::copy(adapter.join("adapter_config.json"), whole.join("adapter_config.json")).unwrap();
+    let opened = run(folder.path(), &["generate", "whole", "--max-tokens", "1"]).success();
+    assert!(
+        opened.stderr.contains("whole: the adapter beside the weights (adapter_config.json) is left out")
+    );
+}
+
+#[test]
+fn a_part_of_a_gguf_model_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = [("split.no", gguf::Value::U16(2)), ("split.count", gguf::Value::U16(5))];
+    write_model_with(folder.path(), "small-00003-of-00005.gguf", &part);
+    for command in ["generate", "info", "import"] {
+        let error = run(folder.path(), &[command, "small-00003-of-00005.gguf"]).failure();
+        assert!(
+            error.contains("it is part 3 of 5 of a model (`split.count`); merge all of them first"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn folders_that_lack_a_part_or_have_it_in_another_form_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let without = |name: &str, file: &str| {
+        let model = copy_to(folder.path(), name);
+        fs::remove_file(model.join(file)).unwrap();
+        model
+    };
+    fs::write(without("shards", "model.safetensors").join("model-00001-of-00003.safetensors"), "").unwrap();
+    says(
+        folder.path(),
+        "shards",
+        "shards has weights in shards, such as model-00001-of-00003.safetensors, and no model.safetensors.index.json",
+    );
+    fs::write(without("sentencepiece", "tokenizer.json").join("tokenizer.model"), "").unwrap();
+    says(
+        folder.path(),
+        "sentencepiece",
+        "sentencepiece has its tokenizer as SentencePiece's tokenizer.model, and no tokenizer.json; make one, in Python: \
+         AutoTokenizer.from_pretrained(\"sentencepiece\").save_pretrained(\"sentencepiece\")",
+    );
+    without("sizes", "config.json");
+    says(
+        folder.path(),
+        "sizes",
+        "sizes has weights (model.safetensors) and no config.json; put the config.json that",
+    );
+    fs::write(without("flax", "model.safetensors").join("flax_model.msgpack"), "").unwrap();
+    says(folder.path(), "flax", "flax has its weights in Flax's flax_model.msgpack, which can't be read");
+    let quantized = copy_to(folder.path(), "quantized");
+    let config = fs::read_to_string(quantized.join("config.json")).unwrap();
+    let settings = "{\n  \"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4},";
+    fs::write(quantized.join("config.json"), config.replacen('{', settings, 1)).unwrap();
+    says(
+        folder.path(),
+        "quantized",
+        "quantized/config.json: its weights are quantized (awq), which can't be read",
+    );
+    fs::create_dir(folder.path().join("files")).unwrap();
+    write_model_with(&folder.path().join("files"), "small.gguf", &[]);
+    says(folder.path(), "files", "files is a folder with GGUF files; name the file: files/small.gguf");
+}
+
+#[test]
+fn a_checkpoint_of_pytorch_says_how_to_import_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let fixtures = fixture("../checkpoint/tests/fixtures/layouts");
+    fs::copy(fixtures.join("nanogpt_first/ckpt.pt"), out.join("ckpt.pt")).unwrap();
+    fs::copy(fixtures.join("checkpoints/gpt2.pt"), out.join("a.pt")).unwrap();
+    let import = "import the checkpoint first, and name the run: kindling import out/ckpt.pt --run NAME";
+    says(folder.path(), "out/ckpt.pt", import);
+    says(folder.path(), "out", import);
+    says(folder.path(), "out/a.pt", "kindling import out/a.pt --run NAME");
+    says(
+        folder.path(),
+        "my.txt",
+        "my.txt is a file and not a model; name a run, a folder with a model or a GGUF file",
+    );
+    says(
+        trained(),
+        "runs/debug/model.safetensors",
+        "is a part of a model; name the folder that it is in: runs/debug",
+    );
+
+    // And so it goes.
+    let tokenizer = trained().join("runs/debug/tokenizer.json");
+    let import = ["import", "out/ckpt.pt", "--run", "first", "--tokenizer", tokenizer.to_str().unwrap()];
+    let error = run(folder.path(), &import).failure();
+    assert!(
+        error.contains("the tokenizer has 65 tokens and the model 12: they do not belong together"),
+        "{error}"
+    );
+    let letters = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"}, "model": {"type": "BPE", "merges": [],
+        "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6, "h": 7, "i": 8, "j": 9, "k": 10, "l": 11}}}"#;
+    fs::write(folder.path().join("letters.json"), letters).unwrap();
+    run(folder.path(), &["import", "out/ckpt.pt", "--run", "first", "--tokenizer", "letters.json"]).success();
+    let text =
+        run(folder.path(), &["generate", "first", "--prompt", "abc", "--max-tokens", "4"]).success().stdout;
+    assert_eq!(text.trim_end().len(), 7, "{text}");
+}

@@ -1,0 +1,23 @@
+//! Git LFS pointers: small texts that a clone without Git LFS has in place of large files.
+
+use std::{fs::File, io::Read, path::Path};
+
+use crate::{Error, Result};
+
+/// The beginning of every pointer.
+///
+/// See [the specification](https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
+const BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Refuses a file that is a Git LFS pointer. A file that can't be read is left to whoever reads it.
+///
+/// # Errors
+///
+/// If it is a pointer.
+pub fn refuse_lfs_pointer(path: &Path) -> Result<()> {
+    let mut beginning = [0; BEGINNING.len()];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut beginning)) {
+        Ok(()) if beginning == BEGINNING => Err(Error::LfsPointer { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
