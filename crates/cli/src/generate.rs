@@ -232,6 +232,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         return interact(&writer, &args, &ctrl_c);
     }
     let prompt = encode(&tokenizer, &given, args.prompt.special)?;
+    hint_at_special(&tokenizer, &given, args.prompt.special);
     warn_if_cropped(&prompt, model.config().block_size);
     check_memory(&args, &model, &prompt)?;
     ctrl_c.begin_samples();
@@ -317,6 +318,15 @@ fn encode(tokenizer: &Tokenizer, prompt: &str, special: bool) -> anyhow::Result<
     // BOS tokens that the prompt has are not added again.
     let before = if ids.starts_with(tokenizer.beginning()) { &[] } else { tokenizer.beginning() };
     Ok([before, &ids].concat())
+}
+
+/// Says where a prompt spells special tokens that are taken as ordinary text.
+fn hint_at_special(tokenizer: &Tokenizer, prompt: &str, special: bool) {
+    if let Some(token) = tokenizer.special_in(prompt).filter(|_| !special) {
+        report(format_args!(
+            "note: the prompt spells the special token {token}, which is read as plain text; --special reads it as the token"
+        ));
+    }
 }
 
 /// What it takes to generate text.
@@ -475,6 +485,7 @@ fn interact(writer: &Writer<'_>, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<
                 continue;
             }
         };
+        hint_at_special(writer.tokenizer, &line, args.prompt.special);
         warn_if_cropped(&prompt, writer.model.config().block_size);
         check_memory(args, writer.model, &prompt)?;
         let mut shown = Shown::stdout(&line).until(ctrl_c.is_pressed.clone());

@@ -40,7 +40,8 @@ impl Tokenizer {
         let file = serde_json::from_str(&self.to_json()).expect("a tokenizer is JSON");
         let file = File { file: &file, merges: self.merges() };
         let tokens = file.tokens(self.vocab_size())?;
-        let (joins, differences) = file.joins(&tokens)?;
+        let (joins, mut differences) = file.joins(&tokens)?;
+        differences.extend(file.differences_of_spaces());
         let end_of_text = self.end_of_text();
         let begin = match *self.beginning() {
             [] => None,
@@ -141,17 +142,19 @@ impl File<'_> {
 
     fn scores(&self, tokens: &[Token], adds_space: bool) -> Result<Joins, String> {
         let (file, model) = (self.file, self.model());
-        if file["normalizer"] != spells_spaces(adds_space) {
-            return Err(format!(
-                "it changes text ({}) otherwise than SentencePiece",
-                types(&file["normalizer"])
-            ));
-        }
-        if !file["pre_tokenizer"].is_null() {
-            return Err(format!(
-                "it cuts text ({}), which SentencePiece does not",
-                types(&file["pre_tokenizer"])
-            ));
+        if !self.is_metaspace(tokens, adds_space) {
+            if file["normalizer"] != spells_spaces(adds_space) {
+                return Err(format!(
+                    "it changes text ({}) otherwise than SentencePiece",
+                    types(&file["normalizer"])
+                ));
+            }
+            if !file["pre_tokenizer"].is_null() {
+                return Err(format!(
+                    "it cuts text ({}), which SentencePiece does not",
+                    types(&file["pre_tokenizer"])
+                ));
+            }
         }
         if model["byte_fallback"] != true || model["ignore_merges"] == true {
             return Err("its BPE of pieces does not fall back to bytes, or ignores merges".to_owned());
@@ -184,6 +187,52 @@ impl File<'_> {
             }
         }
         scores
+    }
+
+    /// Whether spaces are spelled by the pre-tokenizer that `transformers` has in place of SentencePiece's normalizer.
+    fn is_metaspace(&self, tokens: &[Token], adds_space: bool) -> bool {
+        let cuts = &self.file["pre_tokenizer"];
+        let is_it =
+            cuts["type"] == "Metaspace" && cuts["replacement"] == "▁" && self.file["normalizer"].is_null();
+        let adds = match cuts["prepend_scheme"].as_str() {
+            Some("always" | "first") => true,
+            Some("never") => false,
+            _ => return false,
+        };
+        // Text that is cut before each ▁ can't become a token with one inside.
+        let crosses =
+            |token: &Token| token.kind == TokenKind::Normal && token.text.chars().skip(1).any(|c| c == '▁');
+        is_it && adds == adds_space && (cuts["split"] == false || !tokens.iter().any(crosses))
+    }
+
+    /// What is done otherwise beside special tokens and spaces.
+    fn differences_of_spaces(&self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let scheme = self.file["pre_tokenizer"]["prepend_scheme"].as_str();
+        if matches!(scheme, Some("always" | "first")) {
+            differences.push(
+                "llama.cpp puts a space before a text that begins with one, and this tokenizer does not"
+                    .to_owned(),
+            );
+        }
+        if scheme == Some("first") {
+            differences.push(
+                "llama.cpp puts a space before the text after a special token, and this tokenizer does not"
+                    .to_owned(),
+            );
+        }
+        let added = self.file["added_tokens"].as_array().into_iter().flatten();
+        let takes_spaces =
+            |token: &&Value| token["special"] == true && (token["lstrip"] == true || token["rstrip"] == true);
+        let taking: Vec<String> =
+            added.filter(takes_spaces).map(|token| token["content"].to_string()).collect();
+        if !taking.is_empty() {
+            differences.push(format!(
+                "llama.cpp keeps the spaces beside {}, which this tokenizer takes away",
+                taking.join(", ")
+            ));
+        }
+        differences
     }
 
     /// The tokens by their ids, with [`TokenKind::Unused`] ones where there are none.

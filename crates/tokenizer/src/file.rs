@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer as Pipeline;
 use tokenizers::models::bpe::{BPE, Vocab};
 
+use crate::added;
 use crate::layout::{END_OF_TEXT, byte_level_pipeline};
 use crate::untrusted::{self, check_merges, without_panic};
 use crate::{Error, Result, Tokenizer};
@@ -26,7 +27,8 @@ impl Tokenizer {
         Self::parse(&json).map_err(|source| Error::ParseFile { path: path.to_owned(), source })
     }
 
-    /// Reads the older pair of files with which GPT-2's tokenizer came, `vocab.json` and `merges.txt`.
+    /// Reads the older pair of files with which GPT-2's tokenizer came, `vocab.json` and `merges.txt`, and what says which
+    /// tokens were added to it or are special: `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json`.
     ///
     /// Fails with [`Error::Read`] or [`Error::ParsePair`].
     pub fn load_byte_level(vocabulary: &Path, merges: &Path) -> Result<Self> {
@@ -52,7 +54,10 @@ impl Tokenizer {
             .vocab_and_merges(vocab, pairs.collect())
             .build()
             .map_err(|error| damaged(merges, error.to_string()))?;
-        let pipeline = byte_level_pipeline(model);
+        let mut pipeline = byte_level_pipeline(model);
+        let folder = vocabulary.parent().unwrap_or(Path::new(""));
+        added::add_tokens(&mut pipeline, folder)
+            .map_err(|(file, reason)| damaged(&folder.join(file), reason))?;
         check_ids(&pipeline).map_err(|reason| damaged(vocabulary, reason))?;
         Ok(Self::new(pipeline))
     }

@@ -129,7 +129,10 @@ fn recognize_ours(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
                 return is_byte.then_some((Codec::Byte, TokenizerKind::Byte));
             }
             let knows_every_byte = CHARS.iter().all(|byte| model.token_to_id(&byte.to_string()).is_some());
-            let is_end_of_text = |token: &AddedToken| token.special && token.content == END_OF_TEXT;
+            let is_end_of_text = |token: &AddedToken| {
+                let takes_more = token.lstrip || token.rstrip || token.single_word;
+                token.special && token.content == END_OF_TEXT && !takes_more
+            };
             if added.len() != 1 || !added.values().all(is_end_of_text) || !knows_every_byte {
                 return None;
             }

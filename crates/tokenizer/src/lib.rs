@@ -28,6 +28,7 @@
 //! A long text may be encoded in parts on several threads: cut where [`Tokenizer::last_border`] says, the ids of
 //! the parts are those of the whole.
 
+mod added;
 mod byte_alphabet;
 mod byte_level_bpe;
 mod char_vocabulary;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use tokenizers::Tokenizer as Pipeline;
 
@@ -36,6 +36,8 @@ struct Inner {
     beginning: Vec<u32>,
     /// The bytes of each id, `None` where an id was left out.
     tokens: Vec<Option<Box<[u8]>>>,
+    /// The pipeline that takes special tokens in a text as what they are, made when it is needed.
+    with_special: OnceLock<Pipeline>,
 }
 
 impl Tokenizer {
@@ -86,7 +88,15 @@ impl Tokenizer {
         let (decoding, tokens) = decoding::decoding(&pipeline);
         let mut beginning = decoding::beginning(&pipeline);
         beginning.retain(|&id| tokens.get(id as usize).is_some_and(Option::is_some));
-        Self(Arc::new(Inner { pipeline, codec, kind, decoding, beginning, tokens }))
+        Self(Arc::new(Inner {
+            pipeline,
+            codec,
+            kind,
+            decoding,
+            beginning,
+            tokens,
+            with_special: OnceLock::new(),
+        }))
     }
 
     /// The kind, or `None` for a tokenizer from elsewhere that is none of ours.
@@ -147,25 +157,38 @@ impl Tokenizer {
     /// # Ok::<(), tokenizer::Error>(())
     /// ```
     pub fn encode_special(&self, text: &str) -> Result<Vec<u32>> {
-        let added = self.0.pipeline.get_added_tokens_decoder();
-        let special: Vec<(&str, u32)> = added
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(&id, token)| (token.content.as_str(), id))
-            .collect();
-        // The first that begins; of several there the longest.
-        let next = |text: &str| {
-            let found = special.iter().filter_map(|&(token, id)| Some((text.find(token)?, token.len(), id)));
-            found.min_by_key(|&(start, len, _)| (start, std::cmp::Reverse(len)))
-        };
+        if matches!(self.0.codec, Codec::Foreign) {
+            // Such tokens may take the spaces beside them, and what is changed in a text may depend on them.
+            let pipeline = self.0.with_special.get_or_init(|| {
+                let mut pipeline = self.0.pipeline.clone();
+                pipeline.set_encode_special_tokens(false);
+                pipeline
+            });
+            let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
+            return Ok(encoding.get_ids().to_vec());
+        }
         let (mut ids, mut rest) = (Vec::new(), text);
-        while let Some((start, len, id)) = next(rest) {
+        while let Some((end_of_text, start)) = self.end_of_text().zip(rest.find(END_OF_TEXT)) {
             ids.extend(self.encode(&rest[..start])?);
-            ids.push(id);
-            rest = &rest[start + len..];
+            ids.push(end_of_text);
+            rest = &rest[start + END_OF_TEXT.len()..];
         }
         ids.extend(self.encode(rest)?);
         Ok(ids)
+    }
+
+    /// The first special token that is spelled in `text`, which [`encode`](Self::encode) takes as ordinary text.
+    ///
+    /// ```
+    /// let tokenizer = tokenizer::Tokenizer::gpt2();
+    /// assert_eq!(tokenizer.special_in("one<|endoftext|>two"), Some("<|endoftext|>".to_owned()));
+    /// assert_eq!(tokenizer.special_in("one two"), None);
+    /// ```
+    pub fn special_in(&self, text: &str) -> Option<String> {
+        let added = self.0.pipeline.get_added_tokens_decoder();
+        let special = added.values().filter(|token| token.special && !token.content.is_empty());
+        let found = special.filter_map(|token| Some((text.find(&token.content)?, token.content.clone())));
+        found.min().map(|(_, token)| token)
     }
 
     /// The merges of a BPE, the most urgent first, in GPT-2's alphabet for bytes; none of another tokenizer.

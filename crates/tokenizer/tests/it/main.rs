@@ -7,4 +7,5 @@ mod gpt2;
 mod hostile;
 mod imported;
 mod round_trip;
+mod special;
 mod train;

@@ -1,0 +1,124 @@
+//! Special tokens, against transformers. `xtask/golden/special_tokens.py` made the fixtures and says how.
+
+use std::path::{Path, PathBuf};
+
+use gguf::Joins;
+use serde::Deserialize;
+use tokenizer::Tokenizer;
+
+/// What transformers makes of a text.
+#[derive(Deserialize)]
+struct Golden {
+    text: String,
+    special: Vec<u32>,
+    plain: Vec<u32>,
+}
+
+const NAMES: [&str; 7] = [
+    "metaspace_first",
+    "metaspace_first_split",
+    "metaspace_always",
+    "metaspace_never",
+    "prepend",
+    "stripping",
+    "two_files",
+];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/special").join(name)
+}
+
+fn load(name: &str) -> Tokenizer {
+    let file = |file: &str| folder(name).join(file);
+    match name {
+        "two_files" => {
+            Tokenizer::load_byte_level(&file("vocab.json"), &file("merges.txt")).expect("a fixture")
+        }
+        _ => Tokenizer::load(&file("tokenizer.json")).expect("a fixture"),
+    }
+}
+
+fn golden(name: &str) -> Vec<Golden> {
+    let text = std::fs::read(folder(name).join("ids.json")).expect("the fixture is committed");
+    serde_json::from_slice(&text).expect("a fixture")
+}
+
+#[test]
+fn ids_are_those_of_transformers() {
+    for name in NAMES {
+        let (tokenizer, golden) = (load(name), golden(name));
+        assert!(golden.len() >= 100);
+        for Golden { text, special, plain } in &golden {
+            assert_eq!(tokenizer.encode_special(text).unwrap(), *special, "{name}: {text:?}");
+            assert_eq!(tokenizer.encode(text).unwrap(), *plain, "{name}: {text:?}");
+        }
+        assert!(golden.iter().any(|case| case.special != case.plain), "{name} has special tokens");
+    }
+}
+
+#[test]
+fn what_is_saved_has_the_same_ids() {
+    for name in NAMES {
+        let saved = Tokenizer::from_json(&load(name).to_json()).unwrap();
+        for Golden { text, special, .. } in golden(name) {
+            assert_eq!(saved.encode_special(&text).unwrap(), special, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gguf_file_has_the_same_ids_where_no_note_says_otherwise() {
+    const AT_FIRST: &str =
+        "llama.cpp puts a space before a text that begins with one, and this tokenizer does not";
+    const AFTER: &str =
+        "llama.cpp puts a space before the text after a special token, and this tokenizer does not";
+    for (name, adds, expected) in [
+        ("metaspace_first", true, &[AT_FIRST, AFTER][..]),
+        ("metaspace_first_split", true, &[AT_FIRST, AFTER]),
+        ("metaspace_always", true, &[AT_FIRST]),
+        ("metaspace_never", false, &[]),
+        ("prepend", true, &[]),
+    ] {
+        let (vocabulary, notes) = load(name).to_gguf().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(matches!(vocabulary.joins, Joins::Scores { adds_space, .. } if adds_space == adds), "{name}");
+        assert_eq!(notes, expected, "{name}");
+        let there = Tokenizer::from_gguf(&vocabulary).unwrap();
+        let special_tokens = ["<unk>", "<s>", "</s>"];
+        let mut n_other = 0;
+        for Golden { text, special, plain } in golden(name) {
+            // What the first note is on, and the second.
+            let begins_so = |part: &str| part.starts_with([' ', '▁']);
+            let after: Vec<&str> =
+                special_tokens.iter().flat_map(|token| text.split(token).skip(1)).collect();
+            let may_differ = notes.contains(&AT_FIRST.to_owned())
+                && (begins_so(&text) || after.iter().any(|part| begins_so(part)));
+            let may_differ_after = notes.contains(&AFTER.to_owned()) && !after.is_empty();
+            if !may_differ {
+                assert_eq!(there.encode(&text).unwrap(), plain, "{name}: {text:?}");
+            }
+            if !may_differ && !may_differ_after {
+                assert_eq!(there.encode_special(&text).unwrap(), special, "{name}: {text:?}");
+            }
+            n_other += usize::from(there.encode_special(&text).unwrap() != special);
+        }
+        assert_eq!(n_other > 0, !expected.is_empty(), "{name}: {n_other} texts have other ids");
+    }
+}
+
+#[test]
+fn spaces_that_special_tokens_take_are_told_where_a_gguf_file_keeps_them() {
+    let mut file: serde_json::Value = serde_json::from_str(&load("stripping").to_json()).unwrap();
+    let added = file["added_tokens"].as_array_mut().unwrap();
+    added.retain(|token| token["single_word"] == false);
+    let (_, notes) = Tokenizer::from_json(&file.to_string()).unwrap().to_gguf().unwrap();
+    let note =
+        "llama.cpp keeps the spaces beside \"<mask>\", \"<sep>\", \"<pad>\", which this tokenizer takes away";
+    assert!(notes.iter().any(|found| found == note), "{notes:?}");
+}
+
+#[test]
+fn special_tokens_in_a_text_are_found() {
+    let tokenizer = load("stripping");
+    assert_eq!(tokenizer.special_in("one <sep> two <mask>").as_deref(), Some("<sep>"));
+    assert_eq!(tokenizer.special_in("<think> is found in any text"), None);
+}
