@@ -3,7 +3,7 @@
     python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures
     python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures --check
 
-For `layouts/llama_grouped` and `layouts/qwen3_grouped`, which transformers made (see layouts.py), `gguf/NAME.gguf` has the same
+For `layouts/llama_grouped`, `layouts/llama_attention_bias` and `layouts/qwen3_grouped`, which transformers made (see layouts.py), `gguf/NAME.gguf` has the same
 weights as llama.cpp's conversion lays them down: of a Llama the rows of queries and keys in pairs. The tokenizer has a mark, two
 more and letters.
 
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-NAMES = ["llama_grouped", "qwen3_grouped"]
+NAMES = ["llama_grouped", "llama_attention_bias", "qwen3_grouped"]
 
 
 def paired(weight: np.ndarray, n_head: int) -> np.ndarray:
-    """Rows i and i + D/2 of each head one after the other, as llama.cpp turns them by their positions in a Llama."""
-    rows, columns = weight.shape
-    return weight.reshape(n_head, 2, rows // n_head // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    """Rows i and i + D/2 of each head one after the other, as llama.cpp turns them by their positions in a Llama; a bias too."""
+    rows = weight.shape[0]
+    return weight.reshape(n_head, 2, rows // n_head // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
 def write(folder: Path, path: Path) -> None:
@@ -61,7 +61,7 @@ def write(folder: Path, path: Path) -> None:
         projection = key.split(".")[-2]
         if arch == "llama" and projection in heads:
             weight = paired(weight, heads[projection])
-        writer.add_tensor(mapping.get_name(key, try_suffixes=(".weight",)), weight.astype(np.float32))
+        writer.add_tensor(mapping.get_name(key, try_suffixes=(".weight", ".bias")), weight.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -63,6 +63,11 @@ MODERN = {
         "max_position_embeddings": 10, "vocab_size": 13,
         "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
     },
+    "llama_attention_bias": {
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 16, "head_dim": 6,
+        "intermediate_size": 19, "max_position_embeddings": 8, "vocab_size": 21, "attention_bias": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+    },
     "qwen3_grouped": {
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 14,
         "head_dim": 6, "intermediate_size": 25, "max_position_embeddings": 9, "vocab_size": 23,

@@ -33,7 +33,7 @@ use crate::{
     error::io,
     foreign::{adapter, not_a_model, unread_tokenizer},
     hugging_face::{Architecture, ConfigProblem},
-    layout::{Layout, config_from_json, config_to_json},
+    layout::{Described, config_from_json, config_to_json},
     weights::{self, Precision},
 };
 
@@ -316,8 +316,8 @@ impl RunFolder {
     ///
     /// As [`RunFolder::load_model`].
     pub fn load_kept_model(&self, step: u64, device: &Device) -> Result<Gpt> {
-        let (layout, config) = self.described()?;
-        weights::load(&config, Weights::open(&self.kept_path(step))?, layout, device)
+        let Described { layout, config, without_bias } = self.described()?;
+        weights::load(&config, Weights::open(&self.kept_path(step))?, layout, without_bias, device)
     }
 
     /// Where the weights are that were kept of a step.
@@ -367,15 +367,34 @@ impl RunFolder {
         paths.find(|path| !path.exists()).expect("some number is free")
     }
 
+    /// How many tokens `config.json` says that the model has.
+    fn n_tokens(&self) -> Option<usize> {
+        let text = fs::read_to_string(self.path.join(CONFIG)).ok()?;
+        let file: serde_json::Value = serde_json::from_str(&text).ok()?;
+        file["vocab_size"].as_u64()?.try_into().ok()
+    }
+
     /// The tokens at which a text begins and ends, by `generation_config.json` or else `config.json`; none where neither
-    /// says so.
+    /// says so, or names one that the model lacks, of which there is a warning.
     pub fn marks(&self) -> Marks {
         let said_by = |name: &str| -> Option<_> {
             let text = fs::read_to_string(self.path.join(name)).ok()?;
             Some(Marks::read(&serde_json::from_str(&text).ok()?))
         };
         let [first, second] = [GENERATION_CONFIG, CONFIG].map(|name| said_by(name).unwrap_or_default());
-        Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default() }
+        let mut marks = Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default() };
+        if let Some(n_tokens) = self.n_tokens() {
+            let beyond = marks.take_beyond(n_tokens);
+            if !beyond.is_empty() {
+                let ids: Vec<_> = beyond.iter().map(u32::to_string).collect();
+                tracing::warn!(
+                    "{}: bos_token_id or eos_token_id is {}, and the model has {n_tokens} tokens; it counts as none",
+                    self.path.display(),
+                    ids.join(" and ")
+                );
+            }
+        }
+        marks
     }
 
     /// The sizes of the model.
@@ -384,19 +403,19 @@ impl RunFolder {
     ///
     /// If `config.json` can't be read, describes another kind of model, or sizes that can't work.
     pub fn config(&self) -> Result<GptConfig> {
-        Ok(self.described()?.1)
+        Ok(self.described()?.config)
     }
 
-    fn described(&self) -> Result<(Layout, GptConfig)> {
+    fn described(&self) -> Result<Described> {
         let path = self.path.join(CONFIG);
         refuse_lfs_pointer(&path)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-        let (layout, config) = config_from_json(&text).map_err(|problem| match problem {
+        let described = config_from_json(&text).map_err(|problem| match problem {
             ConfigProblem::Json(source) => Error::Json { path: path.clone(), source },
             ConfigProblem::Unsupported(reason) => Error::Config { path: path.clone(), reason },
         })?;
-        config.check().map_err(|source| Error::Sizes { path, source })?;
-        Ok((layout, config))
+        described.config.check().map_err(|source| Error::Sizes { path, source })?;
+        Ok(described)
     }
 
     /// The model with the weights of `model.safetensors`: the best of a run, or its last if its recipe says so.
@@ -414,11 +433,12 @@ impl RunFolder {
                 self.path.display()
             );
         }
-        let (layout, config) = self.described()?;
-        weights::load(&config, Weights::open(&path)?, layout, device)
+        let Described { layout, config, without_bias } = self.described()?;
+        weights::load(&config, Weights::open(&path)?, layout, without_bias, device)
     }
 
-    /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files.
+    /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files. Tokens that the model lacks are
+    /// [refused](Tokenizer::limited_to) in texts.
     ///
     /// # Errors
     ///
@@ -435,6 +455,10 @@ impl RunFolder {
         }
         let tokenizer =
             if is_in_two { Tokenizer::load_byte_level(&vocabulary, &merges) } else { Tokenizer::load(&file) };
-        tokenizer.map_err(|source| Error::Tokenizer { path: self.path.clone(), source })
+        let tokenizer = tokenizer.map_err(|source| Error::Tokenizer { path: self.path.clone(), source })?;
+        Ok(match self.n_tokens() {
+            Some(n_tokens) => tokenizer.limited_to(n_tokens),
+            None => tokenizer,
+        })
     }
 }

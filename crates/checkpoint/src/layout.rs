@@ -102,10 +102,15 @@ impl Layout {
         }
     }
 
+    /// A name without what `torch.compile` puts before it.
+    pub(crate) fn without_wrapper(name: &str) -> &str {
+        name.strip_prefix(COMPILED).unwrap_or(name)
+    }
+
     /// The key of what a file calls `name`, which may lack the prefix of the others, or have one more; `None` for a
     /// buffer that is no weight.
     pub(crate) fn key(self, name: &str) -> Option<String> {
-        let name = name.strip_prefix(COMPILED).unwrap_or(name);
+        let name = Self::without_wrapper(name);
         let (prefix, is_buffer) = match self {
             Self::HuggingFace(Architecture::Gpt2) | Self::NanoGpt => (gpt2::PREFIX, gpt2::is_mask(name)),
             Self::HuggingFace(Architecture::Llama | Architecture::Qwen3) => {
@@ -170,8 +175,17 @@ pub(crate) fn config_to_json(config: &GptConfig, marks: &Marks, dtype: &str) -> 
     file
 }
 
+/// What a `config.json` says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Described {
+    pub(crate) layout: Layout,
+    pub(crate) config: GptConfig,
+    /// A part of the keys of those matrices that have no bias where others have one; a [`model::Gpt`] has zeros there.
+    pub(crate) without_bias: Option<&'static str>,
+}
+
 /// The layout and the sizes that a `config.json` describes, or why no [`model::Gpt`] is such a model.
-pub(crate) fn config_from_json(text: &str) -> Result<(Layout, GptConfig), ConfigProblem> {
+pub(crate) fn config_from_json(text: &str) -> Result<Described, ConfigProblem> {
     #[derive(Deserialize)]
     struct Kind {
         model_type: String,
@@ -183,11 +197,14 @@ pub(crate) fn config_from_json(text: &str) -> Result<(Layout, GptConfig), Config
     }
     let architectures = [Architecture::Gpt2, Architecture::Llama, Architecture::Qwen3];
     if let Some(&found) = architectures.iter().find(|known| known.model_type() == model_type) {
-        return Ok((Layout::HuggingFace(found), found.config(file)?));
+        let without_bias = if found == Architecture::Llama { llama::without_bias(&file) } else { None };
+        let config = found.config(file)?;
+        return Ok(Described { layout: Layout::HuggingFace(found), config, without_bias });
     }
     if model_type == OWN {
         let OwnConfig { vocab_size, kindling } = serde_json::from_value(file)?;
-        return Ok((Layout::Own, GptConfig { vocab_size, ..kindling }));
+        let config = GptConfig { vocab_size, ..kindling };
+        return Ok(Described { layout: Layout::Own, config, without_bias: None });
     }
     Err(ConfigProblem::Unsupported(format!(
         "`model_type` is {model_type:?}; only \"gpt2\", \"llama\" and \"qwen3\" are supported"
@@ -211,8 +228,8 @@ mod tests {
             ..GptConfig::debug()
         };
         let text = config_to_json(&config, &Marks::default(), "float32").to_string();
-        let (layout, read) = config_from_json(&text).expect("it was just written");
-        assert_eq!((layout, read), (Layout::Own, config));
+        let read = config_from_json(&text).expect("it was just written");
+        assert_eq!(read, Described { layout: Layout::Own, config, without_bias: None });
     }
 
     #[test]

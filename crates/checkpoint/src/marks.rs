@@ -1,5 +1,7 @@
 //! Where texts begin and end.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
@@ -32,14 +34,13 @@ impl Marks {
         self
     }
 
-    /// Makes sure that a vocabulary has them.
-    ///
-    /// # Errors
-    ///
-    /// The first token that it does not have.
-    pub fn check(&self, n_tokens: usize) -> std::result::Result<(), u32> {
-        let missing = |id: &&u32| usize::try_from(**id).map_or(true, |id| id >= n_tokens);
-        self.begin.iter().chain(&self.ends).find(missing).map_or(Ok(()), |&id| Err(id))
+    /// Takes out those that a model of `n_tokens` lacks, and returns them. `transformers` writes the ids of GPT-2's whole
+    /// vocabulary for every GPT-2 that is not told otherwise.
+    pub(crate) fn take_beyond(&mut self, n_tokens: usize) -> BTreeSet<u32> {
+        let is_beyond = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= n_tokens);
+        let mut beyond: BTreeSet<u32> = self.ends.extract_if(.., |id| is_beyond(id)).collect();
+        beyond.extend(self.begin.take_if(|id| is_beyond(id)));
+        beyond
     }
 
     /// The usual ones by their text, as a `tokenizer_config.json` has them.
@@ -90,9 +91,16 @@ mod tests {
     }
 
     #[test]
-    fn marks_beyond_the_vocabulary_are_found() {
-        let marks = Marks { begin: Some(1), ends: vec![2, 9] };
-        assert_eq!((marks.check(10), marks.check(9), marks.check(1)), (Ok(()), Err(9), Err(1)));
+    fn marks_beyond_the_vocabulary_are_none() {
+        let marks = Marks { begin: Some(1), ends: vec![2, 9], ..Marks::default() };
+        let taken = |n_tokens: usize| {
+            let mut marks = marks.clone();
+            let beyond: Vec<u32> = marks.take_beyond(n_tokens).into_iter().collect();
+            (beyond, marks)
+        };
+        assert_eq!(taken(10), (vec![], marks.clone()));
+        assert_eq!(taken(9), (vec![9], Marks { begin: Some(1), ends: vec![2], ..Marks::default() }));
+        assert_eq!(taken(1), (vec![1, 2, 9], Marks::default()));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         ..GptConfig::gpt2()
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-    load(&config, weights, Layout::NanoGpt, device)
+    load(&config, weights, Layout::NanoGpt, None, device)
 }
 
 /// Whether the head is the token embedding, as in nanoGPT and not in minGPT.

@@ -2,7 +2,7 @@
 
 mod save;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -25,7 +25,15 @@ const MARGIN: usize = 1 << 20;
 ///
 /// If the file can't be read, or a tensor is missing, left over, of another shape or of another kind; every
 /// such tensor is named.
-pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device: &Device) -> Result<Gpt> {
+///
+/// Biases of the keys with `without_bias` in them are not looked for: they are zeros.
+pub(crate) fn load(
+    config: &GptConfig,
+    weights: Weights,
+    layout: Layout,
+    without_bias: Option<&str>,
+    device: &Device,
+) -> Result<Gpt> {
     let path = weights.path().to_owned();
     if let Some(method) = quantization_of(&weights.names().collect::<Vec<_>>()) {
         return Err(Error::Quantized { path, method: method.to_owned() });
@@ -38,6 +46,7 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
             problems.push(format!("{key} is there twice, with and without a prefix"));
         }
     }
+    let ignored = take_ignored(&mut tensors, config.tie_embeddings.then(|| layout.head_key()));
     // Before memory is asked for.
     let n_held: usize = tensors.values().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
     let n_params = config.n_params();
@@ -53,14 +62,18 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
         drop_zero_biases(layout, &mut tensors, &mut problems)?;
     }
     let model = config.zeros(device).map_err(|source| Error::Sizes { path: path.clone(), source })?;
-    let mut loader = Loader { path: Vec::new(), layout, config, tensors, problems, failure: None };
+    let mut loader =
+        Loader { path: Vec::new(), layout, config, without_bias, tensors, problems, failure: None };
     let model = model.map(&mut loader);
     let Loader { tensors, mut problems, failure, .. } = loader;
     if let Some(failure) = failure {
         return Err(failure.into());
     }
-    problems.extend(tensors.keys().map(|key| format!("{key} has no place in the model")));
+    // Zero-sized placeholders that nothing asked for.
+    let (empty, others): (Vec<_>, Vec<_>) = tensors.into_values().partition(is_empty);
+    problems.extend(others.iter().map(|tensor| format!("{} has no place in the model", tensor.name())));
     if problems.is_empty() {
+        warn_of_ignored(&path, &[ignored, empty].concat());
         Ok(model)
     } else {
         // Those that say most first.
@@ -69,10 +82,56 @@ pub(crate) fn load(config: &GptConfig, weights: Weights, layout: Layout, device:
     }
 }
 
+/// Takes out what is no part of a language model: heads for other tasks, and a placeholder in place of a tied head.
+fn take_ignored(
+    tensors: &mut BTreeMap<String, weights::Tensor>,
+    tied_head: Option<&str>,
+) -> Vec<weights::Tensor> {
+    let is_ignored = |key: &str, tensor: &weights::Tensor| {
+        is_on_top(tensor.name()) || (tied_head == Some(key) && is_empty(tensor))
+    };
+    tensors.extract_if(.., |key, tensor| is_ignored(key, tensor)).map(|(_, tensor)| tensor).collect()
+}
+
+/// Tensors of a file that `transformers` passes over too, as no part of the language model: what was trained on top of it.
+fn is_on_top(name: &str) -> bool {
+    const MODULES: [&str; 6] =
+        ["v_head", "value_head", "score", "classifier", "multiple_choice_head", "reward_head"];
+    let name = Layout::without_wrapper(name);
+    let mut parts = name.split('.');
+    let first = parts.next();
+    // trl keeps the model beside the head in some versions.
+    let module = if first == Some("pretrained_model") { parts.next() } else { first };
+    module.is_some_and(|module| MODULES.contains(&module))
+}
+
+fn is_empty(tensor: &weights::Tensor) -> bool {
+    tensor.shape().contains(&0)
+}
+
+/// Names tensors as the file does.
+fn warn_of_ignored(path: &Path, tensors: &[weights::Tensor]) {
+    const SHOWN: usize = 3;
+    if tensors.is_empty() {
+        return;
+    }
+    let mut names: Vec<&str> = tensors.iter().map(weights::Tensor::name).collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    tracing::warn!(
+        "{}: {}{more} left out, as no part of the language model",
+        path.display(),
+        names.join(", ")
+    );
+}
+
 struct Loader<'a> {
     path: Vec<String>,
     layout: Layout,
     config: &'a GptConfig,
+    without_bias: Option<&'a str>,
     tensors: BTreeMap<String, weights::Tensor>,
     problems: Vec<String>,
     /// The first file that could not be read; the rest is not tried.
@@ -82,6 +141,11 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// The tensor of a key, if it is there and has this shape.
     fn take(&mut self, key: &str, shape: &[usize]) -> Option<weights::Tensor> {
+        if self.without_bias.is_some_and(|part| key.contains(part) && key.ends_with(".bias")) {
+            let n_zeros = shape.iter().product();
+            let zeros = move || vec![0.0; n_zeros];
+            return Some(weights::Tensor::packed(Path::new(""), key, shape.to_vec(), zeros, |zeros| zeros));
+        }
         let Some(tensor) = self.tensors.remove(key) else {
             self.problems.push(format!("{key} is missing"));
             return None;
@@ -176,4 +240,24 @@ fn drop_zero_biases(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_trained_on_top_is_told_from_the_model() {
+        for name in [
+            "v_head.summary.weight",
+            "pretrained_model.v_head.summary.bias",
+            "score.weight",
+            "_orig_mod.score.weight",
+        ] {
+            assert!(is_on_top(name), "{name}");
+        }
+        for name in ["lm_head.weight", "transformer.h.0.attn.c_attn.weight", "h.0.score.weight", "scores"] {
+            assert!(!is_on_top(name), "{name}");
+        }
+    }
 }

@@ -87,15 +87,12 @@ fn what_llama_cpp_has_no_place_for_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let tokenizer = Tokenizer::from_chars("abcdefg".chars()).unwrap();
-    for (name, reason) in [
-        ("llama_biased_shards", "a Llama in a GGUF file has no biases, and this model has `bias` = true"),
-        ("inner", "the tanh form of GELU, and this model `activation` = \"relu2\""),
-    ] {
-        let error = export_gguf(&model(name), &tokenizer, &Marks::default(), name, TensorType::F32, &path)
-            .unwrap_err();
-        assert!(error.to_string().contains(reason), "{error}");
-        assert!(!path.exists());
-    }
+    let inner = model("inner");
+    let error =
+        export_gguf(&inner, &tokenizer, &Marks::default(), "inner", TensorType::F32, &path).unwrap_err();
+    let reason = "the tanh form of GELU, and this model `activation` = \"relu2\"";
+    assert!(error.to_string().contains(reason), "{error}");
+    assert!(!path.exists());
 }
 
 #[test]
@@ -194,13 +191,23 @@ fn gguf_files_without_a_model_of_ours_are_refused_by_name() {
     }
     fs::remove_file(&path).unwrap();
     assert!(GgufFile::open(&path).unwrap_err().to_string().contains("model.gguf"));
+}
 
-    // A Llama with biases is one of Hugging Face's and none of llama.cpp's.
-    let config = GptConfig { bias: true, qk_norm: false, ..GptConfig::debug_modern() };
-    let model = config.init(1, &kernels::test_device()).unwrap();
-    let error = export_gguf(&model, &Tokenizer::byte(), &Marks::default(), "biased", TensorType::F32, &path)
-        .unwrap_err();
-    assert!(error.to_string().contains("`bias` = true"), "{error}");
+#[test]
+fn a_llama_with_biases_is_exported_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("biased.gguf");
+    for name in ["llama_biased_shards", "llama_attention_bias"] {
+        let model = model(name);
+        let letters: String = ('a'..).take(model.config().vocab_size).collect();
+        let tokenizer = Tokenizer::from_chars(letters.chars()).unwrap();
+        export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::F32, &path).unwrap();
+        let again = GgufFile::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
+        assert_eq!(logits(&again, &[3, 1, 4, 1, 5]), logits(&model, &[3, 1, 4, 1, 5]), "{name}");
+        let bytes = fs::read(&path).unwrap();
+        let file = gguf::Gguf::parse(&bytes).unwrap();
+        assert!(file.tensor("blk.0.attn_k.bias").unwrap().to_f32().iter().any(|&x| x != 0.0));
+    }
 }
 
 /// What transformers makes of ids.
@@ -214,7 +221,7 @@ struct Golden {
 /// `xtask/golden/gguf_models.py` has llama.cpp give these logits too, within the rounding of its cache.
 #[test]
 fn logits_and_greedy_text_are_those_of_transformers() {
-    for name in ["llama_grouped", "qwen3_grouped"] {
+    for name in ["llama_grouped", "llama_attention_bias", "qwen3_grouped"] {
         let golden: Golden =
             serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap();
         let path = fixture("..").join("gguf").join(format!("{name}.gguf"));

@@ -23,7 +23,7 @@ use tokenizer::Tokenizer;
 use crate::support::{fixture, logits, model};
 
 /// In Hugging Face's layout.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "one_head",
     "three_tokens",
     "untied_exact",
@@ -37,6 +37,7 @@ const FOLDERS: [&str; 15] = [
     "llama_tied",
     "llama_biased_shards",
     "llama_old_bf16",
+    "llama_attention_bias",
     "qwen3_grouped",
     "qwen3_tied",
 ];
@@ -388,7 +389,7 @@ fn llamas_that_are_not_as_described_are_refused() {
         &[
             (
                 &config("\"mlp_bias\": true", "\"mlp_bias\": false"),
-                "`mlp_bias` is false; only the same as `attention_bias`",
+                "mlp.down_proj.bias has no place in the model",
             ),
             (
                 &|copy: &Copy| {
@@ -525,6 +526,51 @@ fn the_attribute_of_a_state_dict_is_no_tensor() {
     assert_eq!(weights.names().count(), 2 + 2 * 12 + 2 + 1);
     let entries = weights::entries(&fixture("nanogpt_first/ckpt.pt"), Some("model")).unwrap();
     assert!(entries.len() == 2 + 2 * 12 + 2 + 1 && !entries.contains_key("_metadata"), "{entries:?}");
+}
+
+#[test]
+fn what_is_no_part_of_the_model_is_left_out() {
+    let golden = golden("llama_tied");
+    let with = |names: &[(&str, &[usize])]| {
+        let copy = Copy::of("llama_tied");
+        let held = weights::Weights::open(&copy.path(FILE)).unwrap();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for name in held.names() {
+            let tensor = held.get(name).unwrap();
+            tensors.push((name.to_owned(), tensor.shape().to_vec(), bytes_of(&tensor.read().unwrap())));
+        }
+        for (name, shape) in names {
+            tensors.push(((*name).to_owned(), shape.to_vec(), bytes_of(&vec![0.5; shape.iter().product()])));
+        }
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (
+                name.as_str(),
+                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap(),
+            )
+        });
+        fs::write(copy.path(FILE), safetensors::serialize(views, None).unwrap()).unwrap();
+        copy
+    };
+    let copy = with(&[
+        ("v_head.summary.weight", &[1, 12]),
+        ("v_head.summary.bias", &[1]),
+        ("score.weight", &[2, 12]),
+        ("lm_head.weight", &[0]),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]),
+        ("left.over", &[3, 0]),
+    ]);
+    let model = RunFolder::open(copy.folder.path()).unwrap().load_model(&kernels::test_device()).unwrap();
+    for (got, expected) in logits(&model, &golden.ids).iter().zip(&golden.logits) {
+        assert!((got - expected).abs() < test_tolerance(2e-5), "{got} is not {expected}");
+    }
+    let error = with(&[("adapter.weight", &[2, 2])]).error();
+    assert!(error.contains(": adapter.weight has no place in the model"), "its own name: {error}");
+    let error = with(&[("model.layers.0.mlp.up_proj.qweight", &[2, 2])]).error();
+    assert!(error.contains("its weights are quantized (GPTQ or AWQ), which can't be read"), "{error}");
+}
+
+fn bytes_of(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 #[test]

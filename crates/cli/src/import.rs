@@ -73,14 +73,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks())
     };
     check_vocabulary(&tokenizer, model.config())?;
-    if let Err(id) = marks.check(model.config().vocab_size) {
-        bail!(
-            "a text of {} begins or ends with token {id}, and there are {}; set right bos_token_id and eos_token_id of its \
-             config.json and generation_config.json",
-            args.source,
-            model.config().vocab_size
-        );
-    }
     let run = match &args.run {
         Some(run) => run_path(run),
         None => RunFolder::next_path(Path::new(RUNS), &stem),

@@ -12,6 +12,7 @@ use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
+    console::warn,
     device::DeviceArgs,
     run_paths::{is_gguf, newest},
     stored_weights::{ModelFolder, find},
@@ -119,11 +120,18 @@ impl FolderArgs {
     }
 }
 
-/// Refuses a tokenizer with tokens that the model lacks; a model may have more than the tokenizer.
+/// Refuses a tokenizer with tokens that the model lacks, unless it is limited to those that the model has, and then warns of
+/// it. A model may have more than the tokenizer.
 pub(crate) fn check_vocabulary(tokenizer: &Tokenizer, config: &GptConfig) -> anyhow::Result<()> {
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size);
     if n_tokens > vocab_size {
         bail!("the tokenizer has {n_tokens} tokens and the model {vocab_size}: they do not belong together");
+    }
+    if tokenizer.n_beyond() > 0 {
+        warn(format_args!(
+            "the tokenizer has {} tokens and the model {n_tokens}: a text with one of the others is refused",
+            n_tokens + tokenizer.n_beyond()
+        ));
     }
     Ok(())
 }

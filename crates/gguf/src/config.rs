@@ -33,6 +33,17 @@ pub struct Config {
     pub rope_freq_base: f32,
     /// Whether the output head is the token embedding.
     pub tied: bool,
+    /// Which matrices of a Llama have biases; all of a GPT-2 have them, and none of a Qwen3.
+    pub biases: Biases,
+}
+
+/// Which matrices of the blocks of a Llama have biases.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Those of queries, keys, values and the output of attention.
+    pub attention: bool,
+    /// Those of the feed-forward network.
+    pub feed_forward: bool,
 }
 
 /// The version of ggml's block formats, `GGML_QUANT_VERSION`.
@@ -106,11 +117,10 @@ impl Config {
     /// Names and dimensions of all tensors.
     fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (n_embd, n_tokens) = (self.embedding_length as usize, self.vocab_size as usize);
-        let biased = !self.architecture.is_rotary();
         let mut shapes = vec![("token_embd.weight".to_owned(), vec![n_embd, n_tokens])];
         let mut push = |part: &str, dims: &[usize]| {
             shapes.push((format!("{part}.weight"), dims.to_vec()));
-            if let (true, Some(&n_out)) = (biased, dims.last()) {
+            if let (true, Some(&n_out)) = (self.is_biased(part), dims.last()) {
                 shapes.push((format!("{part}.bias"), vec![n_out]));
             }
         };
@@ -128,6 +138,20 @@ impl Config {
             shapes.insert(1, ("position_embd.weight".to_owned(), vec![n_embd, self.context_length as usize]));
         }
         shapes
+    }
+
+    /// Whether a part of a block or the last norm has a bias.
+    fn is_biased(&self, part: &str) -> bool {
+        let Biases { attention, feed_forward } = self.biases;
+        let name = part.rsplit('.').next().unwrap_or(part);
+        match self.architecture {
+            Architecture::Gpt2 => true,
+            Architecture::Llama if name.ends_with("_norm") => false,
+            Architecture::Llama => {
+                (attention && name.starts_with("attn_")) || (feed_forward && name.starts_with("ffn_"))
+            }
+            Architecture::Qwen3 => false,
+        }
     }
 
     /// The parts of a block, and the dimensions of their weights.
@@ -184,6 +208,7 @@ mod tests {
             norm_epsilon: 1e-5,
             rope_freq_base: 10_000.0,
             tied: false,
+            biases: Biases::default(),
         }
     }
 
@@ -224,8 +249,15 @@ mod tests {
 
     #[test]
     fn every_tensor_is_some_weight_and_the_other_way_round() {
-        for architecture in Architecture::ALL {
-            for tensor in tiny(architecture).tensors(TensorType::F32) {
+        let biased =
+            Config { biases: Biases { attention: true, feed_forward: true }, ..tiny(Architecture::Llama) };
+        assert_eq!(
+            biased.tensors(TensorType::F32).len(),
+            tiny(Architecture::Llama).tensors(TensorType::F32).len() + 2 * 7
+        );
+        for config in Architecture::ALL.map(tiny).into_iter().chain([biased]) {
+            let architecture = config.architecture;
+            for tensor in config.tensors(TensorType::F32) {
                 let key = architecture.key(&tensor.name).expect(&tensor.name);
                 assert_eq!(architecture.tensor_name(&key.name).unwrap().name, tensor.name);
             }

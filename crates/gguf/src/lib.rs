@@ -43,7 +43,7 @@ mod vocabulary;
 mod writer;
 
 pub use architecture::Architecture;
-pub use config::Config;
+pub use config::{Biases, Config};
 pub use error::{Error, Result};
 pub use names::{Mapped, Stored};
 pub use reader::{Gguf, TensorView};

@@ -15,8 +15,19 @@ struct Names {
     outer: &'static [(&'static str, &'static str)],
     /// Parts of a block.
     inner: &'static [Part],
-    /// Whether the parts of a block and the last norm have biases.
-    biased: bool,
+    /// Which parts have biases, if the model has any.
+    biased: Biased,
+}
+
+/// Which parts have biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Biased {
+    /// Those of a block, and the last norm.
+    WithNorms,
+    /// Those of a block that are matrices.
+    Matrices,
+    /// None.
+    Nothing,
 }
 
 /// The head, which has the same names in all of them.
@@ -34,7 +45,7 @@ const GPT2: Names = Names {
         ("mlp.c_fc", "ffn_up", Stored::Transposed),
         ("mlp.c_proj", "ffn_down", Stored::Transposed),
     ],
-    biased: true,
+    biased: Biased::WithNorms,
 };
 
 const LLAMA: Names = Names {
@@ -52,7 +63,7 @@ const LLAMA: Names = Names {
         ("mlp.up_proj", "ffn_up", Stored::AsIs),
         ("mlp.down_proj", "ffn_down", Stored::AsIs),
     ],
-    biased: false,
+    biased: Biased::Matrices,
 };
 
 const QWEN3: Names = Names {
@@ -69,6 +80,7 @@ const QWEN3: Names = Names {
         ("mlp.up_proj", "ffn_up", Stored::AsIs),
         ("mlp.down_proj", "ffn_down", Stored::AsIs),
     ],
+    biased: Biased::Nothing,
     ..LLAMA
 };
 
@@ -134,7 +146,8 @@ fn transposed(values: &[f32], n_cols: usize) -> Vec<f32> {
 
 /// A matrix whose rows, in each head for itself, are those at `source`.
 fn reordered(values: &[f32], shape: &[usize], head_dim: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
-    let [n_rows, n_cols] = [shape[0], shape[1]];
+    // A bias has one number a row.
+    let [n_rows, n_cols] = [shape[0], shape.get(1).copied().unwrap_or(1)];
     assert!(
         head_dim.is_multiple_of(2) && n_rows.is_multiple_of(head_dim),
         "{n_rows} rows make no heads of {head_dim}"
@@ -218,8 +231,13 @@ impl Architecture {
     fn checked(self, part: &str, leaf: &str, is_inner: bool, stored: Stored) -> Option<Stored> {
         match leaf {
             "weight" => Some(stored),
-            // Outside the blocks only the norm has one.
-            "bias" if self.names().biased && (is_inner || part == "output_norm") => Some(Stored::AsIs),
+            "bias" => match self.names().biased {
+                // Outside the blocks only the norm has one.
+                Biased::WithNorms if is_inner || part == "output_norm" => Some(Stored::AsIs),
+                // A bias lies as the rows of its matrix do.
+                Biased::Matrices if is_inner && !part.ends_with("_norm") => Some(stored),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -233,8 +251,13 @@ mod tests {
     fn names_go_both_ways() {
         for architecture in Architecture::ALL {
             let Names { prefix, blocks, outer, inner, biased } = architecture.names();
-            let leaves: &[&str] = if biased { &["weight", "bias"] } else { &["weight"] };
             let inner = inner.iter().flat_map(|(part, ..)| {
+                let is_biased = match biased {
+                    Biased::WithNorms => true,
+                    Biased::Matrices => !part.ends_with("norm"),
+                    Biased::Nothing => false,
+                };
+                let leaves: &[&str] = if is_biased { &["weight", "bias"] } else { &["weight"] };
                 leaves.iter().map(move |leaf| format!("{prefix}{blocks}17.{part}.{leaf}"))
             });
             let outer = outer.iter().map(|(part, _)| format!("{prefix}{part}.weight"));
@@ -270,7 +293,8 @@ mod tests {
             (Gpt2, "h.0.ln_3.weight"),
             (Gpt2, "h.0.weight"),
             (Llama, "transformer.wte.weight"),
-            (Llama, "model.layers.0.self_attn.q_proj.bias"),
+            (Llama, "model.layers.0.input_layernorm.bias"),
+            (Qwen3, "model.layers.0.self_attn.q_proj.bias"),
             (Llama, "model.layers.0.self_attn.q_norm.weight"),
             (Qwen3, "model.layers.0.self_attn.rotary_emb.inv_freq"),
             (Qwen3, "model.norm.bias"),
@@ -303,6 +327,10 @@ mod tests {
         assert_eq!(stored[3..6], [30.0, 31.0, 32.0]);
         assert_eq!(Stored::Interleaved.undo(stored, &shape, 6), values);
         assert_eq!(Stored::Interleaved.shape(&[3, 12]), shape);
+        let bias: Vec<f32> = (0_u8..6).map(f32::from).collect();
+        let stored = Stored::Interleaved.apply(bias.clone(), &[6], 6);
+        assert_eq!(stored, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(Stored::Interleaved.undo(stored, &[6], 6), bias);
     }
 
     #[test]

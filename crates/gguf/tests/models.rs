@@ -3,8 +3,8 @@
 mod support;
 
 use gguf::{
-    Architecture, Array, Config, Gguf, Joins, Pattern, TensorInfo, TensorType, Token, TokenKind, Value,
-    Vocabulary,
+    Architecture, Array, Biases, Config, Gguf, Joins, Pattern, TensorInfo, TensorType, Token, TokenKind,
+    Value, Vocabulary,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -57,6 +57,12 @@ fn a_model_is_read_as_it_was_written() {
             assert_eq!(Vocabulary::read(&file).unwrap(), vocabulary);
         }
     }
+    for (attention, feed_forward) in [(true, false), (false, true), (true, true)] {
+        let biases = Biases { attention, feed_forward };
+        let config = Config { biases, ..sizes(Architecture::Llama) };
+        let bytes = written(&config, TensorType::F16, &merges());
+        assert_eq!(Config::read(&Gguf::parse(&bytes).unwrap()).unwrap(), config);
+    }
 }
 
 /// Keys and values of a file.
@@ -77,8 +83,58 @@ fn ends_are_those_of_keys_and_those_that_llama_cpp_knows_by_text() {
     let turns = [key("eos_token_id", 5), key("eot_token_id", 1), key("eom_token_id", 0)];
     assert_eq!(ends(&|keys| keys.extend(turns.clone())).unwrap(), [5, 1, 0]);
     assert_eq!(ends(&|keys| keys.push(key("fim_sep_token_id", 3))).unwrap(), [3, 5]);
-    let outside = ends(&|keys| keys.push(key("eom_token_id", 9))).unwrap_err().to_string();
-    assert!(outside.contains("the mark 9 is none of the 7 tokens"), "{outside}");
+    assert_eq!(ends(&|keys| keys.push(key("eom_token_id", 9))).unwrap(), [5], "it is beyond the tokens");
+}
+
+#[test]
+fn ids_beyond_the_tokens_count_as_none_and_are_told() {
+    let (mut metadata, tensors) = parts(Architecture::Llama, &scores());
+    metadata.retain(|(key, _)| !key.ends_with("bos_token_id") && !key.ends_with("eos_token_id"));
+    for (name, id) in
+        [("bos_token_id", 7), ("eos_token_id", 99), ("eot_token_id", u32::MAX), ("eom_token_id", 3)]
+    {
+        metadata.push((format!("tokenizer.ggml.{name}"), id.into()));
+    }
+    let bytes = file(&(metadata, tensors));
+    let file = Gguf::parse(&bytes).unwrap();
+    let vocabulary = Vocabulary::read(&file).unwrap();
+    // In place of what is beyond, llama.cpp's defaults for SentencePiece.
+    assert_eq!((vocabulary.begin_of_text, vocabulary.ends_of_text), (Some(1), vec![2, 3]));
+    let beyond =
+        [("tokenizer.ggml.bos_token_id".to_owned(), 7), ("tokenizer.ggml.eos_token_id".to_owned(), 99)];
+    assert_eq!(Vocabulary::keys_beyond(&file), beyond);
+}
+
+#[test]
+fn files_of_other_kinds_are_named() {
+    let refusal = |keys: &[(&str, Value)]| {
+        let (mut metadata, tensors) = parts(Architecture::Llama, &merges());
+        metadata.retain(|(key, _)| keys.iter().all(|(other, _)| key != other));
+        metadata.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let bytes = file(&(metadata, tensors));
+        Config::read(&Gguf::parse(&bytes).unwrap()).map_err(|error| error.to_string())
+    };
+    let adapter = refusal(&[("general.type", "adapter".into())]).unwrap_err();
+    assert!(
+        adapter.starts_with("it is a LoRA adapter (`general.type` is \"adapter\"), not a model; merge"),
+        "{adapter}"
+    );
+    let projector = refusal(&[("general.type", "mmproj".into())]).unwrap_err();
+    assert!(projector.contains("name the file of the language model"), "{projector}");
+    let other = refusal(&[("general.type", "dataset".into())]).unwrap_err();
+    assert_eq!(other, "it is another file (`general.type` is \"dataset\"), not a model");
+    let part = refusal(&[("split.no", Value::U16(1)), ("split.count", Value::U16(3))]).unwrap_err();
+    assert!(
+        part.starts_with("it is part 2 of 3 of a model (`split.count`); merge all of them first"),
+        "{part}"
+    );
+    refusal(&[("split.no", Value::U16(0)), ("split.count", Value::U16(1))]).unwrap();
+
+    let linear = |factor: f32| {
+        [("llama.rope.scaling.type", "linear".into()), ("llama.rope.scaling.factor", factor.into())]
+    };
+    refusal(&linear(1.0)).unwrap();
+    assert!(refusal(&linear(2.0)).unwrap_err().contains("its rotations are scaled"));
 }
 
 #[test]
@@ -213,7 +269,6 @@ fn what_is_not_computed_is_refused_with_the_reason() {
     check(Llama, "tokenizer.ggml.pre", "tekken".into(), "it cuts text as \"tekken\"");
     check(Llama, "tokenizer.ggml.merges", vec!["ab".to_owned()].into(), "the merge \"ab\" is not two pieces");
     check(Llama, "tokenizer.ggml.token_type", vec![1; 6].into(), "6 kinds of 7 tokens");
-    check(Llama, "tokenizer.ggml.eos_token_id", 7.into(), "the mark 7 is none of the 7 tokens");
     let twice = ["a", "b", "a"].map(str::to_owned).to_vec();
     let error = refusal_of_key(Llama, &scores(), "tokenizer.ggml.scores", Some(1.into()));
     assert!(error.contains("not an array of f32"), "{error}");
@@ -234,15 +289,20 @@ fn tensors_that_do_not_fit_the_sizes_are_named() {
         Config::read(&Gguf::parse(&bytes).unwrap()).unwrap_err().to_string()
     };
     let added = |name: &str| {
-        let tensor = TensorInfo { name: name.to_owned(), dims: vec![3], ty: TensorType::F32 };
+        let tensor = TensorInfo { name: name.to_owned(), dims: vec![48], ty: TensorType::F32 };
         move |tensors: &mut Vec<TensorInfo>| tensors.push(tensor.clone())
     };
     let error = refusal(&|tensors| tensors.retain(|tensor| tensor.name != "blk.0.ffn_gate.weight"));
     assert_eq!(error, "the tensor \"blk.0.ffn_gate.weight\" is missing");
     let error = refusal(&|tensors| tensors.retain(|tensor| tensor.name != "token_embd.weight"));
     assert_eq!(error, "the tensor \"token_embd.weight\" is missing");
-    let error = refusal(&added("blk.0.attn_q.bias"));
-    assert!(error.contains("\"blk.0.attn_q.bias\" belongs to no model of the architecture llama"), "{error}");
+    // One of them, and then all.
+    assert_eq!(refusal(&added("blk.0.ffn_up.bias")), "the tensor \"blk.0.ffn_down.bias\" is missing");
+    let error = refusal(&added("blk.0.attn_norm.bias"));
+    assert!(
+        error.contains("\"blk.0.attn_norm.bias\" belongs to no model of the architecture llama"),
+        "{error}"
+    );
     assert!(refusal(&added("rope_freqs.weight")).contains("its rotations are scaled"));
     let error = refusal(&|tensors| tensors[1].dims = vec![31]);
     assert!(

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 const ABSENT: u32 = u32::MAX;
 
 /// The ids of a set of characters.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct CharVocabulary {
     /// The id of each code point, up to the largest one in the vocabulary.
     ids: Vec<u32>,

@@ -49,6 +49,19 @@ pub enum Error {
         column: usize,
     },
 
+    /// A text needs a token that the model lacks.
+    #[error(
+        "this text has the token {token:?} (id {id}), and the model has only {n_tokens} tokens; leave it out of the text"
+    )]
+    Beyond {
+        /// The token's text.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// How many tokens the model has.
+        n_tokens: usize,
+    },
+
     /// The corpus of a BPE could not be read to its end.
     #[error("cannot read the text to train the tokenizer on")]
     Corpus(#[source] io::Error),

@@ -20,14 +20,20 @@ impl Tokenizer {
     ///
     /// Fails with [`Error::NoVocabulary`] if llama.cpp has nothing that does the same.
     pub fn to_gguf(&self) -> Result<(Vocabulary, Vec<String>)> {
-        let vocabulary = match self.kind() {
-            Some(TokenizerKind::Char) => Vocabulary::from_chars(&self.chars()),
-            Some(TokenizerKind::Byte) => Vocabulary::bytes(),
-            Some(TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. }) | None => {
-                return self.general().map_err(|reason| Error::NoVocabulary { reason });
+        let (vocabulary, mut differences) = match self.kind() {
+            Some(TokenizerKind::Char) => (Vocabulary::from_chars(&self.chars()), Vec::new()),
+            Some(TokenizerKind::Byte) if self.n_beyond() == 0 => (Vocabulary::bytes(), Vec::new()),
+            Some(TokenizerKind::Byte | TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. }) | None => {
+                self.general().map_err(|reason| Error::NoVocabulary { reason })?
             }
         };
-        Ok((vocabulary, Vec::new()))
+        if self.n_beyond() > 0 {
+            differences.push(format!(
+                "the tokenizer has {} more tokens than the model, which are left out",
+                self.n_beyond()
+            ));
+        }
+        Ok((vocabulary, differences))
     }
 
     /// The tokens of a vocabulary of characters.
@@ -37,8 +43,13 @@ impl Tokenizer {
     }
 
     fn general(&self) -> Result<(Vocabulary, Vec<String>), String> {
-        let file = serde_json::from_str(&self.to_json()).expect("a tokenizer is JSON");
-        let file = File { file: &file, merges: self.merges() };
+        let file: Value = serde_json::from_str(&self.to_json()).expect("a tokenizer is JSON");
+        let mut merges = self.merges();
+        if self.n_beyond() > 0 {
+            let is_usable = |id: &Value| id.as_u64().is_some_and(|id| id < self.vocab_size() as u64);
+            merges.retain(|(left, right)| is_usable(&file["model"]["vocab"][format!("{left}{right}")]));
+        }
+        let file = File { file: &file, merges };
         let tokens = file.tokens(self.vocab_size())?;
         let (joins, mut differences) = file.joins(&tokens)?;
         differences.extend(file.differences_of_spaces());
@@ -242,7 +253,9 @@ impl File<'_> {
         let falls_back = self.model()["byte_fallback"] == true;
         let mut put = |id: &Value, text: &str, kind: TokenKind| {
             let place = id.as_u64().and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
-            *place.expect("every id is below the size") = Token { text: text.to_owned(), kind };
+            if let Some(place) = place {
+                *place = Token { text: text.to_owned(), kind };
+            }
         };
         for (text, id) in self.model()["vocab"].as_object().into_iter().flatten() {
             let is_byte = falls_back && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');

@@ -84,9 +84,14 @@ impl Tokenizer {
         self.pipeline().to_string(true).expect("a tokenizer has only strings as keys, so it is JSON")
     }
 
-    /// The SHA-256 of [`to_json`](Self::to_json) in hexadecimal: equal for tokenizers that are equal.
+    /// The SHA-256 of [`to_json`](Self::to_json) in hexadecimal: equal for tokenizers that are equal
+    /// and [limited](Self::limited_to) alike.
     pub fn fingerprint(&self) -> String {
-        Sha256::digest(self.to_json()).iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut whole = self.to_json();
+        if self.n_beyond() > 0 {
+            whole += &self.vocab_size().to_string();
+        }
+        Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The contents of the `tokenizer_config.json` with which `transformers.AutoTokenizer` opens the folder.

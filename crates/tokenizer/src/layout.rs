@@ -24,7 +24,7 @@ use crate::{TokenizerKind, gpt2};
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// How the text of a tokenizer is encoded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Codec {
     Char(CharVocabulary),
     Byte,

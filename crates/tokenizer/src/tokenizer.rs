@@ -27,6 +27,7 @@ use crate::{DecodeStream, Error, Result, TokenizerKind, byte_level_bpe, gpt2, pr
 #[derive(Clone)]
 pub struct Tokenizer(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     pipeline: Pipeline,
     codec: Codec,
@@ -36,6 +37,8 @@ struct Inner {
     beginning: Vec<u32>,
     /// The bytes of each id, `None` where an id was left out.
     tokens: Vec<Option<Box<[u8]>>>,
+    /// How many of them may be in a text.
+    n_usable: usize,
     /// The pipeline that takes special tokens in a text as what they are, made when it is needed.
     with_special: OnceLock<Pipeline>,
 }
@@ -88,6 +91,7 @@ impl Tokenizer {
         let (decoding, tokens) = decoding::decoding(&pipeline);
         let mut beginning = decoding::beginning(&pipeline);
         beginning.retain(|&id| tokens.get(id as usize).is_some_and(Option::is_some));
+        let n_usable = tokens.len();
         Self(Arc::new(Inner {
             pipeline,
             codec,
@@ -95,8 +99,40 @@ impl Tokenizer {
             decoding,
             beginning,
             tokens,
+            n_usable,
             with_special: OnceLock::new(),
         }))
+    }
+
+    /// This tokenizer for a model of `n_tokens`, which may be fewer than it has: a text that needs another one can't be
+    /// encoded. Its file stays whole.
+    ///
+    /// ```
+    /// let tokenizer = tokenizer::Tokenizer::gpt2().limited_to(50256);
+    /// assert_eq!((tokenizer.vocab_size(), tokenizer.n_beyond()), (50256, 1));
+    /// assert_eq!(tokenizer.encode("Hello")?, [15496]);
+    /// assert!(tokenizer.encode_special("Hello<|endoftext|>").is_ok(), "it is no token any more, but text");
+    /// # Ok::<(), tokenizer::Error>(())
+    /// ```
+    #[must_use]
+    pub fn limited_to(self, n_tokens: usize) -> Self {
+        if n_tokens >= self.0.n_usable {
+            return self;
+        }
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.n_usable = n_tokens;
+        inner.beginning.retain(|&id| (id as usize) < n_tokens);
+        Self(Arc::new(inner))
+    }
+
+    /// How many tokens are beyond those of the model, by [`limited_to`](Self::limited_to).
+    pub fn n_beyond(&self) -> usize {
+        self.0.tokens.len() - self.0.n_usable
+    }
+
+    /// Whether a text may have the token.
+    fn is_usable(&self, id: u32) -> bool {
+        (id as usize) < self.0.n_usable
     }
 
     /// The kind, or `None` for a tokenizer from elsewhere that is none of ours.
@@ -107,15 +143,16 @@ impl Tokenizer {
         self.0.kind
     }
 
-    /// Number of ids: one more than the largest.
+    /// Number of ids that a text may have: one more than the largest.
     pub fn vocab_size(&self) -> usize {
-        self.0.tokens.len()
+        self.0.n_usable
     }
 
     /// The id of `<|endoftext|>`, which GPT-2's tokenizer and trained ones have.
     pub fn end_of_text(&self) -> Option<u32> {
         let added = self.0.pipeline.get_added_tokens_decoder();
-        added.iter().find(|(_, token)| token.special && token.content == END_OF_TEXT).map(|(&id, _)| id)
+        let found = added.iter().find(|(_, token)| token.special && token.content == END_OF_TEXT);
+        found.map(|(&id, _)| id).filter(|&id| self.is_usable(id))
     }
 
     /// The ids that are put before every text: most often none, or a mark that says that it begins.
@@ -134,8 +171,20 @@ impl Tokenizer {
     /// The ids of `text`.
     ///
     /// Special tokens that stand in `text` are taken as ordinary text. Fails with [`Error::UnknownCharacter`]
-    /// if a `char` vocabulary lacks a character, and never for the other kinds of ours.
+    /// if a `char` vocabulary lacks a character, and never for the other kinds of ours. A tokenizer that is
+    /// [limited](Self::limited_to) fails with [`Error::Beyond`] too.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_any(text).and_then(|ids| self.usable(ids))
+    }
+
+    fn usable(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
+        match ids.iter().find(|&&id| !self.is_usable(id)) {
+            Some(&id) => Err(Error::Beyond { token: self.decode(&[id]), id, n_tokens: self.0.n_usable }),
+            None => Ok(ids),
+        }
+    }
+
+    fn encode_any(&self, text: &str) -> Result<Vec<u32>> {
         let Inner { pipeline, codec, .. } = &*self.0;
         match codec {
             Codec::Char(vocabulary) => vocabulary.encode(text),
@@ -165,7 +214,7 @@ impl Tokenizer {
                 pipeline
             });
             let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
-            return Ok(encoding.get_ids().to_vec());
+            return self.usable(encoding.get_ids().to_vec());
         }
         let (mut ids, mut rest) = (Vec::new(), text);
         while let Some((end_of_text, start)) = self.end_of_text().zip(rest.find(END_OF_TEXT)) {
@@ -209,7 +258,8 @@ impl Tokenizer {
     /// The id of a token, by its text.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         let is_it = |bytes: &Option<Box<[u8]>>| bytes.as_deref() == Some(token.as_bytes());
-        self.0.tokens.iter().position(is_it).and_then(|id| u32::try_from(id).ok())
+        let found = self.0.tokens.iter().position(is_it).and_then(|id| u32::try_from(id).ok());
+        found.filter(|&id| self.is_usable(id))
     }
 
     /// The last place in `text`, in bytes, where it can be cut so that the ids of the two parts are those of

@@ -82,6 +82,11 @@ impl Tensor {
         &self.path
     }
 
+    /// What the file calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its extents, the outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use dataset::{Options, Source, TokenizerChoice, prepare};
-use gguf::{Architecture, Array, Config, Joins, TensorInfo, TensorType, Value, Vocabulary};
+use gguf::{Architecture, Array, Biases, Config, Joins, TensorInfo, TensorType, Value, Vocabulary};
 use tokenizer::TokenizerKind;
 
 mod pickles;
@@ -86,6 +86,7 @@ fn ggufs() -> Result<Vec<Vec<u8>>> {
         norm_epsilon: 1e-5,
         rope_freq_base: 1e4,
         tied: true,
+        biases: Biases::default(),
     };
     let merged = Vocabulary::from_chars(&['a', 'é']);
     let joins = Joins::Scores { scores: vec![0.0, 1.0], adds_space: true };

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ::gguf::{self, Config, Mapped, Stored, TensorInfo, TensorType, Vocabulary};
+use ::gguf::{self, Biases, Config, Mapped, Stored, TensorInfo, TensorType, Vocabulary};
 use model::{Activation, Gpt, GptConfig, Position};
 use tokenizer::Tokenizer;
 
@@ -43,6 +43,7 @@ pub fn export_gguf(
         return Err(Error::GgufParts { path: path.to_owned(), reason });
     }
     let kind = kind(architecture);
+    let is_llama = architecture == Architecture::Llama;
     let size = |size: usize| u32::try_from(size).expect("a model's sizes are below 2^32");
     let (mut vocabulary, mut notes) = vocabulary(tokenizer, marks)
         .map_err(|source| Error::GgufTokenizer { path: path.to_owned(), source })?;
@@ -60,6 +61,7 @@ pub fn export_gguf(
         norm_epsilon: single(sizes.norm_epsilon),
         rope_freq_base: single(sizes.rope_theta),
         tied: sizes.tie_embeddings,
+        biases: Biases { attention: sizes.bias && is_llama, feed_forward: sizes.bias && is_llama },
     };
     let metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
     let weights = by_name(kind, collect(model));
@@ -83,9 +85,6 @@ fn other_part(architecture: Architecture, config: &GptConfig) -> Option<String> 
         Architecture::Gpt2 if config.activation == Activation::Relu2 => Some(
             "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned(),
         ),
-        Architecture::Llama if config.bias => {
-            Some("a Llama in a GGUF file has no biases, and this model has `bias` = true".to_owned())
-        }
         _ => None,
     }
 }

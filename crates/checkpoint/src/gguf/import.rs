@@ -16,7 +16,7 @@ use model::{Activation, ConfigError, Gpt, GptConfig, NormKind, Position};
 use tokenizer::Tokenizer;
 
 use super::architecture;
-use crate::{Error, Marks, Result, error::io, layout::Layout, weights::load};
+use crate::{Error, Marks, Result, error::io, hugging_face::llama, layout::Layout, weights::load};
 
 /// A GGUF file with a GPT-2, a Llama or a Qwen3, whose weights are read when they are asked for.
 ///
@@ -30,6 +30,7 @@ pub struct GgufFile {
     marks: Marks,
     weights: Weights,
     architecture: &'static str,
+    without_bias: Option<&'static str>,
     weight_types: BTreeMap<String, usize>,
 }
 
@@ -71,8 +72,16 @@ impl GgufFile {
         let file = Gguf::parse(mapping.bytes()).map_err(failed)?;
         let sizes = Config::read(&file).map_err(failed)?;
         let vocabulary = Vocabulary::read(&file).map_err(failed)?;
+        for (key, id) in Vocabulary::keys_beyond(&file) {
+            tracing::warn!(
+                "{}: `{key}` is {id}, and there are {} tokens; it counts as none",
+                path.display(),
+                vocabulary.tokens.len()
+            );
+        }
         let tokenizer = Tokenizer::from_gguf(&vocabulary)
-            .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?;
+            .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?
+            .limited_to(sizes.vocab_size as usize);
         let config = model_config(&sizes);
         config.check().map_err(|source| Error::GgufSizes {
             path: path.to_owned(),
@@ -91,6 +100,11 @@ impl GgufFile {
             marks: Marks { begin: vocabulary.begin_of_text, ends: vocabulary.ends_of_text },
             weights: Weights::of(path, tensors),
             architecture: sizes.architecture.name(),
+            without_bias: match (sizes.biases.attention, sizes.biases.feed_forward) {
+                (true, false) => Some(llama::FEED_FORWARD),
+                (false, true) => Some(llama::ATTENTION),
+                _ => None,
+            },
             weight_types,
         })
     }
@@ -131,7 +145,7 @@ impl GgufFile {
     ///
     /// If a weight is not finite.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
-        load(&self.config, self.weights.clone(), self.layout, device)
+        load(&self.config, self.weights.clone(), self.layout, self.without_bias, device)
     }
 }
 
@@ -188,7 +202,7 @@ fn model_config(sizes: &Config) -> GptConfig {
         head_dim: Some(head_dim).filter(|head_dim| Some(n_embd) != head_dim.checked_mul(n_head)),
         n_inner: None,
         dropout: 0.0,
-        bias: !is_rotary,
+        bias: !is_rotary || sizes.biases.attention || sizes.biases.feed_forward,
         tie_embeddings: sizes.tied,
         activation: if is_rotary { Activation::Swiglu } else { Activation::GeluTanh },
         position: if is_rotary { Position::Rope } else { Position::Learned },

@@ -74,6 +74,21 @@ pub(crate) fn is_angles(key: &str) -> bool {
     key.ends_with(".rotary_emb.inv_freq")
 }
 
+/// What is in the keys of attention, and of nothing else.
+pub(crate) const ATTENTION: &str = ".self_attn.";
+
+/// What is in the keys of the feed-forward networks, and of nothing else.
+pub(crate) const FEED_FORWARD: &str = ".mlp.";
+
+/// The part of the keys of the matrices without a bias, in a Llama where the others have one.
+pub(crate) fn without_bias(config: &Value) -> Option<&'static str> {
+    match ["attention_bias", "mlp_bias"].map(|key| config[key] == true) {
+        [true, false] => Some(FEED_FORWARD),
+        [false, true] => Some(ATTENTION),
+        _ => None,
+    }
+}
+
 /// The part of `config.json` that decides the model. Other keys may stand beside these.
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
@@ -164,7 +179,8 @@ pub(super) fn config_to_json(config: &GptConfig, architecture: Architecture) -> 
 /// The sizes that a `config.json` describes.
 pub(super) fn config_from_json(file: Value, architecture: Architecture) -> Result<GptConfig, ConfigProblem> {
     let file: ConfigFile = serde_json::from_value(file)?;
-    if file.hidden_act != "silu" {
+    // Two names of one function.
+    if !["silu", "swish"].contains(&file.hidden_act.as_str()) {
         return Err(unsupported("hidden_act", file.hidden_act, "\"silu\""));
     }
     if file.use_sliding_window {
@@ -174,13 +190,8 @@ pub(super) fn config_from_json(file: Value, architecture: Architecture) -> Resul
         return Err(unsupported("layer_types", [other], "\"full_attention\""));
     }
     let is_qwen3 = architecture == Architecture::Qwen3;
-    match (file.attention_bias, file.mlp_bias) {
-        (true, _) if is_qwen3 => return Err(unsupported("attention_bias", true, "false")),
-        (attention_bias, mlp_bias) if attention_bias != mlp_bias && !is_qwen3 => {
-            let supported = format!("the same as `attention_bias`, which is {attention_bias},");
-            return Err(unsupported("mlp_bias", mlp_bias, &supported));
-        }
-        _ => {}
+    if is_qwen3 && file.attention_bias {
+        return Err(unsupported("attention_bias", true, "false"));
     }
     let rope_theta = rope_theta(&file)?;
     let &ConfigFile { hidden_size, num_attention_heads: n_head, .. } = &file;
@@ -196,7 +207,7 @@ pub(super) fn config_from_json(file: Value, architecture: Architecture) -> Resul
         head_dim: head_dim.filter(|&dim| Some(dim) != derived || !hidden_size.is_multiple_of(n_head)),
         n_inner: Some(file.intermediate_size),
         dropout: file.kindling.dropout,
-        bias: file.attention_bias,
+        bias: file.attention_bias || (file.mlp_bias && !is_qwen3),
         tie_embeddings: file.tie_word_embeddings,
         activation: Activation::Swiglu,
         position: Position::Rope,
@@ -221,7 +232,10 @@ fn rope_theta(file: &ConfigFile) -> Result<f64, ConfigProblem> {
         // The second is what it was called before.
         let ty = [&value["rope_type"], &value["type"]].into_iter().find(|ty| !ty.is_null());
         let is_partial = value["partial_rotary_factor"].as_f64().is_some_and(|factor| factor < 1.0);
-        if !value.is_object() || ty.is_some_and(|ty| ty != "default") || is_partial {
+        // Positions that are divided by one stay as they are.
+        let is_unscaled =
+            |ty: &Value| ty == "default" || (ty == "linear" && value["factor"].as_f64() == Some(1.0));
+        if !value.is_object() || ty.is_some_and(|ty| !is_unscaled(ty)) || is_partial {
             return Err(unsupported(key, value, "null or \"rope_type\": \"default\" with whole heads"));
         }
         theta = theta.or(value["rope_theta"].as_f64());
@@ -289,8 +303,11 @@ mod tests {
         }
         keys.insert("rope_scaling".to_owned(), Value::Null);
         assert_eq!(config_from_json(file.clone(), Architecture::Llama).expect("it is supported"), config);
-        file["rope_scaling"] = json!({ "type": "default" });
-        assert_eq!(config_from_json(file, Architecture::Llama).expect("it is supported"), config);
+        file["hidden_act"] = json!("swish");
+        for unscaled in [json!({ "type": "default" }), json!({ "rope_type": "linear", "factor": 1.0 })] {
+            file["rope_scaling"] = unscaled;
+            assert_eq!(config_from_json(file.clone(), Architecture::Llama).expect("it is supported"), config);
+        }
     }
 
     #[test]
@@ -313,7 +330,6 @@ mod tests {
         let stretched = json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5 });
         for (architecture, key, value, expected) in [
             (Llama, "hidden_act", json!("gelu"), "`hidden_act` is \"gelu\"; only \"silu\" is supported"),
-            (Llama, "mlp_bias", json!(true), "`mlp_bias` is true; only the same as `attention_bias`"),
             (Qwen3, "attention_bias", json!(true), "`attention_bias` is true; only false is supported"),
             (Qwen3, "use_sliding_window", json!(true), "`use_sliding_window` is true"),
             (
@@ -324,6 +340,7 @@ mod tests {
             ),
             (Llama, "rope_parameters", stretched.clone(), "`rope_parameters` is {\"factor\":8.0"),
             (Llama, "rope_scaling", stretched, "`rope_scaling` is {\"factor\":8.0"),
+            (Llama, "rope_scaling", json!({ "type": "linear", "factor": 2 }), "\"factor\":2"),
             (Llama, "rope_scaling", json!({ "type": "linear" }), "`rope_scaling` is {\"type\":\"linear\"}"),
             (Qwen3, "rope_parameters", json!({ "partial_rotary_factor": 0.5 }), "with whole heads"),
         ] {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use gguf::{Architecture, Config, Gguf, TensorType, Vocabulary};
+use gguf::{Architecture, Biases, Config, Gguf, TensorType, Vocabulary};
 use serde_json::Value;
 
 use crate::support::{fixture, run, trained};
@@ -30,6 +30,7 @@ pub(crate) fn write_model_with(folder: &Path, name: &str, keys: &[(&str, gguf::V
         norm_epsilon: 1e-5,
         rope_freq_base: 1e4,
         tied: true,
+        biases: Biases::default(),
     };
     let ty = TensorType::Q8_0;
     let mut metadata = config.metadata("small", ty, &vocabulary).expect("a vocabulary that fits");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Config;
+use super::{Biases, Config};
 use crate::{Architecture, Error, Gguf, Result, Value};
 
 /// The base of a rotation where a file does not say.
@@ -37,6 +37,7 @@ impl Config {
         metadata.refuse_unlike("attention.value_length_swa", key_length)?;
         metadata.refuse_unlike("rope.dimension_count", key_length)?;
         let rope_freq_base = metadata.float("rope.freq_base")?.filter(|_| architecture.is_rotary());
+        let is_llama = architecture == Architecture::Llama;
         let mut config = Self {
             architecture,
             vocab_size,
@@ -50,6 +51,10 @@ impl Config {
             norm_epsilon: 0.0,
             rope_freq_base: rope_freq_base.unwrap_or(DEFAULT_FREQ_BASE),
             tied: file.tensor("output.weight").is_none(),
+            biases: Biases {
+                attention: is_llama && file.tensor("blk.0.attn_q.bias").is_some(),
+                feed_forward: is_llama && file.tensor("blk.0.ffn_up.bias").is_some(),
+            },
         };
         let epsilon = metadata.float(config.epsilon_key())?;
         let missing = || Error::MissingKey { key: metadata.key(config.epsilon_key()) };
@@ -200,8 +205,10 @@ impl<'a> Metadata<'a> {
                 return unsupported(format!("it chooses among experts (`{}`)", self.key(name)));
             }
         }
+        let factor = self.value("rope.scaling.factor").and_then(Value::as_f64);
         let scales = |value: &Value| match value {
-            Value::String(kind) => kind != "none",
+            // Linear by a factor of one is none.
+            Value::String(kind) => kind != "none" && !(kind == "linear" && factor == Some(1.0)),
             value => value.as_f64() != Some(1.0),
         };
         for name in ["rope.scaling.type", "rope.scaling.factor", "rope.scale_linear"] {

@@ -37,7 +37,19 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// Refuses two tokens of one text, and marks that are no tokens.
+    /// The keys of a file that name a token beyond its tokens, each with the id; they count as absent, as in llama.cpp.
+    pub fn keys_beyond(file: &Gguf<'_>) -> Vec<(String, u32)> {
+        let keys = Keys { file };
+        let others = ["bos_token_id", "unknown_token_id", "padding_token_id"];
+        let names = others.into_iter().chain(END_KEYS).chain(KEYS_OF_FILES);
+        let beyond = |name: &str| {
+            let id = keys.value(name)?.as_u64().and_then(|id| u32::try_from(id).ok())?;
+            (id != NO_TOKEN && keys.is_beyond(id)).then(|| (key(name), id))
+        };
+        names.filter_map(beyond).collect()
+    }
+
+    /// Refuses two tokens of one text.
     fn check_ids(&self) -> Result<()> {
         let mut ids = HashMap::new();
         for (id, token) in self.tokens.iter().enumerate() {
@@ -45,13 +57,12 @@ impl Vocabulary {
                 return unsupported(format!("tokens {first} and {id} are both {:?}", token.text));
             }
         }
-        let mut marks = self.begin_of_text.iter().chain(&self.ends_of_text);
-        match marks.find(|&&id| id as usize >= self.tokens.len()) {
-            Some(id) => unsupported(format!("the mark {id} is none of the {} tokens", self.tokens.len())),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
+
+/// -1, which is no token.
+const NO_TOKEN: u32 = u32::MAX;
 
 fn key(name: &str) -> String {
     format!("tokenizer.ggml.{name}")
@@ -100,10 +111,14 @@ impl<'a> Keys<'a> {
         Ok(self.optional(name, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    /// A token by its id. `u32::MAX`, as -1, is none.
+    /// A token by its id, which is none if it is [`NO_TOKEN`] or beyond the tokens.
     fn mark(&self, name: &str) -> Result<Option<u32>> {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        Ok(self.optional(name, "the id of a token", id)?.filter(|&id| id != u32::MAX))
+        Ok(self.optional(name, "the id of a token", id)?.filter(|&id| !self.is_beyond(id)))
+    }
+
+    fn is_beyond(&self, id: u32) -> bool {
+        self.strings("tokens").is_ok_and(|tokens| id as usize >= tokens.len())
     }
 
     /// The kinds of `n_tokens`; all are pieces of text if the file does not say.

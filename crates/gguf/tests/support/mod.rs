@@ -1,7 +1,7 @@
 //! Small models, and files built byte by byte, for what the writer would never write.
 #![expect(dead_code, reason = "each test uses a part of it")]
 
-use gguf::{Architecture, Config, TensorType, Vocabulary};
+use gguf::{Architecture, Biases, Config, TensorType, Vocabulary};
 
 /// Sizes that are all different, of a model of seven tokens.
 pub(crate) fn sizes(architecture: Architecture) -> Config {
@@ -19,6 +19,7 @@ pub(crate) fn sizes(architecture: Architecture) -> Config {
         norm_epsilon: 1e-5,
         rope_freq_base: 10_000.0,
         tied: architecture != Architecture::Llama,
+        biases: Biases::default(),
     }
 }
 
