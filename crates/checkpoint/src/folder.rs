@@ -6,7 +6,8 @@
 //!   config.json               sizes, in the layout of Hugging Face's that has the model's parts, else in our own
 //!   model.safetensors         the best weights so far, in the same layout
 //!   model.step-00002000....   better ones that a resume with another recipe has undone the steps of
-//!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it
+//!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it, and of a model from elsewhere
+//!                             its chat_template.jinja and special_tokens_map.json
 //!   checkpoints/step-00002000 what training goes on from
 //!   metrics.jsonl             one object a line
 //!   loss.svg, loss.png        its losses as a picture
@@ -29,7 +30,7 @@ use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Marks, Result, RunLock, atomic,
+    Companions, Error, Marks, Result, RunLock, atomic,
     error::io,
     foreign::{adapter, not_a_model, unread_tokenizer},
     hugging_face::{Architecture, ConfigProblem},
@@ -266,10 +267,12 @@ impl RunFolder {
         write(TOKENIZER, &tokenizer.to_json())?;
         let mut tokenizer_config = tokenizer.hugging_face_config(config.block_size);
         marks.name_in(&mut tokenizer_config, tokenizer);
+        marks.companions.lay_over_tokenizer_config(&mut tokenizer_config);
         write(TOKENIZER_CONFIG, &pretty(&tokenizer_config))?;
-        let mut generation = serde_json::json!({ "do_sample": true });
+        let mut generation = marks.companions.generation_config();
         marks.write_to(&mut generation);
         write(GENERATION_CONFIG, &pretty(&generation))?;
+        marks.companions.write(&self.path)?;
         // Last: a folder with this file is a model to whoever opens it.
         write(CONFIG, &pretty(&config_to_json(config, marks, precision.name())))
     }
@@ -382,7 +385,12 @@ impl RunFolder {
             Some(Marks::read(&serde_json::from_str(&text).ok()?))
         };
         let [first, second] = [GENERATION_CONFIG, CONFIG].map(|name| said_by(name).unwrap_or_default());
-        let mut marks = Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default() };
+        let config = fs::read_to_string(self.path.join(CONFIG)).unwrap_or_default();
+        let mut marks = Marks {
+            begin: first.0.or(second.0),
+            ends: first.1.or(second.1).unwrap_or_default(),
+            companions: Companions::read(&self.path, &serde_json::from_str(&config).unwrap_or_default()),
+        };
         if let Some(n_tokens) = self.n_tokens() {
             let beyond = marks.take_beyond(n_tokens);
             if !beyond.is_empty() {

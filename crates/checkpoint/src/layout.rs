@@ -171,6 +171,7 @@ pub(crate) fn config_to_json(config: &GptConfig, marks: &Marks, dtype: &str) -> 
         }),
     };
     marks.write_to(&mut file);
+    marks.companions.lay_over_config(&mut file);
     file["dtype"] = json!(dtype);
     file
 }

@@ -28,6 +28,7 @@
 //! ```
 
 mod atomic;
+mod companions;
 mod error;
 mod folder;
 mod foreign;
@@ -43,6 +44,7 @@ mod weights;
 
 pub use ::gguf::TensorType;
 pub use ::weights::refuse_lfs_pointer;
+pub use companions::Companions;
 pub use error::{Error, Result};
 pub use folder::{RunFolder, WEIGHTS};
 pub use gguf::{GgufFile, export_gguf};

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
+use crate::Companions;
+
 /// The tokens that mark where a text begins and ends, which no `tokenizer.json` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -12,6 +14,8 @@ pub struct Marks {
     pub begin: Option<u32>,
     /// The tokens at which a text ends, the usual one first.
     pub ends: Vec<u32>,
+    /// What else is said of the model and its tokens.
+    pub companions: Companions,
 }
 
 impl Marks {
@@ -19,10 +23,15 @@ impl Marks {
     /// text where nothing else does.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         let end = tokenizer.end_of_text();
-        Self { begin: tokenizer.beginning().first().copied().or(end), ends: end.into_iter().collect() }
+        Self {
+            begin: tokenizer.beginning().first().copied().or(end),
+            ends: end.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
-    /// These, and the ends of others that are not among them; the beginning of the others where there is none.
+    /// These, and the ends of others that are not among them; the beginning of the others where there is none. What else is
+    /// said stays.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         self.begin = self.begin.or(others.begin);
@@ -83,7 +92,7 @@ mod tests {
     fn marks_are_read_as_they_were_written() {
         for (begin, ends) in [(Some(1), vec![2]), (None, vec![5, 3]), (Some(0), vec![])] {
             let mut file = json!({ "model_type": "llama" });
-            let marks = Marks { begin, ends: ends.clone() };
+            let marks = Marks { begin, ends: ends.clone(), ..Marks::default() };
             marks.write_to(&mut file);
             assert_eq!(Marks::read(&file), (begin, Some(ends).filter(|ends| !ends.is_empty())));
         }
@@ -106,7 +115,7 @@ mod tests {
     #[test]
     fn the_usual_marks_are_named_by_their_text() {
         let (tokenizer, mut file) = (Tokenizer::byte(), json!({ "eos_token": "?" }));
-        Marks { begin: Some(65), ends: vec![66, 67] }.name_in(&mut file, &tokenizer);
+        Marks { begin: Some(65), ends: vec![66, 67], ..Marks::default() }.name_in(&mut file, &tokenizer);
         assert_eq!(
             file,
             json!({ "bos_token": tokenizer.decode(&[65]), "eos_token": tokenizer.decode(&[66]) })
@@ -115,8 +124,11 @@ mod tests {
 
     #[test]
     fn an_end_is_there_once() {
-        let [mine, theirs] =
-            [(None, vec![2, 0]), (Some(7), vec![0, 4])].map(|(begin, ends)| Marks { begin, ends });
-        assert_eq!(mine.or(theirs), Marks { begin: Some(7), ends: vec![2, 0, 4] });
+        let [mine, theirs] = [(None, vec![2, 0]), (Some(7), vec![0, 4])].map(|(begin, ends)| Marks {
+            begin,
+            ends,
+            ..Marks::default()
+        });
+        assert_eq!(mine.or(theirs), Marks { begin: Some(7), ends: vec![2, 0, 4], ..Marks::default() });
     }
 }

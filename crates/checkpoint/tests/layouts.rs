@@ -577,7 +577,7 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
 fn sixteen_bits_hold_what_they_can() {
     let parent = tempfile::tempdir().unwrap();
     let large = model("one_head").map(&mut Enlarge);
-    let marks = Marks { begin: Some(4), ends: vec![3, 5] };
+    let marks = Marks { begin: Some(4), ends: vec![3, 5], ..Marks::default() };
     let export = |name: &str, precision| {
         RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &marks, precision)
     };
@@ -585,7 +585,8 @@ fn sixteen_bits_hold_what_they_can() {
     assert!(error.to_string().contains("which float16 can't hold"), "{error}");
     let folder = export("bf16", Precision::Bf16).unwrap();
     folder.load_model(&kernels::test_device()).unwrap();
-    assert_eq!(folder.marks(), marks);
+    let Marks { begin, ends, .. } = folder.marks();
+    assert_eq!((begin, ends), (marks.begin, marks.ends));
 }
 
 struct Enlarge;

@@ -63,7 +63,10 @@ pub fn export_gguf(
         tied: sizes.tie_embeddings,
         biases: Biases { attention: sizes.bias && is_llama, feed_forward: sizes.bias && is_llama },
     };
-    let metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
+    let mut metadata = config.metadata(name, ty, &vocabulary).map_err(failed)?;
+    let (keys, left_out) = marks.companions.to_gguf(tokenizer);
+    metadata.extend(keys);
+    notes.extend(left_out);
     let weights = by_name(kind, collect(model));
     atomic::write_with(path, |out| {
         let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {

@@ -16,7 +16,9 @@ use model::{Activation, ConfigError, Gpt, GptConfig, NormKind, Position};
 use tokenizer::Tokenizer;
 
 use super::architecture;
-use crate::{Error, Marks, Result, error::io, hugging_face::llama, layout::Layout, weights::load};
+use crate::{
+    Companions, Error, Marks, Result, error::io, hugging_face::llama, layout::Layout, weights::load,
+};
 
 /// A GGUF file with a GPT-2, a Llama or a Qwen3, whose weights are read when they are asked for.
 ///
@@ -82,6 +84,7 @@ impl GgufFile {
         let tokenizer = Tokenizer::from_gguf(&vocabulary)
             .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?
             .limited_to(sizes.vocab_size as usize);
+        let companions = Companions::of_gguf(&file, &tokenizer);
         let config = model_config(&sizes);
         config.check().map_err(|source| Error::GgufSizes {
             path: path.to_owned(),
@@ -97,7 +100,7 @@ impl GgufFile {
             layout: Layout::HuggingFace(architecture(sizes.architecture)),
             config,
             tokenizer,
-            marks: Marks { begin: vocabulary.begin_of_text, ends: vocabulary.ends_of_text },
+            marks: Marks { begin: vocabulary.begin_of_text, ends: vocabulary.ends_of_text, companions },
             weights: Weights::of(path, tensors),
             architecture: sizes.architecture.name(),
             without_bias: match (sizes.biases.attention, sizes.biases.feed_forward) {

@@ -9,6 +9,7 @@
 mod architectures;
 mod arguments;
 mod commands;
+mod companions;
 mod continuing;
 mod errors;
 mod exchange;

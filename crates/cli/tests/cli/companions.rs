@@ -1,0 +1,200 @@
+//! Chat template, special tokens and settings of a model from elsewhere: through import, training and export, in folders and in
+//! GGUF files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gguf::{Gguf, Value as GgufValue};
+use serde_json::{Value, json};
+
+use crate::{
+    gguf_files::write_model_with,
+    support::{fixture, run},
+};
+
+const TEMPLATE: &str = "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}";
+const TOOLS: &str = "{{ tools }}<|begin|>";
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn write_json(path: &Path, value: &Value) {
+    fs::write(path, value.to_string()).unwrap();
+}
+
+/// A model with the tokenizer of a fixture and with all that may stand beside it.
+fn chat_model(folder: &Path) -> PathBuf {
+    let tokenizer = fixture("../tokenizer/tests/fixtures/special/stripping/tokenizer.json");
+    let mut tokenizer = read_json(&tokenizer);
+    // What llama.cpp has nothing like.
+    tokenizer["added_tokens"].as_array_mut().unwrap().retain(|token| token["single_word"] == false);
+    let n_tokens = tokenizer["added_tokens"].as_array().unwrap().last().unwrap()["id"].as_u64().unwrap() + 1;
+    let text = "the kettle sings once more and the cat listens\na mason and a miller walk to the market in the morning\n\
+        seven lanterns hang over the river, and seven more hang over the mill\nonce more the miller sings, \
+        once more the cat walks away\n";
+    fs::write(folder.join("my.txt"), text.repeat(30)).unwrap();
+    write_json(&folder.join("bpe.json"), &tokenizer);
+    let sizes = ["--set", "schedule.max_steps=1", "--set", "schedule.eval_windows=2"];
+    let train = ["train", "debug", "--data", "my.txt", "--run", "sizes", "--set", "data.tokenizer=bpe:331"];
+    run(folder, &[&train[..], &sizes].concat()).success();
+    let model = folder.join("chat");
+    run(folder, &["export", "sizes", "--format", "safetensors", "-o", "chat"]).success();
+    write_json(&model.join("tokenizer.json"), &tokenizer);
+    assert!(n_tokens > 331, "the model lacks the last tokens: {n_tokens}");
+    let mut config = read_json(&model.join("config.json"));
+    (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) = (json!(0), json!(1), json!(1));
+    write_json(&model.join("config.json"), &config);
+    write_json(
+        &model.join("tokenizer_config.json"),
+        &json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|begin|>", "eos_token": "<|end|>",
+            "pad_token": "<|end|>", "unk_token": {"__type": "AddedToken", "content": "<|begin|>"}, "cls_token": "<|begin|>",
+            "additional_special_tokens": ["<|begin|>"], "padding_side": "left", "chat_template": "{{ an_older_one }}",
+            "name_or_path": "someone/chat",
+        }),
+    );
+    fs::write(model.join("chat_template.jinja"), TEMPLATE).unwrap();
+    fs::create_dir(model.join("additional_chat_templates")).unwrap();
+    fs::write(model.join("additional_chat_templates/tool_use.jinja"), TOOLS).unwrap();
+    write_json(
+        &model.join("special_tokens_map.json"),
+        &json!({"eos_token": "<|end|>", "pad_token": "<|end|>"}),
+    );
+    write_json(
+        &model.join("generation_config.json"),
+        &json!({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "temperature": 0.2, "top_p": 0.9, "do_sample": true}),
+    );
+    model
+}
+
+/// Fails unless a folder says of the tokens what the model from elsewhere does.
+#[track_caller]
+fn is_whole(folder: &Path) {
+    let tokenizer = read_json(&folder.join("tokenizer_config.json"));
+    for (key, value) in [
+        ("bos_token", json!("<|begin|>")),
+        ("eos_token", json!("<|end|>")),
+        ("pad_token", json!("<|end|>")),
+        ("cls_token", json!("<|begin|>")),
+        ("additional_special_tokens", json!(["<|begin|>"])),
+        ("padding_side", json!("left")),
+    ] {
+        assert_eq!(tokenizer[key], value, "{key} of {}", folder.display());
+    }
+    assert_eq!(tokenizer["unk_token"]["content"], "<|begin|>");
+    assert_eq!(fs::read_to_string(folder.join("chat_template.jinja")).unwrap(), TEMPLATE);
+    assert_eq!(fs::read_to_string(folder.join("additional_chat_templates/tool_use.jinja")).unwrap(), TOOLS);
+    assert_eq!(read_json(&folder.join("special_tokens_map.json"))["pad_token"], "<|end|>");
+    let generation = read_json(&folder.join("generation_config.json"));
+    let expected = json!({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "temperature": 0.2, "top_p": 0.9, "do_sample": true});
+    assert_eq!(generation, expected, "{}", folder.display());
+    assert_eq!(read_json(&folder.join("config.json"))["pad_token_id"], 1);
+}
+
+#[test]
+fn all_of_a_folder_goes_through_import_training_and_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    is_whole(&chat_model(path));
+    run(path, &["import", "chat", "--run", "imported"]).success();
+    is_whole(&path.join("runs/imported"));
+    let imported = read_json(&path.join("runs/imported/tokenizer_config.json"));
+    assert_eq!(imported["name_or_path"], Value::Null, "where it lay is not said of it");
+    let few = ["--set", "schedule.max_steps=1", "--set", "schedule.eval_windows=2"];
+    let train = ["train", "finetune", "--init-from", "imported", "--data", "my.txt", "--run", "tuned"];
+    run(path, &[&train[..], &few].concat()).success();
+    is_whole(&path.join("runs/tuned"));
+    run(path, &["export", "tuned", "--format", "safetensors", "-o", "out"]).success();
+    is_whole(&path.join("out"));
+
+    // Into a GGUF file goes what has a place there, and of the rest there is a note.
+    let exported = run(path, &["export", "tuned", "--format", "gguf", "-o", "out.gguf"]).success().stderr;
+    for note in [
+        "note: a GGUF file has no place for temperature, top_p of generation_config.json\n",
+        "note: a GGUF file has no place for cls_token, which is \"<|begin|>\"\n",
+    ] {
+        assert!(exported.contains(note), "{exported}");
+    }
+    let bytes = fs::read(path.join("out.gguf")).unwrap();
+    let file = Gguf::parse(&bytes).unwrap();
+    let number = |key: &str| file.value(&format!("tokenizer.ggml.{key}")).and_then(GgufValue::as_u64);
+    assert_eq!(
+        ["bos_token_id", "eos_token_id", "padding_token_id", "unknown_token_id"].map(number),
+        [0, 1, 1, 0].map(Some)
+    );
+    let text = |key: &str| file.value(key).and_then(GgufValue::as_str);
+    assert_eq!(text("tokenizer.chat_template"), Some(TEMPLATE), "not the older one");
+    assert_eq!(text("tokenizer.chat_template.tool_use"), Some(TOOLS));
+
+    // And back.
+    run(path, &["import", "out.gguf", "--run", "back"]).success();
+    run(path, &["export", "back", "--format", "safetensors", "-o", "again"]).success();
+    let again = read_json(&path.join("again/tokenizer_config.json"));
+    assert_eq!((&again["pad_token"], &again["unk_token"]), (&json!("<|end|>"), &json!("<|begin|>")));
+    assert_eq!(fs::read_to_string(path.join("again/chat_template.jinja")).unwrap(), TEMPLATE);
+    run(path, &["export", "back", "--format", "gguf", "-o", "again.gguf"]).success();
+    let again = fs::read(path.join("again.gguf")).unwrap();
+    let again = Gguf::parse(&again).unwrap();
+    for key in
+        ["tokenizer.chat_template", "tokenizer.chat_template.tool_use", "tokenizer.ggml.padding_token_id"]
+    {
+        assert_eq!(again.value(key), file.value(key), "{key}");
+    }
+}
+
+#[test]
+fn templates_by_name_in_a_gguf_file_can_t_lead_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = vec!["../../outside".to_owned(), "rag".to_owned()];
+    let keys = [
+        ("tokenizer.chat_templates", names.into()),
+        ("tokenizer.chat_template.../../outside", "{{ bad }}".into()),
+        ("tokenizer.chat_template.rag", TOOLS.into()),
+    ];
+    write_model_with(folder.path(), "small.gguf", &keys);
+    run(folder.path(), &["import", "small.gguf", "--run", "small"]).success();
+    let templates = folder.path().join("runs/small/additional_chat_templates");
+    let written: Vec<_> = fs::read_dir(templates).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(written, ["rag.jinja"]);
+    assert!(!folder.path().join("runs/outside.jinja").exists());
+}
+
+#[test]
+fn a_prompt_that_spells_special_tokens_gets_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model_with(folder.path(), "small.gguf", &[]);
+    let generate = |more: &[&str]| {
+        let args = ["generate", "small.gguf", "--max-tokens", "1", "--seed", "1"];
+        run(folder.path(), &[&args[..], more].concat()).success().stderr
+    };
+    let hint = "note: the prompt spells the special token </s>, which is read as plain text; --special reads it as the token";
+    assert!(generate(&["--prompt", "the kettle</s>"]).contains(hint));
+    assert!(!generate(&["--prompt", "the kettle</s>", "--special"]).contains("note:"));
+    assert!(!generate(&["--prompt", "the kettle"]).contains("note:"));
+}
+
+#[test]
+fn tokens_beside_the_older_two_files_are_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let two_files = fixture("../tokenizer/tests/fixtures/special/two_files");
+    let model = chat_model(folder.path());
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    for file in
+        ["vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"]
+    {
+        fs::copy(two_files.join(file), model.join(file)).unwrap();
+    }
+    let refused = run(folder.path(), &["generate", "chat", "--special", "--prompt", "<|bot|>"]).failure();
+    assert!(
+        refused.contains("this text has the token \"<|bot|>\" (id 331), and the model has only 331"),
+        "{refused}"
+    );
+    let special = ["generate", "chat", "--special", "--prompt", "<|user|>the cat", "--max-tokens", "1"];
+    run(folder.path(), &special).success();
+    let plain = ["generate", "chat", "--prompt", "<|user|>the cat", "--max-tokens", "1"];
+    let hint = run(folder.path(), &plain).success().stderr;
+    assert!(hint.contains("spells the special token <|user|>"), "{hint}");
+}
