@@ -11,12 +11,10 @@ use std::{
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice, is_stream};
-use indicatif::HumanCount;
 use trainer::DataRecipe;
 
 use crate::{
-    console::{count, plural, progress_bar, progress_style, quoted, report, warn},
-    train::checksums,
+    console::{count, progress_bar, progress_style, quoted, report, warn},
     usage::bail_usage,
 };
 
@@ -100,46 +98,6 @@ fn absolute(path: &str) -> anyhow::Result<String> {
     Ok(absolute.to_str().unwrap_or(path).to_owned())
 }
 
-/// Says what a run is about to read, and what of it may not be meant.
-pub(crate) fn report_data(data: &DataRecipe, prepared: &Prepared) {
-    let Prepared { meta, train, valid, .. } = prepared;
-    let documents = meta.documents.as_ref().filter(|documents| documents.n_separators > 0);
-    let divided = documents.filter(|documents| documents.are_tokens).map_or_else(String::new, |documents| {
-        let n_documents = plural(HumanCount(documents.n_documents), "document");
-        format!(", {n_documents} between {} {}", HumanCount(documents.n_separators), documents.separator)
-    });
-    report(format_args!(
-        "data: {}{divided}, {} to train on and {} to validate on ({})",
-        data.corpus,
-        plural(count(train.len() as u64), "token"),
-        plural(count(valid.len() as u64), "token"),
-        meta.tokenizer
-    ));
-    if matches!(Source::resolve(&data.corpus), Ok(Source::Corpus(_))) && Path::new(&data.corpus).exists() {
-        report(format_args!(
-            "{} is the known corpus; for the file or folder of that name: --data ./{}",
-            data.corpus,
-            quoted(&data.corpus)
-        ));
-    }
-    if let Some(documents) = documents.filter(|documents| !documents.are_tokens) {
-        warn(format_args!(
-            "the text has {} {} between documents, which the tokenizer {} takes as plain text; with --set \
-             data.tokenizer=bpe:4096 each is a token that ends a document",
-            HumanCount(documents.n_separators),
-            documents.separator,
-            meta.tokenizer
-        ));
-    }
-    if meta.has_json_lines {
-        warn(format_args!(
-            "{} has JSON lines, which are taken as plain text: their markup is learnt too. Write the texts alone to a file \
-             to learn from them",
-            data.corpus
-        ));
-    }
-}
-
 /// Makes the tokens of a recipe's data ready, and shows the progress if it takes a while.
 pub(crate) fn prepare(
     data: &DataRecipe,
@@ -147,6 +105,11 @@ pub(crate) fn prepare(
     data_dir: &Path,
 ) -> anyhow::Result<Prepared> {
     prepare_by(Rules::NEWEST, data, choice, data_dir)
+}
+
+/// What a checkpoint remembers of the data.
+pub(crate) fn checksums(prepared: &Prepared) -> [String; 2] {
+    [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }
 
 /// As [`prepare`], for a run that has trained on tokens of these checksums: if the text is another, it may be the same as older

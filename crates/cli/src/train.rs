@@ -10,7 +10,6 @@ use std::{any::Any, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use checkpoint::Session;
-use dataset::Prepared;
 use trainer::{Changes, Control, Ending, PRESETS, Training};
 
 pub(crate) use self::start::Ready;
@@ -221,9 +220,4 @@ fn open_screen(
     }
     let (lines, bar) = Lines::open();
     Ok((Box::new(lines), Box::new(bar)))
-}
-
-/// What a checkpoint remembers of the data.
-pub(crate) fn checksums(prepared: &Prepared) -> [String; 2] {
-    [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }

@@ -1,11 +1,13 @@
 //! Sentences on a run before it begins and after it has ended.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use burn::prelude::Device;
 use checkpoint::RunFolder;
+use dataset::{Prepared, Source};
+use indicatif::HumanCount;
 use model::GptConfig;
-use trainer::{Changes, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
+use trainer::{Changes, DataRecipe, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{
     console::{count, duration, plural, program, quoted, report, report_command, warn},
@@ -25,6 +27,46 @@ pub(crate) fn sizes(config: &GptConfig) -> String {
         config.n_embd,
         config.block_size,
     )
+}
+
+/// Says what a run is about to read, and what of it may not be meant.
+pub(crate) fn report_data(data: &DataRecipe, prepared: &Prepared) {
+    let Prepared { meta, train, valid, .. } = prepared;
+    let documents = meta.documents.as_ref().filter(|documents| documents.n_separators > 0);
+    let divided = documents.filter(|documents| documents.are_tokens).map_or_else(String::new, |documents| {
+        let n_documents = plural(HumanCount(documents.n_documents), "document");
+        format!(", {n_documents} between {} {}", HumanCount(documents.n_separators), documents.separator)
+    });
+    report(format_args!(
+        "data: {}{divided}, {} to train on and {} to validate on ({})",
+        data.corpus,
+        plural(count(train.len() as u64), "token"),
+        plural(count(valid.len() as u64), "token"),
+        meta.tokenizer
+    ));
+    if matches!(Source::resolve(&data.corpus), Ok(Source::Corpus(_))) && Path::new(&data.corpus).exists() {
+        report(format_args!(
+            "{} is the known corpus; for the file or folder of that name: --data ./{}",
+            data.corpus,
+            quoted(&data.corpus)
+        ));
+    }
+    if let Some(documents) = documents.filter(|documents| !documents.are_tokens) {
+        warn(format_args!(
+            "the text has {} {} between documents, which the tokenizer {} takes as plain text; with --set \
+             data.tokenizer=bpe:4096 each is a token that ends a document",
+            HumanCount(documents.n_separators),
+            documents.separator,
+            meta.tokenizer
+        ));
+    }
+    if meta.has_json_lines {
+        warn(format_args!(
+            "{} has JSON lines, which are taken as plain text: their markup is learnt too. Write the texts alone to a file \
+             to learn from them",
+            data.corpus
+        ));
+    }
 }
 
 /// Says what is about to happen.

@@ -9,7 +9,7 @@ use dataset::Prepared;
 use trainer::{Changes, Ending, Recipe, Training, ending, preset};
 
 use super::{
-    Args, Begun, checksums,
+    Args, Begun,
     same_text::same_text,
     short::{first_steps, overrides, steps_of},
 };
@@ -20,11 +20,11 @@ use crate::{
     memory,
     plan::{self, PlannedData},
     plot::update_pictures,
-    prepare::{report_data, with_absolute_paths},
+    prepare::{checksums, with_absolute_paths},
     recipe::parse,
     run_paths::{newest, open, run_path},
     usage::{ResultExt, bail_usage},
-    words::{further, resume_command},
+    words::{further, report_data, resume_command},
 };
 
 /// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.

@@ -5,10 +5,10 @@ use checkpoint::{RunFolder, TrainerState};
 use dataset::{Corpus, Prepared, TokenizerChoice};
 use trainer::Recipe;
 
-use super::{Args, checksums};
+use super::Args;
 use crate::{
     console::{program, quoted},
-    prepare::{is_missing, prepare_again},
+    prepare::{checksums, is_missing, prepare_again},
 };
 
 /// The tokens of a run's text.

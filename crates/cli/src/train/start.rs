@@ -10,7 +10,7 @@ use model::{Gpt, GptConfig};
 use trainer::{Changes, Recipe, Training};
 
 use super::{
-    Args, Begun, checksums, recipe_name,
+    Args, Begun, recipe_name,
     short::{first_steps, overrides, steps_of},
 };
 use crate::{
@@ -18,11 +18,12 @@ use crate::{
     memory,
     model_folder::check_vocabulary,
     plan::{self, PlannedData},
-    prepare::{prepare, report_data, with_absolute_paths},
+    prepare::{checksums, prepare, with_absolute_paths},
     recipe::read_recipe,
     run_paths::{RUNS, run_path},
     stored_weights::{ModelFolder, find},
     usage::{ResultExt, bail_usage},
+    words::report_data,
 };
 
 /// What a new run, or an experiment, begins with.
