@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::bail;
-use dataset::{TokenizerChoice, Tokens};
+use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
 use model::Gpt;
 use serde::Serialize;
 use trainer::Split;
@@ -20,6 +20,7 @@ use crate::{
     score::mean,
     stored_weights::ModelFolder,
     usage::{at_least, bail_usage},
+    words::report_name,
 };
 
 /// Measures loss, perplexity and bits per byte on a text.
@@ -73,6 +74,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stride = stride(args.stride, &opened.model)?;
     let (ids, n_bytes) = match &args.data {
         Some(data) => {
+            report_name(data);
             let text = prepare::read_text(data, &args.data_dir.data_dir)?;
             encode(&opened, &text)?
         }
@@ -163,12 +165,12 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
 /// The tokens of a text, and the bytes that count for them: separators between documents are tokens, and no text.
 fn encode(opened: &Opened, text: &str) -> anyhow::Result<(Vec<u32>, u64)> {
     let tokenizer = &opened.tokenizer;
-    let separator = match &opened.source {
-        Source::Folder(model) => {
-            History::open(model.folder.clone())?.recipe.and_then(|recipe| recipe.data.separator)
-        }
+    // What a run was trained with counts. A model from elsewhere is measured as it would be trained here.
+    let recipe = match &opened.source {
+        Source::Folder(model) => History::open(model.folder.clone())?.recipe,
         Source::Gguf(_) => None,
     };
+    let separator = recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator);
     let (Some(separator), Some(end)) = (separator, tokenizer.end_of_text()) else {
         return Ok((tokenizer.encode_text(text)?, text.len() as u64));
     };

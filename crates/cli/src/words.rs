@@ -29,6 +29,16 @@ pub(crate) fn sizes(config: &GptConfig) -> String {
     )
 }
 
+/// Says that a name is that of a known corpus where a file or folder has it too, and how to get that.
+pub(crate) fn report_name(data: &str) {
+    if matches!(Source::resolve(data), Ok(Source::Corpus(_))) && Path::new(data).exists() {
+        report(format_args!(
+            "{data} is the known corpus; for the file or folder of that name: --data ./{}",
+            quoted(data)
+        ));
+    }
+}
+
 /// Says what a run is about to read, and what of it may not be meant.
 pub(crate) fn report_data(data: &DataRecipe, prepared: &Prepared) {
     let Prepared { meta, train, valid, .. } = prepared;
@@ -44,17 +54,20 @@ pub(crate) fn report_data(data: &DataRecipe, prepared: &Prepared) {
         plural(count(valid.len() as u64), "token"),
         meta.tokenizer
     ));
-    if matches!(Source::resolve(&data.corpus), Ok(Source::Corpus(_))) && Path::new(&data.corpus).exists() {
-        report(format_args!(
-            "{} is the known corpus; for the file or folder of that name: --data ./{}",
-            data.corpus,
-            quoted(&data.corpus)
-        ));
-    }
-    if let Some(documents) = documents.filter(|documents| !documents.are_tokens) {
+    report_name(&data.corpus);
+    let as_text = documents.filter(|documents| !documents.are_tokens);
+    if let Some(documents) = as_text.filter(|_| prepared.tokenizer.end_of_text().is_some()) {
         warn(format_args!(
-            "the text has {} {} between documents, which the tokenizer {} takes as plain text; with --set \
-             data.tokenizer=bpe:4096 each is a token that ends a document",
+            "the text has {} {}, which are taken as plain text; add --set 'data.separator=\"{}\"' to a new run to make each a \
+             token",
+            HumanCount(documents.n_separators),
+            documents.separator,
+            documents.separator
+        ));
+    } else if let Some(documents) = as_text {
+        warn(format_args!(
+            "the text has {} {} between documents, which the tokenizer {} takes as plain text. A new model with \
+             data.tokenizer=bpe:4096 has a token for it that ends a document",
             HumanCount(documents.n_separators),
             documents.separator,
             meta.tokenizer

@@ -19,7 +19,7 @@ pub struct Documents {
     pub n_separators: u64,
     /// Documents with more in them than white space; each file of a folder is at least one.
     pub n_documents: u64,
-    /// Whether each separator became a token. Otherwise the tokenizer has none, and takes it as plain text.
+    /// Whether each separator became a token. Otherwise the tokenizer has none, or nobody asked for it, and it is plain text.
     pub are_tokens: bool,
 }
 

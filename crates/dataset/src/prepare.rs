@@ -232,7 +232,7 @@ fn build(
 ) -> Result<Prepared> {
     let (text, valid) = (texts.train(on_progress)?, texts.valid()?);
     let separator = options.separator.as_deref();
-    let scanned = scan(text, separator, on_progress)?;
+    let scanned = scan(text, separator.or(Some(END_OF_TEXT)), on_progress)?;
     let valid_scanned = valid.map(|valid| scan(valid, None, on_progress)).transpose()?;
 
     let n_train = match valid {
@@ -283,7 +283,7 @@ fn build(
         text.check_unchanged()?;
     }
 
-    let are_tokens = tokenizer.end_of_text().is_some();
+    let are_tokens = separator.is_some() && tokenizer.end_of_text().is_some();
     let documents = scanned.documents.clone().map(|documents| Documents { are_tokens, ..documents });
     let has_json_lines = scanned.has_json_lines;
     let valid_source = valid.zip(valid_scanned);

@@ -59,7 +59,8 @@ fn try_load(
         return Err("it was made with another tokenizer".into());
     }
     let has_token = prepared.tokenizer.end_of_text().is_some();
-    let separator = prepared.meta.documents.as_ref().map(|documents| documents.separator.as_str());
+    let documents = prepared.meta.documents.as_ref().filter(|documents| documents.are_tokens);
+    let separator = documents.map(|documents| documents.separator.as_str());
     // Without a token for it, the tokens are the same either way.
     if has_token && separator != options.separator.as_deref() {
         return Err("its documents are divided in another way".into());

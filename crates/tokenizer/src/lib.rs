@@ -40,6 +40,7 @@ mod gpt2;
 mod imported;
 mod kind;
 mod layout;
+mod long_pieces;
 mod pre_tokenizer;
 mod stream;
 mod tokenizer;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use tokenizers::Tokenizer as Pipeline;
+use tokenizers::{Model, Tokenizer as Pipeline};
 
 use crate::decoding::{self, Decoding};
 use crate::layout::{self, Codec, END_OF_TEXT};
+use crate::long_pieces::MergeTable;
 use crate::untrusted::without_panic;
 use crate::{DecodeStream, Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
 
@@ -41,6 +42,8 @@ struct Inner {
     n_usable: usize,
     /// The pipeline that takes special tokens in a text as what they are, made when it is needed.
     with_special: OnceLock<Pipeline>,
+    /// Of a byte-level BPE, once it is needed.
+    merge_table: OnceLock<Option<MergeTable>>,
 }
 
 impl Tokenizer {
@@ -101,6 +104,7 @@ impl Tokenizer {
             tokens,
             n_usable,
             with_special: OnceLock::new(),
+            merge_table: OnceLock::new(),
         }))
     }
 
@@ -189,7 +193,7 @@ impl Tokenizer {
         match codec {
             Codec::Char(vocabulary) => vocabulary.encode(text),
             Codec::Byte => Ok(text.bytes().map(u32::from).collect()),
-            Codec::ByteLevelBpe => byte_level_bpe::encode(pipeline.get_model(), text),
+            Codec::ByteLevelBpe => byte_level_bpe::encode(pipeline.get_model(), || self.merge_table(), text),
             Codec::Foreign => {
                 let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
                 Ok(encoding.get_ids().to_vec())
@@ -253,6 +257,13 @@ impl Tokenizer {
             pair => text(&pair[0]).zip(text(&pair[1])),
         };
         merges.iter().filter_map(pair).collect()
+    }
+
+    /// The merges of a byte-level BPE as a table, which is made when a text needs it first.
+    fn merge_table(&self) -> Option<&MergeTable> {
+        let model = self.0.pipeline.get_model();
+        let table = || MergeTable::new(&self.merges(), |token| model.token_to_id(token));
+        self.0.merge_table.get_or_init(table).as_ref()
     }
 
     /// The id of a token, by its text.

@@ -326,9 +326,11 @@ pub enum RecipeError {
         "`schedule.kind` = wsd needs `schedule.stable_steps`, the step at which the learning rate begins to fall"
     )]
     NoStableSteps,
-    /// A separator that would stand everywhere.
-    #[error("`data.separator` is empty; name the string between documents, or add --set data.separator=none")]
-    EmptySeparator,
+    /// A separator that would stand everywhere, or a word that means none.
+    #[error(
+        "`data.separator` is the string between documents; if there is none, add --set data.separator=none"
+    )]
+    NoSeparator,
     /// A key that this schedule has no use for.
     #[error(
         "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
@@ -473,8 +475,8 @@ impl Recipe {
             let holds = learning_rate >= 0.0 && learning_rate.is_finite();
             in_range("schedule.restart.learning_rate", learning_rate, "has to be at least 0", holds)?;
         }
-        if data.separator.as_deref() == Some("") {
-            return Err(RecipeError::EmptySeparator);
+        if let Some("" | "off" | "no") = data.separator.as_deref() {
+            return Err(RecipeError::NoSeparator);
         }
         let fraction = "has to be above 0 and below 1";
         let share = "has to be at least 0 and below 1";

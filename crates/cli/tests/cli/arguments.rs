@@ -214,6 +214,20 @@ fn separators_between_documents_end_texts() {
     };
     fs::write(folder.join("two.txt"), "A cat sat.<|endoftext|>Dogs run far.").unwrap();
     assert_eq!(eval("two.txt")["bytes"], 23);
+    // A model without a recipe is measured as it would be trained.
+    run(folder, &["export", "r", "--format", "safetensors", "-o", "exported"]).success();
+    let exported = run(folder, &["eval", "exported", "--data", "two.txt", "--json"]).success().stdout;
+    assert_eq!(exported, run(folder, &["eval", "r", "--data", "two.txt", "--json"]).success().stdout);
+    // A recipe that does not ask for them has separators as text, and says so.
+    let off =
+        ["train", "debug", "--data", "stories.txt", "--set", "data.tokenizer=bpe:300", "--max-steps", "1"];
+    let said = run(folder, &[&off[..], &["--set", "data.separator=none"]].concat()).success().stderr;
+    assert!(
+        said.contains("warning: the text has 900 <|endoftext|>, which are taken as plain text; add --set"),
+        "{said}"
+    );
+    let error = run(folder, &[&off[..], &["--set", "data.separator=off"]].concat()).usage_failure();
+    assert!(error.contains("--set data.separator=none"), "{error}");
     let as_text =
         run(folder, &["train", "debug", "--data", "stories.txt", "--max-steps", "1"]).success().stderr;
     assert!(
