@@ -15,6 +15,8 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{Timestamp, tz::TimeZone};
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -90,12 +92,35 @@ impl Drop for Diversion {
     }
 }
 
-/// Where the libraries' warnings go: each is written in one piece.
-pub(crate) struct Traced;
+/// Where the libraries' events go: each is written in one piece, a warning or an error as one of this program's.
+pub(crate) struct Events;
 
-impl Write for Traced {
+/// The writer of one event.
+pub(crate) struct EventWriter {
+    level: Level,
+}
+
+impl<'a> MakeWriter<'a> for Events {
+    type Writer = EventWriter;
+
+    fn make_writer(&'a self) -> EventWriter {
+        EventWriter { level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> EventWriter {
+        EventWriter { level: *event.level() }
+    }
+}
+
+impl Write for EventWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        say(String::from_utf8_lossy(lines).trim_end());
+        let text = String::from_utf8_lossy(lines);
+        let text = text.trim();
+        match self.level {
+            Level::ERROR => say(&format!("{ERROR}error:{ERROR:#} {text}")),
+            Level::WARN => warn(format_args!("{text}")),
+            _ => say(text),
+        }
         Ok(lines.len())
     }
 

@@ -45,17 +45,13 @@ mod usage;
 mod views;
 mod words;
 
-use std::{
-    env,
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::{env, io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-use crate::{console::Traced, key_tips::with_key_tip};
+use crate::{console::Events, key_tips::with_key_tip};
 
 /// The exit code for arguments that can't be understood, which is clap's too.
 const USAGE: u8 = 2;
@@ -120,8 +116,9 @@ fn main() -> ExitCode {
     }
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
-        .with_writer(|| Traced)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(Events)
+        .with_ansi(false)
+        .with_level(false)
         .without_time()
         .with_target(false)
         .init();

@@ -166,13 +166,13 @@ mod tests {
         let (newest, older, all) = (Target::Newest, Target::Older, Target::All);
         let (done, refused) = (Exit::Code(0), Exit::Code(1));
         assert_eq!(judged(newest, done, "", Some(HALF_WAY)), ("harmless", None));
-        assert_eq!(judged(newest, done, " WARN it", Some(HALF_WAY - 8)), ("detected", None));
+        assert_eq!(judged(newest, done, "warning: it", Some(HALF_WAY - 8)), ("detected", None));
         assert_eq!(judged(newest, done, "", Some(HALF_WAY - 8)), ("detected", Some(Kind::Answer)));
-        assert_eq!(judged(newest, done, " WARN it", Some(0)), ("resumed", Some(Kind::Lost)));
-        assert_eq!(judged(newest, done, " WARN it", None), ("resumed", Some(Kind::Lost)));
+        assert_eq!(judged(newest, done, "warning: it", Some(0)), ("resumed", Some(Kind::Lost)));
+        assert_eq!(judged(newest, done, "warning: it", None), ("resumed", Some(Kind::Lost)));
         assert_eq!(judged(newest, refused, "error: no", None), ("not resumed", Some(Kind::Unreadable)));
         assert_eq!(judged(older, done, "", Some(HALF_WAY)), ("harmless", None));
-        assert_eq!(judged(older, done, " WARN it", Some(HALF_WAY - 8)), ("resumed", Some(Kind::Lost)));
+        assert_eq!(judged(older, done, "warning: it", Some(HALF_WAY - 8)), ("resumed", Some(Kind::Lost)));
         assert_eq!(judged(all, refused, "error: no", None), ("detected", None));
         assert_eq!(judged(all, refused, "", None), ("detected", Some(Kind::Answer)));
         assert_eq!(judged(all, Exit::Signal(6), "", None), ("not resumed", Some(Kind::Unreadable)));
