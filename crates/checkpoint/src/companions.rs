@@ -4,14 +4,16 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use ::gguf::{Array, Gguf, Value as GgufValue};
+use ::weights::refuse_lfs_pointer;
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
-use crate::{Result, atomic, error::io};
+use crate::{Marks, Result, atomic, error::io};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
@@ -71,6 +73,9 @@ const TOKENS: [(&str, &str); 4] = [
 const GGUF_TEMPLATE: &str = "tokenizer.chat_template";
 const GGUF_TEMPLATE_NAMES: &str = "tokenizer.chat_templates";
 
+/// What a warning says of a template that can't be read.
+const LOST_TEMPLATE: &str = "its chat template is";
+
 /// What is said of a model beside what it computes, as Hugging Face's files have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Companions {
@@ -84,22 +89,31 @@ pub struct Companions {
 }
 
 impl Companions {
-    /// Those in a folder. A file that is missing or no JSON says nothing.
-    pub(crate) fn read(folder: &Path, config: &Value) -> Self {
-        let object = |name: &str| -> Map<String, Value> {
-            let text = fs::read_to_string(folder.join(name)).ok();
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-        };
-        let mut tokenizer_config = object(TOKENIZER_CONFIG);
+    /// The companion files in a folder. A file that is missing says nothing; for one that can't be read there is a warning.
+    ///
+    /// # Errors
+    ///
+    /// If a file is a Git LFS pointer.
+    pub(crate) fn read(folder: &Path, config: &Value) -> Result<Self> {
+        let object = |name: &str, lost: &str| read_object(&folder.join(name), lost);
+        let mut tokenizer_config = object(TOKENIZER_CONFIG, "its special tokens and chat template are")?;
         tokenizer_config.retain(|key, value| !OF_TOKENIZER.contains(&key.as_str()) && !value.is_null());
-        Self {
+        Ok(Self {
             tokenizer_config,
-            special_tokens_map: object(SPECIAL_TOKENS_MAP),
-            generation_config: object(GENERATION_CONFIG),
-            chat_template: fs::read_to_string(folder.join(CHAT_TEMPLATE)).ok(),
-            named_templates: named_templates(folder),
+            special_tokens_map: object(SPECIAL_TOKENS_MAP, "its special tokens are")?,
+            generation_config: object(
+                GENERATION_CONFIG,
+                "its sampling settings, and BOS and EOS tokens that only it names, are",
+            )?,
+            chat_template: read_text(&folder.join(CHAT_TEMPLATE), LOST_TEMPLATE)?,
+            named_templates: named_templates(folder)?,
             pad_token_id: Some(config["pad_token_id"].clone()).filter(|id| !id.is_null()),
-        }
+        })
+    }
+
+    /// The BOS token and EOS tokens of `generation_config.json`; `None` for those it does not name.
+    pub(crate) fn ends(&self) -> (Option<u32>, Option<Vec<u32>>) {
+        Marks::read(&Value::Object(self.generation_config.clone()))
     }
 
     /// Those of a GGUF file with these tokens.
@@ -236,11 +250,41 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn named_templates(folder: &Path) -> BTreeMap<String, String> {
+fn named_templates(folder: &Path) -> Result<BTreeMap<String, String>> {
     let entries = fs::read_dir(folder.join(NAMED_TEMPLATES)).into_iter().flatten().flatten();
-    let template = |path: PathBuf| -> Option<(String, String)> {
+    let named = |path: PathBuf| -> Option<(String, PathBuf)> {
         let name = path.file_name()?.to_str()?.strip_suffix(".jinja").filter(|name| is_plain(name))?;
-        Some((name.to_owned(), fs::read_to_string(&path).ok()?))
+        Some((name.to_owned(), path))
     };
-    entries.filter_map(|entry| template(entry.path())).collect()
+    let mut templates = BTreeMap::new();
+    for (name, path) in entries.filter_map(|entry| named(entry.path())) {
+        if let Some(text) = read_text(&path, LOST_TEMPLATE)? {
+            templates.insert(name, text);
+        }
+    }
+    Ok(templates)
+}
+
+/// A file of a JSON object: empty if it is missing, or can't be read, with a warning that names what is `lost`.
+fn read_object(path: &Path, lost: &str) -> Result<Map<String, Value>> {
+    let Some(text) = read_text(path, lost)? else { return Ok(Map::new()) };
+    Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+        warn_of_lost(path, &format!("is not a valid JSON object ({error})"), lost);
+        Map::new()
+    }))
+}
+
+/// A file of text: `None` if it is missing, or can't be read, with a warning that names what is `lost`.
+fn read_text(path: &Path, lost: &str) -> Result<Option<String>> {
+    refuse_lfs_pointer(path)?;
+    match fs::read_to_string(path) {
+        Ok(text) => return Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {}
+        Err(error) => warn_of_lost(path, &format!("can't be read ({error})"), lost),
+    }
+    Ok(None)
+}
+
+fn warn_of_lost(path: &Path, problem: &str, lost: &str) {
+    tracing::warn!("{} {problem}; {lost} left out", path.display());
 }

@@ -216,7 +216,7 @@ pub enum Error {
     /// There is nothing to go on from.
     #[error(
         "all {n} checkpoints of {} are damaged; start a new run from its best weights with train finetune --init-from {}",
-        .path.display(), quoted(.path)
+        .path.display(), quoted(&.path.display().to_string())
     )]
     AllDamaged {
         /// The run folder.
@@ -228,7 +228,7 @@ pub enum Error {
     /// A run that has done steps, and whose checkpoints are not there.
     #[error(
         "{} has been trained and has no checkpoint any more to go on from; start a new run from its best weights with \
-         train finetune --init-from {}", .path.display(), quoted(.path)
+         train finetune --init-from {}", .path.display(), quoted(&.path.display().to_string())
     )]
     NoCheckpoint {
         /// The run folder.
@@ -268,11 +268,10 @@ pub(crate) fn few(problems: &[String], separator: &str) -> String {
     shown.join(separator)
 }
 
-/// A path as the shell takes it.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let is_plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if is_plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+/// A path or another argument as the shell takes it.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Makes an I/O error say what was done to which path.

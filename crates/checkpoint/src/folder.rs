@@ -378,19 +378,19 @@ impl RunFolder {
     }
 
     /// The tokens at which a text begins and ends, by `generation_config.json` or else `config.json`; none where neither
-    /// says so, or names one that the model lacks, of which there is a warning.
-    pub fn marks(&self) -> Marks {
-        let said_by = |name: &str| -> Option<_> {
-            let text = fs::read_to_string(self.path.join(name)).ok()?;
-            Some(Marks::read(&serde_json::from_str(&text).ok()?))
-        };
-        let [first, second] = [GENERATION_CONFIG, CONFIG].map(|name| said_by(name).unwrap_or_default());
+    /// says so, or names one that the model lacks, of which there is a warning. So there is of a companion file that can't be
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// If a companion file is a Git LFS pointer.
+    pub fn marks(&self) -> Result<Marks> {
         let config = fs::read_to_string(self.path.join(CONFIG)).unwrap_or_default();
-        let mut marks = Marks {
-            begin: first.0.or(second.0),
-            ends: first.1.or(second.1).unwrap_or_default(),
-            companions: Companions::read(&self.path, &serde_json::from_str(&config).unwrap_or_default()),
-        };
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
+        let companions = Companions::read(&self.path, &config)?;
+        let (first, second) = (companions.ends(), Marks::read(&config));
+        let mut marks =
+            Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default(), companions };
         if let Some(n_tokens) = self.n_tokens() {
             let beyond = marks.take_beyond(n_tokens);
             if !beyond.is_empty() {
@@ -402,7 +402,7 @@ impl RunFolder {
                 );
             }
         }
-        marks
+        Ok(marks)
     }
 
     /// The sizes of the model.

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, error::quoted};
 
 /// Weights of other programs that can't be read, and whose they are.
 const UNREAD_WEIGHTS: [(&str, &str); 6] = [
@@ -32,12 +32,33 @@ pub(crate) fn adapter(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path.join(FILE)).ok()?;
     let file: Value = serde_json::from_str(&text).unwrap_or_default();
     let kind = file["peft_type"].as_str().unwrap_or("PEFT").replace("LORA", "LoRA");
-    let base = file["base_model_name_or_path"].as_str().unwrap_or("another model");
+    let base = file["base_model_name_or_path"].as_str();
+    let has_tokenizer = path.join("tokenizer_config.json").is_file();
     Some(format!(
-        "is a {kind} adapter of {base} ({FILE}), not a model; merge the two first, in Python: \
-         AutoPeftModelForCausalLM.from_pretrained({:?}).merge_and_unload().save_pretrained(\"merged\")",
-        path.display().to_string()
+        "is a {kind} adapter of {} ({FILE}), not a model; {}",
+        base.unwrap_or("another model"),
+        merge_advice(&path.display().to_string(), None, base.filter(|_| !has_tokenizer))
     ))
+}
+
+/// How to merge an adapter, a folder or a name on the hub, into the model it was trained on. The tokenizer is that model's
+/// if it is given, else that of the adapter.
+#[must_use]
+pub fn merge_advice(adapter: &str, revision: Option<&str>, base: Option<&str>) -> String {
+    let at = revision.map_or_else(String::new, |revision| format!(", revision={revision:?}"));
+    let adapter = format!("{adapter:?}{at}");
+    let tokenizer = base.map_or_else(|| adapter.clone(), |base| format!("{base:?}"));
+    let code = format!(
+        "from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; \
+         AutoPeftModelForCausalLM.from_pretrained({adapter}).merge_and_unload().save_pretrained(\"merged\"); \
+         AutoTokenizer.from_pretrained({tokenizer}).save_pretrained(\"merged\")"
+    );
+    format!("merge the two, then use the folder `merged`: {}", python(&code))
+}
+
+/// The shell command that runs some Python.
+pub(crate) fn python(code: &str) -> String {
+    format!("python3 -c {}", quoted(code))
 }
 
 fn weights(names: &[String], missing: &str) -> Option<String> {
@@ -85,9 +106,11 @@ fn file_names(folder: &Path) -> Vec<String> {
 pub(crate) fn unread_tokenizer(folder: &Path) -> Option<String> {
     let found = ["tokenizer.model", "spiece.model"].into_iter().find(|name| folder.join(name).is_file())?;
     Some(format!(
-        "has its tokenizer as SentencePiece's {found}, and no tokenizer.json; make one, in Python: \
-         AutoTokenizer.from_pretrained({0:?}).save_pretrained({0:?})",
-        folder.display().to_string()
+        "has its tokenizer as SentencePiece's {found}, and no tokenizer.json; make one: {}",
+        python(&format!(
+            "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained({0:?}).save_pretrained({0:?})",
+            folder.display().to_string()
+        ))
     ))
 }
 
@@ -174,6 +197,15 @@ mod tests {
             assert!(reason.contains(expected), "{reason} does not say {expected}");
             assert_eq!(reason.lines().count(), 1);
         }
+    }
+
+    #[test]
+    fn advice_in_python_is_a_whole_command() {
+        let advice = merge_advice("it's", None, Some("someone/base"));
+        let expected = r#"python3 -c 'from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; AutoPeftModelForCausalLM.from_pretrained("it'\''s").merge_and_unload().save_pretrained("merged"); AutoTokenizer.from_pretrained("someone/base").save_pretrained("merged")'"#;
+        assert!(advice.ends_with(expected), "{advice}");
+        let advice = merge_advice("me/lora", Some("v1"), None);
+        assert!(advice.contains(r#"AutoTokenizer.from_pretrained("me/lora", revision="v1")"#), "{advice}");
     }
 
     #[test]

@@ -8,7 +8,13 @@ use serde::Deserialize;
 use tokenizer::Tokenizer;
 use weights::{Weights, entries, read_value};
 
-use crate::{Error, Result, error::few, layout::Layout, weights::load};
+use crate::{
+    Error, Result,
+    error::{few, quoted},
+    foreign::python,
+    layout::Layout,
+    weights::load,
+};
 
 /// `model_args` of a `ckpt.pt`.
 #[derive(Debug, Deserialize)]
@@ -35,15 +41,25 @@ struct Meta {
     stoi: BTreeMap<String, u32>,
 }
 
+/// Checks that a file is a checkpoint as nanoGPT saves it, without reading its weights.
+///
+/// # Errors
+///
+/// If the file is damaged or another program's; the error says what it is and how to open it.
+pub fn check_nanogpt(path: &Path) -> Result<()> {
+    match other_checkpoint(path)? {
+        Some(reason) => Err(Error::OtherModel { path: path.to_owned(), reason }),
+        None => Ok(()),
+    }
+}
+
 /// The model in a `ckpt.pt`.
 ///
 /// # Errors
 ///
 /// If the file is damaged or none of nanoGPT's, or its weights are not those that its settings ask for.
 pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
-    if let Some(reason) = other_checkpoint(path)? {
-        return Err(Error::OtherModel { path: path.to_owned(), reason });
-    }
+    check_nanogpt(path)?;
     let arguments: Arguments = read_value(path, Some("model_args"))?;
     let weights = Weights::open_under(path, "model")?;
     // Before biases were a choice, nanoGPT had the tanh form of GELU, as minGPT and build-nanogpt have.
@@ -97,7 +113,8 @@ fn other_checkpoint(path: &Path) -> Result<Option<String>> {
         return Ok(missing.map(|key| match arguments.contains_key("dim") {
             true => format!(
                 "is a checkpoint of llama2.c's (its model_args have dim, and no {key}), and none of nanoGPT's; make a \
-                 folder of it with llama2.c's own program: python export.py FOLDER --version -1 --checkpoint {file}"
+                 folder of it with llama2.c's own program: python export.py FOLDER --version -1 --checkpoint {}",
+                quoted(&path.display().to_string())
             ),
             false => format!(
                 "is no checkpoint of nanoGPT's: its model_args have no {key}; they need {}",
@@ -108,10 +125,14 @@ fn other_checkpoint(path: &Path) -> Result<Option<String>> {
     let config = entries.get("config").and_then(|config| config.strip_prefix("the object "));
     if let Some(class) = config.filter(|_| entries.contains_key("model")) {
         let name = class.rsplit('.').next().unwrap_or(class);
+        let code = format!(
+            "import torch; {name} = type({name:?}, (), {{}}); c = torch.load({file}, weights_only=False); \
+             c[\"model_args\"] = vars(c.pop(\"config\")); torch.save(c, \"ckpt.pt\")"
+        );
         return Ok(Some(format!(
             "is a checkpoint like build-nanogpt's: its config is an object of the class {class}, which is not read. Save it \
-             as nanoGPT does, in Python: {name} = type({name:?}, (), {{}}); c = torch.load({file}, weights_only=False); \
-             c[\"model_args\"] = vars(c.pop(\"config\")); torch.save(c, \"ckpt.pt\")"
+             as nanoGPT does: {}",
+            python(&code)
         )));
     }
     if entries.values().all(|what| what.starts_with("the object torch")) && !entries.is_empty() {
@@ -148,12 +169,15 @@ fn bare(path: &Path, file: &str) -> Result<String> {
             "{WHAT}; name it pytorch_model.bin, put GPT-2's config.json beside it, and name the folder"
         ));
     }
-    Ok(format!(
-        "{WHAT}. Save it as nanoGPT does, in Python: torch.save({{\"model\": torch.load({file}), \"model_args\": \
+    let code = format!(
+        "import torch; torch.save({{\"model\": torch.load({file}), \"model_args\": \
          {{\"n_layer\": {n_layer}, \"n_head\": N_HEAD, \"n_embd\": {n_embd}, \"block_size\": {block_size}, \
-         \"vocab_size\": {vocab_size}, \"bias\": {}, \"activation\": ACTIVATION}}}}, \"ckpt.pt\"), where ACTIVATION is \
-         \"gelu\", or \"gelu_tanh\" for minGPT",
+         \"vocab_size\": {vocab_size}, \"bias\": {}, \"activation\": \"gelu\"}}}}, \"ckpt.pt\")",
         if has_biases(&weights) { "True" } else { "False" }
+    );
+    Ok(format!(
+        "{WHAT}. Save it as nanoGPT does, with the number of heads for N_HEAD, and for minGPT with gelu_tanh for gelu: {}",
+        python(&code)
     ))
 }
 

@@ -147,11 +147,11 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
         let run =
             RunFolder::create_model(&folder.path().join(name), &model, &tokenizer, &marks, Precision::F32);
         let run = run.unwrap();
-        let found = run.marks();
+        let found = run.marks().unwrap();
         assert_eq!((found.begin, found.ends), (marks.begin, marks.ends.clone()), "{name}");
         let path = folder.path().join(format!("{name}.gguf"));
         let tokenizer = run.load_tokenizer().unwrap();
-        export_gguf(&model, &tokenizer, &run.marks(), name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &run.marks().unwrap(), name, TensorType::F32, &path).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
         assert_eq!(

@@ -84,11 +84,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &model, &tokenizer, &source.marks(), precision)?;
+            RunFolder::export(&output, &model, &tokenizer, &source.marks()?, precision)?;
         }
         (_, precision) => {
             let ty = tensor_type(precision);
-            for difference in export_gguf(&model, &tokenizer, &source.marks(), &name, ty, &output)? {
+            for difference in export_gguf(&model, &tokenizer, &source.marks()?, &name, ty, &output)? {
                 report(format_args!("note: {difference}"));
             }
         }

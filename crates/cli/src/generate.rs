@@ -224,7 +224,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         PromptArgs { .. } => String::new(),
     };
     let Opened { source, model, tokenizer } = args.model.open()?;
-    let options = options(&args, seed, &tokenizer, &source.marks().ends)?;
+    let options = options(&args, seed, &tokenizer, &source.marks()?.ends)?;
     options.check().usage()?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, options: &options };
     let ctrl_c = CtrlC::listen()?;

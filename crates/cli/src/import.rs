@@ -42,7 +42,7 @@ Examples:
 pub(crate) struct Args {
     /// A folder in Hugging Face's layout, a GGUF file, nanoGPT's ckpt.pt, or the name of a model on the hub.
     #[arg(value_name = "PATH or NAME")]
-    source: String,
+    source: PathBuf,
 
     /// Name or path of the run to make; without it, called as what is imported.
     #[arg(long, value_name = "RUN")]
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// What a ckpt.pt was trained with: gpt2, byte, nanoGPT's meta.pkl or a tokenizer.json; without it, the meta.pkl
     /// beside it, or gpt2 where the vocabulary is GPT-2's.
     #[arg(long, value_name = "FILE or NAME")]
-    tokenizer: Option<String>,
+    tokenizer: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -70,7 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         refuse_tokenizer(&args)?;
         let found = find(&path)?;
-        (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks())
+        (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks()?)
     };
     check_vocabulary(&tokenizer, model.config())?;
     let run = match &args.run {
@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; generate text with: {} generate {name}",
-        args.source,
+        args.source.display(),
         run.path().display(),
         count(model.config().n_params() as u64),
         program(),
@@ -91,12 +91,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The file or folder that is meant, and what its run is called. What is here hides a model of the hub of that name.
 fn locate(args: &Args) -> anyhow::Result<(PathBuf, String)> {
-    let path = PathBuf::from(&args.source);
-    if path_of(&path).exists() || names_weights(&path) {
-        let stem = stem(&path);
-        return Ok((path, stem));
+    let path = &args.source;
+    if path_of(path).exists() || names_weights(path) {
+        return Ok((path.clone(), stem(path)));
     }
-    let name = HubName::parse(&args.source)?;
+    let name = path.to_str().with_context(|| format!("there is no file or folder {}", path.display()))?;
+    let name = HubName::parse(name)?;
     refuse_tokenizer(args)?;
     let path = hub::download(&name)?;
     let stem = if is_gguf(&path) { stem(&path) } else { name.model().to_owned() };
@@ -105,23 +105,23 @@ fn locate(args: &Args) -> anyhow::Result<(PathBuf, String)> {
 
 fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
     match args.tokenizer {
-        Some(_) => bail_usage!("--tokenizer is for a ckpt.pt; {} has its own", args.source),
+        Some(_) => bail_usage!("--tokenizer is for a ckpt.pt; {} has its own", args.source.display()),
         None => Ok(()),
     }
 }
 
 /// The tokenizer of a `ckpt.pt`, which says nothing of it.
-fn tokenizer_of(checkpoint: &Path, named: Option<&str>, vocab_size: usize) -> anyhow::Result<Tokenizer> {
+fn tokenizer_of(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> anyhow::Result<Tokenizer> {
     /// nanoGPT pads GPT-2's vocabulary up to this.
     const PADDED: usize = 50_304;
     let beside = checkpoint.with_file_name("meta.pkl");
     match named {
-        Some("gpt2") => Ok(Tokenizer::gpt2()),
-        Some("byte") => Ok(Tokenizer::byte()),
-        Some(file) if has_extension(file, "pkl") => Ok(load_nanogpt_tokenizer(Path::new(file))?),
+        Some(name) if name == Path::new("gpt2") => Ok(Tokenizer::gpt2()),
+        Some(name) if name == Path::new("byte") => Ok(Tokenizer::byte()),
+        Some(file) if has_extension(file, "pkl") => Ok(load_nanogpt_tokenizer(file)?),
         Some(file) => {
-            refuse_lfs_pointer(Path::new(file))?;
-            Tokenizer::load(Path::new(file)).with_context(|| format!("--tokenizer {file}"))
+            refuse_lfs_pointer(file)?;
+            Tokenizer::load(file).with_context(|| format!("--tokenizer {}", file.display()))
         }
         None if beside.is_file() => Ok(load_nanogpt_tokenizer(&beside)?),
         None if (Tokenizer::gpt2().vocab_size()..=PADDED).contains(&vocab_size) => Ok(Tokenizer::gpt2()),
@@ -133,8 +133,8 @@ fn tokenizer_of(checkpoint: &Path, named: Option<&str>, vocab_size: usize) -> an
     }
 }
 
-fn has_extension(file: &str, extension: &str) -> bool {
-    Path::new(file).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+fn has_extension(file: &Path, extension: &str) -> bool {
+    file.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 /// What the run is called: as the folder or the model, or as the folder that a checkpoint is in.

@@ -82,11 +82,11 @@ impl Source {
     }
 
     /// The tokens at which a text begins and ends.
-    pub(crate) fn marks(&self) -> Marks {
-        match self {
-            Self::Folder(model) => model.folder.marks(),
+    pub(crate) fn marks(&self) -> anyhow::Result<Marks> {
+        Ok(match self {
+            Self::Folder(model) => model.folder.marks()?,
             Self::Gguf(file) => file.marks().clone(),
-        }
+        })
     }
 
     /// The model with its weights, and its tokenizer.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use checkpoint::{RunFolder, refuse_lfs_pointer};
+use checkpoint::{RunFolder, check_nanogpt, refuse_lfs_pointer};
 
 use crate::console::{did_you_mean, program, quoted};
 
@@ -48,6 +48,12 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
             hub_hint(path)
         );
     }
+    if !folder.is_file() && !folder.is_dir() {
+        bail!(
+            "{} is a pipe or device, which can't be read as a model; save the model to a file and name that",
+            folder.display()
+        );
+    }
     refuse_lfs_pointer(&folder)?;
     if is_gguf(&folder) {
         bail!(
@@ -59,10 +65,10 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<RunFolder> {
     }
     if folder.is_file() {
         refuse_part(&folder)?;
-        bail!("{} is a file and not a model{}", folder.display(), advice_to_import(&folder));
+        bail!("{} is a file and not a model{}", folder.display(), advice_to_import(&folder)?);
     }
     if let Some(checkpoint) = checkpoint_in(&folder) {
-        bail!("{} is not a model{}", folder.display(), advice_to_import(&checkpoint));
+        bail!("{} is not a model{}", folder.display(), advice_to_import(&checkpoint)?);
     }
     Ok(RunFolder::open(&folder)?)
 }
@@ -78,13 +84,14 @@ pub(crate) fn refuse_part(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to do with a checkpoint of PyTorch's, if the file may be one.
-fn advice_to_import(path: &Path) -> String {
+/// What to do with a checkpoint of PyTorch's, if the file may be one. One that can't be imported is refused as by import.
+fn advice_to_import(path: &Path) -> anyhow::Result<String> {
     if !is_named_as_checkpoint(path) {
-        return "; name a run, a folder with a model or a GGUF file".to_owned();
+        return Ok("; name a run, a folder with a model or a GGUF file".to_owned());
     }
+    check_nanogpt(path)?;
     let file = quoted(&path.display().to_string());
-    format!("; import the checkpoint first, and name the run: {} import {file} --run NAME", program())
+    Ok(format!("; import the checkpoint first, and name the run: {} import {file} --run NAME", program()))
 }
 
 fn is_named_as_checkpoint(path: &Path) -> bool {

@@ -171,7 +171,7 @@ impl Planned {
         };
         let own = Marks::of(&prepared.tokenizer);
         let marks = match &origin {
-            Some(origin) => origin.folder.marks().or(own),
+            Some(origin) => origin.folder.marks()?.or(own),
             None => own,
         };
         Ok(Ready { recipe, model, prepared, marks })

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     gguf_files::write_model_with,
-    support::{fixture, run},
+    support::{fixture, run, trained},
 };
 
 const TEMPLATE: &str = "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}";
@@ -197,4 +197,49 @@ fn tokens_beside_the_older_two_files_are_tokens() {
     let plain = ["generate", "chat", "--prompt", "<|user|>the cat", "--max-tokens", "1"];
     let hint = run(folder.path(), &plain).success().stderr;
     assert!(hint.contains("spells the special token <|user|>"), "{hint}");
+}
+
+#[test]
+fn a_broken_companion_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("chat");
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(trained().join("runs/debug").join(file), model.join(file)).unwrap();
+    }
+    let import = |run_name: &str| run(folder.path(), &["import", "chat", "--run", run_name]);
+    for (idx, (file, lost)) in [
+        ("tokenizer_config.json", "its special tokens and chat template are left out"),
+        ("special_tokens_map.json", "its special tokens are left out"),
+        (
+            "generation_config.json",
+            "its sampling settings, and BOS and EOS tokens that only it names, are left out",
+        ),
+        ("chat_template.jinja", "its chat template is left out"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = model.join(file);
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        let error = import("pointer").failure();
+        assert!(error.contains(&format!("chat/{file} is a pointer of Git LFS")), "{error}");
+        fs::write(&path, b"{\xff").unwrap();
+        let said = import(&format!("bytes-{idx}")).success().stderr;
+        let warning = format!("chat/{file} can't be read (");
+        assert!(
+            said.matches(" WARN ").count() == 1 && said.contains(&warning) && said.contains(lost),
+            "{said}"
+        );
+        if file.ends_with(".json") {
+            fs::write(&path, "[1]").unwrap();
+            let said = import(&format!("array-{idx}")).success().stderr;
+            let warning = format!("chat/{file} is not a valid JSON object (");
+            assert!(
+                said.matches(" WARN ").count() == 1 && said.contains(&warning) && said.contains(lost),
+                "{said}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     gguf_files::write_model_with,
-    support::{fixture, run, trained},
+    support::{fixture, kindling, ran, run, trained},
 };
 
 /// What a clone without Git LFS has in place of a file.
@@ -89,7 +89,7 @@ fn adapters_are_no_models() {
     says(
         folder.path(),
         "adapter",
-        "adapter is a LoRA adapter of someone/base (adapter_config.json), not a model; merge the two first",
+        "adapter is a LoRA adapter of someone/base (adapter_config.json), not a model; merge the two, then use the folder `merged`: python3 -c 'from peft import",
     );
     write_model_with(folder.path(), "adapter.gguf", &[("general.type", "adapter".into())]);
     let error = run(folder.path(), &["generate", "adapter.gguf"]).failure();
@@ -138,8 +138,9 @@ fn folders_that_lack_a_part_or_have_it_in_another_form_say_so() {
     says(
         folder.path(),
         "sentencepiece",
-        "sentencepiece has its tokenizer as SentencePiece's tokenizer.model, and no tokenizer.json; make one, in Python: \
-         AutoTokenizer.from_pretrained(\"sentencepiece\").save_pretrained(\"sentencepiece\")",
+        "sentencepiece has its tokenizer as SentencePiece's tokenizer.model, and no tokenizer.json; make one: \
+         python3 -c 'from transformers import AutoTokenizer; \
+         AutoTokenizer.from_pretrained(\"sentencepiece\").save_pretrained(\"sentencepiece\")'",
     );
     without("sizes", "config.json");
     says(
@@ -174,7 +175,14 @@ fn a_checkpoint_of_pytorch_says_how_to_import_it() {
     let import = "import the checkpoint first, and name the run: kindling import out/ckpt.pt --run NAME";
     says(folder.path(), "out/ckpt.pt", import);
     says(folder.path(), "out", import);
-    says(folder.path(), "out/a.pt", "kindling import out/a.pt --run NAME");
+    // A checkpoint that can't be imported is refused as by import.
+    says(
+        folder.path(),
+        "out/a.pt",
+        "out/a.pt is a state dict alone, without the sizes of the model; name it pytorch_model.bin",
+    );
+    fs::copy(fixtures.join("checkpoints/llama2c.pt"), folder.path().join("llama2c.pt")).unwrap();
+    says(folder.path(), "llama2c.pt", "llama2c.pt is a checkpoint of llama2.c's");
     says(
         folder.path(),
         "my.txt",
@@ -202,4 +210,32 @@ fn a_checkpoint_of_pytorch_says_how_to_import_it() {
     let text =
         run(folder.path(), &["generate", "first", "--prompt", "abc", "--max-tokens", "4"]).success().stdout;
     assert_eq!(text.trim_end().len(), 7, "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_device_is_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    for path in ["/dev/null", "pipe"] {
+        for command in ["generate", "import"] {
+            let error = run(folder.path(), &[command, path]).failure();
+            assert!(error.contains(&format!("{path} is a pipe or device")), "{error}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_path_that_is_not_utf_8_is_imported() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let name = OsStr::from_bytes(b"caf\xe9");
+    fs::rename(copy_to(folder.path(), "cafe"), folder.path().join(name)).unwrap();
+    ran(kindling(folder.path(), &["import", "--run", "c"]).arg(name)).success();
+    assert!(folder.path().join("runs/c/model.safetensors").is_file());
+    let error = ran(kindling(folder.path(), &["import"]).arg(OsStr::from_bytes(b"th\xe9"))).failure();
+    assert!(error.contains("there is no file or folder th"), "{error}");
 }
