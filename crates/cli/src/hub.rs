@@ -26,7 +26,11 @@ pub(crate) fn download(name: &HubName) -> anyhow::Result<PathBuf> {
     };
     let path = match repository.is_offline() {
         true => chosen.with_context(|| {
-            format!("cannot use the copy of {} in the cache; connect to the hub to complete it", name.id)
+            format!(
+                "cannot use the copy of {} in the cache; {} to complete it",
+                name.id,
+                client::advice_online()
+            )
         })?,
         false => chosen?,
     };
@@ -53,7 +57,7 @@ fn download_folder(name: &HubName, repository: &client::Repository<'_>) -> anyho
         files::Choice::Model(chosen) => chosen,
         files::Choice::Adapter => {
             let config = repository.fetch(files::ADAPTER_CONFIG)?;
-            bail!("{}", files::describe_adapter(name, &config));
+            bail!("{}", files::describe_adapter(name, &names, &config));
         }
     };
     let refused = || format!("cannot import {name}, whose weights are not downloaded");

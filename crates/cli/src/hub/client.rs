@@ -283,9 +283,10 @@ impl Hub {
         }
         if files.is_empty() {
             bail!(
-                "there is no file or folder {name}, and {reason}. The cache {} has no copy of it either. Check the \
-                 network and HF_ENDPOINT, or name a folder or file of this computer",
-                self.cache.path().display()
+                "there is no file or folder {name}, and {reason}. The cache {} has no copy of it either. To \
+                 download it, {}; or name a folder or file of this computer",
+                self.cache.path().display(),
+                advice_online()
             );
         }
         files.sort();
@@ -311,6 +312,7 @@ impl Hub {
         match (code, status) {
             ("GatedRepo", _) => anyhow!("{}", self.gated(id)),
             ("RevisionNotFound", _) => anyhow!("{}", self.no_revision(name)),
+            ("", 401) => anyhow!("{}", self.no_access(name)),
             ("RepoNotFound", _) | (_, 401 | 404) => anyhow!("{}", self.no_repository(name)),
             _ => anyhow!("{endpoint} refuses {id}: {message} (HTTP status {status})"),
         }
@@ -337,12 +339,34 @@ impl Hub {
                 format!(". If it is private, the token in {origin} has no access to it")
             }
         };
-        let local = local_suggestion(Path::new(&name.id));
-        let suggestion = if local.is_empty() { self.suggestion(&name.id) } else { local };
         format!(
-            "there is no file or folder {name}, and {} has no model {}{suggestion}{private}",
-            self.endpoint, name.id
+            "there is no file or folder {name}, and {} has no model {}{}{private}",
+            self.endpoint,
+            name.id,
+            self.meant(name)
         )
+    }
+
+    /// What is said of a refusal without a reason, which is the same for all models that not everybody may see.
+    fn no_access(&self, name: &HubName) -> String {
+        let (id, endpoint) = (&name.id, &self.endpoint);
+        let token = match &self.token {
+            None => "set HF_TOKEN to a token with access".to_owned(),
+            Some(Token { origin, .. }) => {
+                format!("the token in {origin} has no access; set HF_TOKEN to one that has")
+            }
+        };
+        format!(
+            "there is no file or folder {name}, and on {endpoint} the model {id} is missing, private or gated{}. If it is \
+             private or gated, see {endpoint}/{id} and {token}",
+            self.meant(name)
+        )
+    }
+
+    /// The run or the model that was probably meant.
+    fn meant(&self, name: &HubName) -> String {
+        let local = local_suggestion(Path::new(&name.id));
+        if local.is_empty() { self.suggestion(&name.id) } else { local }
     }
 
     /// The model that was probably meant, by the hub's own search.
@@ -414,6 +438,11 @@ impl Progress for Shown {
     fn finish(&mut self) {
         self.0.finish_and_clear();
     }
+}
+
+/// How to reach the hub that could not be used.
+pub(crate) fn advice_online() -> &'static str {
+    if is_set("HF_HUB_OFFLINE") { "unset HF_HUB_OFFLINE" } else { "check the network and HF_ENDPOINT" }
 }
 
 fn revision(name: &HubName) -> &str {

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::bail;
+use checkpoint::merge_advice;
 use serde_json::Value;
 
 use super::{HubName, gguf_files};
@@ -73,18 +74,21 @@ pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str]) -> anyhow::Result<Ch
     Ok(Choice::Model(ModelFiles { small: tokenizer.into_iter().chain(optional).collect(), weights }))
 }
 
-/// What an adapter belongs to, and the two ways to go on.
-pub(crate) fn describe_adapter(name: &HubName, config: &Path) -> String {
+/// What an adapter belongs to, and the two ways to a model.
+pub(crate) fn describe_adapter(name: &HubName, files: &[&str], config: &Path) -> String {
     let base = || -> Option<String> {
         let config: Value = serde_json::from_str(&fs::read_to_string(config).ok()?).ok()?;
         config["base_model_name_or_path"].as_str().map(str::to_owned)
     };
-    let merge = "merge the two in Python by merge_and_unload, save that model, and import its folder";
-    match base() {
+    let base = base();
+    let tokenizer = base.as_deref().filter(|_| !files.contains(&"tokenizer_config.json"));
+    let merge = merge_advice(&name.id, name.revision.as_deref(), tokenizer);
+    match &base {
         Some(base) => format!(
-            "{name} is a PEFT adapter of {base}, not a whole model. To use it, {merge}. To use {base} alone: {} import {}",
+            "{name} is a PEFT adapter of {base}, not a whole model. To use {base} alone: {} import {}. To use the adapter, \
+             {merge}",
             program(),
-            quoted(&base)
+            quoted(base)
         ),
         None => format!(
             "{name} is a PEFT adapter, not a whole model; its {ADAPTER_CONFIG} names no base model. To use it, {merge}"

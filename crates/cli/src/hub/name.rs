@@ -25,8 +25,15 @@ impl HubName {
     /// If no model can have such a name: it is a mistyped path. A usage error if `@` or `:` is followed by no revision or
     /// no quantization.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let (rest, quantization) = split_at(text, ':');
-        let (id, revision) = split_at(rest, '@');
+        let id = text.split(['@', ':']).next().unwrap_or_default();
+        // Either may come first.
+        let (revision, quantization) = if text[id.len()..].starts_with(':') {
+            let (rest, last) = split_at(text, '@');
+            (last, split_at(rest, ':').1)
+        } else {
+            let (rest, last) = split_at(text, ':');
+            (split_at(rest, '@').1, last)
+        };
         let parts: Vec<&str> = id.split('/').collect();
         if parts.len() > 2 || !parts.iter().copied().all(is_part) {
             bail!("there is no file or folder {text}, and no model of the hub has such a name");
@@ -41,9 +48,7 @@ impl HubName {
         if let Some(quantization) = quantization
             && !quantization.split('/').all(is_part)
         {
-            bail_usage!(
-                "{text}: the : must be followed by the quantization of a GGUF file, as in {rest}:Q8_0"
-            );
+            bail_usage!("{text}: the : must be followed by the quantization of a GGUF file, as in {id}:Q8_0");
         }
         Ok(Self {
             id: id.to_owned(),
@@ -131,13 +136,23 @@ mod tests {
         for text in ["gpt2@v1.0", "a/b:Q4_K_M", "a/b@main:b-f16.gguf", "a/b:f16/b.gguf"] {
             assert_eq!(HubName::parse(text).unwrap().to_string(), text);
         }
+        assert_eq!(HubName::parse("a/b:Q8_0@refs/pr/1").unwrap(), name);
     }
 
     #[test]
     fn a_revision_leads_nowhere_else() {
-        for text in
-            ["a/b@", "a/b@../../x", "a/b@/x", "a/b@x y", "a/b:", "a/b@main:", "a/b:../x", "a/b:Q8_0@main"]
-        {
+        for text in [
+            "a/b@",
+            "a/b@../../x",
+            "a/b@/x",
+            "a/b@x y",
+            "a/b:",
+            "a/b@main:",
+            "a/b:../x",
+            "a/b:Q8_0@",
+            "a/b:@main",
+            "a/b:Q8_0@main@x",
+        ] {
             let error = HubName::parse(text).unwrap_err();
             assert!(is_usage_error(&error), "{text}: {error}");
         }

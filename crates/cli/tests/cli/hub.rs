@@ -190,9 +190,14 @@ fn a_gated_model_says_how_to_get_access() {
 fn a_name_that_the_hub_does_not_know_is_told_with_one_that_it_does() {
     let (hub, here) = (Hub::new().with("Someone/SmolLM2-135M", model()), folder());
     let error = hub.import(here.path(), &["SmolLM2-135m"]).failure();
-    let there =
-        format!("there is no file or folder SmolLM2-135m, and {} has no model SmolLM2-135m", hub.endpoint());
-    says(&error, &[&there, "; did you mean Someone/SmolLM2-135M?"]);
+    let there = format!(
+        "there is no file or folder SmolLM2-135m, and on {} the model SmolLM2-135m is",
+        hub.endpoint()
+    );
+    says(&error, &[&there, "missing, private or gated; did you mean Someone/SmolLM2-135M?"]);
+    says(&error, &[&format!("see {}/SmolLM2-135m and set HF_TOKEN to a token with access", hub.endpoint())]);
+    let error = ran(hub.command(here.path(), &["me/hidden"]).env("HF_TOKEN", "hf_other")).failure();
+    says(&error, &["missing, private or gated", "the token in HF_TOKEN has no access", "/me/hidden"]);
     let error = hub.import(here.path(), &["me/nothing-alike"]).failure();
     says(&error, &["there is no file or folder me/nothing-alike"]);
     assert!(!error.contains("did you mean"), "{error}");
@@ -231,7 +236,10 @@ fn without_a_network_the_cache_is_used() {
         ran(hub.command(here.path(), &[name, "--run", run]).env("HF_HUB_OFFLINE", "1"))
     };
     says(&asked("me/tiny", "asked").success().stderr, &["HF_HUB_OFFLINE is set; using the copy of me/tiny"]);
-    says(&asked("me/new", "new").failure(), &["HF_HUB_OFFLINE is set. The cache"]);
+    says(
+        &asked("me/new", "new").failure(),
+        &["HF_HUB_OFFLINE is set. The cache", "To download it, unset HF_HUB_OFFLINE"],
+    );
     assert_eq!(hub.seen(), [], "the hub is not asked");
 
     hub.answer_all_with(503);
@@ -294,6 +302,14 @@ fn an_adapter_names_its_base_model() {
     says(
         &error,
         &["me/lora is a PEFT adapter of openai-community/gpt2", "kindling import openai-community/gpt2"],
+    );
+    says(
+        &error,
+        &[
+            "python3 -c 'from peft import",
+            "from_pretrained(\"me/lora\").merge_and_unload()",
+            "AutoTokenizer.from_pretrained(\"openai-community/gpt2\").save_pretrained(\"merged\")'",
+        ],
     );
     assert_eq!(hub.downloaded(), ["adapter_config.json"]);
 }
