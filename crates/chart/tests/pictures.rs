@@ -104,7 +104,7 @@ fn a_small_svg_is_as_it_was() {
         ..series("valid", [[0.0, 4.0], [2.0, 2.0], [3.0, 1.5]])
     }]);
     expect![[r##"
-        <svg xmlns="http://www.w3.org/2000/svg" width="160" height="160" viewBox="0 0 1600 1600" stroke-linejoin="round" stroke-linecap="round">
+        <svg xmlns="http://www.w3.org/2000/svg" width="160" height="160" viewBox="0 0 1600 1600" stroke-linejoin="round" stroke-linecap="round"><!-- Drawn by Kindling -->
         <rect x="0" y="0" width="1600" height="1600" opacity="1" fill="#FFFFFF" stroke="none"/>
         <text x="437" y="160" dy="0.5ex" text-anchor="start" font-family="sans-serif" font-size="143" opacity="1" fill="#333333">
         Ἄνδρα …uoted&quot;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::not_text::{NotText, Place, Problem};
-use crate::sniff::{Contents, Encoding};
-use crate::text::{Document, Opening, SourceFile, TextFile, look_at, read_head};
+use crate::sniff::{Contents, Encoding, HEAD_BYTES, sniff};
+use crate::text::{Document, Opening, SourceFile, TextFile, read_head};
 use crate::{Corpus, Error, Result};
 
 /// Binary files that are named one by one; more are counted.
@@ -40,6 +40,7 @@ pub(crate) fn identity(path: &Path) -> Result<Identity> {
 #[derive(Debug, Default)]
 struct LeftOut {
     binaries: Vec<NotText>,
+    /// Folders and pictures.
     outputs: Vec<PathBuf>,
     /// Files that are in the other part of the data.
     other_part: Vec<PathBuf>,
@@ -87,7 +88,9 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
         } else if metadata.len() > 0 && !seen.insert(identity) {
             left_out.second_links.push(path.into());
         } else {
-            match look_at(path)? {
+            let head = read_head(path)?;
+            match sniff(&head, head.len() < HEAD_BYTES, path) {
+                Contents::Text(_) if is_picture(&head) => left_out.outputs.push(path.into()),
                 Contents::Text(encoding) => {
                     let file = SourceFile::new(path, &metadata);
                     let (place, rules) = (Place::InFolder, opening.rules);
@@ -103,6 +106,17 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
         return Err(Error::NoText { folder: folder.into() });
     }
     Ok(documents.into_iter().map(Document::File).collect())
+}
+
+/// Whether a link can't be followed: its target is missing, or it leads to itself.
+fn leads_nowhere(error: &io::Error) -> bool {
+    const TOO_MANY_LINKS: i32 = match () {
+        () if cfg!(any(target_os = "linux", target_os = "android")) => 40, // ELOOP
+        () if cfg!(windows) => 1921, // ERROR_CANT_RESOLVE_FILENAME
+        () => 62, // ELOOP of macOS and the BSDs
+    };
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(TOO_MANY_LINKS)
 }
 
 fn is_hidden(depth: usize, path: &Path) -> bool {
@@ -129,6 +143,13 @@ fn open_by_v1(entry: &DirEntry) -> Result<Option<TextFile>> {
 /// Whether a folder has what this program writes: a run, a model, or prepared data. None of it is meant as text.
 fn is_output(folder: &Path) -> bool {
     is_run(folder) || is_prepared(folder) || is_prepared_corpus(folder) || is_prepared_root(folder)
+}
+
+/// Whether an SVG file begins with the comment that the `chart` crate writes.
+fn is_picture(head: &[u8]) -> bool {
+    let mut tags = head.splitn(2, |&byte| byte == b'>');
+    let (root, content) = (tags.next().unwrap_or_default(), tags.next().unwrap_or_default());
+    root.starts_with(b"<svg ") && content.starts_with(b"<!-- Drawn by Kindling -->")
 }
 
 /// A run, or a model in Hugging Face's layout.
@@ -177,7 +198,7 @@ impl LeftOut {
             return Ok(());
         }
         let source = error.into_io_error().unwrap_or_else(|| io::Error::other("it can't be listed"));
-        if source.kind() == io::ErrorKind::NotFound && path.is_symlink() {
+        if leads_nowhere(&source) && path.is_symlink() {
             // Editors lock a file by a hidden link to nothing.
             if !is_hidden(1, &path) {
                 self.dead_links.push(path);
@@ -212,8 +233,8 @@ impl LeftOut {
         for (paths, one, many) in [
             (
                 &self.outputs,
-                "folder with a run, a model or prepared data",
-                "folders with runs, models or prepared data",
+                "output of Kindling (a run, a model, prepared data or a picture)",
+                "outputs of Kindling (runs, models, prepared data or pictures)",
             ),
             (&self.other_part, one_part.as_str(), many_parts.as_str()),
             (

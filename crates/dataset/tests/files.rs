@@ -278,6 +278,13 @@ fn what_the_program_writes_is_no_text() {
     let place = Place::new();
     let folder = with_outputs(&place);
     assert_eq!(place.text(&folder), SONNET);
+    // A picture of a run, beside the text; other pictures are text.
+    let svg = r#"<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">"#;
+    place.write("loss.svg", format!("{svg}<!-- Drawn by Kindling -->\n</svg>\n"));
+    assert_eq!(place.text(&folder), SONNET);
+    place.write("z.svg", format!("{svg}</svg>"));
+    assert_eq!(place.text(&folder), format!("{SONNET}\n\n{svg}</svg>"));
+    fs::remove_file(place.path("z.svg")).unwrap();
     // Each on its own is no sign of one.
     place.write("notes/config.json", "{\"my\": \"notes\"}");
     place.write("notes-0123abcd/recipe.toml", "[cake]");
@@ -317,7 +324,7 @@ fn validation_text_is_not_trained_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_is_read_once_and_a_dead_link_stops_nothing() {
+fn a_file_is_read_once_and_links_that_lead_nowhere_stop_nothing() {
     use std::os::unix::fs::symlink;
     let place = Place::new();
     let file = place.write("corpus/b.txt", "text");
@@ -327,6 +334,8 @@ fn a_file_is_read_once_and_a_dead_link_stops_nothing() {
     symlink(place.path("corpus/d"), place.path("corpus/g")).unwrap();
     symlink(place.path("corpus"), place.path("corpus/d/loop")).unwrap();
     symlink("gone", place.path("corpus/a.txt")).unwrap();
+    symlink("self", place.path("corpus/self")).unwrap();
+    symlink("b.txt/within", place.path("corpus/within")).unwrap();
     symlink("somebody@somewhere.1234", place.path("corpus/.#b.txt")).unwrap();
     // A link to a file elsewhere is another file.
     symlink(place.write("elsewhere.txt", "linked"), place.path("corpus/z.txt")).unwrap();

@@ -69,15 +69,17 @@ fn a_data_folder_never_contains_its_own_outputs() {
     let folder = with_text();
     let path = folder.path();
     train(path, &["--data", ".", "--run", "one"]).success();
+    run(path, &["plot", "one"]).success();
+    assert!(path.join("loss.svg").is_file());
     resume(path, &[]).success();
     run(path, &["eval", "runs/one"]).success();
     let second = train(path, &["--data", ".", "--run", "two", "--data-dir", "prepared"]).success();
     assert_eq!(files(path, "prepared"), ["my.txt"]);
     let lines: Vec<_> = second.stderr.lines().filter(|line| line.contains("left out")).collect();
-    // The run and the data of the other folder for them.
+    // The run, its picture and the data of the other folder for them.
     assert_eq!(lines.len(), 1, "{}", second.stderr);
     assert!(
-        lines[0].contains("left out: 2 folders with runs, models or prepared data, the first "),
+        lines[0].contains("left out: 3 outputs of Kindling (runs, models, prepared data or pictures), the first "),
         "{lines:?}"
     );
     let again = resume(path, &["--run", "two", "--data-dir", "prepared"]).success();
