@@ -56,8 +56,7 @@ impl DataDirArgs {
 /// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder. Texts that can be
 /// read only once are copied to the folder for prepared data, and the copies named.
 pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::Result<DataRecipe> {
-    let both_stdin = data.corpus == "-" && data.valid.as_deref() == Some("-");
-    if both_stdin {
+    if is_stdin(&data.corpus) && data.valid.as_deref().is_some_and(is_stdin) {
         bail_usage!(
             "--data and --valid both name standard input, which is one text; write one of them to a file"
         );
@@ -90,6 +89,10 @@ pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::
         }
     };
     Ok(DataRecipe { corpus, valid: data.valid.as_deref().map(kept).transpose()?, ..data })
+}
+
+fn is_stdin(path: &str) -> bool {
+    matches!(path, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0")
 }
 
 fn absolute(path: &str) -> anyhow::Result<String> {

@@ -68,6 +68,16 @@ pub enum Error {
         files: Vec<NotText>,
     },
 
+    /// `--data` and `--valid` with one file or folder.
+    #[error(
+        "--data and --valid both name the same {}, {}; leave --valid out to validate on the end of the text, or name another text",
+        if .path.is_dir() { "folder" } else { "text" }, .path.display()
+    )]
+    SameText {
+        /// The file or folder.
+        path: PathBuf,
+    },
+
     /// A text of no characters.
     #[error("{text} is empty; give a file with text in it")]
     Empty {

@@ -1,6 +1,7 @@
 //! The text files of a folder.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::not_text::{NotText, Place, Problem};
+use crate::scan::sha256_of_file;
 use crate::sniff::{Contents, Encoding, HEAD_BYTES, sniff};
 use crate::text::{Document, Opening, SourceFile, TextFile, read_head};
 use crate::{Corpus, Error, Result};
@@ -44,6 +46,8 @@ struct LeftOut {
     outputs: Vec<PathBuf>,
     /// Files that are in the other part of the data.
     other_part: Vec<PathBuf>,
+    /// Copies of such files.
+    copies: Vec<PathBuf>,
     second_links: Vec<PathBuf>,
     dead_links: Vec<PathBuf>,
     loops: Vec<PathBuf>,
@@ -61,6 +65,7 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
     let mut documents = Vec::new();
     let mut left_out = LeftOut::default();
     let mut seen = HashSet::new();
+    let mut copies = Copies::of(opening.other_part.map_or(&[], |part| part.files));
     while let Some(entry) = entries.next() {
         let entry = match entry {
             Ok(entry) => entry,
@@ -83,10 +88,12 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
         let path = entry.path();
         let metadata = fs::metadata(path).map_err(|source| Error::read(path, source))?;
         let identity = identity(path)?;
-        if opening.other_part.is_some_and(|part| part.files.contains(&identity)) {
+        if opening.other_part.is_some_and(|part| part.identities.contains(&identity)) {
             left_out.other_part.push(path.into());
         } else if metadata.len() > 0 && !seen.insert(identity) {
             left_out.second_links.push(path.into());
+        } else if copies.contain(path, metadata.len())? {
+            left_out.copies.push(path.into());
         } else {
             let head = read_head(path)?;
             match sniff(&head, head.len() < HEAD_BYTES, path) {
@@ -112,8 +119,8 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
 fn leads_nowhere(error: &io::Error) -> bool {
     const TOO_MANY_LINKS: i32 = match () {
         () if cfg!(any(target_os = "linux", target_os = "android")) => 40, // ELOOP
-        () if cfg!(windows) => 1921, // ERROR_CANT_RESOLVE_FILENAME
-        () => 62, // ELOOP of macOS and the BSDs
+        () if cfg!(windows) => 1921,                                       // ERROR_CANT_RESOLVE_FILENAME
+        () => 62,                                                          // ELOOP of macOS and the BSDs
     };
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(TOO_MANY_LINKS)
@@ -189,6 +196,35 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
+/// Tells whether a file is a copy of one of these.
+struct Copies<'a> {
+    files: &'a [SourceFile],
+    /// The checksums of those of a size, once a file of that size was found.
+    checksums: HashMap<u64, HashSet<String>>,
+}
+
+impl<'a> Copies<'a> {
+    fn of(files: &'a [SourceFile]) -> Self {
+        Self { files, checksums: HashMap::new() }
+    }
+
+    /// Reads only files of the size of one of them.
+    fn contain(&mut self, path: &Path, size_bytes: u64) -> Result<bool> {
+        let checksum = |path: &Path| sha256_of_file(path, |_| ());
+        let mut originals = self.files.iter().filter(|file| file.size_bytes == size_bytes).peekable();
+        if size_bytes == 0 || originals.peek().is_none() {
+            return Ok(false);
+        }
+        let checksums = match self.checksums.entry(size_bytes) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(originals.map(|file| checksum(&file.path)).collect::<Result<_>>()?)
+            }
+        };
+        Ok(checksums.contains(&checksum(path)?))
+    }
+}
+
 impl LeftOut {
     /// Leaves out a link that leads nowhere or back; another error stays one.
     fn add_link(&mut self, folder: &Path, error: walkdir::Error) -> Result<()> {
@@ -230,6 +266,7 @@ impl LeftOut {
         }
         let (one_part, many_parts) =
             (format!("file of the {other_part} text"), format!("files of the {other_part} text"));
+        let (one_copy, many_copies) = (format!("copy of a {one_part}"), format!("copies of {many_parts}"));
         for (paths, one, many) in [
             (
                 &self.outputs,
@@ -237,6 +274,7 @@ impl LeftOut {
                 "outputs of Kindling (runs, models, prepared data or pictures)",
             ),
             (&self.other_part, one_part.as_str(), many_parts.as_str()),
+            (&self.copies, one_copy.as_str(), many_copies.as_str()),
             (
                 &self.second_links,
                 "second link to a file that is read already",

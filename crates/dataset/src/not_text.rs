@@ -13,6 +13,9 @@ use crate::sniff::{Controls, Format, is_full_of_controls};
 /// Bytes around the first wrong one by which an encoding is guessed.
 const GUESS_BYTES: u64 = 1 << 20;
 
+/// A byte order mark and half a character: without that, nothing is left.
+const SHORTEST_CUT: u64 = 3;
+
 /// A file that can't be read as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotText {
@@ -43,6 +46,11 @@ pub(crate) enum Problem {
     /// Text in an encoding that is read, with bytes that are wrong in it.
     Damaged {
         offset: u64,
+        encoding: &'static str,
+    },
+    /// UTF-16 of an odd number of bytes.
+    CutShort {
+        size_bytes: u64,
         encoding: &'static str,
     },
     Controls(Controls),
@@ -103,6 +111,9 @@ impl fmt::Display for NotText {
             Problem::Damaged { offset, encoding } => {
                 write!(f, "is damaged {encoding} text: byte {offset} begins no valid character")?;
             }
+            Problem::CutShort { encoding, .. } => {
+                write!(f, "is {encoding} text that is cut short: its last character is incomplete")?;
+            }
             Problem::Controls(controls) => write!(
                 f,
                 "is not text: {}% of its characters are control characters",
@@ -140,6 +151,10 @@ fn advice(path: &Path, place: Place, problem: Problem) -> Option<String> {
     match problem {
         Problem::Encoding { guess, .. } => Some(convert("", guess)),
         Problem::Damaged { encoding, .. } => Some(convert("-c ", encoding)),
+        Problem::CutShort { size_bytes, encoding } if size_bytes > SHORTEST_CUT => {
+            Some(convert("-c ", encoding))
+        }
+        Problem::CutShort { .. } => None,
         Problem::Format(Format::Utf32) => Some(convert("", "UTF-32")),
         Problem::Format(Format::Tokens) => {
             Some("if it has nanoGPT's tokens, name the text that they were made from".into())
@@ -175,13 +190,19 @@ fn unpack(path: &Path, place: Place, extension: &str) -> Option<String> {
         ("7z", _) => format!("unpack it: `7z x {file}`"),
         ("rar", _) => format!("unpack it: `unrar x {file}`"),
         ("pdf", _) => format!("extract its text: `pdftotext {file} {text}`"),
-        ("docx" | "odt" | "epub", _) => format!("convert it: `pandoc -t plain -o {text} {file}`"),
+        ("docx" | "odt" | "epub", _) => {
+            format!("convert it: `pandoc -t plain {file} -o {}`", quoted(&with_ending(path, ".txt")))
+        }
         ("doc" | "rtf" | "ppt" | "pptx" | "odp" | "xls" | "xlsx" | "ods" | "mobi", _) => {
             "save it as plain text with the program that made it".into()
         }
-        ("parquet" | "arrow" | "sqlite", _) => {
-            "write its text to a file, for example with Python, and name that".into()
+        ("parquet", _) => {
+            const PRINT: &str =
+                r#"import pandas, sys; print(*pandas.read_parquet(sys.argv[1])["text"], sep="\n\n")"#;
+            let new = quoted(&with_ending(path, ".txt"));
+            format!("if its column `text` has the text, print it: `python3 -c '{PRINT}' {file} > {new}`")
         }
+        ("arrow" | "sqlite", _) => "write its text to a file, for example with Python, and name that".into(),
         ("gguf" | "safetensors" | "pt", _) => "it is a model; name a text".into(),
         _ => return None,
     })

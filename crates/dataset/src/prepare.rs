@@ -21,6 +21,7 @@ use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
 use crate::chunks::Chunks;
 use crate::documents::{Documents, END_OF_TEXT, end_of_separator};
 use crate::files::{lock, remove_leftovers, replace_folder, temporary_folder};
+use crate::listing::identity;
 use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
 use crate::reuse::{self, Existing};
 use crate::scan::{Scan, scan, sha256_hex};
@@ -136,6 +137,7 @@ pub fn prepare(
     if options.valid.is_none() && !(fraction > 0.0 && fraction < 1.0) {
         return Err(Error::ValidFraction(fraction));
     }
+    check_parts_differ(source, options)?;
     let name = source.folder_name()?;
     let parent = options.root.join(&name);
     let texts = Texts::new(source, options, &parent);
@@ -176,6 +178,18 @@ pub fn prepare(
     }
     let outcome = reason.map_or(Outcome::Built, |reason| Outcome::Rebuilt { reason });
     Ok(Prepared { outcome, ..prepared? })
+}
+
+/// Older rules let the same text be trained and validated on.
+fn check_parts_differ(source: &Source, options: &Options) -> Result<()> {
+    match (source, &options.valid) {
+        (Source::Path(train), Some(valid))
+            if !options.rules.is_v1() && identity(train)? == identity(valid)? =>
+        {
+            Err(Error::SameText { path: valid.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Folders of other names that may hold the same shards.
@@ -232,8 +246,19 @@ fn build(
 ) -> Result<Prepared> {
     let (text, valid) = (texts.train(on_progress)?, texts.valid()?);
     let separator = options.separator.as_deref();
-    let scanned = scan(text, separator.or(Some(END_OF_TEXT)), on_progress)?;
-    let valid_scanned = valid.map(|valid| scan(valid, None, on_progress)).transpose()?;
+    let are_taken_out = separator.is_some() && choice.has_end_of_text();
+    let scan = |text: &Text| {
+        let scanned = scan(text, separator.or(Some(END_OF_TEXT)), on_progress)?;
+        let has_document = scanned.documents.as_ref().is_none_or(|documents| documents.n_documents > 0);
+        // Separators become tokens: nothing is left to learn.
+        if has_document || !are_taken_out {
+            Ok(scanned)
+        } else {
+            Err(Error::Empty { text: text.name.clone() })
+        }
+    };
+    let scanned = scan(text)?;
+    let valid_scanned = valid.map(scan).transpose()?;
 
     let n_train = match valid {
         Some(_) => scanned.n_characters,

@@ -74,6 +74,9 @@ pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
     if !head.contains(&0) && (text.is_some() || !has_controls(head)) && !is_zstd(head) {
         return Contents::Text(Encoding::Utf8); // Or an older encoding, which shows when it is decoded.
     }
+    if let Some(extension) = zipped_document(head, path) {
+        return known(name_of(extension), extension);
+    }
     if let Some((name, extension, _)) = FORMATS.iter().find(|(_, _, is_it)| is_it(head)) {
         return known(name, extension);
     }
@@ -222,6 +225,30 @@ fn is_pytorch(head: &[u8]) -> bool {
         || (head.starts_with(b"PK\x03\x04") && begins_with_pickle() == Some(true))
 }
 
+/// The extension of documents that are zip archives, by their first entries, or by the file's name where these are those
+/// of any such document.
+fn zipped_document(head: &[u8], path: &Path) -> Option<&'static str> {
+    const MIME_TYPES: [(&[u8], &str); 2] =
+        [(b"application/vnd.oasis.opendocument.text", "odt"), (b"application/epub+zip", "epub")];
+    let is_entry = |header: &[u8], name: &[u8]| {
+        header.starts_with(b"PK\x03\x04") && header.get(30..).is_some_and(|rest| rest.starts_with(name))
+    };
+    if is_entry(head, b"mimetype") {
+        // It is stored without compression.
+        let found = MIME_TYPES.iter().find(|(mime_type, _)| head[38..].starts_with(mime_type));
+        return found.map(|&(_, extension)| extension);
+    }
+    if !head.starts_with(b"PK\x03\x04") {
+        return None;
+    }
+    let has_entry = |name: &[u8]| (0..head.len()).any(|start| is_entry(&head[start..], name));
+    if has_entry(b"word/") {
+        return Some("docx");
+    }
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    ["docx", "odt", "epub"].into_iter().find(|&known| known == extension)
+}
+
 fn known(name: &'static str, extension: &'static str) -> Contents {
     Contents::Binary(Format::Known { name, extension })
 }
@@ -285,6 +312,12 @@ mod tests {
         assert_eq!(sniff(&head[..10], false, Path::new("a")), Contents::Text(Encoding::Utf16Le));
     }
 
+    /// The headers of a zip archive's entries, each followed by a byte that no text has.
+    fn zip(entries: &[&str]) -> Vec<u8> {
+        let header = b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0";
+        entries.iter().flat_map(|entry| [header, entry.as_bytes(), b"\xff"].concat()).collect()
+    }
+
     #[test]
     fn formats_are_named() {
         for (head, expected) in [
@@ -297,6 +330,9 @@ mod tests {
             (b"\x42\0\0\0\0\0\0\0{\"a\":", "safetensors"),
             (b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl\x80\x02", "PyTorch"),
             (b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0a.txt\xff", "zip"),
+            (&zip(&["[Content_Types].xml", "_rels/.rels", "word/document.xml"]), "Word"),
+            (&zip(&["mimetypeapplication/vnd.oasis.opendocument.text"]), "OpenDocument"),
+            (&zip(&["mimetypeapplication/epub+zip"]), "EPUB"),
             (b"\x80\x04\x95\x05\0\0\0\0\0\0\0", "pickle"),
             (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", "PNG"),
             (b"\x93NUMPY\x01\0v\0", "NumPy"),

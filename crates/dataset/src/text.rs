@@ -85,7 +85,8 @@ pub(crate) struct Opening<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OtherPart<'a> {
     pub(crate) name: &'static str,
-    pub(crate) files: &'a HashSet<Identity>,
+    pub(crate) identities: &'a HashSet<Identity>,
+    pub(crate) files: &'a [SourceFile],
 }
 
 /// A file as it was when it was listed. If size and time are what they were, so is the content.
@@ -109,7 +110,7 @@ pub(crate) struct Block {
 }
 
 impl SourceFile {
-    fn stat(path: &Path) -> Result<Self> {
+    pub(crate) fn stat(path: &Path) -> Result<Self> {
         Ok(Self::new(path, &fs::metadata(path).map_err(|source| Error::read(path, source))?))
     }
 
@@ -486,8 +487,16 @@ impl Utf16 {
             DecoderResult::OutputFull => unreachable!("there is room for all"),
             DecoderResult::Malformed(length, after) => {
                 let offset = self.offset.saturating_sub(u64::from(length) + u64::from(after));
-                let big = self.encoding == Encoding::Utf16Be;
-                Err(Problem::Damaged { offset, encoding: if big { "UTF-16BE" } else { "UTF-16LE" } })
+                let encoding = match self.encoding {
+                    Encoding::Utf16Be => "UTF-16BE",
+                    Encoding::Utf16Le | Encoding::Utf8 => "UTF-16LE",
+                };
+                let is_odd = is_end && n_read == bytes.len() && !self.offset.is_multiple_of(2);
+                Err(if is_odd {
+                    Problem::CutShort { size_bytes: self.offset, encoding }
+                } else {
+                    Problem::Damaged { offset, encoding }
+                })
             }
         }
     }

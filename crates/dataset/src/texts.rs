@@ -1,12 +1,11 @@
 //! The two texts of a corpus: one to train on, and one to validate on if it is a text of its own.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::path::Path;
 
 use tracing::subscriber::NoSubscriber;
 
-use crate::listing::{self, Identity};
+use crate::listing;
 use crate::sniff::Encoding;
 use crate::text::{Document, Opening, OtherPart, SourceFile, Text};
 use crate::{OnProgress, Options, Result, Rules, Source};
@@ -43,12 +42,13 @@ impl<'a> Texts<'a> {
         if let Some(text) = self.train.get() {
             return Ok(text);
         }
-        let valid = match self.valid()? {
-            Some(valid) => valid.identities()?,
-            None => HashSet::new(),
+        let (valid, identities) = match self.valid()? {
+            Some(valid) => (valid.files(), valid.identities()?),
+            None => Default::default(),
         };
-        let text = self.source.open(self.folder, self.opening("validation", &valid), on_progress)?;
-        let is_shared = !self.options.rules.is_v1() && !text.identities()?.is_disjoint(&valid);
+        let opening = self.opening(OtherPart { name: "validation", identities: &identities, files: &valid });
+        let text = self.source.open(self.folder, opening, on_progress)?;
+        let is_shared = !self.options.rules.is_v1() && !text.identities()?.is_disjoint(&identities);
         if is_shared {
             tracing::warn!(
                 "{} is both trained on and validated on; name another text with --valid",
@@ -67,10 +67,14 @@ impl<'a> Texts<'a> {
             None => None,
             Some(path) => {
                 let train = match self.source {
-                    Source::Path(path) if path.is_file() => HashSet::from([listing::identity(path)?]),
-                    _ => HashSet::new(),
+                    Source::Path(path) if path.is_file() => Some(path),
+                    _ => None,
                 };
-                Some(Text::open(path, self.opening("training", &train))?)
+                let files: Vec<_> =
+                    train.map(|path| SourceFile::stat(path)).transpose()?.into_iter().collect();
+                let identities = train.map(|path| listing::identity(path)).transpose()?.into_iter().collect();
+                let train = OtherPart { name: "training", identities: &identities, files: &files };
+                Some(Text::open(path, self.opening(train))?)
             }
         };
         Ok(self.valid.get_or_init(|| valid).as_ref())
@@ -87,8 +91,8 @@ impl<'a> Texts<'a> {
         Ok(documents.filter_map(reading).collect())
     }
 
-    fn opening<'b>(&'b self, name: &'static str, files: &'b HashSet<Identity>) -> Opening<'b> {
+    fn opening<'b>(&'b self, other_part: OtherPart<'b>) -> Opening<'b> {
         let Options { root, rules, .. } = self.options;
-        Opening { root, other_part: Some(OtherPart { name, files }), rules: *rules }
+        Opening { root, other_part: Some(other_part), rules: *rules }
     }
 }

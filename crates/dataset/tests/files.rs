@@ -94,6 +94,22 @@ fn utf_16_is_the_text_that_it_encodes() {
     place.write("folder/a.txt", utf16("one\u{feff}", u16::to_le_bytes));
     place.write("folder/b.txt", "two");
     assert_eq!(place.text(&place.path("folder")), "one\u{feff}\n\ntwo");
+    // An odd number of bytes is not advised to become an empty text.
+    let cut = place.write("cut.txt", b"\xff\xfea");
+    assert_eq!(
+        place.error(&cut),
+        "cut.txt is UTF-16LE text that is cut short: its last character is incomplete; name a text file"
+    );
+    assert_eq!(
+        read_text(&cut).unwrap_err().to_string(),
+        place.prepare_with(&cut, &place.options()).unwrap_err().to_string()
+    );
+    let cut = place.write("cut.txt", b"\xfe\xff\0a\0");
+    assert!(
+        place
+            .error(&cut)
+            .contains("cut short: its last character is incomplete; leave such bytes out: `iconv -c ")
+    );
     // An unpaired half of a character is named, as a wrong byte of UTF-8 is.
     let mut damaged = utf16(&SONNET.repeat(9), u16::to_le_bytes);
     damaged.splice(20..20, [0x00, 0xd8]);
@@ -135,7 +151,7 @@ fn what_is_not_text_is_named_with_what_makes_it_text() {
         (
             "c.parquet",
             b"PAR1\x15\x04\x15\x10\x15\x14L\x15\x02\xff\0",
-            "holds Parquet data, not text; write its text to a file, for example with Python, and name that",
+            "holds Parquet data, not text; if its column `text` has the text, print it: `python3 -c 'import pandas, sys; print(*pandas.read_parquet(sys.argv[1])[\"text\"], sep=\"\\n\\n\")' []/c.parquet > []/c.parquet.txt`",
         ),
         (
             "d.pdf",
@@ -146,6 +162,11 @@ fn what_is_not_text_is_named_with_what_makes_it_text() {
             "e.db",
             b"SQLite format 3\0\x10\0\x01\x01",
             "holds SQLite data, not text; write its text to a file, for example with Python, and name that",
+        ),
+        (
+            "my thesis.docx",
+            b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0b\0\0\0_rels/.rels\xff",
+            "holds Word data, not text; convert it: `pandoc -t plain '[]/my thesis.docx' -o '[]/my thesis.docx.txt'`",
         ),
         ("f.gguf", b"GGUF\x03\0\0\0\0\0\0\0", "holds GGUF data, not text; it is a model; name a text"),
         ("g.jpg", png(), "holds PNG data, not text; name a text file"),
@@ -310,9 +331,22 @@ fn validation_text_is_not_trained_on() {
     assert_eq!(decoded(&place.prepare_with(&folder, &valid_folder).unwrap()), "trainvalid");
     let whole = Options { valid: Some(folder.clone()), ..place.options() };
     assert_eq!(decoded(&place.prepare_with(&place.path("corpus/a.txt"), &whole).unwrap()), "trainvalid");
+    // A copy of it, but not a file that only has its size.
+    place.write("corpus/a-copy.txt", "valid");
+    place.write("corpus/a-size.txt", "train");
+    let with_copy = Options { valid: Some(valid.clone()), ..place.options() };
+    assert_eq!(files(&place.prepare_with(&folder, &with_copy).unwrap()), ["a-size.txt", "a.txt"]);
+    let older = Options { rules: Rules::V1, ..with_copy };
+    assert!(files(&place.prepare_with(&folder, &older).unwrap()).contains(&"a-copy.txt".into()));
+    fs::remove_file(place.path("corpus/a-copy.txt")).unwrap();
+    fs::remove_file(place.path("corpus/a-size.txt")).unwrap();
     // Nothing is left to train on.
-    let error = place.prepare_with(&valid.with_file_name(""), &valid_folder).unwrap_err().to_string();
-    assert!(error.contains("b contains no text file"), "{error}");
+    for (path, kind) in [(valid.with_file_name(""), "folder"), (valid.clone(), "text")] {
+        let same = Options { valid: Some(path.clone()), ..place.options() };
+        let error = place.prepare_with(&path, &same).unwrap_err().to_string();
+        let expected = format!("--data and --valid both name the same {kind}, {}; leave", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(&valid, place.path("link.txt")).unwrap();

@@ -410,6 +410,11 @@ fn bad_text_is_refused_with_its_place() {
     let mark_only = place.write("mark.txt", "\u{feff}");
     assert!(matches!(place.prepare(&mark_only, "char"), Err(Error::Empty { .. })));
 
+    let separators = place.write("separators.txt", "<|endoftext|>\n".repeat(9));
+    assert!(matches!(place.prepare(&separators, "gpt2"), Err(Error::Empty { .. })));
+    assert!(place.prepare(&separators, "byte").is_ok(), "plain text");
+    fs::remove_dir_all(place.root.path()).unwrap();
+
     let latin = place.write("latin.txt", b"caf\xe9 au lait");
     let error = message(place.prepare(&latin, "char"));
     assert!(error.contains("latin.txt is not UTF-8 text: byte 3 begins no valid character"), "{error}");
