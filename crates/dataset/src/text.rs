@@ -86,6 +86,7 @@ pub(crate) struct Opening<'a> {
 pub(crate) struct OtherPart<'a> {
     pub(crate) name: &'static str,
     pub(crate) identities: &'a HashSet<Identity>,
+    /// Files whose copies are left out too.
     pub(crate) files: &'a [SourceFile],
 }
 
@@ -110,7 +111,7 @@ pub(crate) struct Block {
 }
 
 impl SourceFile {
-    pub(crate) fn stat(path: &Path) -> Result<Self> {
+    fn stat(path: &Path) -> Result<Self> {
         Ok(Self::new(path, &fs::metadata(path).map_err(|source| Error::read(path, source))?))
     }
 

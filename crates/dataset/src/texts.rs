@@ -1,6 +1,7 @@
 //! The two texts of a corpus: one to train on, and one to validate on if it is a text of its own.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::path::Path;
 
 use tracing::subscriber::NoSubscriber;
@@ -67,13 +68,10 @@ impl<'a> Texts<'a> {
             None => None,
             Some(path) => {
                 let train = match self.source {
-                    Source::Path(path) if path.is_file() => Some(path),
-                    _ => None,
+                    Source::Path(path) if path.is_file() => HashSet::from([listing::identity(path)?]),
+                    _ => HashSet::new(),
                 };
-                let files: Vec<_> =
-                    train.map(|path| SourceFile::stat(path)).transpose()?.into_iter().collect();
-                let identities = train.map(|path| listing::identity(path)).transpose()?.into_iter().collect();
-                let train = OtherPart { name: "training", identities: &identities, files: &files };
+                let train = OtherPart { name: "training", identities: &train, files: &[] };
                 Some(Text::open(path, self.opening(train))?)
             }
         };
