@@ -228,7 +228,7 @@ fn a_broken_companion_file_is_named() {
         let said = import(&format!("bytes-{idx}")).success().stderr;
         let warning = format!("chat/{file} can't be read (");
         assert!(
-            said.matches(" WARN ").count() == 1 && said.contains(&warning) && said.contains(lost),
+            said.matches("warning: ").count() == 1 && said.contains(&warning) && said.contains(lost),
             "{said}"
         );
         if file.ends_with(".json") {
@@ -236,7 +236,7 @@ fn a_broken_companion_file_is_named() {
             let said = import(&format!("array-{idx}")).success().stderr;
             let warning = format!("chat/{file} is not a valid JSON object (");
             assert!(
-                said.matches(" WARN ").count() == 1 && said.contains(&warning) && said.contains(lost),
+                said.matches("warning: ").count() == 1 && said.contains(&warning) && said.contains(lost),
                 "{said}"
             );
         }
