@@ -36,7 +36,7 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 /// The last place where `text` can be cut so that both parts have the pieces that the whole has there.
 ///
-/// Before white space if there is any after something else, as [`last_space`]; otherwise after a letter or a digit that
+/// Before white space if there is any after something else, as for the other tokenizers; otherwise after a letter or a digit that
 /// something else follows, as no piece goes on there. `|` does not count: `<|endoftext|>` stays whole.
 ///
 /// `None` if there is no such place, as in one word of any length.
