@@ -103,7 +103,7 @@ fn has_biases(weights: &Weights) -> bool {
     weights.names().any(|name| name.ends_with("ln_f.bias"))
 }
 
-/// What a checkpoint is that is none of nanoGPT's, and how to make one of it.
+/// The program that wrote a checkpoint in another form than nanoGPT, and how to convert it.
 fn other_checkpoint(path: &Path) -> Result<Option<String>> {
     let file = format!("{:?}", path.display().to_string());
     let entries = entries(path, None)?;

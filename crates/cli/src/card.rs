@@ -64,11 +64,10 @@ fn sample_of_kept(
 fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>) -> String {
     let History { folder, config, recipe, state, .. } = history;
     let name = folder.name();
-    // Where a text lies on this machine is nobody's business.
+    // Paths on this machine stay private.
     let corpus =
         recipe.as_ref().map_or_else(|| "unknown".to_owned(), |recipe| file_name(&recipe.data.corpus));
     let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
-    // A name as those of the hub, OWNER/NAME, may be one. Where a model lies on this machine is nobody's business.
     let base = base.map(file_name);
     let base_model = base.as_ref().map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
     let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));

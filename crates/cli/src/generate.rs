@@ -39,7 +39,7 @@ With --json, the object has these keys:
   seed          a number: --seed, or the random one
   samples       a list with an object for each sample that was begun:
     text        a string, without the prompt, the stop string and the stop token
-    ids         a list of token ids, with those of the stop string or the stop token
+    ids         a list of token ids, including the stop string or the stop token
     logprobs    a list of numbers: the natural logarithm of the probability of each of ids, as the
                 model gives it, before bias, penalties, temperature and filters
     stopped_by  \"max_tokens\", \"stop_string\", \"stop_token\" or \"interrupted\"

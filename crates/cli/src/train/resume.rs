@@ -146,7 +146,7 @@ fn changed(
     Ok((with_vocabulary(folder, recipe)?, changes))
 }
 
-/// A recipe with the vocabulary of the run's model, which is none of its keys.
+/// The recipe with the vocabulary size of the run's model, which no key of a recipe holds.
 fn with_vocabulary(folder: &RunFolder, mut recipe: Recipe) -> anyhow::Result<Recipe> {
     recipe.model.vocab_size = folder.config()?.vocab_size;
     Ok(recipe)
@@ -156,7 +156,7 @@ fn with_vocabulary(folder: &RunFolder, mut recipe: Recipe) -> anyhow::Result<Rec
 fn check_own_recipe(folder: &RunFolder, named: &str) -> anyhow::Result<()> {
     let is_same_file = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
-        // From another folder, what is left of a relative path is the file's name.
+        // A relative path means nothing in another folder, so only the file names are compared.
         (Err(_), _) => one.file_name() == other.file_name(),
         _ => false,
     };

@@ -60,17 +60,18 @@ pub(super) fn same_text(
     Ok(prepared)
 }
 
-/// Whether a character of the text is none of the model's.
+/// Whether the text has a character outside the vocabulary.
 fn lacks_characters(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(dataset::Error::UnknownCharacter { .. }))
 }
 
-/// The error that a text is another, which the model can go on with if it knows the letters.
+/// The error for a text that the run has not trained on, with the command that starts a new run on it. `--init-from` is
+/// advised only if the vocabulary covers the text.
 fn another_text(folder: &RunFolder, recipe: &Recipe, knows_letters: bool) -> anyhow::Error {
     let (path, text) = (folder.path().display().to_string(), &recipe.data.corpus);
     let option = |name: &str, value: &str| format!(" --{name} {}", quoted(value));
     let valid = recipe.data.valid.as_ref().map_or_else(String::new, |valid| option("valid", valid));
-    // A model that goes on learning takes small steps.
+    // Fine-tuning needs a lower learning rate than the default recipe.
     let (recipe_name, init_from) = match knows_letters {
         true => (" finetune", option("init-from", &path)),
         false => ("", String::new()),

@@ -110,7 +110,7 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<Planned> {
     Ok(Planned { recipe, prepared, origin })
 }
 
-/// The recipe of a new run, and its tokenizer. Sizes and tokenizer are those of the model it starts from, if there is one.
+/// The recipe and the tokenizer of a new run. With `--init-from`, the model decides its sizes and its tokenizer.
 fn recipe_with(
     args: &Args,
     origin: Option<&ModelFolder>,

@@ -2,22 +2,24 @@
 
 use std::fs;
 
-use crate::support::{run, trained};
+use crate::support::{Ran, run, trained};
 use expect_test::expect;
 
 #[track_caller]
 fn fails(args: &[&str], expected: &expect_test::Expect) {
-    let folder = tempfile::tempdir().unwrap();
-    expected.assert_eq(&run(folder.path(), args).failure());
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert!(left.is_empty(), "nothing is left behind: {left:?}");
+    ends_with(args, Ran::failure, expected);
 }
 
-/// As [`fails`], where it is the arguments that are wrong.
+/// As [`fails`], for wrong arguments.
 #[track_caller]
 fn refuses(args: &[&str], expected: &expect_test::Expect) {
+    ends_with(args, Ran::usage_failure, expected);
+}
+
+#[track_caller]
+fn ends_with(args: &[&str], message: fn(Ran) -> String, expected: &expect_test::Expect) {
     let folder = tempfile::tempdir().unwrap();
-    expected.assert_eq(&run(folder.path(), args).usage_failure());
+    expected.assert_eq(&message(run(folder.path(), args)));
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert!(left.is_empty(), "nothing is left behind: {left:?}");
 }
