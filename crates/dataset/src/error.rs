@@ -250,14 +250,9 @@ impl Error {
     }
 }
 
-/// A line for each of the first files.
+/// A line for each file.
 fn lines(files: &[NotText]) -> String {
-    const MAX_LINES: usize = 20;
-    let mut lines: String = files.iter().take(MAX_LINES).map(|file| format!("\n  {file}")).collect();
-    if files.len() > MAX_LINES {
-        lines += &format!("\n  and {} more", files.len() - MAX_LINES);
-    }
-    lines
+    files.iter().map(|file| format!("\n  {file}")).collect()
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

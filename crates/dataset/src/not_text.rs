@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
-use crate::sniff::{Controls, Format, is_full_of_controls};
+use crate::sniff::{Controls, Format, LFS, is_full_of_controls};
 
 /// Bytes around the first wrong one by which an encoding is guessed.
 const GUESS_BYTES: u64 = 1 << 20;
@@ -96,6 +96,9 @@ impl fmt::Display for NotText {
         let Self { path, place, problem } = self;
         write!(f, "{} ", name(path))?;
         match problem {
+            Problem::Format(Format::Known { extension: LFS, .. }) => {
+                f.write_str("is a Git LFS pointer, and not the file")?
+            }
             Problem::Format(Format::Known { name, .. }) => write!(f, "holds {name} data, not text")?,
             Problem::Format(Format::Utf32) => f.write_str("is text in UTF-32, not in UTF-8")?,
             Problem::Format(Format::Tokens | Format::Unknown) => {
@@ -189,6 +192,7 @@ fn unpack(path: &Path, place: Place, extension: &str) -> Option<String> {
         ("zip", _) => format!("unpack it: `unzip {file}`"),
         ("7z", _) => format!("unpack it: `7z x {file}`"),
         ("rar", _) => format!("unpack it: `unrar x {file}`"),
+        (LFS, _) => "run `git lfs pull` in the folder that was cloned".into(),
         ("pdf", _) => format!("extract its text: `pdftotext {file} {text}`"),
         ("docx" | "odt" | "epub", _) => {
             format!("convert it: `pandoc -t plain {file} -o {}`", quoted(&with_ending(path, ".txt")))

@@ -8,6 +8,12 @@ use infer::MatcherType;
 /// Bytes that are looked at. Git looks at as many to tell binary files from text.
 pub(crate) const HEAD_BYTES: usize = 8000;
 
+/// The beginning of the text that a clone without Git LFS has in place of a large file.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Stands for the extension of such a text, which has none of its own.
+pub(crate) const LFS: &str = "git-lfs";
+
 /// Text in which more than one character in this many is a control character is not text.
 const MIN_CHARACTERS_PER_CONTROL: u64 = 10;
 
@@ -68,6 +74,7 @@ pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
         [0xfe, 0xff, ..] => return Contents::Text(Encoding::Utf16Be),
         // Its first kilobytes may well be ASCII.
         [b'%', b'P', b'D', b'F', b'-', ..] => return known("PDF", "pdf"),
+        _ if head.starts_with(LFS_POINTER) => return known("Git LFS", LFS),
         _ => (),
     }
     let text = utf8(head, is_whole);
@@ -325,6 +332,7 @@ mod tests {
             (b"\x28\xb5\x2f\xfd\x24\xff\xb1\xc3", "zstd"),
             (b"PAR1\x15\x04\x15\x10\xff", "Parquet"),
             (b"%PDF-1.7\n", "PDF"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:01\n", "Git LFS"),
             (b"SQLite format 3\0\x10\0", "SQLite"),
             (b"GGUF\x03\0\0\0", "GGUF"),
             (b"\x42\0\0\0\0\0\0\0{\"a\":", "safetensors"),

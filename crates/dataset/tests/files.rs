@@ -159,6 +159,11 @@ fn what_is_not_text_is_named_with_what_makes_it_text() {
             "holds PDF data, not text; extract its text: `pdftotext []/d.pdf []/d.txt`",
         ),
         (
+            "lfs.txt",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 5\n",
+            "is a Git LFS pointer, and not the file; run `git lfs pull` in the folder that was cloned",
+        ),
+        (
             "e.db",
             b"SQLite format 3\0\x10\0\x01\x01",
             "holds SQLite data, not text; write its text to a file, for example with Python, and name that",

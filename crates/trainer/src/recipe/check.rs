@@ -1,0 +1,104 @@
+//! The ranges of a recipe's values, and keys that exclude or need each other.
+
+use model::GptConfig;
+
+use super::{OptimizerKind, Recipe, RecipeError, Restart, ScheduleKind};
+
+impl Recipe {
+    /// Refuses values that no run can have.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is out of range, or the first key that another one excludes or needs.
+    pub(super) fn check(&self) -> Result<(), RecipeError> {
+        const MOST: u64 = 1 << 20;
+        let Self { model, data, optimizer, schedule, .. } = self;
+        // The tokenizer says how large its vocabulary is.
+        GptConfig { vocab_size: model.vocab_size.max(1), ..model.clone() }.check()?;
+        let in_range = |key, value, range, holds| {
+            if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
+        };
+        let not_too_many = "has to be at most 1048576";
+        let batch_size = optimizer.batch_size.get() as u64;
+        let n_batches = optimizer.grad_accumulation.get();
+        in_range("optimizer.batch_size", batch_size as f64, not_too_many, batch_size <= MOST)?;
+        in_range("optimizer.grad_accumulation", n_batches as f64, not_too_many, n_batches <= MOST)?;
+        let (steps, few_enough) = (schedule.max_steps, "has to be at most 1e12");
+        in_range("schedule.max_steps", steps as f64, few_enough, steps <= 1_000_000_000_000)?;
+        match (schedule.kind, schedule.stable_steps) {
+            (ScheduleKind::Wsd, None) => return Err(RecipeError::NoStableSteps),
+            (ScheduleKind::Wsd, Some(stable)) if stable > schedule.decay_end() => {
+                let followed = schedule.decay_steps.is_none();
+                return Err(RecipeError::Order {
+                    lower: "schedule.stable_steps",
+                    lower_value: stable as f64,
+                    upper: if followed { "schedule.max_steps" } else { "schedule.decay_steps" },
+                    upper_value: schedule.decay_end() as f64,
+                });
+            }
+            (ScheduleKind::Wsd, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return Err(RecipeError::UnusedStableSteps),
+        }
+        match (schedule.eval_windows, schedule.eval_batches) {
+            (Some(windows), None) => {
+                let windows = windows.get();
+                in_range("schedule.eval_windows", windows as f64, not_too_many, windows <= MOST)?;
+            }
+            (None, Some(_)) => {}
+            (None, None) => return Err(RecipeError::NoEvaluationSize),
+            (Some(_), Some(_)) => return Err(RecipeError::TwoEvaluationSizes),
+        }
+        if let Some(Restart { learning_rate, .. }) = schedule.restart {
+            let holds = learning_rate >= 0.0 && learning_rate.is_finite();
+            in_range("schedule.restart.learning_rate", learning_rate, "has to be at least 0", holds)?;
+        }
+        if let Some("" | "off" | "no") = data.separator.as_deref() {
+            return Err(RecipeError::NoSeparator);
+        }
+        let fraction = "has to be above 0 and below 1";
+        let share = "has to be at least 0 and below 1";
+        let not_negative = "has to be at least 0";
+        let positive = "has to be above 0";
+        let (beta_1, beta_2) = (f64::from(optimizer.beta_1), f64::from(optimizer.beta_2));
+        let (rate, floor) = (optimizer.learning_rate, optimizer.min_learning_rate);
+        let decay = f64::from(optimizer.weight_decay);
+        let clip = optimizer.grad_clip.unwrap_or(1.0);
+        let z_score = self.guards.spike_z_score.unwrap_or(1.0);
+        let valid = data.valid_fraction;
+        in_range("data.valid_fraction", valid, fraction, valid > 0.0 && valid < 1.0)?;
+        in_range("optimizer.beta_1", beta_1, share, (0.0..1.0).contains(&beta_1))?;
+        in_range("optimizer.beta_2", beta_2, share, (0.0..1.0).contains(&beta_2))?;
+        in_range("optimizer.learning_rate", rate, positive, rate > 0.0 && rate.is_finite())?;
+        in_range("optimizer.min_learning_rate", floor, not_negative, floor >= 0.0 && floor.is_finite())?;
+        in_range("optimizer.weight_decay", decay, not_negative, decay >= 0.0 && decay.is_finite())?;
+        let wide = |x: Option<f32>| x.map(f64::from);
+        let muon = [
+            ("optimizer.muon_learning_rate", optimizer.muon_learning_rate, positive),
+            ("optimizer.muon_momentum", wide(optimizer.muon_momentum), share),
+            ("optimizer.muon_weight_decay", wide(optimizer.muon_weight_decay), not_negative),
+        ];
+        for (key, value, range) in muon {
+            let Some(value) = value else { continue };
+            if optimizer.kind != OptimizerKind::Muon {
+                return Err(RecipeError::UnusedMuon { key });
+            }
+            let holds = match range {
+                _ if range == share => (0.0..1.0).contains(&value),
+                _ if range == positive => value > 0.0 && value.is_finite(),
+                _ => value >= 0.0 && value.is_finite(),
+            };
+            in_range(key, value, range, holds)?;
+        }
+        in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
+        in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
+        if floor > rate {
+            return Err(RecipeError::Order {
+                lower: "optimizer.min_learning_rate",
+                lower_value: floor,
+                upper: "optimizer.learning_rate",
+                upper_value: rate,
+            });
+        }
+        Ok(())
+    }
+}
