@@ -1,7 +1,9 @@
-//! What a model has otherwise than GPT-2.
+//! Sizes and architecture options of a model, in words.
 
 use model::GptConfig;
 use serde_json::{Value, json};
+
+use crate::console::{count, plural};
 
 /// The parts of a model that are not GPT-2's, by the keys and values that a recipe has for them.
 pub(crate) fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
@@ -34,6 +36,18 @@ pub(crate) fn in_words(parts: &[(&'static str, Value)]) -> String {
         part => format!("{key} = {part}"),
     };
     parts.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// The sizes of a model in a few words.
+pub(crate) fn sizes(config: &GptConfig) -> String {
+    format!(
+        "{} parameters ({}, {}, {} wide, block {})",
+        count(config.n_params() as u64),
+        plural(config.n_layer, "layer"),
+        plural(config.n_head, "head"),
+        config.n_embd,
+        config.block_size,
+    )
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use trainer::{KeepWeights, Recipe, Schedule, estimate_memory};
 use crate::{
     console::{duration_about, plural, program, report, warn},
     memory::available_bytes,
+    parts::sizes,
     presets::Cost,
-    words::sizes,
 };
 
 /// Epochs from which models of a few million parameters learn their text by heart.

@@ -22,6 +22,7 @@ use crate::{
     lines::Lines,
     live_view::LiveView,
     observer::Observer,
+    parts::sizes,
     prepare::DataDirArgs,
     probe,
     run_paths::run_path,
@@ -30,7 +31,7 @@ use crate::{
     signals::Signals,
     usage::bail_usage,
     views::{Log, Views},
-    words::{announce, conclude, print_resume_hint, sizes},
+    words::{announce, conclude, print_resume_hint},
 };
 
 /// Trains a model, or resumes training.

@@ -6,28 +6,16 @@ use burn::prelude::Device;
 use checkpoint::RunFolder;
 use dataset::{Prepared, Source};
 use indicatif::HumanCount;
-use model::GptConfig;
 use trainer::{Changes, DataRecipe, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{
     console::{count, duration, plural, program, quoted, report, report_command, warn},
     history::History,
+    parts::sizes,
     plan::report_epochs,
     prepare::DataDirArgs,
     standing::{Standing, standing},
 };
-
-/// The sizes of a model in a few words.
-pub(crate) fn sizes(config: &GptConfig) -> String {
-    format!(
-        "{} parameters ({}, {}, {} wide, block {})",
-        count(config.n_params() as u64),
-        plural(config.n_layer, "layer"),
-        plural(config.n_head, "head"),
-        config.n_embd,
-        config.block_size,
-    )
-}
 
 /// Says that a name is that of a known corpus where a file or folder has it too, and how to get that.
 pub(crate) fn report_name(data: &str) {
