@@ -78,6 +78,18 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// `--valid` with a copy of what `--data` names.
+    #[error(
+        "{} of --valid is a copy of {}, which is trained on; leave --valid out to validate on the end of the text, or name another text",
+        .valid.display(), .train.display()
+    )]
+    CopiedText {
+        /// The file to validate on.
+        valid: PathBuf,
+        /// The file to train on.
+        train: PathBuf,
+    },
+
     /// A text of no characters.
     #[error("{text} is empty; give a file with text in it")]
     Empty {

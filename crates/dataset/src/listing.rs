@@ -197,19 +197,19 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Tells whether a file is a copy of one of these.
-struct Copies<'a> {
+pub(crate) struct Copies<'a> {
     files: &'a [SourceFile],
     /// The checksums of those of a size, once a file of that size was found.
     checksums: HashMap<u64, HashSet<String>>,
 }
 
 impl<'a> Copies<'a> {
-    fn of(files: &'a [SourceFile]) -> Self {
+    pub(crate) fn of(files: &'a [SourceFile]) -> Self {
         Self { files, checksums: HashMap::new() }
     }
 
     /// Reads only files of the size of one of them.
-    fn contain(&mut self, path: &Path, size_bytes: u64) -> Result<bool> {
+    pub(crate) fn contain(&mut self, path: &Path, size_bytes: u64) -> Result<bool> {
         let checksum = |path: &Path| sha256_of_file(path, |_| ());
         let mut originals = self.files.iter().filter(|file| file.size_bytes == size_bytes).peekable();
         if size_bytes == 0 || originals.peek().is_none() {

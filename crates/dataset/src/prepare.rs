@@ -21,11 +21,11 @@ use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
 use crate::chunks::Chunks;
 use crate::documents::{Documents, END_OF_TEXT, end_of_separator};
 use crate::files::{lock, remove_leftovers, replace_folder, temporary_folder};
-use crate::listing::identity;
+use crate::listing::{Copies, identity};
 use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
 use crate::reuse::{self, Existing};
 use crate::scan::{Scan, scan, sha256_hex};
-use crate::text::Text;
+use crate::text::{SourceFile, Text};
 use crate::texts::Texts;
 use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens, shard};
 
@@ -182,14 +182,19 @@ pub fn prepare(
 
 /// Older rules let the same text be trained and validated on.
 fn check_parts_differ(source: &Source, options: &Options) -> Result<()> {
-    match (source, &options.valid) {
-        (Source::Path(train), Some(valid))
-            if !options.rules.is_v1() && identity(train)? == identity(valid)? =>
-        {
-            Err(Error::SameText { path: valid.clone() })
-        }
-        _ => Ok(()),
+    let (Source::Path(train), Some(valid), false) = (source, &options.valid, options.rules.is_v1()) else {
+        return Ok(());
+    };
+    if identity(train)? == identity(valid)? {
+        return Err(Error::SameText { path: valid.clone() });
     }
+    if train.is_file() && valid.is_file() {
+        let (original, copy) = ([SourceFile::stat(train)?], SourceFile::stat(valid)?);
+        if Copies::of(&original).contain(valid, copy.size_bytes)? {
+            return Err(Error::CopiedText { valid: valid.clone(), train: train.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Folders of other names that may hold the same shards.

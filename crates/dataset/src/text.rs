@@ -111,7 +111,7 @@ pub(crate) struct Block {
 }
 
 impl SourceFile {
-    fn stat(path: &Path) -> Result<Self> {
+    pub(crate) fn stat(path: &Path) -> Result<Self> {
         Ok(Self::new(path, &fs::metadata(path).map_err(|source| Error::read(path, source))?))
     }
 

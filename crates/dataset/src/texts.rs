@@ -1,7 +1,6 @@
 //! The two texts of a corpus: one to train on, and one to validate on if it is a text of its own.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::path::Path;
 
 use tracing::subscriber::NoSubscriber;
@@ -38,7 +37,7 @@ impl<'a> Texts<'a> {
         Self { source, options, folder, train: OnceCell::new(), valid: OnceCell::new() }
     }
 
-    /// The text to train on. A folder is read without the files of the validation text.
+    /// The text to train on. A folder is read without the files of the validation text and their copies.
     pub(crate) fn train(&self, on_progress: OnProgress<'_>) -> Result<&Text> {
         if let Some(text) = self.train.get() {
             return Ok(text);
@@ -59,7 +58,7 @@ impl<'a> Texts<'a> {
         Ok(self.train.get_or_init(|| text))
     }
 
-    /// The text to validate on. A folder is read without the file that is trained on.
+    /// The text to validate on. A folder is read without the file that is trained on and its copies.
     pub(crate) fn valid(&self) -> Result<Option<&Text>> {
         if let Some(valid) = self.valid.get() {
             return Ok(valid.as_ref());
@@ -68,10 +67,12 @@ impl<'a> Texts<'a> {
             None => None,
             Some(path) => {
                 let train = match self.source {
-                    Source::Path(path) if path.is_file() => HashSet::from([listing::identity(path)?]),
-                    _ => HashSet::new(),
+                    Source::Path(path) if path.is_file() => Some(path),
+                    _ => None,
                 };
-                let train = OtherPart { name: "training", identities: &train, files: &[] };
+                let files = train.map(|path| SourceFile::stat(path)).transpose()?;
+                let identities = train.map(|path| listing::identity(path)).transpose()?.into_iter().collect();
+                let train = OtherPart { name: "training", identities: &identities, files: files.as_slice() };
                 Some(Text::open(path, self.opening(train))?)
             }
         };

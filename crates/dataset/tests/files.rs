@@ -343,6 +343,18 @@ fn validation_text_is_not_trained_on() {
     assert_eq!(files(&place.prepare_with(&folder, &with_copy).unwrap()), ["a-size.txt", "a.txt"]);
     let older = Options { rules: Rules::V1, ..with_copy };
     assert!(files(&place.prepare_with(&folder, &older).unwrap()).contains(&"a-copy.txt".into()));
+    // A copy of the text to train on, in a folder to validate on and by itself.
+    let text = place.write("text.txt", "train");
+    assert_eq!(decoded(&place.prepare_with(&text, &whole).unwrap()), "trainvalid\n\nvalid");
+    let copy = Options { valid: Some(place.path("corpus/a.txt")), ..place.options() };
+    let error = place.prepare_with(&text, &copy).unwrap_err().to_string();
+    let expected = format!(
+        "{} of --valid is a copy of {}, which",
+        copy.valid.as_ref().unwrap().display(),
+        text.display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(place.prepare_with(&text, &Options { rules: Rules::V1, ..copy }).is_ok());
     fs::remove_file(place.path("corpus/a-copy.txt")).unwrap();
     fs::remove_file(place.path("corpus/a-size.txt")).unwrap();
     // Nothing is left to train on.
