@@ -191,11 +191,10 @@ fn standard_input_is_kept_and_resumed_from_its_copy() {
     let alone = ["train", "-", "--run", "alone", "--max-steps", "2"];
     with_input(&mut kindling(path, &alone), text().as_bytes()).success();
     let valid = ["--data", "my.txt", "--valid", "-", "--run", "valid"];
-    with_input(
-        &mut kindling(path, &[&["train", "debug"], &valid[..], &FEW_STEPS].concat()),
-        text().as_bytes(),
-    )
-    .success();
+    let mut validated = kindling(path, &[&["train", "debug"], &valid[..], &FEW_STEPS].concat());
+    let copied = with_input(&mut validated, text().as_bytes()).failure();
+    assert!(copied.contains(" of --valid is a copy of "), "{copied}");
+    with_input(&mut validated, text().repeat(2).as_bytes()).success();
     let measured = with_input(&mut kindling(path, &["eval", "runs/file", "--data", "-"]), text().as_bytes());
     assert_eq!(
         measured.success().stdout,
@@ -271,7 +270,7 @@ fn names_that_are_not_utf_8_work_or_are_refused() {
     fs::create_dir(&here).unwrap();
     fs::create_dir(here.join("texts")).unwrap();
     fs::write(here.join("my.txt"), text()).unwrap();
-    fs::write(here.join("texts").join(name(b"\xff.txt")), text()).unwrap();
+    fs::write(here.join("texts").join(name(b"\xff.txt")), text().repeat(2)).unwrap();
     let ran_with = |args: &[&OsStr]| {
         let mut command = kindling(&here, &[]);
         ended(command.args(args).output().unwrap())
