@@ -114,7 +114,7 @@ pub(crate) fn announce(training: &Training, changes: &Changes) {
 
 /// Says where a precision is asked for that the device does not have.
 pub(crate) fn warn_of_precision(recipe: &Recipe, device: &Device) {
-    if recipe.run.precision.on(device) != recipe.run.precision {
+    if kernels::supported_precision(recipe.run.precision, device) != recipe.run.precision {
         warn(format_args!(
             "run.precision = \"bf16\" needs a GPU that has bf16, or a processor with AVX-512 BF16; this device has \
              neither, so products are computed in f32"

@@ -5,7 +5,10 @@
 
 use burn::{prelude::*, tensor::Distribution};
 use divan::{Bencher, counter::ItemsCount};
-use kernels::{Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind, Precision, QkNorm, Rope};
+use kernels::{
+    Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind, Precision, QkNorm, Rope,
+    supported_precision,
+};
 
 const BATCH: usize = 8;
 const TIME: usize = 256;
@@ -172,7 +175,7 @@ fn logits_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear_activate_bf16(bencher: Bencher<'_, '_>, fused: bool) {
-    let precision = Precision::Bf16.on(&Device::flex()); // f32 where the processor lacks it.
+    let precision = supported_precision(Precision::Bf16, &Device::flex()); // f32 where the processor lacks it.
     let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
     both_ways(bencher, fused, || {
         kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu, precision)

@@ -4,30 +4,7 @@ use burn::{
     prelude::*,
     tensor::activation::{gelu, gelu_approximate, relu, silu},
 };
-
-/// Which function it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x · Φ(x)`, as nanoGPT has it ([Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)).
-    Gelu,
-    /// The tanh form of the same paper, as GPT-2 has it.
-    GeluTanh,
-    /// `max(x, 0)²` ([So et al., 2021](https://arxiv.org/abs/2109.08668)).
-    Relu2,
-    /// `silu(g) · u`, with g the first half of a row and u the second
-    /// ([Shazeer, 2020](https://arxiv.org/abs/2002.05202)).
-    Swiglu,
-}
-
-impl Activation {
-    /// Numbers that it takes for each that it gives.
-    pub(crate) fn n_inputs(self) -> usize {
-        match self {
-            Self::Swiglu => 2,
-            Self::Gelu | Self::GeluTanh | Self::Relu2 => 1,
-        }
-    }
-}
+use cpu::Activation;
 
 /// Applies the activation to each element, or to each pair of one in the first half of the last axis and one in the
 /// second.

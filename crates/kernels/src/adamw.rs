@@ -1,49 +1,9 @@
 //! The optimizer's arithmetic.
 
 use burn::{backend::Dispatch, prelude::*};
+use cpu::AdamWStep;
 
 use crate::{device::is_fused, fused::InPlaceOps};
-
-/// The numbers of one step of [`adamw`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// How much the parameters move.
-    pub learning_rate: f64,
-    /// How much of the mean of gradients stays.
-    pub beta_1: f32,
-    /// How much of the mean of squared gradients stays.
-    pub beta_2: f32,
-    /// What is added to the root of the second.
-    pub epsilon: f32,
-    /// How much of themselves the parameters lose, times the learning rate.
-    pub weight_decay: f32,
-    /// Number of this step, from 1.
-    pub time: i32,
-    /// What the gradient is multiplied with before all else: below one where it is clipped.
-    pub gradient_scale: f32,
-}
-
-/// What one step multiplies with.
-pub(crate) struct Factors {
-    /// Of the parameters.
-    pub(crate) keep: f32,
-    /// Of the first moment: the learning rate, corrected for the moment's start at zero.
-    pub(crate) rate: f32,
-    /// Of the second moment: its correction.
-    pub(crate) second: f32,
-}
-
-impl AdamWStep {
-    #[expect(clippy::cast_possible_truncation, reason = "the factors of f32 numbers, computed in f64")]
-    pub(crate) fn factors(&self) -> Factors {
-        let correction = |beta: f32| 1.0 - f64::from(beta).powi(self.time);
-        Factors {
-            keep: (1.0 - self.learning_rate * f64::from(self.weight_decay)) as f32,
-            rate: (self.learning_rate / correction(self.beta_1)) as f32,
-            second: (1.0 / correction(self.beta_2)) as f32,
-        }
-    }
-}
 
 /// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2): with g the scaled gradient, m = β₁m + (1 - β₁)g,
 /// v = β₂v + (1 - β₂)g², x = (1 - ηλ)x - η m̂ / (√v̂ + ε), where m̂ and v̂ are corrected for their start at zero.

@@ -1,9 +1,10 @@
 //! Causal multi-head attention, from fused activations and back.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
+use cpu::{NormKind, Precision, attention::HeadLayout};
 
 use crate::{
-    NormKind, Precision, Rope,
+    Rope,
     device::{is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
@@ -39,15 +40,6 @@ pub struct QkNorm {
     pub epsilon: f64,
 }
 
-/// [`Attention`] without its tensors, as fused operations take it.
-#[derive(Debug, Clone)]
-pub(crate) struct HeadLayout {
-    pub(crate) n_head: usize,
-    pub(crate) n_kv_head: usize,
-    pub(crate) rope: Option<Rope>,
-    pub(crate) epsilon: f32,
-}
-
 impl Attention {
     /// As many heads of keys and values as of queries, which meet as they are.
     pub fn plain(n_head: usize) -> Self {
@@ -69,7 +61,7 @@ impl Attention {
     /// Refuses positions that have no angles, and angles of other heads.
     fn check_rope(&self, end: usize, head_dim: usize) {
         if let Some(rope) = &self.rope {
-            let (n, width) = (rope.n_positions(), rope.head_dim());
+            let (n, width) = (rope.angles().n_positions(), rope.angles().head_dim());
             assert!(end <= n, "{end} positions, and angles for {n}");
             assert_eq!(head_dim, width, "heads are {head_dim} wide and angles are for {width}");
         }
@@ -84,7 +76,8 @@ impl Attention {
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
         let epsilon = epsilon as f32;
         let Self { n_head, n_kv_head, .. } = *self;
-        (gains, HeadLayout { n_head, n_kv_head, rope: self.rope.clone(), epsilon })
+        let rope = self.rope.as_ref().map(|rope| rope.angles().clone());
+        (gains, HeadLayout { n_head, n_kv_head, rope, epsilon })
     }
 
     /// `[B, T, (H + 2 KV) · D]` to queries `[B, H, T, D]`, keys and values `[B, KV, T, D]` as they meet; the first is

@@ -10,8 +10,7 @@ use burn::{
     prelude::*,
     tensor::{IntDType, Scalar},
 };
-
-use crate::cpu::dropout::{MIX, MIX_LAST, Mask};
+use cpu::dropout::{MIX, MIX_LAST, Mask};
 
 thread_local! {
     static MASKS: Cell<u64> = const { Cell::new(0) };
@@ -39,7 +38,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     let n_columns = shape[D - 1];
     let n_rows = shape.iter().product::<usize>() / n_columns.max(1);
     let x = x.into_dispatch();
-    let is_dropped = mask.is_dropped::<Dispatch>(numbers::<Dispatch>(0..n_rows, &x.device()), n_columns);
+    let is_dropped = is_dropped::<Dispatch>(mask, numbers::<Dispatch>(0..n_rows, &x.device()), n_columns);
     let is_dropped = Tensor::<2, Bool>::from_dispatch(is_dropped).reshape(shape);
     Tensor::from_dispatch(drop_out::<Dispatch>(x, is_dropped.into_dispatch(), mask))
 }
@@ -61,21 +60,19 @@ fn next_seed() -> u64 {
     z ^ (z >> 31)
 }
 
-impl Mask {
-    /// Whether each of the first `n_columns` numbers of some rows is dropped, `[R, C]`, by tensor operations; `rows`, `[R]`,
-    /// are their numbers.
-    pub(crate) fn is_dropped<B: Backend>(self, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
-        let (n_rows, device) = (rows.shape()[0], rows.device());
-        let rows = B::int_cast(B::int_reshape(rows, [n_rows, 1].into()), IntDType::U32);
-        let keys = self
-            .seed
-            .into_iter()
-            .fold(rows, |keys, half| mix::<B>(B::bitwise_xor_scalar(keys, Scalar::UInt(half.into()))));
-        let columns = B::int_cast(numbers::<B>(0..n_columns, &device), IntDType::U32);
-        let bits = mix::<B>(B::bitwise_xor(keys, B::int_reshape(columns, [1, n_columns].into())));
-        let booleans = get_device_settings::<B>(&device).bool_dtype;
-        B::int_lower_elem(bits, Scalar::UInt(self.threshold.into()), booleans)
-    }
+/// Whether `mask` drops each of the first `n_columns` elements of some rows, `[R, C]`, by tensor operations; `rows`, `[R]`,
+/// are their indices.
+pub(crate) fn is_dropped<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
+    let (n_rows, device) = (rows.shape()[0], rows.device());
+    let rows = B::int_cast(B::int_reshape(rows, [n_rows, 1].into()), IntDType::U32);
+    let keys = mask
+        .seed
+        .into_iter()
+        .fold(rows, |keys, half| mix::<B>(B::bitwise_xor_scalar(keys, Scalar::UInt(half.into()))));
+    let columns = B::int_cast(numbers::<B>(0..n_columns, &device), IntDType::U32);
+    let bits = mix::<B>(B::bitwise_xor(keys, B::int_reshape(columns, [1, n_columns].into())));
+    let booleans = get_device_settings::<B>(&device).bool_dtype;
+    B::int_lower_elem(bits, Scalar::UInt(mask.threshold.into()), booleans)
 }
 
 /// Zero where `is_dropped` says so, and else `x` times the scale of `mask`.
@@ -104,7 +101,7 @@ pub(crate) fn numbers<B: Backend>(range: Range<usize>, device: &B::Device) -> In
     B::int_slice(B::int_reshape(all, [n_runs * RUN].into()), &[(0..n).into()])
 }
 
-/// As that of [`crate::cpu::dropout`]. On the CPU, Burn multiplies u32 as i64, whose overflow is not to be checked; it does
+/// As that of [`cpu::dropout`]. On the CPU, Burn multiplies u32 as i64, whose overflow is not to be checked; it does
 /// not matter.
 fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
     let shifted = |x: IntTensor<B>, shift: u32| {
@@ -175,7 +172,7 @@ mod tests {
             }
             let ones = Tensor::<2>::ones([n_rows, n_columns], &test_device()).into_dispatch();
             let rows = numbers::<Dispatch>(0..n_rows, &ones.device());
-            let is_dropped = mask.is_dropped::<Dispatch>(rows, n_columns);
+            let is_dropped = is_dropped::<Dispatch>(mask, rows, n_columns);
             let factors = Tensor::<2>::from_dispatch(drop_out::<Dispatch>(ones, is_dropped, mask));
             assert_eq!(factors.into_data(), TensorData::new(expected, [n_rows, n_columns]));
         }

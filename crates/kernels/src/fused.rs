@@ -1,4 +1,4 @@
-//! The operations of `cpu` as operations of Burn: forward here, where gradients are recorded in `backward`.
+//! The operations of the crate `cpu` as operations of Burn: forward here, where gradients are recorded in `backward`.
 
 mod backward;
 mod tensors;
@@ -8,21 +8,17 @@ use burn::backend::{
     flex::FlexTensor,
     tensor::{FloatTensor, IntTensor},
 };
+use cpu::{
+    Activation, AdamWStep, MuonStep, NormKind, Precision, SimdLevel, adamw,
+    attention::{self, HeadLayout},
+    cross_entropy::{self, HeadWeight},
+    dropout::Mask,
+    embedding, linear,
+    matrix::Matrix,
+    muon, norm,
+};
 
 use self::tensors::{indices, numbers, rows, scalar, tensor, tensor_like, vector, whole, width};
-use crate::{
-    Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision,
-    cpu::{
-        adamw, attention,
-        cross_entropy::{self, Head},
-        dropout::Mask,
-        embedding,
-        level::Level,
-        linear,
-        matrix::Matrix,
-        muon, norm,
-    },
-};
 
 /// How the weight of an affine map lies, and what follows the map.
 #[derive(Debug, Clone, Copy, Default)]
@@ -154,7 +150,7 @@ impl FusedOps for Flex {
         by_rows: bool,
         precision: Precision,
     ) -> FlexTensor {
-        let level = Level::of(precision);
+        let level = SimdLevel::of(precision);
         scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), by_rows, false).mean)
     }
 }
@@ -170,7 +166,7 @@ impl InPlaceOps for Flex {
         let (mut x, mut first, mut second) = (whole(x), whole(first), whole(second));
         let gradient = whole(gradient);
         let moments = [first.storage_mut(), second.storage_mut()];
-        adamw::step(Level::best(), &step, x.storage_mut(), numbers(&gradient), moments);
+        adamw::step(SimdLevel::best(), &step, x.storage_mut(), numbers(&gradient), moments);
         (x, first, second)
     }
 
@@ -187,7 +183,7 @@ impl InPlaceOps for Flex {
         let gains = [query_gain, key_gain].map(whole);
         let call = attention_call(&qkv, &gains, &layout, None);
         let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
-        let out = attention::cached(Level::best(), &call, cache);
+        let out = attention::cached(SimdLevel::best(), &call, cache);
         (tensor(out, call.sizes.output_shape()), keys, values)
     }
 
@@ -199,13 +195,20 @@ impl InPlaceOps for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let (mut x, gradient, mut mean) = (whole(x), whole(gradient), whole(mean));
         let n_columns = width(&x);
-        muon::step(Level::best(), &step, n_columns, x.storage_mut(), numbers(&gradient), mean.storage_mut());
+        muon::step(
+            SimdLevel::best(),
+            &step,
+            n_columns,
+            x.storage_mut(),
+            numbers(&gradient),
+            mean.storage_mut(),
+        );
         (x, mean)
     }
 
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
-        scalar(adamw::sum_of_squares(Level::best(), numbers(&whole(x))) as f32)
+        scalar(adamw::sum_of_squares(SimdLevel::best(), numbers(&whole(x))) as f32)
     }
 }
 
@@ -217,7 +220,7 @@ fn linear_forward(
     backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     let [x, weight, bias, residual] = tensors;
-    let level = Level::of(affine.precision);
+    let level = SimdLevel::of(affine.precision);
     let (input, matrix, bias) = (rows(x), matrix_of(weight, affine), numbers(bias));
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
@@ -266,7 +269,7 @@ fn attention_forward(
     mask: Option<Mask>,
 ) -> (FlexTensor, FlexTensor) {
     let call = attention_call(qkv, gains, layout, mask);
-    let (out, sums) = attention::forward(Level::best(), &call);
+    let (out, sums) = attention::forward(SimdLevel::best(), &call);
     (tensor(out, call.sizes.output_shape()), vector(sums))
 }
 
@@ -278,7 +281,7 @@ fn norm_forward(
     epsilon: f32,
 ) -> (FlexTensor, FlexTensor) {
     let (y, moments) =
-        norm::forward(Level::best(), kind, numbers(x), numbers(gain), numbers(offset), epsilon);
+        norm::forward(SimdLevel::best(), kind, numbers(x), numbers(gain), numbers(offset), epsilon);
     (tensor_like(y, x), vector(moments))
 }
 
@@ -296,12 +299,12 @@ fn embed_forward(
     let positions = numbers(positions);
     let positions =
         if positions.is_empty() { positions } else { &positions[first * width..(first + time) * width] };
-    let y = embedding::forward(Level::best(), numbers(tokens), positions, width, index, time, mask);
+    let y = embedding::forward(SimdLevel::best(), numbers(tokens), positions, width, index, time, mask);
     tensor(y, [batch, time, width])
 }
 
 fn loss_forward(
-    level: Level,
+    level: SimdLevel,
     hidden: &FlexTensor,
     weight: &FlexTensor,
     targets: &[usize],
@@ -310,7 +313,7 @@ fn loss_forward(
 ) -> cross_entropy::Loss {
     let weight = if by_rows { rows(weight) } else { rows(weight).transposed() };
     check_ids(targets, weight.rows());
-    cross_entropy::loss(level, numbers(hidden), Head { weight, by_rows }, targets, backward)
+    cross_entropy::loss(level, numbers(hidden), HeadWeight { weight, by_rows }, targets, backward)
 }
 
 fn check_ids(ids: &[usize], n_vocab: usize) {

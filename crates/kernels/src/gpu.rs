@@ -19,9 +19,9 @@ use burn::backend::{
     backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
+use cpu::{Precision, dropout::Mask};
 
 use self::attention::Heads;
-use crate::{Precision, cpu::dropout::Mask};
 
 /// The bodies here have no backward pass; [`Autodiff`] has its own.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]

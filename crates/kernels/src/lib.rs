@@ -22,7 +22,6 @@ mod adamw;
 #[cfg(test)]
 mod agreement;
 mod attention;
-mod cpu;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -41,10 +40,10 @@ mod rope;
 #[cfg(feature = "gpu")]
 mod settings;
 
-pub use activation::{Activation, activate};
-pub use adamw::{AdamWStep, adamw, sum_of_squares};
-pub(crate) use attention::HeadLayout;
+pub use activation::activate;
+pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
+pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
@@ -57,9 +56,9 @@ pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{Graphics, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};
-pub use muon::{MuonStep, muon};
-pub use norm::{NormKind, norm};
-pub use precision::Precision;
+pub use muon::muon;
+pub use norm::norm;
+pub use precision::supported_precision;
 pub use rope::Rope;
 #[cfg(feature = "gpu")]
 pub use settings::use_shipped_settings;

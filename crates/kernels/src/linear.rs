@@ -3,11 +3,11 @@
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
-    Activation, activate,
+    Activation, Precision, activate,
     device::is_fused,
     dropout::{self, dropout},
     fused::{Affine, FusedOps},
-    precision::{Precision, product},
+    precision::product,
 };
 
 /// `x · weight + bias`, over the last axis of `x`.

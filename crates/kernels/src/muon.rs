@@ -1,49 +1,12 @@
 //! Muon's arithmetic.
 
 use burn::{backend::Dispatch, prelude::*};
+use cpu::{
+    MuonStep,
+    muon::{EPSILON, FACTORS},
+};
 
 use crate::{device::is_fused, fused::InPlaceOps};
-
-/// The factors of the polynomial of each iteration, the best ones for singular values from .004 on
-/// ([Amsel et al., 2025](https://arxiv.org/abs/2505.16932), algorithm 1, with its safety factor of 1.01). Together they
-/// take those to within .43 of one, and multiply smaller ones by 106.
-pub(crate) const FACTORS: [[f32; 3]; 3] = [
-    [8.104_987, -22.625_27, 16.262_508],
-    [3.917_418, -2.825_654, 0.524_796],
-    [3.344_747, -2.508_083, 0.512_269],
-];
-
-/// What is added to the norm that a matrix is divided by.
-pub(crate) const EPSILON: f32 = 1e-7;
-
-/// The numbers of one step of [`muon`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct MuonStep {
-    /// How much the parameters move.
-    pub learning_rate: f64,
-    /// How much of the mean of gradients stays.
-    pub momentum: f32,
-    /// How much of themselves the parameters lose, times the learning rate.
-    pub weight_decay: f32,
-    /// The columns of each of the matrices that lie side by side in one and are made orthogonal apart; together all.
-    pub widths: Vec<usize>,
-    /// What the gradient is multiplied with before all else: below one where it is clipped.
-    pub gradient_scale: f32,
-}
-
-impl MuonStep {
-    /// What the parameters are multiplied with.
-    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
-    pub(crate) fn keep(&self) -> f32 {
-        (1.0 - self.learning_rate * f64::from(self.weight_decay)) as f32
-    }
-
-    /// What the orthogonal matrix of a part is multiplied with: more for one with more outputs than inputs.
-    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
-    pub(crate) fn rate(&self, [n_in, n_out]: [usize; 2]) -> f32 {
-        (self.learning_rate * (n_out as f64 / n_in as f64).max(1.0).sqrt()) as f32
-    }
-}
 
 /// One step of [Muon](https://kellerjordan.github.io/posts/muon/): with g the scaled gradient, m = μm + (1 - μ)g, and x
 /// moves against the matrix with the singular vectors of (1 - μ)g + μm and singular values near one, times

@@ -1,17 +1,9 @@
 //! Layer norm and RMS norm.
 
 use burn::{backend::Dispatch, prelude::*};
+use cpu::NormKind;
 
 use crate::{device::is_fused, fused::FusedOps};
-
-/// What is taken for the middle of a row that is normalised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// Its mean ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)).
-    Layer,
-    /// Zero ([Zhang and Sennrich, 2019](https://arxiv.org/abs/1910.07467)).
-    Rms,
-}
 
 /// `(x - middle) / √(mean((x - middle)²) + epsilon) · gain + offset` over the last axis.
 ///

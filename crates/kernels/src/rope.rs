@@ -1,38 +1,24 @@
 //! Rotary positions.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::prelude::*;
+use cpu::RopeAngles;
 
-/// Cosines and sines by which queries and keys are rotated, so that their products depend on how far apart they are
-/// ([Su et al., 2021](https://arxiv.org/abs/2104.09864)).
-///
-/// Channel i of the first half of a head is paired with channel i of the second half, as Llama and Qwen have it in
-/// Hugging Face's layout, and turned by `position · theta^(-2i / D)`.
-#[derive(Clone)]
+/// [`RopeAngles`] and the tables of them that devices hold. A clone shares both.
+#[derive(Debug, Clone)]
 pub struct Rope {
-    /// Of [`CHUNK`] positions each, made when the first of them is asked for: a model may have room for far more
-    /// positions than are ever read.
-    chunks: Arc<[OnceLock<Box<[f32]>>]>,
-    /// Those that a device has, of the positions that were asked for there.
+    angles: RopeAngles,
     tables: Arc<Mutex<Vec<Table>>>,
-    n_positions: usize,
-    head_dim: usize,
-    theta: f64,
 }
 
 /// Cosines and sines of the first positions on a device, `[positions, D/2]` each.
+#[derive(Debug)]
 struct Table {
     device: Device,
     cosines: Tensor<2>,
     sines: Tensor<2>,
 }
-
-/// Positions whose angles are made together.
-const CHUNK: usize = 256;
 
 impl Rope {
     /// The angles of `n_positions` positions of heads that are `head_dim` wide.
@@ -41,40 +27,12 @@ impl Rope {
     ///
     /// If `head_dim` is odd or 0.
     pub fn new(head_dim: usize, n_positions: usize, theta: f64) -> Self {
-        assert!(head_dim > 0 && head_dim.is_multiple_of(2), "{head_dim} channels are no pairs");
-        let chunks = (0..n_positions.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
-        Self { chunks, tables: Arc::default(), n_positions, head_dim, theta }
+        Self { angles: RopeAngles::new(head_dim, n_positions, theta), tables: Arc::default() }
     }
 
-    /// Number of positions it has angles for.
-    pub fn n_positions(&self) -> usize {
-        self.n_positions
-    }
-
-    /// Width of the heads it is for.
-    pub fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
-    /// Cosines and sines of a position, D/2 each.
-    #[inline(always)]
-    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        let chunk = self.chunks[position / CHUNK].get_or_init(|| self.chunk(position / CHUNK));
-        chunk[position % CHUNK * self.head_dim..][..self.head_dim].split_at(self.head_dim / 2)
-    }
-
-    /// `[CHUNK, D]`: for each position, D/2 cosines and D/2 sines.
-    #[inline(never)]
-    fn chunk(&self, chunk: usize) -> Box<[f32]> {
-        let angle = |position: usize, pair: usize| {
-            position as f64 * self.theta.powf(-2.0 * pair as f64 / self.head_dim as f64)
-        };
-        let row = |position| {
-            let cosines = (0..self.head_dim / 2).map(move |pair| angle(position, pair).cos());
-            cosines.chain((0..self.head_dim / 2).map(move |pair| angle(position, pair).sin()))
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "factors of f32 numbers, computed in f64")]
-        (chunk * CHUNK..(chunk + 1) * CHUNK).flat_map(row).map(|factor| factor as f32).collect()
+    /// The angles, as operations on the CPU read them.
+    pub fn angles(&self) -> &RopeAngles {
+        &self.angles
     }
 
     /// Rotates heads `[B, H, T, D]`, the first of which are at position `first`.
@@ -101,11 +59,11 @@ impl Rope {
         {
             return [cosines.clone(), sines.clone()];
         }
-        let n_positions = end.next_multiple_of(CHUNK).min(self.n_positions);
-        let half = self.head_dim / 2;
+        let n_positions = end.next_multiple_of(RopeAngles::CHUNK).min(self.angles.n_positions());
+        let half = self.angles.head_dim() / 2;
         let [mut cosines, mut sines] = [(); 2].map(|()| Vec::with_capacity(n_positions * half));
         for position in 0..n_positions {
-            let (cos, sin) = self.at(position);
+            let (cos, sin) = self.angles.at(position);
             cosines.extend_from_slice(cos);
             sines.extend_from_slice(sin);
         }
@@ -117,16 +75,6 @@ impl Rope {
             None => tables.push(table),
         }
         [cosines, sines]
-    }
-}
-
-impl fmt::Debug for Rope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rope")
-            .field("n_positions", &self.n_positions)
-            .field("head_dim", &self.head_dim)
-            .field("theta", &self.theta)
-            .finish()
     }
 }
 

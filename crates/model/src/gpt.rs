@@ -113,7 +113,7 @@ impl Gpt {
     /// The same model with the products of its linear layers and of its head in a precision, as far as its device
     /// has that; a new one has them in f32.
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        let precision = precision.on(&self.token_embedding.weight.device());
+        let precision = kernels::supported_precision(precision, &self.token_embedding.weight.device());
         self.precision = precision;
         for block in &mut self.blocks {
             block.set_precision(precision);

@@ -12,15 +12,17 @@ use burn::backend::{
     flex::FlexTensor,
     tensor::{FloatTensor, IntTensor},
 };
+use cpu::{
+    NormKind, Precision, SimdLevel,
+    attention::{self, HeadLayout},
+    dropout::Mask,
+    embedding, linear, norm,
+};
 
 use super::{
     Affine, FusedOps, attention_call, attention_forward, embed_forward, linear_forward, loss_forward,
     matrix_of, norm_forward,
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
-};
-use crate::{
-    HeadLayout, NormKind, Precision,
-    cpu::{attention, dropout::Mask, embedding, level::Level, linear, norm},
 };
 
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
@@ -113,7 +115,7 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let (hidden, weight) = (whole(hidden.into_primitive()), whole(weight.into_primitive()));
-        let level = Level::of(precision);
+        let level = SimdLevel::of(precision);
         let loss = |backward| loss_forward(level, &hidden, &weight, &indices(&targets), by_rows, backward);
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
@@ -145,7 +147,7 @@ impl Backward<Flex, 4> for LinearBackward {
     fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_x, of_weight, of_bias, of_residual] = ops.parents;
         let LinearState { x, weight, slopes, affine } = ops.state;
-        let level = Level::of(affine.precision);
+        let level = SimdLevel::of(affine.precision);
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_residual {
             grads.register::<Flex>(node.id, d_y.clone());
@@ -199,7 +201,7 @@ impl Backward<Flex, 3> for AttentionBackward {
         let d_out = whole(grads.consume::<Flex>(&ops.node));
         let call = attention_call(&qkv, &gains, &layout, mask);
         let (d_qkv, d_gains) =
-            attention::backward(Level::best(), &call, numbers(&out), numbers(&sums), numbers(&d_out));
+            attention::backward(SimdLevel::best(), &call, numbers(&out), numbers(&sums), numbers(&d_out));
         let [d_query_gain, d_key_gain] = d_gains.map(vector);
         let gradients = [tensor_like(d_qkv, &qkv), d_query_gain, d_key_gain];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
@@ -229,7 +231,7 @@ impl Backward<Flex, 3> for NormBackward {
         let d_y = whole(grads.consume::<Flex>(&ops.node));
         let [inputs, gains, moments] = [&x, &gain, &moments].map(numbers);
         let (d_x, d_gain, d_offset) =
-            norm::backward(Level::best(), kind, inputs, gains, moments, numbers(&d_y));
+            norm::backward(SimdLevel::best(), kind, inputs, gains, moments, numbers(&d_y));
         let gradients = [tensor_like(d_x, &x), vector(d_gain), vector(d_offset)];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = parent {
@@ -256,7 +258,7 @@ impl Backward<Flex, 2> for EmbedBackward {
     type State = EmbedState;
 
     fn backward(self, ops: Ops<EmbedState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let level = Level::best();
+        let level = SimdLevel::best();
         let [of_tokens, of_positions] = ops.parents;
         let EmbedState { ids, time, n_rows: [n_tokens, n_positions], first, mask } = ops.state;
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));

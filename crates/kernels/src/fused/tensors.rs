@@ -5,8 +5,7 @@ use burn::{
     prelude::*,
     tensor::{Bytes, DType},
 };
-
-use crate::cpu::{adamw, level::Level, matrix::Matrix};
+use cpu::{SimdLevel, adamw, matrix::Matrix};
 
 /// The tensor if its numbers are all of its memory, one after another; else a copy that is so.
 pub(super) fn whole(x: FlexTensor) -> FlexTensor {
@@ -60,7 +59,7 @@ pub(super) fn scalar(x: f32) -> FlexTensor {
 pub(super) fn scaled(x: FlexTensor, factor: f32) -> FlexTensor {
     let mut x = whole(x);
     if factor != 1.0 {
-        adamw::scale(Level::best(), x.storage_mut(), factor);
+        adamw::scale(SimdLevel::best(), x.storage_mut(), factor);
     }
     x
 }

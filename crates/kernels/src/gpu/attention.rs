@@ -10,13 +10,10 @@ use burn::backend::{
     Backend, TensorMetadata, get_device_settings,
     tensor::{FloatTensor, IntTensor},
 };
+use cpu::{Precision, dropout::Mask};
 
 use super::primitive::{add_to_first, chunks, factor, narrow, product, reshaped};
-use crate::{
-    Precision,
-    cpu::dropout::Mask,
-    dropout::{drop_out, numbers},
-};
+use crate::dropout::{drop_out, is_dropped, numbers};
 
 /// The output, `[B, H, T, D]`, and the logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
 pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
@@ -166,7 +163,7 @@ impl<B: Backend> Heads<B> {
     fn dropped(&self, rows: &Range<usize>) -> impl Fn(FloatTensor<B>) -> FloatTensor<B> {
         let mask = self.mask.map(|mask| {
             let numbers = self.row_numbers(rows);
-            let is_dropped = mask.is_dropped::<B>(numbers, self.n_seen(rows));
+            let is_dropped = is_dropped::<B>(mask, numbers, self.n_seen(rows));
             let shape = [self.batch, self.n_head, rows.len(), self.n_seen(rows)];
             (mask, B::bool_reshape(is_dropped, shape.into()))
         });

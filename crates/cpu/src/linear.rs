@@ -1,15 +1,15 @@
 //! Affine maps, with what commonly follows one done while its rows are in cache.
 
 use super::{
-    dropout::Mask, gemm::product, level::Level, math, matrix::Matrix, parallel, parallel::Buffer, skinny,
+    activation::Activation, dropout::Mask, gemm::product, math, matrix::Matrix, parallel, parallel::Buffer,
+    simd_level::SimdLevel, skinny,
 };
-use crate::Activation;
 
 /// Rows whose sums are added up together, whatever the number of cores.
 const ROWS: usize = 64;
 
 /// `x · weight + bias`. An empty bias is none.
-pub(crate) fn forward(level: Level, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f32]) -> Vec<f32> {
+pub fn forward(level: SimdLevel, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f32]) -> Vec<f32> {
     rows_finished(level, x, weight, |_, row| {
         level.vectorize(
             #[inline(always)]
@@ -19,8 +19,8 @@ pub(crate) fn forward(level: Level, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f
 }
 
 /// `residual + dropout(x · weight + bias)`. An empty bias is none.
-pub(crate) fn forward_onto(
-    level: Level,
+pub fn forward_onto(
+    level: SimdLevel,
     x: Matrix<'_>,
     weight: Matrix<'_>,
     bias: &[f32],
@@ -45,8 +45,8 @@ pub(crate) fn forward_onto(
 
 /// The activation of `x · weight + bias`; with `backward` also its slopes there, by which the backward pass
 /// multiplies. An empty bias is none.
-pub(crate) fn forward_activated(
-    level: Level,
+pub fn forward_activated(
+    level: SimdLevel,
     x: Matrix<'_>,
     weight: Matrix<'_>,
     bias: &[f32],
@@ -85,7 +85,7 @@ pub(crate) fn forward_activated(
 
 /// `x · weight`, of which `finish` gets each row, with its index.
 fn rows_finished(
-    level: Level,
+    level: SimdLevel,
     x: Matrix<'_>,
     weight: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
@@ -140,8 +140,8 @@ fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activatio
 }
 
 /// Makes slopes into the gradient of what a map makes, from that of its activation, whose rows are `width` long.
-pub(crate) fn backward_activated(
-    level: Level,
+pub fn backward_activated(
+    level: SimdLevel,
     slopes: &mut [f32],
     d_y: &[f32],
     width: usize,
@@ -168,7 +168,7 @@ pub(crate) fn backward_activated(
 }
 
 /// Multiplies each row by its dropout mask.
-pub(crate) fn drop_rows(level: Level, values: &mut [f32], width: usize, mask: Mask) {
+pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask) {
     let shared = parallel::Shared::new(values);
     parallel::pieces(shared.len() / width, 1, width, |rows| {
         for row in rows {
@@ -183,17 +183,17 @@ pub(crate) fn drop_rows(level: Level, values: &mut [f32], width: usize, mask: Ma
 }
 
 /// The gradient of `x` from that of `x · weight`.
-pub(crate) fn backward_input(level: Level, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
+pub fn backward_input(level: SimdLevel, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, d_y, weight.transposed(), |_, _| {})
 }
 
 /// The gradient of `weight` from that of `x · weight`.
-pub(crate) fn backward_weight(level: Level, x: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
+pub fn backward_weight(level: SimdLevel, x: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, x.transposed(), d_y, |_, _| {})
 }
 
 /// The sum of all rows of `width`, which is the gradient of a bias.
-pub(crate) fn sum_rows(level: Level, values: &[f32], width: usize) -> Vec<f32> {
+pub fn sum_rows(level: SimdLevel, values: &[f32], width: usize) -> Vec<f32> {
     let n_pieces = values.len().div_ceil(ROWS * width);
     let sums = parallel::fill(n_pieces * width, width, ROWS, |range, sums| {
         let first = range.start / width;

@@ -2,10 +2,10 @@
 //! take.
 
 use super::{
-    level::Level,
     math::dot,
     matrix::Matrix,
     parallel::{self, Buffer, Shared, WORTH_SHARING},
+    simd_level::SimdLevel,
 };
 
 /// Rows up to which packing the weight costs more than it gains.
@@ -18,7 +18,7 @@ const MAX_PIECES: usize = 16;
 const UNROLL: usize = 4;
 
 /// `a · b` for an `a` of few rows.
-pub(crate) fn product(level: Level, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn product(level: SimdLevel, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     assert!(a.has_rows(), "the rows of the left factor are not contiguous");
     assert_eq!(a.cols(), b.rows(), "the left factor is {} wide, the right {} high", a.cols(), b.rows());
     match b.contiguous() {
@@ -28,7 +28,7 @@ pub(crate) fn product(level: Level, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
 }
 
 /// Each number of the product is the product of a row and a column, which is contiguous.
-fn by_columns(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
+fn by_columns(level: SimdLevel, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
     let (n_rows, n_inner) = (a.rows(), a.cols());
     let mut c = Buffer::new(n_rows * n_cols);
     let shared = c.shared();
@@ -58,7 +58,7 @@ fn by_columns(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32>
 
 /// The product is the sum of the weight's rows, each times a number. Each core streams its own rows, and the
 /// sums are added up in the end.
-fn by_rows(level: Level, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
+fn by_rows(level: SimdLevel, a: Matrix<'_>, b: &[f32], n_cols: usize) -> Vec<f32> {
     let (n_rows, n_inner) = (a.rows(), a.cols());
     let n_pieces = (n_inner * n_cols / WORTH_SHARING).clamp(1, MAX_PIECES);
     let piece = n_inner.div_ceil(n_pieces).next_multiple_of(UNROLL);

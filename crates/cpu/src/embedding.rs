@@ -2,16 +2,16 @@
 
 use super::{
     dropout::Mask,
-    level::Level,
     parallel::{self, Shared},
+    simd_level::SimdLevel,
 };
 
 /// Columns of a gradient that one core adds up.
 const COLS: usize = 64;
 
 /// `dropout(tokens[id] + positions[t])` for each id, `[B·T, C]`; `time` ids make a sequence. No positions are zeros.
-pub(crate) fn forward(
-    level: Level,
+pub fn forward(
+    level: SimdLevel,
     tokens: &[f32],
     positions: &[f32],
     width: usize,
@@ -40,8 +40,8 @@ pub(crate) fn forward(
 }
 
 /// Adds each row of `d_rows` to the row of an `n` x `width` matrix of zeros that `index` names.
-pub(crate) fn scatter(
-    level: Level,
+pub fn scatter(
+    level: SimdLevel,
     n: usize,
     width: usize,
     d_rows: &[f32],

@@ -5,10 +5,10 @@
 
 use super::{
     gemm::{add_product, product},
-    level::Level,
     math::exp,
     matrix::Matrix,
     parallel::{self, Shared},
+    simd_level::SimdLevel,
 };
 
 /// Logits held at once, as numbers: 64 MiB.
@@ -21,22 +21,30 @@ const COLS: usize = 64;
 const BLOCK: usize = 256;
 
 /// A loss, and its gradients where they were asked for.
-pub(crate) struct Loss {
+pub struct Loss {
     /// The mean over all rows of -ln softmax(logits)[target].
-    pub(crate) mean: f32,
+    pub mean: f32,
     /// The gradients of the hidden rows, `[N, C]`, and of the weight as it lies.
-    pub(crate) gradients: Option<(Vec<f32>, Vec<f32>)>,
+    pub gradients: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// The head's weight `[V, C]`, seen so that V is its rows; `by_rows` if that is also how it lies.
+/// The weight of the output head.
 #[derive(Clone, Copy)]
-pub(crate) struct Head<'a> {
-    pub(crate) weight: Matrix<'a>,
-    pub(crate) by_rows: bool,
+pub struct HeadWeight<'a> {
+    /// `[V, C]`, transposed where it lies as `[C, V]`.
+    pub weight: Matrix<'a>,
+    /// Whether it lies as `[V, C]`; its gradient has the same order.
+    pub by_rows: bool,
 }
 
 /// The mean loss of `hidden`, `[N, C]`, and with `backward` its gradients.
-pub(crate) fn loss(level: Level, hidden: &[f32], head: Head<'_>, targets: &[usize], backward: bool) -> Loss {
+pub fn loss(
+    level: SimdLevel,
+    hidden: &[f32],
+    head: HeadWeight<'_>,
+    targets: &[usize],
+    backward: bool,
+) -> Loss {
     let (n_vocab, width) = (head.weight.rows(), head.weight.cols());
     let n_rows = targets.len();
     // Parts of one size, of whole panels of the products.
@@ -68,7 +76,13 @@ pub(crate) fn loss(level: Level, hidden: &[f32], head: Head<'_>, targets: &[usiz
 
 /// The sum of the losses of columns of logits `[V, n]`; with `backward`, these become the gradients of the
 /// mean over `n_total`.
-fn softmax_loss(level: Level, logits: &mut [f32], targets: &[usize], n_total: usize, backward: bool) -> f64 {
+fn softmax_loss(
+    level: SimdLevel,
+    logits: &mut [f32],
+    targets: &[usize],
+    n_total: usize,
+    backward: bool,
+) -> f64 {
     let n = targets.len();
     let n_vocab = logits.len() / n;
     let shared = Shared::new(logits);

@@ -2,19 +2,19 @@
 
 /// Which numbers of a tensor are dropped, as a function of their row and column.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mask {
+pub struct Mask {
     /// The low and the high half.
-    pub(crate) seed: [u32; 2],
+    pub seed: [u32; 2],
     /// A number is dropped where its 32 random bits are below.
-    pub(crate) threshold: u32,
+    pub threshold: u32,
     /// What the others are multiplied by, so that the expectation stays.
-    pub(crate) scale: f32,
+    pub scale: f32,
 }
 
 impl Mask {
     /// `None` for a probability of zero.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a probability below 1")]
-    pub(crate) fn new(probability: f64, seed: u64) -> Option<Self> {
+    pub fn new(probability: f64, seed: u64) -> Option<Self> {
         let threshold = (probability * 2f64.powi(32)) as u32;
         let scale = (1.0 / (1.0 - probability)) as f32;
         let seed = [seed as u32, (seed >> 32) as u32];
@@ -23,7 +23,7 @@ impl Mask {
 
     /// Multiplies each number of a row by 0 or the scale.
     #[inline(always)]
-    pub(crate) fn apply(self, row: u64, values: &mut [f32]) {
+    pub fn apply(self, row: u64, values: &mut [f32]) {
         let key = row_key(self.seed, row);
         for (col, value) in (0_u32..).zip(values) {
             *value *= self.factor(key, col);
@@ -53,7 +53,7 @@ fn mix(mut x: u32) -> u32 {
 }
 
 /// By how many bits it is shifted, and what it is multiplied by, in turn.
-pub(crate) const MIX: [(u32, u32); 2] = [(16, 0x7feb_352d), (15, 0x846c_a68b)];
+pub const MIX: [(u32, u32); 2] = [(16, 0x7feb_352d), (15, 0x846c_a68b)];
 
 /// By how many bits it is shifted at last.
-pub(crate) const MIX_LAST: u32 = 16;
+pub const MIX_LAST: u32 = 16;

@@ -2,30 +2,34 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::bf16::Pairs;
-use crate::Precision;
+use super::{pairs::Pairs, precision::Precision};
 
 /// A set of vector instructions that this machine has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Level {
+pub struct SimdLevel {
     arch: Arch,
     /// With which of them matrices are multiplied, where their numbers are rounded to bf16.
     pairs: Option<Pairs>,
 }
 
-impl Level {
+impl SimdLevel {
     /// The widest one.
-    pub(crate) fn best() -> Self {
+    pub fn best() -> Self {
         Self::from(Arch::new())
     }
 
     /// The widest one, for products in a precision; in f32 where it has no instructions for that.
-    pub(crate) fn of(precision: Precision) -> Self {
+    pub fn of(precision: Precision) -> Self {
         let pairs = match precision {
             Precision::F32 => None,
             Precision::Bf16 => Pairs::detect(),
         };
         Self { pairs, ..Self::best() }
+    }
+
+    /// Whether the processor multiplies bf16 values in pairs.
+    pub fn has_bf16() -> bool {
+        Pairs::detect().is_some()
     }
 
     /// None where products are in f32.
@@ -70,7 +74,7 @@ impl Level {
     }
 }
 
-impl From<Arch> for Level {
+impl From<Arch> for SimdLevel {
     fn from(arch: Arch) -> Self {
         Self { arch, pairs: None }
     }

@@ -12,15 +12,16 @@ use std::cell::Cell;
 
 use super::{
     dropout::Mask,
-    gemm::{Onto, multiply},
+    gemm::multiply,
     heads::Preparation,
-    level::Level,
     math::{dot, exp, max},
     matrix::Matrix,
     packed::Packed,
     parallel::{self, Buffer, Shared, SharedBuffer},
+    rope::RopeAngles,
+    simd_level::SimdLevel,
+    store::Store,
 };
-use crate::HeadLayout;
 
 /// Rows of scores made at a time, at most.
 const MAX_QUERIES: usize = 96;
@@ -31,16 +32,32 @@ const TILE: usize = 12;
 /// Numbers of a block of scores, which stays in the second-level cache beside its gradients.
 const BLOCK_SIZE: usize = 1 << 16;
 
+/// The heads of an attention layer, and how their queries and keys are prepared.
+#[derive(Debug, Clone)]
+pub struct HeadLayout {
+    /// Heads of queries, H.
+    pub n_head: usize,
+    /// Heads of keys and values, KV.
+    pub n_kv_head: usize,
+    /// Rotates queries and keys by their positions.
+    pub rope: Option<RopeAngles>,
+    /// Added to the mean square of the QK norm.
+    pub epsilon: f32,
+}
+
 /// What attention is asked for.
 #[derive(Clone, Copy)]
-pub(crate) struct Call<'a> {
+pub struct Call<'a> {
     /// `[B, T, (H + 2 KV) · D]`: the queries of all heads, then their keys, then their values.
-    pub(crate) qkv: &'a [f32],
+    pub qkv: &'a [f32],
     /// Of the norms of queries and of keys; empty where there are none.
-    pub(crate) gains: [&'a [f32]; 2],
-    pub(crate) layout: &'a HeadLayout,
-    pub(crate) sizes: Sizes,
-    pub(crate) mask: Option<Mask>,
+    pub gains: [&'a [f32]; 2],
+    /// How queries and keys are prepared.
+    pub layout: &'a HeadLayout,
+    /// B, T, H, KV and D.
+    pub sizes: Sizes,
+    /// Dropout of the attention weights.
+    pub mask: Option<Mask>,
 }
 
 impl<'a> Call<'a> {
@@ -51,7 +68,7 @@ impl<'a> Call<'a> {
     }
 
     /// The queries of one head, `[T, D]`, as they are in the input.
-    fn queries(&self, head: Head) -> Matrix<'a> {
+    fn queries(&self, head: QueryHead) -> Matrix<'a> {
         self.part(head.batch, head.head * self.sizes.head_dim)
     }
 
@@ -74,17 +91,22 @@ impl<'a> Call<'a> {
 
 /// The sizes of a call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) batch: usize,
-    pub(crate) time: usize,
-    /// Heads of queries, a multiple of those of keys and values.
-    pub(crate) n_head: usize,
-    pub(crate) n_kv_head: usize,
-    pub(crate) head_dim: usize,
+pub struct Sizes {
+    /// Sequences, B.
+    pub batch: usize,
+    /// Positions, T.
+    pub time: usize,
+    /// Heads of queries, H, a multiple of KV.
+    pub n_head: usize,
+    /// Heads of keys and values, KV.
+    pub n_kv_head: usize,
+    /// Channels of a head, D.
+    pub head_dim: usize,
 }
 
 impl Sizes {
-    pub(crate) fn output_shape(self) -> [usize; 3] {
+    /// `[B, T, C]`.
+    pub fn output_shape(self) -> [usize; 3] {
         [self.batch, self.time, self.channels()]
     }
 
@@ -127,7 +149,7 @@ impl Sizes {
     }
 
     /// Where the output has a head's numbers of one position.
-    fn output_row(self, head: Head, time: usize) -> std::ops::Range<usize> {
+    fn output_row(self, head: QueryHead, time: usize) -> std::ops::Range<usize> {
         self.row(head.batch, time, self.channels(), head.head * self.head_dim)
     }
 
@@ -136,17 +158,17 @@ impl Sizes {
     }
 
     /// The head of queries of this number among all.
-    fn head(self, idx: usize) -> Head {
-        Head { batch: idx / self.n_head, head: idx % self.n_head, idx }
+    fn head(self, idx: usize) -> QueryHead {
+        QueryHead { batch: idx / self.n_head, head: idx % self.n_head, idx }
     }
 
     /// The group that a head of queries is in.
-    fn group_of(self, head: Head) -> Group {
+    fn group_of(self, head: QueryHead) -> Group {
         self.group(head.batch * self.n_kv_head + head.head / (self.n_head / self.n_kv_head))
     }
 
     /// The heads of queries of a group.
-    fn heads(self, group: Group) -> impl Iterator<Item = Head> {
+    fn heads(self, group: Group) -> impl Iterator<Item = QueryHead> {
         let n = self.n_head / self.n_kv_head;
         let Group { batch, kv_head, .. } = group;
         (kv_head * n..(kv_head + 1) * n).map(move |head| self.head(batch * self.n_head + head))
@@ -175,14 +197,14 @@ struct Group {
 
 /// One head of queries of one sequence.
 #[derive(Clone, Copy)]
-struct Head {
+struct QueryHead {
     batch: usize,
     head: usize,
     /// Its number among all, which is also that of its stream of dropout masks.
     idx: usize,
 }
 
-impl Head {
+impl QueryHead {
     fn mask_row(self, sizes: Sizes, time: usize) -> u64 {
         (self.idx * sizes.time + time) as u64
     }
@@ -227,7 +249,7 @@ struct BlockMemory {
 
 /// The output `[B, T, C]`, and what the backward pass needs of each row of scores, `[B, H, T, 2]`: the largest, and one
 /// over the sum of their exponentials relative to it.
-pub(crate) fn forward(level: Level, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
+pub fn forward(level: SimdLevel, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
     let sizes = call.sizes;
     let Sizes { batch, time, n_head, .. } = sizes;
     let [_, of_keys] = call.preparations();
@@ -244,7 +266,7 @@ pub(crate) fn forward(level: Level, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
             values.renew_on_all_cores(level, call.values(group));
             let keys = [&keys_transposed, &values];
             // The last queries of a sequence see most keys: whoever has them begins first.
-            let blocks: Vec<(Head, usize)> =
+            let blocks: Vec<(QueryHead, usize)> =
                 starts().rev().flat_map(|start| sizes.heads(group).map(move |head| (head, start))).collect();
             parallel::each(blocks.len(), |idx| {
                 let (head, start) = blocks[idx];
@@ -284,9 +306,9 @@ struct Outputs<'a> {
 ///
 /// Nobody else makes those of the same block.
 unsafe fn mix(
-    level: Level,
+    level: SimdLevel,
     call: &Call<'_>,
-    head: Head,
+    head: QueryHead,
     start: usize,
     [keys_transposed, values]: [&Packed; 2],
     memory: &mut BlockMemory,
@@ -300,7 +322,7 @@ unsafe fn mix(
     let queries = call.queries(head).row_range(start..end);
     let queries = of_queries.forward(level, queries, start, &mut memory.queries);
     let probs = sized(&mut memory.probs, n * end);
-    multiply(level, queries, keys_transposed, probs, end, Onto::Nothing);
+    multiply(level, queries, keys_transposed, probs, end, Store::Overwrite);
     let first = head.idx * time;
     // SAFETY: each block has its own.
     let sums = unsafe { outputs.sums.zeroed(2 * (first + start)..2 * (first + end)) };
@@ -322,7 +344,7 @@ unsafe fn mix(
         },
     );
     let mixed = sized(&mut memory.rows, n * head_dim);
-    multiply(level, Matrix::new(probs, n, end), values, mixed, head_dim, Onto::Nothing);
+    multiply(level, Matrix::new(probs, n, end), values, mixed, head_dim, Store::Overwrite);
     for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
         // SAFETY: each head has its own channels of each position.
         let out = unsafe { outputs.out.zeroed(sizes.output_row(head, start + row)) };
@@ -333,8 +355,8 @@ unsafe fn mix(
 }
 
 /// The gradients of `qkv` and of both gains, from that of the output. `out` and `sums` are what [`forward`] gave.
-pub(crate) fn backward(
-    level: Level,
+pub fn backward(
+    level: SimdLevel,
     call: &Call<'_>,
     out: &[f32],
     sums: &[f32],
@@ -369,8 +391,8 @@ pub(crate) fn backward(
                 let probs = sized(&mut scratch.block_memory.probs, n * end);
                 let d_scores = sized(&mut scratch.d_scores, n * end);
                 let (queries, d_rows) = (q.row_range(start..end), d_out_head.row_range(start..end));
-                multiply(level, queries, &scratch.keys_transposed, probs, end, Onto::Nothing);
-                multiply(level, d_rows, &scratch.values_transposed, d_scores, end, Onto::Nothing);
+                multiply(level, queries, &scratch.keys_transposed, probs, end, Store::Overwrite);
+                multiply(level, d_rows, &scratch.values_transposed, d_scores, end, Store::Overwrite);
                 level.vectorize(
                     #[inline(always)]
                     || {
@@ -401,12 +423,12 @@ pub(crate) fn backward(
                 let (probs, d_scores) = (Matrix::new(probs, n, end), Matrix::new(d_scores, n, end));
                 scratch.block.renew(level, d_rows);
                 let d_values = &mut scratch.d_values[..end * head_dim];
-                multiply(level, probs.transposed(), &scratch.block, d_values, head_dim, Onto::What);
+                multiply(level, probs.transposed(), &scratch.block, d_values, head_dim, Store::Add);
                 scratch.block.renew(level, queries);
                 let d_keys = &mut scratch.d_keys[..end * head_dim];
-                multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Onto::What);
+                multiply(level, d_scores.transposed(), &scratch.block, d_keys, head_dim, Store::Add);
                 let d_queries = sized(&mut scratch.block_memory.rows, n * head_dim);
-                multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Onto::Nothing);
+                multiply(level, d_scores, &scratch.keys, d_queries, head_dim, Store::Overwrite);
                 let raw = call.queries(head).row_range(start..end);
                 of_queries.backward(level, raw, start, d_queries, d_query_gain);
                 // SAFETY: each head has its own channels of each position, and queries, keys and values theirs.
@@ -478,14 +500,17 @@ fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
 
 /// Keys, as they are prepared, and values of positions seen before, each `[B, KV, capacity, D]`, of which `len` are
 /// filled.
-pub(crate) struct Cache<'a> {
-    pub(crate) keys: &'a mut [f32],
-    pub(crate) values: &'a mut [f32],
-    pub(crate) len: usize,
+pub struct Cache<'a> {
+    /// `[B, KV, capacity, D]`, prepared.
+    pub keys: &'a mut [f32],
+    /// `[B, KV, capacity, D]`.
+    pub values: &'a mut [f32],
+    /// Positions filled before this call.
+    pub len: usize,
 }
 
 /// As [`forward`], over the positions in a cache as well; those of the call are written behind them.
-pub(crate) fn cached(level: Level, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32> {
+pub fn cached(level: SimdLevel, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32> {
     let sizes = call.sizes;
     let Sizes { batch, time, head_dim, .. } = sizes;
     let [of_queries, of_keys] = call.preparations();

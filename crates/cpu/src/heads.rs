@@ -1,11 +1,11 @@
 //! The queries and keys of a head on their way into attention: normalised, then rotated.
 
+use super::rope::RopeAngles;
 use super::{
-    level::Level,
     math::{sum, sum_pairs},
     matrix::Matrix,
+    simd_level::SimdLevel,
 };
-use crate::Rope;
 
 /// What becomes of the queries of all heads, or of their keys.
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ pub(super) struct Preparation<'a> {
     /// Of an RMS norm over each head; empty where there is none.
     pub(super) gain: &'a [f32],
     pub(super) epsilon: f32,
-    pub(super) rope: Option<&'a Rope>,
+    pub(super) rope: Option<&'a RopeAngles>,
 }
 
 impl Preparation<'_> {
@@ -24,7 +24,7 @@ impl Preparation<'_> {
     /// Rows `[n, D]` of one head, the first at position `first`, prepared in `memory` where there is anything to do.
     pub(super) fn forward<'m>(
         &self,
-        level: Level,
+        level: SimdLevel,
         rows: Matrix<'m>,
         first: usize,
         memory: &'m mut Vec<f32>,
@@ -59,7 +59,7 @@ impl Preparation<'_> {
     /// Makes gradients of prepared rows into those of the rows, and adds the gain's to `d_gain`.
     pub(super) fn backward(
         &self,
-        level: Level,
+        level: SimdLevel,
         rows: Matrix<'_>,
         first: usize,
         d_rows: &mut [f32],

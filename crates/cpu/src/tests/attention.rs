@@ -4,12 +4,9 @@ use proptest::prelude::*;
 
 use super::{assert_close, differences, dot, factors, random, wide};
 use crate::{
-    HeadLayout, Rope,
-    cpu::{
-        attention::{Cache, Call, Sizes, backward, cached, forward},
-        dropout::Mask,
-        level::Level,
-    },
+    RopeAngles, SimdLevel,
+    attention::{Cache, Call, HeadLayout, Sizes, backward, cached, forward},
+    dropout::Mask,
 };
 
 const EPSILON: f32 = 1e-5;
@@ -27,7 +24,7 @@ impl Inputs {
     /// Random ones; with norms and rotary positions, or without both.
     fn new(sizes: Sizes, is_prepared: bool) -> Self {
         let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
-        let rope = is_prepared.then(|| Rope::new(head_dim, time, 100.0));
+        let rope = is_prepared.then(|| RopeAngles::new(head_dim, time, 100.0));
         let gain = |seed| if is_prepared { random(head_dim, seed) } else { Vec::new() };
         Self {
             sizes,
@@ -109,7 +106,7 @@ proptest! {
         let sizes = Sizes { batch, time, n_head: n_kv_head * n_served, n_kv_head, head_dim: 2 * half };
         let inputs = Inputs::new(sizes, is_prepared);
         let expected = inputs.by_hand(None);
-        for level in Level::all() {
+        for level in SimdLevel::all() {
             let (out, _) = forward(level, &inputs.call(None));
             assert_close(level, &out, &expected, 4e-6);
         }
@@ -140,7 +137,7 @@ fn gradients_are_finite_differences() {
                     loss(&wide(&inputs.qkv), &gains)
                 })
             });
-            for level in Level::all() {
+            for level in SimdLevel::all() {
                 let call = inputs.call(mask);
                 let (out, sums) = forward(level, &call);
                 assert_close(level, &out, &inputs.by_hand(mask), 3e-6);
@@ -161,7 +158,7 @@ fn it_goes_beyond_one_block_of_keys() {
     // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
     let inputs = Inputs::plain(1, 700, 1, 5);
     let expected = inputs.by_hand(None);
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let (out, sums) = forward(level, &inputs.call(None));
         assert_close(level, &out, &expected, 3e-6);
         // Attention is linear in the values.
@@ -179,7 +176,7 @@ fn it_is_a_softmax_backward_too_at_large_scores() {
     // Two equal keys and a score of 1e8: each takes half, and what is gained by one is lost by the other.
     let mut inputs = Inputs::plain(1, 2, 1, 1);
     inputs.qkv = vec![1e4, 1e4, 1.0, 1e4, 1e4, 3.0]; // q, k, v of both positions.
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let (out, sums) = forward(level, &inputs.call(None));
         assert_close(level, &out, &[1.0, 2.0], 1e-6);
         let (d_qkv, _) = backward(level, &inputs.call(None), &out, &sums, &[0.0, 1.0]);
@@ -194,7 +191,7 @@ fn a_dropped_weight_is_dropped_backward_too() {
     // For fixed queries and keys attention is linear in the values: ⟨d, A v⟩ = ⟨Aᵀ d, v⟩, mask included.
     let inputs = Inputs::plain(2, 30, 2, 5);
     let mask = Mask::new(0.3, 18);
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let call = inputs.call(mask);
         let (out, sums) = forward(level, &call);
         assert_ne!(out, forward(level, &inputs.call(None)).0);
@@ -225,17 +222,17 @@ fn it_is_the_same_for_any_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             pool.install(|| {
                 let call = inputs.call(Mask::new(0.2, 3));
-                let whole = forward(Level::best(), &call);
+                let whole = forward(SimdLevel::best(), &call);
                 // The same positions, a part of them after the others.
                 let empty = || vec![0.0; sizes.batch * sizes.n_kv_head * sizes.time * sizes.head_dim];
                 let (mut keys, mut values) = (empty(), empty());
                 let cache = Cache { keys: &mut keys, values: &mut values, len: 0 };
-                let read = cached(Level::best(), &inputs.call(None), cache);
+                let read = cached(SimdLevel::best(), &inputs.call(None), cache);
                 let again = Cache { keys: &mut keys, values: &mut values, len: sizes.time / 2 };
                 let later = Sizes { time: sizes.time - sizes.time / 2, ..sizes };
                 let n_later = inputs.qkv.len() / sizes.time * later.time;
                 let call = Call { qkv: &inputs.qkv[..n_later], sizes: later, ..inputs.call(None) };
-                let later = cached(Level::best(), &call, again);
+                let later = cached(SimdLevel::best(), &call, again);
                 (whole, read, later, keys, values)
             })
         };

@@ -12,10 +12,11 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     bf16::{self, PackedPairs},
-    level::Level,
     matrix::Matrix,
-    packed::{Layout, Packed, tile_of, tile_size},
+    packed::{Packed, PanelLayout, tile_of, tile_size},
     parallel::{self, Buffer, Shared},
+    simd_level::SimdLevel,
+    store::Store,
 };
 
 /// Numbers in the rows of the product that one task makes at a time: they fit the second-level cache.
@@ -30,19 +31,10 @@ const LOWER_BAND_ROWS: usize = 24;
 /// Numbers of the right factor that are packed at a time, where one block of the inner dimension has not more.
 const PACKED_SIZE: usize = 1 << 20;
 
-/// What becomes of the numbers that are where the product goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Onto {
-    /// They are overwritten.
-    Nothing,
-    /// The product is added to them.
-    What,
-}
-
 /// `a · b`, a new matrix with its rows one after another. `finish` gets each row, with its index, while it is
 /// in cache.
 pub(crate) fn product(
-    level: Level,
+    level: SimdLevel,
     a: Matrix<'_>,
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
@@ -56,7 +48,7 @@ pub(crate) fn product(
 /// As [`product`], of factors whose product is symmetric. What is below the diagonal is made, and above it copied: `finish` gets
 /// of each row no more than the numbers up to some column after the diagonal.
 pub(crate) fn symmetric_product(
-    level: Level,
+    level: SimdLevel,
     a: Matrix<'_>,
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
@@ -94,7 +86,7 @@ pub(crate) fn symmetric_product(
 
 /// Has the bands of a product put into a buffer that they cover, each where it starts.
 fn into_buffer(
-    level: Level,
+    level: SimdLevel,
     a: Matrix<'_>,
     b: Matrix<'_>,
     bands: &[Band],
@@ -106,7 +98,11 @@ fn into_buffer(
         let range = band.start..band.start + band.size();
         // SAFETY: bands do not overlap, and each comes first once before it comes again.
         unsafe {
-            if is_first { (shared.zeroed(range), Onto::Nothing) } else { (shared.written(range), Onto::What) }
+            if is_first {
+                (shared.zeroed(range), Store::Overwrite)
+            } else {
+                (shared.written(range), Store::Add)
+            }
         }
     };
     in_bands(level, a, b, bands, open, |band, numbers| {
@@ -117,11 +113,11 @@ fn into_buffer(
 }
 
 /// Adds `a · b` to `c`, whose rows lie one after another.
-pub(crate) fn add_product(level: Level, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
+pub(crate) fn add_product(level: SimdLevel, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
     assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
     let shared = Shared::new(c);
     // SAFETY: bands do not overlap.
-    let open = |band: &Band, _| unsafe { (shared.part(band.start..band.start + band.size()), Onto::What) };
+    let open = |band: &Band, _| unsafe { (shared.part(band.start..band.start + band.size()), Store::Add) };
     in_bands(level, a, b, &even_bands(level, a.rows, b.cols), open, |_, _| {});
 }
 
@@ -149,16 +145,16 @@ impl Band {
 /// rows by them, on all cores. `open` says where a band of the product goes, also whether for the first time; `close` gets
 /// it when it is complete.
 fn in_bands<'c>(
-    level: Level,
+    level: SimdLevel,
     a: Matrix<'_>,
     b: Matrix<'_>,
     bands: &[Band],
-    open: impl Fn(&Band, bool) -> (&'c mut [f32], Onto) + Sync,
+    open: impl Fn(&Band, bool) -> (&'c mut [f32], Store) + Sync,
     close: impl Fn(&Band, &mut [f32]) + Sync,
 ) {
     assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
     let block = match level.pairs() {
-        None => Layout::new(level, b.rows, b.cols).block,
+        None => PanelLayout::new(level, b.rows, b.cols).block,
         Some(_) => bf16::block_len(b.rows),
     };
     let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
@@ -172,10 +168,10 @@ fn in_bands<'c>(
         parallel::each(bands.len(), |idx| {
             let band = &bands[idx];
             let left = a.row_range(band.rows.clone()).col_range(inner.clone());
-            let (numbers, onto) = open(band, start == 0);
+            let (numbers, store) = open(band, start == 0);
             match level.pairs() {
-                None => multiply(level, left, &right, numbers, band.n_cols, onto),
-                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, numbers, onto),
+                None => multiply(level, left, &right, numbers, band.n_cols, store),
+                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, numbers, store),
             }
             if inner.end == b.rows {
                 close(band, numbers);
@@ -186,7 +182,7 @@ fn in_bands<'c>(
 }
 
 /// Those of all rows and columns.
-fn even_bands(level: Level, n_rows: usize, n_cols: usize) -> Vec<Band> {
+fn even_bands(level: SimdLevel, n_rows: usize, n_cols: usize) -> Vec<Band> {
     let height = if level.pairs().is_some() { bf16::HEIGHT } else { tile_size(level).0 };
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
     let n_tiles = n_rows.div_ceil(height);
@@ -198,7 +194,7 @@ fn even_bands(level: Level, n_rows: usize, n_cols: usize) -> Vec<Band> {
 }
 
 /// Those of a square matrix up to its diagonal.
-fn lower_bands(level: Level, n: usize) -> Vec<Band> {
+fn lower_bands(level: SimdLevel, n: usize) -> Vec<Band> {
     assert!(level.pairs().is_none(), "products in bf16 are of all columns");
     let width = tile_size(level).1;
     let mut start = 0;
@@ -213,7 +209,14 @@ fn lower_bands(level: Level, n: usize) -> Vec<Band> {
 
 /// `a · b` on this core, into `c` with its rows one after another: of the right factor as many rows as `a` has
 /// columns, and its first `n_cols` columns.
-pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n_cols: usize, onto: Onto) {
+pub(crate) fn multiply(
+    level: SimdLevel,
+    a: Matrix<'_>,
+    b: &Packed,
+    c: &mut [f32],
+    n_cols: usize,
+    store: Store,
+) {
     assert!(
         a.cols <= b.layout().n_inner,
         "the left factor is {} wide, the right {} high",
@@ -224,7 +227,7 @@ pub(crate) fn multiply(level: Level, a: Matrix<'_>, b: &Packed, c: &mut [f32], n
     assert!(b.layout().is_for(level), "the right factor is packed for other instructions");
     assert_eq!(c.len(), a.rows * n_cols, "the product is {} x {n_cols}", a.rows);
     assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left factor is contiguous");
-    level.run(Multiply { a, b, c, n_cols, onto });
+    level.run(Multiply { a, b, c, n_cols, store });
 }
 
 struct Multiply<'a> {
@@ -232,7 +235,7 @@ struct Multiply<'a> {
     b: &'a Packed,
     c: &'a mut [f32],
     n_cols: usize,
-    onto: Onto,
+    store: Store,
 }
 
 impl WithSimd for Multiply<'_> {
@@ -257,18 +260,18 @@ thread_local! {
 impl Multiply<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
-        let Self { a, b, c, n_cols, onto } = self;
+        let Self { a, b, c, n_cols, store } = self;
         // Taken rather than borrowed: a closure would not be inlined, and what is not inlined is plain Rust.
         let mut packed = LEFT.take();
         for (block, start) in (0..a.cols).step_by(b.layout().block).enumerate() {
             let inner = start..(start + b.layout().block).min(a.cols);
-            let onto = if block == 0 { onto } else { Onto::What };
+            let store = if block == 0 { store } else { Store::Add };
             if a.col_stride == 1 {
                 let left = |row: usize, _: usize| {
                     let start = row * a.row_stride + inner.start;
                     Left { data: &a.data[start..], row_stride: a.row_stride, col_stride: 1 }
                 };
-                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, onto);
+                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, store);
             } else {
                 pack_left::<ROWS>(a, inner.clone(), &mut packed);
                 let left = |row: usize, n_rows: usize| Left {
@@ -276,11 +279,11 @@ impl Multiply<'_> {
                     row_stride: 1,
                     col_stride: n_rows,
                 };
-                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, onto);
+                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, store);
             }
         }
         LEFT.set(packed);
-        if a.cols == 0 && onto == Onto::Nothing {
+        if a.cols == 0 && store == Store::Overwrite {
             c.fill(0.0);
         }
     }
@@ -333,7 +336,7 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
     block: usize,
     c: &mut [f32],
     stride: usize,
-    onto: Onto,
+    store: Store,
 ) {
     let width = VECTORS * S::F32_LANES;
     for (idx, col) in (0..stride).step_by(width).enumerate() {
@@ -342,7 +345,7 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
         let mut row = 0;
         while row + ROWS <= n_rows {
             let acc = tile::<S, ROWS, VECTORS>(simd, left(row, ROWS), panel);
-            store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+            store_tile(simd, &acc, &mut c[row * stride + col..], stride, n_cols, store);
             row += ROWS;
         }
         // What is left over, in tiles of half the height and of one row.
@@ -352,15 +355,15 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
             let left = Left { data: &left.data[(row % ROWS) * left.row_stride..], ..left };
             if rest >= 4 {
                 let acc = tile::<S, 4, VECTORS>(simd, left, panel);
-                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                store_tile(simd, &acc, &mut c[row * stride + col..], stride, n_cols, store);
                 row += 4;
             } else if rest >= 2 {
                 let acc = tile::<S, 2, VECTORS>(simd, left, panel);
-                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                store_tile(simd, &acc, &mut c[row * stride + col..], stride, n_cols, store);
                 row += 2;
             } else {
                 let acc = tile::<S, 1, VECTORS>(simd, left, panel);
-                store(simd, &acc, &mut c[row * stride + col..], stride, n_cols, onto);
+                store_tile(simd, &acc, &mut c[row * stride + col..], stride, n_cols, store);
                 row += 1;
             }
         }
@@ -392,30 +395,30 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 /// Writes a tile, of which `n_cols` columns count, to rows `stride` apart.
 #[inline(always)]
-fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+fn store_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     acc: &[[S::f32s; VECTORS]; ROWS],
     c: &mut [f32],
     stride: usize,
     n_cols: usize,
-    onto: Onto,
+    store: Store,
 ) {
     for (r, acc) in acc.iter().enumerate() {
         let row = &mut c[r * stride..][..n_cols];
         if n_cols == VECTORS * S::F32_LANES {
             let (out, _) = S::as_mut_simd_f32s(row);
             for (acc, out) in acc.iter().zip(out) {
-                *out = match onto {
-                    Onto::Nothing => *acc,
-                    Onto::What => simd.add_f32s(*acc, *out),
+                *out = match store {
+                    Store::Overwrite => *acc,
+                    Store::Add => simd.add_f32s(*acc, *out),
                 };
             }
             continue;
         }
         for (acc, out) in acc.iter().zip(row.chunks_mut(S::F32_LANES)) {
-            let value = match onto {
-                Onto::Nothing => *acc,
-                Onto::What => simd.add_f32s(*acc, simd.partial_load_f32s(out)),
+            let value = match store {
+                Store::Overwrite => *acc,
+                Store::Add => simd.add_f32s(*acc, simd.partial_load_f32s(out)),
             };
             simd.partial_store_f32s(out, value);
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// A matrix in memory: rows or columns of it are contiguous.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+pub struct Matrix<'a> {
     pub(super) data: &'a [f32],
     pub(super) rows: usize,
     pub(super) cols: usize,
@@ -14,12 +14,12 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Rows one after another.
-    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows that begin `row_stride` numbers apart.
-    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(cols <= row_stride || rows <= 1, "rows of {cols} overlap {row_stride} apart");
         assert!(
             rows == 0 || (rows - 1) * row_stride + cols <= data.len(),
@@ -29,7 +29,8 @@ impl<'a> Matrix<'a> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
-    pub(crate) fn transposed(self) -> Self {
+    /// The same elements with rows and columns exchanged; nothing is copied.
+    pub fn transposed(self) -> Self {
         Self {
             rows: self.cols,
             cols: self.rows,
@@ -39,40 +40,42 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
-    pub(crate) fn cols(&self) -> usize {
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// Whether its rows are contiguous.
-    pub(crate) fn has_rows(&self) -> bool {
+    pub fn has_rows(&self) -> bool {
         self.col_stride == 1
     }
 
     /// One row of a matrix whose rows are contiguous.
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+    pub fn row(&self, row: usize) -> &'a [f32] {
         &self.data[row * self.row_stride..][..self.cols]
     }
 
     /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
     /// its columns.
-    pub(crate) fn contiguous(&self) -> (&'a [f32], bool) {
+    pub fn contiguous(&self) -> (&'a [f32], bool) {
         let by_rows = self.col_stride == 1 && self.row_stride == self.cols;
         assert!(by_rows || (self.row_stride == 1 && self.col_stride == self.rows), "the matrix has gaps");
         (self.data, by_rows)
     }
 
     /// Some of its columns.
-    pub(crate) fn col_range(self, range: Range<usize>) -> Self {
+    pub fn col_range(self, range: Range<usize>) -> Self {
         self.transposed().row_range(range).transposed()
     }
 
     /// Some of its rows.
-    pub(crate) fn row_range(self, range: Range<usize>) -> Self {
+    pub fn row_range(self, range: Range<usize>) -> Self {
         let start = (range.start * self.row_stride).min(self.data.len());
         Self { data: &self.data[start..], rows: range.len(), ..self }
     }

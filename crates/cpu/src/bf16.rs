@@ -11,11 +11,14 @@ use std::arch::x86_64::{
     _mm512_storeu_ps,
 };
 
+#[cfg(target_arch = "x86_64")]
+use super::pairs::Avx512;
 use super::{
-    gemm::Onto,
-    level::Level,
     matrix::Matrix,
+    pairs::Pairs,
     parallel::{self, Shared},
+    simd_level::SimdLevel,
+    store::Store,
 };
 
 /// Sums in a vector.
@@ -33,27 +36,6 @@ const INNER_BLOCK: usize = 192;
 
 /// Two numbers, the first in the low half.
 type Pair = u32;
-
-/// How pairs are multiplied.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pairs {
-    /// By the instructions of AVX-512 BF16.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-    /// One after another, to test what surrounds the instructions.
-    #[cfg(test)]
-    Emulated,
-}
-
-impl Pairs {
-    /// None where the processor has no instructions for them.
-    pub(crate) fn detect() -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        return Avx512::detect().map(Self::Avx512);
-        #[cfg(not(target_arch = "x86_64"))]
-        None
-    }
-}
 
 /// The right factor of a product: blocks of the inner dimension, in each panels of `WIDTH` columns, in each
 /// `WIDTH` pairs for every two inner indices. What lies beyond the last index or column is zero.
@@ -74,7 +56,7 @@ pub(crate) fn block_len(n_inner: usize) -> usize {
 
 impl PackedPairs {
     /// Packs on all cores, in the memory of what was packed before.
-    pub(crate) fn renew_on_all_cores(&mut self, level: Level, b: Matrix<'_>) {
+    pub(crate) fn renew_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
         (self.n_inner, self.n_cols, self.block) = (b.rows, b.cols, block_len(b.rows) / 2);
         let n_panels = b.cols.div_ceil(WIDTH);
         let size = self.block * WIDTH;
@@ -156,14 +138,14 @@ thread_local! {
     static LEFT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
 }
 
-/// `a · b` on this core, into or onto `c` with its rows one after another.
+/// `a · b` on this core, written to `c` with its rows one after another.
 pub(crate) fn multiply(
-    level: Level,
+    level: SimdLevel,
     pairs: Pairs,
     a: Matrix<'_>,
     b: &PackedPairs,
     c: &mut [f32],
-    onto: Onto,
+    store: Store,
 ) {
     assert_eq!(a.cols, b.n_inner, "the left factor is {} wide, the right {} high", a.cols, b.n_inner);
     assert_eq!(c.len(), a.rows * b.n_cols, "the product is {} x {}", a.rows, b.n_cols);
@@ -181,7 +163,8 @@ pub(crate) fn multiply(
                 }
             },
         );
-        let part = Block { left: &left, n_pairs, b, block, onto: if block == 0 { onto } else { Onto::What } };
+        let part =
+            Block { left: &left, n_pairs, b, block, store: if block == 0 { store } else { Store::Add } };
         match pairs {
             // SAFETY: it exists only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
@@ -191,7 +174,7 @@ pub(crate) fn multiply(
         }
     }
     LEFT.set(left);
-    if a.cols == 0 && onto == Onto::Nothing {
+    if a.cols == 0 && store == Store::Overwrite {
         c.fill(0.0);
     }
 }
@@ -202,7 +185,7 @@ struct Block<'a> {
     n_pairs: usize,
     b: &'a PackedPairs,
     block: usize,
-    onto: Onto,
+    store: Store,
 }
 
 /// Vectors of pairs and of sums.
@@ -221,7 +204,7 @@ trait Vectors: Copy {
 /// All tiles of a block.
 #[inline(always)]
 fn tiles<V: Vectors>(vectors: V, part: Block<'_>, c: &mut [f32]) {
-    let Block { left, n_pairs, b, block, onto } = part;
+    let Block { left, n_pairs, b, block, store } = part;
     let stride = b.n_cols;
     for (panel, col) in (0..stride).step_by(WIDTH).enumerate() {
         let right = b.panel(block, panel, n_pairs);
@@ -242,7 +225,7 @@ fn tiles<V: Vectors>(vectors: V, part: Block<'_>, c: &mut [f32]) {
                 let out = row[col..].chunks_mut(LANES).zip(sums);
                 for (out, sums) in out {
                     for (out, sum) in out.iter_mut().zip(vectors.store(sums)) {
-                        *out = if onto == Onto::What { *out + sum } else { sum };
+                        *out = if store == Store::Add { *out + sum } else { sum };
                     }
                 }
             }
@@ -250,18 +233,8 @@ fn tiles<V: Vectors>(vectors: V, part: Block<'_>, c: &mut [f32]) {
     }
 }
 
-/// The proof that the processor has AVX-512 BF16.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
-
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
-    fn detect() -> Option<Self> {
-        let has_it = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
-        has_it.then_some(Self(()))
-    }
-
     /// # Safety
     ///
     /// The processor has the instructions.

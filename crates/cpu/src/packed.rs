@@ -5,9 +5,9 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    level::Level,
     matrix::Matrix,
     parallel::{self, Shared},
+    simd_level::SimdLevel,
 };
 
 /// Longest block of the inner dimension: one panel of it fits the first-level cache.
@@ -22,7 +22,7 @@ const COLS: usize = 4;
 /// The right factor of a product, packed for one level.
 #[derive(Default)]
 pub(crate) struct Packed {
-    layout: Layout,
+    layout: PanelLayout,
     /// As long as the largest factor so far. What lies beyond the last column, or the last row of a short last
     /// block, is not used.
     data: Vec<f32>,
@@ -31,7 +31,7 @@ pub(crate) struct Packed {
 /// Panels as wide as a tile, those of one block of the inner dimension and then those of the next; in each,
 /// `width` numbers for each inner index.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Layout {
+pub(crate) struct PanelLayout {
     pub(crate) n_inner: usize,
     pub(crate) n_cols: usize,
     width: usize,
@@ -39,16 +39,16 @@ pub(crate) struct Layout {
     pub(crate) block: usize,
 }
 
-impl Layout {
+impl PanelLayout {
     /// That of a matrix of `n_inner` rows and `n_cols` columns.
-    pub(crate) fn new(level: Level, n_inner: usize, n_cols: usize) -> Self {
+    pub(crate) fn new(level: SimdLevel, n_inner: usize, n_cols: usize) -> Self {
         let n_blocks = n_inner.div_ceil(INNER_BLOCK).max(1);
         let (_, width) = tile_size(level);
         Self { n_inner, n_cols, width, block: n_inner.div_ceil(n_blocks).max(1) }
     }
 
     /// Whether its panels are as wide as the tiles of a level.
-    pub(crate) fn is_for(&self, level: Level) -> bool {
+    pub(crate) fn is_for(&self, level: SimdLevel) -> bool {
         self.width == tile_size(level).1
     }
 
@@ -68,18 +68,18 @@ impl Layout {
 }
 
 impl Packed {
-    pub(crate) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> PanelLayout {
         self.layout
     }
 
     /// Packs on this core, in the memory of what was packed before.
-    pub(crate) fn renew(&mut self, level: Level, b: Matrix<'_>) {
+    pub(crate) fn renew(&mut self, level: SimdLevel, b: Matrix<'_>) {
         let (layout, out) = self.make_room(level, b);
         level.run(Pack { layout, b, first: 0, out });
     }
 
     /// Packs on all cores, in the memory of what was packed before.
-    pub(crate) fn renew_on_all_cores(&mut self, level: Level, b: Matrix<'_>) {
+    pub(crate) fn renew_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
         let (layout, out) = self.make_room(level, b);
         let size = layout.panel_size();
         let shared = Shared::new(out);
@@ -90,8 +90,8 @@ impl Packed {
         });
     }
 
-    fn make_room(&mut self, level: Level, b: Matrix<'_>) -> (Layout, &mut [f32]) {
-        self.layout = Layout::new(level, b.rows, b.cols);
+    fn make_room(&mut self, level: SimdLevel, b: Matrix<'_>) -> (PanelLayout, &mut [f32]) {
+        self.layout = PanelLayout::new(level, b.rows, b.cols);
         let size = self.layout.size();
         if self.data.len() < size {
             self.data.resize(size, 0.0);
@@ -108,7 +108,7 @@ impl Packed {
 
 /// Packs panels from number `first` on, as many as `out` holds.
 struct Pack<'a> {
-    layout: Layout,
+    layout: PanelLayout,
     b: Matrix<'a>,
     first: usize,
     out: &'a mut [f32],
@@ -206,7 +206,7 @@ fn pack_columns<const WIDTH: usize>(
 }
 
 /// Rows and columns of a tile.
-pub(crate) fn tile_size(level: Level) -> (usize, usize) {
+pub(crate) fn tile_size(level: SimdLevel) -> (usize, usize) {
     level.run(TileSize)
 }
 

@@ -1,22 +1,30 @@
 //! Layer norm and RMS norm over rows.
 
 use super::{
-    level::Level,
     math::{sum, sum_pairs},
     parallel::{self, Buffer},
+    simd_level::SimdLevel,
 };
-use crate::NormKind;
+
+/// What is taken for the middle of a row that is normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Its mean ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)).
+    Layer,
+    /// Zero ([Zhang and Sennrich, 2019](https://arxiv.org/abs/1910.07467)).
+    Rms,
+}
 
 /// Rows whose sums are added up together, whatever the number of cores.
 const ROWS: usize = 64;
 
 /// What the backward pass needs of a row: its middle and one over the root of its mean square around that.
-pub(crate) type Moments = Vec<f32>;
+pub type Moments = Vec<f32>;
 
 /// `(x - middle) / √(mean((x - middle)²) + ε) · gain + offset` for each row, and the moments, two for each row. An
 /// empty offset is none.
-pub(crate) fn forward(
-    level: Level,
+pub fn forward(
+    level: SimdLevel,
     kind: NormKind,
     x: &[f32],
     gain: &[f32],
@@ -64,8 +72,8 @@ pub(crate) fn forward(
 }
 
 /// The gradients of `x`, the gain and the offset from that of the output.
-pub(crate) fn backward(
-    level: Level,
+pub fn backward(
+    level: SimdLevel,
     kind: NormKind,
     x: &[f32],
     gain: &[f32],

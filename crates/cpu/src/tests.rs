@@ -7,10 +7,9 @@ mod attention;
 use proptest::prelude::*;
 
 use super::{
-    adamw, cross_entropy, dropout::Mask, embedding, gemm, level::Level, linear, math, matrix::Matrix, norm,
-    skinny,
+    adamw, cross_entropy, dropout::Mask, embedding, gemm, linear, math, matrix::Matrix, norm, skinny,
 };
-use crate::{Activation, NormKind, Precision};
+use crate::{Activation, AdamWStep, NormKind, Precision, SimdLevel};
 
 /// `n` numbers in [-1, 1), the same for the same seed.
 fn random(n: usize, seed: u64) -> Vec<f32> {
@@ -27,7 +26,7 @@ fn wide(x: &[f32]) -> Vec<f64> {
 }
 
 #[track_caller]
-fn assert_close(level: Level, got: &[f32], expected: &[f64], tolerance: f64) {
+fn assert_close(level: SimdLevel, got: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len());
     for (idx, (&got, &expected)) in got.iter().zip(expected).enumerate() {
         let error = (f64::from(got) - expected).abs();
@@ -86,7 +85,7 @@ proptest! {
         let expected = multiply(&a, &b, [n, k, m]);
         let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
         let (a_columns, b_columns) = (transpose(&a, n), transpose(&b, k));
-        for level in Level::all() {
+        for level in SimdLevel::all() {
             for a in [Matrix::new(&a, n, k), Matrix::new(&a_columns, k, n).transposed()] {
                 for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
                     // Up to 700 terms of order one half, each rounded.
@@ -110,7 +109,7 @@ proptest! {
         for (idx, x) in expected.iter_mut().enumerate() {
             *x += (idx / n).max(idx % n) as f64;
         }
-        for level in Level::all() {
+        for level in SimdLevel::all() {
             let rows = Matrix::new(&a, n, k);
             let mut c = gemm::symmetric_product(level, rows, rows.transposed(), |_, _| {});
             for row in 0..n {
@@ -132,9 +131,9 @@ proptest! {
         let (a_columns, b_columns) = (transpose(&a, n), transpose(&b, k));
         let expected = multiply(&rounded(&a), &rounded(&b), [n, k, m]);
         let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
-        let emulated = Level::best().with_emulated_pairs();
+        let emulated = SimdLevel::best().with_emulated_pairs();
         // The instructions too, where the processor has them.
-        for level in [emulated, Level::of(Precision::Bf16)].into_iter().filter(|level| level.pairs().is_some()) {
+        for level in [emulated, SimdLevel::of(Precision::Bf16)].into_iter().filter(|level| level.pairs().is_some()) {
             for a in [Matrix::new(&a, n, k), Matrix::new(&a_columns, k, n).transposed()] {
                 for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
                     let mut c = gemm::product(level, a, b, |_, _| {});
@@ -156,8 +155,8 @@ fn a_large_right_factor_is_packed_in_parts() {
         multiply(&a, &b, [n, k, m]).iter().enumerate().map(|(idx, x)| x + (idx / m) as f64).collect();
     let twice = multiply(&a, &b, [n, k, m]);
     let twice: Vec<f64> = expected.iter().zip(twice).map(|(x, product)| x + product).collect();
-    let emulated = Level::best().with_emulated_pairs();
-    for (level, tolerance) in [(Level::best(), 4e-5), (emulated, 2e-1)] {
+    let emulated = SimdLevel::best().with_emulated_pairs();
+    for (level, tolerance) in [(SimdLevel::best(), 4e-5), (emulated, 2e-1)] {
         let mut c = gemm::product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), once);
         assert_close(level, &c, &expected, tolerance);
         gemm::add_product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), &mut c);
@@ -169,7 +168,7 @@ fn a_large_right_factor_is_packed_in_parts() {
 fn products_without_rows_columns_or_terms_are_empty_or_zero() {
     for [n, k, m] in [[0, 3, 5], [3, 0, 5], [3, 5, 0], [9, 0, 40], [9, 40, 0]] {
         let (a, b) = (random(n * k, 1), random(k * m, 2));
-        for level in Level::all().into_iter().chain([Level::best().with_emulated_pairs()]) {
+        for level in SimdLevel::all().into_iter().chain([SimdLevel::best().with_emulated_pairs()]) {
             let c = gemm::product(level, Matrix::new(&a, n, k), Matrix::new(&b, k, m), |_, _| {});
             assert_eq!(c, vec![0.0; n * m]);
         }
@@ -203,8 +202,9 @@ fn norm_gradients_are_finite_differences() {
         x.chunks_exact(width).flat_map(row).collect()
     };
     let (x64, gain64, offset64) = (wide(&x), wide(&gain), wide(&offset));
-    for (level, kind) in
-        Level::all().into_iter().flat_map(|level| [NormKind::Layer, NormKind::Rms].map(|kind| (level, kind)))
+    for (level, kind) in SimdLevel::all()
+        .into_iter()
+        .flat_map(|level| [NormKind::Layer, NormKind::Rms].map(|kind| (level, kind)))
     {
         let (y, moments) = norm::forward(level, kind, &x, &gain, &offset, 1e-5);
         assert_close(level, &y, &by_hand(kind, &x64, &gain64, &offset64), 1e-6);
@@ -233,13 +233,13 @@ fn loss_gradients_are_finite_differences() {
     let (hidden64, weight64) = (wide(&hidden), wide(&weight));
     let columns = transpose(&weight, n_vocab);
     let d_weight = differences(&weight, |weight| by_hand(&hidden64, weight));
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let matrices = [
             (Matrix::new(&weight, n_vocab, width), true),
             (Matrix::new(&columns, width, n_vocab).transposed(), false),
         ];
         for (weight, by_rows) in matrices {
-            let head = cross_entropy::Head { weight, by_rows };
+            let head = cross_entropy::HeadWeight { weight, by_rows };
             let loss = cross_entropy::loss(level, &hidden, head, &targets, true);
             assert_close(level, &[loss.mean], &[by_hand(&hidden64, &weight64)], 1e-6);
             let (d_hidden, got) = loss.gradients.expect("gradients were asked for");
@@ -274,7 +274,7 @@ fn activations_and_their_slopes_match_f64() {
         let value: Vec<f64> = x.iter().map(|&x| f(x.into())).collect();
         let slope: Vec<f64> =
             x.iter().map(|&x| (f(f64::from(x) + 1e-5) - f(f64::from(x) - 1e-5)) / 2e-5).collect();
-        for level in Level::all() {
+        for level in SimdLevel::all() {
             let (input, one) = (Matrix::new(&x, x.len(), 1), [1.0]);
             let forward = |backward| {
                 linear::forward_activated(level, input, Matrix::new(&one, 1, 1), &[], activation, backward)
@@ -321,7 +321,7 @@ fn sums_and_updates_match_f64() {
     let n = 40_003;
     let (x, gradient) = (random(n, 12), random(n, 13));
     let squares: f64 = wide(&x).iter().map(|x| x * x).sum();
-    let step = crate::AdamWStep {
+    let step = AdamWStep {
         learning_rate: 0.1,
         beta_1: 0.9,
         beta_2: 0.99,
@@ -334,7 +334,7 @@ fn sums_and_updates_match_f64() {
     let scaled_gradient: Vec<f64> = wide(&gradient).iter().map(|g| 0.25 * g).collect();
     let moved = |(x, g): (&f64, &f64)| x * 0.99 - 0.1 * g / (g.abs() + 1e-8);
     let expected: Vec<f64> = wide(&x).iter().zip(&scaled_gradient).map(moved).collect();
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         assert!((adamw::sum_of_squares(level, &x) / squares - 1.0).abs() < 1e-6);
         let (mut moved, mut first, mut second) = (x.clone(), vec![0.0; n], vec![0.0; n]);
         adamw::step(level, &step, &mut moved, &gradient, [&mut first, &mut second]);
@@ -351,7 +351,7 @@ fn sums_and_updates_match_f64() {
 fn rows_are_gathered_and_scattered() {
     let (width, ids) = (70, [2, 0, 2, 2]);
     let (tokens, positions) = (random(3 * width, 14), random(2 * width, 15));
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let y = embedding::forward(level, &tokens, &positions, width, &ids, 2, None);
         for (row, &id) in ids.iter().enumerate() {
             for col in 0..width {
@@ -401,7 +401,7 @@ fn what_is_dropped_forward_is_dropped_backward() {
         (0..width * width).map(|idx| f32::from(u8::from(idx % (width + 1) == 0))).collect();
     let (ones, zeros) = (vec![1.0; n * width], vec![0.0; n * width]);
     let ids: Vec<usize> = (0..n).map(|row| row % 3).collect();
-    for level in Level::all() {
+    for level in SimdLevel::all() {
         let mut d_y = ones.clone();
         linear::drop_rows(level, &mut d_y, width, mask);
         assert_eq!(d_y, expected);

@@ -1,0 +1,54 @@
+//! The arithmetic of a GPT on slices of f32: vectorised, on all cores, forward and backward.
+//!
+//! Nothing here knows Burn: the crate `kernels` makes these functions operations on tensors.
+//!
+//! [`SimdLevel`] picks the vector instructions, `parallel.rs` shares work among the cores, `gemm.rs` and `skinny.rs`
+//! multiply matrices. The rest are the operations, one file each, forward and backward. Shapes follow the legend of
+//! `kernels`: B batch, T time, C channels, H heads, KV heads of keys and values, D head dimension, V vocabulary.
+//!
+//! ```
+//! use cpu::{SimdLevel, linear, matrix::Matrix};
+//!
+//! let (x, weight) = ([1.0, 2.0], [3.0, 4.0]);
+//! let y = linear::forward(SimdLevel::best(), Matrix::new(&x, 1, 2), Matrix::new(&weight, 2, 1), &[0.5]);
+//! assert_eq!(y, [1.0 * 3.0 + 2.0 * 4.0 + 0.5]);
+//! ```
+
+#![expect(
+    unsafe_code,
+    reason = "cores fill parts of one buffer, and instructions are called that not every processor has; each block \
+              says why it may"
+)]
+
+mod activation;
+pub mod adamw;
+pub mod attention;
+mod bf16;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+mod gemm;
+mod heads;
+pub mod linear;
+mod math;
+pub mod matrix;
+pub mod muon;
+pub mod norm;
+mod packed;
+mod pairs;
+mod parallel;
+mod precision;
+mod rope;
+mod simd_level;
+mod skinny;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use activation::Activation;
+pub use adamw::AdamWStep;
+pub use muon::MuonStep;
+pub use norm::NormKind;
+pub use precision::Precision;
+pub use rope::RopeAngles;
+pub use simd_level::SimdLevel;
