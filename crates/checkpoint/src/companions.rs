@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::fs::atomic;
 use ::gguf::{Array, Gguf, Value as GgufValue};
 use ::weights::refuse_lfs_pointer;
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
-use crate::{Marks, Result, atomic, error::io};
+use crate::{Marks, Result, error::io};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";

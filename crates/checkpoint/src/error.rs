@@ -276,11 +276,14 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// Makes an I/O error say what was done to which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| {
-        let path = path.to_owned();
+    move |source| fs::failed_to(action, path)(source).into()
+}
+
+impl From<fs::Error> for Error {
+    fn from(fs::Error { action, path, source }: fs::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, source },
-            _ => Error::Io { action, path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },
+            _ => Self::Io { action, path, source },
         }
     }
 }

@@ -24,13 +24,14 @@ use std::{
     time::SystemTime,
 };
 
+use ::fs::atomic;
 use ::weights::{Weights, refuse_lfs_pointer};
 use burn::prelude::Device;
 use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Companions, Error, Marks, Result, RunLock, atomic,
+    Companions, Error, Marks, Result, RunLock,
     error::io,
     foreign::{adapter, not_a_model, unread_tokenizer},
     hugging_face::{Architecture, ConfigProblem},
@@ -119,7 +120,7 @@ impl RunFolder {
                 return Err(Error::Exists { path: path.to_owned() });
             }
             fill(&partial)?;
-            atomic::rename_folder(&partial.path, path)
+            Ok(atomic::rename_folder(&partial.path, path)?)
         });
         if let Err(error) = made {
             let _ = atomic::remove_if_present(&partial.path); // The first error is the one to tell.
@@ -234,7 +235,7 @@ impl RunFolder {
     ///
     /// If the file can't be written.
     pub fn save_recipe(&self, recipe: &str) -> Result<()> {
-        atomic::write_file(&self.recipe_path(), recipe.as_bytes())
+        Ok(atomic::write_file(&self.recipe_path(), recipe.as_bytes())?)
     }
 
     /// Writes the model's card.
@@ -243,7 +244,7 @@ impl RunFolder {
     ///
     /// If the file can't be written.
     pub fn save_card(&self, card: &str) -> Result<()> {
-        atomic::write_file(&self.card_path(), card.as_bytes())
+        Ok(atomic::write_file(&self.card_path(), card.as_bytes())?)
     }
 
     /// Writes a picture, under a name in the run's folder.
@@ -252,7 +253,7 @@ impl RunFolder {
     ///
     /// If the file can't be written.
     pub fn save_picture(&self, name: &str, picture: &[u8]) -> Result<()> {
-        atomic::write_file(&self.path.join(name), picture)
+        Ok(atomic::write_file(&self.path.join(name), picture)?)
     }
 
     fn describe(
@@ -274,7 +275,7 @@ impl RunFolder {
         write(GENERATION_CONFIG, &pretty(&generation))?;
         marks.companions.write(&self.path)?;
         // Last: a folder with this file is a model to whoever opens it.
-        write(CONFIG, &pretty(&config_to_json(config, marks, precision.name())))
+        Ok(write(CONFIG, &pretty(&config_to_json(config, marks, precision.name())))?)
     }
 
     /// Writes the weights, atomically, over those there.

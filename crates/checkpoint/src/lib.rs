@@ -27,7 +27,6 @@
 //! # }
 //! ```
 
-mod atomic;
 mod companions;
 mod error;
 mod folder;

@@ -1,14 +1,8 @@
 //! One process at a time writes to a run.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{ErrorKind, Seek, Write},
-    path::Path,
-    process, thread,
-    time::Duration,
-};
+use std::fs;
 
-use same_file::Handle;
+use ::fs::{Lock, LockError};
 
 use crate::{Error, Result, RunFolder, error::io};
 
@@ -16,9 +10,7 @@ const LOCK: &str = "run.lock";
 
 /// Holds a run. It lets go when it is dropped, or when the process ends, however it ends.
 #[derive(Debug)]
-pub struct RunLock {
-    file: Handle,
-}
+pub struct RunLock(Lock);
 
 impl RunFolder {
     /// Holds the run for this process, and leaves a word on who does.
@@ -29,32 +21,10 @@ impl RunFolder {
     ///
     /// If another process holds it, or the folder can't be written.
     pub fn lock(&self) -> Result<RunLock> {
-        let path = self.path().join(LOCK);
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        match try_lock(&file) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Locked { path: self.path().to_owned(), holder: read_holder(&path) });
-            }
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-                tracing::warn!(
-                    "{} can't be locked: let no other process train it meanwhile",
-                    self.path().display()
-                );
-            }
-            Err(TryLockError::Error(error)) => return Err(io("lock", &path)(error)),
-        }
-        let host = gethostname::gethostname();
-        let holder = format!("process {} on {}", process::id(), host.display());
-        let written =
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
-        written.map_err(io("write", &path))?;
-        Ok(RunLock { file: Handle::from_file(file).map_err(io("hold", &path))? })
+        Lock::acquire(&self.path().join(LOCK)).map(RunLock).map_err(|error| match error {
+            LockError::Held { holder } => Error::Locked { path: self.path().to_owned(), holder },
+            LockError::Io(error) => error.into(),
+        })
     }
 
     /// Makes sure that this is still the folder that is held: it may have been moved, and another run have its name.
@@ -63,9 +33,10 @@ impl RunFolder {
     ///
     /// [`Error::Gone`] if it is not there, or is another.
     pub fn check_held(&self, lock: &RunLock) -> Result<()> {
-        match Handle::from_path(self.path().join(LOCK)) {
-            Ok(file) if file == lock.file => Ok(()),
-            _ => Err(Error::Gone { path: self.path().to_owned() }),
+        if lock.0.is_at(&self.path().join(LOCK)) {
+            Ok(())
+        } else {
+            Err(Error::Gone { path: self.path().to_owned() })
         }
     }
 
@@ -84,39 +55,8 @@ impl RunFolder {
 
     /// Who trains the run at this moment, if anybody does.
     pub fn holder(&self) -> Option<String> {
-        let path = self.path().join(LOCK);
-        match File::open(&path).ok()?.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(read_holder(&path)),
-            _ => None,
-        }
+        ::fs::holder(&self.path().join(LOCK))
     }
-}
-
-/// Takes a lock, from one who looks at who has it too, if need be.
-fn try_lock(file: &File) -> Result<(), TryLockError> {
-    const MOMENT: Duration = Duration::from_millis(20);
-    for _ in 0..5 {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
-            result => return result,
-        }
-    }
-    file.try_lock()
-}
-
-/// Who says to hold a lock that is held. Whoever has just taken it gets a moment to say so.
-fn read_holder(path: &Path) -> String {
-    const MOMENT: Duration = Duration::from_millis(50);
-    const MOMENTS: u32 = 20;
-    let mut holder = String::new();
-    for _ in 0..MOMENTS {
-        thread::sleep(MOMENT);
-        holder = fs::read_to_string(path).unwrap_or_default();
-        if !holder.is_empty() {
-            break;
-        }
-    }
-    if holder.is_empty() { "another process".to_owned() } else { holder }
 }
 
 #[cfg(test)]
@@ -150,7 +90,7 @@ mod tests {
         let error = run.lock().unwrap_err().to_string();
         assert!(error.contains("run is in use"), "{error}");
         if cfg!(unix) {
-            assert!(error.contains(&format!("process {} on", process::id())), "{error}");
+            assert!(error.contains(&format!("process {} on", std::process::id())), "{error}");
         }
         assert!(run.holder().is_some());
         drop(lock);

@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::fs::{atomic, sha256_hex};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, RunFolder, atomic, error::io};
+use crate::{Error, Result, RunFolder, error::io};
 
 /// The name of the file of weights of a checkpoint.
 pub const MODEL: &str = "model.bpk";
@@ -126,8 +126,7 @@ struct FileFacts {
 
 impl FileFacts {
     fn of(contents: &[u8]) -> Self {
-        let sha256 = Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { size_bytes: contents.len(), sha256 }
+        Self { size_bytes: contents.len(), sha256: sha256_hex(contents) }
     }
 }
 
@@ -174,7 +173,7 @@ impl RunFolder {
             }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io("create", &folder)(error)),
             Err(_) => Ok(()),
-            Ok(()) => atomic::sync_parent(&folder),
+            Ok(()) => Ok(atomic::sync_parent(&folder)?),
         }
     }
 
@@ -185,7 +184,7 @@ impl RunFolder {
     /// If it can't be removed.
     pub fn remove_unfinished(&self) -> Result<()> {
         atomic::remove_unfinished(self.path())?;
-        atomic::remove_unfinished(&self.checkpoints_path())
+        Ok(atomic::remove_unfinished(&self.checkpoints_path())?)
     }
 
     /// The newest checkpoint that is whole; none if the run was cut off before its first. A damaged one is passed over

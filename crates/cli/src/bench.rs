@@ -10,14 +10,13 @@ use std::{
 };
 
 use clap::ValueEnum;
-use model::{Decoder, Gpt, GptConfig};
-use roofline::Sizes;
+use model::{Decoder, Gpt};
 use serde::Serialize;
-use tokenizer::TokenizerKind;
 use trainer::{PRESETS, Recipe, preset};
 
 use crate::{
     console::plural,
+    cost::{sizes, vocab_size},
     device::DeviceArgs,
     device_peak,
     recipe::{parse, read_recipe},
@@ -237,16 +236,6 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     Ok((recipe, model))
 }
 
-/// The size of a tokenizer's vocabulary, over a text of so many distinct characters.
-pub(crate) fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
-    match tokenizer {
-        TokenizerKind::Byte => 256,
-        TokenizerKind::Gpt2 => 50_257,
-        TokenizerKind::Bpe { vocab_size } => vocab_size,
-        TokenizerKind::Char => n_characters,
-    }
-}
-
 /// Optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
     let (sizes, time) = (sizes(model.config()), model.config().block_size);
@@ -285,19 +274,6 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
     let mut speed = Speed::of(times, 1, sizes.decode_flops(n_tokens as f64 / 2.0));
     speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
     speed
-}
-
-pub(crate) fn sizes(config: &GptConfig) -> Sizes {
-    let [queries, keys, _] = config.qkv_widths();
-    Sizes {
-        n_layer: config.n_layer,
-        n_embd: config.n_embd,
-        queries,
-        keys,
-        n_inner: config.n_inner(),
-        gated: config.expanded_width() > config.n_inner(),
-        vocab_size: config.vocab_size,
-    }
 }
 
 fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {

@@ -8,6 +8,7 @@ mod bench;
 mod card;
 mod completions;
 mod console;
+mod cost;
 mod device;
 mod device_peak;
 mod eval;

@@ -9,9 +9,9 @@ use trainer::{KeepWeights, Recipe, Schedule, estimate_memory};
 
 use crate::{
     console::{duration_about, plural, program, report, warn},
+    cost::Cost,
     memory::available_bytes,
     parts::sizes,
-    presets::Cost,
 };
 
 /// Epochs from which models of a few million parameters learn their text by heart.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use serde::Serialize;
-use trainer::{OptimizerKind, PRESETS, Recipe};
+use trainer::{PRESETS, Recipe};
 
 use crate::{
-    bench::{sizes, vocab_size},
     console::{count, duration_about, report, table},
+    cost::{Cost, vocab_size},
 };
 
 /// Lists the recipes that come with the program, and about how long each takes on this machine.
@@ -31,9 +31,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What training reaches of the peak of multiply-adds, as measured with the models of S to L (README).
-const SHARE_OF_PEAK: f64 = 0.6;
-
 /// How often the peak is measured.
 const N_PEAKS: usize = 3;
 
@@ -49,14 +46,6 @@ struct Preset {
     #[serde(flatten)]
     cost: Option<Cost>,
     steps: u64,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Cost {
-    parameters: usize,
-    tokens: u64,
-    /// On this machine, about.
-    pub(crate) seconds: f64,
 }
 
 impl Preset {
@@ -82,26 +71,6 @@ impl Preset {
             of(&|cost| duration_about(cost.seconds)),
             self.description.clone(),
         ]
-    }
-}
-
-impl Cost {
-    fn of(recipe: &Recipe, peak_flops: f64) -> Self {
-        Self::of_steps(recipe, recipe.schedule.max_steps, peak_flops)
-    }
-
-    /// Of some of its steps.
-    pub(crate) fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
-        let sizes = sizes(&recipe.model);
-        let tokens = recipe.tokens_per_step().saturating_mul(n_steps);
-        let step = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
-        let muon = match recipe.optimizer.kind {
-            OptimizerKind::AdamW => 0.0,
-            OptimizerKind::Muon => sizes.muon_flops(),
-        };
-        let step = sizes.train_flops(step, recipe.model.block_size) + muon;
-        let flops = step * n_steps as f64;
-        Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (SHARE_OF_PEAK * peak_flops) }
     }
 }
 

@@ -182,6 +182,20 @@ fn byte_of_character(text: &str, index: u64) -> usize {
     text.char_indices().nth(index).map_or(text.len(), |(byte, _)| byte)
 }
 
+/// The end of the separator that lies across a position of the text, in characters; else the position.
+pub(crate) fn end_of_separator(text: &Text, position: u64, separator: &str) -> Result<u64> {
+    let n_characters = separator.chars().count() as u64;
+    let start = (position + 1).saturating_sub(n_characters);
+    let around = Chunks::new(text, start..position + n_characters, |_| None);
+    let around = around.map(|chunk| chunk.map(|chunk| chunk.text)).collect::<Result<String>>()?;
+    let found =
+        around.match_indices(separator).map(|(byte, _)| start + around[..byte].chars().count() as u64);
+    let across = found
+        .map(|begin| (begin, begin + n_characters))
+        .find(|&(begin, end)| begin < position && position < end);
+    Ok(across.map_or(position, |(_, end)| end))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
@@ -327,5 +341,12 @@ mod tests {
         let tokenizer = Tokenizer::gpt2();
         let cut = [tokenizer.encode("a  ").unwrap(), tokenizer.encode("b").unwrap()].concat();
         assert_ne!(tokenizer.encode("a  b").unwrap(), cut);
+    }
+
+    #[test]
+    fn a_position_within_a_separator_moves_to_its_end() {
+        let text = Text::embedded("test", "αβ<|>γ<|>");
+        let moved: Vec<u64> = (0..=9).map(|at| end_of_separator(&text, at, "<|>").unwrap()).collect();
+        assert_eq!(moved, [0, 1, 2, 5, 5, 5, 6, 9, 9, 9]);
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scan::sha256_hex;
+    use ::fs::sha256_hex;
 
     #[test]
     fn the_default_text_is_tiny_shakespeare_byte_for_byte() {

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::chunks::Chunks;
-use crate::text::{Block, Text};
+use crate::text::Block;
 
 /// The separator that the corpora of GPT-2 and its like are written with.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -78,20 +76,6 @@ pub(crate) fn end_without_separator(text: &str, separator: &str) -> usize {
     text.floor_char_boundary((text.len() + 1).saturating_sub(separator.len()))
 }
 
-/// The end of the separator that lies across a position of the text, in characters; else the position.
-pub(crate) fn end_of_separator(text: &Text, position: u64, separator: &str) -> Result<u64> {
-    let n_characters = separator.chars().count() as u64;
-    let start = (position + 1).saturating_sub(n_characters);
-    let around = Chunks::new(text, start..position + n_characters, |_| None);
-    let around = around.map(|chunk| chunk.map(|chunk| chunk.text)).collect::<Result<String>>()?;
-    let found =
-        around.match_indices(separator).map(|(byte, _)| start + around[..byte].chars().count() as u64);
-    let across = found
-        .map(|begin| (begin, begin + n_characters))
-        .find(|&(begin, end)| begin < position && position < end);
-    Ok(across.map_or(position, |(_, end)| end))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -126,12 +110,5 @@ mod tests {
             let expected = text.split("<|>").filter(|document| !document.trim().is_empty()).count();
             prop_assert_eq!(count(&blocks), (text.matches("<|>").count() as u64, expected as u64));
         }
-    }
-
-    #[test]
-    fn a_position_within_a_separator_moves_to_its_end() {
-        let text = Text::embedded("test", "αβ<|>γ<|>");
-        let moved: Vec<u64> = (0..=9).map(|at| end_of_separator(&text, at, "<|>").unwrap()).collect();
-        assert_eq!(moved, [0, 1, 2, 5, 5, 5, 6, 9, 9, 9]);
     }
 }

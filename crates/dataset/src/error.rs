@@ -207,7 +207,7 @@ pub enum Error {
         /// The shard.
         path: PathBuf,
         /// What the operating system said.
-        source: mmap_io::MmapIoError,
+        source: io::Error,
     },
 
     /// A shard that ends within a token.

@@ -1,139 +1,22 @@
-//! Files and folders that appear whole or not at all.
+//! Temporary files and checksums, with the errors of this crate: a full disk is one that says how much is needed.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
-/// Begins the name of whatever is not finished.
-const TEMPORARY: &str = ".tmp-";
-
-/// Keeps other processes from preparing the same thing, until it is dropped or the process ends.
-///
-/// `None` where there can be no lock: the folder may be read-only, and hold what is wanted all the same.
-pub(crate) fn lock(root: &Path, name: &str) -> Option<File> {
-    let folder = root.join(".locks");
-    fs::create_dir_all(&folder).ok()?;
-    let file = File::create(folder.join(name)).ok()?;
-    if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-        tracing::info!("another process is preparing {name}; waiting for it");
-    }
-    file.lock().ok()?;
-    Some(file)
-}
-
-/// Removes what interrupted runs left in a folder. Only for who holds its lock.
-pub(crate) fn remove_leftovers(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in
-        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
-    {
-        let path = entry.path();
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        if let Err(error) = removed {
-            tracing::warn!("cannot remove {}, left by an interrupted run: {error}", path.display());
-        }
-    }
-}
-
 /// A file beside `target` that removes itself unless it is persisted.
 pub(crate) fn temporary_file(target: &Path, needed_bytes: u64) -> Result<NamedTempFile> {
-    let folder = target.parent().unwrap_or(target);
-    fs::create_dir_all(folder)
-        .and_then(|()| builder(0o666).tempfile_in(folder))
-        .map_err(|source| Error::write(target, needed_bytes, source))
-}
-
-/// A folder within `folder` that removes itself unless it replaces another.
-pub(crate) fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
-    fs::create_dir_all(folder)?;
-    builder(0o777).tempdir_in(folder)
-}
-
-/// Permissions are those of any new file, less the user's umask.
-fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
-    builder
+    ::fs::scratch::temporary_file(target).map_err(|source| Error::write(target, needed_bytes, source))
 }
 
 /// Flushes a file to the disk and gives it its name.
 pub(crate) fn persist(file: NamedTempFile, target: &Path, needed_bytes: u64) -> Result<()> {
-    file.as_file()
-        .sync_all()
-        .and_then(|()| file.persist(target).map_err(|error| error.error))
-        .and_then(|_| sync_parent(target))
-        .map_err(|source| Error::write(target, needed_bytes, source))
+    ::fs::scratch::persist(file, target).map_err(|source| Error::write(target, needed_bytes, source))
 }
 
-/// Gives a finished folder its name, in place of the one that may have it. The files in it are on the disk.
-pub(crate) fn replace_folder(folder: TempDir, target: &Path) -> io::Result<()> {
-    let mut aside = None;
-    if target.exists() {
-        let parent = target.parent().unwrap_or(target);
-        let old = temporary_folder(parent)?;
-        fs::rename(target, old.path().join("old"))?;
-        aside = Some(old);
-    }
-    let path: PathBuf = folder.keep();
-    fs::rename(&path, target)?;
-    drop(aside);
-    sync_parent(target)
-}
-
-/// Makes a rename last. Only Unix can flush a folder.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if cfg!(unix) => File::open(parent)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_replaces_another_and_leaves_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let target = root.path().join("name");
-        for content in ["old", "new"] {
-            let folder = temporary_folder(root.path()).unwrap();
-            fs::write(folder.path().join("file"), content).unwrap();
-            replace_folder(folder, &target).unwrap();
-            assert_eq!(fs::read_to_string(target.join("file")).unwrap(), content);
-        }
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn leftovers_are_removed_and_nothing_else() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join(".tmp-abc")).unwrap();
-        fs::write(root.path().join(".tmp-abc/half"), "half").unwrap();
-        fs::write(root.path().join(".tmp-def"), "half").unwrap();
-        fs::write(root.path().join("kept"), "whole").unwrap();
-        remove_leftovers(root.path());
-        let left: Vec<_> =
-            fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["kept"]);
-        remove_leftovers(&root.path().join("no such folder"));
-    }
-
-    #[test]
-    fn a_lock_keeps_others_out_until_it_is_dropped() {
-        let root = tempfile::tempdir().unwrap();
-        let held = lock(root.path(), "name").unwrap();
-        let other = File::open(root.path().join(".locks/name")).unwrap();
-        assert!(matches!(other.try_lock(), Err(fs::TryLockError::WouldBlock)));
-        drop(held);
-        other.try_lock().unwrap();
-    }
+/// The SHA-256 of a file. `on_bytes` is told how many more bytes were read.
+pub(crate) fn sha256_of_file(path: &Path, on_bytes: impl FnMut(u64)) -> Result<String> {
+    ::fs::sha256_of_file(path, on_bytes).map_err(|source| Error::read(path, source))
 }

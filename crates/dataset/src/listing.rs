@@ -8,34 +8,33 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use crate::files::sha256_of_file;
 use crate::not_text::{NotText, Place, Problem};
-use crate::scan::sha256_of_file;
 use crate::sniff::{Contents, Encoding, HEAD_BYTES, sniff};
-use crate::text::{Document, Opening, SourceFile, TextFile, read_head};
-use crate::{Corpus, Error, Result};
+use crate::source_file::{Identity, SourceFile, identity, read_head};
+use crate::text_file::TextFile;
+use crate::{Corpus, Error, Result, Rules};
 
 /// Binary files that are named one by one; more are counted.
 const MAX_NAMED: usize = 10;
 
-/// What two paths of one file have in common.
-#[cfg(unix)]
-pub(crate) type Identity = (u64, u64);
-#[cfg(not(unix))]
-pub(crate) type Identity = PathBuf;
+/// How a file or folder is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// Left out of a folder: the root of prepared data.
+    pub(crate) root: &'a Path,
+    /// Left out of a folder too.
+    pub(crate) other_part: Option<OtherPart<'a>>,
+    pub(crate) rules: Rules,
+}
 
-/// Device and inode, or the path without links.
-pub(crate) fn identity(path: &Path) -> Result<Identity> {
-    let identity = || -> io::Result<Identity> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let metadata = fs::metadata(path)?;
-            Ok((metadata.dev(), metadata.ino()))
-        }
-        #[cfg(not(unix))]
-        path.canonicalize()
-    };
-    identity().map_err(|source| Error::read(path, source))
+/// The files of the validation text, for the training text, or the other way round.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OtherPart<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) identities: &'a HashSet<Identity>,
+    /// Files whose copies are left out too.
+    pub(crate) files: &'a [SourceFile],
 }
 
 /// What is left out of a folder, to be said once.
@@ -55,7 +54,7 @@ struct LeftOut {
 
 /// The text files of a folder, sorted by path. Hidden files and empty ones are left out, and so is, with a warning,
 /// whatever is not text.
-pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>> {
+pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<TextFile>> {
     let root = opening.root.canonicalize().ok();
     let mut entries =
         WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| {
@@ -112,7 +111,7 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<Document>>
     if documents.is_empty() {
         return Err(Error::NoText { folder: folder.into() });
     }
-    Ok(documents.into_iter().map(Document::File).collect())
+    Ok(documents)
 }
 
 /// Whether a link can't be followed: its target is missing, or it leads to itself.
@@ -138,7 +137,7 @@ fn open_by_v1(entry: &DirEntry) -> Result<Option<TextFile>> {
     }
     let metadata = fs::metadata(entry.path()).map_err(|source| Error::read(entry.path(), source))?;
     let file = SourceFile::new(entry.path(), &metadata);
-    let rules = crate::Rules::V1;
+    let rules = Rules::V1;
     Ok((file.size_bytes > 0).then_some(TextFile {
         file,
         encoding: Encoding::Utf8,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::SourceFile;
+use crate::source_file::SourceFile;
 use crate::{Documents, Dtype, Error, Result, Rules};
 
 /// Version of the layout of a prepared folder. Another one is prepared anew.

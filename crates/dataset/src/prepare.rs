@@ -10,6 +10,11 @@
 //! The folder is made under a temporary name and renamed when all of it is on the disk. A lock keeps two
 //! processes from making it at once; the second waits and then uses what the first has made.
 
+use ::fs::{
+    lock_waiting,
+    scratch::{remove_leftovers, replace_folder, temporary_folder},
+    sha256_hex,
+};
 use std::cell::Cell;
 use std::fs;
 use std::io;
@@ -18,98 +23,17 @@ use std::sync::Arc;
 
 use tokenizer::{BpeProgress, Tokenizer, TokenizerKind};
 
-use crate::chunks::Chunks;
-use crate::documents::{Documents, END_OF_TEXT, end_of_separator};
-use crate::files::{lock, remove_leftovers, replace_folder, temporary_folder};
-use crate::listing::{Copies, identity};
+use crate::chunks::{Chunks, end_of_separator};
+use crate::documents::{Documents, END_OF_TEXT};
+use crate::listing::Copies;
 use crate::meta::{FORMAT_VERSION, Meta, SourceText, Split};
+use crate::prepared::{Options, Outcome, Prepared, TokenizerChoice};
 use crate::reuse::{self, Existing};
-use crate::scan::{Scan, scan, sha256_hex};
-use crate::text::{SourceFile, Text};
+use crate::scan::{Scan, scan};
+use crate::source_file::{SourceFile, identity};
+use crate::text::Text;
 use crate::texts::Texts;
 use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens, shard};
-
-/// Which tokenizer turns the text into tokens.
-#[derive(Debug, Clone)]
-pub enum TokenizerChoice {
-    /// One of this kind, made from the text where the kind needs it.
-    Kind(TokenizerKind),
-    /// The tokenizer of a model that goes on learning.
-    Given(Tokenizer),
-}
-
-impl TokenizerChoice {
-    /// Whether the tokenizer has `<|endoftext|>`.
-    fn has_end_of_text(&self) -> bool {
-        match self {
-            Self::Kind(TokenizerKind::Char | TokenizerKind::Byte) => false,
-            Self::Kind(TokenizerKind::Gpt2 | TokenizerKind::Bpe { .. }) => true,
-            Self::Given(tokenizer) => tokenizer.end_of_text().is_some(),
-        }
-    }
-}
-
-/// Where and how to prepare.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Folder of all prepared data.
-    pub root: PathBuf,
-    /// Part of the characters, at the end, that is kept for validation; in `(0, 1)`.
-    pub valid_fraction: f64,
-    /// A text of its own for validation, in place of the fraction.
-    pub valid: Option<PathBuf>,
-    /// A string that divides the text into documents: it becomes `<|endoftext|>`, if the tokenizer has that token.
-    pub separator: Option<String>,
-    /// Compare the checksums of shards that are reused even where they are large. Small ones are always
-    /// compared.
-    pub verify: bool,
-    /// Which files are read, and how.
-    pub rules: Rules,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            root: "datasets".into(),
-            valid_fraction: 0.1,
-            valid: None,
-            separator: Some(END_OF_TEXT.to_owned()),
-            verify: false,
-            rules: Rules::NEWEST,
-        }
-    }
-}
-
-/// A corpus, ready to be drawn from.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The folder with the shards.
-    pub folder: PathBuf,
-    /// What the shards hold.
-    pub meta: Meta,
-    /// What made the tokens.
-    pub tokenizer: Tokenizer,
-    /// The tokens to learn from.
-    pub train: Arc<Tokens>,
-    /// The tokens to estimate the loss on.
-    pub valid: Arc<Tokens>,
-    /// What had to be done.
-    pub outcome: Outcome,
-}
-
-/// What had to be done to have a corpus ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was prepared for the first time.
-    Built,
-    /// It was ready.
-    Reused,
-    /// It was prepared again.
-    Rebuilt {
-        /// Why what there was could not be used.
-        reason: String,
-    },
-}
 
 /// Sees to it that the tokens of a source are on the disk, and opens them.
 ///
@@ -142,7 +66,7 @@ pub fn prepare(
     let parent = options.root.join(&name);
     let texts = Texts::new(source, options, &parent);
 
-    let _lock = lock(&options.root, &name);
+    let _lock = lock_waiting(&options.root, &name);
     remove_leftovers(&parent);
 
     let mut target = parent.join(variant_name(tokenizer, options)?);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokenizer::Tokenizer;
 
-use crate::files::{persist, temporary_file};
+use crate::files::{persist, sha256_of_file, temporary_file};
 use crate::meta::{Meta, Part, SourceText};
-use crate::prepare::{Options, Outcome, Prepared, TokenizerChoice};
-use crate::scan::{scan, sha256_of_file};
-use crate::text::{SourceFile, Text};
+use crate::prepared::{Options, Outcome, Prepared, TokenizerChoice};
+use crate::scan::scan;
+use crate::source_file::SourceFile;
+use crate::text::Text;
 use crate::texts::Texts;
 use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens};
 

@@ -1,10 +1,8 @@
 //! What must be known of a whole text before its first token is written: sizes, checksum, characters.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
+use ::fs::hex;
 use sha2::{Digest, Sha256};
 
 use crate::documents::{Counter, Documents};
@@ -87,34 +85,10 @@ impl Alphabet {
     }
 }
 
-/// The SHA-256 of a file. `on_bytes` is told how many more bytes were read.
-pub(crate) fn sha256_of_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String> {
-    let read = |source| Error::read(path, source);
-    let mut file = File::open(path).map_err(read)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let n_read = file.read(&mut buffer).map_err(read)?;
-        if n_read == 0 {
-            return Ok(hex(&hasher.finalize()));
-        }
-        hasher.update(&buffer[..n_read]);
-        on_bytes(n_read as u64);
-    }
-}
-
-/// The SHA-256 of some bytes, in hexadecimal.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use ::fs::sha256_hex;
+
     use super::*;
 
     #[test]

@@ -5,13 +5,13 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use ::fs::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
 
 use crate::chunks::{Chunk, Chunks};
 use crate::meta::Part;
-use crate::scan::hex;
 use crate::text::Text;
 use crate::{Dtype, Error, Result};
 
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(ids, [3, 1, 0, 2]);
         assert_eq!(part.text_bytes, 7);
         let bytes: Vec<u8> = [3_u16, 1, 0, 2].into_iter().flat_map(u16::to_le_bytes).collect();
-        assert_eq!(part.sha256, crate::scan::sha256_hex(&bytes));
+        assert_eq!(part.sha256, ::fs::sha256_hex(&bytes));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ::fs::sha256_hex;
+
 use crate::corpus::{Corpus, default_text};
-use crate::scan::sha256_hex;
-use crate::text::{Opening, Text};
+use crate::listing::Opening;
+use crate::text::Text;
 use crate::{Error, OnProgress, Result, Rules};
 
 /// Where a text is to be had.

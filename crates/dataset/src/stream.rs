@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ::fs::{hex, scratch::remove_leftovers};
 use sha2::{Digest, Sha256};
 
-use crate::files::{persist, remove_leftovers, temporary_file};
+use crate::files::{persist, temporary_file};
 use crate::not_text::{Place, Problem};
-use crate::scan::hex;
 use crate::sniff::{Contents, HEAD_BYTES, sniff};
-use crate::text::{decode, not_text};
+use crate::text::decode;
+use crate::text_file::not_text;
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
 /// Bytes copied at once.

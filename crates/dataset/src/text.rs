@@ -7,16 +7,16 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str;
-use std::time::UNIX_EPOCH;
 
 use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
-use serde::{Deserialize, Serialize};
 
-use crate::listing::{self, Identity};
+use crate::listing::{Opening, list};
 use crate::not_text::{NotText, Place, Problem, diagnose, diagnose_file};
 use crate::sniff::{Contents, Controls, Encoding, HEAD_BYTES, sniff};
+use crate::source_file::{Identity, SourceFile, identity};
+use crate::text_file::{TextFile, not_text};
 use crate::{Error, Result};
 
 /// Bytes read at once.
@@ -41,88 +41,12 @@ pub(crate) enum Document {
     File(TextFile),
 }
 
-/// A file and how it is read.
-#[derive(Debug, Clone)]
-pub(crate) struct TextFile {
-    pub(crate) file: SourceFile,
-    pub(crate) encoding: Encoding,
-    pub(crate) place: Place,
-    pub(crate) rules: Rules,
-}
-
-/// Which files of a folder are text, and how files are read. They have a version: a run that was begun by older rules
-/// resumes by them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rules {
-    /// Files with a zero byte near their beginning are left out of a folder; every other is UTF-8.
-    #[default]
-    V1,
-    /// UTF-16 is decoded. Runs, models, prepared data, validation text and second links are left out of a folder.
-    V2,
-}
-
-impl Rules {
-    /// Those of new runs.
-    pub const NEWEST: Self = Self::V2;
-
-    pub(crate) fn is_v1(&self) -> bool {
-        *self == Self::V1
-    }
-}
-
-/// How a file or folder is opened.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Opening<'a> {
-    /// Left out of a folder: the root of prepared data.
-    pub(crate) root: &'a Path,
-    /// Left out of a folder too.
-    pub(crate) other_part: Option<OtherPart<'a>>,
-    pub(crate) rules: Rules,
-}
-
-/// The files of the validation text, for the training text, or the other way round.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OtherPart<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) identities: &'a HashSet<Identity>,
-    /// Files whose copies are left out too.
-    pub(crate) files: &'a [SourceFile],
-}
-
-/// A file as it was when it was listed. If size and time are what they were, so is the content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceFile {
-    /// Absolute path.
-    #[serde(with = "crate::path_text")]
-    pub path: PathBuf,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// Time of the last change, in nanoseconds since 1970; 0 where the file system keeps none.
-    pub modified_ns: u64,
-}
-
 /// Consecutive characters of one document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) text: String,
     /// Whether these are the first characters of their document.
     pub(crate) starts_document: bool,
-}
-
-impl SourceFile {
-    pub(crate) fn stat(path: &Path) -> Result<Self> {
-        Ok(Self::new(path, &fs::metadata(path).map_err(|source| Error::read(path, source))?))
-    }
-
-    pub(crate) fn new(path: &Path, metadata: &fs::Metadata) -> Self {
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Self {
-            path: path.into(),
-            size_bytes: metadata.len(),
-            modified_ns: modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
-        }
-    }
 }
 
 impl Text {
@@ -138,12 +62,12 @@ impl Text {
             return Err(Error::NotAFile { path: path.into() });
         }
         let path = path.canonicalize().map_err(|source| Error::read(path, source))?;
-        let documents = if metadata.is_dir() {
-            listing::list(&path, opening)?
+        let files = if metadata.is_dir() {
+            list(&path, opening)?
         } else {
-            vec![Document::File(TextFile::open(&path, &metadata, opening.rules)?)]
+            vec![TextFile::open(&path, &metadata, opening.rules)?]
         };
-        Ok(Self { name, documents })
+        Ok(Self { name, documents: files.into_iter().map(Document::File).collect() })
     }
 
     /// The files it is read from.
@@ -157,7 +81,7 @@ impl Text {
 
     /// What tells its files from others.
     pub(crate) fn identities(&self) -> Result<HashSet<Identity>> {
-        self.files().iter().map(|file| listing::identity(&file.path)).collect()
+        self.files().iter().map(|file| identity(&file.path)).collect()
     }
 
     /// About how many bytes it has, without reading it.
@@ -252,43 +176,6 @@ impl Text {
         let is_text = file.rules.is_v1() || controls.are_few();
         (!is_text).then(|| file.not_text(Problem::Controls(controls)))
     }
-}
-
-impl TextFile {
-    /// A file that is named by itself.
-    fn open(path: &Path, metadata: &fs::Metadata, rules: Rules) -> Result<Self> {
-        let file = SourceFile::new(path, metadata);
-        let alone = |encoding| Self { file, encoding, place: Place::Alone, rules };
-        if rules.is_v1() {
-            return Ok(alone(Encoding::Utf8));
-        }
-        match look_at(path)? {
-            Contents::Text(encoding) => Ok(alone(encoding)),
-            Contents::TextWithZeros => Ok(alone(Encoding::Utf8)),
-            Contents::Binary(format) => Err(not_text(path, Place::Alone, Problem::Format(format))),
-        }
-    }
-
-    fn not_text(&self, problem: Problem) -> NotText {
-        NotText { path: self.file.path.clone(), place: self.place, problem }
-    }
-}
-
-/// What the first bytes of a file say of it.
-pub(crate) fn look_at(path: &Path) -> Result<Contents> {
-    let head = read_head(path)?;
-    Ok(sniff(&head, head.len() < HEAD_BYTES, path))
-}
-
-pub(crate) fn read_head(path: &Path) -> Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let read = |file: File, head: &mut Vec<u8>| file.take(HEAD_BYTES as u64).read_to_end(head);
-    File::open(path).and_then(|file| read(file, &mut head)).map_err(|source| Error::read(path, source))?;
-    Ok(head)
-}
-
-pub(crate) fn not_text(path: &Path, place: Place, problem: Problem) -> Error {
-    Error::NotText(Box::new(NotText { path: path.into(), place, problem }))
 }
 
 /// The text of a file of these bytes, read as [`Text`] reads files.

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use tracing::subscriber::NoSubscriber;
 
-use crate::listing;
+use crate::listing::{Opening, OtherPart};
 use crate::sniff::Encoding;
-use crate::text::{Document, Opening, OtherPart, SourceFile, Text};
+use crate::source_file::{SourceFile, identity};
+use crate::text::{Document, Text};
 use crate::{OnProgress, Options, Result, Rules, Source};
 
 /// They are opened when they are needed first, and only once: what is left out of a folder is said then.
@@ -71,7 +72,7 @@ impl<'a> Texts<'a> {
                     _ => None,
                 };
                 let files = train.map(|path| SourceFile::stat(path)).transpose()?;
-                let identities = train.map(|path| listing::identity(path)).transpose()?.into_iter().collect();
+                let identities = train.map(|path| identity(path)).transpose()?.into_iter().collect();
                 let train = OtherPart { name: "training", identities: &identities, files: files.as_slice() };
                 Some(Text::open(path, self.opening(train))?)
             }

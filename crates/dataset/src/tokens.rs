@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mmap_io::MemoryMappedFile;
+use ::fs::Map;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -42,16 +42,15 @@ pub struct Tokens(Storage);
 
 #[derive(Debug)]
 enum Storage {
-    Mapped { file: MemoryMappedFile, dtype: Dtype, n_tokens: usize },
+    Mapped { file: Map, dtype: Dtype, n_tokens: usize },
     InMemory(Vec<u32>),
 }
 
 impl Tokens {
     /// Maps a shard of tokens that are `dtype` wide.
     pub fn open(path: &Path, dtype: Dtype) -> Result<Self> {
-        let file =
-            MemoryMappedFile::open_ro(path).map_err(|source| Error::Map { path: path.into(), source })?;
-        let size_bytes = usize::try_from(file.len()).expect("a mapped file fits the address space");
+        let file = Map::open(path).map_err(|source| Error::Map { path: path.into(), source })?;
+        let size_bytes = file.len();
         if !size_bytes.is_multiple_of(dtype.size_bytes()) {
             return Err(Error::ShardSize { path: path.into(), size_bytes, dtype });
         }
@@ -123,11 +122,8 @@ impl Tokens {
 }
 
 /// `len` elements of `SIZE` bytes, from element `start` on.
-fn elements<const SIZE: usize>(file: &MemoryMappedFile, start: usize, len: usize) -> &[[u8; SIZE]] {
-    let bytes = file
-        .as_slice_bytes((start * SIZE) as u64, (len * SIZE) as u64)
-        .expect("the range was checked and the mapping is read-only");
-    bytes.as_chunks().0
+fn elements<const SIZE: usize>(file: &[u8], start: usize, len: usize) -> &[[u8; SIZE]] {
+    file[start * SIZE..][..len * SIZE].as_chunks().0
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokenizers::{DecoderWrapper, Tokenizer as Pipeline};
 
 use crate::byte_alphabet;
-use crate::layout::decoder_of_pieces;
+use crate::pipeline::decoder_of_pieces;
 use crate::untrusted::without_panic;
 
 /// How ids become text.

@@ -6,7 +6,7 @@ use gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 
 use crate::imported::{cuts, merges_by_score, spells_spaces};
-use crate::layout::decoder_of_pieces;
+use crate::pipeline::decoder_of_pieces;
 use crate::{Error, Result, Tokenizer, TokenizerKind};
 
 impl Tokenizer {

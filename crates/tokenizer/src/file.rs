@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use atomic_write_file::AtomicWriteFile;
+use ::fs::{atomic, sha256_hex};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer as Pipeline;
 use tokenizers::models::bpe::{BPE, Vocab};
 
 use crate::added;
-use crate::layout::{END_OF_TEXT, byte_level_pipeline};
+use crate::pipeline::{END_OF_TEXT, byte_level_pipeline};
 use crate::untrusted::{self, check_merges, without_panic};
 use crate::{Error, Result, Tokenizer};
 
@@ -66,12 +65,8 @@ impl Tokenizer {
     ///
     /// Fails with [`Error::Write`], and then leaves what was at `path` before.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let write = || -> io::Result<()> {
-            let mut file = AtomicWriteFile::open(path)?;
-            file.write_all(self.to_json().as_bytes())?;
-            file.commit()
-        };
-        write().map_err(|source| Error::Write { path: path.to_owned(), source })
+        let written = atomic::write_file(path, self.to_json().as_bytes());
+        written.map_err(|error| Error::Write { path: path.to_owned(), source: error.source })
     }
 
     /// Reads the text of a `tokenizer.json`; fails with [`Error::Parse`] if it is none.
@@ -91,7 +86,7 @@ impl Tokenizer {
         if self.n_beyond() > 0 {
             whole += &self.vocab_size().to_string();
         }
-        Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256_hex(whole.as_bytes())
     }
 
     /// The contents of the `tokenizer_config.json` with which `transformers.AutoTokenizer` opens the folder.

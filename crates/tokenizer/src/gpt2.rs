@@ -2,7 +2,7 @@
 
 use tokenizers::models::bpe::BPE;
 
-use crate::layout;
+use crate::pipeline;
 
 /// The 50000 merges of GPT-2, one a line after a line with the version (see `build.rs`).
 const MERGES: &str = include_str!(concat!(env!("OUT_DIR"), "/gpt2-merges.txt"));
@@ -18,5 +18,5 @@ pub(crate) fn model() -> BPE {
         .filter_map(|line| line.split_once(' '))
         .map(|(left, right)| (left.to_owned(), right.to_owned()))
         .collect();
-    layout::byte_level_model(merges).expect("the merges are verified at build time")
+    pipeline::byte_level_model(merges).expect("the merges are verified at build time")
 }

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
 use serde_json::{Map, Value, json};
 
-use crate::layout::{char_pipeline, decoder_of_pieces};
+use crate::pipeline::{char_pipeline, decoder_of_pieces};
 use crate::{Error, Result, Tokenizer};
 
 /// Qwen2's way of cutting text, `cl100k_base`'s with single digits (`tokenizer.json` of Qwen2).

@@ -216,7 +216,7 @@ mod tests {
             let mut merges = merges.clone();
             merges.swap(0, order % 6);
             merges.swap(1, order / 4);
-            let model = crate::layout::byte_level_model(merges.clone()).unwrap();
+            let model = crate::pipeline::byte_level_model(merges.clone()).unwrap();
             let table = MergeTable::new(&merges, |token| model.token_to_id(token)).unwrap();
             for text in ["abcd", "abcabcd", "aabccdd", "bcabcd", "dddabcddd", "abcdabcdabcd"] {
                 let tokens = model.tokenize(&spell(text)).unwrap();

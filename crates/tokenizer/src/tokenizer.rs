@@ -7,8 +7,9 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use tokenizers::{Model, Tokenizer as Pipeline};
 
 use crate::decoding::{self, Decoding};
-use crate::layout::{self, Codec, END_OF_TEXT};
 use crate::long_pieces::MergeTable;
+use crate::pipeline::{self, END_OF_TEXT};
+use crate::recognize::{Codec, recognize};
 use crate::untrusted::without_panic;
 use crate::{DecodeStream, Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
 
@@ -61,12 +62,12 @@ impl Tokenizer {
         if sorted.is_empty() {
             return Err(Error::NoCharacters);
         }
-        Ok(Self::new(layout::char_pipeline(&sorted)))
+        Ok(Self::new(pipeline::char_pipeline(&sorted)))
     }
 
     /// The tokenizer whose ids are the bytes of the text.
     pub fn byte() -> Self {
-        Self::new(layout::byte_pipeline())
+        Self::new(pipeline::byte_pipeline())
     }
 
     /// The tokenizer of GPT-2, with the ids of OpenAI's (`r50k_base` in their tiktoken).
@@ -74,7 +75,7 @@ impl Tokenizer {
     /// Built on the first call and shared from then on.
     pub fn gpt2() -> Self {
         static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| {
-            let pipeline = layout::byte_level_pipeline(gpt2::model());
+            let pipeline = pipeline::byte_level_pipeline(gpt2::model());
             Tokenizer::recognized(pipeline, Codec::ByteLevelBpe, Some(TokenizerKind::Gpt2))
         });
         GPT2.clone()
@@ -85,7 +86,7 @@ impl Tokenizer {
         // Files of Hugging Face's may ask for either, which would lose text or add to it.
         pipeline.with_truncation(None).expect("no truncation is always possible");
         pipeline.with_padding(None);
-        let (codec, kind) = layout::recognize(&pipeline);
+        let (codec, kind) = recognize(&pipeline);
         Self::recognized(pipeline, codec, kind)
     }
 

@@ -12,7 +12,7 @@ use self::merges::learn_merges;
 use self::words::WordCounts;
 use crate::byte_alphabet::spell;
 use crate::pre_tokenizer::pieces;
-use crate::{Error, Result, Tokenizer, layout};
+use crate::{Error, Result, Tokenizer, pipeline};
 
 /// The 256 bytes and `<|endoftext|>`.
 pub(crate) const MIN_VOCAB_SIZE: usize = 257;
@@ -85,8 +85,8 @@ impl Tokenizer {
             progress(BpeProgress::Merging { n_merges, n_wanted });
         });
         let merges = merges.into_iter().map(|(left, right)| (spell(left), spell(right))).collect();
-        let model = layout::byte_level_model(merges).map_err(Error::Train)?;
-        let tokenizer = Self::new(layout::byte_level_pipeline(model));
+        let model = pipeline::byte_level_model(merges).map_err(Error::Train)?;
+        let tokenizer = Self::new(pipeline::byte_level_pipeline(model));
         if tokenizer.vocab_size() < vocab_size {
             tracing::warn!(
                 "the corpus is too small for {vocab_size} tokens: the tokenizer has {}",

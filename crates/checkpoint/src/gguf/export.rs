@@ -6,13 +6,14 @@ use std::{
     path::Path,
 };
 
+use ::fs::atomic;
 use ::gguf::{self, Biases, Config, Mapped, Stored, TensorInfo, TensorType, Vocabulary};
 use model::{Activation, Gpt, GptConfig, Position};
 use tokenizer::Tokenizer;
 
 use super::kind;
 use crate::{
-    Architecture, Error, Marks, Result, atomic,
+    Architecture, Error, Marks, Result,
     weights::{Weight, collect},
 };
 

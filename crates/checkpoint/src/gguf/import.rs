@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +10,7 @@ use std::{
 use ::gguf::{self, Config, Gguf, Mapped, TensorType, TensorView, Vocabulary};
 use ::weights::{Tensor, Weights, refuse_lfs_pointer};
 use burn::prelude::Device;
-use mmap_io::MemoryMappedFile;
+use fs::Map;
 use model::{Activation, ConfigError, Gpt, GptConfig, NormKind, Position};
 use tokenizer::Tokenizer;
 
@@ -36,31 +35,6 @@ pub struct GgufFile {
     weight_types: BTreeMap<String, usize>,
 }
 
-/// The bytes of a file, which cost no memory of their own.
-struct Mapping(MemoryMappedFile);
-
-impl fmt::Debug for Mapping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mapping({} bytes)", self.0.len())
-    }
-}
-
-impl Mapping {
-    fn open(path: &Path) -> Result<Self> {
-        let size_bytes = std::fs::metadata(path).map_err(io("open", path))?.len();
-        // An empty file can't be mapped.
-        if size_bytes == 0 {
-            return Err(Error::GgufRead { path: path.to_owned(), source: gguf::Error::Empty });
-        }
-        let unmapped = |source: mmap_io::MmapIoError| io("open", path)(std::io::Error::other(source));
-        MemoryMappedFile::open_ro(path).map(Self).map_err(unmapped)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.0.as_slice_bytes(0, self.0.len()).expect("the mapping is read-only and this is all of it")
-    }
-}
-
 impl GgufFile {
     /// Opens a file: its sizes, its tokenizer and where its weights are.
     ///
@@ -70,8 +44,11 @@ impl GgufFile {
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source: gguf::Error| Error::GgufRead { path: path.to_owned(), source };
         refuse_lfs_pointer(path)?;
-        let mapping = Arc::new(Mapping::open(path)?);
-        let file = Gguf::parse(mapping.bytes()).map_err(failed)?;
+        let mapping = Arc::new(Map::open(path).map_err(io("open", path))?);
+        if mapping.is_empty() {
+            return Err(failed(gguf::Error::Empty));
+        }
+        let file = Gguf::parse(&mapping).map_err(failed)?;
         let sizes = Config::read(&file).map_err(failed)?;
         let vocabulary = Vocabulary::read(&file).map_err(failed)?;
         for (key, id) in Vocabulary::keys_beyond(&file) {
@@ -153,14 +130,14 @@ impl GgufFile {
 }
 
 /// The tensors by their keys in Hugging Face's layout.
-fn tensors(path: &Path, mapping: &Arc<Mapping>, file: &Gguf<'_>, sizes: &Config) -> BTreeMap<String, Tensor> {
+fn tensors(path: &Path, mapping: &Arc<Map>, file: &Gguf<'_>, sizes: &Config) -> BTreeMap<String, Tensor> {
     let head_dim = sizes.key_length as usize;
     let tensor = |tensor: &TensorView<'_>| {
         let Mapped { name: key, stored } =
             sizes.architecture.key(tensor.name).expect("a model has no other tensors: its sizes were read");
         let shape = stored.shape(&tensor.dims);
-        let (mapping, range, ty) = (mapping.clone(), range(mapping.bytes(), tensor.bytes), tensor.ty);
-        let unpack = move || unpacked(&mapping.bytes()[range.clone()], ty);
+        let (mapping, range, ty) = (mapping.clone(), range(mapping, tensor.bytes), tensor.ty);
+        let unpack = move || unpacked(&mapping[range.clone()], ty);
         let hugging_face_shape = shape.clone();
         let arrange = move |numbers| stored.undo(numbers, &hugging_face_shape, head_dim);
         // By the name that the file has for it, which errors name.

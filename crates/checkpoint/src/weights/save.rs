@@ -8,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use ::fs::atomic;
 use burn::{
     module::{Module, ModuleVisitor, Param},
     prelude::*,
@@ -19,7 +20,7 @@ use safetensors::{
     tensor::{Metadata, TensorInfo},
 };
 
-use crate::{Error, Result, atomic, error::io, layout::Layout};
+use crate::{Error, Result, error::io, layout::Layout};
 
 /// Numbers in memory at once: 4 MiB of f32.
 const CHUNK: usize = 1 << 20;

@@ -10,14 +10,14 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use ::fs::sha256_hex;
 use regex::Regex;
 use tempfile::NamedTempFile;
 
 pub(crate) use url::url;
 
 use crate::corpus::{Corpus, CorpusSource};
-use crate::files::{persist, temporary_file};
-use crate::scan::{sha256_hex, sha256_of_file};
+use crate::files::{persist, sha256_of_file, temporary_file};
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
 /// What to do when a text cannot be had.

@@ -9,7 +9,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{ADVICE, check};
-use crate::scan::sha256_of_file;
+use crate::files::sha256_of_file;
 use crate::{Error, Result};
 
 /// The files of a wheel that match a pattern: sorted by name, each trimmed, joined by a blank line, with a

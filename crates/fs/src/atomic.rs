@@ -10,25 +10,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result, error::io};
+use crate::{
+    Error, Result, failed_to,
+    sync::{sync_folder, sync_parent as flush_parent},
+};
 
-pub(crate) const PARTIAL: &str = "partial";
+/// Ends the name of what is being written.
+pub const PARTIAL: &str = "partial";
 const OLD: &str = "old";
 const REMOVED: &str = "removed";
 
 /// Writes a file under a temporary name, flushes it to disk and renames it.
-pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
-    write_with(path, |file| file.write_all(contents).map_err(io("write", path)))
+pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(contents).map_err(failed_to("write", path)))
 }
 
 /// As [`write_file`], with contents that are made as they are written. If that fails, nothing is left of them.
-pub(crate) fn write_with<E: From<Error>>(
+pub fn write_with<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
 ) -> Result<(), E> {
     let partial = temporary(path, PARTIAL);
     let result = write_flushed(&partial, path, write)
-        .and_then(|()| Ok(fs::rename(&partial, path).map_err(io("rename to", path))?))
+        .and_then(|()| Ok(fs::rename(&partial, path).map_err(failed_to("rename to", path))?))
         .and_then(|()| Ok(sync_parent(path)?));
     if result.is_err() {
         let _ = fs::remove_file(&partial); // The first error is the one to tell.
@@ -42,28 +46,29 @@ fn write_flushed<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut file = fs::File::create(partial).map_err(io("create", path))?;
+    let mut file = fs::File::create(partial).map_err(failed_to("create", path))?;
     let mut buffered = BufWriter::new(&mut file);
     write(&mut buffered)?;
-    buffered.flush().map_err(io("write", path))?;
+    buffered.flush().map_err(failed_to("write", path))?;
     drop(buffered);
-    Ok(file.sync_all().map_err(io("flush", path))?)
+    Ok(file.sync_all().map_err(failed_to("flush", path))?)
 }
 
 /// Writes a folder of files under a temporary name, flushes each and renames the folder.
 ///
 /// A folder of that name is replaced. If a file can't be written, nothing is left of the new ones.
-pub(crate) fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+pub fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     fill_folder(path, |partial| {
         files.iter().try_for_each(|(name, contents)| write_file(&partial.join(name), contents))
     })
 }
 
 /// As [`write_folder`], filled by a function that is given the temporary name. It has to flush what it writes.
-pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn fill_folder<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let partial = temporary(path, PARTIAL);
     remove_if_present(&partial)?;
-    let filled = fs::create_dir(&partial).map_err(io("create", &partial)).and_then(|()| fill(&partial));
+    let created = fs::create_dir(&partial).map_err(failed_to("create", &partial));
+    let filled = created.map_err(E::from).and_then(|()| fill(&partial));
     if let Err(error) = filled {
         let _ = remove_if_present(&partial); // The first error is the one to tell.
         return Err(error);
@@ -72,84 +77,74 @@ pub(crate) fn fill_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -
     let old = temporary(path, OLD);
     remove_if_present(&old)?;
     if path.exists() {
-        fs::rename(path, &old).map_err(io("put aside", path))?;
+        fs::rename(path, &old).map_err(failed_to("put aside", path))?;
     }
     rename_folder(&partial, path)?;
-    remove_if_present(&old)
+    Ok(remove_if_present(&old)?)
 }
 
 /// Removes a folder in such a way that none is ever seen with a part of its files under its own name.
-pub(crate) fn remove_whole(path: &Path) -> Result<()> {
+pub fn remove_whole(path: &Path) -> Result<()> {
     let removed = temporary(path, REMOVED);
     remove_if_present(&removed)?;
-    fs::rename(path, &removed).map_err(io("remove", path))?;
+    fs::rename(path, &removed).map_err(failed_to("remove", path))?;
     remove_if_present(&removed)
 }
 
 /// Removes a folder, and does not mind if it is not there.
-pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
+pub fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed_to("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
 /// Removes whatever in a folder has a temporary name. What was put aside, and not yet replaced, is put back.
-pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(io("list", folder))?,
+        entries => entries.map_err(failed_to("list", folder))?,
     };
     for entry in entries {
-        let path = entry.map_err(io("list", folder))?.path();
+        let path = entry.map_err(failed_to("list", folder))?.path();
         if !is_temporary(&path) {
             continue;
         }
         let replaced = path.with_extension("");
         if path.extension().is_some_and(|it| it == OLD) && !replaced.exists() {
-            fs::rename(&path, &replaced).map_err(io("put back", &replaced))?;
+            fs::rename(&path, &replaced).map_err(failed_to("put back", &replaced))?;
         } else if path.is_dir() {
             remove_if_present(&path)?;
         } else {
-            fs::remove_file(&path).map_err(io("remove", &path))?;
+            fs::remove_file(&path).map_err(failed_to("remove", &path))?;
         }
     }
     Ok(())
 }
 
 /// Whether a file or folder is one that is being written or replaced, or was cut off in that.
-pub(crate) fn is_temporary(path: &Path) -> bool {
+pub fn is_temporary(path: &Path) -> bool {
     path.extension().is_some_and(|it| [PARTIAL, OLD, REMOVED].iter().any(|temporary| it == *temporary))
 }
 
 /// `NAME.partial` for NAME, whatever dots are in it.
-pub(crate) fn temporary(path: &Path, extension: &str) -> PathBuf {
+pub fn temporary(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or(OsStr::new("unnamed")).to_owned();
     name.push(".");
     name.push(extension);
     path.with_file_name(name)
 }
 
-pub(crate) fn sync_parent(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => sync_folder(parent),
-        _ => sync_folder(Path::new(".")),
-    }
+/// Flushes the list of names that a file or folder is in: a rename or a removal lasts from here on.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    flush_parent(path).map_err(failed_to("flush", path.parent().unwrap_or(path)))
 }
 
 /// Flushes a folder and renames it, then flushes that.
-pub(crate) fn rename_folder(partial: &Path, path: &Path) -> Result<()> {
-    sync_folder(partial)?;
-    fs::rename(partial, path).map_err(io("rename to", path))?;
+pub fn rename_folder(partial: &Path, path: &Path) -> Result<()> {
+    sync_folder(partial).map_err(failed_to("flush", partial))?;
+    fs::rename(partial, path).map_err(failed_to("rename to", path))?;
     sync_parent(path)
-}
-
-/// Flushes a folder's list of names; only Unix lets a folder be opened.
-fn sync_folder(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(io("flush", path))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

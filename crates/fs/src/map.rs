@@ -1,0 +1,62 @@
+//! Files as bytes in memory.
+
+use std::{fmt, fs::File, io, ops::Deref, path::Path};
+
+use memmap2::Mmap;
+
+/// A file mapped into memory, for reading.
+///
+/// It costs no memory of its own: the operating system keeps in its page cache what is read. The file must not be
+/// truncated meanwhile. Kindling never changes a file in place: it renames a new one over the old one, which stays
+/// readable as long as it is mapped.
+pub struct Map(Mmap);
+
+impl Map {
+    /// Maps a whole file, which may be empty.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be opened or mapped.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // SAFETY: the map is read-only, and a file is replaced by renaming and never changed in place. If another
+        // program changes it all the same, values read from it change, but every reader checks lengths and values
+        // as it does for any file that it does not trust. A file that is cut short ends the process by SIGBUS,
+        // which reads nothing it should not.
+        #[expect(unsafe_code, reason = "a map is only as constant as the file below it")]
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Self(map))
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Map({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_has_the_bytes_of_the_file_and_outlives_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for contents in [&b"some bytes"[..], b""] {
+            std::fs::write(&path, contents).unwrap();
+            let map = Map::open(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(&*map, contents);
+        }
+        assert_eq!(Map::open(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

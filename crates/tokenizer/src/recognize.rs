@@ -1,0 +1,94 @@
+//! Which of the four kinds a `tokenizer.json` is, by its structure alone.
+
+use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{AddedToken, DecoderWrapper, Model, PreTokenizerWrapper, Tokenizer as Pipeline};
+
+use crate::byte_alphabet::CHARS;
+use crate::char_vocabulary::CharVocabulary;
+use crate::pipeline::END_OF_TEXT;
+use crate::{TokenizerKind, gpt2};
+
+/// How the text of a tokenizer is encoded.
+#[derive(Debug, Clone)]
+pub(crate) enum Codec {
+    Char(CharVocabulary),
+    Byte,
+    ByteLevelBpe,
+    /// Whatever the `tokenizers` library makes of it.
+    Foreign,
+}
+
+/// What `pipeline` is, by its structure.
+pub(crate) fn recognize(pipeline: &Pipeline) -> (Codec, Option<TokenizerKind>) {
+    recognize_ours(pipeline).map_or((Codec::Foreign, None), |(codec, kind)| (codec, Some(kind)))
+}
+
+fn recognize_ours(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
+    let ModelWrapper::BPE(model) = pipeline.get_model() else { return None };
+    if pipeline.get_normalizer().is_some() || !is_plain(model) {
+        return None;
+    }
+    let added = pipeline.get_added_tokens_decoder();
+    match (pipeline.get_pre_tokenizer(), pipeline.get_decoder()?) {
+        (None, DecoderWrapper::Fuse(_)) if added.is_empty() => {
+            let codec = Codec::Char(CharVocabulary::new(&single_chars(model)?));
+            Some((codec, TokenizerKind::Char))
+        }
+        (Some(PreTokenizerWrapper::ByteLevel(pre)), DecoderWrapper::ByteLevel(_))
+            if !pre.add_prefix_space =>
+        {
+            if !pre.use_regex {
+                let is_byte = added.is_empty() && single_chars(model)? == *CHARS;
+                return is_byte.then_some((Codec::Byte, TokenizerKind::Byte));
+            }
+            let knows_every_byte = CHARS.iter().all(|byte| model.token_to_id(&byte.to_string()).is_some());
+            let is_end_of_text = |token: &AddedToken| {
+                let takes_more = token.lstrip || token.rstrip || token.single_word;
+                token.special && token.content == END_OF_TEXT && !takes_more
+            };
+            if added.len() != 1 || !added.values().all(is_end_of_text) || !knows_every_byte {
+                return None;
+            }
+            let vocab_size = pipeline.get_vocab_size(true);
+            let kind = if is_gpt2(model) { TokenizerKind::Gpt2 } else { TokenizerKind::Bpe { vocab_size } };
+            Some((Codec::ByteLevelBpe, kind))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the model has none of the additions to BPE that the library knows.
+fn is_plain(model: &BPE) -> bool {
+    let unset = |affix: &Option<String>| affix.as_deref().is_none_or(str::is_empty);
+    model.dropout.is_none()
+        && model.unk_token.is_none()
+        && unset(&model.continuing_subword_prefix)
+        && unset(&model.end_of_word_suffix)
+        && !model.byte_fallback
+        && !model.ignore_merges
+}
+
+/// The tokens in the order of their ids, if those have no gap and each is one character. Then there are no
+/// merges either, as they would make tokens of two.
+fn single_chars(model: &BPE) -> Option<Vec<char>> {
+    let n_tokens = u32::try_from(model.get_vocab_size()).ok()?;
+    (0..n_tokens)
+        .map(|id| {
+            let token = model.id_to_token(id)?;
+            let mut chars = token.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        })
+        .collect()
+}
+
+fn is_gpt2(model: &BPE) -> bool {
+    if model.get_vocab_size() != gpt2::VOCAB_SIZE {
+        return false;
+    }
+    // Published files spell an absent affix as an empty one.
+    let mut plain = model.clone();
+    plain.continuing_subword_prefix = None;
+    plain.end_of_word_suffix = None;
+    plain == gpt2::model()
+}
