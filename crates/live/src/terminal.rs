@@ -38,6 +38,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Whether the terminal is ours.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// The messages of panics while the terminal is taken, which are shown when it is given back.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 /// Held while something is drawn.
 static DRAWING: Mutex<()> = Mutex::new(());
 
@@ -97,6 +100,7 @@ impl Live {
         let mut refreshed = Instant::now();
         let mut drawn: Option<Instant> = None;
         let show = move || {
+            let _restored = RestoreOnPanic;
             while !view.shared.closed.load(Ordering::Acquire) {
                 match next_event() {
                     Some(Event::Key(key)) => view.pressed(key, &mut on_key),
@@ -192,21 +196,47 @@ fn next_event() -> Option<Event> {
     }
 }
 
-/// Takes the terminal, and sees to it that a panic gives it back before its message is shown.
-fn take() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stderr>>>> {
-    static ON_PANIC: Once = Once::new();
-    ON_PANIC.call_once(|| {
-        let shown_before = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
+/// Gives the terminal back where the thread that draws panics: nobody else would before the run ends.
+struct RestoreOnPanic;
+
+impl Drop for RestoreOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
             restore();
-            shown_before(panic);
-        }));
-    });
+        }
+    }
+}
+
+/// Takes the terminal. From here on a panic does not write over the view: its message is kept until the terminal is given
+/// back. The panic may be caught, and then the view goes on.
+fn take() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stderr>>>> {
+    keep_panics();
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
     let terminal = execute!(io::stderr(), EnterAlternateScreen, Clear(ClearType::All))
         .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr()))));
     terminal.inspect_err(|_| restore())
+}
+
+/// Has panics kept while the terminal is taken.
+fn keep_panics() {
+    static ON_PANIC: Once = Once::new();
+    ON_PANIC.call_once(|| {
+        let shown_before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if TAKEN.load(Ordering::SeqCst) {
+                keep_panic(panic);
+            } else {
+                shown_before(panic);
+            }
+        }));
+    });
+}
+
+fn keep_panic(panic: &panic::PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let message = format!("thread '{}' {panic}", thread.name().unwrap_or("unnamed"));
+    PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(message);
 }
 
 /// Gives the terminal back at once, if it is taken: for a process that is about to end.
@@ -224,5 +254,32 @@ pub fn restore() {
     // Whatever fails, the rest is tried.
     let _ = disable_raw_mode();
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
+    let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    for message in panics {
+        let _ = writeln!(io::stderr(), "{message}");
+    }
     let _ = io::stderr().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_that_is_caught_leaves_the_view_and_is_told_at_the_end() {
+        keep_panics();
+        TAKEN.store(true, Ordering::SeqCst);
+        panic::catch_unwind(|| panic!("caught")).unwrap_err();
+        assert!(TAKEN.load(Ordering::SeqCst), "the view goes on");
+        let kept = PANICS.lock().unwrap().clone();
+        assert!(kept.len() == 1 && kept[0].ends_with("caught"), "{kept:?}");
+
+        let drawing = thread::spawn(|| {
+            let _restored = RestoreOnPanic;
+            panic!("drawing")
+        });
+        drawing.join().unwrap_err();
+        assert!(!TAKEN.load(Ordering::SeqCst), "nothing draws any more");
+        assert!(PANICS.lock().unwrap().is_empty(), "they have been told");
+    }
 }
