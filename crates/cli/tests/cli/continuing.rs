@@ -1,6 +1,9 @@
 //! Runs that are trained further than planned, or otherwise than before, and runs of older versions.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -183,29 +186,81 @@ fn metrics(path: &Path) -> Vec<Value> {
 /// Sums in another order, on other processors, make 1e-6 of a loss.
 const LOSS: f64 = 1e-5;
 
-#[test]
-fn a_run_of_an_older_version_resumes_as_it_would_have() {
-    let folder = tempfile::tempdir().unwrap();
-    let (old, mine) = (fixture("tests/fixtures/resume"), folder.path().join("runs/mine"));
-    fs::create_dir_all(mine.join("checkpoints/step-00000006")).unwrap();
-    for entry in [".", "checkpoints/step-00000006"] {
-        for file in fs::read_dir(old.join("run").join(entry)).unwrap().map(|file| file.unwrap().path()) {
+/// Copies the run of a fixture, which has a checkpoint of this step, to `runs/mine`.
+fn copy_run(fixture: &Path, step: &str, folder: &Path) -> PathBuf {
+    let mine = folder.join("runs/mine");
+    let checkpoint = format!("checkpoints/{step}");
+    fs::create_dir_all(mine.join(&checkpoint)).unwrap();
+    for entry in [".", &checkpoint] {
+        for file in fs::read_dir(fixture.join("run").join(entry)).unwrap().map(|file| file.unwrap().path()) {
             if file.is_file() {
                 fs::copy(&file, mine.join(entry).join(file.file_name().unwrap())).unwrap();
             }
         }
     }
-    let recipe = fs::read(mine.join("recipe.toml")).unwrap();
-    resume(folder.path(), &[]).success();
-    assert_eq!(fs::read(mine.join("recipe.toml")).unwrap(), recipe, "nothing was changed");
-    let (found, expected) =
-        (metrics(&mine.join("metrics.jsonl")), metrics(&old.join("metrics-at-the-end.jsonl")));
+    mine
+}
+
+/// The same lines, with losses within a tolerance.
+fn assert_close(found: &[Value], expected: &[Value]) {
     assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(&expected) {
+    for (found, expected) in found.iter().zip(expected) {
         for exact in ["step", "split", "learning_rate", "tokens"] {
             assert_eq!(found[exact], expected[exact]);
         }
         let [found, expected] = [found, expected].map(|line| line["loss"].as_f64().unwrap());
         assert!((found - expected).abs() < LOSS, "{found} is not {expected}");
+    }
+}
+
+#[test]
+fn a_run_of_an_older_version_resumes_as_it_would_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = fixture("tests/fixtures/resume");
+    let mine = copy_run(&old, "step-00000006", folder.path());
+    let recipe = fs::read(mine.join("recipe.toml")).unwrap();
+    resume(folder.path(), &[]).success();
+    assert_eq!(fs::read(mine.join("recipe.toml")).unwrap(), recipe, "nothing was changed");
+    assert_close(&metrics(&mine.join("metrics.jsonl")), &metrics(&old.join("metrics-at-the-end.jsonl")));
+}
+
+/// Whether this processor has the vector instructions of the one that made the fixture.
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
+/// Size and checksum of weights and optimizer state, by the manifest of a checkpoint.
+fn checksums(manifest: &Path) -> [Value; 2] {
+    let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    ["model.bpk", "optimizer.bpk"].map(|file| manifest["files"][file].clone())
+}
+
+#[test]
+fn a_run_from_before_the_explicit_loop_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = fixture("tests/fixtures/resume-bits");
+    let mine = copy_run(&old, "step-00000005", folder.path());
+    // Step 5 had the best loss, so its checkpoint has the weights that the run keeps, on any processor.
+    run(folder.path(), &["export", "runs/mine@5", "--format", "safetensors", "--output", "step-5"]).success();
+    let kept = fs::read(mine.join("model.safetensors")).unwrap();
+    assert_eq!(fs::read(folder.path().join("step-5/model.safetensors")).unwrap(), kept);
+
+    resume(folder.path(), &["--data", old.join("text.txt").to_str().unwrap()]).success();
+    let [found, expected] = [mine, old.join("expected")].map(|folder| metrics(&folder.join("metrics.jsonl")));
+    assert_close(&found, &expected);
+    if has_avx512() {
+        let mine = folder.path().join("runs/mine");
+        assert_eq!(found, expected);
+        assert_eq!(
+            checksums(&mine.join("checkpoints/step-00000012/manifest.json")),
+            checksums(&old.join("expected/manifest.json"))
+        );
+        let [found, expected] =
+            [mine, old.join("expected")].map(|folder| fs::read(folder.join("model.safetensors")).unwrap());
+        assert_eq!(found, expected);
     }
 }
