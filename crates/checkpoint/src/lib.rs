@@ -53,5 +53,5 @@ pub use lock::RunLock;
 pub use marks::Marks;
 pub use nanogpt::{check_nanogpt, load_nanogpt, load_nanogpt_tokenizer};
 pub use session::Session;
-pub use state::{Checkpoint, Interval, Keep, LossStatistics, MODEL, TrainerState};
+pub use state::{Checkpoint, Interval, Keep, LossStatistics, MODEL, Records, TrainerState};
 pub use weights::Precision;

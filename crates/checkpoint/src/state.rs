@@ -1,22 +1,21 @@
-//! Checkpoints: what training goes on from.
+//! Checkpoints: the state that training resumes from.
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::ErrorKind,
+    fs::{self, File},
+    io::{self, ErrorKind},
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
 };
 
-use ::fs::{atomic, sha256_hex};
+use ::fs::{atomic, sha256_hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RunFolder, error::io};
+use crate::{Error, Result, RunFolder, error};
 
 /// The name of the file of weights of a checkpoint.
 pub const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
-const SCHEDULER: &str = "scheduler.bpk";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
@@ -81,17 +80,42 @@ pub struct LossStatistics {
     pub variance: f64,
 }
 
-/// Everything one checkpoint holds. The records are in Burn's own format.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checkpoint {
+/// Weights and optimizer state on their way to a checkpoint, in Burn's own format. Each tensor is in memory while it is
+/// written, and no longer, if it is a [deferred](burn_pack::Tensor::deferred) one.
+pub struct Records {
     /// The weights.
-    pub model: Vec<u8>,
+    pub model: burn_pack::Writer,
     /// The optimizer's moments.
-    pub optimizer: Vec<u8>,
-    /// The position in the schedule.
-    pub scheduler: Vec<u8>,
-    /// Everything else.
+    pub optimizer: burn_pack::Writer,
+}
+
+/// A checkpoint on disk, of which each file was what its manifest says.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Where training stands.
     pub state: TrainerState,
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl Checkpoint {
+    /// The record of the weights.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no longer what was written.
+    pub fn model(&self) -> Result<Vec<u8>> {
+        checked(&self.path, &self.manifest, MODEL)
+    }
+
+    /// The record of the optimizer's moments.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no longer what was written.
+    pub fn optimizer(&self) -> Result<Vec<u8>> {
+        checked(&self.path, &self.manifest, OPTIMIZER)
+    }
 }
 
 /// Which checkpoints of a run are kept.
@@ -120,13 +144,20 @@ struct Manifest {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileFacts {
-    size_bytes: usize,
+    size_bytes: u64,
     sha256: String,
 }
 
 impl FileFacts {
     fn of(contents: &[u8]) -> Self {
-        Self { size_bytes: contents.len(), sha256: sha256_hex(contents) }
+        Self { size_bytes: contents.len() as u64, sha256: sha256_hex(contents) }
+    }
+
+    /// Of a file, which is in memory a piece at a time.
+    fn of_file(path: &Path) -> io::Result<Self> {
+        let mut size_bytes = 0;
+        let sha256 = sha256_of_file(path, |n_read| size_bytes += n_read)?;
+        Ok(Self { size_bytes, sha256 })
     }
 }
 
@@ -137,20 +168,20 @@ impl RunFolder {
     /// # Errors
     ///
     /// If a file can't be written; the checkpoints before are then still there.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep: Keep) -> Result<PathBuf> {
-        let step = checkpoint.state.step;
+    pub fn save_checkpoint(&self, records: Records, state: &TrainerState, keep: Keep) -> Result<PathBuf> {
+        let step = state.step;
         let path = self.checkpoint_path(step);
         self.make_checkpoints_folder()?;
-        let state = to_json(&checkpoint.state);
-        let files: [(&str, &[u8]); 4] = [
-            (MODEL, &checkpoint.model),
-            (OPTIMIZER, &checkpoint.optimizer),
-            (SCHEDULER, &checkpoint.scheduler),
-            (STATE, &state),
-        ];
-        let facts = files.iter().map(|(name, contents)| ((*name).to_owned(), FileFacts::of(contents)));
-        let manifest = to_json(&Manifest { files: facts.collect() });
-        atomic::write_folder(&path, &[files.as_slice(), &[(MANIFEST, manifest.as_slice())]].concat())?;
+        atomic::fill_folder(&path, |partial| {
+            let mut files = BTreeMap::new();
+            for (name, record) in [(MODEL, records.model), (OPTIMIZER, records.optimizer)] {
+                files.insert(name.to_owned(), write_record(&partial.join(name), record)?);
+            }
+            let state = to_json(state);
+            atomic::write_file(&partial.join(STATE), &state)?;
+            files.insert(STATE.to_owned(), FileFacts::of(&state));
+            Ok::<(), Error>(atomic::write_file(&partial.join(MANIFEST), &to_json(&Manifest { files }))?)
+        })?;
 
         let (before, beyond): (Vec<_>, Vec<_>) =
             self.checkpoints()?.into_iter().filter(|it| it.step != step).partition(|it| it.step < step);
@@ -171,7 +202,9 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::Gone { path: self.path().to_owned() })
             }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io("create", &folder)(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(error::io("create", &folder)(error))
+            }
             Err(_) => Ok(()),
             Ok(()) => Ok(atomic::sync_parent(&folder)?),
         }
@@ -246,7 +279,7 @@ impl RunFolder {
         let folder = self.checkpoints_path();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(io("list", &folder))?,
+            entries => entries.map_err(error::io("list", &folder))?,
         };
         let mut checkpoints: Vec<Numbered> = entries
             .filter_map(|entry| {
@@ -267,17 +300,37 @@ struct Numbered {
     path: PathBuf,
 }
 
-/// Reads a checkpoint's folder, and checks each file against the manifest.
+/// Opens a checkpoint's folder, and checks each file against the manifest. Older ones have a `scheduler.bpk`, which says no
+/// more than the step and is not read.
 fn read(path: &Path) -> Result<Checkpoint> {
     let manifest = manifest(path)?;
-    let checked = |name: &str| checked(path, &manifest, name);
-    Ok(Checkpoint {
-        model: checked(MODEL)?,
-        optimizer: checked(OPTIMIZER)?,
-        scheduler: checked(SCHEDULER)?,
-        state: serde_json::from_slice(&checked(STATE)?)
-            .map_err(|error| damaged(path, format!("{STATE} is not understood: {error}")))?,
-    })
+    for name in [MODEL, OPTIMIZER] {
+        let found = FileFacts::of_file(&path.join(name)).map_err(|error| unreadable(path, name, error))?;
+        check(path, &manifest, name, &found)?;
+    }
+    let state = serde_json::from_slice(&checked(path, &manifest, STATE)?)
+        .map_err(|error| damaged(path, format!("{STATE} is not understood: {error}")))?;
+    Ok(Checkpoint { state, path: path.to_owned(), manifest })
+}
+
+/// Writes a record, down to the disk.
+fn write_record(path: &Path, record: burn_pack::Writer) -> Result<FileFacts> {
+    let write = || {
+        record.auto_extension(false).write_to_file_in_place(path).map_err(of_system)?;
+        File::options().write(true).open(path)?.sync_all()?; // Windows flushes only what can be written.
+        FileFacts::of_file(path)
+    };
+    write().map_err(error::io("write", path))
+}
+
+/// The error of the system behind one of burn-pack, which keeps no more of it than a text that ends in its number.
+fn of_system(error: burn_pack::Error) -> io::Error {
+    let text = error.to_string();
+    let number = text.strip_suffix(')').and_then(|text| text.rsplit_once("(os error "));
+    match number.and_then(|(_, number)| number.parse().ok()) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::other(text),
+    }
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {
@@ -288,19 +341,28 @@ fn manifest(path: &Path) -> Result<Manifest> {
 /// A file of a checkpoint, if it is what the manifest says.
 fn checked(path: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
     let contents = file(path, name)?;
+    check(path, manifest, name, &FileFacts::of(&contents))?;
+    Ok(contents)
+}
+
+/// Compares a file with the manifest.
+fn check(path: &Path, manifest: &Manifest, name: &str, found: &FileFacts) -> Result<()> {
     match manifest.files.get(name) {
-        Some(facts) if *facts == FileFacts::of(&contents) => Ok(contents),
+        Some(facts) if facts == found => Ok(()),
         Some(_) => Err(damaged(path, format!("{name} is not what was written"))),
         None => Err(damaged(path, format!("{MANIFEST} does not list {name}"))),
     }
 }
 
 fn file(path: &Path, name: &str) -> Result<Vec<u8>> {
-    let file = path.join(name);
-    fs::read(&file).map_err(|error| match error.kind() {
+    fs::read(path.join(name)).map_err(|error| unreadable(path, name, error))
+}
+
+fn unreadable(path: &Path, name: &str, error: io::Error) -> Error {
+    match error.kind() {
         ErrorKind::NotFound => damaged(path, format!("{name} is missing")),
-        _ => io("read", &file)(error), // It may be whole all the same.
-    })
+        _ => error::io("read", &path.join(name))(error), // It may be whole all the same.
+    }
 }
 
 fn damaged(path: &Path, reason: String) -> Error {
@@ -315,6 +377,7 @@ fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use burn_pack::{Bytes, DType, Tensor, Writer};
     use proptest::{prelude::*, sample::Index};
 
     use super::*;
@@ -329,7 +392,7 @@ mod tests {
             put in prop::collection::vec(any::<u8>(), 0..6),
         ) {
             let (_parent, run) = run();
-            let path = save(&run, &checkpoint(5)).unwrap();
+            let path = save(&run, 5).unwrap();
             let before = fs::read(path.join(file)).unwrap();
             let (from, to) = (from.index(before.len()), to.index(before.len()));
             let mut after = before.clone();
@@ -339,7 +402,7 @@ mod tests {
                 Ok(read) => {
                     // Spaces between words of the manifest may change, and nothing else.
                     prop_assert!(before == after || file == MANIFEST);
-                    prop_assert_eq!(read, checkpoint(5));
+                    prop_assert_eq!(Contents::of(&read), contents(5));
                 }
                 Err(error) => {
                     let is_damage = matches!(error, Error::Damaged { .. });
@@ -350,19 +413,54 @@ mod tests {
         }
     }
 
-    fn checkpoint(step: u64) -> Checkpoint {
-        Checkpoint {
-            model: vec![1, 2, 3],
-            optimizer: vec![4; 100],
-            scheduler: vec![],
-            state: TrainerState {
-                step,
-                tokens: 10 * step,
-                elapsed_seconds: 0.5,
-                best_loss: None,
-                ..TrainerState::default()
-            },
+    /// All that a checkpoint says.
+    #[derive(Debug, PartialEq)]
+    struct Contents {
+        model: Vec<u8>,
+        optimizer: Vec<u8>,
+        state: TrainerState,
+    }
+
+    impl Contents {
+        fn of(checkpoint: &Checkpoint) -> Self {
+            Self {
+                model: checkpoint.model().unwrap(),
+                optimizer: checkpoint.optimizer().unwrap(),
+                state: checkpoint.state.clone(),
+            }
         }
+    }
+
+    /// A record with one tensor, read when it is written.
+    fn record(name: &str, bytes: &'static [u8]) -> Writer {
+        let read = move || Ok(Bytes::from_bytes_vec(bytes.to_vec()));
+        Writer::new(vec![Tensor::deferred(
+            name.to_owned(),
+            DType::U8,
+            [bytes.len()],
+            None,
+            bytes.len(),
+            read,
+        )])
+    }
+
+    fn records() -> Records {
+        Records { model: record("weight", &[1, 2, 3]), optimizer: record("moment", &[4; 100]) }
+    }
+
+    fn state(step: u64) -> TrainerState {
+        TrainerState { step, tokens: 10 * step, elapsed_seconds: 0.5, ..TrainerState::default() }
+    }
+
+    /// What a checkpoint of this step comes back as.
+    fn contents(step: u64) -> Contents {
+        let [model, optimizer] =
+            [records().model, records().optimizer].map(|record| record.into_bytes().unwrap());
+        Contents { model: model.to_vec(), optimizer: optimizer.to_vec(), state: state(step) }
+    }
+
+    fn newest_contents(run: &RunFolder) -> Contents {
+        Contents::of(&run.load_checkpoint().unwrap().unwrap())
     }
 
     fn run() -> (tempfile::TempDir, RunFolder) {
@@ -371,49 +469,72 @@ mod tests {
         (parent, run)
     }
 
-    fn save(run: &RunFolder, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        run.save_checkpoint(checkpoint, Keep { last: NonZeroUsize::new(2).unwrap(), every: None })
+    fn save(run: &RunFolder, step: u64) -> Result<PathBuf> {
+        run.save_checkpoint(
+            records(),
+            &state(step),
+            Keep { last: NonZeroUsize::new(2).unwrap(), every: None },
+        )
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_record_for_which_there_is_no_room_says_so() {
+        let error = write_record(Path::new("/dev/full"), record("weight", &[1])).unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_schedule_of_an_older_checkpoint_is_passed_over() {
+        let (_parent, run) = run();
+        let path = save(&run, 5).unwrap();
+        fs::write(path.join("scheduler.bpk"), [1]).unwrap();
+        let text = fs::read_to_string(path.join(MANIFEST)).unwrap();
+        let mut manifest: Manifest = serde_json::from_str(&text).unwrap();
+        manifest.files.insert("scheduler.bpk".to_owned(), FileFacts { size_bytes: 9, sha256: String::new() });
+        fs::write(path.join(MANIFEST), to_json(&manifest)).unwrap();
+        assert_eq!(newest_contents(&run), contents(5));
     }
 
     #[test]
     fn the_newest_checkpoint_comes_back_whole() {
         let (_parent, run) = run();
         for step in [5, 10, 1000] {
-            save(&run, &checkpoint(step)).unwrap();
+            save(&run, step).unwrap();
         }
-        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(1000));
+        assert_eq!(newest_contents(&run), contents(1000));
         assert_eq!(run.checkpoints().unwrap().len(), 2);
     }
 
     #[test]
     fn a_damaged_checkpoint_is_passed_over() {
         let (_parent, run) = run();
-        save(&run, &checkpoint(5)).unwrap();
-        let newest = save(&run, &checkpoint(10)).unwrap();
+        save(&run, 5).unwrap();
+        let newest = save(&run, 10).unwrap();
         fs::write(newest.join(OPTIMIZER), vec![5; 100]).unwrap();
-        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(5));
+        assert_eq!(newest_contents(&run), contents(5));
     }
 
     #[test]
     fn a_half_written_checkpoint_is_not_seen() {
         let (_parent, run) = run();
-        save(&run, &checkpoint(5)).unwrap();
+        save(&run, 5).unwrap();
         let partial = run.checkpoints_path().join("step-00000010.partial");
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join(MODEL), [1]).unwrap();
-        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(5));
-        save(&run, &checkpoint(10)).unwrap();
+        assert_eq!(newest_contents(&run), contents(5));
+        save(&run, 10).unwrap();
         assert!(!partial.exists());
     }
 
     #[test]
     fn other_folders_are_left_alone() {
         let (_parent, run) = run();
-        save(&run, &checkpoint(5)).unwrap();
+        save(&run, 5).unwrap();
         let mine = run.checkpoints_path().join("zz-mine");
         fs::create_dir(&mine).unwrap();
         for step in [99_999_999, 100_000_000, 100_000_001] {
-            save(&run, &checkpoint(step)).unwrap();
+            save(&run, step).unwrap();
         }
         assert!(mine.exists());
         assert_eq!(run.checkpoints().unwrap().len(), 2);
@@ -423,14 +544,14 @@ mod tests {
     #[test]
     fn checkpoints_beyond_the_newest_are_of_steps_that_were_undone() {
         let (_parent, run) = run();
-        save(&run, &checkpoint(16)).unwrap();
-        let undone = save(&run, &checkpoint(20)).unwrap();
+        save(&run, 16).unwrap();
+        let undone = save(&run, 20).unwrap();
         fs::write(undone.join(MODEL), [0]).unwrap();
         // It went on from 16 and was stopped at 18: keeping "the newest two" must not mean 20 and 18.
-        run.save_checkpoint(&checkpoint(18), Keep { last: NonZeroUsize::MIN, every: None }).unwrap();
+        run.save_checkpoint(records(), &state(18), Keep { last: NonZeroUsize::MIN, every: None }).unwrap();
         assert!(!undone.exists());
         assert_eq!(run.checkpoints().unwrap().len(), 1);
-        assert_eq!(run.load_checkpoint().unwrap().unwrap(), checkpoint(18));
+        assert_eq!(newest_contents(&run), contents(18));
     }
 
     #[test]
@@ -438,10 +559,10 @@ mod tests {
         let (_parent, run) = run();
         let keep = Keep { last: NonZeroUsize::MIN, every: NonZeroU64::new(20) };
         for step in [0, 10, 20, 30, 40, 50] {
-            run.save_checkpoint(&checkpoint(step), keep).unwrap();
+            run.save_checkpoint(records(), &state(step), keep).unwrap();
         }
         assert_eq!(run.checkpoint_steps().unwrap(), [20, 40, 50]);
-        assert_eq!(run.checkpoint_weights(20).unwrap(), [1, 2, 3]);
+        assert_eq!(run.checkpoint_weights(20).unwrap(), contents(20).model);
         let error = run.checkpoint_weights(30).unwrap_err().to_string();
         assert!(error.contains("step-00000030"), "{error}");
         fs::write(run.checkpoint_path(40).join(MODEL), [1, 2, 4]).unwrap();
@@ -451,18 +572,18 @@ mod tests {
     #[test]
     fn what_was_put_aside_and_not_replaced_is_put_back() {
         let (_parent, run) = run();
-        let only = save(&run, &checkpoint(5)).unwrap();
+        let only = save(&run, 5).unwrap();
         fs::rename(&only, run.checkpoints_path().join("step-00000005.old")).unwrap();
         fs::create_dir(run.checkpoints_path().join("step-00000005.partial")).unwrap();
         run.remove_unfinished().unwrap();
-        assert_eq!(run.load_checkpoint().unwrap(), Some(checkpoint(5)));
+        assert_eq!(newest_contents(&run), contents(5));
     }
 
     #[test]
     fn none_is_told_from_all_damaged() {
         let (_parent, run) = run();
-        assert_eq!(run.load_checkpoint().unwrap(), None);
-        let only = save(&run, &checkpoint(5)).unwrap();
+        assert!(run.load_checkpoint().unwrap().is_none());
+        let only = save(&run, 5).unwrap();
         fs::write(only.join(MANIFEST), "{").unwrap();
         let error = run.load_checkpoint().unwrap_err().to_string();
         assert!(error.contains(&run.path().display().to_string()), "{error}");
@@ -472,7 +593,7 @@ mod tests {
     fn a_run_that_is_gone_is_not_made_anew() {
         let (_parent, run) = run();
         fs::remove_dir_all(run.path()).unwrap();
-        let error = save(&run, &checkpoint(5)).unwrap_err();
+        let error = save(&run, 5).unwrap_err();
         assert!(matches!(error, Error::Gone { .. }), "{error}");
         assert!(!run.path().exists());
     }
@@ -480,7 +601,7 @@ mod tests {
     #[test]
     fn unfinished_writes_are_removed_and_nothing_else() {
         let (_parent, run) = run();
-        save(&run, &checkpoint(5)).unwrap();
+        save(&run, 5).unwrap();
         let unfinished = ["step-00000010.partial", "step-00000005.old", "step-00000004.removed"];
         for name in unfinished {
             fs::create_dir(run.checkpoints_path().join(name)).unwrap();

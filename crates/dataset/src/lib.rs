@@ -17,7 +17,7 @@
 //!
 //! let (block_size, batch_size, seed) = (64, 12, 1337);
 //! let windows = Windows::new(corpus.train, block_size, batch_size, seed, Stream::Train)?;
-//! let mut batches = Prefetch::new(windows, 0, 1, 0);
+//! let mut batches = Prefetch::new(windows, 0, 1);
 //! let batch = batches.next().expect("batches have no end");
 //! assert_eq!(batch.inputs.len(), batch_size * block_size);
 //! assert_eq!(batch.inputs[1..block_size], batch.targets[..block_size - 1]);

@@ -18,16 +18,15 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Begins with `first_step` and makes `grad_accumulation` batches for each step of process `rank`.
+    /// Begins with `first_step` and makes `grad_accumulation` batches for each step.
     ///
     /// # Panics
     ///
     /// If `grad_accumulation` is zero.
-    pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64, rank: u64) -> Self {
+    pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64) -> Self {
         assert!(grad_accumulation > 0, "a step accumulates at least one batch");
-        let draws = (first_step..).flat_map(move |step| {
-            (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch, rank })
-        });
+        let draws = (first_step..)
+            .flat_map(move |step| (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch }));
         Self::of(draws.map(move |draw| windows.batch(draw)))
     }
 
@@ -79,9 +78,9 @@ mod tests {
     #[test]
     fn prefetched_batches_are_those_drawn_directly() {
         let (_, windows) = windows();
-        let prefetched: Vec<_> = Prefetch::new(windows.clone(), 10, 2, 1).take(6).collect();
+        let prefetched: Vec<_> = Prefetch::new(windows.clone(), 10, 2).take(6).collect();
         let direct: Vec<_> = [(10, 0), (10, 1), (11, 0), (11, 1), (12, 0), (12, 1)]
-            .map(|(step, micro_batch)| windows.batch(Draw { step, micro_batch, rank: 1 }))
+            .map(|(step, micro_batch)| windows.batch(Draw { step, micro_batch }))
             .to_vec();
         assert_eq!(prefetched, direct);
     }
@@ -89,8 +88,8 @@ mod tests {
     #[test]
     fn dropping_ends_the_thread() {
         let (tokens, windows) = windows();
-        let mut unused = Prefetch::new(windows.clone(), 0, 1, 0);
-        let mut used = Prefetch::new(windows, 0, 1, 0);
+        let mut unused = Prefetch::new(windows.clone(), 0, 1);
+        let mut used = Prefetch::new(windows, 0, 1);
         assert!(used.next().is_some());
         assert!(unused.batches.is_some());
         drop(used);

@@ -54,16 +54,10 @@ fn write_flushed<E: From<Error>>(
     Ok(file.sync_all().map_err(failed_to("flush", path))?)
 }
 
-/// Writes a folder of files under a temporary name, flushes each and renames the folder.
+/// Writes a folder under a temporary name, filled by a function that is given that name and flushes what it writes, and
+/// renames it.
 ///
 /// A folder of that name is replaced. If a file can't be written, nothing is left of the new ones.
-pub fn write_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
-    fill_folder(path, |partial| {
-        files.iter().try_for_each(|(name, contents)| write_file(&partial.join(name), contents))
-    })
-}
-
-/// As [`write_folder`], filled by a function that is given the temporary name. It has to flush what it writes.
 pub fn fill_folder<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let partial = temporary(path, PARTIAL);
     remove_if_present(&partial)?;
@@ -155,6 +149,11 @@ mod tests {
     fn a_folder_that_fails_leaves_nothing() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("step-1");
+        let write_folder = |path: &Path, files: &[(&str, &[u8])]| {
+            fill_folder(path, |partial| {
+                files.iter().try_for_each(|(name, contents)| write_file(&partial.join(name), contents))
+            })
+        };
         // A name with a folder in it that is not there can't be written.
         write_folder(&path, &[("whole", b"1"), ("no/such", b"2")]).unwrap_err();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);

@@ -5,13 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::{data::dataloader::DataLoader, prelude::*};
+use burn::prelude::*;
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
-    Error, Recipe, batches::WindowLoader, gradients::clip_scale, guard::judge_on_device, optimizer::Scale,
-    step::gradient, strategy::Judging, team::Seat, train::learner,
+    Error, Recipe, Schedule,
+    batches::Batches,
+    gradients::clip_scale,
+    guard::{Judging, judge_on_device},
+    learner::GptLearner,
+    order::Scale,
+    process_group::Rank,
+    step::gradient,
 };
 
 /// Steps that a GPU is given before it is waited for. Training waits at lines of metrics; this is often enough for a median.
@@ -43,9 +49,9 @@ pub fn time_steps(
     let autodiff = device.clone().autodiff();
     let n_micro_batches = recipe.optimizer.grad_accumulation.get();
     let end = n_warmup + n_steps;
-    let loader = WindowLoader::new(windows, 0..end, n_micro_batches, &autodiff);
-    let mut batches = loader.iter();
-    let mut learner = learner(model, recipe);
+    let mut batches = Batches::of_steps(windows, 0..end, n_micro_batches, &autodiff);
+    let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
+    let mut learner = GptLearner::new(model, recipe, Arc::new(move |step| schedule.at(step)), 0);
     let judging = Judging::best(device);
     let without_waiting = match judging {
         Judging::AtOnce => 1,
@@ -56,7 +62,7 @@ pub fn time_steps(
         let n = if step < n_warmup { 1 } else { without_waiting.min(end - step) };
         let start = Instant::now();
         for step in step..step + n {
-            let gradient = gradient(&mut learner, &mut *batches, recipe, step, &autodiff, &Seat::alone())?;
+            let gradient = gradient(&mut learner, &mut batches, recipe, step, &autodiff, &Rank::alone())?;
             let clip = recipe.optimizer.grad_clip;
             let scale = match judging {
                 Judging::AtOnce => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),

@@ -5,12 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use burn::train::Interrupter;
-
 /// Asks things of a run. Clones ask the same run; any thread may.
 #[derive(Clone, Default)]
 pub struct Control {
-    pub(crate) interrupter: Interrupter,
+    stop: Arc<AtomicBool>,
     save: Arc<AtomicBool>,
     sample: Arc<AtomicBool>,
 }
@@ -23,21 +21,21 @@ impl Control {
 
     /// Finish the step in hand, save, and end.
     pub fn stop(&self) {
-        self.interrupter.stop(None);
+        self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Save a checkpoint after the step in hand, and go on.
+    /// Save a checkpoint after the step in hand, and continue.
     pub fn save(&self) {
         self.save.store(true, Ordering::Relaxed);
     }
 
-    /// Show what the model writes after the step in hand, and go on.
+    /// Generate a sample after the step in hand, and continue.
     pub fn sample(&self) {
         self.sample.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn should_stop(&self) -> bool {
-        self.interrupter.should_stop()
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Whether a checkpoint was asked for since the last call.

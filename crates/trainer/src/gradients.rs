@@ -6,7 +6,7 @@ use burn::{
     prelude::*,
 };
 
-use crate::team::{Left, Seat};
+use crate::process_group::{Left, Rank};
 
 /// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
@@ -28,18 +28,18 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
 ///
 /// If another device has left.
 pub(crate) fn mean_over<M: Module>(
-    seat: &Seat,
+    rank: &Rank,
     module: &M,
     grads: GradientsParams,
     loss: Tensor<1>,
 ) -> Result<(GradientsParams, Tensor<1>), Left> {
-    if seat.size == 1 {
+    if rank.size == 1 {
         return Ok((grads, loss));
     }
     let mut parts = Flattened { grads: &grads, parts: Vec::new() };
     module.visit(&mut parts);
     parts.parts.push(loss); // Last, so that gradients stay where a GPU reads several numbers at a time.
-    let mean = seat.mean(Tensor::cat(parts.parts, 0))?;
+    let mean = rank.mean(Tensor::cat(parts.parts, 0))?;
     let mut apart = Apart { before: &grads, mean, start: 0, grads: GradientsParams::new() };
     module.visit(&mut apart);
     let loss = apart.mean.narrow(0, apart.start, 1);

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use checkpoint::{LossStatistics, TrainerState};
 
-use crate::{GuardsRecipe, gradients, step::Unread};
+use crate::{GuardsRecipe, gradients, step::PendingStep};
 
 /// Losses seen before one can be called a spike.
 const ENOUGH: u64 = 64;
@@ -11,7 +11,24 @@ const ENOUGH: u64 = 64;
 /// About how many of the last losses a spike is compared with.
 const HORIZON: f64 = 128.0;
 
-/// Why the update of a step is left out.
+/// When it is decided whether a step may change the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judging {
+    /// Before it does, by the steps before it: the loop waits for the loss of each step.
+    AtOnce,
+    /// On the device, by the steps up to the last line of metrics: the loop runs ahead of the device until it reads the losses
+    /// of all steps since.
+    OnDevice,
+}
+
+impl Judging {
+    /// A GPU stands still while its results are read and the next step is not there yet. A CPU is itself what waits.
+    pub(crate) fn best(device: &Device) -> Self {
+        if kernels::has_fused_operations(device) { Self::AtOnce } else { Self::OnDevice }
+    }
+}
+
+/// Why a step is skipped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SkipReason {
     /// The loss or the gradient is not finite.
@@ -37,7 +54,7 @@ pub(crate) fn judge(state: &mut TrainerState, loss: f64, grad_norm: f64) -> Resu
         Err(SkipReason::NotFinite)
     } else {
         let LossStatistics { mean, variance, .. } = state.losses;
-        take_in(&mut state.losses, loss);
+        record_loss(&mut state.losses, loss);
         match state.spike_limit {
             Some(limit) if loss > f64::from(limit) => {
                 Err(SkipReason::Spike { z_score: (loss - mean) / variance.sqrt() })
@@ -52,8 +69,12 @@ pub(crate) fn judge(state: &mut TrainerState, loss: f64, grad_norm: f64) -> Resu
 }
 
 /// The same where the step is: what its gradient is multiplied with, `[1]`, NaN if it may not change the weights.
-pub(crate) fn judge_on_device(found: &Unread, spike_limit: Option<f32>, grad_clip: Option<f64>) -> Tensor<1> {
-    let Unread { loss, grad_norm } = found.clone();
+pub(crate) fn judge_on_device(
+    found: &PendingStep,
+    spike_limit: Option<f32>,
+    grad_clip: Option<f64>,
+) -> Tensor<1> {
+    let PendingStep { loss, grad_norm } = found.clone();
     let mut unusable = loss.clone().is_finite().bool_and(grad_norm.clone().is_finite()).bool_not();
     if let Some(limit) = spike_limit {
         unusable = unusable.bool_or(loss.greater_elem(limit));
@@ -63,7 +84,7 @@ pub(crate) fn judge_on_device(found: &Unread, spike_limit: Option<f32>, grad_cli
 
 /// Adds a loss to the statistics: the plain mean and variance at first, later those of a window that fades out. Losses
 /// of spikes count as well, so that a level which has risen for good is accepted after a few steps.
-fn take_in(losses: &mut LossStatistics, loss: f64) {
+fn record_loss(losses: &mut LossStatistics, loss: f64) {
     losses.count += 1;
     let share = (1.0 / losses.count as f64).max(1.0 / HORIZON);
     let distance = loss - losses.mean;
@@ -85,7 +106,7 @@ mod tests {
     ) -> Result<(), SkipReason> {
         state.spike_limit = spike_limit(&state.losses, guards);
         let scalar = |x: f64| Tensor::from_floats([x as f32], &kernels::test_device());
-        let found = Unread { loss: scalar(loss), grad_norm: scalar(grad_norm) };
+        let found = PendingStep { loss: scalar(loss), grad_norm: scalar(grad_norm) };
         let factor: f32 = judge_on_device(&found, state.spike_limit, Some(0.5)).into_scalar();
         let verdict = super::judge(state, loss, grad_norm);
         match verdict {
@@ -110,7 +131,7 @@ mod tests {
     fn statistics_are_mean_and_variance_while_few() {
         let mut losses = LossStatistics::default();
         for loss in [1.0, 2.0, 6.0] {
-            take_in(&mut losses, loss);
+            record_loss(&mut losses, loss);
         }
         assert!((losses.mean - 3.0).abs() < 1e-12);
         assert!((losses.variance - 14.0 / 3.0).abs() < 1e-12, "{losses:?}");

@@ -14,33 +14,48 @@
 //! # Ok::<(), trainer::RecipeError>(())
 //! ```
 
+mod active_run;
 mod batches;
 mod bench;
 mod control;
+mod due;
+mod error;
+mod evaluation;
+mod event;
 #[cfg(test)]
 mod golden;
 mod gradients;
 mod guard;
+mod guarded_step;
+mod learner;
 mod memory;
 mod metrics;
 mod optimizer;
+mod order;
 mod probe;
-mod quiet;
+mod process_group;
 mod recipe;
 mod records;
 mod replicas;
+mod report;
+mod sampling;
+mod saving;
 mod schedule;
 mod step;
 mod stopwatch;
-mod strategy;
-mod team;
 mod train;
-mod trainee;
+mod trainable_gpt;
+mod training_line;
+mod validation;
 mod writer;
 
+pub use active_run::Training;
 pub use bench::time_steps;
 pub use control::Control;
+pub use error::Error;
+pub use event::{Ending, Event, Observer, Outcome, ending};
 pub use guard::SkipReason;
+pub use learner::checkpoint_model;
 pub use memory::estimate_memory;
 pub use metrics::{Metrics, Split};
 pub use probe::{Probe, Probed, probe};
@@ -48,7 +63,5 @@ pub use recipe::{
     Changes, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS,
     Recipe, RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
-pub use records::checkpoint_model;
 pub use schedule::Schedule;
-pub use strategy::{Observer, ending};
-pub use train::{Ending, Error, Event, Outcome, Training, train};
+pub use train::train;

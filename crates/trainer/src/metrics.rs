@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use checkpoint::TrainerState;
+use checkpoint::{Interval, TrainerState};
 use serde::{Deserialize, Serialize};
 
 /// Which part of the corpus a loss was measured on.
@@ -44,6 +44,42 @@ pub struct Metrics {
     pub tokens_per_second: Option<f64>,
     /// Seconds of the run so far, over all its sessions.
     pub elapsed_seconds: f64,
+}
+
+impl Metrics {
+    /// The line of an evaluation with this loss.
+    pub(crate) fn of_validation(state: &TrainerState, loss: f64) -> Self {
+        Self {
+            step: state.step,
+            split: Split::Valid,
+            loss: finite(loss),
+            perplexity: finite(loss.exp()),
+            learning_rate: None,
+            grad_norm: None,
+            tokens: state.tokens,
+            skipped_steps: state.skipped_steps,
+            tokens_per_second: None,
+            elapsed_seconds: state.elapsed_seconds,
+        }
+    }
+
+    /// The line of the steps of an interval, with rate and norm of the last one.
+    pub(crate) fn of_training(
+        state: &TrainerState,
+        Interval { loss_sum, n_losses }: Interval,
+        learning_rate: f64,
+        grad_norm: f64,
+        tokens_per_second: f64,
+    ) -> Self {
+        let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
+        Self {
+            split: Split::Train,
+            learning_rate: Some(learning_rate),
+            grad_norm: finite(grad_norm),
+            tokens_per_second: finite(tokens_per_second),
+            ..Self::of_validation(state, loss)
+        }
+    }
 }
 
 /// Appends lines to a file; each is whole before the next begins.
@@ -109,7 +145,7 @@ fn lines_up_to(path: &Path, state: &TrainerState) -> io::Result<String> {
 }
 
 /// A finite number, or nothing: JSON has no other.
-pub(crate) fn finite(value: f64) -> Option<f64> {
+fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 

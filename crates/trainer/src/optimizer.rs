@@ -1,6 +1,6 @@
 //! AdamW with GPT's decay groups, and Muon for the matrices of the blocks.
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
 use burn::{
     module::ParamGroup,
@@ -10,10 +10,15 @@ use burn::{
     },
     prelude::*,
 };
+use burn_pack::Scalar;
 use kernels::{AdamWStep, MuonStep};
 use model::{Activation, GptConfig};
 
-use crate::{OptimizerKind, OptimizerRecipe};
+use crate::{
+    OptimizerKind, OptimizerRecipe,
+    order::{Orders, ParameterState, Scale, ScaleOnDevice},
+    records::deferred,
+};
 
 /// What AdamW adds to the root of the second moment, as PyTorch has it.
 const EPSILON: f32 = 1e-8;
@@ -32,70 +37,31 @@ const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
 const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
 const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
 
-/// What the gradients of a step are multiplied with.
-#[derive(Debug, Clone)]
-pub(crate) enum Scale {
-    /// Below one where they are clipped.
-    Known(f32),
-    /// The same where only the device knows it.
-    OnDevice(Box<ScaleOnDevice>),
-}
-
-/// A scale as tensors, `[1]` each.
-#[derive(Debug, Clone)]
-pub(crate) struct ScaleOnDevice {
-    scale: Tensor<1>,
-    /// Whether the step is to change nothing.
-    unused: Tensor<1, Bool>,
-}
-
-impl Scale {
-    /// A scale that is NaN if the step is to change nothing. Moments and weights then stay; AdamW counts the step, as it would
-    /// not on the CPU.
-    pub(crate) fn on_device(scale: Tensor<1>) -> Self {
-        let unused = scale.clone().is_nan();
-        Self::OnDevice(Box::new(ScaleOnDevice { scale, unused }))
+/// What `step` makes of a gradient, and a factor of it, and of what there was before; or that again if the step is skipped.
+fn scaled<const D: usize, const N: usize>(
+    scale: Scale,
+    gradient: Tensor<D>,
+    before: [Tensor<D>; N],
+    step: impl FnOnce(f32, Tensor<D>, [Tensor<D>; N]) -> [Tensor<D>; N],
+) -> [Tensor<D>; N] {
+    let ScaleOnDevice { scale, is_skipped } = match scale {
+        Scale::Known(factor) => return step(factor, gradient, before),
+        Scale::Skipped => return before,
+        Scale::OnDevice(scale) => *scale,
+    };
+    let is_skipped = is_skipped.reshape([1; D]).expand(gradient.dims());
+    let mut after = step(1.0, gradient * scale.reshape([1; D]), before.clone());
+    for (after, before) in after.iter_mut().zip(before) {
+        *after = after.clone().mask_where(is_skipped.clone(), before);
     }
-
-    /// What `step` makes of a gradient, and a factor of it, and of what there was before; or that again.
-    fn scaled<const D: usize, const N: usize>(
-        &self,
-        gradient: Tensor<D>,
-        before: [Tensor<D>; N],
-        step: impl FnOnce(f32, Tensor<D>, [Tensor<D>; N]) -> [Tensor<D>; N],
-    ) -> [Tensor<D>; N] {
-        let ScaleOnDevice { scale, unused } = match self {
-            Self::Known(factor) => return step(*factor, gradient, before),
-            Self::OnDevice(scale) => scale.as_ref().clone(),
-        };
-        let unused = unused.reshape([1; D]).expand(gradient.dims());
-        let mut after = step(1.0, gradient * scale.reshape([1; D]), before.clone());
-        for (after, before) in after.iter_mut().zip(before) {
-            *after = after.clone().mask_where(unused.clone(), before);
-        }
-        after
-    }
+    after
 }
 
-thread_local! {
-    /// The scale of the step that this thread takes. The loop knows it and the optimizer does it, in its own pass over the
-    /// gradients; between them is Burn, which passes on a learning rate and nothing else.
-    static SCALE: RefCell<Scale> = const { RefCell::new(Scale::Known(1.0)) };
-}
-
-/// Takes an optimizer step whose gradients are multiplied with `scale`.
-pub(crate) fn with_scale<R>(scale: Scale, step: impl FnOnce() -> R) -> R {
-    let before = SCALE.replace(scale);
-    let result = step();
-    SCALE.set(before);
-    result
-}
-
-/// The optimizer that a recipe asks for. The learning rate comes with each step.
-pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> ModuleOptimizer {
+/// The optimizer that a recipe asks for. The learning rate comes with each step, and all else by its orders.
+pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Orders) -> ModuleOptimizer {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
     let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
-    let decaying = AdamW { beta_1, beta_2, weight_decay };
+    let decaying = AdamW { beta_1, beta_2, weight_decay, orders: orders.clone() };
     let steady = AdamW { weight_decay: 0.0, ..decaying.clone() };
     let adamw = ModuleOptimizer::from(decaying).with_group(group(VECTORS), steady, None);
     match recipe.kind {
@@ -106,6 +72,7 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> ModuleOp
                 momentum: recipe.muon_momentum.unwrap_or(MUON_MOMENTUM),
                 weight_decay: recipe.muon_weight_decay.unwrap_or(0.0),
                 widths: widths.into(),
+                orders: orders.clone(),
             };
             let hidden = model.n_inner();
             let expansion = match model.activation {
@@ -120,13 +87,17 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig) -> ModuleOp
     }
 }
 
-/// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the
-/// state of Burn's, so either goes on from a checkpoint of the other.
+/// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the state of
+/// Burn's, so either can resume a checkpoint of the other.
+///
+/// A skipped step counts in the correction of the moments for their start at zero, on every device: a GPU skips steps that
+/// the host has not read yet, and so could not leave out of the count.
 #[derive(Debug, Clone)]
 struct AdamW {
     beta_1: f32,
     beta_2: f32,
     weight_decay: f32,
+    orders: Orders,
 }
 
 /// What AdamW keeps of a parameter, as Burn's own keeps it.
@@ -137,6 +108,21 @@ struct Moments<const D: usize>(AdamWState<D>);
 /// on the default device, which is a GPU where a backend for one is compiled in, whether there is one or not.
 fn device_of_records() -> Device {
     Device::flex()
+}
+
+impl<const D: usize> Moments<D> {
+    /// As [`RecordState::state_flatten`], with tensors that are read when they are written.
+    fn hand_over(&self) -> ParameterState {
+        let AdaptiveMomentumState { time, moment_1, moment_2, .. } = self.0.momentum.clone();
+        ParameterState {
+            rank: D,
+            tensors: vec![
+                ("momentum.moment_1", deferred(moment_1)),
+                ("momentum.moment_2", deferred(moment_2)),
+            ],
+            scalars: vec![("momentum.time", Scalar::from(time))],
+        }
+    }
 }
 
 impl<const D: usize> RecordState for Moments<D> {
@@ -159,6 +145,9 @@ impl Optimizer for AdamW {
         grad: Tensor<D>,
         state: Option<Moments<D>>,
     ) -> (Tensor<D>, Option<Moments<D>>) {
+        let Some(scale) = self.orders.scale_or_hand_over(|| state.as_ref().map(Moments::hand_over)) else {
+            return (tensor, state);
+        };
         let zeros = || AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like());
         let AdaptiveMomentumState { time, moment_1, moment_2, .. } =
             state.map_or_else(zeros, |Moments(state)| state.momentum);
@@ -172,15 +161,12 @@ impl Optimizer for AdamW {
             gradient_scale: 1.0,
         };
         let before = [tensor, moment_1, moment_2];
-        let [tensor, moment_1, moment_2] = SCALE.with_borrow(Scale::clone).scaled(
-            grad,
-            before,
-            |gradient_scale, grad, [tensor, first, second]| {
+        let [tensor, moment_1, moment_2] =
+            scaled(scale, grad, before, |gradient_scale, grad, [tensor, first, second]| {
                 let step = AdamWStep { gradient_scale, ..step };
                 let (tensor, [first, second]) = kernels::adamw(&step, tensor, grad, [first, second]);
                 [tensor, first, second]
-            },
-        );
+            });
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);
         (tensor, Some(Moments(AdamWState { momentum })))
     }
@@ -199,6 +185,7 @@ struct Muon {
     weight_decay: f32,
     /// The columns of each matrix of those that lie side by side in one.
     widths: Arc<[usize]>,
+    orders: Orders,
 }
 
 /// What Muon keeps of a matrix.
@@ -206,6 +193,13 @@ struct Muon {
 struct MuonState<const D: usize> {
     /// The mean of its gradients.
     mean: Tensor<D>,
+}
+
+impl<const D: usize> MuonState<D> {
+    /// As [`RecordState::state_flatten`], with a tensor that is read when it is written.
+    fn hand_over(&self) -> ParameterState {
+        ParameterState { rank: D, tensors: vec![("mean", deferred(self.mean.clone()))], scalars: Vec::new() }
+    }
 }
 
 /// The derive for this works in Burn's own crate only.
@@ -230,6 +224,9 @@ impl Optimizer for Muon {
         grad: Tensor<D>,
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
+        let Some(scale) = self.orders.scale_or_hand_over(|| state.as_ref().map(MuonState::hand_over)) else {
+            return (tensor, state);
+        };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
         let step = MuonStep {
             learning_rate: self.rate_ratio * learning_rate,
@@ -241,14 +238,10 @@ impl Optimizer for Muon {
         let shape = tensor.dims();
         let [n_in, n_out] = [shape[0], shape[D - 1]]; // It is given matrices only.
         let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape([n_in, n_out]));
-        let [tensor, mean] = SCALE.with_borrow(Scale::clone).scaled(
-            grad,
-            [tensor, mean],
-            |gradient_scale, grad, [tensor, mean]| {
-                let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
-                [tensor, mean]
-            },
-        );
+        let [tensor, mean] = scaled(scale, grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
+            let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
+            [tensor, mean]
+        });
         (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
     }
 
@@ -265,36 +258,51 @@ mod tests {
     use super::*;
 
     /// What weights come to by steps of these scales.
-    fn after(optimizer: &impl Optimizer, factors: &[Scale]) -> TensorData {
+    fn after(optimizer: &impl Optimizer, orders: &Orders, scales: &[Scale]) -> TensorData {
         let device = kernels::test_device();
         let mut x = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], &device);
         let mut state = None;
-        for (idx, factor) in factors.iter().enumerate() {
+        for (idx, scale) in scales.iter().enumerate() {
             let grad = x.clone() * 2.0 + idx as f32;
-            (x, state) = with_scale(factor.clone(), || optimizer.step(0.1, x, grad, state));
+            orders.set_scale(scale.clone());
+            (x, state) = optimizer.step(0.1, x, grad, state);
         }
         x.into_data()
     }
 
     #[test]
-    fn a_scale_on_the_device_is_the_scale_and_nan_undoes_the_step() {
-        let device = kernels::test_device();
-        let there = |factor: f32| Scale::on_device(Tensor::from_floats([factor], &device));
-        check(&AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1 }, there);
-        check(&Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, widths: [3].into() }, there);
+    fn a_scale_on_the_device_is_the_scale_and_nan_skips_the_step_as_on_the_host() {
+        let orders = Orders::new();
+        let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, orders: orders.clone() };
+        check(&adamw, &orders);
+        let widths = [3].into();
+        let muon = Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, widths, orders: orders.clone() };
+        check(&muon, &orders);
     }
 
-    fn check(optimizer: &impl Optimizer, there: impl Fn(f32) -> Scale) {
-        let known = after(optimizer, &[0.5, 0.25, 1.0].map(Scale::Known));
-        let on_device = after(optimizer, &[0.5, 0.25, 1.0].map(&there));
-        on_device.assert_approx_eq::<f32>(&known, Tolerance::absolute(kernels::test_tolerance(1e-6)));
+    fn check(optimizer: &impl Optimizer, orders: &Orders) {
+        let device = kernels::test_device();
+        let there = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
+        let after = |scales: &[Scale]| after(optimizer, orders, scales);
+        let close = Tolerance::absolute(kernels::test_tolerance(1e-6));
+        let known = after(&[0.5, 0.25, 1.0].map(Scale::Known));
+        after(&[0.5, 0.25, 1.0].map(there)).assert_approx_eq::<f32>(&known, close);
 
-        let before = after(optimizer, &[there(0.5), there(0.25)]);
-        let undone = after(optimizer, &[there(0.5), there(0.25), there(f32::NAN)]);
+        let before = after(&[there(0.5), there(0.25)]);
+        let undone = after(&[there(0.5), there(0.25), there(f32::NAN)]);
         assert_eq!(undone, before);
         assert_ne!(undone, known);
-        // Its moments are undone as well: what comes next is a finite step.
-        let later = after(optimizer, &[there(0.5), there(f32::NAN), there(1.0)]);
-        assert!(later.iter::<f32>().all(f32::is_finite), "{later:?}");
+        // Its moments are undone as well: the next one is a finite step. It is the step of the host, which counts alike.
+        for skipped in 0..3 {
+            let scales = |kept: &dyn Fn(f32) -> Scale, skip: Scale| {
+                let mut scales = vec![kept(0.5), kept(0.25), kept(1.0)];
+                scales[skipped] = skip;
+                after(&scales)
+            };
+            let here = scales(&Scale::Known, Scale::Skipped);
+            assert!(here.iter::<f32>().all(f32::is_finite), "{here:?}");
+            scales(&there, there(f32::NAN)).assert_approx_eq::<f32>(&here, close);
+            assert_ne!(here, known);
+        }
     }
 }

@@ -1,22 +1,16 @@
 //! Short experiments with a recipe, that leave no run behind: can it learn at all, and how fast should it.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
-use burn::{
-    data::{
-        dataloader::{DataLoader, DataLoaderIterator, Progress},
-        dataset::DatasetError,
-    },
-    prelude::*,
-};
+use burn::prelude::*;
 use dataset::{Stream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
     Control, Error, Recipe,
-    batches::{TokenBatch, WindowLoader},
+    batches::{Batches, TokenBatch},
+    learner::GptLearner,
     step::optimizer_step,
-    train::learner_at,
 };
 
 /// Which experiment.
@@ -64,15 +58,10 @@ pub fn probe(
     let windows = Windows::new(tokens, block_size, batch_size, recipe.run.seed, Stream::Train)?;
     let autodiff = device.clone().autodiff();
     let micro_batches = recipe.optimizer.grad_accumulation.get();
-    let loader = WindowLoader::new(windows, 0..n_steps, micro_batches, &autodiff);
-    let mut batches = loader.iter();
-    let model = match probe {
-        Probe::OneBatch => {
-            let first = batches.next().expect("there is a batch for each step")?;
-            batches = Box::new(Same(first));
-            model.with_dropout(0.0)
-        }
-        Probe::LearningRate { .. } => model,
+    let batches = Batches::of_steps(windows, 0..n_steps, micro_batches, &autodiff);
+    let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch>>) = match probe {
+        Probe::OneBatch => (model.with_dropout(0.0), Box::new(batches.take(1).flat_map(iter::repeat))),
+        Probe::LearningRate { .. } => (model, Box::new(batches)),
     };
     let highest_rate = recipe.optimizer.learning_rate;
     let rate = move |step: u64| match probe {
@@ -81,34 +70,17 @@ pub fn probe(
             lowest * (highest / lowest).powf(step as f64 / n_steps.saturating_sub(1).max(1) as f64)
         }
     };
-    let mut learner = learner_at(model, recipe, Arc::new(rate));
+    let mut learner = GptLearner::new(model, recipe, Arc::new(rate), 0);
     for step in 0..n_steps {
         if control.should_stop() {
             break;
         }
         let mut seen = Probed { step, learning_rate: rate(step), loss: f64::NAN };
-        optimizer_step(&mut learner, &mut *batches, recipe, step, &autodiff, |found| {
+        optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |found| {
             seen.loss = found.loss;
             found.loss.is_finite() && found.grad_norm.is_finite()
         })?;
         observe(seen);
     }
     Ok(())
-}
-
-/// One batch without end.
-struct Same(TokenBatch);
-
-impl Iterator for Same {
-    type Item = Result<TokenBatch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(Ok(self.0.clone()))
-    }
-}
-
-impl DataLoaderIterator<TokenBatch> for Same {
-    fn progress(&self) -> Progress {
-        Progress::new(0, 1, None)
-    }
 }

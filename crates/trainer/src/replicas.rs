@@ -5,45 +5,43 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use burn::{data::dataloader::DataLoader, prelude::*, train::Learner};
+use burn::prelude::*;
 
 use crate::{
-    Error, Recipe, batches::WindowLoader, guard::judge_on_device, optimizer::Scale, step::gradient,
-    team::Seat, trainee::Trainee,
+    Error, Recipe, batches::Batches, guard::judge_on_device, learner::GptLearner, order::Scale,
+    process_group::Rank, step::gradient,
 };
 
-/// A device that trains beside the first one.
-pub(crate) struct Place {
-    pub(crate) seat: Seat,
+/// A device that trains, with its own copy of the model and of the optimizer's state.
+pub(crate) struct Replica {
+    pub(crate) rank: Rank,
     /// Where gradients are recorded.
     pub(crate) device: Device,
+    pub(crate) learner: GptLearner,
     /// Its share of each batch.
-    pub(crate) loader: WindowLoader,
+    pub(crate) batches: Batches,
 }
 
 /// The next step.
 #[derive(Debug, Clone, Copy)]
-struct Order {
+struct NextStep {
     /// Steps before it.
     index: u64,
     /// The loss above which it is a spike.
     spike_limit: Option<f32>,
 }
 
-/// Learners on threads of their own. They stop when this is dropped.
-pub(crate) struct Replicas(Vec<(Sender<Order>, JoinHandle<()>)>);
+/// Replicas on threads of their own. They stop when this is dropped.
+pub(crate) struct Replicas(Vec<(Sender<NextStep>, JoinHandle<()>)>);
 
 impl Replicas {
-    /// Copies of a learner, each at its place.
-    pub(crate) fn start(learner: &Learner<Trainee>, places: Vec<Place>, recipe: &Recipe) -> Self {
-        let start = |place: Place| {
-            let (sender, orders) = channel();
-            let mut learner = learner.clone();
-            learner.fork(&place.device);
+    pub(crate) fn start(replicas: Vec<Replica>, recipe: &Recipe) -> Self {
+        let start = |replica: Replica| {
+            let (sender, steps) = channel();
             let recipe = recipe.clone();
-            (sender, thread::spawn(move || follow(&orders, learner, &place, &recipe)))
+            (sender, thread::spawn(move || follow(&steps, replica, &recipe)))
         };
-        Self(places.into_iter().map(start).collect())
+        Self(replicas.into_iter().map(start).collect())
     }
 
     /// Has all of them take a step.
@@ -53,7 +51,7 @@ impl Replicas {
     /// If one has stopped.
     pub(crate) fn step(&self, index: u64, spike_limit: Option<f32>) -> Result<(), Error> {
         for (sender, _) in &self.0 {
-            sender.send(Order { index, spike_limit }).map_err(|_| Error::DeviceLeft)?;
+            sender.send(NextStep { index, spike_limit }).map_err(|_| Error::DeviceLeft)?;
         }
         Ok(())
     }
@@ -69,15 +67,14 @@ impl Drop for Replicas {
     }
 }
 
-/// Takes the steps that are ordered, until nobody can order more.
-fn follow(orders: &Receiver<Order>, mut learner: Learner<Trainee>, place: &Place, recipe: &Recipe) {
-    let mut batches = place.loader.iter();
-    for Order { index, spike_limit } in orders {
-        let Ok(gradient) = gradient(&mut learner, &mut *batches, recipe, index, &place.device, &place.seat)
-        else {
-            return; // The others are told as the seat is given up.
+/// Takes steps until the sender is gone.
+fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe) {
+    let Replica { rank, device, mut learner, mut batches } = replica;
+    for NextStep { index, spike_limit } in steps {
+        let Ok(gradient) = gradient(&mut learner, &mut batches, recipe, index, &device, &rank) else {
+            return; // The others are told as the rank is dropped.
         };
-        let factor = judge_on_device(&gradient.found, spike_limit, recipe.optimizer.grad_clip);
-        gradient.descend(&mut learner, Scale::on_device(factor));
+        let scale = judge_on_device(&gradient.found, spike_limit, recipe.optimizer.grad_clip);
+        gradient.descend(&mut learner, Scale::on_device(scale));
     }
 }

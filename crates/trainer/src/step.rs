@@ -1,21 +1,14 @@
 //! One optimizer step: a gradient, and what is done with it.
 
 use burn::{
-    data::dataloader::DataLoaderIterator,
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
-    train::Learner,
 };
 use kernels::seed_dropout;
 use model::dropout_seed;
 
 use crate::{
-    Error, Recipe,
-    batches::TokenBatch,
-    gradients,
-    optimizer::{Scale, with_scale},
-    team::Seat,
-    trainee::Trainee,
+    Error, Recipe, batches::TokenBatch, gradients, learner::GptLearner, order::Scale, process_group::Rank,
 };
 
 /// What an optimizer step has found.
@@ -27,14 +20,14 @@ pub(crate) struct Step {
     pub(crate) grad_norm: f64,
 }
 
-/// [`Step`] while it is still on the device, `[1]` each.
+/// A [`Step`] that is still on the device, `[1]` each.
 #[derive(Debug, Clone)]
-pub(crate) struct Unread {
+pub(crate) struct PendingStep {
     pub(crate) loss: Tensor<1>,
     pub(crate) grad_norm: Tensor<1>,
 }
 
-impl Unread {
+impl PendingStep {
     /// Waits for the device, once for all of them.
     pub(crate) fn read(all: Vec<Self>) -> Vec<Step> {
         if all.is_empty() {
@@ -50,7 +43,7 @@ impl Unread {
 /// The gradient of one optimizer step.
 pub(crate) struct Gradient {
     grads: GradientsParams,
-    pub(crate) found: Unread,
+    pub(crate) found: PendingStep,
 }
 
 /// The gradient of the step after `index` others, over all its micro-batches and all devices; and the learning rate moves on
@@ -58,18 +51,18 @@ pub(crate) struct Gradient {
 ///
 /// # Errors
 ///
-/// If a batch can't be read, or another device has stopped.
+/// If another device has stopped.
 ///
 /// # Panics
 ///
-/// If the loader has no batch left.
+/// If there is no batch left.
 pub(crate) fn gradient(
-    learner: &mut Learner<Trainee>,
-    batches: &mut dyn DataLoaderIterator<TokenBatch>,
+    learner: &mut GptLearner,
+    batches: &mut impl Iterator<Item = TokenBatch>,
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
-    seat: &Seat,
+    rank: &Rank,
 ) -> Result<Gradient, Error> {
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
@@ -78,28 +71,28 @@ pub(crate) fn gradient(
     let mut loss_sum = Tensor::zeros([1], &plain);
     let mut accumulator = GradientsAccumulator::new();
     for micro_batch in 0..n_batches {
-        let batch = batches.next().expect("the loader has a batch for each step")?;
-        let share = micro_batch * seat.size as u64 + seat.rank as u64;
+        let batch = batches.next().expect("there is a batch for each step");
+        let share = micro_batch * rank.size as u64 + rank.index as u64;
         seed_dropout(dropout_seed(recipe.run.seed, index, share));
         let output = learner.train_step(batch);
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);
     }
-    let (grads, loss) = gradients::mean_over(seat, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
+    let (grads, loss) = gradients::mean_over(rank, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
     let grad_norm = gradients::global_norm(&model, &grads, &plain);
     learner.lr_step();
-    Ok(Gradient { grads, found: Unread { loss, grad_norm } })
+    Ok(Gradient { grads, found: PendingStep { loss, grad_norm } })
 }
 
 impl Gradient {
     /// Waits for the device.
     pub(crate) fn read(&self) -> Step {
-        Unread::read(vec![self.found.clone()])[0]
+        PendingStep::read(vec![self.found.clone()])[0]
     }
 
     /// Changes the weights, and the optimizer's state, by this gradient times a scale.
-    pub(crate) fn descend(self, learner: &mut Learner<Trainee>, scale: Scale) {
-        with_scale(scale, || learner.optimizer_step(self.grads));
+    pub(crate) fn descend(self, learner: &mut GptLearner, scale: Scale) {
+        learner.optimizer_step(self.grads, scale);
     }
 }
 
@@ -113,18 +106,19 @@ impl Gradient {
 ///
 /// As [`gradient`].
 pub(crate) fn optimizer_step(
-    learner: &mut Learner<Trainee>,
-    batches: &mut dyn DataLoaderIterator<TokenBatch>,
+    learner: &mut GptLearner,
+    batches: &mut impl Iterator<Item = TokenBatch>,
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
     use_it: impl FnOnce(Step) -> bool,
 ) -> Result<Step, Error> {
-    let gradient = gradient(learner, batches, recipe, index, autodiff, &Seat::alone())?;
+    let gradient = gradient(learner, batches, recipe, index, autodiff, &Rank::alone())?;
     let step = gradient.read();
-    if use_it(step) {
-        let factor = gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip);
-        gradient.descend(learner, Scale::Known(factor));
-    }
+    let scale = match use_it(step) {
+        true => Scale::Known(gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip)),
+        false => Scale::Skipped,
+    };
+    gradient.descend(learner, scale);
     Ok(step)
 }

@@ -1,8 +1,8 @@
-//! The run folder is written behind the back of training.
+//! Checkpoints and best weights are written in the background.
 //!
-//! A thread of its own makes bytes of weights and optimizer state, adds them up, and waits for the disk. What it holds
-//! are tensors as they were at the end of a step; the next step then leaves those alone and makes new ones. So nothing
-//! is torn, and training waits only if the write before has not ended.
+//! One thread streams weights, optimizer state and the trainer's state to the run folder, one tensor in memory at a time.
+//! It holds handles of tensors as they were at the end of a step; the next step leaves those alone and makes new ones. So
+//! nothing is torn, and training waits only if the write before has not ended.
 
 use std::{
     fs::File,
@@ -10,16 +10,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use checkpoint::{Keep, RunFolder, RunLock, TrainerState};
+use checkpoint::{Keep, Records, RunFolder, RunLock, TrainerState};
 use model::Gpt;
 
-use crate::{Error, records::Parts};
+use crate::Error;
 
 /// What is to be written. Jobs are done in the order they come in: a checkpoint that names a best loss is on disk only
 /// after the weights that have it.
 enum Job {
     Weights(Box<Gpt>),
-    Checkpoint(Box<TrainerState>),
+    Checkpoint(Box<(Records, TrainerState)>),
 }
 
 /// Writes a run's weights and checkpoints.
@@ -32,14 +32,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// `parts` is where the records of a checkpoint arrive; `metrics`, which is flushed to disk before each checkpoint,
-    /// so that no checkpoint is ahead of the metrics.
-    pub(crate) fn start(
-        (folder, lock): (RunFolder, RunLock),
-        parts: Parts,
-        metrics: File,
-        keep: Keep,
-    ) -> Self {
+    /// `metrics` is flushed to disk before each checkpoint, so that no checkpoint is ahead of the metrics.
+    pub(crate) fn start((folder, lock): (RunFolder, RunLock), metrics: File, keep: Keep) -> Self {
         // One job waits while one is done: the best weights, and a checkpoint after the same step.
         let (jobs, todo) = sync_channel(1);
         let (sender, saved) = channel();
@@ -48,8 +42,9 @@ impl Writer {
                 let held = folder.check_held(&lock).map_err(Error::from);
                 let result = held.and_then(|()| match job {
                     Job::Weights(model) => Ok(folder.save_weights(&model).map(|()| None)?),
-                    Job::Checkpoint(state) => {
-                        save_checkpoint(&folder, &parts, &metrics, *state, keep).map(Some)
+                    Job::Checkpoint(checkpoint) => {
+                        let (records, state) = *checkpoint;
+                        save_checkpoint(&folder, records, &state, &metrics, keep).map(Some)
                     }
                 });
                 // Whatever has failed, a folder that went away meanwhile is why.
@@ -73,9 +68,9 @@ impl Writer {
         self.give(Job::Weights(Box::new(model)));
     }
 
-    /// Has a checkpoint written, whose records are on their way.
-    pub(crate) fn checkpoint(&self, state: TrainerState) {
-        self.give(Job::Checkpoint(Box::new(state)));
+    /// Has a checkpoint written.
+    pub(crate) fn checkpoint(&self, records: Records, state: TrainerState) {
+        self.give(Job::Checkpoint(Box::new((records, state))));
     }
 
     fn give(&self, job: Job) {
@@ -127,14 +122,12 @@ impl Drop for Writer {
 
 fn save_checkpoint(
     folder: &RunFolder,
-    parts: &Parts,
+    records: Records,
+    state: &TrainerState,
     metrics: &File,
-    state: TrainerState,
     keep: Keep,
 ) -> Result<u64, Error> {
-    let step = state.step;
-    let checkpoint = parts.collect(state)?;
     metrics.sync_data().map_err(|source| Error::Metrics { path: folder.metrics_path(), source })?;
-    folder.save_checkpoint(&checkpoint, keep)?;
-    Ok(step)
+    folder.save_checkpoint(records, state, keep)?;
+    Ok(state.step)
 }

@@ -52,11 +52,11 @@ fn resumes_exactly(settings: &[&str]) {
     let whole = runs.path().join("whole");
     assert_eq!(run(&recipe, &whole).ending, Ending::Finished);
     let whole = left(&whole);
-    assert_eq!(whole.checkpoint.state.step, 12);
+    assert_eq!(whole.state.step, 12);
     let has_muon = settings.contains(&"optimizer.kind=muon");
     let n_matrices = if has_muon { 4 * recipe.model.n_layer } else { 0 };
-    assert_eq!(kept(&whole.checkpoint.optimizer).0, n_matrices, "those of the blocks, by {settings:?}");
-    assert!(kept(&whole.checkpoint.optimizer).1 > 0, "embeddings and norms are AdamW's");
+    assert_eq!(kept(&whole.optimizer).0, n_matrices, "those of the blocks, by {settings:?}");
+    assert!(kept(&whole.optimizer).1 > 0, "embeddings and norms are AdamW's");
 
     for last in 0..12 {
         let path = runs.path().join(format!("stopped-at-{last}"));

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use checkpoint::{Checkpoint, RunFolder, TrainerState, WEIGHTS};
+use checkpoint::{RunFolder, TrainerState, WEIGHTS};
 use trainer::{Control, Event, Outcome, Training, train};
 
 use crate::support::{metrics, without_times};
@@ -22,16 +22,19 @@ pub(crate) fn run_until(training: Training, is_it: impl Fn(&Event<'_>) -> bool +
 /// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Left {
-    pub(crate) checkpoint: Checkpoint,
+    pub(crate) state: TrainerState,
+    pub(crate) model: Vec<u8>,
+    pub(crate) optimizer: Vec<u8>,
     pub(crate) best: Vec<u8>,
     pub(crate) metrics: Vec<trainer::Metrics>,
 }
 
 pub(crate) fn left(path: &Path) -> Left {
     let checkpoint = RunFolder::open(path).unwrap().load_checkpoint().unwrap().unwrap();
-    let state = TrainerState { elapsed_seconds: 0.0, ..checkpoint.state };
     Left {
-        checkpoint: Checkpoint { state, ..checkpoint },
+        model: checkpoint.model().unwrap(),
+        optimizer: checkpoint.optimizer().unwrap(),
+        state: TrainerState { elapsed_seconds: 0.0, ..checkpoint.state },
         best: fs::read(path.join(WEIGHTS)).unwrap(),
         metrics: without_times(metrics(path)),
     }

@@ -1,4 +1,4 @@
-//! Devices that train together: each takes a share of every batch, and they step by the mean of their gradients.
+//! Process groups: devices that take a share of every batch each, and step by the mean of their gradients.
 
 use std::{
     fmt,
@@ -10,12 +10,12 @@ use burn::{
     tensor::distributed::{ReduceOperation, all_reduce},
 };
 
-/// One device's place among those that train together.
+/// One device of a process group.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    /// Its number among them, from 0.
-    pub(crate) rank: usize,
-    /// How many there are.
+pub(crate) struct Rank {
+    /// Its number in the group, from 0.
+    pub(crate) index: usize,
+    /// Devices in the group.
     pub(crate) size: usize,
     mean: Mean,
 }
@@ -35,14 +35,14 @@ enum Mean {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Left;
 
-impl Seat {
-    /// That of a device which trains alone.
+impl Rank {
+    /// The rank of a device that trains alone.
     pub(crate) fn alone() -> Self {
-        Self { rank: 0, size: 1, mean: Mean::OfOne }
+        Self { index: 0, size: 1, mean: Mean::OfOne }
     }
 
-    /// One for each of several devices.
-    pub(crate) fn of(devices: &[Device]) -> Vec<Self> {
+    /// The ranks of several devices, one each.
+    pub(crate) fn group(devices: &[Device]) -> Vec<Self> {
         let size = devices.len();
         let exchange = Arc::new(Exchange::new(size));
         let mean = |rank| {
@@ -56,7 +56,7 @@ impl Seat {
             }
             Mean::Host(Guard { rank, exchange: exchange.clone() })
         };
-        (0..size).map(|rank| Self { rank, size, mean: mean(rank) }).collect()
+        (0..size).map(|index| Self { index, size, mean: mean(index) }).collect()
     }
 
     /// The mean over the devices of what each of them has; all of them have to ask for it.
@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn everybody_gets_the_mean_of_each_round() {
         let device = kernels::test_device();
-        let seats = Seat::of(&vec![device.clone(); 3]);
+        let ranks = Rank::group(&vec![device.clone(); 3]);
         thread::scope(|scope| {
-            for seat in seats {
+            for rank in ranks {
                 let device = &device;
                 scope.spawn(move || {
                     for round in 0..50 {
-                        let mine = [seat.rank as f32, (seat.rank * round) as f32];
-                        let mean = seat.mean(Tensor::from_floats(mine, device)).unwrap();
+                        let mine = [rank.index as f32, (rank.index * round) as f32];
+                        let mean = rank.mean(Tensor::from_floats(mine, device)).unwrap();
                         assert_eq!(mean.into_data(), TensorData::from([1.0, round as f32]));
                     }
                 });
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn who_waits_is_told_when_another_leaves() {
         let device = kernels::test_device();
-        let mut seats = Seat::of(&vec![device.clone(); 2]);
-        let (one, other) = (seats.remove(0), seats.remove(0));
+        let mut ranks = Rank::group(&vec![device.clone(); 2]);
+        let (one, other) = (ranks.remove(0), ranks.remove(0));
         thread::scope(|scope| {
             scope.spawn(move || drop(other));
             assert!(matches!(one.mean(Tensor::ones([3], &device)), Err(Left)));
@@ -207,8 +207,8 @@ mod tests {
     #[test]
     fn one_device_has_its_own_mean() {
         let device = kernels::test_device();
-        let [seat] = <[Seat; 1]>::try_from(Seat::of(std::slice::from_ref(&device))).unwrap();
+        let [rank] = <[Rank; 1]>::try_from(Rank::group(std::slice::from_ref(&device))).unwrap();
         let x = Tensor::<1>::from_floats([1.0, 2.0], &device);
-        assert_eq!(seat.mean(x.clone()).unwrap().into_data(), x.into_data());
+        assert_eq!(rank.mean(x.clone()).unwrap().into_data(), x.into_data());
     }
 }

@@ -8,26 +8,22 @@ use model::Gpt;
 
 use crate::batches::TokenBatch;
 
-/// A [`Gpt`] that knows how to do a training step. A type of this crate, because both the trait and the
+/// A [`Gpt`] with its training step. A type of this crate, because both the trait and the
 /// model belong to others.
 #[derive(Module, Debug)]
-pub(crate) struct Trainee {
+pub(crate) struct TrainableGpt {
     gpt: Gpt,
     /// One over the number of micro-batches whose gradients are added up in a step.
     loss_scale: f64,
 }
 
-impl Trainee {
+impl TrainableGpt {
     pub(crate) fn new(gpt: Gpt, grad_accumulation: u64) -> Self {
         Self { gpt, loss_scale: 1.0 / grad_accumulation as f64 }
     }
 
     pub(crate) fn into_gpt(self) -> Gpt {
         self.gpt
-    }
-
-    pub(crate) fn gpt(&self) -> &Gpt {
-        &self.gpt
     }
 }
 
@@ -41,7 +37,7 @@ impl ItemLazy for BatchLoss {
     }
 }
 
-impl TrainStep for Trainee {
+impl TrainStep for TrainableGpt {
     type Input = TokenBatch;
     type Output = BatchLoss;
 
@@ -52,7 +48,7 @@ impl TrainStep for Trainee {
     }
 }
 
-impl InferenceStep for Trainee {
+impl InferenceStep for TrainableGpt {
     type Input = TokenBatch;
     type Output = BatchLoss;
 

@@ -1,0 +1,28 @@
+//! What is due after a step.
+
+use std::num::NonZeroU64;
+
+use crate::ScheduleRecipe;
+
+/// Which parts of the loop come after a step, beside training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) metrics: bool,
+    pub(crate) evaluation: bool,
+    pub(crate) checkpoint: bool,
+}
+
+impl Due {
+    /// After so many steps. The last step has all of them.
+    pub(crate) fn after(step: u64, schedule: &ScheduleRecipe) -> Self {
+        let is_multiple = |every: NonZeroU64| step.is_multiple_of(every.get());
+        let is_last = step == schedule.max_steps;
+        Self {
+            metrics: is_last || is_multiple(schedule.log_interval),
+            evaluation: is_last || is_multiple(schedule.eval_interval),
+            checkpoint: is_last
+                || is_multiple(schedule.checkpoint_interval)
+                || schedule.keep_every.is_some_and(is_multiple),
+        }
+    }
+}

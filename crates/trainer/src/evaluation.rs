@@ -1,0 +1,32 @@
+//! Evaluations: the validation loss, and the best weights.
+
+use crate::{Error, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
+
+/// Measures the validation loss, and has the weights kept if it is the lowest so far. In a run that is being stopped the
+/// evaluation stays pending.
+///
+/// # Errors
+///
+/// If the loss is not finite, or metrics can't be written.
+pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
+    read_steps(run)?;
+    let gpt = run.learner.gpt();
+    let Some(loss) = run.validation.loss(gpt.clone(), &run.control) else { return Ok(()) };
+    run.report.metrics(&Metrics::of_validation(&run.state, loss))?;
+    if !loss.is_finite() {
+        return Err(run.diverged(loss, f64::NAN));
+    }
+    let state = &mut run.state;
+    if state.best_loss.is_none_or(|best| loss < best) {
+        if run.recipe.run.keep_weights == KeepWeights::Best {
+            run.writer.weights(gpt);
+        }
+        state.best_loss = Some(loss);
+        state.best_step = state.step;
+        state.evaluations_since_best = 0;
+    } else {
+        state.evaluations_since_best += 1;
+    }
+    state.evaluation_pending = false;
+    Ok(())
+}

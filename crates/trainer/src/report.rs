@@ -1,0 +1,58 @@
+//! What a run tells: events to its observer, metrics to the run folder too.
+
+use std::fs::File;
+
+use checkpoint::{RunFolder, TrainerState};
+
+use crate::{
+    Error, Metrics,
+    event::{Event, Observer},
+    metrics::MetricsLog,
+};
+
+/// Tells what happens.
+pub(crate) struct Report {
+    observer: Observer,
+    log: MetricsLog,
+}
+
+impl Report {
+    /// Opens the metrics of a run. Lines beyond the state are removed.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or written.
+    pub(crate) fn open(folder: &RunFolder, state: &TrainerState, observer: Observer) -> Result<Self, Error> {
+        let path = folder.metrics_path();
+        let log = MetricsLog::open(&path, state).map_err(|source| Error::Metrics { path, source })?;
+        Ok(Self { observer, log })
+    }
+
+    /// The file of metrics, for who flushes it to disk.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no more handles.
+    pub(crate) fn log_file(&self) -> Result<File, Error> {
+        self.log.file().map_err(|source| self.failure(source))
+    }
+
+    pub(crate) fn event(&mut self, event: Event<'_>) {
+        (self.observer)(event);
+    }
+
+    /// Adds a line of metrics, and tells of it.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written.
+    pub(crate) fn metrics(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        self.log.write(metrics).map_err(|source| self.failure(source))?;
+        self.event(Event::Metrics(metrics));
+        Ok(())
+    }
+
+    fn failure(&self, source: std::io::Error) -> Error {
+        Error::Metrics { path: self.log.path().to_owned(), source }
+    }
+}

@@ -1,0 +1,49 @@
+//! Checkpoints of the loop: what goes to the writer, and what comes back.
+
+use crate::{
+    Error, KeepWeights, active_run::ActiveRun, event::Event, gradients::weights_norm,
+    guarded_step::read_steps,
+};
+
+/// Has a checkpoint written in the background, and returns its step.
+///
+/// # Errors
+///
+/// If the weights are lost, which are then not written.
+pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
+    read_steps(run)?;
+    let gpt = run.learner.gpt();
+    let norm: f32 = weights_norm(&gpt, &run.device.clone().inner()).into_scalar();
+    if !norm.is_finite() {
+        return Err(run.diverged(f64::NAN, f64::NAN));
+    }
+    if run.recipe.run.keep_weights == KeepWeights::Last {
+        run.writer.weights(gpt);
+    }
+    run.writer.checkpoint(run.learner.snapshot(), run.state.clone());
+    Ok(run.state.step)
+}
+
+/// As [`save`], and waits until it is on disk.
+///
+/// # Errors
+///
+/// As [`save`], or if it can't be written.
+pub(crate) fn save_and_wait(run: &mut ActiveRun) -> Result<u64, Error> {
+    save(run)?;
+    let step = run.writer.wait()?;
+    run.report.event(Event::Saved { step, asked: false });
+    Ok(step)
+}
+
+/// Tells of the checkpoints written since the last call.
+///
+/// # Errors
+///
+/// If one can't be written.
+pub(crate) fn report_saved(run: &mut ActiveRun) -> Result<(), Error> {
+    for step in run.writer.saved()? {
+        run.report.event(Event::Saved { step, asked: run.asked.contains(&step) });
+    }
+    Ok(())
+}
