@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::Context;
 use checkpoint::{RunFolder, Session, TrainerState};
 use model::GptConfig;
-use trainer::{KeepWeights, Metrics, Recipe, Split};
+use trainer::{KeepWeights, Metrics, Recipe, Split, best_evaluation, read_metrics};
 
 /// What is known of a run, or of a model from elsewhere, without its weights.
 pub(crate) struct History {
@@ -27,12 +27,11 @@ impl History {
             }
             Err(_) => None,
         };
-        let metrics = fs::read_to_string(folder.metrics_path()).unwrap_or_default();
         Ok(Self {
             config: folder.config()?,
             recipe,
             state: folder.trainer_state(),
-            metrics: metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+            metrics: read_metrics(&folder),
             sessions: folder.sessions(),
             folder,
         })
@@ -70,8 +69,7 @@ impl History {
 
     /// The evaluation with the lowest loss, the first of several.
     pub(crate) fn best(&self) -> Option<&Metrics> {
-        let measured = self.of(Split::Valid).filter(|line| line.loss.is_some());
-        measured.min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"))
+        best_evaluation(&self.metrics)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{self, ErrorKind, IsTerminal},
+    io::{self, IsTerminal},
     path::{self, Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
@@ -70,7 +70,8 @@ pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::
                 "reading the text from the terminal; Ctrl-D at the beginning of a line ends it"
             ));
         }
-        let copy = with_progress(data_dir, |show| dataset::keep_stream(Path::new(path), data_dir, show))?;
+        let copy = with_progress(|show| dataset::keep_stream(Path::new(path), data_dir, show))
+            .map_err(|error| data_error(error, data_dir))?;
         let name = if path == "-" { "standard input" } else { path };
         report(format_args!("{name} is kept as {}", copy.display()));
         absolute(copy.to_str().with_context(|| {
@@ -101,72 +102,28 @@ fn absolute(path: &str) -> anyhow::Result<String> {
     Ok(absolute.to_str().unwrap_or(path).to_owned())
 }
 
-/// Makes the tokens of a recipe's data ready, and shows the progress if it takes a while.
-pub(crate) fn prepare(
-    data: &DataRecipe,
-    choice: &TokenizerChoice,
-    data_dir: &Path,
-) -> anyhow::Result<Prepared> {
-    prepare_by(Rules::NEWEST, data, choice, data_dir)
-}
-
-/// What a checkpoint remembers of the data.
-pub(crate) fn checksums(prepared: &Prepared) -> [String; 2] {
-    [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
-}
-
-/// As [`prepare`], for a run that has trained on tokens of these checksums: if the text is another, it may be the same as older
-/// versions read it.
+/// The tokens that a run has trained on, if their checksums are known; else those of its text. Shows the progress if it takes
+/// a while.
 pub(crate) fn prepare_again(
     data: &DataRecipe,
     choice: &TokenizerChoice,
     data_dir: &Path,
     expected: Option<&[String; 2]>,
 ) -> anyhow::Result<Prepared> {
-    let prepared = prepare(data, choice, data_dir);
-    let Some(expected) = expected else { return prepared };
-    let may_differ = match &prepared {
-        Ok(prepared) if checksums(prepared) == *expected => false,
-        Ok(_) => {
-            dataset::rules_matter(&Source::resolve(&data.corpus)?, &options(Rules::NEWEST, data, data_dir))
-        }
-        Err(_) => matches!(Source::resolve(&data.corpus), Ok(Source::Path(_))),
-    };
-    if !may_differ {
-        return prepared;
+    let prepared = with_progress(|show| trainer::prepare_same_data(data, choice, data_dir, expected, show));
+    let (prepared, rules) = prepared.map_err(|error| data_error(error, data_dir))?;
+    if rules != Rules::NEWEST {
+        warn_of_older_rules(data);
     }
-    match prepare_by(Rules::V1, data, choice, data_dir) {
-        Ok(older) if checksums(&older) == *expected => {
-            warn(format_args!(
-                "the run was begun by an older version, which read other files of {}, or read them otherwise; it keeps to that",
-                data.corpus
-            ));
-            Ok(older)
-        }
-        _ => prepared,
-    }
+    Ok(prepared)
 }
 
-fn prepare_by(
-    rules: Rules,
-    data: &DataRecipe,
-    choice: &TokenizerChoice,
-    data_dir: &Path,
-) -> anyhow::Result<Prepared> {
-    let source = Source::resolve(&data.corpus)?;
-    let options = options(rules, data, data_dir);
-    with_progress(data_dir, |show| dataset::prepare(&source, choice, &options, show))
-}
-
-fn options(rules: Rules, data: &DataRecipe, data_dir: &Path) -> dataset::Options {
-    dataset::Options {
-        root: data_dir.to_owned(),
-        valid_fraction: data.valid_fraction,
-        valid: data.valid.as_ref().map(PathBuf::from),
-        separator: data.separator.clone(),
-        rules,
-        ..dataset::Options::default()
-    }
+/// Warns of a text that was read by older rules.
+pub(crate) fn warn_of_older_rules(data: &DataRecipe) {
+    warn(format_args!(
+        "the run was begun by an older version, which read other files of {}, or read them otherwise; it keeps to that",
+        data.corpus
+    ));
 }
 
 /// The whole text that a `--data` value names.
@@ -175,14 +132,11 @@ pub(crate) fn read_text(data: &str, data_dir: &Path) -> anyhow::Result<String> {
         return Ok(dataset::read_text(Path::new(data))?);
     }
     let source = Source::resolve(data)?;
-    with_progress(data_dir, |show| source.read(data_dir, show))
+    with_progress(|show| source.read(data_dir, show)).map_err(|error| data_error(error, data_dir))
 }
 
-/// Shows the progress of work on a text. An error of the folder for prepared data says how to choose another.
-fn with_progress<T>(
-    data_dir: &Path,
-    work: impl FnOnce(OnProgress<'_>) -> dataset::Result<T>,
-) -> anyhow::Result<T> {
+/// Shows the progress of work on a text.
+pub(crate) fn with_progress<T, E>(work: impl FnOnce(OnProgress<'_>) -> Result<T, E>) -> Result<T, E> {
     let bar = progress_bar(BYTES);
     let lines = Mutex::new(Lines::default());
     let shown = Mutex::new(None);
@@ -207,7 +161,12 @@ fn with_progress<T>(
     };
     let done = work(&show);
     bar.finish_and_clear();
-    done.map_err(|error| match error {
+    done
+}
+
+/// An error of the folder for prepared data says how to choose another.
+pub(crate) fn data_error(error: dataset::Error, data_dir: &Path) -> anyhow::Error {
+    match error {
         dataset::Error::Write { .. } | dataset::Error::DiskFull { .. } => {
             anyhow::Error::new(error).context(format!(
                 "cannot keep prepared data in {}; name another folder with --data-dir DIR or KINDLING_DATA",
@@ -215,16 +174,12 @@ fn with_progress<T>(
             ))
         }
         error => error.into(),
-    })
+    }
 }
 
 /// Whether a text is not where the recipe says.
 pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
-    match error.downcast_ref() {
-        Some(dataset::Error::Missing { .. } | dataset::Error::UnknownCorpus { .. }) => true,
-        Some(dataset::Error::Read { source, .. }) => source.kind() == ErrorKind::NotFound,
-        _ => false,
-    }
+    error.downcast_ref().is_some_and(dataset::Error::is_missing)
 }
 
 /// When it is time for a line.

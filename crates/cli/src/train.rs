@@ -1,7 +1,8 @@
 //! `kindling train`.
 
+mod errors;
+mod own_recipe;
 mod resume;
-mod same_text;
 mod short;
 mod start;
 mod subject;
@@ -12,7 +13,6 @@ use anyhow::Context;
 use checkpoint::Session;
 use trainer::{Changes, Control, Ending, PRESETS, Training};
 
-pub(crate) use self::start::Ready;
 use self::{short::ShortArgs, subject::Subject};
 use crate::{
     card,
@@ -125,11 +125,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     if args.overfit_one_batch || args.find_learning_rate {
         let device = args.device.open()?;
-        let ready = start::make_ready(&args, &device)?;
+        let (planned, model) = start::experiment(&args, &device)?;
         return if args.overfit_one_batch {
-            probe::overfit_one_batch(ready, &device, &signals)
+            probe::overfit_one_batch(planned, model, &device, &signals)
         } else {
-            probe::find_learning_rate(ready, &device, &signals)
+            probe::find_learning_rate(planned, model, &device, &signals)
         };
     }
     let devices = args.device.open_all()?;

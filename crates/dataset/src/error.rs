@@ -234,6 +234,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a text is not where its path says.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::UnknownCorpus { .. } => true,
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// What a failed read of `path` means.
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         match source.kind() {

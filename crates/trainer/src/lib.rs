@@ -22,6 +22,7 @@ mod due;
 mod error;
 mod evaluation;
 mod event;
+mod experiments;
 #[cfg(test)]
 mod golden;
 mod gradients;
@@ -41,6 +42,7 @@ mod report;
 mod sampling;
 mod saving;
 mod schedule;
+mod setup;
 mod step;
 mod stopwatch;
 mod train;
@@ -54,14 +56,21 @@ pub use bench::time_steps;
 pub use control::Control;
 pub use error::Error;
 pub use event::{Ending, Event, Observer, Outcome, ending};
+pub use experiments::{
+    Overfit, SWEEP_RATES, SWEEP_STEPS, SuggestedRate, Sweep, overfit_one_batch, sweep_learning_rates,
+};
 pub use guard::SkipReason;
 pub use learner::checkpoint_model;
-pub use memory::estimate_memory;
-pub use metrics::{Metrics, Split};
-pub use probe::{Probe, Probed, probe};
+pub use memory::{Fit, MachineMemory, estimate_memory};
+pub use metrics::{Metrics, Split, best_evaluation, read_metrics};
+pub use probe::Probed;
 pub use recipe::{
     Changes, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS,
     Recipe, RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
+pub use setup::{
+    HeldRun, KeptWeights, NewRun, Origin, PlannedRun, RecipeRequest, ResumePlan, ResumeRequest, SetupError,
+    StoppedRun, checksums, parse_recipe, prepare_data, prepare_same_data,
+};
 pub use train::train;

@@ -1,6 +1,7 @@
-//! How much memory a run will take.
+//! How much memory a run will take, and whether the machine has it.
 
 use model::{Activation, Cache, GptConfig};
+use sysinfo::System;
 
 use crate::{OptimizerKind, Recipe};
 
@@ -14,6 +15,50 @@ const LOGITS: u64 = 2 * (64 << 20);
 
 /// The program itself, its caches and its threads' buffers, in bytes.
 const PROGRAM: u64 = 64 << 20;
+
+/// The memory of this machine, or in a container its limit, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineMemory {
+    /// What there is, with what it may swap to.
+    pub total: u64,
+    /// What of it is free.
+    pub available: u64,
+}
+
+/// Whether something fits into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// So much is free.
+    Free,
+    /// The machine has so much, and more of it is in use.
+    Tight,
+    /// The machine has less.
+    TooLarge,
+}
+
+impl MachineMemory {
+    /// As it is now.
+    pub fn now() -> Self {
+        let mut system = System::new();
+        system.refresh_memory();
+        let (total, available) = match system.cgroup_limits() {
+            Some(limits) if limits.total_memory > 0 => (limits.total_memory, limits.free_memory),
+            _ => (system.total_memory(), system.available_memory()),
+        };
+        Self { total: total.saturating_add(system.total_swap()), available }
+    }
+
+    /// Whether so many bytes fit.
+    pub fn fit(self, needed: u64) -> Fit {
+        if needed > self.total {
+            Fit::TooLarge
+        } else if needed > self.available {
+            Fit::Tight
+        } else {
+            Fit::Free
+        }
+    }
+}
 
 /// An estimate of the most memory that training by a recipe takes, in bytes: weights, gradients, both moments, the copy
 /// that is on its way to disk, activations, what Muon computes with, and the keys and values of a sample.
@@ -73,6 +118,17 @@ fn orthogonal_scratch(rows: u64, columns: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_has_fits_and_more_does_not() {
+        let memory = MachineMemory { total: 8, available: 5 };
+        assert_eq!(
+            [5, 6, 8, 9].map(|needed| memory.fit(needed)),
+            [Fit::Free, Fit::Tight, Fit::Tight, Fit::TooLarge]
+        );
+        let now = MachineMemory::now();
+        assert!(now.total > 0 && now.available <= now.total, "{now:?}");
+    }
 
     #[test]
     fn muon_computes_with_copies_of_its_largest_matrix() {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use checkpoint::{Interval, TrainerState};
+use checkpoint::{Interval, RunFolder, TrainerState};
 use serde::{Deserialize, Serialize};
 
 /// Which part of the corpus a loss was measured on.
@@ -125,6 +125,18 @@ impl MetricsLog {
     pub(crate) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
+}
+
+/// The metrics of a run; none if it has none. A torn line is none.
+pub fn read_metrics(folder: &RunFolder) -> Vec<Metrics> {
+    let text = fs::read_to_string(folder.metrics_path()).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The evaluation with the lowest loss, the first of several.
+pub fn best_evaluation(metrics: &[Metrics]) -> Option<&Metrics> {
+    let measured = metrics.iter().filter(|line| line.split == Split::Valid && line.loss.is_some());
+    measured.min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"))
 }
 
 /// The lines that were written before a state; a torn line is none.

@@ -15,7 +15,7 @@ use crate::{
 
 /// Which experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Probe {
+pub(crate) enum Probe {
     /// The first batch again and again, at the recipe's learning rate and without dropout: a model that can't learn a
     /// few hundred tokens by heart has something wrong with it.
     OneBatch,
@@ -45,7 +45,7 @@ pub struct Probed {
 /// # Errors
 ///
 /// If the text is shorter than a block.
-pub fn probe(
+pub(crate) fn probe(
     probe: Probe,
     (model, recipe): (Gpt, &Recipe),
     tokens: Arc<Tokens>,

@@ -14,7 +14,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const STATE: &str = "state.json";
 
 /// What a checkpoint is not whole without.
-const FILES: [&str; 4] = ["model.bpk", "optimizer.bpk", "scheduler.bpk", STATE];
+const FILES: [&str; 3] = ["model.bpk", "optimizer.bpk", STATE];
 
 #[derive(Deserialize)]
 struct Manifest {

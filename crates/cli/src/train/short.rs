@@ -1,10 +1,7 @@
 //! Options of `train` that are short for a `--set`.
 
-use dataset::Prepared;
-use trainer::Recipe;
-
 use super::Args;
-use crate::usage::{at_least, bail_usage};
+use crate::usage::at_least;
 
 /// Options that are short for a `--set`.
 #[derive(Debug, clap::Args)]
@@ -36,32 +33,6 @@ pub(super) struct ShortArgs {
 fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
     number.ok_or_else(|| "must be a number above 0".to_owned())
-}
-
-/// Steps that no run has.
-const MAX_STEPS: u64 = 1_000_000_000_000;
-
-/// With `--epochs` the steps are known when the text is. Until then the recipe has as many as one can have, so that
-/// nothing in it is refused for them.
-pub(super) fn first_steps(args: &Args) -> Vec<String> {
-    args.short.epochs.map(|_| max_steps(MAX_STEPS)).into_iter().collect()
-}
-
-/// The steps that `--epochs` comes to.
-pub(super) fn steps_of(epochs: f64, recipe: &Recipe, prepared: &Prepared) -> anyhow::Result<String> {
-    let n_steps = recipe.steps_for(epochs, prepared.train.len());
-    if n_steps > MAX_STEPS {
-        bail_usage!(
-            "--epochs {epochs:e} is too long: it makes {:.0e} steps, and at most {:.0e} can be",
-            n_steps as f64,
-            MAX_STEPS as f64
-        );
-    }
-    Ok(max_steps(n_steps))
-}
-
-fn max_steps(n_steps: u64) -> String {
-    format!("schedule.max_steps={n_steps}")
 }
 
 /// `--set`, and after it the options that are short for one.

@@ -1,46 +1,26 @@
-//! A new run: its recipe, its tokens, its first weights and its folder.
+//! A new run, from arguments to a folder.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{Marks, RunFolder};
-use dataset::{Prepared, TokenizerChoice};
-use model::{Gpt, GptConfig};
-use trainer::{Changes, Recipe, Training};
+use model::Gpt;
+use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest};
 
-use super::{
-    Args, Begun, recipe_name,
-    short::{first_steps, overrides, steps_of},
-};
+use super::{Args, Begun, errors::explain, recipe_name, short::overrides};
 use crate::{
-    console::{plural, program, quoted},
+    console::{program, quoted},
     memory,
     model_folder::check_vocabulary,
     plan::{self, PlannedData},
-    prepare::{checksums, prepare, with_absolute_paths},
-    recipe::read_recipe,
+    prepare::{with_absolute_paths, with_progress},
+    recipe::recipe_text,
     run_paths::{RUNS, run_path},
     stored_weights::{ModelFolder, find},
     usage::{ResultExt, bail_usage},
     words::report_data,
 };
-
-/// What a new run, or an experiment, begins with.
-pub(crate) struct Ready {
-    pub(crate) recipe: Recipe,
-    pub(crate) model: Gpt,
-    pub(crate) prepared: Prepared,
-    /// Where texts begin and end.
-    marks: Marks,
-}
-
-/// A new run without its model.
-struct Planned {
-    recipe: Recipe,
-    prepared: Prepared,
-    origin: Option<ModelFolder>,
-}
 
 /// Makes a new run; with `--dry-run` prints its plan and makes none.
 pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
@@ -54,78 +34,60 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
             quoted(&path)
         );
     }
-    let planned = plan(args, devices.len())?;
+    let (planned, origin) = plan(args, devices.len())?;
     planned.recipe.check_plan().usage()?;
     if args.dry_run {
         let data = PlannedData::of(&planned.prepared);
         plan::print(&planned.recipe, &data, 0, args.device.is_cpu())?;
         return Ok(None);
     }
-    let Ready { recipe, model, prepared, marks } = planned.ready(args, &devices[0])?;
+    let model = first_model(args, &planned, origin.as_ref(), &devices[0])?;
+    let own = Marks::of(&planned.prepared.tokenizer);
+    let marks = match &origin {
+        Some(origin) => origin.folder.marks()?.or(own),
+        None => own,
+    };
     let path = match &args.run {
         Some(path) => run_path(path),
         None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
     };
-    // With the weights it starts from, so that even a run cut off before its first checkpoint can be resumed.
-    let made = RunFolder::create_run(&path, |folder| {
-        folder.save_weights(&model)?;
-        folder.save_description(&recipe.model, &prepared.tokenizer, &marks, Some(&recipe.to_toml()))
-    });
-    let (folder, lock) = made.with_context(|| {
+    let training = planned.create(&path, model, &marks, devices).with_context(|| {
         format!(
             "cannot make the run {}; name another place with --run PATH",
             quoted(&path.display().to_string())
         )
     })?;
-    let data = checksums(&prepared);
-    let Prepared { train, valid, .. } = prepared;
-    let (device, more_devices) = (devices[0].clone(), devices[1..].to_vec());
-    let resume = None;
-    let training = Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices };
     Ok(Some(Begun { training, changes: Changes::new() }))
 }
 
-/// What an experiment begins with.
-pub(super) fn make_ready(args: &Args, device: &Device) -> anyhow::Result<Ready> {
-    plan(args, 1)?.ready(args, device)
+/// The recipe and the tokens of an experiment, and its first weights.
+pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(PlannedRun, Gpt)> {
+    let (planned, origin) = plan(args, 1)?;
+    let model = first_model(args, &planned, origin.as_ref(), device)?;
+    Ok((planned, model))
 }
 
-/// The recipe and the tokens of a new run.
-fn plan(args: &Args, n_devices: usize) -> anyhow::Result<Planned> {
+/// The recipe and the tokens of a new run, and the model to start from.
+fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<ModelFolder>)> {
     let origin = args.init_from.as_deref().map(find).transpose()?;
-    let (mut recipe, choice) = recipe_with(args, origin.as_ref(), &first_steps(args))?;
-    recipe.check_shares(n_devices).usage()?;
-    recipe.data = with_absolute_paths(recipe.data, &args.data_dir.data_dir)?;
-    let prepared = prepare(&recipe.data, &choice, &args.data_dir.data_dir)?;
-    if let Some(epochs) = args.short.epochs {
-        let data = recipe.data.clone();
-        (recipe, _) = recipe_with(args, origin.as_ref(), &[steps_of(epochs, &recipe, &prepared)?])?;
-        recipe.data = data;
-    }
-    report_data(&recipe.data, &prepared);
-    if origin.is_none() {
-        recipe.model.vocab_size = prepared.tokenizer.vocab_size();
-    }
-    check_lengths(&prepared, &recipe)?; // Before a folder is made.
-    Ok(Planned { recipe, prepared, origin })
+    let request = RecipeRequest {
+        name: recipe_name(args).to_owned(),
+        text: recipe_text(recipe_name(args))?,
+        overrides: overrides(args),
+        epochs: args.short.epochs,
+    };
+    let described = origin.as_ref().map(|origin| describe(args, origin)).transpose()?;
+    let run = NewRun::new(request, described, n_devices);
+    let (explain, data_dir) = (|error| explain(error, &args.data_dir), &args.data_dir.data_dir);
+    let data = with_absolute_paths(run.recipe().map_err(explain)?.data, data_dir)?;
+    let planned = with_progress(|show| run.plan(data, data_dir, show)).map_err(explain)?;
+    report_data(&planned.recipe.data, &planned.prepared);
+    planned.check_lengths().map_err(explain)?; // Before a folder is made.
+    Ok((planned, origin))
 }
 
-/// The recipe and the tokenizer of a new run. With `--init-from`, the model decides its sizes and its tokenizer.
-fn recipe_with(
-    args: &Args,
-    origin: Option<&ModelFolder>,
-    more: &[String],
-) -> anyhow::Result<(Recipe, TokenizerChoice)> {
-    let sizes = match origin {
-        Some(origin) => Recipe::sizes(&origin.folder.config()?),
-        None => Vec::new(),
-    };
-    let mut recipe = read_recipe(recipe_name(args), &[&sizes, &overrides(args)[..], more].concat())?;
-    let Some(origin) = origin else {
-        let choice = TokenizerChoice::Kind(recipe.data.tokenizer);
-        return Ok((recipe, choice));
-    };
-    let tokenizer = origin.folder.load_tokenizer()?;
+/// Sizes and tokenizer of the model to start from. Overrides of them are refused.
+fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<Origin> {
     let decided = |set: &&String| {
         let key = set.split('=').next().unwrap_or_default().trim();
         let is_free = ["model.dropout", "model.block_size"].contains(&key);
@@ -137,80 +99,27 @@ fn recipe_with(
              out to choose them"
         );
     }
-    let config = origin.folder.config()?;
+    let (tokenizer, config) = (origin.folder.load_tokenizer()?, origin.folder.config()?);
     check_vocabulary(&tokenizer, &config)?;
-    let GptConfig { dropout, block_size, .. } = recipe.model;
-    if block_size > config.block_size {
-        bail_usage!(
-            "model.block_size={block_size} is too long: {origin} has learnt {} positions; its block can be cropped and not \
-             grown",
-            config.block_size
-        );
-    }
-    recipe.model = GptConfig { dropout, block_size, ..config };
-    // A tokenizer from elsewhere has no name in a recipe; the run has it in its folder all the same.
-    if let Some(kind) = tokenizer.kind() {
-        recipe.data.tokenizer = kind;
-    }
-    Ok((recipe, TokenizerChoice::Given(tokenizer)))
+    Ok(Origin { name: origin.to_string(), config, tokenizer })
 }
 
-impl Planned {
-    /// Draws the first weights, or loads them.
-    fn ready(self, args: &Args, device: &Device) -> anyhow::Result<Ready> {
-        let Self { recipe, prepared, origin } = self;
-        if args.device.is_cpu() {
-            memory::check(&recipe)?;
-        }
-        let model = match &origin {
-            Some(origin) => {
-                let model = origin.load_model(device)?.with_dropout(recipe.model.dropout);
-                model.with_block_size(recipe.model.block_size)
-            }
-            None => recipe.model.init(recipe.run.seed, device)?,
-        };
-        let own = Marks::of(&prepared.tokenizer);
-        let marks = match &origin {
-            Some(origin) => origin.folder.marks()?.or(own),
-            None => own,
-        };
-        Ok(Ready { recipe, model, prepared, marks })
+/// The first weights, if there is memory for the run.
+fn first_model(
+    args: &Args,
+    planned: &PlannedRun,
+    origin: Option<&ModelFolder>,
+    device: &Device,
+) -> anyhow::Result<Gpt> {
+    if args.device.is_cpu() {
+        memory::check(&planned.recipe)?;
     }
+    Ok(match origin {
+        Some(origin) => planned.model_from(origin.load_model(device)?),
+        None => planned.random_model(device)?,
+    })
 }
 
 fn stem(recipe: &str) -> String {
     Path::new(recipe).file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
-}
-
-/// Refuses a text with a part that has no window in it, with what to type for one that has.
-fn check_lengths(prepared: &Prepared, recipe: &Recipe) -> anyhow::Result<()> {
-    let (train, valid, block_size) = (prepared.train.len(), prepared.valid.len(), recipe.model.block_size);
-    let corpus = &recipe.data.corpus;
-    let (part, n_tokens) = match &recipe.data.valid {
-        _ if train <= block_size => (format!("the training part of {corpus}"), train),
-        _ if valid > block_size => return Ok(()),
-        Some(path) => (path.clone(), valid),
-        None => (format!("the validation part of {corpus}"), valid),
-    };
-    let shortest = train.min(valid);
-    let mut advice = Vec::new();
-    if shortest > 1 {
-        // A power of two, as blocks commonly are.
-        advice.push(format!("--set model.block_size={}", 1_usize << (shortest - 1).ilog2()));
-    }
-    let share = (block_size + 1) as f64 / (train + valid) as f64;
-    if train > block_size && recipe.data.valid.is_none() && share < 0.4 {
-        // A little more than needed, for tokens are of different lengths.
-        advice.push(format!("--set data.valid_fraction={:.2}", (1.2 * share + 0.005).max(0.01)));
-    }
-    advice.push(
-        if train <= block_size { "--data with a longer text" } else { "--valid with a text of its own" }
-            .to_owned(),
-    );
-    bail!(
-        "{part} has {}, and model.block_size={block_size} needs at least {}; add {}",
-        plural(n_tokens, "token"),
-        block_size + 1,
-        advice.join(", or ")
-    );
 }

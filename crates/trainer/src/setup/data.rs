@@ -1,0 +1,79 @@
+//! The tokens of a recipe's data.
+
+use std::path::{Path, PathBuf};
+
+use dataset::{OnProgress, Prepared, Rules, Source, TokenizerChoice};
+
+use crate::DataRecipe;
+
+/// The tokens of a recipe's data, made or found in the folder for prepared data.
+///
+/// # Errors
+///
+/// If the text can't be read, or the tokens not written.
+pub fn prepare_data(
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_folder: &Path,
+    on_progress: OnProgress<'_>,
+) -> dataset::Result<Prepared> {
+    prepare_by(Rules::NEWEST, data, choice, data_folder, on_progress)
+}
+
+/// As [`prepare_data`], for a run that has trained on tokens of these checksums: if the text is another by the newest rules, it
+/// may be the same as older versions read it. Returns the rules by which it was read.
+///
+/// # Errors
+///
+/// As [`prepare_data`].
+pub fn prepare_same_data(
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_folder: &Path,
+    expected: Option<&[String; 2]>,
+    on_progress: OnProgress<'_>,
+) -> dataset::Result<(Prepared, Rules)> {
+    let newest = prepare_data(data, choice, data_folder, on_progress);
+    let may_differ = match (&newest, expected) {
+        (_, None) => false,
+        (Ok(prepared), Some(expected)) if checksums(prepared) == *expected => false,
+        (Ok(_), Some(_)) => {
+            dataset::rules_matter(&Source::resolve(&data.corpus)?, &options(Rules::NEWEST, data, data_folder))
+        }
+        (Err(_), Some(_)) => matches!(Source::resolve(&data.corpus), Ok(Source::Path(_))),
+    };
+    if may_differ
+        && let Ok(older) = prepare_by(Rules::V1, data, choice, data_folder, on_progress)
+        && Some(&checksums(&older)) == expected
+    {
+        return Ok((older, Rules::V1));
+    }
+    newest.map(|prepared| (prepared, Rules::NEWEST))
+}
+
+/// Sha256 of the tokens to train on and of those to validate on, which a checkpoint remembers.
+pub fn checksums(prepared: &Prepared) -> [String; 2] {
+    [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
+}
+
+fn prepare_by(
+    rules: Rules,
+    data: &DataRecipe,
+    choice: &TokenizerChoice,
+    data_folder: &Path,
+    on_progress: OnProgress<'_>,
+) -> dataset::Result<Prepared> {
+    let source = Source::resolve(&data.corpus)?;
+    dataset::prepare(&source, choice, &options(rules, data, data_folder), on_progress)
+}
+
+fn options(rules: Rules, data: &DataRecipe, data_folder: &Path) -> dataset::Options {
+    dataset::Options {
+        root: data_folder.to_owned(),
+        valid_fraction: data.valid_fraction,
+        valid: data.valid.as_ref().map(PathBuf::from),
+        separator: data.separator.clone(),
+        rules,
+        ..dataset::Options::default()
+    }
+}
