@@ -52,7 +52,7 @@ const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --v
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 11] = [
     Check::new("fmt", "cargo fmt --all --check"),
     Check::with("typos", "typos", TYPOS),
     Check::with("machete", "cargo machete", MACHETE),
@@ -79,8 +79,6 @@ const CHECKS: [Check; 12] = [
         env: Some(("KINDLING_TEST_DEVICE", "cpu-as-gpu")),
         ..Check::new("as-gpu", "cargo test --workspace --locked --lib --tests")
     },
-    // With the programs that the tests have built.
-    Check::new("torture", "cargo run --package xtask --locked -- torture --kills 6 --flips 10"),
     Check {
         env: Some(("RUSTDOCFLAGS", "-D warnings")),
         ..Check::new("doc", "cargo doc --workspace --no-deps --locked")

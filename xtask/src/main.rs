@@ -11,7 +11,6 @@ mod device_check;
 mod man;
 mod prepare_data;
 mod speedrun;
-mod torture;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -29,7 +28,6 @@ enum Command {
     Man(man::Args),
     PrepareData(prepare_data::Args),
     Speedrun(speedrun::Args),
-    Torture(torture::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where errors are shown")]
@@ -43,7 +41,6 @@ fn main() -> ExitCode {
         Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
         Command::Speedrun(args) => speedrun::run(&args),
-        Command::Torture(args) => torture::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,119 @@
+//! Trials of real runs: killed, stopped by a signal, out of disk space, with damaged checkpoints, started twice. Each run
+//! must end, bit for bit, as a run that nothing happened to.
+//!
+//! `cargo test` makes a few trials of each group. `KINDLING_TORTURE=long` makes all of them, and `KINDLING_TORTURE=kill:17`
+//! one again, as a failure names it. `KINDLING_TORTURE_SEED` selects other kill times and bytes. The folders of failed
+//! trials are kept. How far a run is at a given time depends on the machine: a repeated trial meets about the same step.
+
+#![cfg(unix)] // It needs signals.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{env, fs, path::Path, time::Instant};
+
+use anyhow::Context;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+mod compare;
+mod disk;
+mod flips;
+mod kill_time;
+mod kills;
+mod locks;
+mod process;
+mod run_folder;
+#[path = "../cli/support.rs"]
+#[allow(dead_code, reason = "only the tests of commands use the rest")]
+mod support;
+mod test_dir;
+
+use test_dir::TestDir;
+
+/// Trials of one kind of fault.
+struct Group {
+    name: &'static str,
+    /// Trials in `cargo test`.
+    n_short: usize,
+    /// Trials in a long run.
+    n_long: usize,
+    /// Makes one trial in an empty folder and says which fault it was and how the run came out of it.
+    attempt: fn(&TestDir, &Path, usize, &mut ChaCha8Rng) -> anyhow::Result<String>,
+}
+
+const GROUPS: [Group; 4] = [
+    Group { name: "kill", n_short: 10, n_long: 100, attempt: kills::attempt },
+    Group { name: "flip", n_short: 4, n_long: 200, attempt: flips::attempt },
+    Group { name: "disk", n_short: disk::FAULTS.len(), n_long: disk::FAULTS.len(), attempt: disk::attempt },
+    Group {
+        name: "lock",
+        n_short: locks::FAULTS.len(),
+        n_long: locks::FAULTS.len(),
+        attempt: locks::attempt,
+    },
+];
+
+#[test]
+fn a_run_that_something_happened_to_ends_as_one_that_nothing_happened_to() {
+    let seed = env::var("KINDLING_TORTURE_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let mut folder = tempfile::Builder::new().prefix("kindling-torture-").tempdir().unwrap();
+    let test_dir = TestDir::new(folder.path()).unwrap();
+    let no_disk = disk::Tmpfs::mount(&folder.path().join("disk")).err();
+    if let Some(error) = &no_disk {
+        println!("NOT TRIED: full and read-only disks, because no tmpfs can be mounted: {error:#}");
+    }
+    let mut failures = Vec::new();
+    for (group_idx, trial_idx) in trials(env::var("KINDLING_TORTURE").ok().as_deref()) {
+        let Group { name, attempt, .. } = GROUPS[group_idx];
+        if name == "disk" && no_disk.is_some() {
+            continue;
+        }
+        // The draws of a trial do not depend on the trials before it.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(((group_idx as u64) << 32) + trial_idx as u64);
+        let trial = format!("{name}:{trial_idx}");
+        let place = folder.path().join(trial.replace(':', "-"));
+        fs::create_dir(&place).unwrap();
+        let started = Instant::now();
+        match attempt(&test_dir, &place, trial_idx, &mut rng) {
+            Ok(outcome) => {
+                println!("{trial} {outcome}, {:.1} s", started.elapsed().as_secs_f64());
+                fs::remove_dir_all(&place).with_context(|| trial).unwrap();
+            }
+            Err(error) => failures.push(format!("{trial} {error:#}")),
+        }
+    }
+    if !failures.is_empty() {
+        folder.disable_cleanup(true);
+        let (n_failed, runs) = (failures.len(), folder.path().display());
+        panic!("{n_failed} trials of seed {seed} failed; their runs are in {runs}:\n{}", failures.join("\n"));
+    }
+}
+
+/// Indices of groups and of trials in them: a few of each group, all, or the named one.
+fn trials(wanted: Option<&str>) -> Vec<(usize, usize)> {
+    let of_all = |n_trials: fn(&Group) -> usize| {
+        let groups = GROUPS.iter().enumerate();
+        groups.flat_map(|(idx, group)| (0..n_trials(group)).map(move |trial| (idx, trial))).collect()
+    };
+    match wanted {
+        None => of_all(|group| group.n_short),
+        Some("long") => of_all(|group| group.n_long),
+        Some(trial) => {
+            let named = trial.split_once(':').and_then(|(name, trial_idx)| {
+                let group_idx = GROUPS.iter().position(|group| group.name == name)?;
+                Some((group_idx, trial_idx.parse().ok()?))
+            });
+            vec![
+                named.unwrap_or_else(|| {
+                    panic!("KINDLING_TORTURE={trial}: use long or a trial such as kill:17")
+                }),
+            ]
+        }
+    }
+}
+
+#[test]
+fn a_trial_is_found_by_its_name() {
+    assert_eq!(trials(Some("flip:17")), [(1, 17)]);
+    assert!(trials(None).len() < trials(Some("long")).len());
+    assert!(GROUPS.iter().all(|group| 0 < group.n_short && group.n_short <= group.n_long));
+}
