@@ -1,7 +1,7 @@
 //! The font of PNG files: widths and outlines of texts, in em.
 
+use tiny_skia::{Path, PathBuilder, Transform};
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
-use zeno::{Command, PathBuilder, Transform};
 
 /// Noto Sans: Latin, Greek and Cyrillic.
 pub(crate) struct Font {
@@ -37,19 +37,25 @@ impl Font {
         candidates.into_iter().find(|candidate| self.width(candidate) <= width).unwrap_or_default()
     }
 
-    /// The outline of a text whose baseline begins at the origin, moved by a transformation of em.
-    pub(crate) fn outline(&self, text: &str, transform: &Transform) -> Vec<Command> {
-        let mut path = vec![];
+    /// The outline of a text whose baseline begins at the origin, moved by a transformation of em. None if there is none,
+    /// as of a space.
+    pub(crate) fn outline(&self, text: &str, transform: Transform) -> Option<Path> {
+        // A font's y goes up, a picture's down.
+        let em =
+            Transform::from_scale(1.0, -1.0).post_scale(1.0 / self.units_per_em, 1.0 / self.units_per_em);
+        let mut path = PathBuilder::new();
         let mut x = 0.0;
         for c in text.chars() {
             let glyph = self.glyph(c);
-            // A font's y goes up, a picture's down.
-            let em = 1.0 / self.units_per_em;
-            let place = Transform::scale(em, -em).then_translate(x, 0.0).then(transform);
-            self.face.outline_glyph(glyph, &mut Outline { path: &mut path, place });
+            let mut outline = Outline(PathBuilder::new());
+            self.face.outline_glyph(glyph, &mut outline);
+            let place = em.post_translate(x, 0.0).post_concat(transform);
+            if let Some(outline) = outline.0.finish().and_then(|outline| outline.transform(place)) {
+                path.push_path(&outline);
+            }
             x += self.advance(glyph);
         }
-        path
+        path.finish()
     }
 
     fn glyph(&self, c: char) -> GlyphId {
@@ -70,41 +76,28 @@ fn printable(c: char) -> char {
     }
 }
 
-/// Puts what the font says into a path.
-struct Outline<'a> {
-    path: &'a mut Vec<Command>,
-    place: Transform,
-}
+/// A glyph as a path.
+struct Outline(PathBuilder);
 
-impl Outline<'_> {
-    fn at(&self, x: f32, y: f32) -> zeno::Point {
-        self.place.transform_point(zeno::Point::new(x, y))
-    }
-}
-
-impl OutlineBuilder for Outline<'_> {
+impl OutlineBuilder for Outline {
     fn move_to(&mut self, x: f32, y: f32) {
-        let to = self.at(x, y);
-        self.path.move_to(to);
+        self.0.move_to(x, y);
     }
 
     fn line_to(&mut self, x: f32, y: f32) {
-        let to = self.at(x, y);
-        self.path.line_to(to);
+        self.0.line_to(x, y);
     }
 
     fn quad_to(&mut self, x1: f32, y1: f32, x: f32, y: f32) {
-        let (control, to) = (self.at(x1, y1), self.at(x, y));
-        self.path.quad_to(control, to);
+        self.0.quad_to(x1, y1, x, y);
     }
 
     fn curve_to(&mut self, x1: f32, y1: f32, x2: f32, y2: f32, x: f32, y: f32) {
-        let (first, second, to) = (self.at(x1, y1), self.at(x2, y2), self.at(x, y));
-        self.path.curve_to(first, second, to);
+        self.0.cubic_to(x1, y1, x2, y2, x, y);
     }
 
     fn close(&mut self) {
-        self.path.close();
+        self.0.close();
     }
 }
 

@@ -52,7 +52,6 @@ mod picture;
 
 mod axis;
 mod callout;
-mod coverage;
 mod curves;
 mod error;
 mod font;

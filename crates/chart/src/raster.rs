@@ -1,7 +1,6 @@
-//! A chart as PNG: a drawing backend whose shapes are smoothed and whose text is outlines of a font.
+//! A chart as PNG: plotters draws on a pixmap of tiny-skia, with text as the outlines of a font.
 //!
-//! The library's own bitmap backend places everything on whole pixels, tears wide lines open where they are
-//! steep, and its text needs fonts of the system or is unevenly spaced.
+//! Not on plotters' own bitmap: its wide lines have miters that look like spikes of the data.
 
 use std::convert::Infallible;
 
@@ -10,11 +9,10 @@ use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingErrorKind, FontTransform,
     text_anchor::{HPos, VPos},
 };
-use zeno::{Cap, Command, Join, PathBuilder, Stroke, Transform};
+use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, Transform};
 
 use crate::{
     Chart, Error, Result,
-    coverage::Coverage,
     font::Font,
     layout::{Size, UNITS},
     look::FONT_FACTOR,
@@ -23,102 +21,77 @@ use crate::{
 
 /// The file.
 pub(crate) fn render(chart: &Chart, size: Size) -> Result<Vec<u8>> {
-    let mut pixels = vec![255; 3 * size.width as usize * size.height as usize];
+    let mut pixmap = Pixmap::new(size.width, size.height).expect("a size is at most 10,000 pixels");
     let font = Font::load();
     {
-        let root = Raster { size, font: &font, pixels: &mut pixels }.into_drawing_area();
+        let root = Raster { size, font: &font, pixmap: &mut pixmap }.into_drawing_area();
         picture::draw(chart, size.em(), &font, &root).map_err(|error| Error::Draw(error.into()))?;
     }
-    encode(&pixels, size)
+    encode(&pixmap)
 }
 
-/// Red, green and blue of each pixel as a file.
-fn encode(pixels: &[u8], size: Size) -> Result<Vec<u8>> {
+/// A pixmap as a file, without the opacity: the background is opaque.
+fn encode(pixmap: &Pixmap) -> Result<Vec<u8>> {
+    let pixels: Vec<u8> =
+        pixmap.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
     let mut file = vec![];
-    let mut encoder = png::Encoder::new(&mut file, size.width, size.height);
+    let mut encoder = png::Encoder::new(&mut file, pixmap.width(), pixmap.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_compression(png::Compression::Balanced);
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
+    writer.write_image_data(&pixels)?;
     writer.finish()?;
     Ok(file)
 }
 
-/// A picture that shapes are drawn on.
+/// A picture that shapes are drawn on. Their coordinates are in units.
 struct Raster<'a> {
     size: Size,
     font: &'a Font,
-    /// Red, green and blue, row by row.
-    pixels: &'a mut [u8],
+    pixmap: &'a mut Pixmap,
 }
+
+const PIXELS_PER_UNIT: f32 = 1.0 / UNITS as f32;
 
 impl Raster<'_> {
-    /// Lays a colour over what is within a path, or along it.
-    fn paint<'s>(&mut self, path: &[Command], style: impl Into<zeno::Style<'s>>, color: BackendColor) {
-        self.blend(&Coverage::of(path, style.into()), color);
-    }
-
-    /// Lays a colour over what is covered.
-    fn blend(&mut self, coverage: &Coverage, color: BackendColor) {
-        let [width, height] = [self.size.width, self.size.height].map(i64::from);
-        for (x, y, covered) in coverage.pixels() {
-            if (0..width).contains(&x) && (0..height).contains(&y) {
-                let first = 3 * usize::try_from(y * width + x).expect("the pixel is within the picture");
-                let opacity = color.alpha * f64::from(covered) / 255.0;
-                let (red, green, blue) = color.rgb;
-                for (old, new) in self.pixels[first..first + 3].iter_mut().zip([red, green, blue]) {
-                    *old = mixed(*old, new, opacity);
-                }
-            }
+    fn fill(&mut self, path: Option<&Path>, color: BackendColor) -> Outcome {
+        let to_pixels = Transform::from_scale(PIXELS_PER_UNIT, PIXELS_PER_UNIT);
+        if let Some(path) = path {
+            self.pixmap.fill_path(path, &paint(color), FillRule::Winding, to_pixels, None);
         }
+        Ok(())
+    }
+
+    /// Fills the outline of a line, so that the line is one layer of colour where it crosses itself.
+    fn stroke(&mut self, path: Option<&Path>, style: &impl BackendStyle) -> Outcome {
+        let (line_cap, line_join) = (LineCap::Round, LineJoin::Round);
+        let stroke = Stroke { width: style.stroke_width() as f32, line_cap, line_join, ..Stroke::default() };
+        self.fill(path.and_then(|path| path.stroke(&stroke, PIXELS_PER_UNIT)).as_ref(), style.color())
     }
 }
 
-/// A colour over another.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two bytes")]
-fn mixed(old: u8, new: u8, opacity: f64) -> u8 {
-    (f64::from(old) + opacity * (f64::from(new) - f64::from(old))).round() as u8
-}
-
-/// Units in pixels.
-fn pixels(units: impl Into<f64>) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "a picture is at most 10,000 pixels wide")]
-    let pixels = (units.into() / f64::from(UNITS)) as f32;
-    pixels
-}
-
-fn point((x, y): BackendCoord) -> zeno::Point {
-    zeno::Point::new(pixels(x), pixels(y))
-}
-
-/// A long line as short ones, each beginning where the one before it ends: the time that the rasterizer takes
-/// grows with the square of how often a line crosses a row of pixels.
-fn pieces(points: &[BackendCoord]) -> impl Iterator<Item = &[BackendCoord]> {
-    const LENGTH: usize = 32;
-    let last = points.len().saturating_sub(1);
-    (0..last).step_by(LENGTH).map(move |first| &points[first..=(first + LENGTH).min(last)])
+fn paint(color: BackendColor) -> Paint<'static> {
+    let mut paint = Paint::default();
+    let (red, green, blue) = color.rgb;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an opacity is in [0, 1]")]
+    paint.set_color_rgba8(red, green, blue, (255.0 * color.alpha).round() as u8);
+    paint
 }
 
 /// The straight lines through some points.
-fn polyline(points: &[BackendCoord]) -> Vec<Command> {
-    let mut path = vec![];
-    if let &[(x0, y0), (x1, y1)] = points
-        && (x0 == x1 || y0 == y1)
-    {
+fn polyline(points: &[BackendCoord]) -> Option<Path> {
+    let mut path = PathBuilder::new();
+    let [(x0, y0), .., (x1, y1)] = *points else { return None };
+    if points.len() == 2 && (x0 == x1 || y0 == y1) {
         // A level line, such as the grid's, covers one row of pixels rather than half of two.
-        let middle = |units: i32| pixels(units).floor() + 0.5;
-        path.move_to([middle(x0), middle(y0)]);
-        path.line_to([middle(x1), middle(y1)]);
-        return path;
+        let middle = |units: i32| (units.div_euclid(UNITS) * UNITS) as f32 + 0.5 * UNITS as f32;
+        path.move_to(middle(x0), middle(y0));
+        path.line_to(middle(x1), middle(y1));
+        return path.finish();
     }
-    for (i, at) in points.iter().copied().map(point).enumerate() {
-        if i == 0 {
-            path.move_to(at);
-        } else {
-            path.line_to(at);
-        }
-    }
-    path
+    path.move_to(x0 as f32, y0 as f32);
+    points[1..].iter().for_each(|&(x, y)| path.line_to(x as f32, y as f32));
+    path.finish()
 }
 
 impl DrawingBackend for Raster<'_> {
@@ -151,12 +124,8 @@ impl DrawingBackend for Raster<'_> {
         style: &S,
         fill: bool,
     ) -> Outcome {
-        let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
-        if fill {
-            self.fill_polygon(corners, style)
-        } else {
-            self.draw_path(corners.into_iter().chain([(left, top)]), style)
-        }
+        let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
+        if fill { self.fill_polygon(corners, style) } else { self.draw_path(corners, style) }
     }
 
     fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
@@ -164,29 +133,19 @@ impl DrawingBackend for Raster<'_> {
         path: I,
         style: &S,
     ) -> Outcome {
-        let mut stroke = Stroke::new(pixels(style.stroke_width()));
-        stroke.join(Join::Round).cap(Cap::Round);
         let points: Vec<_> = path.into_iter().collect();
-        let pieces = pieces(&points).map(|piece| Coverage::of(&polyline(piece), (&stroke).into()));
-        self.blend(&Coverage::union(&pieces.collect::<Vec<_>>()), style.color());
-        Ok(())
+        self.stroke(polyline(&points).as_ref(), style)
     }
 
     fn draw_circle<S: BackendStyle>(
         &mut self,
-        center: BackendCoord,
+        (x, y): BackendCoord,
         radius: u32,
         style: &S,
         fill: bool,
     ) -> Outcome {
-        let mut path = vec![];
-        path.add_circle(point(center), pixels(radius));
-        if fill {
-            self.paint(&path, zeno::Fill::NonZero, style.color());
-        } else {
-            self.paint(&path, Stroke::new(pixels(style.stroke_width())), style.color());
-        }
-        Ok(())
+        let circle = PathBuilder::from_circle(x as f32, y as f32, radius as f32);
+        if fill { self.fill(circle.as_ref(), style.color()) } else { self.stroke(circle.as_ref(), style) }
     }
 
     fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
@@ -195,12 +154,11 @@ impl DrawingBackend for Raster<'_> {
         style: &S,
     ) -> Outcome {
         let points: Vec<_> = path.into_iter().collect();
-        self.paint(&polyline(&points), zeno::Fill::NonZero, style.color());
-        Ok(())
+        self.fill(polyline(&points).as_ref(), style.color())
     }
 
     /// Places a text as the SVG backend does, so that both formats are one picture.
-    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, at: BackendCoord) -> Outcome {
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Outcome {
         const EX: f32 = 0.536;
         let anchor = style.anchor();
         let left = match anchor.h_pos {
@@ -215,21 +173,19 @@ impl DrawingBackend for Raster<'_> {
         };
         let degrees = match style.transform() {
             FontTransform::None => 0.0,
-            FontTransform::Rotate90 => 90.0_f32,
+            FontTransform::Rotate90 => 90.0,
             FontTransform::Rotate180 => 180.0,
             FontTransform::Rotate270 => 270.0,
         };
-        let em = pixels(style.size() / FONT_FACTOR);
-        let at = point(at);
-        let transform = Transform::translation(left, baseline)
-            .then_scale(em, em)
-            .then_rotate(zeno::Angle::from_degrees(-degrees))
-            .then_translate(at.x, at.y);
-        let outline = self.font.outline(text, &transform);
-        self.paint(&outline, zeno::Fill::NonZero, style.color());
-        Ok(())
+        #[expect(clippy::cast_possible_truncation, reason = "a text is at most as high as the picture")]
+        let em = (style.size() / FONT_FACTOR) as f32;
+        let place = Transform::from_translate(left, baseline)
+            .post_scale(em, em)
+            .post_rotate(degrees)
+            .post_translate(x as f32, y as f32);
+        self.fill(self.font.outline(text, place).as_ref(), style.color())
     }
 }
 
-/// What drawing in memory comes to: it cannot fail.
-type Outcome = Result<(), DrawingErrorKind<Infallible>>;
+/// Drawing in memory cannot fail.
+type Outcome = std::result::Result<(), DrawingErrorKind<Infallible>>;

@@ -170,6 +170,18 @@ fn a_png_has_its_size_and_is_not_blank() {
 }
 
 #[test]
+fn a_pale_curve_is_pale_where_it_crosses_itself() {
+    let noisy = (0..5000).map(|step| [f64::from(step), 2.0 + (f64::from(step) * 0.7).sin()]);
+    let pale = chart(vec![Series { style: Style::Pale, ..series("training", noisy) }]);
+    let (_, _, pixels) = decode(&pale.png(SIZE).unwrap());
+    let blue = pixels.chunks_exact(3).filter(|pixel| pixel[2] > pixel[0].saturating_add(20));
+    let reds: Vec<u8> = blue.map(|pixel| pixel[0]).collect();
+    // It is 45 % of (0, 114, 178) over white or the grid; a few pixels are over the axis.
+    let n_dark = reds.iter().filter(|&&red| red < 126).count();
+    assert!(reds.len() > 10_000 && n_dark < reds.len() / 100, "{n_dark} of {}", reds.len());
+}
+
+#[test]
 fn the_same_chart_is_the_same_bytes() {
     assert_eq!(run().svg(SIZE).unwrap(), run().svg(SIZE).unwrap());
     assert_eq!(run().png(SIZE).unwrap(), run().png(SIZE).unwrap());
