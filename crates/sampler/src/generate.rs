@@ -110,16 +110,10 @@ where
     L: Into<Logits>,
     E: Into<Box<dyn error::Error + Send + Sync>>,
 {
-    options.check()?;
-    if prompt.is_empty() {
-        return Err(Error::EmptyPrompt);
-    }
-    let mut sequences: Vec<Sequence> =
-        sample_idxs.into_iter().map(|sample_idx| Sequence::new(options, sample_idx, prompt)).collect();
-    let mut running: Vec<usize> = match options.max_tokens {
-        0 => Vec::new(),
-        _ => (0..sequences.len()).collect(),
-    };
+    let sequence = |sample_idx| Sequence::new(options.clone(), sample_idx, prompt.to_vec());
+    let mut sequences = sample_idxs.into_iter().map(sequence).collect::<Result<Vec<_>>>()?;
+    let is_running = |number: &usize, sequences: &[Sequence]| sequences[*number].stopped_by().is_none();
+    let mut running: Vec<usize> = (0..sequences.len()).filter(|it| is_running(it, &sequences)).collect();
 
     while !running.is_empty() {
         let unseen: Vec<&[u32]> = running.iter().map(|&number| sequences[number].unseen()).collect();
@@ -127,18 +121,14 @@ where
         let (n_given, n_asked) = (logits.len(), running.len());
         assert_eq!(n_given, n_asked, "the model gave logits for {n_given} samples and not for {n_asked}");
 
-        let mut unfinished = Vec::with_capacity(n_asked);
-        for (number, logits) in running.into_iter().zip(logits) {
-            let step = sequences[number].step(
-                &logits.into(),
-                |id| text_of(number, id),
-                |text| on_text(number, text),
-            )?;
-            if step.is_continue() {
-                unfinished.push(number);
+        for (&number, logits) in running.iter().zip(logits) {
+            let sequence = &mut sequences[number];
+            let text = sequence.step(&logits.into(), |id| text_of(number, id))?;
+            if on_text(number, &text).is_break() {
+                sequence.interrupt();
             }
         }
-        running = unfinished;
+        running.retain(|number| is_running(number, &sequences));
     }
     Ok(sequences.into_iter().map(Sequence::into_sample).collect())
 }

@@ -17,7 +17,8 @@
 //! | only the smallest set of the most typical with a mass of `p` stays | [`typical_p`] | `typical_p` |
 //! | one of them is drawn | [`draw`] | `seed` |
 //!
-//! [`generate`] does all of it for a whole text, [`generate_batch`] for several texts at a time. [`log_softmax`] and
+//! [`generate`] does all of it for a whole text, [`generate_batch`] for several texts at a time, and a [`Sequence`] for one
+//! token at a time. [`log_softmax`] and
 //! [`logprob`] are for scoring a text that is there already.
 //!
 //! # Conventions
@@ -100,3 +101,4 @@ pub use logits::Logits;
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
 pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};
+pub use sequence::Sequence;

@@ -1,95 +1,182 @@
 //! One sample while it is generated.
 
-use std::ops::ControlFlow;
-
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, draw, logprob,
+    Error, History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, draw, logprob,
     next_token_distribution, random_stream, stop::StopStrings, uniform,
 };
 
-/// A sample and all that decides how it goes on, so that samples of one batch know nothing of each other.
-pub(crate) struct Sequence<'a> {
-    options: &'a Options,
-    prompt: &'a [u32],
+/// A sample and everything that decides how it continues, so that samples of one batch know nothing of each other.
+///
+/// [`generate`](crate::generate) and [`generate_batch`](crate::generate_batch) run such sequences to their end. Whoever
+/// decides when the model computes steps them directly:
+///
+/// ```
+/// use sampler::{Logits, Options, Sequence};
+///
+/// let options = Options { max_tokens: 2, temperature: 0.0, ..Options::default() };
+/// let mut sequence = Sequence::new(options, 0, vec![0])?;
+/// while sequence.stopped_by().is_none() {
+///     let next = (sequence.unseen()[0] as usize + 1) % 3; // A model of three tokens, that counts.
+///     let mut logits = vec![0.0; 3];
+///     logits[next] = 5.0;
+///     let text = sequence.step(&Logits::All(logits), |id| id.to_string())?;
+///     assert_eq!(text, next.to_string());
+/// }
+/// assert_eq!(sequence.into_sample().text, "12");
+/// # Ok::<(), sampler::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    options: Options,
+    prompt: Vec<u32>,
     rng: ChaCha8Rng,
     history: History,
-    stop_strings: StopStrings<'a>,
-    sample: Sample,
+    stop_strings: StopStrings,
+    stopped_by: Option<StoppedBy>,
+    text: String,
+    ids: Vec<u32>,
+    logprobs: Vec<f32>,
 }
 
-impl<'a> Sequence<'a> {
-    /// Begins the sample that draws with the random numbers of `sample_idx`.
-    pub(crate) fn new(options: &'a Options, sample_idx: u64, prompt: &'a [u32]) -> Self {
-        Self {
+impl Sequence {
+    /// Begins a sample after a prompt; `sample_idx` and the seed choose its random numbers. With `max_tokens` 0 it is
+    /// complete from the start.
+    ///
+    /// # Errors
+    ///
+    /// An option out of range, or an empty prompt.
+    pub fn new(options: Options, sample_idx: u64, prompt: Vec<u32>) -> Result<Self> {
+        options.check()?;
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        Ok(Self {
+            rng: random_stream(options.seed, sample_idx),
+            history: History::new(&prompt),
+            stop_strings: StopStrings::new(options.stop.clone()),
+            stopped_by: (options.max_tokens == 0).then_some(StoppedBy::MaxTokens),
+            text: String::new(),
+            ids: Vec::new(),
+            logprobs: Vec::new(),
             options,
             prompt,
-            rng: random_stream(options.seed, sample_idx),
-            history: History::new(prompt),
-            stop_strings: StopStrings::new(&options.stop),
-            sample: Sample {
-                text: String::new(),
-                ids: Vec::new(),
-                logprobs: Vec::new(),
-                stopped_by: StoppedBy::MaxTokens,
-            },
-        }
+        })
     }
 
-    /// The ids that the model has not been told: the prompt, then the last one drawn.
-    pub(crate) fn unseen(&self) -> &[u32] {
-        self.sample.ids.last().map_or(self.prompt, std::slice::from_ref)
+    /// The ids that the model has not seen: first the prompt, then the token sampled last.
+    pub fn unseen(&self) -> &[u32] {
+        self.ids.last().map_or(&self.prompt, std::slice::from_ref)
     }
 
-    /// Draws the next token and passes on the text that has become certain. Breaks when the sample is complete.
-    pub(crate) fn step(
-        &mut self,
-        logits: &Logits,
-        text_of: impl FnOnce(u32) -> String,
-        on_text: impl FnOnce(&str) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    /// Why the sample is complete; `None` while it is not.
+    pub fn stopped_by(&self) -> Option<&StoppedBy> {
+        self.stopped_by.as_ref()
+    }
+
+    /// Samples the next token, and returns the text that has become certain. That may be empty, for instance while a stop
+    /// string may be beginning. `text_of` gives the text that the token completes; it is not asked about a stop token.
+    ///
+    /// # Errors
+    ///
+    /// If no token can be sampled from the logits, or a bias is for a token without a logit.
+    ///
+    /// # Panics
+    ///
+    /// If the sample is complete, or the logits are [`Logits::Best`] and the options look at every logit.
+    pub fn step(&mut self, logits: &Logits, text_of: impl FnOnce(u32) -> String) -> Result<String> {
+        assert!(self.stopped_by.is_none(), "a complete sample has no next token");
         let id = self.draw(logits)?;
-        let (mut text, mut stopped_by) = if self.options.stop_tokens.contains(&id) {
-            (String::new(), Some(StoppedBy::StopToken))
+        let mut text = String::new();
+        if self.options.stop_tokens.contains(&id) {
+            self.stopped_by = Some(StoppedBy::StopToken);
         } else {
-            let (text, stop) = self.stop_strings.push(&text_of(id));
-            (text, stop.map(|stop| StoppedBy::StopString(stop.to_owned())))
-        };
-        if self.sample.ids.len() == self.options.max_tokens {
-            stopped_by.get_or_insert(StoppedBy::MaxTokens);
+            let (certain, stop) = self.stop_strings.push(&text_of(id));
+            text = certain;
+            self.stopped_by = stop.map(|stop| StoppedBy::StopString(stop.to_owned()));
         }
-        if stopped_by.is_some() {
+        if self.ids.len() == self.options.max_tokens {
+            self.stopped_by.get_or_insert(StoppedBy::MaxTokens);
+        }
+        if self.stopped_by.is_some() {
             text += &self.stop_strings.finish();
         }
-        self.sample.text += &text;
-        if on_text(&text).is_break() {
-            stopped_by.get_or_insert(StoppedBy::Interrupted);
-        }
-        let Some(stopped_by) = stopped_by else { return Ok(ControlFlow::Continue(())) };
-        self.sample.stopped_by = stopped_by;
-        Ok(ControlFlow::Break(()))
+        self.text += &text;
+        Ok(text)
     }
 
-    /// What was generated.
-    pub(crate) fn into_sample(self) -> Sample {
-        self.sample
+    /// Ends the sample here, unless it is complete.
+    pub fn interrupt(&mut self) {
+        self.stopped_by.get_or_insert(StoppedBy::Interrupted);
+    }
+
+    /// The text and tokens so far; an incomplete sample counts as interrupted.
+    pub fn into_sample(self) -> Sample {
+        Sample {
+            text: self.text,
+            ids: self.ids,
+            logprobs: self.logprobs,
+            stopped_by: self.stopped_by.unwrap_or(StoppedBy::Interrupted),
+        }
     }
 
     fn draw(&mut self, logits: &Logits) -> Result<u32> {
         let candidates = match logits {
-            Logits::All(logits) => next_token_distribution(self.options, &self.history, logits)?,
+            Logits::All(logits) => next_token_distribution(&self.options, &self.history, logits)?,
             Logits::Best(best) => {
                 assert!(self.options.n_best().is_some(), "these options look at every logit");
-                distribution(self.options, best.iter().copied())?
+                distribution(&self.options, best.iter().copied())?
             }
         };
         let id = draw(&candidates, uniform(&mut self.rng));
         self.history.push(id);
-        self.sample.ids.push(id);
+        self.ids.push(id);
         if let (true, Logits::All(logits)) = (self.options.logprobs, logits) {
-            self.sample.logprobs.push(logprob(logits, id));
+            self.logprobs.push(logprob(logits, id));
         }
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROMPT: [u32; 2] = [0, 1];
+
+    fn step(sequence: &mut Sequence) -> String {
+        sequence.step(&Logits::All(vec![0.0, 1.0, 2.0]), |id| id.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_sequence_without_tokens_is_complete_from_the_start() {
+        let options = Options { max_tokens: 0, ..Options::default() };
+        let sequence = Sequence::new(options, 0, PROMPT.to_vec()).unwrap();
+        assert_eq!(sequence.stopped_by(), Some(&StoppedBy::MaxTokens));
+        assert!(sequence.into_sample().ids.is_empty());
+    }
+
+    #[test]
+    fn an_interrupt_ends_what_is_not_complete() {
+        let greedy = Options { max_tokens: 2, temperature: 0.0, ..Options::default() };
+        let mut sequence = Sequence::new(greedy, 0, PROMPT.to_vec()).unwrap();
+        assert_eq!(sequence.unseen(), PROMPT);
+        assert_eq!(step(&mut sequence), "2");
+        assert_eq!((sequence.unseen(), sequence.stopped_by()), (&[2][..], None));
+        let mut complete = sequence.clone();
+        sequence.interrupt();
+        assert_eq!(sequence.into_sample().stopped_by, StoppedBy::Interrupted);
+        step(&mut complete);
+        complete.interrupt();
+        let sample = complete.into_sample();
+        assert_eq!((sample.text.as_str(), sample.stopped_by), ("22", StoppedBy::MaxTokens));
+    }
+
+    #[test]
+    fn what_can_not_begin_is_refused() {
+        assert!(matches!(Sequence::new(Options::default(), 0, Vec::new()), Err(Error::EmptyPrompt)));
+        let cold = Options { temperature: -1.0, ..Options::default() };
+        assert!(matches!(Sequence::new(cold, 0, PROMPT.to_vec()), Err(Error::Temperature(_))));
     }
 }

@@ -6,27 +6,29 @@ use std::cmp::Reverse;
 ///
 /// The first is the one whose last character comes first; of several that end there, the longest. So
 /// the result does not depend on how the text was cut into pieces.
-pub(crate) struct StopStrings<'a> {
-    stops: &'a [String],
+#[derive(Debug, Clone)]
+pub(crate) struct StopStrings {
+    stops: Vec<String>,
     /// The end of the text so far, if a stop string may begin there.
     held: String,
 }
 
-impl<'a> StopStrings<'a> {
+impl StopStrings {
     /// Looks for any of `stops`, none of which is empty.
-    pub(crate) fn new(stops: &'a [String]) -> Self {
+    pub(crate) fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new() }
     }
 
     /// Takes the next piece of text. Gives the text that is now known to come before any stop string, and
     /// the stop string if one is complete.
-    pub(crate) fn push(&mut self, piece: &str) -> (String, Option<&'a str>) {
+    pub(crate) fn push(&mut self, piece: &str) -> (String, Option<&str>) {
         self.held.push_str(piece);
-        if let Some((start, stop)) = first_match(&self.held, self.stops) {
+        if let Some((start, idx)) = first_match(&self.held, &self.stops) {
             self.held.truncate(start);
-            return (self.finish(), Some(stop));
+            let text = self.finish();
+            return (text, Some(&self.stops[idx]));
         }
-        let decided = undecided_from(&self.held, self.stops);
+        let decided = undecided_from(&self.held, &self.stops);
         let undecided = self.held.split_off(decided);
         (std::mem::replace(&mut self.held, undecided), None)
     }
@@ -37,12 +39,10 @@ impl<'a> StopStrings<'a> {
     }
 }
 
-/// Where the first stop string starts, and which it is.
-fn first_match<'a>(text: &str, stops: &'a [String]) -> Option<(usize, &'a str)> {
-    stops
-        .iter()
-        .filter_map(|stop| text.find(stop.as_str()).map(|start| (start, stop.as_str())))
-        .min_by_key(|(start, stop)| (start + stop.len(), Reverse(stop.len())))
+/// Where the first stop string starts, and its index.
+fn first_match(text: &str, stops: &[String]) -> Option<(usize, usize)> {
+    let starts = stops.iter().enumerate().filter_map(|(idx, stop)| Some((text.find(stop.as_str())?, idx)));
+    starts.min_by_key(|&(start, idx)| (start + stops[idx].len(), Reverse(stops[idx].len())))
 }
 
 /// The first byte from which on `text` is the beginning of a stop string; its length if there is none.
@@ -59,11 +59,11 @@ mod tests {
     /// Feeds the pieces and gives what was passed on after each, with the stop string in brackets.
     fn check(stops: &[&str], pieces: &[&str], expected: &[&str]) {
         let stops: Vec<String> = stops.iter().map(ToString::to_string).collect();
-        let mut matcher = StopStrings::new(&stops);
+        let mut matcher = StopStrings::new(stops.clone());
         let mut passed_on = Vec::new();
         for piece in pieces {
             let (text, stop) = matcher.push(piece);
-            passed_on.push(stop.map_or(text.clone(), |stop| format!("{text}[{stop}]")));
+            passed_on.push(stop.map_or_else(|| text.clone(), |stop| format!("{text}[{stop}]")));
         }
         passed_on.push(matcher.finish());
         assert_eq!(passed_on, expected, "{stops:?} in {pieces:?}");
