@@ -72,6 +72,35 @@ impl Head {
         cross_entropy(self.logits(hidden, precision), targets)
     }
 
+    /// `ln softmax(logits)[target]` of each row, without gradients. No more than 2²⁴ logits exist at a time, or those of 64
+    /// rows; on GPUs 2²⁶.
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[N, C]`
+    /// - `targets`: `[N]`, each below V
+    /// - output: `[N]`
+    ///
+    /// # Panics
+    ///
+    /// If there is not one target for each hidden row, or no row at all.
+    pub fn logprobs(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
+        let ([n_rows, _], [n_targets]) = (hidden.dims(), targets.dims());
+        assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
+        let (chunk, tile) = if is_on_gpu(&hidden) { (CHUNK, TILE) } else { (CPU_CHUNK, CPU_TILE) };
+        // Even chunks, of whole tiles of products.
+        let most = (chunk / self.n_vocab() / tile).max(1) * tile;
+        let n_at_once = n_rows.div_ceil(n_rows.div_ceil(most)).next_multiple_of(tile);
+        let logprobs = hidden.split(n_at_once, 0).into_iter().zip(targets.split(n_at_once, 0)).map(
+            |(hidden, targets)| {
+                let logits = self.clone().logits(hidden, precision); // [n, V]
+                let targets = targets.unsqueeze_dim(1); // [n, 1]
+                log_softmax(logits, 1).gather(1, targets).squeeze_dim(1)
+            },
+        );
+        Tensor::cat(logprobs.collect(), 0)
+    }
+
     /// As [`Head::loss`], with the logits of `n_rows` rows at a time.
     pub(crate) fn loss_in_chunks(
         self,
@@ -110,6 +139,12 @@ const CHUNK: usize = 1 << 26;
 /// Rows that a product on a GPU makes at a time.
 const TILE: usize = 128;
 
+/// As [`CHUNK`], on the CPU: 64 MiB.
+const CPU_CHUNK: usize = 1 << 24;
+
+/// As [`TILE`], on the CPU.
+const CPU_TILE: usize = 64;
+
 /// The mean over all rows of `-ln softmax(logits)[target]`, in nats.
 ///
 /// # Shapes
@@ -123,6 +158,8 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
     use super::*;
     use crate::test_device;
 
@@ -131,6 +168,20 @@ mod tests {
         let device = test_device();
         let loss = cross_entropy(Tensor::zeros([3, 7], &device), Tensor::from_ints([0, 3, 6], &device));
         assert!((loss.into_scalar::<f32>() - 7f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn logprobs_in_chunks_are_those_of_all_logits() {
+        let device = test_device();
+        let (n_vocab, n_rows, width) = (1 << 18, 150, 3); // More than a chunk.
+        let weight = Tensor::<2>::random([n_vocab, width], Distribution::Default, &device);
+        let hidden = Tensor::<2>::random([n_rows, width], Distribution::Normal(0.0, 2.0), &device);
+        let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &device) * 1000;
+        let head = Head::Tied(weight.clone());
+        let found = head.logprobs(hidden.clone(), targets.clone(), Precision::F32);
+        let expected = log_softmax(hidden.matmul(weight.transpose()), 1).gather(1, targets.unsqueeze_dim(1));
+        let tolerance = Tolerance::absolute(crate::test_tolerance(1e-4));
+        found.into_data().assert_approx_eq::<f32>(&expected.squeeze_dim::<1>(1).into_data(), tolerance);
     }
 
     #[test]

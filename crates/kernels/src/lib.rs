@@ -43,7 +43,7 @@ mod settings;
 pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
-pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision};
+pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, on_pool};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};

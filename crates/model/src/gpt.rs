@@ -151,6 +151,23 @@ impl Gpt {
         self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
     }
 
+    /// The natural logarithm of the probability of each target given the tokens up to it, without all logits at a time.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
+    /// - output: `[B, T]`
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` is longer than `block_size`.
+    pub fn logprobs(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, time] = tokens.dims();
+        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
+        let logprobs = self.head().logprobs(hidden, targets.reshape([batch * time]), self.precision);
+        logprobs.reshape([batch, time])
+    }
+
     /// The logits of the token after the last of `tokens`, which continue those in `cache` and are added
     /// to it.
     ///

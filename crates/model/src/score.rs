@@ -1,10 +1,10 @@
 //! How likely a model finds a text.
 
-use burn::{module::Module, prelude::*, tensor::activation::log_softmax};
+use burn::{module::Module, prelude::*};
 
 use crate::Gpt;
 
-/// Logits held at once while scoring, as numbers: 64 MiB of f32.
+/// Logits of the windows that are read together, at most. They do not exist at a time, so this bounds the activations.
 const MAX_LOGITS: usize = 1 << 24;
 
 /// The natural logarithm of the probability of each token given those before it: of all but the first of each
@@ -90,15 +90,14 @@ fn score_batch(model: &Gpt, texts: &[&[u32]], windows: &[Window], len: usize) ->
         }
         Tensor::from_data(TensorData::new(ids, [windows.len(), len]), device)
     };
-    let logits = model.forward(gather(0)); // [B, T, V]
-    let targets = gather(1).unsqueeze_dim::<3>(2); // [B, T, 1]
-    let logprobs = log_softmax(logits, 2).gather(2, targets);
-    logprobs.into_data().try_into_vec().expect("logits are f32")
+    model.logprobs(gather(0), gather(1)).into_data().try_into_vec().expect("log-probabilities are f32")
 }
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
+    use burn::tensor::activation::log_softmax;
+
     use super::*;
 
     #[test]
