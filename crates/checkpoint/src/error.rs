@@ -213,6 +213,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A checkpoint whose weights are those of no model, or of another one.
+    #[error("cannot read the weights of the checkpoint {}", .path.display())]
+    Record {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Why.
+        source: burn::store::RecordError,
+    },
+
     /// There is nothing to go on from.
     #[error(
         "all {n} checkpoints of {} are damaged; start a new run from its best weights with train finetune --init-from {}",

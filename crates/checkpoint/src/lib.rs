@@ -39,6 +39,7 @@ mod marks;
 mod nanogpt;
 mod session;
 mod state;
+mod stored;
 mod weights;
 
 pub use ::gguf::TensorType;

@@ -10,6 +10,8 @@ use std::{
 };
 
 use clap::ValueEnum;
+use engine::ModelFolder;
+use kernels::on_pool;
 use model::{Decoder, Gpt};
 use serde::Serialize;
 use trainer::{PRESETS, Recipe, preset};
@@ -19,9 +21,8 @@ use crate::{
     cost::{sizes, vocab_size},
     device::DeviceArgs,
     device_peak,
+    model_args::models,
     recipe::{parse, read_recipe},
-    run_paths::{is_gguf, path_of},
-    stored_weights::{find, names_weights},
     usage::{at_least, bail_usage},
     words::warn_of_precision,
 };
@@ -211,14 +212,14 @@ impl Report {
 fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recipe, Gpt)> {
     let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let path = Path::new(name);
-    let is_model = path_of(path).is_dir() || is_gguf(path) || names_weights(path);
-    if preset(name).is_some() || !is_model {
+    let models = models();
+    if preset(name).is_some() || !models.may_be_model(path) {
         let mut recipe = read_recipe(name, &args.set)?;
         recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);
         let model = recipe.model.init(recipe.run.seed, device)?;
         return Ok((recipe, model));
     }
-    let origin = find(path)?;
+    let origin = ModelFolder::find(&models, path)?;
     let folder = &origin.folder;
     let sizes = |set: &&String| set.trim_start().starts_with("model.");
     if let Some(set) = args.set.iter().find(sizes) {
@@ -239,7 +240,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
 /// Optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
     let (sizes, time) = (sizes(model.config()), model.config().block_size);
-    let times = trainer::time_steps(model, recipe, WARMUP as u64, n_steps.max(1), device)?;
+    let times = on_pool(|| trainer::time_steps(model, recipe, WARMUP as u64, n_steps.max(1), device))?;
     let tokens = recipe.tokens_per_step();
     Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
 }
@@ -251,7 +252,7 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
     let prompt = prompt(model, n_tokens);
     let times = (0..WARMUP + PREFILLS).map(|_| {
         let start = Instant::now();
-        Decoder::new(model).next_logits(&prompt).into_data(); // Waits for the device.
+        on_pool(|| Decoder::new(model).next_logits(&prompt).into_data()); // Waits for the device.
         start.elapsed()
     });
     Speed::of(times.collect(), n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
@@ -265,7 +266,7 @@ fn decode(model: &Gpt, n_tokens: usize) -> Speed {
     let mut times = Vec::new();
     for _ in 0..WARMUP + n_tokens {
         let start = Instant::now();
-        let best = decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>();
+        let best = on_pool(|| decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>());
         next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
         times.push(start.elapsed());
     }

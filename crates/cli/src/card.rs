@@ -4,13 +4,14 @@ use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use burn::prelude::Device;
 use checkpoint::{Architecture, NoLayout, RunFolder};
+use engine::quoted;
 use indicatif::HumanCount;
 use serde_json::json;
 use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
-    console::{duration, evenly, quoted},
+    console::{duration, evenly},
     history::History,
     observer::{LAST_SAMPLE_TOKENS, sample},
     parts,
@@ -51,7 +52,9 @@ fn sample_of_kept(
     tokenizer: &Tokenizer,
     device: &Device,
 ) -> anyhow::Result<Option<KeptSample>> {
-    let Some((step, recipe)) = history.kept_step().zip(history.recipe.as_ref()) else { return Ok(None) };
+    let Some((step, recipe)) = history.folder.kept_step().zip(history.recipe.as_ref()) else {
+        return Ok(None);
+    };
     let folder = &history.folder;
     let text = match sample_of(&folder.samples_path(), step) {
         Some(text) => text,

@@ -170,16 +170,6 @@ pub(crate) fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// The name that was probably meant by one that there is not.
-pub(crate) fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    /// Alike to so much, by Jaro and Winkler's measure, as clap asks of its options.
-    const ALIKE: f64 = 0.7;
-    let likeness = |known: &&str| strsim::jaro_winkler(name, known);
-    let closest = names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let closest = closest.filter(|known| likeness(known) > ALIKE);
-    closest.map_or_else(String::new, |known| format!("; did you mean {known}?"))
-}
-
 /// At most `n` of them, the first and the last included.
 pub(crate) fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
     let last = all.len().saturating_sub(1);
@@ -193,16 +183,6 @@ pub(crate) fn local_time(seconds: u64) -> String {
     moment.map_or_else(String::new, |moment| {
         moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
     })
-}
-
-/// An argument as one types it, in quotes where the shell needs them.
-pub(crate) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', r"'\''"))
-    }
 }
 
 /// A count with the letter people use: 804k, 1.1M.
@@ -294,28 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn the_closest_name_is_suggested_if_it_is_close() {
-        let names = ["tiny", "nanogpt-cpu", "nanogpt-gpu"];
-        assert_eq!(did_you_mean("tinny", names), "; did you mean tiny?");
-        assert_eq!(did_you_mean("nanogpt_gpu", names), "; did you mean nanogpt-gpu?");
-        assert_eq!(did_you_mean("hamlet.txt", names), "");
-        assert_eq!(did_you_mean("tiny", []), "");
-    }
-
-    #[test]
     fn a_few_of_many_include_both_ends() {
         let all: Vec<usize> = (0..100).collect();
         assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
         assert_eq!(evenly(&all[..2], 4).count(), 2);
         assert_eq!(evenly(&all[..1], 4).copied().collect::<Vec<_>>(), [0]);
         assert_eq!(evenly(&all[..0], 4).count(), 0);
-    }
-
-    #[test]
-    fn arguments_survive_the_shell() {
-        assert_eq!(quoted("runs/tiny-2"), "runs/tiny-2");
-        assert_eq!(quoted("my text"), "'my text'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

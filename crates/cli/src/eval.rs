@@ -8,18 +8,16 @@ use std::{
 
 use anyhow::bail;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
-use model::Gpt;
-use serde::Serialize;
+use engine::{Evaluation, MeasuredText, Model, Source, window_stride};
+use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
     console::{plural, report},
     history::History,
-    model_folder::{ModelArgs, Opened, Source},
+    model_args::ModelArgs,
     prepare::{self, DataDirArgs, is_missing},
-    score::mean,
-    stored_weights::ModelFolder,
-    usage::{at_least, bail_usage},
+    usage::at_least,
     words::report_name,
 };
 
@@ -59,48 +57,23 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Evaluation {
-    /// Nats per token.
-    loss: f64,
-    perplexity: f64,
-    bits_per_byte: f64,
-    tokens: usize,
-    bytes: u64,
-}
-
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let opened = args.model.open()?;
-    let stride = stride(args.stride, &opened.model)?;
-    let (ids, n_bytes) = match &args.data {
+    let (source, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let stride = window_stride(args.stride, gpt.config().block_size)?;
+    let text = match &args.data {
         Some(data) => {
             report_name(data);
             let text = prepare::read_text(data, &args.data_dir.data_dir)?;
-            encode(&opened, &text)?
+            MeasuredText::encode(&tokenizer, &text, separator(&source)?.as_deref())?
         }
-        None => validation_part(&opened, &args.data_dir.data_dir)?,
+        None => validation_part(&source, &tokenizer, &args.data_dir.data_dir)?,
     };
-    let logprobs = model::score(&opened.model, &[&ids], stride).remove(0);
-    let Some(mean) = mean(&logprobs) else {
+    let n_tokens = text.ids.len();
+    let Some(evaluation) = Evaluation::of(&gpt, text, stride) else {
         bail!(
             "a text needs at least two tokens to measure on, and this one has {}",
-            plural(ids.len() as u64, "token")
+            plural(n_tokens as u64, "token")
         );
-    };
-    let loss = -mean;
-    // The first token is not predicted, so its bytes do not count. A mark before the text has none in it.
-    let is_mark = args.data.is_some() && !opened.tokenizer.beginning().is_empty();
-    let first_bytes = match opened.tokenizer.token_bytes(ids[0]) {
-        Some(bytes) if !is_mark => bytes.len() as u64,
-        _ => 0,
-    };
-    let total_bits = loss * logprobs.len() as f64 / std::f64::consts::LN_2;
-    let evaluation = Evaluation {
-        loss,
-        perplexity: loss.exp(),
-        bits_per_byte: total_bits / n_bytes.saturating_sub(first_bytes).max(1) as f64,
-        tokens: logprobs.len(),
-        bytes: n_bytes,
     };
 
     let mut out = io::stdout().lock();
@@ -116,25 +89,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// By how much the window over a long text moves.
-pub(crate) fn stride(stride: Option<usize>, model: &Gpt) -> anyhow::Result<usize> {
-    let block_size = model.config().block_size;
-    match stride {
-        None => Ok(block_size.div_ceil(2)),
-        Some(stride) if (1..=block_size).contains(&stride) => Ok(stride),
-        Some(stride) => bail_usage!("--stride {stride} is not between 1 and the block of {block_size}"),
-    }
+/// What stands between the documents of a text, as the run was trained. A model from elsewhere is measured as it would be
+/// trained here.
+fn separator(source: &Source) -> anyhow::Result<Option<String>> {
+    let recipe = match source {
+        Source::Folder(model) => History::open(model.folder.clone())?.recipe,
+        Source::Gguf(_) => None,
+    };
+    Ok(recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator))
 }
 
-/// The tokens a run validates on, and the bytes of their text.
-fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>, u64)> {
-    let model = opened.source.path().display();
-    let Source::Folder(ModelFolder { folder, weights }) = &opened.source else {
-        bail!("{model} does not say which text it was trained on; name a text with --data")
+/// The text that a run validates on.
+fn validation_part(source: &Source, tokenizer: &Tokenizer, data_dir: &Path) -> anyhow::Result<MeasuredText> {
+    let path = source.path().display();
+    let Source::Folder(model) = source else {
+        bail!("{path} does not say which text it was trained on; name a text with --data")
     };
+    let folder = &model.folder;
     let history = History::open(folder.clone())?;
     let Some(recipe) = &history.recipe else {
-        bail!("{model} does not say which text it was trained on; name a text with --data")
+        bail!("{path} does not say which text it was trained on; name a text with --data")
     };
     let origin = folder.recipe_path();
     let (origin, data) = (origin.display(), &recipe.data);
@@ -142,7 +116,7 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
         Some(valid) => report(format_args!("validation text {valid}, as {origin} says")),
         None => report(format_args!("validation part of {}, as {origin} says", data.corpus)),
     }
-    let choice = TokenizerChoice::Given(opened.tokenizer.clone());
+    let choice = TokenizerChoice::Given(tokenizer.clone());
     let expected = history.state.as_ref().map(|state| &state.data);
     let prepared = prepare::prepare_again(data, &choice, data_dir, expected);
     let prepared = prepared.map_err(|error| match is_missing(&error) {
@@ -151,7 +125,7 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
         )),
         false => error,
     })?;
-    let step = weights.step(&history);
+    let step = model.step();
     let during_training =
         history.of(Split::Valid).find(|line| Some(line.step) == step).and_then(|line| line.loss);
     if let (Some(loss), Some(step)) = (during_training, step) {
@@ -159,28 +133,8 @@ fn validation_part(opened: &Opened, data_dir: &Path) -> anyhow::Result<(Vec<u32>
             "during training: {loss:.4} on sampled windows after step {step} (eval --help says why that differs)"
         ));
     }
-    Ok((all_ids(&prepared.valid), prepared.meta.valid.text_bytes))
-}
-
-/// The tokens of a text, and the bytes that count for them: separators between documents are tokens, and no text.
-fn encode(opened: &Opened, text: &str) -> anyhow::Result<(Vec<u32>, u64)> {
-    let tokenizer = &opened.tokenizer;
-    // What a run was trained with counts. A model from elsewhere is measured as it would be trained here.
-    let recipe = match &opened.source {
-        Source::Folder(model) => History::open(model.folder.clone())?.recipe,
-        Source::Gguf(_) => None,
-    };
-    let separator = recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator);
-    let (Some(separator), Some(end)) = (separator, tokenizer.end_of_text()) else {
-        return Ok((tokenizer.encode_text(text)?, text.len() as u64));
-    };
-    let (mut ids, mut n_bytes) = (tokenizer.beginning().to_vec(), 0);
-    for (idx, document) in text.split(separator.as_str()).enumerate() {
-        ids.extend((idx > 0).then_some(end));
-        ids.extend(tokenizer.encode(document)?);
-        n_bytes += document.len() as u64;
-    }
-    Ok((ids, n_bytes))
+    let n_bytes = prepared.meta.valid.text_bytes;
+    Ok(MeasuredText::tokenized(tokenizer, all_ids(&prepared.valid), n_bytes))
 }
 
 fn all_ids(tokens: &Tokens) -> Vec<u32> {

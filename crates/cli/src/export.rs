@@ -5,12 +5,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::bail;
 use checkpoint::{Precision, RunFolder, TensorType, export_gguf};
 use clap::ValueEnum;
+use engine::Model;
 
-use crate::{
-    console::report,
-    model_folder::{ModelArgs, Opened},
-    usage::bail_usage,
-};
+use crate::{console::report, model_args::ModelArgs, usage::bail_usage};
 
 /// Exports a model for other programs.
 #[derive(Debug, clap::Args)]
@@ -73,7 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.format == Format::Safetensors && precision.is_none() {
         bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
-    let Opened { source, model, tokenizer } = args.model.open()?;
+    let (source, Model { gpt, tokenizer, marks }) = args.model.open()?;
     let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),
@@ -84,11 +81,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &model, &tokenizer, &source.marks()?, precision)?;
+            RunFolder::export(&output, &gpt, &tokenizer, &marks, precision)?;
         }
         (_, precision) => {
             let ty = tensor_type(precision);
-            for difference in export_gguf(&model, &tokenizer, &source.marks()?, &name, ty, &output)? {
+            for difference in export_gguf(&gpt, &tokenizer, &marks, &name, ty, &output)? {
                 report(format_args!("note: {difference}"));
             }
         }

@@ -4,27 +4,24 @@ use std::{
     io::{self, Write},
     ops::Range,
     path::PathBuf,
-    process::{self, ExitCode},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::ExitCode,
 };
 
 use anyhow::{Context, anyhow};
-use model::{Decoder, Gpt, window_start};
+use engine::{Generation, Model, SIDE_BY_SIDE, token_id, with_start};
+use model::window_start;
 use rustyline::{DefaultEditor, error::ReadlineError};
-use sampler::{Logits, Options, Sample, StoppedBy};
+use sampler::{Options, Sample, StoppedBy};
 use serde::Serialize;
 use tokenizer::Tokenizer;
 
 use crate::{
     console::{self, plural, report, warn},
+    ctrl_c::{CtrlC, INTERRUPTED},
     memory,
-    model_folder::{ModelArgs, Opened},
-    next_logits,
+    model_args::ModelArgs,
     shown::Shown,
-    usage::{ResultExt, UsageError, at_least},
+    usage::{ResultExt, at_least},
 };
 
 /// Generates text with a model.
@@ -208,43 +205,32 @@ impl From<Sample> for SampleOutput {
     }
 }
 
-/// The exit code of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-
-/// Samples that are generated side by side, at most.
-const SIDE_BY_SIDE: u64 = 8;
-
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(random_seed);
-    // What is wrong with an option is said before a model is read.
+    // Options are checked before a model is read.
     plain_options(&args, seed).check().usage()?;
     let given = match &args.prompt {
         PromptArgs { prompt: Some(text), .. } => text.clone(),
         PromptArgs { prompt_file: Some(path), .. } => dataset::read_text(path)?,
         PromptArgs { .. } => String::new(),
     };
-    let Opened { source, model, tokenizer } = args.model.open()?;
-    let options = options(&args, seed, &tokenizer, &source.marks()?.ends)?;
+    let (_, model) = args.model.open()?;
+    let options = options(&args, seed, &model)?;
     options.check().usage()?;
-    let writer = Writer { model: &model, tokenizer: &tokenizer, options: &options };
     let ctrl_c = CtrlC::listen()?;
     if args.prompt.interactive {
-        return interact(&writer, &args, &ctrl_c);
+        return interact(&model, &options, &args, &ctrl_c);
     }
-    let prompt = encode(&tokenizer, &given, args.prompt.special)?;
-    hint_at_special(&tokenizer, &given, args.prompt.special);
-    warn_if_cropped(&prompt, model.config().block_size);
-    check_memory(&args, &model, &prompt)?;
+    let prompt = prompt(&args, &model, &given)?;
     ctrl_c.begin_samples();
     report_seed(&args, seed);
     let shown = if args.json { Shown::nothing() } else { Shown::stdout(&given) };
-    let samples = writer.write(0..args.samples, &prompt, &mut shown.until(ctrl_c.is_pressed.clone()))?;
+    let samples = generate(&model, options, &prompt, 0..args.samples, shown, &ctrl_c)?;
     if args.json {
         let samples = samples.into_iter().map(SampleOutput::from).collect();
         writeln!(io::stdout(), "{}", serde_json::to_string(&Output { seed, samples })?)?;
     }
-    let is_interrupted = ctrl_c.is_pressed.load(Ordering::SeqCst);
-    Ok(if is_interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(if ctrl_c.is_pressed() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// A seed below 2⁵³: readers of JSON that have only f64 keep it exactly.
@@ -279,148 +265,47 @@ fn plain_options(args: &Args, seed: u64) -> Options {
     }
 }
 
-fn options(args: &Args, seed: u64, tokenizer: &Tokenizer, ends: &[u32]) -> anyhow::Result<Options> {
+fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
+    let Model { tokenizer, marks, .. } = model;
     let mut options = plain_options(args, seed);
     for bias in &args.choice.logit_bias {
         let malformed = || anyhow!("--logit-bias must be TOKEN=X, where X is a number (got {bias:?})");
         let (token, x) = bias.rsplit_once('=').ok_or_else(malformed).usage()?;
         let x = x.trim().parse().map_err(|_| malformed()).usage()?;
-        options.logit_bias.insert(id_of(tokenizer, token).context("--logit-bias")?, x);
+        options.logit_bias.insert(token_id(tokenizer, token).context("--logit-bias")?, x);
     }
     for token in &args.end.stop_token {
-        options.stop_tokens.push(id_of(tokenizer, token).context("--stop-token")?);
+        options.stop_tokens.push(token_id(tokenizer, token).context("--stop-token")?);
     }
     if !args.end.ignore_eos {
-        options.stop_tokens.extend(ends.iter().copied().chain(tokenizer.end_of_text()));
+        options.stop_tokens.extend(marks.ends.iter().copied().chain(tokenizer.end_of_text()));
     }
     Ok(options)
 }
 
-/// The id of a token given as # and its id, as its text, or as its id alone where no token has that text.
-fn id_of(tokenizer: &Tokenizer, token: &str) -> anyhow::Result<u32> {
-    let n_tokens = tokenizer.vocab_size();
-    let numbered = |id: &str| id.parse().ok().filter(|&id| usize::try_from(id).is_ok_and(|id| id < n_tokens));
-    let by_id = token.strip_prefix('#').and_then(numbered);
-    by_id.or_else(|| tokenizer.id_of(token)).or_else(|| numbered(token)).ok_or_else(|| {
-        let n_tokens = plural(n_tokens, "token");
-        UsageError::new(anyhow!(
-            "{token:?} is neither a single token nor an id of this model, which has {n_tokens}"
-        ))
-        .into()
-    })
-}
-
-fn encode(tokenizer: &Tokenizer, prompt: &str, special: bool) -> anyhow::Result<Vec<u32>> {
-    let ids = if special { tokenizer.encode_special(prompt)? } else { tokenizer.encode(prompt)? };
-    if ids.is_empty() {
-        return Ok(beginning(tokenizer));
+/// The ids of a prompt, with notes and warnings about it.
+fn prompt(args: &Args, model: &Model, text: &str) -> anyhow::Result<Vec<u32>> {
+    let Model { gpt, tokenizer, .. } = model;
+    let ids = if args.prompt.special { tokenizer.encode_special(text)? } else { tokenizer.encode(text)? };
+    let prompt = with_start(tokenizer, ids);
+    if !args.prompt.special {
+        report_special_in(tokenizer, text);
     }
-    // BOS tokens that the prompt has are not added again.
-    let before = if ids.starts_with(tokenizer.beginning()) { &[] } else { tokenizer.beginning() };
-    Ok([before, &ids].concat())
+    warn_if_cropped(&prompt, gpt.config().block_size);
+    if args.model.is_on_cpu() {
+        let n_tokens = prompt.len().saturating_add(args.end.max_tokens);
+        memory::check_texts(gpt.config(), args.samples.min(SIDE_BY_SIDE as u64), n_tokens)?;
+    }
+    Ok(prompt)
 }
 
-/// Says where a prompt spells special tokens that are taken as ordinary text.
-fn hint_at_special(tokenizer: &Tokenizer, prompt: &str, special: bool) {
-    if let Some(token) = tokenizer.special_in(prompt).filter(|_| !special) {
+/// Prints a note if a prompt spells a special token that is read as plain text.
+fn report_special_in(tokenizer: &Tokenizer, prompt: &str) {
+    if let Some(token) = tokenizer.special_in(prompt) {
         report(format_args!(
             "note: the prompt spells the special token {token}, which is read as plain text; --special reads it as the token"
         ));
     }
-}
-
-/// What it takes to generate text.
-pub(crate) struct Writer<'a> {
-    pub(crate) model: &'a Gpt,
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) options: &'a Options,
-}
-
-impl Writer<'_> {
-    /// Generates the samples of these numbers, and shows them as they come. Those of the first group side by side have
-    /// at least one token, even if nobody wants more from the start.
-    pub(crate) fn write(
-        &self,
-        samples: Range<u64>,
-        prompt: &[u32],
-        shown: &mut Shown<'_>,
-    ) -> anyhow::Result<Vec<Sample>> {
-        let mut written = Vec::new();
-        let mut first = samples.start;
-        while first < samples.end {
-            let end = samples.end.min(first + SIDE_BY_SIDE);
-            written.extend(self.write_side_by_side(first..end, prompt, shown)?);
-            if shown.is_over() {
-                break;
-            }
-            first = end;
-        }
-        shown.finish()?;
-        Ok(written)
-    }
-
-    fn write_side_by_side(
-        &self,
-        samples: Range<u64>,
-        prompt: &[u32],
-        shown: &mut Shown<'_>,
-    ) -> anyhow::Result<Vec<Sample>> {
-        let n = usize::try_from(samples.end - samples.start)?;
-        let mut decoder = Decoder::new(self.model);
-        let mut streams: Vec<_> = (0..n).map(|_| self.tokenizer.decode_stream_after(prompt)).collect();
-        // Those that the decoder has sequences of; none before it has read the prompt, which is that of all.
-        let mut decoded: Vec<usize> = Vec::new();
-        shown.begin(n);
-        // Tokens that the tokenizer does not know, as those that fill up a vocabulary, are never drawn.
-        let n_tokens = self.tokenizer.vocab_size().min(self.model.config().vocab_size);
-        let next_logits = |running: &[usize], unseen: &[&[u32]]| -> Result<Vec<Logits>, String> {
-            let logits = if decoded.is_empty() {
-                let logits = decoder.next_logits_of_each(&unseen[..1]);
-                decoder.select(&vec![0; n]);
-                decoded = (0..n).collect();
-                logits.repeat_dim(0, n)
-            } else {
-                if decoded != running {
-                    let place = |sample: &usize| decoded.iter().position(|decoded| decoded == sample);
-                    decoder.select(&running.iter().filter_map(place).collect::<Vec<_>>());
-                    decoded = running.to_vec();
-                }
-                decoder.next_logits_of_each(unseen)
-            };
-            next_logits::read(logits, n_tokens, self.options.n_best()).map_err(|error| format!("{error:?}"))
-        };
-        let samples = sampler::generate_batch(
-            self.options,
-            samples,
-            prompt,
-            |sample, id| streams[sample].push(id),
-            next_logits,
-            |sample, text| shown.text(sample, text),
-        )?;
-        shown.end();
-        Ok(samples)
-    }
-}
-
-/// What a text begins with: what the tokenizer puts before every one, the token that ends the one before it, or an empty
-/// line.
-pub(crate) fn beginning(tokenizer: &Tokenizer) -> Vec<u32> {
-    if !tokenizer.beginning().is_empty() {
-        return tokenizer.beginning().to_vec();
-    }
-    match tokenizer.end_of_text() {
-        Some(id) => vec![id],
-        None => tokenizer.encode("\n").unwrap_or_else(|_| vec![0]),
-    }
-}
-
-/// Looks whether what the model keeps of the texts that are written side by side fits into memory.
-fn check_memory(args: &Args, model: &Gpt, prompt: &[u32]) -> anyhow::Result<()> {
-    if !args.model.is_on_cpu() {
-        return Ok(());
-    }
-    let n_tokens = prompt.len().saturating_add(args.end.max_tokens);
-    memory::check_texts(model.config(), args.samples.min(SIDE_BY_SIDE), n_tokens)
 }
 
 fn warn_if_cropped(prompt: &[u32], block_size: usize) {
@@ -434,39 +319,30 @@ fn warn_if_cropped(prompt: &[u32], block_size: usize) {
     }
 }
 
-/// What Ctrl-C does: the first one after [`CtrlC::begin_samples`] ends the samples, any other ends kindling.
-struct CtrlC {
-    is_pressed: Arc<AtomicBool>,
-    is_generating: Arc<AtomicBool>,
-}
-
-impl CtrlC {
-    fn listen() -> anyhow::Result<Self> {
-        let ctrl_c = Self { is_pressed: Arc::default(), is_generating: Arc::default() };
-        let (is_pressed, is_generating) = (ctrl_c.is_pressed.clone(), ctrl_c.is_generating.clone());
-        ctrlc::set_handler(move || {
-            let is_second = is_pressed.swap(true, Ordering::SeqCst);
-            if is_second || !is_generating.load(Ordering::SeqCst) {
-                process::exit(INTERRUPTED.into());
-            }
-        })
-        .context("cannot listen for Ctrl-C")?;
-        Ok(ctrl_c)
+/// Generates the samples of these numbers, and prints them as they come, until Ctrl-C or a reader that has gone ends them.
+fn generate(
+    model: &Model,
+    options: Options,
+    prompt: &[u32],
+    samples: Range<u64>,
+    mut shown: Shown<'_>,
+    ctrl_c: &CtrlC,
+) -> anyhow::Result<Vec<Sample>> {
+    let mut generation = Generation::begin(&model.gpt, &model.tokenizer, options, prompt, samples)?;
+    shown.begin();
+    while let Some(piece) = generation.next() {
+        shown.piece(piece?);
+        if ctrl_c.is_pressed() || shown.has_failed() {
+            generation.interrupt();
+        }
     }
-
-    fn begin_samples(&self) {
-        self.is_pressed.store(false, Ordering::SeqCst);
-        self.is_generating.store(true, Ordering::SeqCst);
-    }
-
-    fn end_samples(&self) {
-        self.is_generating.store(false, Ordering::SeqCst);
-    }
+    shown.finish()?;
+    Ok(generation.into_samples())
 }
 
 /// Asks for prompts until there are no more.
-fn interact(writer: &Writer<'_>, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<ExitCode> {
-    report_seed(args, writer.options.seed);
+fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<ExitCode> {
+    report_seed(args, options.seed);
     report(format_args!("each line is a prompt; Ctrl-C ends a text, Ctrl-D ends kindling"));
     let mut editor = DefaultEditor::new().context("cannot open the terminal")?;
     let mut next = 0;
@@ -478,20 +354,18 @@ fn interact(writer: &Writer<'_>, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<
             Err(error) => return Err(error).context("cannot read a prompt"),
         };
         editor.add_history_entry(&line).context("cannot add the prompt to the history")?;
-        let prompt = match encode(writer.tokenizer, &line, args.prompt.special) {
+        let prompt = match prompt(args, model, &line) {
             Ok(prompt) => prompt,
-            Err(error) => {
+            Err(error) if error.is::<tokenizer::Error>() => {
                 console::error(&error);
                 continue;
             }
+            Err(error) => return Err(error),
         };
-        hint_at_special(writer.tokenizer, &line, args.prompt.special);
-        warn_if_cropped(&prompt, writer.model.config().block_size);
-        check_memory(args, writer.model, &prompt)?;
-        let mut shown = Shown::stdout(&line).until(ctrl_c.is_pressed.clone());
         ctrl_c.begin_samples();
         // Each text has numbers of its own, so that the same prompt is continued differently.
-        writer.write(next..next + args.samples, &prompt, &mut shown)?;
+        let samples = next..next + args.samples;
+        generate(model, options.clone(), &prompt, samples, Shown::stdout(&line), ctrl_c)?;
         ctrl_c.end_samples();
         next += args.samples;
     }

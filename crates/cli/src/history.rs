@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::Context;
 use checkpoint::{RunFolder, Session, TrainerState};
 use model::GptConfig;
-use trainer::{KeepWeights, Metrics, Recipe, Split, best_evaluation, read_metrics};
+use trainer::{Metrics, Recipe, Split, best_evaluation, read_metrics};
 
 /// What is known of a run, or of a model from elsewhere, without its weights.
 pub(crate) struct History {
@@ -51,15 +51,6 @@ impl History {
     /// Tokens of the text that it was trained on.
     pub(crate) fn train_tokens(&self) -> Option<u64> {
         self.sessions.iter().rev().find_map(|session| session.train_tokens)
-    }
-
-    /// The step of the weights in `model.safetensors`.
-    pub(crate) fn kept_step(&self) -> Option<u64> {
-        let keep = self.recipe.as_ref().map(|recipe| recipe.run.keep_weights).unwrap_or_default();
-        match keep {
-            KeepWeights::Best => self.best().map(|line| line.step),
-            KeepWeights::Last => self.state.as_ref().map(|state| state.step),
-        }
     }
 
     /// The lines of one split.

@@ -1,99 +1,76 @@
-//! Models of the Hugging Face hub.
+//! The Hugging Face hub, as the environment says, and the progress of downloads.
 
-#[cfg(feature = "hub")]
-mod client;
-#[cfg(feature = "hub")]
-mod files;
-#[cfg(feature = "hub")]
-mod gguf_files;
-mod name;
+use std::{cell::RefCell, env, fs, path::PathBuf};
 
-use std::path::PathBuf;
+use engine::{Download, Hub, Progress, Token};
+use indicatif::{HumanBytes, ProgressBar};
 
-pub(crate) use self::name::HubName;
+use crate::console::{progress_bar, report};
 
-/// Downloads a model into the cache that Python's `huggingface_hub` uses too: its folder, or its GGUF file.
-///
-/// Small files come first, so that a model that cannot be imported is refused before its weights are downloaded.
-#[cfg(feature = "hub")]
-pub(crate) fn download(name: &HubName) -> anyhow::Result<PathBuf> {
-    use anyhow::Context;
-
-    let repository = client::Repository::open(name)?;
-    let chosen = match &name.quantization {
-        Some(quantization) => download_gguf(name, &repository, quantization),
-        None => download_folder(name, &repository),
-    };
-    let path = match repository.is_offline() {
-        true => chosen.with_context(|| {
-            format!(
-                "cannot use the copy of {} in the cache; {} to complete it",
-                name.id,
-                client::advice_online()
-            )
-        })?,
-        false => chosen?,
-    };
-    repository.remember()?;
-    Ok(path)
-}
-
-/// Without the feature there is no hub.
-#[cfg(not(feature = "hub"))]
-pub(crate) fn download(name: &HubName) -> anyhow::Result<PathBuf> {
-    anyhow::bail!(
-        "there is no file or folder {name}. This kindling cannot download it from the hub: it was built without the \
-         feature `hub`. Build it with that feature, or download the model and name its folder"
-    )
-}
-
-#[cfg(feature = "hub")]
-fn download_folder(name: &HubName, repository: &client::Repository<'_>) -> anyhow::Result<PathBuf> {
-    use anyhow::{Context, bail};
-    use checkpoint::RunFolder;
-
-    let names = repository.file_names();
-    let chosen = match files::choose(name, &names)? {
-        files::Choice::Model(chosen) => chosen,
-        files::Choice::Adapter => {
-            let config = repository.fetch(files::ADAPTER_CONFIG)?;
-            bail!("{}", files::describe_adapter(name, &names, &config));
+/// The hub that `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE` describe.
+pub(crate) fn from_env() -> Hub {
+    let home = env::var_os("HF_HOME").map_or_else(default_home, PathBuf::from);
+    let file = home.join("token");
+    let token = match variable("HF_TOKEN") {
+        Some(value) => Some(Token { value, origin: "HF_TOKEN".to_owned() }),
+        None => {
+            let token = fs::read_to_string(&file).ok().map(|token| token.trim().to_owned());
+            let token = token.filter(|token| !token.is_empty());
+            token.map(|value| Token { value, origin: file.display().to_string() })
         }
     };
-    let refused = || format!("cannot import {name}, whose weights are not downloaded");
-    let config = repository.fetch(files::CONFIG)?;
-    let folder = RunFolder::open(config.parent().context("the cache of the hub has no folder")?)?;
-    folder.config().with_context(refused)?;
-    for file in chosen.small {
-        repository.fetch(file)?;
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| Hub::ENDPOINT.to_owned());
+    Hub {
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        cache: variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
+        token,
+        is_offline: is_set("HF_HUB_OFFLINE"),
     }
-    folder.load_tokenizer().with_context(refused)?;
-    for file in chosen.weights {
-        repository.fetch_weights(file)?;
-    }
-    Ok(folder.path().to_owned())
 }
 
-#[cfg(feature = "hub")]
-fn download_gguf(
-    name: &HubName,
-    repository: &client::Repository<'_>,
-    quantization: &str,
-) -> anyhow::Result<PathBuf> {
-    let names = repository.file_names();
-    let file = gguf_files::choose(name, &names, quantization)?;
-    gguf_files::check_architecture(name, repository.gguf_architecture())?;
-    repository.fetch_weights(file)
+fn default_home() -> PathBuf {
+    env::home_dir().unwrap_or_default().join(".cache").join("huggingface")
 }
 
-#[cfg(all(test, not(feature = "hub")))]
-mod tests {
-    use super::*;
+/// A variable of the environment that is set and not blank.
+fn variable(name: &str) -> Option<String> {
+    let value = env::var(name).ok()?.trim().to_owned();
+    (!value.is_empty()).then_some(value)
+}
 
-    #[test]
-    fn a_build_without_the_hub_says_so() {
-        let name = HubName::parse("openai-community/gpt2").unwrap();
-        let error = download(&name).unwrap_err().to_string();
-        assert!(error.contains("built without the feature `hub`"), "{error}");
+/// Whether a variable is true, by the spellings of `huggingface_hub`.
+fn is_set(name: &str) -> bool {
+    variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
+}
+
+/// Prints which file of weights is downloaded, and shows a progress bar.
+pub(crate) struct DownloadBar(RefCell<ProgressBar>);
+
+impl DownloadBar {
+    pub(crate) fn new() -> Self {
+        Self(RefCell::new(ProgressBar::hidden()))
+    }
+}
+
+impl Progress for DownloadBar {
+    fn begins(&self, Download { file, repository, size_bytes }: Download<'_>) {
+        let size = size_bytes.map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
+        report(format_args!("downloading {file} of {repository}{size}"));
+        self.0.replace(progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left"));
+    }
+
+    fn missing(&self, download: Download<'_>, n_bytes: u64) {
+        let bar = self.0.borrow();
+        bar.set_length(n_bytes);
+        bar.set_position(0);
+        bar.set_message(download.file.to_owned());
+    }
+
+    fn received(&self, n_bytes: u64) {
+        self.0.borrow().inc(n_bytes);
+    }
+
+    fn ends(&self) {
+        self.0.borrow().finish_and_clear();
     }
 }

@@ -5,19 +5,15 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use burn::prelude::Device;
-use checkpoint::{
-    GgufFile, Marks, Precision, RunFolder, load_nanogpt, load_nanogpt_tokenizer, refuse_lfs_pointer,
-};
-use tokenizer::Tokenizer;
+use checkpoint::{Precision, RunFolder};
+use engine::{HubName, Model, Models, is_gguf, open_nanogpt, quoted};
 
 use crate::{
-    console::{count, program, quoted, report},
-    hub::{self, HubName},
-    model_folder::check_vocabulary,
-    run_paths::{RUNS, is_gguf, path_of, refuse_part, run_path},
-    stored_weights::{find, names_weights},
+    console::{count, program, report},
+    hub::{DownloadBar, from_env},
+    model_args::models,
     usage::bail_usage,
 };
 
@@ -55,50 +51,40 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let device = Device::flex();
-    let (path, stem) = locate(&args)?;
-    let (model, tokenizer, marks) = if is_gguf(&path) {
-        refuse_tokenizer(&args)?;
-        let file = GgufFile::open(&path)?;
-        (file.load_model(&device)?, file.tokenizer().clone(), file.marks().clone())
-    } else if path.is_file() {
-        refuse_part(&path)?;
-        let model = load_nanogpt(&path, &device)?;
-        let tokenizer = tokenizer_of(&path, args.tokenizer.as_deref(), model.config().vocab_size)?;
-        let marks = Marks::of(&tokenizer);
-        (model, tokenizer, marks)
+    let (models, device) = (models(), Device::flex());
+    let (path, stem) = locate(&args, &models)?;
+    let Model { gpt, tokenizer, marks } = if path.is_file() && !is_gguf(&path) {
+        open_nanogpt(&path, args.tokenizer.as_deref(), &device)?
     } else {
         refuse_tokenizer(&args)?;
-        let found = find(&path)?;
-        (found.load_model(&device)?, found.folder.load_tokenizer()?, found.folder.marks()?)
+        models.open(&path)?.load(&device)?
     };
-    check_vocabulary(&tokenizer, model.config())?;
     let run = match &args.run {
-        Some(run) => run_path(run),
-        None => RunFolder::next_path(Path::new(RUNS), &stem),
+        Some(run) => models.run_path(run),
+        None => RunFolder::next_path(&models.runs, &stem),
     };
-    let run = RunFolder::create_model(&run, &model, &tokenizer, &marks, Precision::F32)?;
+    let run = RunFolder::create_model(&run, &gpt, &tokenizer, &marks, Precision::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; generate text with: {} generate {name}",
         args.source.display(),
         run.path().display(),
-        count(model.config().n_params() as u64),
+        count(gpt.config().n_params() as u64),
         program(),
     ));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The file or folder that is meant, and what its run is called. What is here hides a model of the hub of that name.
-fn locate(args: &Args) -> anyhow::Result<(PathBuf, String)> {
+fn locate(args: &Args, models: &Models) -> anyhow::Result<(PathBuf, String)> {
     let path = &args.source;
-    if path_of(path).exists() || names_weights(path) {
+    if models.is_here(path) {
         return Ok((path.clone(), stem(path)));
     }
     let name = path.to_str().with_context(|| format!("there is no file or folder {}", path.display()))?;
     let name = HubName::parse(name)?;
     refuse_tokenizer(args)?;
-    let path = hub::download(&name)?;
+    let path = from_env().download(&name, models, &DownloadBar::new())?;
     let stem = if is_gguf(&path) { stem(&path) } else { name.model().to_owned() };
     Ok((path, stem))
 }
@@ -108,33 +94,6 @@ fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
         Some(_) => bail_usage!("--tokenizer is for a ckpt.pt; {} has its own", args.source.display()),
         None => Ok(()),
     }
-}
-
-/// The tokenizer of a `ckpt.pt`, which says nothing of it.
-fn tokenizer_of(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> anyhow::Result<Tokenizer> {
-    /// nanoGPT pads GPT-2's vocabulary up to this.
-    const PADDED: usize = 50_304;
-    let beside = checkpoint.with_file_name("meta.pkl");
-    match named {
-        Some(name) if name == Path::new("gpt2") => Ok(Tokenizer::gpt2()),
-        Some(name) if name == Path::new("byte") => Ok(Tokenizer::byte()),
-        Some(file) if has_extension(file, "pkl") => Ok(load_nanogpt_tokenizer(file)?),
-        Some(file) => {
-            refuse_lfs_pointer(file)?;
-            Tokenizer::load(file).with_context(|| format!("--tokenizer {}", file.display()))
-        }
-        None if beside.is_file() => Ok(load_nanogpt_tokenizer(&beside)?),
-        None if (Tokenizer::gpt2().vocab_size()..=PADDED).contains(&vocab_size) => Ok(Tokenizer::gpt2()),
-        None => bail!(
-            "{} does not say what its {vocab_size} tokens are; name its tokenizer by --tokenizer, for characters \
-             the meta.pkl of its corpus",
-            checkpoint.display()
-        ),
-    }
-}
-
-fn has_extension(file: &Path, extension: &str) -> bool {
-    file.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 /// What the run is called: as the folder or the model, or as the folder that a checkpoint is in.

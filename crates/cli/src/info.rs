@@ -10,6 +10,7 @@ use std::{
 };
 
 use checkpoint::{Architecture, GgufFile, MODEL, Session, WEIGHTS};
+use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use indicatif::{HumanBytes, HumanCount};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
@@ -20,9 +21,8 @@ use trainer::{OptimizerKind, Split};
 use crate::{
     console::{evenly, local_time},
     history::History,
-    model_folder::{FolderArgs, Source, check_vocabulary},
+    model_args::FolderArgs,
     parts,
-    stored_weights::{ModelFolder, StoredWeights},
 };
 
 /// Validation losses that are shown.
@@ -112,7 +112,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Info {
-    fn of(ModelFolder { folder, weights }: ModelFolder) -> anyhow::Result<Self> {
+    fn of(model: ModelFolder) -> anyhow::Result<Self> {
+        let weights_step = model.step();
+        let ModelFolder { folder, weights } = model;
         let tokenizer = folder.load_tokenizer()?;
         let history = History::open(folder)?;
         let best = history.best();
@@ -125,7 +127,7 @@ impl Info {
         Ok(Self {
             optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
             weights_bytes: size_bytes(&weights_file),
-            weights_step: weights.step(&history),
+            weights_step,
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             steps: state.as_ref().map(|state| state.step),

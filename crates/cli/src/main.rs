@@ -9,6 +9,7 @@ mod card;
 mod completions;
 mod console;
 mod cost;
+mod ctrl_c;
 mod device;
 mod device_peak;
 mod eval;
@@ -22,8 +23,7 @@ mod key_tips;
 mod lines;
 mod live_view;
 mod memory;
-mod model_folder;
-mod next_logits;
+mod model_args;
 mod observer;
 mod parts;
 mod plan;
@@ -32,7 +32,6 @@ mod prepare;
 mod presets;
 mod probe;
 mod recipe;
-mod run_paths;
 mod runs;
 mod samples;
 mod score;
@@ -40,7 +39,6 @@ mod screen;
 mod shown;
 mod signals;
 mod standing;
-mod stored_weights;
 mod train;
 mod usage;
 mod views;
@@ -123,8 +121,7 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    // A thread of the pool hands work to the others at a fraction of what it costs a thread outside.
-    let result = rayon::scope(|_| match args.command {
+    let result = match args.command {
         Command::Train(args) => train::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
@@ -138,7 +135,7 @@ fn main() -> ExitCode {
         Command::Presets(args) => presets::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
-    });
+    };
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`

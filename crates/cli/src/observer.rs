@@ -1,5 +1,6 @@
 //! What becomes of each event of a run: it is shown, logged, and answered by a sample.
 
+use engine::{Generation, prompt_start};
 use model::Gpt;
 use sampler::Options;
 use tokenizer::Tokenizer;
@@ -7,10 +8,8 @@ use trainer::{Event, SkipReason};
 
 use crate::{
     console::{report, warn},
-    generate::{Writer, beginning},
     samples::SampleLog,
     screen::Screen,
-    shown::Shown,
     views::Views,
 };
 
@@ -83,9 +82,8 @@ pub(crate) fn sample(
 ) -> anyhow::Result<String> {
     let stop_tokens = tokenizer.end_of_text().into_iter().collect();
     let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
-    let writer = Writer { model, tokenizer, options: &options };
-    let samples = writer.write(0..1, &beginning(tokenizer), &mut Shown::nothing())?;
-    Ok(samples.into_iter().map(|sample| sample.text).collect())
+    let generation = Generation::begin(model, tokenizer, options, &prompt_start(tokenizer), 0..1)?;
+    Ok(generation.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
 }
 
 /// What is said of a first step that took its time.

@@ -10,13 +10,13 @@ use anyhow::{Context, bail};
 use chart::{Chart, Scale, Series, Style};
 use checkpoint::RunFolder;
 use clap::ValueEnum;
+use engine::{ModelFolder, is_gguf};
 use trainer::{Metrics, Split};
 
 use crate::{
     console::report,
     history::History,
-    run_paths::{is_gguf, newest},
-    stored_weights::find,
+    model_args::models,
     usage::{ResultExt, bail_usage},
 };
 
@@ -97,7 +97,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.svg", args.metric.name())));
     let format = Format::of(&output)?;
     let folders = match args.runs.as_slice() {
-        [] => vec![newest()?],
+        [] => vec![models().newest()?],
         runs => runs.iter().map(|run| open_run(run)).collect::<anyhow::Result<_>>()?,
     };
     let histories = folders.into_iter().map(History::open).collect::<anyhow::Result<Vec<_>>>()?;
@@ -119,7 +119,7 @@ fn open_run(path: &Path) -> anyhow::Result<RunFolder> {
     if is_gguf(path) {
         bail!("{} is a GGUF file, which has no metrics; name a run that was trained here", path.display());
     }
-    Ok(find(path)?.folder)
+    Ok(ModelFolder::find(&models(), path)?.folder)
 }
 
 /// An image format.

@@ -11,10 +11,11 @@ use std::{
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice, is_stream};
+use engine::quoted;
 use trainer::DataRecipe;
 
 use crate::{
-    console::{count, progress_bar, progress_style, quoted, report, warn},
+    console::{count, progress_bar, progress_style, report, warn},
     usage::bail_usage,
 };
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use chart::{Chart, Scale, Series, Style};
+use kernels::on_pool;
 use model::Gpt;
 use trainer::{Control, PlannedRun, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
@@ -41,18 +42,14 @@ pub(crate) fn overfit_one_batch(
     let control = Control::new();
     signals.pass_on(&control);
     let mut next_line = 1;
-    let overfit = trainer::overfit_one_batch(
-        (model, &recipe),
-        prepared.train,
-        device,
-        &control,
-        |probed, is_learnt| {
-            if probed.step + 1 == next_line || is_learnt {
-                report(format_args!("step {:>4}  loss {:.4}", probed.step + 1, probed.loss));
-                next_line *= 2;
-            }
-        },
-    )?;
+    let observe = |probed: trainer::Probed, is_learnt| {
+        if probed.step + 1 == next_line || is_learnt {
+            report(format_args!("step {:>4}  loss {:.4}", probed.step + 1, probed.loss));
+            next_line *= 2;
+        }
+    };
+    let start = (model, &recipe);
+    let overfit = on_pool(|| trainer::overfit_one_batch(start, prepared.train, device, &control, observe))?;
     if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
@@ -83,8 +80,9 @@ pub(crate) fn find_learning_rate(
     signals.pass_on(&control);
     let bar = progress_bar("{bar:24} {pos}/{len} learning rates  {eta} left");
     bar.set_length(SWEEP_STEPS);
+    let start = (model, &recipe);
     let swept =
-        trainer::sweep_learning_rates((model, &recipe), prepared.train, device, &control, |_| bar.inc(1));
+        on_pool(|| trainer::sweep_learning_rates(start, prepared.train, device, &control, |_| bar.inc(1)));
     bar.finish_and_clear();
     let sweep = swept?;
     if let Some(code) = signals.by_signal() {

@@ -3,12 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
+use engine::did_you_mean;
 use trainer::{PRESETS, Recipe, SetupError, parse_recipe, preset};
 
-use crate::{
-    console::did_you_mean,
-    usage::{ResultExt, bail_usage},
-};
+use crate::usage::{ResultExt, bail_usage};
 
 /// Reads a preset or a file.
 pub(crate) fn read_recipe(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {

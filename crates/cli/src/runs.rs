@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     console::{count, local_time, report, table, warn},
     history::{History, size_of},
-    run_paths::RUNS,
+    model_args::models,
 };
 
 /// Lists runs, the newest last.
@@ -99,8 +99,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(folder) = args.folder.as_ref().filter(|folder| !folder.is_dir()) {
         bail!("there is no folder {}", folder.display());
     }
-    let folder = args.folder.as_deref().unwrap_or(Path::new(RUNS));
-    let runs = RunFolder::all(folder)?;
+    let folder = args.folder.unwrap_or_else(|| models().runs);
+    let runs = RunFolder::all(&folder)?;
     if runs.is_empty() && !args.json {
         report(format_args!("there is no run in {}", folder.display()));
     }

@@ -8,16 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use model::Gpt;
+use engine::{Model, ScoredText, score_texts, window_stride};
 use serde::{Deserialize, Serialize};
-use tokenizer::Tokenizer;
 
-use crate::{
-    console::plural,
-    eval::stride,
-    model_folder::{ModelArgs, Opened},
-    usage::at_least,
-};
+use crate::{console::plural, model_args::ModelArgs, usage::at_least};
 
 /// Prints the natural logarithm of the probability of each token, given those before it.
 #[derive(Debug, clap::Args)]
@@ -72,12 +66,21 @@ enum Line {
     Object { text: String },
 }
 
+/// The object of `--json`, and of each line with `--jsonl`.
 #[derive(Debug, Serialize)]
-struct Score {
+struct Output {
     ids: Vec<u32>,
     tokens: Vec<String>,
     logprobs: Vec<Option<f32>>,
     mean_logprob: Option<f64>,
+}
+
+impl From<ScoredText> for Output {
+    fn from(scored: ScoredText) -> Self {
+        let mean_logprob = scored.mean_logprob();
+        let ScoredText { ids, tokens, logprobs } = scored;
+        Self { ids, tokens, logprobs, mean_logprob }
+    }
 }
 
 /// Texts that are scored together.
@@ -91,13 +94,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
         TextArgs { .. } => unreachable!("clap asks for one of them"),
     };
-    let Opened { model, tokenizer, .. } = args.model.open()?;
-    let stride = stride(args.stride, &model)?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let stride = window_stride(args.stride, gpt.config().block_size)?;
     let ids = tokenizer.encode_text(&text)?;
     if ids.len() == tokenizer.beginning().len() {
         bail!("the text is empty; there is no token to score");
     }
-    let score = score(&model, &tokenizer, vec![ids], stride).remove(0);
+    let score = Output::from(score_texts(&gpt, &tokenizer, vec![ids], stride).remove(0));
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&score)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -123,8 +126,8 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
         Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
     };
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let Opened { model, tokenizer, .. } = args.model.open()?;
-    let stride = stride(args.stride, &model)?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let stride = window_stride(args.stride, gpt.config().block_size)?;
     let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
         let at = || format!("line {} of {name}", idx + 1);
         let line = line.with_context(at)?;
@@ -148,8 +151,8 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
             }
         }
         let is_end = texts.is_empty();
-        for score in score(&model, &tokenizer, texts, stride) {
-            writeln!(out, "{}", serde_json::to_string(&score)?)?;
+        for score in score_texts(&gpt, &tokenizer, texts, stride) {
+            writeln!(out, "{}", serde_json::to_string(&Output::from(score))?)?;
         }
         out.flush()?;
         if let Some(problem) = problem {
@@ -159,26 +162,4 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
             return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-fn score(model: &Gpt, tokenizer: &Tokenizer, texts: Vec<Vec<u32>>, stride: usize) -> Vec<Score> {
-    let slices: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-    let scored = model::score(model, &slices, stride);
-    let token = |id: &u32| match tokenizer.token_bytes(*id) {
-        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        None => tokenizer.decode(&[*id]),
-    };
-    let score = |(ids, scored): (Vec<u32>, Vec<f32>)| Score {
-        tokens: ids.iter().map(token).collect(),
-        mean_logprob: mean(&scored),
-        logprobs: ids.first().map(|_| None).into_iter().chain(scored.into_iter().map(Some)).collect(),
-        ids,
-    };
-    texts.into_iter().zip(scored).map(score).collect()
-}
-
-/// The mean of a list that is not empty.
-pub(crate) fn mean(values: &[f32]) -> Option<f64> {
-    let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-    (!values.is_empty()).then(|| sum / values.len() as f64)
 }

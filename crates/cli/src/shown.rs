@@ -1,112 +1,98 @@
-//! Samples on stdout: generated side by side, shown one after the other.
+//! Samples on stdout: generated side by side, printed one after the other.
 
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
-    ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
+
+use engine::Piece;
 
 use crate::console::escaped;
 
 /// What stands between samples.
 const SEPARATOR: &str = "---------------";
 
-/// Where samples are shown. Of those that are written side by side the first is shown as it comes, and the others
-/// when all are complete.
+/// Prints samples: the first that is incomplete as it comes, those after it when they are due.
 pub(crate) struct Shown<'a> {
     prompt: &'a str,
-    /// Without it, nothing is shown.
+    /// Without it, nothing is printed.
     out: Option<Box<dyn Write + 'a>>,
     /// Whether it is a terminal, which would obey control characters.
     is_terminal: bool,
-    /// Set by somebody who has seen enough.
-    stopped: Arc<AtomicBool>,
-    /// Samples that have begun to be shown.
-    n_begun: u64,
-    /// What waits, of the samples written side by side but for the first.
-    waiting: Vec<String>,
+    /// The sample that is being printed.
+    current: usize,
+    is_complete: bool,
+    /// Text of the samples after it, and whether each is complete.
+    waiting: Vec<(String, bool)>,
     failure: Option<io::Error>,
 }
 
 impl<'a> Shown<'a> {
-    /// Shows the prompt before each sample, on stdout.
+    /// Prints the prompt before each sample, on stdout.
     pub(crate) fn stdout(prompt: &'a str) -> Self {
-        Self::new(prompt, Box::new(io::stdout()), io::stdout().is_terminal())
+        Self::new(prompt, Some(Box::new(io::stdout())), io::stdout().is_terminal())
     }
 
-    /// Shows the prompt before each sample. A terminal gets control characters as escapes, anything else every byte
-    /// as it is.
-    fn new(prompt: &'a str, out: Box<dyn Write + 'a>, is_terminal: bool) -> Self {
-        Self {
-            prompt,
-            out: Some(out),
-            is_terminal,
-            stopped: Arc::default(),
-            n_begun: 0,
-            waiting: Vec::new(),
-            failure: None,
-        }
-    }
-
-    /// Shows nothing.
+    /// Prints nothing.
     pub(crate) fn nothing() -> Self {
-        Self { out: None, ..Self::new("", Box::new(io::sink()), false) }
+        Self::new("", None, false)
     }
 
-    /// Ends all samples as soon as this is set.
-    pub(crate) fn until(self, stopped: Arc<AtomicBool>) -> Self {
-        Self { stopped, ..self }
+    /// Prints the prompt before each sample. A terminal gets control characters as escapes, anything else every byte
+    /// as it is.
+    fn new(prompt: &'a str, out: Option<Box<dyn Write + 'a>>, is_terminal: bool) -> Self {
+        let waiting = Vec::new();
+        Self { prompt, out, is_terminal, current: 0, is_complete: false, waiting, failure: None }
     }
 
-    /// Whether nobody wants more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.failure.is_some() || self.stopped.load(Ordering::SeqCst)
-    }
-
-    /// So many samples, at least one, are about to be written side by side.
-    pub(crate) fn begin(&mut self, n: usize) {
-        self.waiting = vec![String::new(); n - 1];
-        self.show_heading();
+    /// Prints the prompt of the first sample.
+    pub(crate) fn begin(&mut self) {
+        self.print(self.prompt);
     }
 
     /// More of a sample.
-    pub(crate) fn text(&mut self, sample: usize, text: &str) -> ControlFlow<()> {
-        match sample.checked_sub(1) {
-            None => self.show(text),
-            Some(idx) => self.waiting[idx].push_str(text),
+    pub(crate) fn piece(&mut self, Piece { sample, text, stopped_by }: Piece) {
+        match sample.checked_sub(self.current + 1) {
+            None => {
+                self.print(&text);
+                self.is_complete |= stopped_by.is_some();
+            }
+            Some(idx) => {
+                self.waiting.resize_with(self.waiting.len().max(idx + 1), Default::default);
+                let (waiting, is_complete) = &mut self.waiting[idx];
+                waiting.push_str(&text);
+                *is_complete |= stopped_by.is_some();
+            }
         }
-        if self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        while self.is_complete && !self.waiting.is_empty() {
+            self.print_next();
+        }
     }
 
-    /// The samples that were written side by side are complete.
-    pub(crate) fn end(&mut self) {
-        for text in std::mem::take(&mut self.waiting) {
-            self.show_heading();
-            self.show(&text);
-        }
+    /// Whether the reader of the output has gone.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
-    /// All is shown.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if self.n_begun > 0 {
-            self.show("\n");
+    /// Prints the samples that are not complete, as far as they are.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            self.print_next();
         }
-        self.failure.take().map_or(Ok(()), Err)
+        self.print("\n");
+        self.failure.map_or(Ok(()), Err)
     }
 
-    fn show_heading(&mut self) {
-        if self.n_begun > 0 {
-            self.show(&format!("\n{SEPARATOR}\n"));
-        }
-        self.n_begun += 1;
-        self.show(self.prompt);
+    fn print_next(&mut self) {
+        let (text, is_complete) = self.waiting.remove(0);
+        self.current += 1;
+        self.is_complete = is_complete;
+        self.print(&format!("\n{SEPARATOR}\n"));
+        self.print(self.prompt);
+        self.print(&text);
     }
 
-    fn show(&mut self, text: &str) {
+    fn print(&mut self, text: &str) {
         let text = if self.is_terminal { escaped(text) } else { Cow::Borrowed(text) };
         if let (Some(out), None) = (&mut self.out, &self.failure)
             && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -118,47 +104,57 @@ impl<'a> Shown<'a> {
 
 #[cfg(test)]
 mod tests {
+    use sampler::StoppedBy;
+
     use super::*;
 
-    #[test]
-    fn samples_side_by_side_are_shown_one_after_the_other() {
+    fn piece(sample: usize, text: &str) -> Piece {
+        Piece { sample, text: text.to_owned(), stopped_by: None }
+    }
+
+    fn last(sample: usize, text: &str) -> Piece {
+        Piece { stopped_by: Some(StoppedBy::MaxTokens), ..piece(sample, text) }
+    }
+
+    fn shown(prompt: &str, is_terminal: bool, pieces: impl IntoIterator<Item = Piece>) -> String {
         let mut out = Vec::new();
-        let mut shown = Shown::new("> ", Box::new(&mut out), false);
-        shown.begin(2);
-        for (sample, text) in [(0, "a"), (1, "x"), (0, "b"), (1, "y"), (1, "z")] {
-            assert!(shown.text(sample, text).is_continue());
-        }
-        shown.end();
-        shown.begin(1);
-        assert!(shown.text(0, "m").is_continue());
-        shown.end();
+        let mut shown = Shown::new(prompt, Some(Box::new(&mut out)), is_terminal);
+        shown.begin();
+        pieces.into_iter().for_each(|piece| shown.piece(piece));
         shown.finish().unwrap();
-        drop(shown);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn samples_side_by_side_are_printed_one_after_the_other() {
+        let side_by_side = [piece(0, "a"), piece(1, "x"), last(0, "b"), piece(1, "y"), last(1, "z")];
         let expected = format!("> ab\n{SEPARATOR}\n> xyz\n{SEPARATOR}\n> m\n");
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(shown("> ", false, side_by_side.into_iter().chain([last(2, "m")])), expected);
+        // The later one is complete first, and one is interrupted.
+        let crossed = [piece(0, "a"), piece(1, "x"), last(2, "m"), last(1, "yz"), piece(0, "b")];
+        assert_eq!(shown("> ", false, crossed), expected);
+    }
+
+    #[test]
+    fn the_sample_after_a_complete_one_is_printed_as_it_comes() {
+        let mut out = Vec::new();
+        let mut shown = Shown::new("", Some(Box::new(&mut out)), false);
+        [piece(1, "x"), last(0, "a"), piece(1, "y")].into_iter().for_each(|piece| shown.piece(piece));
+        drop(shown);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("a\n{SEPARATOR}\nxy"));
     }
 
     #[test]
     fn a_terminal_gets_escapes_and_a_pipe_every_byte() {
-        let shown = |is_terminal| {
-            let mut out = Vec::new();
-            let mut shown = Shown::new("\x1b[31m", Box::new(&mut out), is_terminal);
-            shown.begin(2);
-            for (sample, text) in [(0, "\r"), (1, "\u{9b}2J")] {
-                assert!(shown.text(sample, text).is_continue());
-            }
-            shown.end();
-            shown.finish().unwrap();
-            drop(shown);
-            String::from_utf8(out).unwrap()
-        };
+        let pieces = || [last(0, "\r"), last(1, "\u{9b}2J")];
         let expected = format!("\\u{{1b}}[31m\\r\n{SEPARATOR}\n\\u{{1b}}[31m\\u{{9b}}2J\n");
-        assert_eq!(shown(true), expected);
-        assert_eq!(shown(false), format!("\x1b[31m\r\n{SEPARATOR}\n\x1b[31m\u{9b}2J\n"));
+        assert_eq!(shown("\x1b[31m", true, pieces()), expected);
+        let expected = format!("\x1b[31m\r\n{SEPARATOR}\n\x1b[31m\u{9b}2J\n");
+        assert_eq!(shown("\x1b[31m", false, pieces()), expected);
     }
 
     #[test]
-    fn a_reader_that_has_gone_ends_the_text() {
+    fn a_reader_that_has_gone_is_an_error() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -168,9 +164,10 @@ mod tests {
                 Ok(())
             }
         }
-        let mut shown = Shown::new("", Box::new(Closed), false);
-        shown.begin(1);
-        assert!(shown.text(0, "a").is_break());
+        let mut shown = Shown::new("", Some(Box::new(Closed)), false);
+        shown.begin();
+        shown.piece(piece(0, "a"));
+        assert!(shown.has_failed());
         assert_eq!(shown.finish().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -11,7 +11,8 @@ use std::{any::Any, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use checkpoint::Session;
-use trainer::{Changes, Control, Ending, PRESETS, Training};
+use kernels::on_pool;
+use trainer::{Changes, Control, Ending, Event, PRESETS, Training};
 
 use self::{short::ShortArgs, subject::Subject};
 use crate::{
@@ -21,11 +22,11 @@ use crate::{
     history::History,
     lines::Lines,
     live_view::LiveView,
+    model_args::models,
     observer::Observer,
     parts::sizes,
     prepare::DataDirArgs,
     probe,
-    run_paths::run_path,
     samples::SampleLog,
     screen::Screen,
     signals::Signals,
@@ -162,7 +163,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     signals.pass_on(&control);
     let (screen, shown) = open_screen(&args, &training, shown_step, &control, &signals)?;
     let mut observer = Observer { screen, tokenizer, samples, views, seed: training.recipe.run.seed };
-    let outcome = trainer::train(training, control, Box::new(move |event| observer.event(event)));
+    let observe = Box::new(move |event: Event<'_>| observer.event(event));
+    let outcome = on_pool(|| trainer::train(training, control, observe));
     drop(shown); // Whatever comes now is said on the terminal as it was.
     let outcome = outcome?;
     Ok(match outcome.ending {
@@ -181,7 +183,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Puts the argument to where it belongs: a text to `--data`, with `--resume` a run to `--run`. A recipe stays.
 fn understand_subject(mut args: Args) -> anyhow::Result<Args> {
     let Some(subject) = args.subject.clone() else { return Ok(args) };
-    if args.resume && args.run.is_none() && run_path(subject.as_ref()).join("config.json").is_file() {
+    if args.resume && args.run.is_none() && models().run_path(subject.as_ref()).join("config.json").is_file()
+    {
         args.run = Some(subject.into());
         args.subject = None;
     } else if Subject::of(&subject) == Subject::Text {

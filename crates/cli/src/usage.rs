@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use engine::HubError;
+
 /// An error in the arguments that clap could not find. It reads like the error it wraps, and has the same source.
 #[derive(Debug)]
 pub(crate) struct UsageError(anyhow::Error);
@@ -49,7 +51,13 @@ pub(crate) use bail_usage;
 
 /// Whether an error, or one that caused it, is in the arguments.
 pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<UsageError>())
+    let is_malformed = |cause: &engine::Error| cause.is_malformed_request();
+    let is_usage = |cause: &(dyn Error + 'static)| {
+        cause.is::<UsageError>()
+            || cause.downcast_ref().is_some_and(is_malformed)
+            || cause.downcast_ref().is_some_and(HubError::is_malformed_name)
+    };
+    error.chain().any(is_usage)
 }
 
 /// Parses a whole number that is not below `min`, for clap, whose own message for `usize` names no range.

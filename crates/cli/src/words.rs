@@ -5,11 +5,12 @@ use std::{path::Path, time::Duration};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use dataset::{Prepared, Source};
+use engine::quoted;
 use indicatif::HumanCount;
 use trainer::{Changes, DataRecipe, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{
-    console::{count, duration, plural, program, quoted, report, report_command, warn},
+    console::{count, duration, plural, program, report, report_command, warn},
     history::History,
     parts::sizes,
     plan::report_epochs,

@@ -3,13 +3,12 @@
 use burn::{
     module::Module,
     optim::{GradientsParams, OptimizerRecord},
-    prelude::*,
     store::ModuleRecord,
     tensor::Bytes,
     train::{Learner, TrainOutput},
 };
 use burn_pack::Writer;
-use checkpoint::{Checkpoint, Records, RunFolder};
+use checkpoint::{Checkpoint, Records};
 use model::Gpt;
 
 use crate::{
@@ -94,25 +93,11 @@ impl GptLearner {
     }
 }
 
-/// The model with the weights of the checkpoint of a step, in place of those that the run's folder keeps.
-///
-/// # Errors
-///
-/// If there is no such checkpoint, or it is damaged.
-pub fn checkpoint_model(folder: &RunFolder, step: u64, device: &Device) -> Result<Gpt, Error> {
-    let config = folder.config()?;
-    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(folder.checkpoint_weights(step)?))?;
-    let zeros = config
-        .zeros(device)
-        .map_err(|source| checkpoint::Error::Sizes { path: folder.path().to_owned(), source })?;
-    Ok(TrainableGpt::new(zeros, 1).load_record(record).into_gpt())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use burn::{optim::GradientsParams, train::TrainOutput};
+    use burn::{optim::GradientsParams, prelude::*, train::TrainOutput};
 
     use super::*;
     use crate::preset;

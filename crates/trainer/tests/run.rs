@@ -17,10 +17,7 @@ use burn::prelude::*;
 use checkpoint::RunFolder;
 use dataset::Tokens;
 use support::{metrics, recipe, run, tokenizer, training, without_times};
-use trainer::{
-    Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, checkpoint_model, ending,
-    train,
-};
+use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, ending, train};
 
 #[test]
 fn a_run_learns_and_leaves_a_model() {
@@ -272,8 +269,8 @@ fn the_weights_of_a_checkpoint_are_those_of_its_step() {
     let device = kernels::test_device();
     let inputs = Tensor::<2, Int>::from_data([[1, 2, 3, 4]], &device);
     let logits = |model: model::Gpt| model.forward(inputs.clone()).into_data();
-    let of_step = |step| logits(checkpoint_model(&folder, step, &device).unwrap());
+    let of_step = |step| logits(folder.load_checkpoint_model(step, &device).unwrap());
     assert_eq!(of_step(12), logits(folder.load_model(&device).unwrap()), "the last, however good");
     assert_ne!(of_step(5), of_step(10));
-    assert!(checkpoint_model(&folder, 7, &device).is_err());
+    assert!(folder.load_checkpoint_model(7, &device).is_err());
 }

@@ -1,10 +1,11 @@
 //! Errors of setting up a run, with the command that helps, and those that are in the arguments.
 
 use anyhow::anyhow;
+use engine::quoted;
 use trainer::{Ending, Error, SetupError};
 
 use crate::{
-    console::{plural, program, quoted},
+    console::{plural, program},
     prepare::{DataDirArgs, data_error},
     usage::UsageError,
     words::{further, resume_command},

@@ -10,18 +10,18 @@ use crate::{
     card,
     console::report,
     memory,
+    model_args::models,
     plan::{self, PlannedData},
     plot::update_pictures,
     prepare::{warn_of_older_rules, with_absolute_paths, with_progress},
-    run_paths::{newest, open, run_path},
     words::report_data,
 };
 
 /// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.
 pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
     let folder = match &args.run {
-        Some(path) => open(&run_path(path))?,
-        None => newest()?,
+        Some(path) => models().open_folder(&models().run_path(path))?,
+        None => models().newest()?,
     };
     let explain = |error| explain(error, &args.data_dir);
     let run = StoppedRun::open(folder).map_err(explain)?;

@@ -5,29 +5,28 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::{Marks, RunFolder};
+use engine::{ModelFolder, check_vocabulary, quoted};
 use model::Gpt;
 use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest};
 
 use super::{Args, Begun, errors::explain, recipe_name, short::overrides};
 use crate::{
-    console::{program, quoted},
+    console::program,
     memory,
-    model_folder::check_vocabulary,
+    model_args::models,
     plan::{self, PlannedData},
     prepare::{with_absolute_paths, with_progress},
     recipe::recipe_text,
-    run_paths::{RUNS, run_path},
-    stored_weights::{ModelFolder, find},
     usage::{ResultExt, bail_usage},
     words::report_data,
 };
 
 /// Makes a new run; with `--dry-run` prints its plan and makes none.
 pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
-    if let Some(path) = &args.run
-        && run_path(path).exists()
+    if let Some(path) = args.run.as_ref().map(|path| models().run_path(path))
+        && path.exists()
     {
-        let path = run_path(path).display().to_string();
+        let path = path.display().to_string();
         bail!(
             "the run {path} exists already. Resume it with {} train --resume --run {}, or choose another name with --run",
             program(),
@@ -48,8 +47,8 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
         None => own,
     };
     let path = match &args.run {
-        Some(path) => run_path(path),
-        None => RunFolder::next_path(Path::new(RUNS), &stem(recipe_name(args))),
+        Some(path) => models().run_path(path),
+        None => RunFolder::next_path(&models().runs, &stem(recipe_name(args))),
     };
     let training = planned.create(&path, model, &marks, devices).with_context(|| {
         format!(
@@ -69,7 +68,7 @@ pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(Planne
 
 /// The recipe and the tokens of a new run, and the model to start from.
 fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<ModelFolder>)> {
-    let origin = args.init_from.as_deref().map(find).transpose()?;
+    let origin = args.init_from.as_deref().map(|path| ModelFolder::find(&models(), path)).transpose()?;
     let request = RecipeRequest {
         name: recipe_name(args).to_owned(),
         text: recipe_text(recipe_name(args))?,

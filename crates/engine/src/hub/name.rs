@@ -2,19 +2,17 @@
 
 use std::fmt;
 
-use anyhow::bail;
-
-use crate::usage::bail_usage;
+use super::HubError;
 
 /// Which files of which repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HubName {
+pub struct HubName {
     /// `OWNER/NAME`, or `NAME` for some old models.
-    pub(crate) id: String,
+    pub id: String,
     /// A branch, a tag or a commit.
-    pub(crate) revision: Option<String>,
+    pub revision: Option<String>,
     /// Of a repository of GGUF files, the quantization or the name of one file.
-    pub(crate) quantization: Option<String>,
+    pub quantization: Option<String>,
 }
 
 impl HubName {
@@ -22,9 +20,9 @@ impl HubName {
     ///
     /// # Errors
     ///
-    /// If no model can have such a name: it is a mistyped path. A usage error if `@` or `:` is followed by no revision or
-    /// no quantization.
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+    /// If no model can have such a name: it is a mistyped path. [`HubError::Incomplete`] if `@` or `:` is not followed by a
+    /// revision or quantization.
+    pub fn parse(text: &str) -> Result<Self, HubError> {
         let id = text.split(['@', ':']).next().unwrap_or_default();
         // Either may come first.
         let (revision, quantization) = if text[id.len()..].starts_with(':') {
@@ -36,19 +34,21 @@ impl HubName {
         };
         let parts: Vec<&str> = id.split('/').collect();
         if parts.len() > 2 || !parts.iter().copied().all(is_part) {
-            bail!("there is no file or folder {text}, and no model of the hub has such a name");
+            return Err(HubError::NotAName(text.to_owned()));
         }
         if let Some(revision) = revision
             && !revision.split('/').all(is_part)
         {
-            bail_usage!(
+            return Err(HubError::Incomplete(format!(
                 "{text}: the @ must be followed by a branch, a tag or a commit of the model, as in {id}@main"
-            );
+            )));
         }
         if let Some(quantization) = quantization
             && !quantization.split('/').all(is_part)
         {
-            bail_usage!("{text}: the : must be followed by the quantization of a GGUF file, as in {id}:Q8_0");
+            return Err(HubError::Incomplete(format!(
+                "{text}: the : must be followed by the quantization of a GGUF file, as in {id}:Q8_0"
+            )));
         }
         Ok(Self {
             id: id.to_owned(),
@@ -58,7 +58,7 @@ impl HubName {
     }
 
     /// The last part of the id.
-    pub(crate) fn model(&self) -> &str {
+    pub fn model(&self) -> &str {
         model_of(&self.id)
     }
 }
@@ -108,7 +108,6 @@ fn is_part(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::is_usage_error;
 
     #[test]
     fn names_are_told_from_paths() {
@@ -120,7 +119,7 @@ mod tests {
             ["", "/gpt2", "a/b/c", "../gpt2", "./gpt2", "a b", "gpt2/", "a//b", "a/../b@x", "@x", ":x"]
         {
             let error = HubName::parse(path).unwrap_err();
-            assert!(!is_usage_error(&error), "{path}");
+            assert!(!error.is_malformed_name(), "{path}");
             assert!(error.to_string().contains(&format!("there is no file or folder {path}")), "{error}");
         }
     }
@@ -154,7 +153,7 @@ mod tests {
             "a/b:Q8_0@main@x",
         ] {
             let error = HubName::parse(text).unwrap_err();
-            assert!(is_usage_error(&error), "{text}: {error}");
+            assert!(error.is_malformed_name(), "{text}: {error}");
         }
     }
 }

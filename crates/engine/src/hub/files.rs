@@ -2,12 +2,11 @@
 
 use std::{fs, path::Path};
 
-use anyhow::bail;
 use checkpoint::merge_advice;
 use serde_json::Value;
 
-use super::{HubName, gguf_files};
-use crate::console::{program, quoted};
+use super::{HubError, HubName, error::unavailable, gguf_files};
+use crate::quoted;
 
 pub(crate) const CONFIG: &str = "config.json";
 /// What the PEFT library writes beside the weights of an adapter.
@@ -43,7 +42,7 @@ pub(crate) struct ModelFiles<'a> {
 /// # Errors
 ///
 /// If there is no such model; the error says what there is.
-pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str]) -> anyhow::Result<Choice<'a>> {
+pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], program: &str) -> Result<Choice<'a>, HubError> {
     // A name with a folder in it is none of these, and may lead out of the cache.
     let top: Vec<&str> = files.iter().copied().filter(|file| !file.contains(['/', '\\'])).collect();
     let has = |name: &str| top.contains(&name);
@@ -51,31 +50,34 @@ pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str]) -> anyhow::Result<Ch
         if has(ADAPTER_CONFIG) {
             return Ok(Choice::Adapter);
         }
-        gguf_files::refuse_if_any(name, files)?;
-        bail!(
+        gguf_files::refuse_if_any(name, files, program)?;
+        return Err(unavailable!(
             "{name} has no weights that kindling reads: no model.safetensors and no pytorch_model.bin{}",
             shown(&top, is_weights)
-        );
+        ));
     };
     if !has(CONFIG) {
         if has(ADAPTER_CONFIG) {
             return Ok(Choice::Adapter);
         }
-        gguf_files::refuse_if_any(name, files)?;
-        bail!("{name} has no {CONFIG}, so its architecture and sizes are unknown{}", shown(&top, |_| true));
+        gguf_files::refuse_if_any(name, files, program)?;
+        return Err(unavailable!(
+            "{name} has no {CONFIG}, so its architecture and sizes are unknown{}",
+            shown(&top, |_| true)
+        ));
     }
     let Some(tokenizer) = tokenizer(&top) else {
-        bail!(
+        return Err(unavailable!(
             "{name} has no tokenizer that kindling reads: no tokenizer.json, and no vocab.json with merges.txt{}",
             shown(&top, |file| file.contains("token") || file.contains("vocab"))
-        );
+        ));
     };
     let optional = top.iter().copied().filter(|file| OPTIONAL.contains(file));
     Ok(Choice::Model(ModelFiles { small: tokenizer.into_iter().chain(optional).collect(), weights }))
 }
 
 /// What an adapter belongs to, and the two ways to a model.
-pub(crate) fn describe_adapter(name: &HubName, files: &[&str], config: &Path) -> String {
+pub(crate) fn describe_adapter(name: &HubName, files: &[&str], config: &Path, program: &str) -> String {
     let base = || -> Option<String> {
         let config: Value = serde_json::from_str(&fs::read_to_string(config).ok()?).ok()?;
         config["base_model_name_or_path"].as_str().map(str::to_owned)
@@ -85,9 +87,8 @@ pub(crate) fn describe_adapter(name: &HubName, files: &[&str], config: &Path) ->
     let merge = merge_advice(&name.id, name.revision.as_deref(), tokenizer);
     match &base {
         Some(base) => format!(
-            "{name} is a PEFT adapter of {base}, not a whole model. To use {base} alone: {} import {}. To use the adapter, \
+            "{name} is a PEFT adapter of {base}, not a whole model. To use {base} alone: {program} import {}. To use the adapter, \
              {merge}",
-            program(),
             quoted(base)
         ),
         None => format!(
@@ -144,14 +145,14 @@ mod tests {
 
     #[track_caller]
     fn chosen<'a>(files: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
-        match choose(&name(), files).unwrap() {
+        match choose(&name(), files, "kindling").unwrap() {
             Choice::Model(ModelFiles { small, weights }) => (small, weights),
             Choice::Adapter => panic!("a model, not an adapter"),
         }
     }
 
     fn refused(files: &[&str]) -> String {
-        choose(&name(), files).unwrap_err().to_string()
+        choose(&name(), files, "kindling").unwrap_err().to_string()
     }
 
     #[test]
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn an_adapter_is_told_from_a_model() {
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
-        assert!(matches!(choose(&name(), &adapter), Ok(Choice::Adapter)));
+        assert!(matches!(choose(&name(), &adapter, "kindling"), Ok(Choice::Adapter)));
         let both = [&adapter[..], &["config.json", "model.safetensors"]].concat();
         assert_eq!(chosen(&both).1, ["model.safetensors"]);
     }

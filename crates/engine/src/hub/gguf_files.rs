@@ -1,10 +1,9 @@
 //! Which GGUF file of a repository is meant.
 
-use anyhow::bail;
 use gguf::{Architecture, TensorType};
 
-use super::HubName;
-use crate::console::{program, quoted};
+use super::{HubError, HubName, error::unavailable};
+use crate::quoted;
 
 const EXTENSION: &str = ".gguf";
 
@@ -23,14 +22,19 @@ struct Candidate<'a> {
 /// # Errors
 ///
 /// If no file is of that quantization, several are, or it is one that kindling does not read.
-pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], quantization: &str) -> anyhow::Result<&'a str> {
+pub(crate) fn choose<'a>(
+    name: &HubName,
+    files: &[&'a str],
+    quantization: &str,
+    program: &str,
+) -> Result<&'a str, HubError> {
     let candidates = candidates(files);
     let id = &name.id;
     if candidates.is_empty() {
-        bail!(
+        return Err(unavailable!(
             "{id} has no GGUF files. To import its other weights: {}",
-            command(&name.without_quantization())
-        );
+            command(&name.without_quantization(), program)
+        ));
     }
     let is_named = |candidate: &&Candidate<'_>| {
         [candidate.file, base_name(candidate.file), stem(candidate.file)]
@@ -42,45 +46,57 @@ pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], quantization: &str) 
     if found.is_empty() {
         found = candidates.iter().filter(is_labelled).collect();
     }
-    let alternatives = alternatives(name, &candidates);
+    let alternatives = alternatives(name, &candidates, program);
     match found[..] {
-        [] => bail!("{id} has no GGUF file of the quantization {quantization}. {alternatives}"),
-        [first, ..] if first.is_split => bail!(
-            "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
+        [] => {
+            return Err(unavailable!(
+                "{id} has no GGUF file of the quantization {quantization}. {alternatives}"
+            ));
+        }
+        [first, ..] if first.is_split => {
+            return Err(unavailable!(
+                "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
              all parts, run llama-gguf-split --merge, and import the file it makes. {alternatives}",
-            first.file
-        ),
+                first.file
+            ));
+        }
         [only] if only.is_readable => Ok(only.file),
-        [only] => bail!(
-            "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
-            only.file,
-            only.label
-        ),
-        [first, ..] => bail!(
-            "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
-            found.len(),
-            found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
-            command(&name.with_quantization(first.file))
-        ),
+        [only] => {
+            return Err(unavailable!(
+                "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
+                only.file,
+                only.label
+            ));
+        }
+        [first, ..] => {
+            return Err(unavailable!(
+                "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
+                found.len(),
+                found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
+                command(&name.with_quantization(first.file), program)
+            ));
+        }
     }
 }
 
 /// Refuses a repository without other weights if it has GGUF files, and says how to import one.
-pub(crate) fn refuse_if_any(name: &HubName, files: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn refuse_if_any(name: &HubName, files: &[&str], program: &str) -> Result<(), HubError> {
     let candidates = candidates(files);
     if candidates.is_empty() {
         return Ok(());
     }
-    bail!("{name} has only GGUF files. {}", alternatives(name, &candidates))
+    return Err(unavailable!("{name} has only GGUF files. {}", alternatives(name, &candidates, program)));
 }
 
 /// Refuses a model of another architecture, which the hub reads from its GGUF files, before it is downloaded.
-pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> Result<(), HubError> {
     match architecture {
-        Some(other) if Architecture::from_name(other).is_none() => bail!(
-            "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
-            listed(&Architecture::ALL.map(|known| known.to_string()))
-        ),
+        Some(other) if Architecture::from_name(other).is_none() => {
+            return Err(unavailable!(
+                "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
+                listed(&Architecture::ALL.map(|known| known.to_string()))
+            ));
+        }
         _ => Ok(()),
     }
 }
@@ -106,7 +122,7 @@ fn candidates<'a>(files: &[&'a str]) -> Vec<Candidate<'a>> {
 }
 
 /// What to type instead, or that nothing helps.
-fn alternatives(name: &HubName, candidates: &[Candidate<'_>]) -> String {
+fn alternatives(name: &HubName, candidates: &[Candidate<'_>], program: &str) -> String {
     let shown = |candidate: &Candidate<'_>| match candidate.is_split {
         true => format!("{} (split)", candidate.label),
         false => candidate.label.to_owned(),
@@ -129,7 +145,7 @@ fn alternatives(name: &HubName, candidates: &[Candidate<'_>]) -> String {
             format!(
                 "Of its quantizations, kindling reads {}{others}. To import one: {}",
                 listed(&readable),
-                command(&name.with_quantization(label))
+                command(&name.with_quantization(label), program)
             )
         }
         None => format!(
@@ -140,8 +156,8 @@ fn alternatives(name: &HubName, candidates: &[Candidate<'_>]) -> String {
     }
 }
 
-fn command(name: &HubName) -> String {
-    format!("{} import {}", program(), quoted(&name.to_string()))
+fn command(name: &HubName, program: &str) -> String {
+    format!("{program} import {}", quoted(&name.to_string()))
 }
 
 fn listed(names: &[String]) -> String {
@@ -219,7 +235,7 @@ mod tests {
     ];
 
     fn refused(files: &[&str], quantization: &str) -> String {
-        choose(&name(), files, quantization).unwrap_err().to_string()
+        choose(&name(), files, quantization, "kindling").unwrap_err().to_string()
     }
 
     #[test]
@@ -250,9 +266,9 @@ mod tests {
             ("tiny-f16", "f16/tiny-f16.gguf"),
             ("f16/tiny-f16.gguf", "f16/tiny-f16.gguf"),
         ] {
-            assert_eq!(choose(&name(), &FILES, quantization).unwrap(), file, "{quantization}");
+            assert_eq!(choose(&name(), &FILES, quantization, "kindling").unwrap(), file, "{quantization}");
         }
-        assert_eq!(choose(&name(), &["model.gguf"], "model").unwrap(), "model.gguf");
+        assert_eq!(choose(&name(), &["model.gguf"], "model", "kindling").unwrap(), "model.gguf");
     }
 
     #[test]

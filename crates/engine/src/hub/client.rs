@@ -1,33 +1,26 @@
 //! Asks the hub for a repository, and downloads files of it into the cache.
 //!
-//! `hf-hub` has the cache, the requests and the downloads, which it resumes. What is here it lacks: `HF_TOKEN`,
-//! `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, one commit for all files of a model, and the hub's reasons for a refusal.
+//! `hf-hub` has the cache, the requests and the downloads, which it resumes. It lacks one commit for all files of a model,
+//! work without a network, and the hub's reasons for a refusal.
 
 use std::{
-    env, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
 use hf_hub::{
     Cache, Repo, RepoType,
     api::{
-        Progress,
+        self,
         sync::{Api, ApiBuilder, ApiError, ApiRepo},
     },
 };
-use indicatif::{HumanBytes, ProgressBar};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{HubName, name::model_of};
-use crate::{
-    console::{did_you_mean, progress_bar, report, warn},
-    run_paths::local_suggestion,
-};
+use super::{Download, Hub, HubError, HubName, Progress, Token, error::unavailable, name::model_of};
+use crate::{Models, did_you_mean};
 
-/// Where the hub is, unless `HF_ENDPOINT` says otherwise.
-const ENDPOINT: &str = "https://huggingface.co";
 /// The branch that is meant when none is named.
 const MAIN: &str = "main";
 /// How long connecting to the hub may take, and how long its answer.
@@ -36,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A repository of the hub, at one commit, or the copy of it in the cache.
 pub(crate) struct Repository<'a> {
     name: &'a HubName,
-    hub: Hub,
+    hub: Connection<'a>,
     commit: String,
     files: Vec<RemoteFile>,
     gguf_architecture: Option<String>,
@@ -44,17 +37,12 @@ pub(crate) struct Repository<'a> {
     is_offline: bool,
 }
 
-struct Hub {
+/// A hub, its cache and whoever asks.
+struct Connection<'a> {
     api: Api,
     cache: Cache,
-    endpoint: String,
-    token: Option<Token>,
-}
-
-struct Token {
-    value: String,
-    /// The variable or the file it comes from.
-    origin: String,
+    settings: &'a Hub,
+    models: &'a Models,
 }
 
 /// What the hub says of a repository.
@@ -83,9 +71,10 @@ impl<'a> Repository<'a> {
     /// # Errors
     ///
     /// If the hub refuses, each reason with its own message, or neither the hub nor the cache can be used.
-    pub(crate) fn open(name: &'a HubName) -> anyhow::Result<Self> {
-        let hub = Hub::from_env()?;
-        if is_set("HF_HUB_OFFLINE") {
+    pub(crate) fn open(name: &'a HubName, hub: &'a Hub, models: &'a Models) -> Result<Self, HubError> {
+        let hub = Connection::new(hub, models)?;
+        let endpoint = &hub.settings.endpoint;
+        if hub.settings.is_offline {
             return hub.cached(name, "HF_HUB_OFFLINE is set");
         }
         let request = hub.api.repo(repo(name, revision(name))).info_request().query("blobs", "true");
@@ -93,18 +82,21 @@ impl<'a> Repository<'a> {
         let request = request.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
         let mut response = match request.call() {
             Ok(response) => response,
-            Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => bail!(
-                "HF_ENDPOINT is {:?}, which is not a URL; set it to one such as {ENDPOINT}, or unset it",
-                hub.endpoint
-            ),
+            Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => {
+                return Err(unavailable!(
+                    "HF_ENDPOINT is {:?}, which is not a URL; set it to one such as {}, or unset it",
+                    endpoint,
+                    Hub::ENDPOINT
+                ));
+            }
             Err(error) => {
-                let reason = format!("{} cannot be reached ({error})", hub.endpoint);
+                let reason = format!("{endpoint} cannot be reached ({error})");
                 return hub.cached(name, &reason);
             }
         };
         let status = response.status();
         if status.is_server_error() || status.as_u16() == 429 {
-            let reason = format!("{} does not answer at the moment (HTTP status {status})", hub.endpoint);
+            let reason = format!("{endpoint} does not answer at the moment (HTTP status {status})");
             return hub.cached(name, &reason);
         }
         if !status.is_success() {
@@ -115,12 +107,16 @@ impl<'a> Repository<'a> {
             });
             return Err(hub.refusal(name, status.as_u16(), &code, &message.unwrap_or_default()));
         }
-        let info: Info = response.body_mut().read_json().with_context(|| {
-            format!("{} does not answer as the hub does; check HF_ENDPOINT and the network", hub.endpoint)
-        })?;
+        let info: Info = response.body_mut().read_json().map_err(HubError::failed(format!(
+            "{endpoint} does not answer as the hub does; check HF_ENDPOINT and the network"
+        )))?;
         // A path in the cache is made of it.
         if !is_commit(&info.sha) {
-            bail!("{} names {:?} as the commit of {}, which is none", hub.endpoint, info.sha, name.id);
+            return Err(unavailable!(
+                "{endpoint} names {:?} as the commit of {}, which is none",
+                info.sha,
+                name.id
+            ));
         }
         let gguf_architecture = info.gguf.and_then(|gguf| gguf.architecture);
         Ok(Self { name, hub, commit: info.sha, files: info.siblings, gguf_architecture, is_offline: false })
@@ -141,46 +137,41 @@ impl<'a> Repository<'a> {
     }
 
     /// The path of a small file in the cache, downloaded if it is not there.
-    pub(crate) fn fetch(&self, file: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn fetch(&self, file: &str) -> Result<PathBuf, HubError> {
         let (path, size) = (self.path(file), self.size_of(file));
         if is_whole(&path, size) {
             return Ok(path);
         }
-        self.download(file, size, ())
+        self.download(file, size, &())
     }
 
-    /// The same of a file of weights, whose progress is shown.
-    pub(crate) fn fetch_weights(&self, file: &str) -> anyhow::Result<PathBuf> {
+    /// The same of a file of weights, with its progress.
+    pub(crate) fn fetch_weights(&self, file: &str, progress: &dyn Progress) -> Result<PathBuf, HubError> {
         let (path, size) = (self.path(file), self.size_of(file));
         if is_whole(&path, size) {
             return Ok(path);
         }
-        let shown_size = size.map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
-        report(format_args!("downloading {file} of {}{shown_size}", self.name.id));
-        let bar = progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
-        self.download(file, size, Shown(bar))
+        self.download(file, size, progress)
     }
 
     /// Has the cache know the commit by the name of its branch or tag, for when there is no network.
-    pub(crate) fn remember(&self) -> anyhow::Result<()> {
+    pub(crate) fn remember(&self) -> Result<(), HubError> {
         if self.is_offline {
             return Ok(());
         }
         let named = self.hub.cache.repo(repo(self.name, revision(self.name)));
-        named.create_ref(&self.commit).with_context(|| self.hub.cannot_write())
+        named.create_ref(&self.commit).map_err(HubError::failed(self.hub.cannot_write()))
     }
 
-    fn download(
-        &self,
-        file: &str,
-        size: Option<u64>,
-        progress: impl Progress + Clone,
-    ) -> anyhow::Result<PathBuf> {
+    fn download(&self, file: &str, size: Option<u64>, progress: &dyn Progress) -> Result<PathBuf, HubError> {
+        let download = Download { file, repository: &self.name.id, size_bytes: size };
+        progress.begins(download);
+        let progress = Reported { download, progress };
         let path = self.path(file);
         // It is there with another size.
-        remove(&path).with_context(|| self.hub.cannot_write())?;
+        remove(&path).map_err(HubError::failed(self.hub.cannot_write()))?;
         let at_commit = self.hub.api.repo(repo(self.name, &self.commit));
-        let downloaded = match at_commit.download_with_progress(file, progress.clone()) {
+        let downloaded = match at_commit.download_with_progress(file, progress) {
             Err(error) if is_bad_part(&error) => self
                 .remove_part(&at_commit, file)
                 .and_then(|()| at_commit.download_with_progress(file, progress)),
@@ -188,11 +179,11 @@ impl<'a> Repository<'a> {
         };
         let downloaded = downloaded.map_err(|error| self.explain(file, error))?;
         if !is_whole(&downloaded, size) {
-            remove(&downloaded).with_context(|| self.hub.cannot_write())?;
-            bail!(
+            remove(&downloaded).map_err(HubError::failed(self.hub.cannot_write()))?;
+            return Err(unavailable!(
                 "{file} of {} arrived with another size than the hub says, and is removed; run the same command again",
                 self.name.id
-            );
+            ));
         }
         Ok(downloaded)
     }
@@ -213,63 +204,61 @@ impl<'a> Repository<'a> {
     }
 
     /// Why a file that the repository has was not downloaded, and what to do.
-    fn explain(&self, file: &str, error: ApiError) -> anyhow::Error {
+    fn explain(&self, file: &str, error: ApiError) -> HubError {
         let id = &self.name.id;
         if let ApiError::RequestError(request) = &error
             && let ureq::Error::StatusCode(status) = **request
         {
             match status {
-                401 | 403 => return anyhow!("{}", self.hub.gated(id)),
-                404 => return anyhow!("{} lists {file} of {id} but does not have it", self.hub.endpoint),
+                401 | 403 => return unavailable!("{}", self.hub.gated(id)),
+                404 => {
+                    return unavailable!(
+                        "{} lists {file} of {id} but does not have it",
+                        self.hub.settings.endpoint
+                    );
+                }
                 _ => {}
             }
         }
         match &error {
-            ApiError::LockAcquisition(lock) => anyhow!(
+            ApiError::LockAcquisition(lock) => unavailable!(
                 "another program is downloading {file} of {id}; wait for it, then run the same command again. It holds {}",
                 lock.display()
             ),
-            ApiError::IoError(source) if source.kind() == io::ErrorKind::StorageFull => anyhow!(
+            ApiError::IoError(source) if source.kind() == io::ErrorKind::StorageFull => unavailable!(
                 "no room for {file} of {id} in {}; free some space, or set HF_HOME to a folder on another disk",
                 self.hub.cache.path().display()
             ),
             ApiError::IoError(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-                anyhow::Error::new(error).context(self.hub.cannot_write())
+                HubError::failed(self.hub.cannot_write())(error)
             }
-            _ => anyhow::Error::new(error).context(format!(
+            _ => HubError::failed(format!(
                 "the download of {file} of {id} broke off; run the same command again to resume it"
-            )),
+            ))(error),
         }
     }
 }
 
-impl Hub {
-    fn from_env() -> anyhow::Result<Self> {
-        let home = Cache::from_env();
-        let token = match variable("HF_TOKEN") {
-            Some(value) => Some(Token { value, origin: "HF_TOKEN".to_owned() }),
-            None => {
-                home.token().map(|value| Token { value, origin: home.token_path().display().to_string() })
-            }
-        };
-        if let Some(Token { value, origin }) = &token
+impl<'a> Connection<'a> {
+    fn new(hub: &'a Hub, models: &'a Models) -> Result<Self, HubError> {
+        if let Some(Token { value, origin }) = &hub.token
             && !value.bytes().all(|byte| byte.is_ascii_graphic())
         {
-            bail!("the token in {origin} has spaces or other characters that no token has; copy it again");
+            return Err(unavailable!(
+                "the token in {origin} has spaces or other characters that no token has; copy it again"
+            ));
         }
-        let cache = variable("HF_HUB_CACHE").map_or(home, |path| Cache::new(path.into()));
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        let cache = Cache::new(hub.cache.clone());
         let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(endpoint.clone())
-            .with_token(token.as_ref().map(|token| token.value.clone()))
+            .with_endpoint(hub.endpoint.clone())
+            .with_token(hub.token.as_ref().map(|token| token.value.clone()))
             .build()
-            .context("cannot prepare a connection to the hub")?;
-        Ok(Self { api, cache, endpoint, token })
+            .map_err(HubError::failed("cannot prepare a connection to the hub".to_owned()))?;
+        Ok(Self { api, cache, settings: hub, models })
     }
 
     /// The copy of a repository in the cache, where the hub cannot be used.
-    fn cached<'a>(self, name: &'a HubName, reason: &str) -> anyhow::Result<Repository<'a>> {
+    fn cached(self, name: &'a HubName, reason: &str) -> Result<Repository<'a>, HubError> {
         let repo = repo(name, revision(name));
         let reference = self.cache.path().join(repo.folder_name()).join("refs").join(revision(name));
         let commit = match fs::read_to_string(reference) {
@@ -282,45 +271,45 @@ impl Hub {
             list(&snapshot, "", &mut files);
         }
         if files.is_empty() {
-            bail!(
+            return Err(unavailable!(
                 "there is no file or folder {name}, and {reason}. The cache {} has no copy of it either. To \
                  download it, {}; or name a folder or file of this computer",
                 self.cache.path().display(),
-                advice_online()
-            );
+                advice_online(self.settings)
+            ));
         }
         files.sort();
         let short = commit.get(..8).unwrap_or(&commit);
-        warn(format_args!("{reason}; using the copy of {} in the cache, of commit {short}", name.id));
+        tracing::warn!("{reason}; using the copy of {} in the cache, of commit {short}", name.id);
         let files = files.into_iter().map(|rfilename| RemoteFile { rfilename, size: None }).collect();
         Ok(Repository { name, hub: self, commit, files, gguf_architecture: None, is_offline: true })
     }
 
     /// Why the hub gives no repository of that name.
-    fn refusal(&self, name: &HubName, status: u16, code: &str, message: &str) -> anyhow::Error {
-        let (id, endpoint) = (&name.id, &self.endpoint);
+    fn refusal(&self, name: &HubName, status: u16, code: &str, message: &str) -> HubError {
+        let (id, endpoint) = (&name.id, &self.settings.endpoint);
         let is_about_token =
             ["Invalid credentials", "User Access Token"].iter().any(|part| message.contains(part));
         if is_about_token
             && status == 401
-            && let Some(Token { origin, .. }) = &self.token
+            && let Some(Token { origin, .. }) = &self.settings.token
         {
-            return anyhow!(
+            return unavailable!(
                 "{endpoint} does not accept the token in {origin}; make another at {endpoint}/settings/tokens, or remove it"
             );
         }
         match (code, status) {
-            ("GatedRepo", _) => anyhow!("{}", self.gated(id)),
-            ("RevisionNotFound", _) => anyhow!("{}", self.no_revision(name)),
-            ("", 401) => anyhow!("{}", self.no_access(name)),
-            ("RepoNotFound", _) | (_, 401 | 404) => anyhow!("{}", self.no_repository(name)),
-            _ => anyhow!("{endpoint} refuses {id}: {message} (HTTP status {status})"),
+            ("GatedRepo", _) => unavailable!("{}", self.gated(id)),
+            ("RevisionNotFound", _) => unavailable!("{}", self.no_revision(name)),
+            ("", 401) => unavailable!("{}", self.no_access(name)),
+            ("RepoNotFound", _) | (_, 401 | 404) => unavailable!("{}", self.no_repository(name)),
+            _ => unavailable!("{endpoint} refuses {id}: {message} (HTTP status {status})"),
         }
     }
 
     fn gated(&self, id: &str) -> String {
-        let endpoint = &self.endpoint;
-        match &self.token {
+        let endpoint = &self.settings.endpoint;
+        match &self.settings.token {
             None => format!(
                 "{id} is gated. Accept its licence on {endpoint}/{id}, then set HF_TOKEN to a token of your account from \
                  {endpoint}/settings/tokens"
@@ -333,7 +322,7 @@ impl Hub {
     }
 
     fn no_repository(&self, name: &HubName) -> String {
-        let private = match &self.token {
+        let private = match &self.settings.token {
             None => ". If it is private, set HF_TOKEN".to_owned(),
             Some(Token { origin, .. }) => {
                 format!(". If it is private, the token in {origin} has no access to it")
@@ -341,7 +330,7 @@ impl Hub {
         };
         format!(
             "there is no file or folder {name}, and {} has no model {}{}{private}",
-            self.endpoint,
+            self.settings.endpoint,
             name.id,
             self.meant(name)
         )
@@ -349,8 +338,8 @@ impl Hub {
 
     /// What is said of a refusal without a reason, which is the same for all models that not everybody may see.
     fn no_access(&self, name: &HubName) -> String {
-        let (id, endpoint) = (&name.id, &self.endpoint);
-        let token = match &self.token {
+        let (id, endpoint) = (&name.id, &self.settings.endpoint);
+        let token = match &self.settings.token {
             None => "set HF_TOKEN to a token with access".to_owned(),
             Some(Token { origin, .. }) => {
                 format!("the token in {origin} has no access; set HF_TOKEN to one that has")
@@ -365,7 +354,7 @@ impl Hub {
 
     /// The run or the model that was probably meant.
     fn meant(&self, name: &HubName) -> String {
-        let local = local_suggestion(Path::new(&name.id));
+        let local = self.models.suggestion(Path::new(&name.id));
         if local.is_empty() { self.suggestion(&name.id) } else { local }
     }
 
@@ -407,8 +396,9 @@ impl Hub {
 
     /// What the hub answers to a question that only makes a message better, if it does.
     fn ask<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Option<T> {
-        let mut request = ureq::get(format!("{}/{path}", self.endpoint)).query_pairs(query.iter().copied());
-        if let Some(Token { value, .. }) = &self.token {
+        let mut request =
+            ureq::get(format!("{}/{path}", self.settings.endpoint)).query_pairs(query.iter().copied());
+        if let Some(Token { value, .. }) = &self.settings.token {
             request = request.header("Authorization", format!("Bearer {value}"));
         }
         let request = request.config().timeout_global(Some(PATIENCE)).build();
@@ -420,29 +410,30 @@ impl Hub {
     }
 }
 
-/// A bar for the progress that the library reports.
-#[derive(Clone)]
-struct Shown(ProgressBar);
+/// The progress that the library reports, passed on.
+#[derive(Clone, Copy)]
+struct Reported<'a> {
+    download: Download<'a>,
+    progress: &'a dyn Progress,
+}
 
-impl Progress for Shown {
-    fn init(&mut self, size: usize, filename: &str) {
-        self.0.set_length(size as u64);
-        self.0.set_position(0);
-        self.0.set_message(filename.to_owned());
+impl api::Progress for Reported<'_> {
+    fn init(&mut self, size: usize, _: &str) {
+        self.progress.missing(self.download, size as u64);
     }
 
     fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
+        self.progress.received(size as u64);
     }
 
     fn finish(&mut self) {
-        self.0.finish_and_clear();
+        self.progress.ends();
     }
 }
 
 /// How to reach the hub that could not be used.
-pub(crate) fn advice_online() -> &'static str {
-    if is_set("HF_HUB_OFFLINE") { "unset HF_HUB_OFFLINE" } else { "check the network and HF_ENDPOINT" }
+pub(crate) fn advice_online(hub: &Hub) -> &'static str {
+    if hub.is_offline { "unset HF_HUB_OFFLINE" } else { "check the network and HF_ENDPOINT" }
 }
 
 fn revision(name: &HubName) -> &str {
@@ -451,17 +442,6 @@ fn revision(name: &HubName) -> &str {
 
 fn repo(name: &HubName, revision: &str) -> Repo {
     Repo::with_revision(name.id.clone(), RepoType::Model, revision.to_owned())
-}
-
-/// A variable of the environment that says something.
-fn variable(name: &str) -> Option<String> {
-    let value = env::var(name).ok()?.trim().to_owned();
-    (!value.is_empty()).then_some(value)
-}
-
-/// Whether a variable is true, by the spellings of `huggingface_hub`.
-fn is_set(name: &str) -> bool {
-    variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
 }
 
 fn is_commit(text: &str) -> bool {

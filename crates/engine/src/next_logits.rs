@@ -1,11 +1,11 @@
-//! From logits on a device to those that the sampler looks at.
+//! From logits on a device to the logits that the sampler looks at.
 //!
-//! On a GPU a step would copy one number for each token of a vocabulary and row to the host, which then looks for the few
-//! largest. Where only those count, the device finds candidates among which they are, and they alone are copied.
+//! On a GPU a step would copy the logit of each token of a vocabulary and row to the host, which then looks for the few
+//! largest. Where only those count, the device finds candidates that include them, and only the candidates are copied.
 //!
-//! A device's own top-k takes time with each token that it has to hold against k others, and sorting is done on the host.
-//! So the vocabulary is dealt to many groups, of each of which the device finds the few largest, all groups at once. More
-//! than a few of the k largest are in one group so rarely that all logits can be copied then.
+//! A device's own top-k compares each token with k others, and sorting runs on the host. So the vocabulary is split into
+//! many groups, and the device finds the few largest of each group, all groups at once. More than a few of the k largest
+//! are in one group so rarely that all logits can be copied then.
 
 use burn::{
     prelude::*,

@@ -1,0 +1,117 @@
+use std::path::PathBuf;
+
+use super::{Hub, HubError, HubName, Progress};
+#[cfg(feature = "hub")]
+use super::{
+    client::{Repository, advice_online},
+    error::unavailable,
+    files, gguf_files,
+};
+use crate::Models;
+
+#[cfg(feature = "hub")]
+impl Hub {
+    /// Downloads a model into the cache: its folder, or its GGUF file. What is in the cache is not downloaded again.
+    ///
+    /// Small files come first, so that a model that cannot be imported is refused before its weights are downloaded.
+    ///
+    /// # Errors
+    ///
+    /// If neither the hub nor the cache has the model, or it is one that is not supported. In a build without the feature
+    /// `hub`, always.
+    pub fn download(
+        &self,
+        name: &HubName,
+        models: &Models,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, HubError> {
+        let repository = Repository::open(name, self, models)?;
+        let chosen = match &name.quantization {
+            Some(quantization) => download_gguf(name, &repository, quantization, models, progress),
+            None => download_folder(name, &repository, models, progress),
+        };
+        let path = match repository.is_offline() {
+            true => chosen.map_err(HubError::failed(format!(
+                "cannot use the copy of {} in the cache; {} to complete it",
+                name.id,
+                advice_online(self)
+            )))?,
+            false => chosen?,
+        };
+        repository.remember()?;
+        Ok(path)
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+impl Hub {
+    /// Without the feature `hub`, no model can be downloaded.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    pub fn download(&self, name: &HubName, _: &Models, _: &dyn Progress) -> Result<PathBuf, HubError> {
+        Err(HubError::Unavailable(format!(
+            "there is no file or folder {name}. This kindling cannot download it from the hub: it was built without the \
+             feature `hub`. Build it with that feature, or download the model and name its folder"
+        )))
+    }
+}
+
+#[cfg(feature = "hub")]
+fn download_folder(
+    name: &HubName,
+    repository: &Repository<'_>,
+    models: &Models,
+    progress: &dyn Progress,
+) -> Result<PathBuf, HubError> {
+    let names = repository.file_names();
+    let chosen = match files::choose(name, &names, &models.program)? {
+        files::Choice::Model(chosen) => chosen,
+        files::Choice::Adapter => {
+            let config = repository.fetch(files::ADAPTER_CONFIG)?;
+            return Err(unavailable!("{}", files::describe_adapter(name, &names, &config, &models.program)));
+        }
+    };
+    let refused = || HubError::failed(format!("cannot import {name}, whose weights are not downloaded"));
+    let config = repository.fetch(files::CONFIG)?;
+    let folder = config.parent().ok_or_else(|| unavailable!("the cache of the hub has no folder"))?;
+    let folder = checkpoint::RunFolder::open(folder).map_err(refused())?;
+    folder.config().map_err(refused())?;
+    for file in chosen.small {
+        repository.fetch(file)?;
+    }
+    folder.load_tokenizer().map_err(refused())?;
+    for file in chosen.weights {
+        repository.fetch_weights(file, progress)?;
+    }
+    Ok(folder.path().to_owned())
+}
+
+#[cfg(feature = "hub")]
+fn download_gguf(
+    name: &HubName,
+    repository: &Repository<'_>,
+    quantization: &str,
+    models: &Models,
+    progress: &dyn Progress,
+) -> Result<PathBuf, HubError> {
+    let names = repository.file_names();
+    let file = gguf_files::choose(name, &names, quantization, &models.program)?;
+    gguf_files::check_architecture(name, repository.gguf_architecture())?;
+    repository.fetch_weights(file, progress)
+}
+
+#[cfg(all(test, not(feature = "hub")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_the_hub_says_so() {
+        let name = HubName::parse("openai-community/gpt2").unwrap();
+        let hub =
+            Hub { endpoint: Hub::ENDPOINT.into(), cache: PathBuf::new(), token: None, is_offline: true };
+        let error = hub.download(&name, &Models::default(), &()).unwrap_err().to_string();
+        assert!(error.contains("built without the feature `hub`"), "{error}");
+    }
+}
