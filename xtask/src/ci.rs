@@ -69,8 +69,8 @@ const CHECKS: [Check; 11] = [
     // With no CUDA on the machine: its libraries are loaded when a GPU is asked for.
     Check::new(
         "cuda",
-        "cargo check --package kernels --package model --package checkpoint --package trainer --package cli \
-         --features cli/cuda,cli/wgpu --lib --bins --tests --locked",
+        "cargo check --package kernels --package model --package checkpoint --package engine --package trainer \
+         --package cli --features cli/cuda,cli/wgpu --lib --bins --tests --locked",
     ),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
     Check::new("test", "cargo test --workspace --locked"),

@@ -9,18 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::anyhow;
 use clap::ValueEnum;
 use engine::ModelFolder;
-use kernels::on_pool;
+use journal::words::plural;
+use kernels::{device_peak_flops, on_pool};
 use model::{Decoder, Gpt};
 use serde::Serialize;
 use trainer::{PRESETS, Recipe, preset};
 
 use crate::{
-    console::plural,
     cost::{sizes, vocab_size},
     device::DeviceArgs,
-    device_peak,
     model_args::models,
     recipe::{parse, read_recipe},
     usage::{at_least, bail_usage},
@@ -151,7 +151,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let n_threads = rayon::current_num_threads();
     let peak_flops_per_second = match on_cpu {
         true => Some(roofline::peak_flops(n_threads)),
-        false => device_peak::peak_flops(&device, device_peak::SIZE)?,
+        false => device_peak_flops(&device)
+            .map_err(|error| anyhow!("the product of two large matrices failed: {error:?}"))?,
     };
     let report = Report {
         peak_memory_bytes,

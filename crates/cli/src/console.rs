@@ -8,7 +8,6 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
@@ -170,39 +169,12 @@ pub(crate) fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// At most `n` of them, the first and the last included.
-pub(crate) fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
-    let last = all.len().saturating_sub(1);
-    let n = n.min(all.len());
-    (0..n).map(move |i| &all[if n > 1 { i * last / (n - 1) } else { last }])
-}
-
 /// A moment, given in seconds since 1970, by the clock on the wall.
 pub(crate) fn local_time(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     moment.map_or_else(String::new, |moment| {
         moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
     })
-}
-
-/// A count with the letter people use: 804k, 1.1M.
-pub(crate) fn count(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        _ if n < 1e3 => format!("{n}"),
-        _ if n < 9.95e3 => format!("{:.1}k", n / 1e3),
-        _ if n < 999.5e3 => format!("{:.0}k", n / 1e3),
-        _ if n < 99.5e6 => format!("{:.1}M", n / 1e6),
-        _ if n < 999.5e6 => format!("{:.0}M", n / 1e6),
-        _ => format!("{:.1}G", n / 1e9),
-    }
-}
-
-/// A count and its noun, which agree: 1 token, 2 tokens.
-pub(crate) fn plural(n: impl fmt::Display, noun: &str) -> String {
-    let n = n.to_string();
-    let ending = if n == "1" { "" } else { "s" };
-    format!("{n} {noun}{ending}")
 }
 
 /// Text that moves no cursor and changes no colour: control characters, but for line breaks and tabs, become escapes
@@ -219,51 +191,9 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A duration in the two units that matter: 42s, 3m07s, 2h05m.
-pub(crate) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
-        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
-    }
-}
-
-/// A rough time in seconds, in the unit that matters.
-pub(crate) fn duration_about(seconds: f64) -> String {
-    const DAY: f64 = 86_400.0;
-    match seconds {
-        _ if seconds >= 730.0 * DAY => format!("{:.0} years", seconds / DAY / 365.0),
-        _ if seconds >= 2.0 * DAY => format!("{:.0} days", seconds / DAY),
-        _ if seconds < 1.0 => "under 1s".to_owned(),
-        _ => duration(Duration::from_secs_f64(seconds)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        let cases = [(0, "0"), (999, "999"), (1_234, "1.2k"), (9_999, "10k"), (804_096, "804k")];
-        let large = [(999_700, "1.0M"), (124_439_808, "124M"), (1_557_611_200, "1.6G")];
-        for (n, expected) in cases.into_iter().chain(large) {
-            assert_eq!(count(n), expected);
-        }
-        for (seconds, expected) in [(5, "5s"), (187, "3m07s"), (7_530, "2h05m")] {
-            assert_eq!(duration(Duration::from_secs(seconds)), expected);
-        }
-    }
-
-    #[test]
-    fn a_noun_agrees_with_its_count() {
-        assert_eq!(
-            [0, 1, 2, 11].map(|n| plural(n, "token")),
-            ["0 tokens", "1 token", "2 tokens", "11 tokens"]
-        );
-        assert_eq!(plural("28,064", "parameter"), "28,064 parameters");
-    }
 
     #[test]
     fn control_characters_are_escaped_and_text_is_not() {
@@ -271,14 +201,5 @@ mod tests {
         assert!(matches!(escaped(plain), Cow::Borrowed(text) if text == plain));
         assert_eq!(escaped("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\r\n");
         assert_eq!(escaped("\0\x07\x08\x7f\u{9b}\u{85}"), "\\u{0}\\u{7}\\u{8}\\u{7f}\\u{9b}\\u{85}");
-    }
-
-    #[test]
-    fn a_few_of_many_include_both_ends() {
-        let all: Vec<usize> = (0..100).collect();
-        assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
-        assert_eq!(evenly(&all[..2], 4).count(), 2);
-        assert_eq!(evenly(&all[..1], 4).copied().collect::<Vec<_>>(), [0]);
-        assert_eq!(evenly(&all[..0], 4).count(), 0);
     }
 }

@@ -9,12 +9,13 @@ use std::{
 use anyhow::bail;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
 use engine::{Evaluation, MeasuredText, Model, Source, window_stride};
+use journal::History;
+use journal::words::plural;
 use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
-    console::{plural, report},
-    history::History,
+    console::report,
     model_args::ModelArgs,
     prepare::{self, DataDirArgs, is_missing},
     usage::at_least,

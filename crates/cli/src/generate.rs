@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use engine::{Generation, Model, SIDE_BY_SIDE, token_id, with_start};
+use journal::words::plural;
 use model::window_start;
 use rustyline::{DefaultEditor, error::ReadlineError};
 use sampler::{Options, Sample, StoppedBy};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use tokenizer::Tokenizer;
 
 use crate::{
-    console::{self, plural, report, warn},
+    console::{self, report, warn},
     ctrl_c::{CtrlC, INTERRUPTED},
     memory,
     model_args::ModelArgs,

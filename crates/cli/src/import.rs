@@ -9,9 +9,10 @@ use anyhow::Context;
 use burn::prelude::Device;
 use checkpoint::{Precision, RunFolder};
 use engine::{HubName, Model, Models, is_gguf, open_nanogpt, quoted};
+use journal::words::count;
 
 use crate::{
-    console::{count, program, report},
+    console::{program, report},
     hub::{DownloadBar, from_env},
     model_args::models,
     usage::bail_usage,

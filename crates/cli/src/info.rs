@@ -12,18 +12,15 @@ use std::{
 use checkpoint::{Architecture, GgufFile, MODEL, Session, WEIGHTS};
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use indicatif::{HumanBytes, HumanCount};
+use journal::words::evenly;
+use journal::{History, parts, parts_in_words};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokenizer::Tokenizer;
 use trainer::{OptimizerKind, Split};
 
-use crate::{
-    console::{evenly, local_time},
-    history::History,
-    model_args::FolderArgs,
-    parts,
-};
+use crate::{console::local_time, model_args::FolderArgs};
 
 /// Validation losses that are shown.
 const SHOWN: usize = 8;
@@ -170,7 +167,7 @@ impl Info {
             vocab_size: config.vocab_size,
             bias: config.bias,
             tied_embeddings: config.tie_embeddings,
-            parts: parts::parts(config),
+            parts: parts(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
             weights_step: None,
@@ -200,7 +197,7 @@ impl Info {
             self.width,
             self.block_size
         )?;
-        writeln!(out, "  parts       {}", parts::in_words(&self.parts))?;
+        writeln!(out, "  parts       {}", parts_in_words(&self.parts))?;
         match (self.architecture, &self.no_layout) {
             _ if let Some(file) = &self.gguf => writeln!(out, "  layout      GGUF, {}", file.architecture)?,
             (Some(class), _) => writeln!(out, "  layout      {class}")?,

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::HumanBytes;
+use journal::words::{count, duration};
 use live::{Dashboard, Key, Live, Sample, Strip};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use trainer::{Control, Metrics, Split};
 
 use crate::{
-    console::{Diversion, count, divert, duration, escaped, print},
+    console::{Diversion, divert, escaped, print},
     lines::print_sample,
     screen::{Pace, Screen, as_training, evaluation_line, loss_of, sample_heading, speed_of},
     signals::Signals,

@@ -5,17 +5,14 @@
 //! stopped and can be resumed, 130 for samples that Ctrl-C ended. Text goes to stdout and nothing else does; the rest goes to stderr.
 
 mod bench;
-mod card;
 mod completions;
 mod console;
 mod cost;
 mod ctrl_c;
 mod device;
-mod device_peak;
 mod eval;
 mod export;
 mod generate;
-mod history;
 mod hub;
 mod import;
 mod info;
@@ -25,7 +22,6 @@ mod live_view;
 mod memory;
 mod model_args;
 mod observer;
-mod parts;
 mod plan;
 mod plot;
 mod prepare;
@@ -33,12 +29,10 @@ mod presets;
 mod probe;
 mod recipe;
 mod runs;
-mod samples;
 mod score;
 mod screen;
 mod shown;
 mod signals;
-mod standing;
 mod train;
 mod usage;
 mod views;

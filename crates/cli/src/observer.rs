@@ -1,21 +1,15 @@
 //! What becomes of each event of a run: it is shown, logged, and answered by a sample.
 
-use engine::{Generation, prompt_start};
+use journal::{LAST_SAMPLE_TOKENS, SAMPLE_TOKENS, SampleLog, sample};
 use model::Gpt;
-use sampler::Options;
 use tokenizer::Tokenizer;
 use trainer::{Event, SkipReason};
 
 use crate::{
     console::{report, warn},
-    samples::SampleLog,
     screen::Screen,
     views::Views,
 };
-
-/// How long the samples are that are shown as a model learns.
-const SAMPLE_TOKENS: usize = 200;
-pub(crate) const LAST_SAMPLE_TOKENS: usize = 500;
 
 /// A first step is worth a line if it takes so much longer than the others, in seconds.
 const SLOW_START: f64 = 1.0;
@@ -55,7 +49,7 @@ impl Observer {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
         let text = match sample(model, &self.tokenizer, self.seed, max_tokens) {
             Ok(text) => text,
-            Err(error) => return warn(format_args!("no sample: {error:#}")),
+            Err(error) => return warn(format_args!("no sample: {:#}", anyhow::Error::new(error))),
         };
         self.screen.sampled(step, &text);
         self.warn_once(|views| views.sampled(step, &text));
@@ -65,25 +59,13 @@ impl Observer {
     }
 
     /// A view that can't be written is worth a warning and no more, and is left alone from then on.
-    fn warn_once(&mut self, show: impl FnOnce(&mut Views) -> anyhow::Result<()>) {
+    fn warn_once(&mut self, show: impl FnOnce(&mut Views) -> journal::Result<()>) {
         if let Err(error) = show(&mut self.views) {
             self.views.end();
+            let error = anyhow::Error::new(error);
             warn(format_args!("pictures and event files stay as they are: {error:#}"));
         }
     }
-}
-
-/// A sample as runs have them: without a prompt, by the run's seed.
-pub(crate) fn sample(
-    model: &Gpt,
-    tokenizer: &Tokenizer,
-    seed: u64,
-    max_tokens: usize,
-) -> anyhow::Result<String> {
-    let stop_tokens = tokenizer.end_of_text().into_iter().collect();
-    let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
-    let generation = Generation::begin(model, tokenizer, options, &prompt_start(tokenizer), 0..1)?;
-    Ok(generation.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
 }
 
 /// What is said of a first step that took its time.

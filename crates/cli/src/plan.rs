@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use dataset::Prepared;
 use indicatif::{HumanBytes, HumanCount};
+use journal::words::{duration_about, epochs_in_words, plural, sizes};
 use roofline::peak_flops;
 use trainer::{KeepWeights, Recipe, Schedule, estimate_memory};
 
 use crate::{
-    console::{duration_about, plural, program, report, warn},
+    console::{program, report, warn},
     cost::Cost,
     memory::available_bytes,
-    parts::sizes,
 };
 
 /// Epochs from which models of a few million parameters learn their text by heart.
@@ -30,17 +30,6 @@ impl PlannedData {
     pub(crate) fn of(prepared: &Prepared) -> Self {
         Self { train_tokens: prepared.train.len(), valid_tokens: prepared.valid.len() }
     }
-}
-
-/// A number of epochs, as precise as it is of use.
-pub(crate) fn epochs_in_words(epochs: f64) -> String {
-    let rounded = match epochs {
-        _ if epochs < 0.005 => return "less than 0.01 epochs".to_owned(),
-        _ if epochs < 0.995 => format!("{epochs:.2}"),
-        _ if epochs < 9.95 => format!("{epochs:.1}"),
-        _ => format!("{epochs:.0}"),
-    };
-    if rounded == "1.0" { "1 epoch".to_owned() } else { format!("{rounded} epochs") }
 }
 
 /// Says how often the plan reads the text, and warns if that is often.
@@ -125,20 +114,6 @@ fn in_bars(curve: &Schedule, first: u64, max_steps: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn epochs_are_as_precise_as_they_are_of_use() {
-        let cases = [
-            (1e-4, "less than 0.01 epochs"),
-            (0.3, "0.30 epochs"),
-            (1.02, "1 epoch"),
-            (2.86, "2.9 epochs"),
-            (81.6, "82 epochs"),
-        ];
-        for (epochs, words) in cases {
-            assert_eq!(epochs_in_words(epochs), words);
-        }
-    }
 
     #[test]
     fn the_curve_has_a_bar_for_each_of_few_steps_and_some_of_many() {

@@ -12,10 +12,11 @@ use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice, is_stream};
 use engine::quoted;
+use journal::words::count;
 use trainer::DataRecipe;
 
 use crate::{
-    console::{count, progress_bar, progress_style, report, warn},
+    console::{progress_bar, progress_style, report, warn},
     usage::bail_usage,
 };
 

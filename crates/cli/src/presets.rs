@@ -5,11 +5,12 @@ use std::{
     process::ExitCode,
 };
 
+use journal::words::{count, duration_about};
 use serde::Serialize;
 use trainer::{PRESETS, Recipe};
 
 use crate::{
-    console::{count, duration_about, report, table},
+    console::{report, table},
     cost::{Cost, vocab_size},
 };
 

@@ -10,13 +10,14 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use chart::{Chart, Scale, Series, Style};
+use journal::{Picture, words::evenly};
 use kernels::on_pool;
 use model::Gpt;
 use trainer::{Control, PlannedRun, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
 use crate::{
-    console::{evenly, progress_bar, report},
-    plot::{SIZE, draw},
+    console::{progress_bar, report},
+    plot::draw,
     signals::Signals,
 };
 
@@ -93,7 +94,7 @@ pub(crate) fn find_learning_rate(
     }
     let found = sweep.suggestion();
     let path = Path::new(SWEEP_PICTURE);
-    let picture = draw(&chart(&sweep.smooth, found), path, SIZE)?;
+    let picture = draw(Picture::Svg, &chart(&sweep.smooth, found), Picture::SIZE)?;
     fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
     report(format_args!("drew {}", path.display()));
     let Some(found) = found else {
@@ -146,6 +147,6 @@ mod tests {
         let marked = curve.marked.unwrap();
         assert!((0.8..=1.0).contains(&(marked[0] / found.suggested)), "{marked:?} of {found:?}");
         assert!(curve.points.len() > 50 && curve.points.iter().all(|point| point[1] < 4.5));
-        chart.svg(SIZE).unwrap();
+        chart.svg(Picture::SIZE).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! `kindling runs`.
 
 use std::{
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,11 +11,12 @@ use std::{
 use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use indicatif::HumanBytes;
+use journal::History;
+use journal::words::count;
 use serde::Serialize;
 
 use crate::{
-    console::{count, local_time, report, table, warn},
-    history::{History, size_of},
+    console::{local_time, report, table, warn},
     model_args::models,
 };
 
@@ -121,6 +123,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn read(folder: RunFolder) -> anyhow::Result<Run> {
     let path = folder.path().to_owned();
     Run::of(&History::open(folder)?).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What all files in a folder take, in bytes.
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let facts = entry.metadata()?;
+        total += if facts.is_dir() { size_of(&entry.path())? } else { facts.len() };
+    }
+    Ok(total)
 }
 
 /// The last part of a path, or the name of a corpus as it is.

@@ -9,9 +9,10 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use engine::{Model, ScoredText, score_texts, window_stride};
+use journal::words::plural;
 use serde::{Deserialize, Serialize};
 
-use crate::{console::plural, model_args::ModelArgs, usage::at_least};
+use crate::{model_args::ModelArgs, usage::at_least};
 
 /// Prints the natural logarithm of the probability of each token, given those before it.
 #[derive(Debug, clap::Args)]

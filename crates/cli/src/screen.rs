@@ -1,10 +1,9 @@
 //! Where a run is shown: as lines, or as a live view.
 
+use journal::words::{count, duration};
 use std::time::{Duration, Instant};
 
 use trainer::{Metrics, Split};
-
-use crate::console::{count, duration};
 
 /// Shows a run as it happens. What is said beside comes by [`crate::console::report`].
 pub(crate) trait Screen: Send {

@@ -15,19 +15,18 @@ use kernels::on_pool;
 use trainer::{Changes, Control, Ending, Event, PRESETS, Training};
 
 use self::{short::ShortArgs, subject::Subject};
+use journal::words::sizes;
+use journal::{History, SampleLog, write_card};
+
 use crate::{
-    card,
     console::{can_draw, is_quiet, warn},
     device::DeviceArgs,
-    history::History,
     lines::Lines,
     live_view::LiveView,
     model_args::models,
     observer::Observer,
-    parts::sizes,
     prepare::DataDirArgs,
     probe,
-    samples::SampleLog,
     screen::Screen,
     signals::Signals,
     usage::bail_usage,
@@ -173,7 +172,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             ExitCode::from(signals.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
-            card::write(&folder, &devices[0])?;
+            write_card(&folder, &devices[0])?;
             conclude(&folder, &corpus, &outcome, &args.data_dir)?;
             ExitCode::SUCCESS
         }

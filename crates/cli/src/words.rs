@@ -7,15 +7,14 @@ use checkpoint::RunFolder;
 use dataset::{Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
+use journal::words::{count, duration, plural, sizes};
+use journal::{History, Standing, standing};
 use trainer::{Changes, DataRecipe, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{
-    console::{count, duration, plural, program, report, report_command, warn},
-    history::History,
-    parts::sizes,
+    console::{program, report, report_command, warn},
     plan::report_epochs,
     prepare::DataDirArgs,
-    standing::{Standing, standing},
 };
 
 /// Says that a name is that of a known corpus where a file or folder has it too, and how to get that.

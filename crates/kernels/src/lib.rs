@@ -26,6 +26,8 @@ mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod device_name;
+mod device_peak;
 mod dropout;
 mod embedding;
 mod fused;
@@ -51,6 +53,8 @@ pub use device::{
     has_collectives, has_fused_operations, test_device, test_device_has_bf16, test_tolerance,
     use_plain_operations, work_as_on_gpus,
 };
+pub use device_name::{DeviceError, DeviceName};
+pub use device_peak::device_peak_flops;
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]

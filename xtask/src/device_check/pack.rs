@@ -15,7 +15,7 @@ use crate::bench::{commit, reference, root};
 
 /// The crates that compute. The program's tests run it on the CPU, and are here because its other features must not
 /// change that.
-const PACKAGES: [&str; 5] = ["kernels", "model", "checkpoint", "trainer", "cli"];
+const PACKAGES: [&str; 6] = ["kernels", "model", "checkpoint", "engine", "trainer", "cli"];
 
 /// What cargo says of one thing it made; of other messages there is nothing in it.
 #[derive(Debug, Default, Deserialize)]

@@ -2,10 +2,11 @@
 
 use anyhow::anyhow;
 use engine::quoted;
+use journal::words::plural;
 use trainer::{Ending, Error, SetupError};
 
 use crate::{
-    console::{plural, program},
+    console::program,
     prepare::{DataDirArgs, data_error},
     usage::UsageError,
     words::{further, resume_command},

@@ -5,14 +5,14 @@ use checkpoint::TrainerState;
 use dataset::Rules;
 use trainer::{ResumePlan, ResumeRequest, StoppedRun, ending};
 
+use journal::{update_pictures, write_card};
+
 use super::{Args, Begun, errors::explain, own_recipe::check_own_recipe, short::overrides};
 use crate::{
-    card,
     console::report,
     memory,
     model_args::models,
     plan::{self, PlannedData},
-    plot::update_pictures,
     prepare::{warn_of_older_rules, with_absolute_paths, with_progress},
     words::report_data,
 };
@@ -38,7 +38,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     let held = run.hold().map_err(explain)?;
     if held.state().is_some_and(|state| ending(&run.recipe, state).is_some()) {
         update_pictures(&run.folder)?; // It may have been killed before its last words.
-        card::write(&run.folder, &devices[0])?;
+        write_card(&run.folder, &devices[0])?;
     }
     let planned = plan(args, &run, held.state(), devices.len())?;
     report_data(&planned.recipe.data, &planned.prepared);

@@ -7,7 +7,7 @@ use std::{
     process::Child,
 };
 
-use crate::support::{kindling, run, trained};
+use crate::support::{fixture, kindling, run, trained};
 use serde_json::Value;
 
 fn json(args: &[&str]) -> Value {
@@ -378,4 +378,30 @@ fn a_closed_pipe_is_success() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(status.success(), "{stderr}");
     assert_eq!(stderr, "");
+}
+
+/// The texts are those that the program printed when it still had the loop itself.
+#[test]
+fn the_engine_generates_what_the_program_prints() {
+    let story = fixture("../engine/tests/fixtures/story");
+    let texts = [" saw it.\nthe hen ran to the roof, and th", " saw it.\nthe hen ran to the wall, and th"];
+    let options =
+        sampler::Options { max_tokens: 40, top_k: Some(10), seed: 5, ..sampler::Options::default() };
+
+    let model = engine::Models::default().open(&story).unwrap();
+    let model = model.load(&burn::prelude::Device::flex()).unwrap();
+    let prompt = engine::encode_prompt(&model.tokenizer, "the cat").unwrap();
+    let pieces = engine::Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, 0..2).unwrap();
+    let mut generated = [String::new(), String::new()];
+    for piece in pieces {
+        let piece = piece.unwrap();
+        generated[piece.sample] += &piece.text;
+    }
+    assert_eq!(generated, texts);
+
+    let story = story.to_str().unwrap();
+    let args = ["--seed", "5", "--samples", "2", "--max-tokens", "40", "--top-k", "10", "--json"];
+    let printed = json(&[&["generate", story, "--prompt", "the cat"], &args[..]].concat());
+    let printed: Vec<_> = printed["samples"].as_array().unwrap().iter().map(|it| &it["text"]).collect();
+    assert_eq!(printed, texts);
 }

@@ -2,7 +2,7 @@
 
 use trainer::{Metrics, Split};
 
-use crate::history::History;
+use crate::History;
 
 /// Evaluations differ by as much from one to the next, as a share of their loss.
 const NOISE: f64 = 0.03;
@@ -12,27 +12,34 @@ const LAST_EVALUATIONS: usize = 3;
 
 /// How the losses of a run stand to each other at its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// No evaluation was better than that of the untrained weights.
     Untrained {
+        /// The mean of the last losses.
         last: f64,
     },
+    /// The last weights are the best.
     LastIsBest,
     /// The loss has hardly changed since its best.
     Levelled {
+        /// The step of the best.
         best_step: u64,
+        /// The mean of the last losses.
         last: f64,
     },
     /// The training loss went on falling while the validation loss rose.
     OverFitting {
+        /// The step of the best.
         best_step: u64,
+        /// The best loss.
         best: f64,
+        /// The mean of the last losses.
         last: f64,
     },
 }
 
-/// Of a run. Nothing can be said of fewer than two evaluations.
-pub(crate) fn standing(history: &History) -> Option<Standing> {
+/// How the losses of a run stand at its end. Fewer than two evaluations say nothing.
+pub fn standing(history: &History) -> Option<Standing> {
     let losses = |split: Split| -> Vec<(u64, f64)> {
         history.of(split).filter_map(|line: &Metrics| Some((line.step, line.loss?))).collect()
     };

@@ -1,4 +1,4 @@
-//! `samples.txt`: what a model wrote as it learned.
+//! Samples of a run as it learns, and `samples.txt`, which keeps them.
 
 use std::{
     fs::{self, File},
@@ -6,14 +6,44 @@ use std::{
     path::Path,
 };
 
-/// Appends samples to a file, each under the step it was written after.
-pub(crate) struct SampleLog {
+use engine::{Generation, prompt_start};
+use model::Gpt;
+use sampler::Options;
+use tokenizer::Tokenizer;
+
+use crate::Result;
+
+/// Tokens of a sample during training.
+pub const SAMPLE_TOKENS: usize = 200;
+
+/// Tokens of the sample at the end of training.
+pub const LAST_SAMPLE_TOKENS: usize = 500;
+
+/// A sample as runs have them: without a prompt, by the run's seed, up to the EOS token.
+///
+/// # Errors
+///
+/// If no token can be sampled from the logits, as those of weights that diverged.
+pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64, max_tokens: usize) -> Result<String> {
+    let stop_tokens = tokenizer.end_of_text().into_iter().collect();
+    let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
+    let generation = Generation::begin(model, tokenizer, options, &prompt_start(tokenizer), 0..1)?;
+    Ok(generation.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, engine::Error>>()?)
+}
+
+/// Appends samples to a file, each under the step it was generated after.
+#[derive(Debug)]
+pub struct SampleLog {
     file: File,
 }
 
 impl SampleLog {
     /// Opens the file for the samples after `step`: whatever an earlier session wrote beyond it goes.
-    pub(crate) fn open(path: &Path, step: u64) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or written.
+    pub fn open(path: &Path, step: u64) -> io::Result<Self> {
         if path.exists() {
             let kept = bytes_up_to(&fs::read(path)?, step);
             File::options().write(true).open(path)?.set_len(kept as u64)?;
@@ -23,7 +53,11 @@ impl SampleLog {
     }
 
     /// Appends one sample.
-    pub(crate) fn write(&mut self, step: u64, text: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn write(&mut self, step: u64, text: &str) -> io::Result<()> {
         write!(self.file, "--- step {step} ---\n{text}\n\n")
     }
 }

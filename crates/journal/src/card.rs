@@ -11,12 +11,9 @@ use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
-    console::{duration, evenly},
-    history::History,
-    observer::{LAST_SAMPLE_TOKENS, sample},
-    parts,
-    plan::epochs_in_words,
-    samples::sample_of,
+    History, Result, parts,
+    samples::{LAST_SAMPLE_TOKENS, sample, sample_of},
+    words::{duration, epochs_in_words, evenly},
 };
 
 /// A card with this line is ours to write again; a person who edits one takes it out.
@@ -28,7 +25,11 @@ const LISTED: usize = 6;
 
 /// Writes the card, unless there is one that a person has made theirs. Its sample is generated on `device`, where none was by
 /// the weights that the folder holds.
-pub(crate) fn write(folder: &RunFolder, device: &Device) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// If the run can't be read, the sample not be generated or the file not be written.
+pub fn write_card(folder: &RunFolder, device: &Device) -> Result<()> {
     let path = folder.card_path();
     if fs::read_to_string(&path).is_ok_and(|card| !card.contains(OURS)) {
         return Ok(());
@@ -47,11 +48,7 @@ struct KeptSample {
     text: String,
 }
 
-fn sample_of_kept(
-    history: &History,
-    tokenizer: &Tokenizer,
-    device: &Device,
-) -> anyhow::Result<Option<KeptSample>> {
+fn sample_of_kept(history: &History, tokenizer: &Tokenizer, device: &Device) -> Result<Option<KeptSample>> {
     let Some((step, recipe)) = history.folder.kept_step().zip(history.recipe.as_ref()) else {
         return Ok(None);
     };

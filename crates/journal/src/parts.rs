@@ -1,12 +1,10 @@
-//! Sizes and architecture options of a model, in words.
+//! Architecture options of a model, in words.
 
 use model::GptConfig;
 use serde_json::{Value, json};
 
-use crate::console::{count, plural};
-
-/// The parts of a model that are not GPT-2's, by the keys and values that a recipe has for them.
-pub(crate) fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
+/// The architecture options of a model that are not GPT-2's, by the keys and values that a recipe has for them.
+pub fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
     let gpt2 = GptConfig::gpt2();
     let parts = [
         ("position", json!(config.position), json!(gpt2.position)),
@@ -26,8 +24,8 @@ pub(crate) fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
     other.map(|(key, part, _)| (key, part)).collect()
 }
 
-/// Parts as one line.
-pub(crate) fn in_words(parts: &[(&'static str, Value)]) -> String {
+/// Architecture options as one line.
+pub fn in_words(parts: &[(&'static str, Value)]) -> String {
     if parts.is_empty() {
         return "GPT-2's".to_owned();
     }
@@ -36,18 +34,6 @@ pub(crate) fn in_words(parts: &[(&'static str, Value)]) -> String {
         part => format!("{key} = {part}"),
     };
     parts.iter().map(word).collect::<Vec<_>>().join(", ")
-}
-
-/// The sizes of a model in a few words.
-pub(crate) fn sizes(config: &GptConfig) -> String {
-    format!(
-        "{} parameters ({}, {}, {} wide, block {})",
-        count(config.n_params() as u64),
-        plural(config.n_layer, "layer"),
-        plural(config.n_head, "head"),
-        config.n_embd,
-        config.block_size,
-    )
 }
 
 #[cfg(test)]

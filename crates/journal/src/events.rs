@@ -1,0 +1,68 @@
+//! TensorBoard's event files.
+
+use std::time::SystemTime;
+
+use checkpoint::RunFolder;
+use tensorboard::{EventWriter, verbatim};
+use trainer::{Metrics, Split};
+
+use crate::Result;
+
+/// Event files in a run's folder, which `tensorboard --logdir runs` shows.
+#[derive(Debug)]
+pub struct EventLog(EventWriter);
+
+impl EventLog {
+    /// Opens a file for a new run, or for one that resumes after a step.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn open(folder: &RunFolder, resumed_at: Option<u64>) -> Result<Self> {
+        let now = SystemTime::now();
+        let writer = match resumed_at {
+            None => EventWriter::create(folder.path(), now)?,
+            Some(step) => EventWriter::resume(folder.path(), step, now)?,
+        };
+        Ok(Self(writer))
+    }
+
+    /// Adds a line of metrics.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn measured(&mut self, metrics: &Metrics) -> Result<()> {
+        let split = match metrics.split {
+            Split::Train => "train",
+            Split::Valid => "valid",
+        };
+        let loss = format!("loss/{split}");
+        let values = [
+            (loss.as_str(), metrics.loss),
+            ("learning_rate", metrics.learning_rate),
+            ("grad_norm", metrics.grad_norm),
+            ("tokens_per_second", metrics.tokens_per_second),
+        ];
+        let now = SystemTime::now();
+        for (tag, value) in values {
+            if let Some(value) = value {
+                self.0.scalar(tag, metrics.step, now, value)?;
+            }
+        }
+        if metrics.split == Split::Valid {
+            self.0.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a sample.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn sampled(&mut self, step: u64, text: &str) -> Result<()> {
+        self.0.text("sample", step, SystemTime::now(), &verbatim(text))?;
+        Ok(self.0.flush()?)
+    }
+}
