@@ -9,8 +9,7 @@ use std::{
 use anyhow::bail;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
 use engine::{Evaluation, MeasuredText, Model, Source, window_stride};
-use journal::History;
-use journal::words::plural;
+use journal::{History, words::plural};
 use tokenizer::Tokenizer;
 use trainer::Split;
 

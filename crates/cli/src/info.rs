@@ -12,8 +12,7 @@ use std::{
 use checkpoint::{Architecture, GgufFile, MODEL, Session, WEIGHTS};
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use indicatif::{HumanBytes, HumanCount};
-use journal::words::evenly;
-use journal::{History, parts, parts_in_words};
+use journal::{History, parts, parts_in_words, words::evenly};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
 use serde_json::Value;

@@ -13,7 +13,7 @@ use chart::{Chart, Scale, Series, Style};
 use journal::{Picture, words::evenly};
 use kernels::on_pool;
 use model::Gpt;
-use trainer::{Control, PlannedRun, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
+use trainer::{Control, PlannedRun, Probed, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
 use crate::{
     console::{progress_bar, report},
@@ -43,7 +43,7 @@ pub(crate) fn overfit_one_batch(
     let control = Control::new();
     signals.pass_on(&control);
     let mut next_line = 1;
-    let observe = |probed: trainer::Probed, is_learnt| {
+    let observe = |probed: Probed, is_learnt| {
         if probed.step + 1 == next_line || is_learnt {
             report(format_args!("step {:>4}  loss {:.4}", probed.step + 1, probed.loss));
             next_line *= 2;

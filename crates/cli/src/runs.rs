@@ -11,8 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use indicatif::HumanBytes;
-use journal::History;
-use journal::words::count;
+use journal::{History, words::count};
 use serde::Serialize;
 
 use crate::{

@@ -11,13 +11,11 @@ use std::{any::Any, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use checkpoint::Session;
+use journal::{History, SampleLog, words::sizes, write_card};
 use kernels::on_pool;
 use trainer::{Changes, Control, Ending, Event, PRESETS, Training};
 
 use self::{short::ShortArgs, subject::Subject};
-use journal::words::sizes;
-use journal::{History, SampleLog, write_card};
-
 use crate::{
     console::{can_draw, is_quiet, warn},
     device::DeviceArgs,

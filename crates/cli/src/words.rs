@@ -7,8 +7,10 @@ use checkpoint::RunFolder;
 use dataset::{Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
-use journal::words::{count, duration, plural, sizes};
-use journal::{History, Standing, standing};
+use journal::{
+    History, Standing, standing,
+    words::{count, duration, plural, sizes},
+};
 use trainer::{Changes, DataRecipe, Ending, KeepWeights, Outcome, Recipe, Schedule, Training};
 
 use crate::{

@@ -3,9 +3,8 @@
 use burn::prelude::Device;
 use checkpoint::TrainerState;
 use dataset::Rules;
-use trainer::{ResumePlan, ResumeRequest, StoppedRun, ending};
-
 use journal::{update_pictures, write_card};
+use trainer::{ResumePlan, ResumeRequest, StoppedRun, ending};
 
 use super::{Args, Begun, errors::explain, own_recipe::check_own_recipe, short::overrides};
 use crate::{
