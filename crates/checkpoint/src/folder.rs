@@ -31,7 +31,7 @@ use model::{Gpt, GptConfig};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Companions, Error, Marks, Result, RunLock,
+    Companions, Error, Marks, Result,
     error::io,
     foreign::{adapter, not_a_model, unread_tokenizer},
     hugging_face::{Architecture, ConfigProblem},
@@ -94,39 +94,9 @@ impl RunFolder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Makes a new run's folder that appears as a whole, filled by a function, and holds it for this process.
-    ///
-    /// # Errors
-    ///
-    /// As [`RunFolder::create_with`], and if another process is making it.
-    pub fn create_run(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<(Self, RunLock)> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io("create", parent))?;
-        }
-        let partial = Self { path: atomic::temporary(path, atomic::PARTIAL) };
-        match fs::create_dir(&partial.path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(io("create", &partial.path)(error));
-            }
-            _ => {}
-        }
-        // Whoever holds it is making it; what nobody holds was left by a process that was cut off.
-        let lock = partial.lock().map_err(|error| match error {
-            Error::Locked { holder, .. } => Error::Locked { path: path.to_owned(), holder },
-            error => error,
-        })?;
-        let made = partial.remove_all_but_lock().and_then(|()| {
-            if path.exists() {
-                return Err(Error::Exists { path: path.to_owned() });
-            }
-            fill(&partial)?;
-            Ok(atomic::rename_folder(&partial.path, path)?)
-        });
-        if let Err(error) = made {
-            let _ = atomic::remove_if_present(&partial.path); // The first error is the one to tell.
-            return Err(error);
-        }
-        Ok((Self { path: path.to_owned() }, lock))
+    /// A folder, without a look at what is there.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
     }
 
     /// A folder that is there.

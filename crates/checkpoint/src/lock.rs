@@ -1,8 +1,8 @@
 //! One process at a time writes to a run.
 
-use std::fs;
+use std::{fs, io::ErrorKind, path::Path};
 
-use ::fs::{Lock, LockError};
+use ::fs::{Lock, LockError, atomic};
 
 use crate::{Error, Result, RunFolder, error::io};
 
@@ -13,6 +13,41 @@ const LOCK: &str = "run.lock";
 pub struct RunLock(Lock);
 
 impl RunFolder {
+    /// Makes a new run's folder that appears as a whole, filled by a function, and holds it for this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::create_with`], and if another process is making it.
+    pub fn create_run(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<(Self, RunLock)> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io("create", parent))?;
+        }
+        let partial = Self::at(atomic::temporary(path, atomic::PARTIAL));
+        match fs::create_dir(partial.path()) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(io("create", partial.path())(error));
+            }
+            _ => {}
+        }
+        // Whoever holds it is making it; what nobody holds was left by a process that was cut off.
+        let lock = partial.lock().map_err(|error| match error {
+            Error::Locked { holder, .. } => Error::Locked { path: path.to_owned(), holder },
+            error => error,
+        })?;
+        let made = partial.remove_all_but_lock().and_then(|()| {
+            if path.exists() {
+                return Err(Error::Exists { path: path.to_owned() });
+            }
+            fill(&partial)?;
+            Ok(atomic::rename_folder(partial.path(), path)?)
+        });
+        if let Err(error) = made {
+            let _ = atomic::remove_if_present(partial.path()); // The first error is the one to tell.
+            return Err(error);
+        }
+        Ok((Self::at(path.to_owned()), lock))
+    }
+
     /// Holds the run for this process, and leaves a word on who does.
     ///
     /// Where the file system knows no locks, as some network shares, the run is held by nobody and a warning says so.
@@ -41,7 +76,7 @@ impl RunFolder {
     }
 
     /// Empties a folder that this process holds.
-    pub(crate) fn remove_all_but_lock(&self) -> Result<()> {
+    fn remove_all_but_lock(&self) -> Result<()> {
         for entry in fs::read_dir(self.path()).map_err(io("list", self.path()))? {
             let path = entry.map_err(io("list", self.path()))?.path();
             if path.ends_with(LOCK) {

@@ -1,5 +1,6 @@
 //! `kindling train`.
 
+mod args;
 mod errors;
 mod own_recipe;
 mod resume;
@@ -7,119 +8,29 @@ mod short;
 mod start;
 mod subject;
 
-use std::{any::Any, path::PathBuf, process::ExitCode};
+use std::{any::Any, process::ExitCode};
 
 use anyhow::Context;
 use checkpoint::Session;
 use journal::{History, SampleLog, words::sizes, write_card};
 use kernels::on_pool;
-use trainer::{Changes, Control, Ending, Event, PRESETS, Training};
+use trainer::{Control, Ending, Event, Training};
 
-use self::{short::ShortArgs, subject::Subject};
+pub(crate) use self::args::Args;
 use crate::{
     console::{can_draw, is_quiet, warn},
-    device::DeviceArgs,
     lines::Lines,
     live_view::LiveView,
-    model_args::models,
     observer::Observer,
-    prepare::DataDirArgs,
     probe,
     screen::Screen,
     signals::Signals,
-    usage::bail_usage,
-    views::{Log, Views},
+    views::Views,
     words::{announce, conclude, print_resume_hint},
 };
 
-/// Trains a model, or resumes training.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug.
-
-Examples:
-  kindling train                                          learn Shakespeare in a few minutes
-  kindling train my.txt --run mine                        learn from your own text
-  kindling train --data books/ --set data.tokenizer=bpe:4096 --max-steps 10000
-  kindling train my.txt --epochs 3 --dry-run              print the plan and train nothing
-  kindling train finetune --init-from gpt2 --data my.txt  continue from another model
-  kindling train --resume                                 resume the newest run
-  kindling train --resume --run mine --max-steps 20000    train a finished run further"
-)]
-pub(crate) struct Args {
-    /// A preset or a TOML file; or the text to train on, with the default recipe.
-    #[arg(value_name = "RECIPE or TEXT")]
-    subject: Option<String>,
-
-    /// The text to train on: a text file, a folder of them, the name of a known corpus, or `-` for standard input. On
-    /// resume, the new place of the same text.
-    #[arg(long, value_name = "NAME or PATH", help_heading = "Recipe")]
-    data: Option<String>,
-
-    /// A text to validate on; without it, the end of the corpus.
-    #[arg(long, value_name = "PATH", help_heading = "Recipe")]
-    valid: Option<String>,
-
-    /// The run's name, or a path; without it, the next free one.
-    #[arg(long, value_name = "NAME", help_heading = "Run")]
-    run: Option<PathBuf>,
-
-    /// Resume the run of --run, or the newest.
-    #[arg(long, help_heading = "Run")]
-    resume: bool,
-
-    /// Print the plan (epochs, memory, time, learning rate) and exit. The text is made into tokens for it.
-    #[arg(long, conflicts_with_all = ["overfit_one_batch", "find_learning_rate"], help_heading = "Run")]
-    dry_run: bool,
-
-    #[command(flatten)]
-    data_dir: DataDirArgs,
-
-    /// Start from the weights, the sizes and the tokenizer of a model.
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume", help_heading = "Recipe")]
-    init_from: Option<PathBuf>,
-
-    /// Set a key of the recipe; may be given several times. `none` switches an optional key off, as in
-    /// optimizer.grad_clip=none.
-    #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Recipe")]
-    set: Vec<String>,
-
-    /// What is logged beside metrics.jsonl.
-    #[arg(long, value_enum, default_value_t = Log::Tensorboard, help_heading = "Output")]
-    log: Log,
-
-    /// Show lines, and no live view, on a terminal too.
-    #[arg(long, help_heading = "Output")]
-    no_tui: bool,
-
-    /// Learn one batch by heart and make no run: shows in seconds whether the model can learn.
-    #[arg(long, conflicts_with_all = ["resume", "run", "log", "no_tui"], help_heading = "Experiments")]
-    overfit_one_batch: bool,
-
-    /// Try learning rates from small to large and make no run: shows which one suits, and draws learning-rate-sweep.svg.
-    #[arg(
-        long,
-        conflicts_with_all = ["resume", "run", "log", "no_tui", "overfit_one_batch"],
-        help_heading = "Experiments"
-    )]
-    find_learning_rate: bool,
-
-    #[command(flatten)]
-    device: DeviceArgs,
-
-    // Last, for its heading stays.
-    #[command(flatten)]
-    short: ShortArgs,
-}
-
-/// A run that is ready to train.
-struct Begun {
-    training: Training,
-    changes: Changes,
-}
-
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let args = understand_subject(args)?;
+    let args = args.with_subject_understood()?;
     let signals = Signals::listen()?;
     if args.overfit_one_batch || args.find_learning_rate {
         let device = args.device.open()?;
@@ -132,7 +43,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let devices = args.device.open_all()?;
     let begun = if args.resume { resume::resume(&args, &devices)? } else { start::start(&args, &devices)? };
-    let Some(Begun { training, changes }) = begun else {
+    let Some((training, changes)) = begun else {
         return Ok(ExitCode::SUCCESS); // A plan was all that was asked for.
     };
     let folder = training.folder.clone();
@@ -142,7 +53,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
     folder.add_session(&Session {
-        recipe: (!args.resume).then(|| recipe_name(&args).to_owned()),
+        recipe: (!args.resume).then(|| args.recipe_name().to_owned()),
         init_from: args.init_from.as_ref().map(|path| path.display().to_string()),
         train_tokens: Some(training.train.len() as u64),
         ..Session::now(step, args.device.name(), threads, changes)
@@ -175,27 +86,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
     })
-}
-
-/// Puts the argument to where it belongs: a text to `--data`, with `--resume` a run to `--run`. A recipe stays.
-fn understand_subject(mut args: Args) -> anyhow::Result<Args> {
-    let Some(subject) = args.subject.clone() else { return Ok(args) };
-    if args.resume && args.run.is_none() && models().run_path(subject.as_ref()).join("config.json").is_file()
-    {
-        args.run = Some(subject.into());
-        args.subject = None;
-    } else if Subject::of(&subject) == Subject::Text {
-        if let Some(data) = &args.data {
-            bail_usage!("two texts are named, {subject} and --data {data}; name one, or a folder of both");
-        }
-        args.data = Some(subject);
-        args.subject = None;
-    }
-    Ok(args)
-}
-
-fn recipe_name(args: &Args) -> &str {
-    args.subject.as_deref().unwrap_or(PRESETS[0].0)
 }
 
 /// What the run is shown on, and what gives the terminal back when it is dropped.

@@ -94,7 +94,7 @@ impl ActiveRun {
         let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
         // Each has a learner of its own: its optimizers take no orders but its own.
         let replica = |(rank, device): (Rank, Device)| {
-            let gpt = model.clone().to_device(&device);
+            let gpt = if rank.index == 0 { model.clone() } else { model.clone().to_device(&device) };
             let (schedule, device) = (schedule.clone(), device.autodiff());
             let mut learner =
                 GptLearner::new(gpt, &recipe, Arc::new(move |step| schedule.at(step)), state.step);

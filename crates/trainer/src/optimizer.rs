@@ -23,8 +23,7 @@ use crate::{
 /// What AdamW adds to the root of the second moment, as PyTorch has it.
 const EPSILON: f32 = 1e-8;
 
-/// Muon's learning rate and momentum where a recipe has none, as its author has them.
-pub(crate) const MUON_LEARNING_RATE: f64 = 0.02;
+/// Muon's momentum where a recipe has none, as its author has it.
 const MUON_MOMENTUM: f32 = 0.95;
 
 /// Parameters that are vectors: the biases of linear layers, the gains and offsets of norms. They do not

@@ -4,9 +4,9 @@ use burn::prelude::Device;
 use checkpoint::TrainerState;
 use dataset::Rules;
 use journal::{update_pictures, write_card};
-use trainer::{ResumePlan, ResumeRequest, StoppedRun, ending};
+use trainer::{Changes, ResumePlan, ResumeRequest, StoppedRun, Training, ending};
 
-use super::{Args, Begun, errors::explain, own_recipe::check_own_recipe, short::overrides};
+use super::{args::Args, errors::explain, own_recipe::check_own_recipe};
 use crate::{
     console::report,
     memory,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.
-pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
+pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
     let folder = match &args.run {
         Some(path) => models().open_folder(&models().run_path(path))?,
         None => models().newest()?,
@@ -57,7 +57,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<B
     }
     let changes = planned.changes.clone();
     let training = held.training(&run.recipe, planned, devices).map_err(explain)?;
-    Ok(Some(Begun { training, changes }))
+    Ok(Some((training, changes)))
 }
 
 /// What the run resumes with.
@@ -68,7 +68,7 @@ fn plan(
     n_devices: usize,
 ) -> anyhow::Result<ResumePlan> {
     let (explain, data_dir) = (|error| explain(error, &args.data_dir), &args.data_dir.data_dir);
-    let request = ResumeRequest { overrides: overrides(args), epochs: args.short.epochs, n_devices };
+    let request = ResumeRequest { overrides: args.overrides(), epochs: args.short.epochs, n_devices };
     let mut data = run.recipe_with(&request).map_err(explain)?.data;
     if data != run.recipe.data {
         data = with_absolute_paths(data, data_dir)?;

@@ -1,6 +1,5 @@
 //! Options of `train` that are short for a `--set`.
 
-use super::Args;
 use crate::usage::at_least;
 
 /// Options that are short for a `--set`.
@@ -35,18 +34,16 @@ fn above_zero(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "must be a number above 0".to_owned())
 }
 
-/// `--set`, and after it the options that are short for one.
-pub(super) fn overrides(args: &Args) -> Vec<String> {
-    let ShortArgs { max_steps, epochs: _, lr, batch_size, block_size } = &args.short;
-    let text = |value: &String| toml::Value::from(value.as_str()).to_string();
-    let short = [
-        ("schedule.max_steps", max_steps.map(|n| n.to_string())),
-        ("optimizer.learning_rate", lr.map(|rate| format!("{rate:?}"))),
-        ("optimizer.batch_size", batch_size.map(|n| n.to_string())),
-        ("model.block_size", block_size.map(|n| n.to_string())),
-        ("data.corpus", args.data.as_ref().map(text)),
-        ("data.valid", args.valid.as_ref().map(text)),
-    ];
-    let short = short.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    args.set.iter().cloned().chain(short).collect()
+impl ShortArgs {
+    /// The same as values of `--set`.
+    pub(super) fn sets(&self) -> impl Iterator<Item = String> {
+        let Self { max_steps, epochs: _, lr, batch_size, block_size } = self;
+        let sets = [
+            ("schedule.max_steps", max_steps.map(|n| n.to_string())),
+            ("optimizer.learning_rate", lr.map(|rate| format!("{rate:?}"))),
+            ("optimizer.batch_size", batch_size.map(|n| n.to_string())),
+            ("model.block_size", block_size.map(|n| n.to_string())),
+        ];
+        sets.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)))
+    }
 }

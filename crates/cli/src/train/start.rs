@@ -7,9 +7,9 @@ use burn::prelude::Device;
 use checkpoint::{Marks, RunFolder};
 use engine::{ModelFolder, check_vocabulary, quoted};
 use model::Gpt;
-use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest};
+use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest, Training};
 
-use super::{Args, Begun, errors::explain, recipe_name, short::overrides};
+use super::{args::Args, errors::explain};
 use crate::{
     console::program,
     memory,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Makes a new run; with `--dry-run` prints its plan and makes none.
-pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Begun>> {
+pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
     if let Some(path) = args.run.as_ref().map(|path| models().run_path(path))
         && path.exists()
     {
@@ -48,7 +48,7 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
     };
     let path = match &args.run {
         Some(path) => models().run_path(path),
-        None => RunFolder::next_path(&models().runs, &stem(recipe_name(args))),
+        None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
     };
     let training = planned.create(&path, model, &marks, devices).with_context(|| {
         format!(
@@ -56,7 +56,7 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<Be
             quoted(&path.display().to_string())
         )
     })?;
-    Ok(Some(Begun { training, changes: Changes::new() }))
+    Ok(Some((training, Changes::new())))
 }
 
 /// The recipe and the tokens of an experiment, and its first weights.
@@ -70,9 +70,9 @@ pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(Planne
 fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<ModelFolder>)> {
     let origin = args.init_from.as_deref().map(|path| ModelFolder::find(&models(), path)).transpose()?;
     let request = RecipeRequest {
-        name: recipe_name(args).to_owned(),
-        text: recipe_text(recipe_name(args))?,
-        overrides: overrides(args),
+        name: args.recipe_name().to_owned(),
+        text: recipe_text(args.recipe_name())?,
+        overrides: args.overrides(),
         epochs: args.short.epochs,
     };
     let described = origin.as_ref().map(|origin| describe(args, origin)).transpose()?;

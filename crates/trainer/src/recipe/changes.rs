@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
-use super::{Recipe, RecipeError};
+use super::{error::RecipeError, sections::Recipe};
 
 /// Each changed key with its value before and after, as in a recipe's file.
 pub type Changes = BTreeMap<String, [String; 2]>;

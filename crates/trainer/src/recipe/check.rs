@@ -2,7 +2,10 @@
 
 use model::GptConfig;
 
-use super::{OptimizerKind, Recipe, RecipeError, Restart, ScheduleKind};
+use super::{
+    error::RecipeError,
+    sections::{OptimizerKind, Recipe, Restart, ScheduleKind},
+};
 
 impl Recipe {
     /// Refuses values that no run can have.

@@ -4,7 +4,10 @@ use model::GptConfig;
 use serde_aux::serde_introspection::serde_introspect;
 use toml::{Table, Value, de::Error as TomlError};
 
-use super::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RecipeError, RunRecipe, ScheduleRecipe};
+use super::{
+    error::RecipeError,
+    sections::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe},
+};
 
 /// What switches an optional key off.
 const NONE: &str = "none";

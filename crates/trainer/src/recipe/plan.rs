@@ -1,19 +1,10 @@
 //! The learning rate of a whole run: where it ends, how a resumed run gets to it, and how often the text is read.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Recipe, RecipeError, ScheduleKind, ScheduleRecipe};
+use super::{
+    error::RecipeError,
+    sections::{Recipe, Restart, ScheduleKind, ScheduleRecipe},
+};
 use crate::Schedule;
-
-/// Where a resumed run met another curve of the learning rate than the one it had followed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Restart {
-    /// Steps done at that moment.
-    pub step: u64,
-    /// The rate of the last of them.
-    pub learning_rate: f64,
-}
 
 impl ScheduleRecipe {
     /// The step at which the learning rate is at its lowest.

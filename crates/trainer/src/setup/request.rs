@@ -71,3 +71,41 @@ pub fn parse_recipe(name: &str, text: &str, overrides: &[String]) -> Result<Reci
         source => SetupError::Recipe { name: name.to_owned(), has_overrides: !overrides.is_empty(), source },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preset;
+
+    fn request(overrides: &[&str], epochs: Option<f64>) -> RecipeRequest {
+        RecipeRequest {
+            name: "debug".to_owned(),
+            text: preset("debug").unwrap().to_owned(),
+            overrides: overrides.iter().map(|&set| set.to_owned()).collect(),
+            epochs,
+        }
+    }
+
+    #[test]
+    fn epochs_become_steps_when_the_text_is_known() {
+        // A step of `debug` reads 128 tokens.
+        let ten = request(&[], Some(10.0));
+        assert_eq!(ten.parse().unwrap().schedule.max_steps, MAX_STEPS);
+        assert_eq!(ten.parse_for(1280).unwrap().schedule.max_steps, 100);
+        let given = request(&["schedule.max_steps=7"], None);
+        assert_eq!(given.parse_for(1280).unwrap().schedule.max_steps, 7);
+        let error = request(&[], Some(1e15)).parse_for(1280).unwrap_err();
+        assert!(matches!(error, SetupError::TooManySteps { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_override_or_else_the_recipe() {
+        let error = request(&["model.n_layers=3"], None).parse().unwrap_err().to_string();
+        assert!(error.contains("model.n_layers=3"), "{error}");
+        let error = request(&["optimizer.learning_rate=-1.0"], None).parse().unwrap_err().to_string();
+        assert_eq!(error, "invalid recipe debug");
+        let without_sizes =
+            RecipeRequest { text: preset("finetune").unwrap().to_owned(), ..request(&[], None) };
+        assert!(matches!(without_sizes.parse(), Err(SetupError::NoSizes { .. })));
+    }
+}
