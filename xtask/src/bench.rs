@@ -1,15 +1,14 @@
 //! `cargo xtask bench`: Kindling's speed and memory, beside PyTorch's on the same machine.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::{Map, Value};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 pub(crate) mod case;
 pub(crate) mod load;
@@ -18,7 +17,8 @@ mod report;
 pub(crate) mod side;
 pub(crate) mod summary;
 
-use case::{Case, Config, Precision, Work, is_cpu};
+use crate::common::{commit, is_cpu, name, reference, root, say, write, write_json};
+use case::{Case, Config, Precision, Work};
 use load::Ticks;
 use machine::Machine;
 use report::Report;
@@ -97,10 +97,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("--output is one file for one config; name it with --config, or leave out --output");
     }
     if args.precision == Precision::Bf16 && args.work != Work::Train {
-        bail!("--precision bf16 is for training; leave it out of {}", args.work.name());
+        bail!("--precision bf16 is for training; leave it out of {}", name(&args.work));
     }
     if args.batch_size.is_some() && args.work != Work::Train {
-        bail!("--batch-size is for training; leave it out of {}", args.work.name());
+        bail!("--batch-size is for training; leave it out of {}", name(&args.work));
     }
     if args.peak.is_some() && is_cpu(&args.device) {
         bail!("--peak is that of a GPU; name it with --device, or leave out --peak");
@@ -121,12 +121,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         case.batch_size = args.batch_size.map_or(case.batch_size, NonZeroUsize::get);
         let folder =
             args.folder.clone().map_or_else(|| Ok(root()?.join("target").join("bench")), anyhow::Ok)?;
-        let name = case.name(&args.device);
-        let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{name}.json")));
-        let recipe = folder.join(format!("{name}.toml"));
+        let file = case.file_name(&args.device);
+        let output = args.output.clone().unwrap_or_else(|| folder.join(format!("{file}.json")));
+        let recipe = folder.join(format!("{file}.toml"));
         write(&recipe, &case.recipe()?)?;
         let report = bench(&shell, &programs, &versions, case, &recipe, args)?;
-        write(&output, &serde_json::to_string_pretty(&report)?)?;
+        write_json(&output, &report)?;
         say(&report.text());
         say(&format!("all figures: {}", output.display()));
     }
@@ -193,32 +193,6 @@ fn measure_round(
 /// The higher of what the sides found that the device does, so that a side is not flattered by a slow product of its own.
 fn device_peak(sides: &BTreeMap<Side, Measurement>) -> Option<f64> {
     sides.values().filter_map(|side| side.device_peak_flops_per_second).max_by(f64::total_cmp)
-}
-
-/// The commit of the checkout, which a kindling that was named need not be of.
-pub(crate) fn commit(shell: &Shell) -> Option<String> {
-    cmd!(shell, "git describe --always --dirty --abbrev=40 --exclude=*").quiet().ignore_stderr().read().ok()
-}
-
-pub(crate) fn root() -> anyhow::Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
-}
-
-/// The folder of PyTorch's scripts.
-pub(crate) fn reference() -> anyhow::Result<PathBuf> {
-    Ok(root()?.join("xtask").join("reference"))
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    }
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))
-}
-
-#[expect(clippy::print_stdout, reason = "what was measured is what this command is for")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ci;
+mod common;
+mod cycles;
 mod device_check;
 mod man;
 mod prepare_data;
@@ -24,6 +26,7 @@ struct Args {
 enum Command {
     Bench(bench::Args),
     Ci(ci::Args),
+    Cycles(cycles::Args),
     DeviceCheck(device_check::Args),
     Man(man::Args),
     PrepareData(prepare_data::Args),
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Cycles(args) => cycles::run(&args),
         Command::DeviceCheck(args) => device_check::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),

@@ -14,6 +14,7 @@ use xshell::{Shell, cmd};
 use crate::bench::load::Ticks;
 use crate::bench::machine::Machine;
 use crate::bench::side::build_kindling;
+use crate::common::{read, root, say, write_json};
 
 /// What is waited for, in nats for each character: where nanoGPT's recipe ends, and two that it never sees.
 const TARGETS: [f64; 3] = [1.88, 1.60, 1.50];
@@ -88,9 +89,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     say(&report.table().to_string());
     say(LEGEND);
     let name = Path::new(&args.recipe).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let output = target()?.join(format!("{name}.json"));
-    fs::write(&output, serde_json::to_string_pretty(&report)?)
-        .with_context(|| format!("write {}", output.display()))?;
+    let output = root()?.join("target").join("speedrun").join(format!("{name}.json"));
+    write_json(&output, &report)?;
     say(&format!("all figures: {}", output.display()));
     Ok(())
 }
@@ -165,8 +165,7 @@ struct Run {
 impl Run {
     fn read(metrics: &Path, started: Instant) -> anyhow::Result<Self> {
         let wall_seconds = started.elapsed().as_secs_f64();
-        let text = fs::read_to_string(metrics).with_context(|| format!("read {}", metrics.display()))?;
-        Self::of(&text, wall_seconds).with_context(|| format!("read {}", metrics.display()))
+        Self::of(&read(metrics)?, wall_seconds).with_context(|| format!("cannot read {}", metrics.display()))
     }
 
     fn of(text: &str, wall_seconds: f64) -> anyhow::Result<Self> {
@@ -263,19 +262,6 @@ fn median(mut figures: Vec<Option<f64>>) -> Option<f64> {
 
 fn number(figure: Option<f64>, decimals: usize) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.decimals$}"))
-}
-
-/// Where the figures go.
-fn target() -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    let folder = root.join("target").join("speedrun");
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    Ok(folder)
-}
-
-#[expect(clippy::print_stdout, reason = "what was measured is what this command is for")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[cfg(test)]

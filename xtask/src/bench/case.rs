@@ -5,6 +5,8 @@ use roofline::Sizes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::common::{is_cpu, name};
+
 /// What a model does while it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,15 +45,6 @@ pub(crate) enum Precision {
     F32,
     /// Products in bf16: PyTorch's autocast, our `[run] precision`
     Bf16,
-}
-
-impl Precision {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
 }
 
 /// The sizes of a model, as a recipe's `[model]` has them.
@@ -127,13 +120,13 @@ impl Case {
     }
 
     /// What files of this case on `device` are called.
-    pub(crate) fn name(&self, device: &str) -> String {
+    pub(crate) fn file_name(&self, device: &str) -> String {
         let precision = match self.precision {
             Precision::F32 => "",
             Precision::Bf16 => "-bf16",
         };
         let device = if is_cpu(device) { String::new() } else { format!("-{}", device.replace(':', "")) };
-        format!("{}-{:?}{precision}{device}", self.work.name(), self.config)
+        format!("{}-{:?}{precision}{device}", name(&self.work), self.config)
     }
 
     /// Tokens in one measurement: those of a step, those of a prompt, one.
@@ -206,22 +199,6 @@ impl Config {
     }
 }
 
-/// Whether both sides compute on the processor.
-pub(crate) fn is_cpu(device: &str) -> bool {
-    device == "cpu"
-}
-
-impl Work {
-    /// As the command line has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Prefill => "prefill",
-            Self::Decode => "decode",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_cases_apart() {
-        let name = |precision, device| Case::new(Work::Train, Config::M, precision).name(device);
+        let name = |precision, device| Case::new(Work::Train, Config::M, precision).file_name(device);
         assert_eq!(name(Precision::F32, "cpu"), "train-M");
         assert_eq!(name(Precision::Bf16, "cpu"), "train-M-bf16");
         assert_eq!(name(Precision::Bf16, "cuda:1"), "train-M-bf16-cuda1");

@@ -7,9 +7,10 @@ use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::case::{Case, Work, is_cpu};
+use super::case::{Case, Work};
 use super::machine::Machine;
 use super::summary::{Comparison, Round, Summary, median};
+use crate::common::{is_cpu, name};
 
 /// A benchmark of one case, as the JSON file has it.
 #[derive(Debug, Serialize)]
@@ -72,11 +73,11 @@ impl Report {
             Work::Prefill => format!("{amount} tokens"),
             Work::Decode => format!("{amount} tokens, one by one"),
         };
-        let precision = self.case.precision.name();
+        let precision = name(&self.case.precision);
         format!(
             "{} {config:?}: {} layers, {} heads, {} wide, block {}, vocabulary {vocab_size}, {work}, {precision}; \
              {}, {} threads, {} rounds",
-            self.case.work.name(),
+            name(&self.case.work),
             model.n_layer,
             model.n_head,
             model.n_embd,
@@ -95,7 +96,7 @@ impl Report {
         table.set_header(header);
         for (side, of) in &self.summary.sides {
             let mut row = vec![
-                side.name().to_owned(),
+                name(side),
                 format!("{:.2}", of.milliseconds),
                 per_second(of.tokens_per_second),
                 format!("{:.1}", 1e-3 * of.first_milliseconds),
@@ -116,11 +117,11 @@ impl Report {
 impl Comparison {
     fn text(&self) -> String {
         let [low, high] = self.speed_ratio_range;
-        let fastest = self.fastest.name();
+        let fastest = name(&self.fastest);
         let mut text =
             format!("speed: {:.2}x that of {fastest}, by round {low:.2}x to {high:.2}x\n", self.speed_ratio);
         if let (Some(side), Some(ratio)) = (self.smallest, self.memory_ratio) {
-            let _ = writeln!(text, "peak memory: {ratio:.2}x that of {}", side.name());
+            let _ = writeln!(text, "peak memory: {ratio:.2}x that of {}", name(&side));
         }
         text
     }
@@ -131,7 +132,7 @@ impl Round {
     pub(crate) fn text(&self, number: usize, n_rounds: usize) -> String {
         let mut text = format!("round {number} of {n_rounds}:");
         for (side, of) in &self.sides {
-            let _ = write!(text, " {} {:.2} ms,", side.name(), of.speed.milliseconds);
+            let _ = write!(text, " {} {:.2} ms,", name(side), of.speed.milliseconds);
         }
         match self.others_share {
             None => text += " what others took of the machine is unknown",

@@ -3,20 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use super::case::{Case, Precision, Work, is_cpu};
+use super::case::{Case, Precision, Work};
+use crate::common::{is_cpu, name};
 
 /// Whose model it is, and how it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Side {
     /// Ours.
     Kindling,
     /// Ours in f32, beside ours in bf16.
-    #[serde(rename = "kindling-f32")]
     KindlingF32,
     /// PyTorch, operation by operation.
     Eager,
@@ -67,18 +68,6 @@ pub(crate) struct Programs {
 
 const REQUIREMENTS: &str = "xtask/reference/requirements.txt";
 
-impl Side {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Kindling => "kindling",
-            Self::KindlingF32 => "kindling-f32",
-            Self::Eager => "eager",
-            Self::Compile => "compile",
-            Self::Transformers => "transformers",
-        }
-    }
-}
-
 impl Programs {
     /// In the order of a round.
     pub(crate) fn sides(&self, case: &Case) -> Vec<Side> {
@@ -102,7 +91,7 @@ impl Programs {
         case: &Case,
         recipe: &Path,
     ) -> anyhow::Result<Measurement> {
-        let work = case.work.name();
+        let work = name(&case.work);
         let amount = case.amount.to_string();
         let vocab_size = case.vocab_size.to_string();
         let n_threads = self.n_threads.to_string();
@@ -120,10 +109,10 @@ impl Programs {
                     .read()
                     .context("kindling does not measure it; what it says about that is above")?
             }
-            (_, None) => bail!("there is no Python to run {} with", side.name()),
+            (_, None) => bail!("there is no Python to run {} with", name(&side)),
             (_, Some(python)) => {
                 let cache = recipe.with_file_name("inductor");
-                let mode = side.name();
+                let mode = name(&side);
                 cmd!(shell, "{python} {reference} {work} --mode {mode} --recipe {recipe} --device {device}")
                     .args(["--vocab-size", &vocab_size, "--amount", &amount, "--threads", &n_threads])
                     .env("OMP_NUM_THREADS", &n_threads)
@@ -140,7 +129,7 @@ impl Programs {
                     })?
             }
         };
-        parse(&printed, case, device).with_context(|| format!("{} printed `{printed}`", side.name()))
+        parse(&printed, case, device).with_context(|| format!("{} printed `{printed}`", name(&side)))
     }
 
     /// The versions of what is compared; fails early where something is missing.
@@ -210,7 +199,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 
 fn parse(printed: &str, case: &Case, device: &str) -> anyhow::Result<Measurement> {
     let mut printed: Value = serde_json::from_str(printed)?;
-    let speed: Speed = serde_json::from_value(printed[case.work.name()].take())?;
+    let speed: Speed = serde_json::from_value(printed[name(&case.work)].take())?;
     if speed.tokens != case.tokens() {
         bail!("a measurement was of {} tokens instead of {}", speed.tokens, case.tokens());
     }

@@ -1,7 +1,6 @@
 //! What is run on the other machine: tests, benchmarks, and a run of training.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,8 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::libtest::{Counts, Ran};
-use super::manifest::{KINDLING, TestProgram, is_cpu};
+use super::manifest::{KINDLING, TestProgram};
 use super::program::{self, Ended};
+use crate::common::{is_cpu, read};
 
 /// One program that was run.
 #[derive(Debug, Clone, Serialize)]
@@ -205,12 +205,10 @@ fn learned(metrics: &str) -> anyhow::Result<(String, Option<String>)> {
     Ok((result, failure))
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

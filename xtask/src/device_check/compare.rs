@@ -1,7 +1,6 @@
 //! The speed of training beside PyTorch's, where the other machine has it.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,9 +10,10 @@ use indicatif::HumanCount;
 use serde_json::Value;
 
 use super::check::{Check, Ground, is_out_of_memory};
-use super::manifest::{KINDLING, REFERENCE, XTASK, is_cpu};
+use super::manifest::{KINDLING, REFERENCE, XTASK};
 use super::program::Ended;
 use crate::bench::case::{Case, Config, Precision, Work};
+use crate::common::{is_cpu, name, read};
 
 /// Programs that take turns.
 const N_SIDES: u32 = 4;
@@ -26,12 +26,12 @@ impl Ground {
         let halves = iter::successors(Some(case.batch_size), |&n| (n > 1).then_some(n / 2));
         let mut last = None;
         for batch_size in halves {
-            let name = format!("compare {config:?} {} batch {batch_size}", precision.name());
-            let figures = self.logs().join(format!("{}.json", name.replace(' ', "-")));
+            let title = format!("compare {config:?} {} batch {batch_size}", name(&precision));
+            let figures = self.logs().join(format!("{}.json", title.replace(' ', "-")));
             let mut command = self.bench_command(&case, batch_size, python, &figures);
-            let (ended, log) = self.run_for(N_SIDES * self.timeout, &name, &mut command)?;
+            let (ended, log) = self.run_for(N_SIDES * self.timeout, &title, &mut command)?;
             let has_memory = !(ended.failure.is_some() && is_out_of_memory(&ended.output));
-            last = Some(self.compared(name, ended, log, &figures)?);
+            last = Some(self.compared(title, ended, log, &figures)?);
             if has_memory {
                 break;
             }
@@ -42,7 +42,7 @@ impl Ground {
     fn bench_command(&self, case: &Case, batch_size: usize, python: &Path, figures: &Path) -> Command {
         let mut command = Command::new(self.pack.join(XTASK));
         command.args(["bench", "train", "--config", &format!("{:?}", case.config)]);
-        command.args(["--precision", case.precision.name(), "--batch-size", &batch_size.to_string()]);
+        command.args(["--precision", &name(&case.precision), "--batch-size", &batch_size.to_string()]);
         command.args(["--device", self.kindling_device()]).arg("--python").arg(python);
         command.arg("--kindling").arg(self.pack.join(KINDLING));
         command.arg("--reference").arg(self.pack.join(REFERENCE));
@@ -56,9 +56,7 @@ impl Ground {
         let (result, speeds) = match failure {
             Some(_) => (String::new(), None),
             None => {
-                let text =
-                    fs::read_to_string(figures).with_context(|| format!("read {}", figures.display()))?;
-                let report: Value = serde_json::from_str(&text)?;
+                let report: Value = serde_json::from_str(&read(figures)?)?;
                 (summary_text(&report["summary"]), Some(report))
             }
         };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::manifest::is_cpu;
+use crate::common::is_cpu;
 
 /// As `kernels::test_device` begins to say where tests run. It says nothing of a CPU that was asked for.
 const RUN_ON: &str = "; the tests run on ";

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::common::{is_cpu, write_json};
+
 /// Its name in the pack.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -53,11 +55,6 @@ impl TestProgram {
             _ => format!("{} tests/{}", self.package, self.target),
         }
     }
-
-    /// No other program of the pack has it.
-    pub(crate) fn file_name(&self) -> String {
-        format!("{}-{}-{}", self.package, self.kind, self.target)
-    }
 }
 
 impl Manifest {
@@ -72,9 +69,7 @@ impl Manifest {
     }
 
     pub(crate) fn write(&self, pack: &Path) -> anyhow::Result<()> {
-        let path = pack.join(MANIFEST);
-        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
-            .with_context(|| format!("write {}", path.display()))
+        write_json(&pack.join(MANIFEST), self)
     }
 
     /// An error if `device` was not compiled in. The CPU always is.
@@ -94,11 +89,6 @@ impl Manifest {
         packages.dedup();
         packages
     }
-}
-
-/// Whether the tests of `device` run on the CPU, in whatever way.
-pub(crate) fn is_cpu(device: &str) -> bool {
-    matches!(device, "cpu" | "cpu-plain" | "cpu-as-gpu")
 }
 
 #[cfg(test)]
@@ -147,7 +137,6 @@ pub(crate) mod tests {
     fn programs_are_named_apart() {
         let names = manifest().tests.iter().map(TestProgram::name).collect::<Vec<_>>();
         assert_eq!(names, ["kernels src", "model tests/gpt", "cli src/main.rs"]);
-        assert_eq!(manifest().tests[1].file_name(), "model-test-gpt");
         assert_eq!(manifest().packages(), ["kernels", "model", "cli"]);
     }
 }

@@ -6,38 +6,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::BinaryBytes;
-use serde::Deserialize;
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use super::manifest::{KINDLING, MANIFEST, Manifest, REFERENCE, TestProgram, XTASK};
-use super::{PackArgs, say};
-use crate::bench::{commit, reference, root};
+use crate::common::{commit, create, reference, root, say};
 
 /// The crates that compute. The program's tests run it on the CPU, and are here because its other features must not
 /// change that.
 const PACKAGES: [&str; 6] = ["kernels", "model", "checkpoint", "engine", "trainer", "cli"];
 
-/// What cargo says of one thing it made; of other messages there is nothing in it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Artifact {
-    manifest_path: PathBuf,
-    target: Target,
-    profile: Profile,
-    executable: Option<PathBuf>,
-}
+/// Build the tests of the crates that compute and the program, and lay them into a folder with all that they read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Cargo features to build with, such as cuda
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    features: Vec<String>,
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Target {
-    name: String,
-    kind: Vec<String>,
-}
+    /// Build as for users, which takes a build of its own, for speeds that count
+    #[arg(long)]
+    release: bool,
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Profile {
-    test: bool,
+    /// The folder to make; without it, target/device-check
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
 }
 
 /// What cargo built: tests, each with where it lies, and the program.
@@ -47,7 +39,7 @@ struct Built {
     kindling: PathBuf,
 }
 
-pub(crate) fn pack(args: &PackArgs) -> anyhow::Result<()> {
+pub(crate) fn pack(args: &Args) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     let root = root()?;
     let folder = args.output.clone().unwrap_or_else(|| root.join("target").join("device-check"));
@@ -96,7 +88,7 @@ fn clear(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// What cargo says of the build.
-fn build(shell: &Shell, args: &PackArgs) -> anyhow::Result<String> {
+fn build(shell: &Shell, args: &Args) -> anyhow::Result<String> {
     let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
     let features = args.features.iter().flat_map(|feature| ["--features", feature]);
     let release = args.release.then_some("--release");
@@ -113,22 +105,20 @@ impl Built {
     fn of(messages: &str) -> anyhow::Result<Self> {
         let (mut tests, mut kindling) = (Vec::new(), None);
         for line in messages.lines() {
-            let artifact: Artifact =
+            let message: Value =
                 serde_json::from_str(line).with_context(|| format!("cargo printed `{line}`"))?;
-            let Artifact { manifest_path, target: Target { name, kind }, profile, executable } = artifact;
-            let Some(program) = executable else { continue };
-            if profile.test {
-                let package = manifest_path.parent().and_then(Path::file_name);
-                let package = package.with_context(|| format!("{name} has no folder"))?;
-                let mut test = TestProgram {
-                    package: package.to_string_lossy().into_owned(),
-                    target: name,
-                    kind: kind.into_iter().next().unwrap_or_default(),
-                    path: PathBuf::new(),
-                };
-                test.path = Path::new("tests").join(test.file_name());
-                tests.push((test, program));
-            } else if name == KINDLING {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let Some(program) = message["executable"].as_str().map(PathBuf::from) else { continue };
+            let target = text(&message["target"]["name"]);
+            if message["profile"]["test"] == true {
+                let package = PathBuf::from(text(&message["manifest_path"]));
+                let package = package.parent().and_then(Path::file_name);
+                let package = package.with_context(|| format!("{target} has no folder"))?;
+                let package = package.to_string_lossy().into_owned();
+                let kind = text(&message["target"]["kind"][0]);
+                let path = Path::new("tests").join(format!("{package}-{kind}-{target}"));
+                tests.push((TestProgram { package, target, kind, path }, program));
+            } else if target == KINDLING {
                 kindling = Some(program);
             }
         }
@@ -187,10 +177,6 @@ fn size_bytes(folder: &Path) -> anyhow::Result<u64> {
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     Ok(())
-}
-
-fn create(folder: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
 }
 
 #[cfg(test)]

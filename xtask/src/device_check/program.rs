@@ -6,13 +6,10 @@ use std::process::{Child, Command, Stdio};
 #[cfg(unix)]
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-
-/// How long it takes to notice that a program is done.
-const PAUSE: Duration = Duration::from_millis(20);
+use wait_timeout::ChildExt;
 
 /// The leader of the group that runs, or 0.
 static GROUP: AtomicU32 = AtomicU32::new(0);
@@ -48,16 +45,13 @@ pub(crate) fn run(command: &mut Command, log: &Path, timeout: Duration) -> anyho
         )
     })?;
     GROUP.store(child.id(), Ordering::SeqCst);
-    let failure = loop {
-        if let Some(status) = child.try_wait()? {
-            break (!status.success()).then(|| status.to_string());
-        }
-        if started.elapsed() >= timeout {
+    let failure = match child.wait_timeout(timeout)? {
+        Some(status) => (!status.success()).then(|| status.to_string()),
+        None => {
             end(&mut child)?;
             child.wait()?;
-            break Some(format!("ended after {} s, by --timeout", timeout.as_secs()));
+            Some(format!("ended after {} s, by --timeout", timeout.as_secs()))
         }
-        thread::sleep(PAUSE);
     };
     GROUP.store(0, Ordering::SeqCst);
     let seconds = started.elapsed().as_secs_f64();
@@ -153,14 +147,14 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         while is_there() {
             assert!(Instant::now() < deadline, "it still runs");
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 
     #[test]
     fn a_program_that_is_not_there_is_an_error_that_names_it() {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let error = run(&mut Command::new("/no/such/program"), log.path(), PAUSE).unwrap_err();
+        let error = run(&mut Command::new("/no/such/program"), log.path(), Duration::MAX).unwrap_err();
         assert!(error.to_string().starts_with("start /no/such/program; "), "{error}");
     }
 }

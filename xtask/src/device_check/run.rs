@@ -1,5 +1,7 @@
 //! The second half: runs a pack where there is no Rust and no network.
 
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, iter};
 
@@ -7,11 +9,47 @@ use anyhow::{Context, bail};
 use xshell::Shell;
 
 use super::check::{Check, Ground};
-use super::manifest::{Manifest, is_cpu};
+use super::manifest::Manifest;
 use super::report::Report;
-use super::{RunArgs, say};
 use crate::bench::case::Config;
 use crate::bench::machine::{Machine, gpus};
+use crate::common::{create, is_cpu, say, write_json};
+
+/// Run what is in a pack, one program after the other, and print one table. Nothing is built.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What `device-check pack` made
+    folder: PathBuf,
+
+    /// What the tests take as `KINDLING_TEST_DEVICE` and the program as --device
+    #[arg(long, default_value = "cpu")]
+    device: String,
+
+    /// Only this: a crate, `train`, `bench` or `compare`; may be given more than once
+    #[arg(long, value_name = "CRATE")]
+    only: Vec<String>,
+
+    /// Recipes to measure; without it, nanogpt-gpu and gpt2, or tiny on a cpu
+    #[arg(long = "bench", value_name = "RECIPE", value_delimiter = ',')]
+    recipes: Vec<String>,
+
+    /// A Python that has torch, to compare the speed of training with, as `cargo xtask bench train` does; it may take four times
+    /// the --timeout
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+
+    /// Recipes to train to their end, beside debug; nanogpt-gpu is to get below a loss of 1.47
+    #[arg(long = "train", value_name = "RECIPE", value_delimiter = ',')]
+    trained: Vec<String>,
+
+    /// What a program may take before it is ended
+    #[arg(long, value_name = "SECONDS", default_value = "900")]
+    timeout: NonZeroU64,
+
+    /// Also write all of it to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
 
 /// What is measured on a GPU: nanoGPT's model for one, and GPT-2 where it fits.
 const ON_GPU: [&str; 2] = ["nanogpt-gpu", "gpt2"];
@@ -27,7 +65,7 @@ const BENCH: &str = "bench";
 const TRAIN: &str = "train";
 const COMPARE: &str = "compare";
 
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let pack =
         fs::canonicalize(&args.folder).with_context(|| format!("find the pack {}", args.folder.display()))?;
     let manifest = Manifest::read(&pack)?;
@@ -39,15 +77,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let timeout = Duration::from_secs(args.timeout.get());
     let ground = Ground { pack, device: args.device.clone(), timeout };
     let logs = ground.logs();
-    fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+    create(&logs)?;
 
     let checks = check_all(&ground, &manifest, args)?;
     let Manifest { commit, features, profile, .. } = manifest;
     let (device, gpus) = (args.device.clone(), gpus(&Shell::new()?));
     let report = Report { commit, features, profile, device, gpus, machine: Machine::this(), checks };
     if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
-            .with_context(|| format!("write {}", path.display()))?;
+        write_json(path, &report)?;
     }
     let failed = report.failed();
     for check in &failed {
@@ -70,7 +107,7 @@ fn check_only(manifest: &Manifest, only: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn check_all(ground: &Ground, manifest: &Manifest, args: &RunArgs) -> anyhow::Result<Vec<Check>> {
+fn check_all(ground: &Ground, manifest: &Manifest, args: &Args) -> anyhow::Result<Vec<Check>> {
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut checks = Vec::new();
     let mut add = |check: Check| {
@@ -103,7 +140,7 @@ fn check_all(ground: &Ground, manifest: &Manifest, args: &RunArgs) -> anyhow::Re
     Ok(checks)
 }
 
-fn recipes(args: &RunArgs) -> Vec<&str> {
+fn recipes(args: &Args) -> Vec<&str> {
     if !args.recipes.is_empty() {
         return args.recipes.iter().map(String::as_str).collect();
     }
