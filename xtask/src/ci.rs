@@ -3,38 +3,49 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use xshell::{Cmd, Shell};
+use xshell::{Cmd, Shell, cmd};
+
+use crate::common::{root, say};
 
 /// Run every check, the cheapest first, and stop at the first that fails.
 ///
-/// A check whose tool is not there is left out, and said so.
+/// A missing tool fails its check, unless --allow-missing names it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask ci
-  cargo xtask ci --install                            with every tool, installed first where it is missing
-  cargo xtask ci --skip clippy,fuzz,test,as-gpu,doc    only what needs no build")]
+  cargo xtask ci --install                             with every tool, installed first where it is missing
+  cargo xtask ci --allow-missing cargo-deny
+  cargo xtask ci --skip clippy,checked,fuzz,test,as-gpu,doc   only what needs no build")]
 pub(crate) struct Args {
-    /// Install the tools that are missing first, from source
+    /// Install missing tools first, from source
     #[arg(long)]
     install: bool,
+
+    /// Leave out checks whose tool is missing and is this one
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(TOOLS.map(|tool| tool.package)))]
+    allow_missing: Vec<String>,
 
     /// Leave these checks out
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CHECKS.map(|check| check.name)))]
     skip: Vec<String>,
+
+    /// Fail if all checks together take longer
+    #[arg(long, value_name = "MINUTES")]
+    max_minutes: Option<u64>,
 }
 
-/// One command that has to succeed.
+/// Commands that have to succeed.
 #[derive(Debug, Clone, Copy)]
 struct Check {
     name: &'static str,
-    /// Words between spaces; no word has one.
-    command: &'static str,
-    env: Option<(&'static str, &'static str)>,
+    /// Words between spaces; no word has one. HOST stands for the host's target triple.
+    commands: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
     tool: Option<Tool>,
 }
 
@@ -50,85 +61,123 @@ struct Tool {
 const TYPOS: Tool = Tool { package: "typos-cli", probe: "typos --version" };
 const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --version" };
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
+const TOOLS: [Tool; 3] = [TYPOS, MACHETE, DENY];
+
+/// Checks of .github/workflows/checks.yml that need another system or toolchain.
+const ELSEWHERE: [&str; 4] = ["miri", "aarch64-linux", "windows", "macos"];
+
+/// Runs a fuzz target for 20 seconds. Its findings are in `target/fuzz`.
+macro_rules! fuzz {
+    ($target:literal) => {
+        concat!(
+            "target/fuzz/HOST/release/", $target, " fuzz/corpus/", $target, " -dict=fuzz/dictionaries/", $target,
+            ".dict -max_total_time=20 -timeout=20 -verbosity=0 -print_final_stats=1 -artifact_prefix=target/fuzz/"
+        )
+    };
+}
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 11] = [
-    Check::new("fmt", "cargo fmt --all --check"),
-    Check::with("typos", "typos", TYPOS),
-    Check::with("machete", "cargo machete", MACHETE),
-    Check::with("deny", "cargo deny --locked check bans licenses sources", DENY),
+const CHECKS: [Check; 12] = [
+    Check::new("fmt", &["cargo fmt --all --check"]),
+    Check::with("typos", &["typos"], TYPOS),
+    Check::with("machete", &["cargo machete"], MACHETE),
+    Check::with("deny", &["cargo deny --locked check bans licenses sources"], DENY),
     // On its own, because it asks for a database of its own beside the package registry.
-    Check::with("advisories", "cargo deny --locked check advisories", DENY),
-    Check::new("clippy", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
-    // Without libFuzzer itself, which takes a C++ compiler, and without the targets that take Burn.
+    Check::with("advisories", &["cargo deny --locked check advisories"], DENY),
+    Check::new("cycles", &["cargo run --quiet --package xtask --locked -- cycles"]),
+    // With the backends of GPUs, whose libraries are loaded when a GPU is asked for. The tests build without them.
+    Check::new(
+        "clippy",
+        &["cargo clippy --workspace --all-targets --features cli/cuda,cli/wgpu --locked -- -D warnings"],
+    ),
+    // AddressSanitizer is not stable, but rustc has it. Not everywhere.
+    Check {
+        env: if cfg!(target_os = "linux") {
+            &[("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", "-Zsanitizer=address")]
+        } else {
+            &[]
+        },
+        ..Check::new(
+            "checked",
+            &[
+                "cargo test --package cpu --profile checked --lib --tests --locked --target HOST --target-dir target/checked",
+            ],
+        )
+    },
+    // The targets without Burn, each from whole files. One build.
     Check::new(
         "fuzz",
-        "cargo clippy --manifest-path fuzz/Cargo.toml --no-default-features --all-targets \
-         --locked -- -D warnings",
-    ),
-    // With no CUDA on the machine: its libraries are loaded when a GPU is asked for.
-    Check::new(
-        "cuda",
-        "cargo check --package kernels --package model --package checkpoint --package engine --package trainer \
-         --package cli --features cli/cuda,cli/wgpu --lib --bins --tests --locked",
+        &[
+            "cargo build --config fuzz/coverage.toml --release --manifest-path fuzz/Cargo.toml --bins --locked \
+             --target HOST --target-dir target/fuzz",
+            "cargo run --manifest-path fuzz/Cargo.toml --no-default-features --example seeds --locked \
+             --target-dir target/fuzz",
+            fuzz!("dataset"),
+            fuzz!("gguf"),
+            fuzz!("pickle"),
+            fuzz!("safetensors"),
+            fuzz!("tokenizer"),
+        ],
     ),
     // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
-    Check::new("test", "cargo test --workspace --locked"),
-    // The same results by the operations of GPUs, most of which are the definitions, as by their fused forms.
+    Check::new("test", &["cargo test --workspace --locked"]),
+    // The same results by the operations of GPUs, most of which are the reference implementations, as by fused ones.
     Check {
-        env: Some(("KINDLING_TEST_DEVICE", "cpu-as-gpu")),
-        ..Check::new("as-gpu", "cargo test --workspace --locked --lib --tests")
+        env: &[("KINDLING_TEST_DEVICE", "cpu-as-gpu")],
+        ..Check::new(
+            "as-gpu",
+            &["cargo test --package kernels --package model --package trainer --locked --lib --tests"],
+        )
     },
     Check {
-        env: Some(("RUSTDOCFLAGS", "-D warnings")),
-        ..Check::new("doc", "cargo doc --workspace --no-deps --locked")
+        env: &[("RUSTDOCFLAGS", "-D warnings")],
+        ..Check::new("doc", &["cargo doc --workspace --no-deps --features cli/cuda,cli/wgpu --locked"])
     },
 ];
 
 impl Check {
-    const fn new(name: &'static str, command: &'static str) -> Self {
-        Self { name, command, env: None, tool: None }
+    const fn new(name: &'static str, commands: &'static [&'static str]) -> Self {
+        Self { name, commands, env: &[], tool: None }
     }
 
-    const fn with(name: &'static str, command: &'static str, tool: Tool) -> Self {
-        Self { tool: Some(tool), ..Self::new(name, command) }
+    const fn with(name: &'static str, commands: &'static [&'static str], tool: Tool) -> Self {
+        Self { tool: Some(tool), ..Self::new(name, commands) }
     }
 
-    /// What a person would type.
-    fn line(&self) -> String {
-        let env = self.env.map_or_else(String::new, |(name, value)| format!("{name}='{value}' "));
-        format!("{env}{}", self.command)
+    /// A command as a person would type it.
+    fn line(&self, command: &str) -> String {
+        let env = self.env.iter().map(|(name, value)| format!("{name}='{value}' "));
+        env.collect::<String>() + command
     }
 }
 
-/// What became of a check that did not fail.
+/// The outcome of a check that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
-    Passed { seconds: f64 },
+    Passed(Duration),
     Missing { package: &'static str },
-    LeftOut,
+    Skipped,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed { seconds } => write!(f, "passed in {seconds:.1} s"),
+            Self::Passed(time) => write!(f, "passed in {:.1} s", time.as_secs_f64()),
             Self::Missing { package } => write!(f, "NOT CHECKED, {package} is not installed"),
-            Self::LeftOut => f.write_str("NOT CHECKED, left out by --skip"),
+            Self::Skipped => f.write_str("NOT CHECKED, left out by --skip"),
         }
     }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let shell = Shell::new()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    shell.change_dir(root);
+    shell.change_dir(root()?);
     if args.install {
-        install_missing(&shell, &CHECKS)?;
+        install_missing(&shell, &TOOLS)?;
     }
-    let outcomes = run_checks(&shell, &CHECKS, &args.skip)?;
+    let outcomes = run_checks(&shell, &CHECKS, &args.skip, &args.allow_missing)?;
     say(&summary(&outcomes));
-    Ok(())
+    check_time(&outcomes, args.max_minutes)
 }
 
 /// Runs the checks in order; the error names the first that fails, after which none is run.
@@ -136,15 +185,19 @@ fn run_checks(
     shell: &Shell,
     checks: &[Check],
     skip: &[String],
+    allow_missing: &[String],
 ) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
+    let names = |names: &[String], name: &str| names.iter().any(|it| it == name);
     let mut outcomes = Vec::new();
     for check in checks {
-        let outcome = if skip.iter().any(|name| name == check.name) {
-            Outcome::LeftOut
-        } else if let Some(tool) = check.tool.filter(|tool| !is_there(shell, tool)) {
-            Outcome::Missing { package: tool.package }
-        } else {
-            run_check(shell, check)?
+        let outcome = match check.tool.filter(|tool| !is_there(shell, tool)) {
+            _ if names(skip, check.name) => Outcome::Skipped,
+            Some(Tool { package, .. }) if names(allow_missing, package) => Outcome::Missing { package },
+            Some(Tool { package, .. }) => bail!(
+                "the check `{}` needs {package}: cargo install --locked {package}, or --allow-missing {package}",
+                check.name
+            ),
+            None => run_check(shell, check)?,
         };
         say(&format!("== {}: {outcome}\n", check.name));
         outcomes.push((check.name, outcome));
@@ -153,35 +206,35 @@ fn run_checks(
 }
 
 fn run_check(shell: &Shell, check: &Check) -> anyhow::Result<Outcome> {
-    say(&format!("== {}\n$ {}", check.name, check.line()));
     let started = Instant::now();
-    let mut command = command(shell, check.command).quiet();
-    if let Some((name, value)) = check.env {
-        command = command.env(name, value);
+    for line in check.commands {
+        let line =
+            if line.contains("HOST") { line.replace("HOST", &host(shell)?) } else { (*line).to_owned() };
+        say(&format!("== {}\n$ {}", check.name, check.line(&line)));
+        let command = command(shell, &line).quiet().envs(check.env.iter().copied());
+        command.run().with_context(|| {
+            format!("the check `{}` failed after {:.1} s", check.name, started.elapsed().as_secs_f64())
+        })?;
     }
-    let result = command.run();
-    let seconds = started.elapsed().as_secs_f64();
-    result.with_context(|| format!("the check `{}` failed after {seconds:.1} s", check.name))?;
-    Ok(Outcome::Passed { seconds })
+    Ok(Outcome::Passed(started.elapsed()))
 }
 
-fn install_missing(shell: &Shell, checks: &[Check]) -> anyhow::Result<()> {
-    let missing = checks.iter().filter_map(|check| check.tool).filter(|tool| !is_there(shell, tool));
-    let packages = distinct(missing.map(|tool| tool.package));
+/// The target triple of this machine. Naming it keeps flags away from build scripts.
+fn host(shell: &Shell) -> anyhow::Result<String> {
+    let version = cmd!(shell, "rustc --version --verbose").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
+fn install_missing(shell: &Shell, tools: &[Tool]) -> anyhow::Result<()> {
+    let packages: Vec<&str> =
+        tools.iter().filter(|tool| !is_there(shell, tool)).map(|tool| tool.package).collect();
     if packages.is_empty() {
         return Ok(());
     }
-    let line = install_line(&packages);
+    let line = format!("cargo install --locked {}", packages.join(" "));
     say(&format!("$ {line}"));
-    command(shell, &line).quiet().run().context("the missing tools can't be installed")?;
-    match checks.iter().filter_map(|check| check.tool).find(|tool| !is_there(shell, tool)) {
-        Some(tool) => bail!(
-            "{} was installed, but `{}` does not find it; is cargo's folder of programs on your PATH?",
-            tool.package,
-            tool.probe
-        ),
-        None => Ok(()),
-    }
+    command(shell, &line).quiet().run().context("the missing tools can't be installed")
 }
 
 fn is_there(shell: &Shell, tool: &Tool) -> bool {
@@ -200,56 +253,64 @@ fn command<'a>(shell: &'a Shell, line: &str) -> Cmd<'a> {
     env::vars_os().map(|(name, _)| name).filter(about_xtask).fold(command, Cmd::env_remove)
 }
 
-fn install_line(packages: &[&str]) -> String {
-    format!("cargo install --locked {}", packages.join(" "))
-}
-
-fn distinct<'a>(packages: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut distinct = Vec::new();
-    for package in packages {
-        if !distinct.contains(&package) {
-            distinct.push(package);
-        }
-    }
-    distinct
-}
-
 fn summary(outcomes: &[(&'static str, Outcome)]) -> String {
-    let lines: String = outcomes.iter().map(|(name, outcome)| format!("{name:<12} {outcome}\n")).collect();
-    let n_passed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Passed { .. })).count();
-    let missing = distinct(outcomes.iter().filter_map(|(_, outcome)| match outcome {
-        Outcome::Missing { package } => Some(*package),
-        Outcome::Passed { .. } | Outcome::LeftOut => None,
-    }));
-    let install = match missing.as_slice() {
-        [] => String::new(),
-        packages => format!("To check all of it: {}\n", install_line(packages)),
-    };
+    let lines: String = outcomes.iter().map(|(name, outcome)| format!("{name:<13} {outcome}\n")).collect();
+    let elsewhere =
+        ELSEWHERE.map(|name| format!("{name:<13} NOT CHECKED here, but by .github/workflows/checks.yml\n"));
+    let (n_passed, time) = (passed(outcomes).count(), total(outcomes));
     let n_left = outcomes.len() - n_passed;
-    format!("== summary\n{lines}{install}ci: none failed, {n_passed} passed, {n_left} not checked")
+    format!(
+        "== summary\n{lines}{}ci: none failed, {n_passed} passed in {:.0} s, {n_left} not checked",
+        elsewhere.concat(),
+        time.as_secs_f64()
+    )
 }
 
-#[expect(clippy::print_stdout, reason = "what was run and how it went is what this command is for")]
-fn say(text: &str) {
-    println!("{text}");
+fn passed(outcomes: &[(&'static str, Outcome)]) -> impl Iterator<Item = (&'static str, Duration)> {
+    outcomes.iter().filter_map(|(name, outcome)| match outcome {
+        Outcome::Passed(time) => Some((*name, *time)),
+        Outcome::Missing { .. } | Outcome::Skipped => None,
+    })
+}
+
+fn total(outcomes: &[(&'static str, Outcome)]) -> Duration {
+    passed(outcomes).map(|(_, time)| time).sum()
+}
+
+/// An error that names the three longest checks if all of them took longer than `max_minutes`.
+fn check_time(outcomes: &[(&'static str, Outcome)], max_minutes: Option<u64>) -> anyhow::Result<()> {
+    let Some(max_minutes) = max_minutes else { return Ok(()) };
+    if total(outcomes) <= Duration::from_secs(60 * max_minutes) {
+        return Ok(());
+    }
+    let mut longest: Vec<_> = passed(outcomes).collect();
+    longest.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    let longest: Vec<_> =
+        longest.iter().take(3).map(|(name, time)| format!("{name} {:.0} s", time.as_secs_f64())).collect();
+    bail!("the checks took longer than {max_minutes} minutes; the longest are {}", longest.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PASSES: Check = Check::new("passes", "cargo --version");
-    const FAILS: Check = Check::new("fails", "cargo no-such-command-of-cargo");
+    const PASSES: Check = Check::new("passes", &["cargo --version"]);
+    const FAILS: Check = Check::new("fails", &["cargo --version", "cargo no-such-command-of-cargo"]);
     const ABSENT: Tool = Tool { package: "kindling-no-such-tool", probe: "kindling-no-such-tool --version" };
 
-    fn run(checks: &[Check], skip: &[&str]) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
-        let skip: Vec<String> = skip.iter().map(|&name| name.to_owned()).collect();
-        run_checks(&Shell::new().unwrap(), checks, &skip)
+    fn run(
+        checks: &[Check],
+        skip: &[&str],
+        allow_missing: &[&str],
+    ) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
+        let [skip, allow_missing] =
+            [skip, allow_missing].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        run_checks(&Shell::new().unwrap(), checks, &skip, &allow_missing)
     }
 
     #[test]
     fn the_first_failure_is_named_and_ends_the_run() {
-        let error = run(&[PASSES, FAILS, Check::new("later", "cargo no-later")], &[]).unwrap_err();
+        let error = run(&[PASSES, FAILS, Check::new("later", &["cargo no-later"])], &[], &[]).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.starts_with("the check `fails` failed after "), "{error}");
         assert!(error.contains("cargo no-such-command-of-cargo"), "{error}");
@@ -257,33 +318,47 @@ mod tests {
     }
 
     #[test]
-    fn a_check_without_its_tool_is_not_taken_for_passed() {
-        let absent = Check::with("absent", "kindling-no-such-tool", ABSENT);
-        let outcomes = run(&[absent, PASSES], &[]).unwrap();
-        assert_eq!(outcomes[0], ("absent", Outcome::Missing { package: ABSENT.package }));
-        assert!(matches!(outcomes[1], ("passes", Outcome::Passed { .. })));
+    fn a_missing_tool_fails_unless_it_is_allowed() {
+        let absent = Check::with("absent", &["kindling-no-such-tool"], ABSENT);
+        let error = run(&[absent, PASSES], &[], &["cargo-deny"]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the check `absent` needs kindling-no-such-tool: cargo install"),
+            "{error}"
+        );
 
+        let outcomes = run(&[absent, PASSES], &[], &[ABSENT.package]).unwrap();
+        assert_eq!(outcomes[0], ("absent", Outcome::Missing { package: ABSENT.package }));
         let summary = summary(&outcomes);
-        assert!(summary.contains("absent       NOT CHECKED, kindling-no-such-tool is not installed\n"));
-        assert!(summary.contains("cargo install --locked kindling-no-such-tool\n"));
-        assert!(summary.ends_with("ci: none failed, 1 passed, 1 not checked"), "{summary}");
+        assert!(summary.contains("absent        NOT CHECKED, kindling-no-such-tool is not installed\n"));
+        assert!(summary.contains("miri          NOT CHECKED here"));
+        assert!(summary.ends_with("1 not checked"), "{summary}");
     }
 
     #[test]
     fn a_check_that_is_left_out_does_not_run_and_is_reported() {
-        let outcomes = run(&[FAILS, PASSES], &["fails"]).unwrap();
-        assert_eq!(outcomes[0], ("fails", Outcome::LeftOut));
-        assert!(summary(&outcomes).contains("fails        NOT CHECKED, left out by --skip\n"));
-        assert!(!summary(&outcomes).contains("cargo install"));
+        let outcomes = run(&[FAILS, PASSES], &["fails"], &[]).unwrap();
+        assert_eq!(outcomes[0], ("fails", Outcome::Skipped));
+        assert!(summary(&outcomes).contains("fails         NOT CHECKED, left out by --skip\n"));
+    }
+
+    #[test]
+    fn checks_that_take_too_long_are_named() {
+        let passed = |name, seconds| (name, Outcome::Passed(Duration::from_secs(seconds)));
+        let outcomes =
+            [passed("a", 30), ("b", Outcome::Skipped), passed("c", 5), passed("d", 40), passed("e", 50)];
+        check_time(&outcomes, None).unwrap();
+        check_time(&outcomes, Some(3)).unwrap();
+        let error = check_time(&outcomes, Some(2)).unwrap_err().to_string();
+        assert_eq!(error, "the checks took longer than 2 minutes; the longest are e 50 s, d 40 s, a 30 s");
     }
 
     #[test]
     fn a_command_gets_its_environment() {
         let check =
-            Check { env: Some(("CARGO_ALIAS_KINDLING", "version")), ..Check::new("env", "cargo kindling") };
-        assert_eq!(check.line(), "CARGO_ALIAS_KINDLING='version' cargo kindling");
-        assert!(run(&[check], &[]).is_ok());
-        assert!(run(&[Check { env: None, ..check }], &[]).is_err());
+            Check { env: &[("CARGO_ALIAS_KINDLING", "version")], ..Check::new("env", &["cargo kindling"]) };
+        assert_eq!(check.line("cargo kindling"), "CARGO_ALIAS_KINDLING='version' cargo kindling");
+        assert!(run(&[check], &[], &[]).is_ok());
+        assert!(run(&[Check { env: &[], ..check }], &[], &[]).is_err());
     }
 
     /// The tests are run by cargo as xtask is.
@@ -301,7 +376,7 @@ mod tests {
         let test = CHECKS.iter().find(|check| check.name == "test").unwrap();
         let readme = include_str!("../../README.md");
         let command = readme.lines().find(|line| line.starts_with("cargo test")).unwrap();
-        assert_eq!(test.command, format!("{command} --locked"));
+        assert_eq!(test.commands, [format!("{command} --locked")]);
     }
 
     #[test]
@@ -311,5 +386,7 @@ mod tests {
             assert!(contributing.contains(&format!("| `{name}` |")), "{name}");
             assert!(tool.is_none_or(|tool| contributing.contains(tool.package)), "{name}");
         }
+        let workflow = include_str!("../../.github/workflows/checks.yml");
+        assert!(ELSEWHERE.iter().all(|name| workflow.contains(name)));
     }
 }
