@@ -4,7 +4,7 @@ use std::{fs, io, iter, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{
-    Command, CommandFactory,
+    Command,
     builder::{Resettable, StyledStr},
 };
 use clap_complete::Shell;
@@ -24,9 +24,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// `program` is what `kindling` understands.
+pub(crate) fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::Args::command(), "kindling", &mut script);
+    clap_complete::generate(args.shell, &mut program, "kindling", &mut script);
     io::Write::write_all(&mut io::stdout(), &script)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -38,10 +39,10 @@ pub(crate) struct ManArgs {
     folder: PathBuf,
 }
 
-pub(crate) fn man(args: ManArgs) -> anyhow::Result<ExitCode> {
+/// `program` is what `kindling` understands.
+pub(crate) fn man(args: ManArgs, mut program: Command) -> anyhow::Result<ExitCode> {
     let folder = args.folder;
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut program = crate::Args::command();
     program.build();
     let shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
     for command in iter::once(&program).chain(program.get_subcommands().filter(shown)) {
@@ -72,6 +73,8 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

@@ -40,7 +40,7 @@ mod words;
 
 use std::{env, io, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
@@ -127,8 +127,8 @@ fn main() -> ExitCode {
         Command::Runs(args) => runs::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Presets(args) => presets::run(args),
-        Command::Completions(args) => completions::run(args),
-        Command::Man(args) => completions::man(args),
+        Command::Completions(args) => completions::run(args, Args::command()),
+        Command::Man(args) => completions::man(args, Args::command()),
     };
     match result {
         Ok(code) => code,

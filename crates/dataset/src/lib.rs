@@ -29,6 +29,7 @@
 mod chunks;
 mod corpus;
 mod documents;
+mod dtype;
 mod error;
 #[cfg(feature = "fetch")]
 mod fetch;
@@ -60,6 +61,7 @@ mod windows;
 
 pub use corpus::{Corpus, CorpusSource, default_text};
 pub use documents::{Documents, END_OF_TEXT};
+pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use meta::{Meta, Part, SourceText, Split};
 pub use not_text::NotText;
@@ -72,5 +74,5 @@ pub use source::Source;
 pub use source_file::SourceFile;
 pub use stream::{is_stream, keep_stream, read_text};
 pub use texts::rules_matter;
-pub use tokens::{Dtype, Tokens};
+pub use tokens::Tokens;
 pub use windows::{Batch, Draw, Stream, Windows};

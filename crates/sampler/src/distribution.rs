@@ -3,28 +3,13 @@
 //! A distribution is a list of candidates in ascending order of id, whose probabilities add up to 1. That
 //! one order, whatever was filtered, makes the result of a draw a function of the distribution alone.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::borrow::Cow;
 
+use crate::candidate::normalize;
 use crate::{
-    Error, History, Options, Result, add_logit_bias, min_p, penalize_frequency, penalize_presence,
+    Candidate, Error, History, Options, Result, add_logit_bias, min_p, penalize_frequency, penalize_presence,
     penalize_repetition, top_k, top_p, typical_p,
 };
-
-/// A token that may come next.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    /// The token.
-    pub id: u32,
-    /// Its share of the distribution, in `[0, 1]`.
-    pub prob: f64,
-}
-
-impl Candidate {
-    /// The more probable first; among equals, the lower id.
-    pub(crate) fn best_first(&self, other: &Self) -> Ordering {
-        other.prob.total_cmp(&self.prob).then(self.id.cmp(&other.id))
-    }
-}
 
 /// The distribution that the token after `history` is drawn from, with every option applied.
 ///
@@ -117,14 +102,6 @@ where
         .collect();
     normalize(&mut candidates);
     candidates
-}
-
-/// Scales what a filter left so that it adds up to 1 again.
-pub(crate) fn normalize(candidates: &mut [Candidate]) {
-    let total: f64 = candidates.iter().map(|candidate| candidate.prob).sum();
-    for candidate in candidates {
-        candidate.prob /= total;
-    }
 }
 
 /// The id of the largest logit, the lowest if several are the largest.

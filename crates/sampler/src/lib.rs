@@ -74,6 +74,7 @@
 //! ```
 
 mod generate;
+mod sample;
 mod sequence;
 
 mod history;
@@ -81,6 +82,7 @@ mod logits;
 mod options;
 
 mod bias;
+mod candidate;
 mod distribution;
 mod draw;
 mod filter;
@@ -91,14 +93,16 @@ mod stop;
 mod error;
 
 pub use bias::add_logit_bias;
-pub use distribution::{Candidate, next_token_distribution, softmax};
+pub use candidate::Candidate;
+pub use distribution::{next_token_distribution, softmax};
 pub use draw::{draw, random_stream, uniform};
 pub use error::{Error, Result};
 pub use filter::{min_p, top_k, top_p, typical_p};
-pub use generate::{Sample, StoppedBy, generate, generate_batch};
+pub use generate::{generate, generate_batch};
 pub use history::History;
 pub use logits::Logits;
 pub use logprob::{log_softmax, logprob};
 pub use options::Options;
 pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};
+pub use sample::{Sample, StoppedBy};
 pub use sequence::Sequence;

@@ -1,7 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::train::MIN_VOCAB_SIZE;
+/// Tokens of the smallest byte-level BPE: the 256 bytes and `<|endoftext|>`.
+pub(crate) const MIN_VOCAB_SIZE: usize = 257;
 
 /// Why text could not become tokens, or a tokenizer could not be made, read or written.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::train::check_vocab_size;
+use crate::error::MIN_VOCAB_SIZE;
+use crate::{Error, Result};
 
 /// How a tokenizer cuts text, spelled `char`, `byte`, `gpt2` or `bpe:N`.
 ///
@@ -47,7 +47,7 @@ impl fmt::Display for TokenizerKind {
 impl FromStr for TokenizerKind {
     type Err = Error;
 
-    fn from_str(kind: &str) -> Result<Self, Error> {
+    fn from_str(kind: &str) -> Result<Self> {
         let unknown = || Error::UnknownKind { kind: kind.to_owned() };
         match kind {
             "char" => Ok(Self::Char),
@@ -66,6 +66,14 @@ impl FromStr for TokenizerKind {
     }
 }
 
+/// Fails with [`Error::VocabSize`] if no trained BPE can have this many tokens.
+pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<()> {
+    if vocab_size < MIN_VOCAB_SIZE || u32::try_from(vocab_size).is_err() {
+        return Err(Error::VocabSize { vocab_size });
+    }
+    Ok(())
+}
+
 impl From<TokenizerKind> for String {
     fn from(kind: TokenizerKind) -> Self {
         kind.to_string()
@@ -75,7 +83,7 @@ impl From<TokenizerKind> for String {
 impl TryFrom<String> for TokenizerKind {
     type Error = Error;
 
-    fn try_from(kind: String) -> Result<Self, Error> {
+    fn try_from(kind: String) -> Result<Self> {
         kind.parse()
     }
 }

@@ -30,8 +30,22 @@ enum Pending {
     Ids { ids: Vec<u32>, n_context: usize, text_out: String },
 }
 
+impl Tokenizer {
+    /// Decodes ids one by one, each character as soon as it is whole.
+    pub fn decode_stream(&self) -> DecodeStream<'_> {
+        DecodeStream::new(self)
+    }
+
+    /// As [`decode_stream`](Self::decode_stream), of ids that follow `ids`, whose text is out already.
+    ///
+    /// Some decoders take a space off the beginning of a text, and not off what follows.
+    pub fn decode_stream_after(&self, ids: &[u32]) -> DecodeStream<'_> {
+        DecodeStream::after(self, ids)
+    }
+}
+
 impl<'a> DecodeStream<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
+    fn new(tokenizer: &'a Tokenizer) -> Self {
         let pending = if tokenizer.joins_bytes() {
             Pending::Bytes { bytes: Vec::new(), strips_space: tokenizer.strips_space() }
         } else {
@@ -41,7 +55,7 @@ impl<'a> DecodeStream<'a> {
     }
 
     /// A stream of what follows `ids`.
-    pub(crate) fn after(tokenizer: &'a Tokenizer, ids: &[u32]) -> Self {
+    fn after(tokenizer: &'a Tokenizer, ids: &[u32]) -> Self {
         let mut stream = Self::new(tokenizer);
         let has_text = ids.iter().any(|&id| !tokenizer.is_special(id));
         match &mut stream.pending {

@@ -11,7 +11,7 @@ use crate::long_pieces::MergeTable;
 use crate::pipeline::{self, END_OF_TEXT};
 use crate::recognize::{Codec, recognize};
 use crate::untrusted::without_panic;
-use crate::{DecodeStream, Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
+use crate::{Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
 
 /// Turns text into token ids and ids into text.
 ///
@@ -322,18 +322,6 @@ impl Tokenizer {
     /// decoded alone.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.0.tokens.get(usize::try_from(id).ok()?)?.as_deref()
-    }
-
-    /// Decodes ids one by one, each character as soon as it is whole.
-    pub fn decode_stream(&self) -> DecodeStream<'_> {
-        DecodeStream::new(self)
-    }
-
-    /// As [`decode_stream`](Self::decode_stream), of ids that follow `ids`, whose text is out already.
-    ///
-    /// Some decoders take a space off the beginning of a text, and not off what follows.
-    pub fn decode_stream_after(&self, ids: &[u32]) -> DecodeStream<'_> {
-        DecodeStream::after(self, ids)
     }
 
     /// Whether decoding is joining the bytes of the tokens, but for a space at the beginning.

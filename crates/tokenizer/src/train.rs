@@ -11,11 +11,10 @@ use rayon::prelude::*;
 use self::merges::learn_merges;
 use self::words::WordCounts;
 use crate::byte_alphabet::spell;
+use crate::error::MIN_VOCAB_SIZE;
+use crate::kind::check_vocab_size;
 use crate::pre_tokenizer::pieces;
 use crate::{Error, Result, Tokenizer, pipeline};
-
-/// The 256 bytes and `<|endoftext|>`.
-pub(crate) const MIN_VOCAB_SIZE: usize = 257;
 
 /// Texts that are counted at a time. Not a function of the number of cores, so that the result is none.
 const BATCH_SIZE: usize = 16;
@@ -95,14 +94,6 @@ impl Tokenizer {
         }
         Ok(tokenizer)
     }
-}
-
-/// Fails with [`Error::VocabSize`] if no trained BPE can have this many tokens.
-pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<()> {
-    if vocab_size < MIN_VOCAB_SIZE || u32::try_from(vocab_size).is_err() {
-        return Err(Error::VocabSize { vocab_size });
-    }
-    Ok(())
 }
 
 /// How often each word comes.

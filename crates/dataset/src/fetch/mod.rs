@@ -3,6 +3,7 @@
 //! Packages come through cargo and pip, with the mirrors and proxies these are set up for; other texts over HTTP.
 //! A text is written under a temporary name, compared with its checksum, and then renamed.
 
+mod refusal;
 mod url;
 mod wheel;
 
@@ -16,13 +17,10 @@ use tempfile::NamedTempFile;
 
 pub(crate) use url::url;
 
+use self::refusal::{ADVICE, check};
 use crate::corpus::{Corpus, CorpusSource};
 use crate::files::{persist, sha256_of_file, temporary_file};
 use crate::{Error, OnProgress, Phase, Progress, Result};
-
-/// What to do when a text cannot be had.
-const ADVICE: &str = "if this machine is offline, run the same command once with a connection, or download the \
-                      text elsewhere and give its path as --data";
 
 /// Sees to it that `input` is the text of a corpus.
 pub(crate) fn corpus(corpus: &Corpus, input: &Path, on_progress: OnProgress<'_>) -> Result<()> {
@@ -70,21 +68,6 @@ fn strip(file: NamedTempFile, corpus: &Corpus, input: &Path) -> Result<NamedTemp
     let mut stripped = temporary_file(input, corpus.size_bytes)?;
     stripped.write_all(text.as_bytes()).map_err(|source| Error::write(input, corpus.size_bytes, source))?;
     Ok(stripped)
-}
-
-fn check(what: &str, got: &str, expected: &str) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Checksum {
-        what: what.into(),
-        expected: expected.into(),
-        got: got.into(),
-        advice:
-            "its source may have changed, or the download was cut off; try again, or get the text elsewhere \
-                 and give its path as --data"
-                .into(),
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::ADVICE;
+use super::refusal::ADVICE;
 use crate::files::{persist, temporary_file};
 use crate::{Error, OnProgress, Phase, Progress, Result};
 

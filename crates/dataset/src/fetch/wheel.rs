@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{ADVICE, check};
+use super::refusal::{ADVICE, check};
 use crate::files::sha256_of_file;
 use crate::{Error, Result};
 

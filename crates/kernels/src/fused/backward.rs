@@ -20,8 +20,11 @@ use cpu::{
 };
 
 use super::{
-    Affine, FusedOps, attention_call, attention_forward, embed_forward, linear_forward, loss_forward,
-    matrix_of, norm_forward,
+    forward::{
+        attention_call, attention_forward, embed_forward, linear_forward, loss_forward, matrix_of,
+        norm_forward,
+    },
+    ops::{Affine, FusedOps},
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
 };
 

@@ -1,5 +1,5 @@
 use super::prefix::len_with_mass;
-use crate::{Candidate, distribution::normalize};
+use crate::{Candidate, candidate::normalize};
 
 /// Keeps the smallest set of most probable candidates with a mass of at least `p`, also called nucleus
 /// sampling ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1). `p` is in `(0, 1]`;

@@ -1,5 +1,5 @@
 use super::prefix::len_with_mass;
-use crate::{Candidate, distribution::normalize};
+use crate::{Candidate, candidate::normalize};
 
 /// Keeps the smallest set of most typical candidates with a mass of at least `p`, called locally typical
 /// sampling ([Meister et al. 2022](https://arxiv.org/abs/2202.00666), section 4). `p` is in `(0, 1]`; 1 keeps the

@@ -1,0 +1,119 @@
+//! The operations on the CPU where no gradient is recorded.
+
+use burn::backend::{Flex, flex::FlexTensor};
+use cpu::{
+    AdamWStep, MuonStep, NormKind, Precision, SimdLevel, adamw,
+    attention::{self, HeadLayout},
+    dropout::Mask,
+    muon,
+};
+
+use super::{
+    forward::{attention_call, attention_forward, embed_forward, linear_forward, loss_forward, norm_forward},
+    ops::{Affine, FusedOps, InPlaceOps},
+    tensors::{indices, numbers, scalar, tensor, whole, width},
+};
+
+impl FusedOps for Flex {
+    fn linear(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        affine: Affine,
+    ) -> FlexTensor {
+        linear_forward([&whole(x), &whole(weight), &whole(bias), &whole(residual)], affine, false).0
+    }
+
+    fn causal_attention(
+        qkv: FlexTensor,
+        query_gain: FlexTensor,
+        key_gain: FlexTensor,
+        layout: HeadLayout,
+        mask: Option<Mask>,
+    ) -> FlexTensor {
+        attention_forward(&whole(qkv), &[query_gain, key_gain].map(whole), &layout, mask).0
+    }
+
+    fn norm(x: FlexTensor, gain: FlexTensor, offset: FlexTensor, kind: NormKind, epsilon: f32) -> FlexTensor {
+        norm_forward(&whole(x), &whole(gain), &whole(offset), kind, epsilon).0
+    }
+
+    fn embed(
+        tokens: FlexTensor,
+        positions: FlexTensor,
+        ids: FlexTensor,
+        first: usize,
+        mask: Option<Mask>,
+    ) -> FlexTensor {
+        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), first, mask)
+    }
+
+    fn head_loss(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        by_rows: bool,
+        precision: Precision,
+    ) -> FlexTensor {
+        let level = SimdLevel::of(precision);
+        scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), by_rows, false).mean)
+    }
+}
+
+impl InPlaceOps for Flex {
+    fn adamw(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        step: AdamWStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (mut x, mut first, mut second) = (whole(x), whole(first), whole(second));
+        let gradient = whole(gradient);
+        let moments = [first.storage_mut(), second.storage_mut()];
+        adamw::step(SimdLevel::best(), &step, x.storage_mut(), numbers(&gradient), moments);
+        (x, first, second)
+    }
+
+    fn cached_attention(
+        qkv: FlexTensor,
+        query_gain: FlexTensor,
+        key_gain: FlexTensor,
+        keys: FlexTensor,
+        values: FlexTensor,
+        layout: HeadLayout,
+        len: usize,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (qkv, mut keys, mut values) = (whole(qkv), whole(keys), whole(values));
+        let gains = [query_gain, key_gain].map(whole);
+        let call = attention_call(&qkv, &gains, &layout, None);
+        let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
+        let out = attention::cached(SimdLevel::best(), &call, cache);
+        (tensor(out, call.sizes.output_shape()), keys, values)
+    }
+
+    fn muon(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        mean: FlexTensor,
+        step: MuonStep,
+    ) -> (FlexTensor, FlexTensor) {
+        let (mut x, gradient, mut mean) = (whole(x), whole(gradient), whole(mean));
+        let n_columns = width(&x);
+        muon::step(
+            SimdLevel::best(),
+            &step,
+            n_columns,
+            x.storage_mut(),
+            numbers(&gradient),
+            mean.storage_mut(),
+        );
+        (x, mean)
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
+        scalar(adamw::sum_of_squares(SimdLevel::best(), numbers(&whole(x))) as f32)
+    }
+}

@@ -1,0 +1,95 @@
+//! The operations, as every backend that has them declares them.
+
+use burn::backend::{
+    Backend, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, attention::HeadLayout, dropout::Mask};
+
+/// How the weight of an affine map lies, and what follows the map.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Affine {
+    /// Whether the weight is `[C_out, C_in]`.
+    pub(crate) transposed: bool,
+    pub(crate) precision: Precision,
+    pub(crate) activation: Option<Activation>,
+    /// Applies before the residual is added.
+    pub(crate) mask: Option<Mask>,
+}
+
+/// Operations with a backward pass. A vector of no elements stands for one that is not there.
+#[backend_extension(Flex, Autodiff)]
+pub(crate) trait FusedOps: Backend {
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        affine: Affine,
+    ) -> FloatTensor<Self>;
+
+    fn causal_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        layout: HeadLayout,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self>;
+
+    fn norm(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        offset: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+
+    fn embed(
+        tokens: FloatTensor<Self>,
+        positions: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        first: usize,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self>;
+
+    fn head_loss(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        by_rows: bool,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
+}
+
+/// Operations that no gradient passes through.
+#[backend_extension(Flex)]
+pub(crate) trait InPlaceOps: Backend {
+    fn adamw(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The output, the keys and the values.
+    fn cached_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        layout: HeadLayout,
+        len: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The parameters and the mean of gradients.
+    fn muon(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        step: MuonStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
