@@ -116,7 +116,7 @@ pub enum SetupError {
         /// The options that name it.
         option: &'static str,
         /// What is missing.
-        source: dataset::Error,
+        source: Box<dataset::Error>,
     },
     /// Another text than the run has trained on.
     #[error("{text} is not the text that {} has trained on", .path.display())]

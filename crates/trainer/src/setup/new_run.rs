@@ -60,7 +60,7 @@ impl NewRun {
     ///
     /// If it is invalid, or does not suit the model to start from or the devices.
     pub fn recipe(&self) -> Result<Recipe, SetupError> {
-        let recipe = self.from_origin(self.request.parse()?)?;
+        let recipe = self.with_origin(self.request.parse()?)?;
         recipe.check_shares(self.n_devices)?;
         Ok(recipe)
     }
@@ -81,7 +81,7 @@ impl NewRun {
             None => TokenizerChoice::Kind(data.tokenizer),
         };
         let prepared = prepare_data(&data, &choice, data_folder, on_progress)?;
-        let recipe = self.from_origin(self.request.parse_for(prepared.train.len())?)?;
+        let recipe = self.with_origin(self.request.parse_for(prepared.train.len())?)?;
         let mut recipe = Recipe { data, ..recipe };
         if self.origin.is_none() {
             recipe.model.vocab_size = prepared.tokenizer.vocab_size();
@@ -90,7 +90,7 @@ impl NewRun {
     }
 
     /// The recipe with sizes and tokenizer of the model to start from.
-    fn from_origin(&self, mut recipe: Recipe) -> Result<Recipe, SetupError> {
+    fn with_origin(&self, mut recipe: Recipe) -> Result<Recipe, SetupError> {
         let Some(Origin { name, config, tokenizer }) = &self.origin else { return Ok(recipe) };
         let GptConfig { dropout, block_size, .. } = recipe.model;
         if block_size > config.block_size {

@@ -199,7 +199,8 @@ impl StoppedRun {
             Err(dataset::Error::UnknownCharacter { .. }) if before != data => return Err(other_text(false)),
             Err(source) if source.is_missing() => {
                 let option = if data.valid.is_some() { "--data PATH or --valid PATH" } else { "--data PATH" };
-                return Err(SetupError::MovedText { recipe: self.folder.recipe_path(), option, source });
+                let (recipe, source) = (self.folder.recipe_path(), Box::new(source));
+                return Err(SetupError::MovedText { recipe, option, source });
             }
             Err(error) => return Err(error.into()),
         };
