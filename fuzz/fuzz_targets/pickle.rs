@@ -7,7 +7,7 @@ use std::path::Path;
 
 use fuzz::{Allowance, read_file, read_tensors};
 use libfuzzer_sys::fuzz_target;
-use weights::{Weights, read_value};
+use formats::weights::{self, Weights, read_value};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// The reader copies up to 64 MiB and a million objects of what a pickle refers to again.

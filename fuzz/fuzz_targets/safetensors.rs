@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fuzz::{Allowance, read_file, read_tensors};
 use libfuzzer_sys::fuzz_target;
-use weights::Weights;
+use formats::weights::Weights;
 
 const ALLOWANCE: Allowance = Allowance { fixed: 1 << 17, per_byte: 64 };
 

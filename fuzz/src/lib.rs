@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use cap::Cap;
-use weights::Weights;
+use formats::weights::{self, Weights};
 
 /// Ends the process, with a trace that says where, when more is asked for than [`within`] allows.
 #[global_allocator]

@@ -1,11 +1,11 @@
-"""Makes fixtures of crates/gguf/tests/golden.rs with llama.cpp's own Python package.
+"""Makes fixtures of crates/formats/tests/gguf_golden.rs with llama.cpp's own Python package.
 
-    python gguf_files.py --out ../../crates/gguf/tests/fixtures
+    python gguf_files.py --out ../../crates/formats/tests/fixtures --names ../../crates/families/tests/fixtures
 
 `blocks.gguf` has for each type that is read a tensor of that name, and beside it `TYPE.values`: what the package makes
 of its bytes, in f32. Some blocks are all zeros, or all one number, or have values of very different sizes.
 
-`names.txt` has what the package calls each weight of a model of every architecture: one a line, after the architecture
+`names.txt`, for crates/families/src/names_tests.rs, has what the package calls each weight of a model of every architecture: one a line, after the architecture
 and the key in Hugging Face's layout.
 """
 
@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map, quants
 from gguf import GGMLQuantizationType as Type
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+)
 
 SEED = 1337
 TYPES = [Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1]
@@ -52,8 +54,10 @@ def names(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args().out
-    names(out)
+    parser.add_argument("--names", type=Path, required=True)
+    args = parser.parse_args()
+    out = args.out
+    names(args.names)
     writer = GGUFWriter(out / "blocks.gguf", "golden")
     rng = np.random.default_rng(SEED)
     for ty in TYPES:

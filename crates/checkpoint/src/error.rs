@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{foreign::is_quantized, hugging_face::NoLayout};
+use families::{NoFamily, quoted};
 
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +45,15 @@ pub enum Error {
     /// The folder holds something else than a model that can be opened.
     #[error("{} {reason}", .path.display())]
     OtherModel {
-        /// The folder or file.
+        /// The folder.
         path: PathBuf,
         /// What it holds, and the way to a model.
         reason: String,
     },
+
+    /// A model that can't be read.
+    #[error(transparent)]
+    Model(#[from] families::Error),
 
     /// A new run would write over something.
     #[error("{} already exists; choose another name", .path.display())]
@@ -57,37 +61,6 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-
-    /// A file of JSON that does not say what it should.
-    #[error("cannot understand {}; put back the file that belongs to the weights beside it", .path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-
-    /// A `config.json` of another kind of model.
-    #[error("{}: {reason}", .path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is not supported, and what is.
-        reason: String,
-    },
-
-    /// Sizes no model has.
-    #[error("{}: no model has these sizes; put back the file that belongs to the weights beside it", .path.display())]
-    Sizes {
-        /// The file.
-        path: PathBuf,
-        /// Which size.
-        source: model::ConfigError,
-    },
-
-    /// A weights file that can't be read.
-    #[error(transparent)]
-    Read(#[from] weights::Error),
 
     /// Weights that can't be put into a file.
     #[error("cannot write {}: {reason}", .path.display())]
@@ -111,34 +84,13 @@ pub enum Error {
         dtype: &'static str,
     },
 
-    /// Weights of integers, which other programs multiply by scales.
-    #[error("{}: {}", .path.display(), is_quantized(.method))]
-    Quantized {
-        /// The file.
-        path: PathBuf,
-        /// What quantized them.
-        method: String,
-    },
-
-    /// Weights that do not fit the model that `config.json` describes.
-    #[error(
-        "{} does not fit the sizes given with it; the two are of different models: {}",
-        .path.display(), few(.problems, "; ")
-    )]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// One for each tensor that is missing, left over or misshapen, with both shapes.
-        problems: Vec<String>,
-    },
-
     /// A model that other programs have no place for.
     #[error("cannot write {}; its run can still be trained and written with", .path.display())]
-    NoLayout {
+    NoFamily {
         /// What was to be written.
         path: PathBuf,
         /// Which parts.
-        source: NoLayout,
+        source: NoFamily,
     },
 
     /// A model that can't be a GGUF file, or not this one.
@@ -147,34 +99,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: gguf::Error,
-    },
-
-    /// A GGUF file that is damaged, or whose model is none of ours.
-    #[error("cannot read {}", .path.display())]
-    GgufRead {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: gguf::Error,
-    },
-
-    /// A GGUF file with sizes no model has.
-    #[error("cannot read {}: {reason}", .path.display())]
-    GgufSizes {
-        /// The file.
-        path: PathBuf,
-        /// Which size, by its key there.
-        reason: String,
-    },
-
-    /// A GGUF file whose tokens make no tokenizer.
-    #[error("cannot read {}", .path.display())]
-    GgufVocabulary {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: tokenizer::Error,
+        source: formats::gguf::Error,
     },
 
     /// A model that transformers has a place for and llama.cpp has not.
@@ -266,22 +191,6 @@ pub enum Error {
 
 /// The result of reading or writing a run folder.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The first of many texts.
-pub(crate) fn few(problems: &[String], separator: &str) -> String {
-    const SHOWN: usize = 3;
-    let mut shown: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
-    if problems.len() > SHOWN {
-        shown.push(format!("and {} more", problems.len() - SHOWN));
-    }
-    shown.join(separator)
-}
-
-/// A path or another argument as the shell takes it.
-pub(crate) fn quoted(text: &str) -> String {
-    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
 
 /// Makes an I/O error say what was done to which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

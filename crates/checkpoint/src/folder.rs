@@ -25,19 +25,16 @@ use std::{
 };
 
 use ::fs::atomic;
-use ::weights::{Weights, refuse_lfs_pointer};
 use burn::prelude::Device;
-use model::{Gpt, GptConfig};
-use tokenizer::Tokenizer;
-
-use crate::{
-    Companions, Error, Marks, Result,
-    error::io,
-    foreign::{adapter, not_a_model, unread_tokenizer},
-    hugging_face::{Architecture, ConfigProblem},
-    layout::{Described, config_from_json, config_to_json},
-    weights::{self, Precision},
+use families::{Described, Family, adapter, config_to_json, other_contents, unread_tokenizer};
+use formats::{
+    refuse_lfs_pointer,
+    weights::{FloatType, Weights},
 };
+use model::{Gpt, GptConfig};
+use tokenizer::{Companions, SpecialTokens, Tokenizer};
+
+use crate::{Error, Result, error::io, export::save_weights};
 
 /// The name of the file of weights.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -192,11 +189,11 @@ impl RunFolder {
         &self,
         config: &GptConfig,
         tokenizer: &Tokenizer,
-        marks: &Marks,
+        special_tokens: &SpecialTokens,
         recipe: Option<&str>,
     ) -> Result<()> {
         recipe.map_or(Ok(()), |recipe| self.save_recipe(recipe))?;
-        self.describe(config, tokenizer, marks, Precision::F32)
+        self.describe(config, tokenizer, special_tokens, FloatType::F32)
     }
 
     /// Writes the resolved recipe.
@@ -230,22 +227,28 @@ impl RunFolder {
         &self,
         config: &GptConfig,
         tokenizer: &Tokenizer,
-        marks: &Marks,
-        precision: Precision,
+        special_tokens: &SpecialTokens,
+        precision: FloatType,
     ) -> Result<()> {
         let pretty = |value: &serde_json::Value| format!("{value:#}\n");
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
         let mut tokenizer_config = tokenizer.hugging_face_config(config.block_size);
-        marks.name_in(&mut tokenizer_config, tokenizer);
-        marks.companions.lay_over_tokenizer_config(&mut tokenizer_config);
+        special_tokens.name_in(&mut tokenizer_config, tokenizer);
+        special_tokens.companions.lay_over_tokenizer_config(&mut tokenizer_config);
         write(TOKENIZER_CONFIG, &pretty(&tokenizer_config))?;
-        let mut generation = marks.companions.generation_config();
-        marks.write_to(&mut generation);
+        let mut generation = special_tokens.companions.generation_config();
+        special_tokens.write_to(&mut generation);
         write(GENERATION_CONFIG, &pretty(&generation))?;
-        marks.companions.write(&self.path)?;
+        for (name, text) in special_tokens.companions.files() {
+            let path = self.path.join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(io("create", parent))?;
+            }
+            atomic::write_file(&path, text.as_bytes())?;
+        }
         // Last: a folder with this file is a model to whoever opens it.
-        Ok(write(CONFIG, &pretty(&config_to_json(config, marks, precision.name())))?)
+        Ok(write(CONFIG, &pretty(&config_to_json(config, special_tokens, precision.name())))?)
     }
 
     /// Writes the weights, atomically, over those there.
@@ -254,7 +257,7 @@ impl RunFolder {
     ///
     /// If the file can't be written.
     pub fn save_weights(&self, model: &Gpt) -> Result<()> {
-        weights::save(model, &self.path.join(WEIGHTS), Precision::F32)
+        save_weights(model, &self.path.join(WEIGHTS), FloatType::F32)
     }
 
     /// Keeps a copy of the weights, as those of a step, which no later ones are written over.
@@ -290,8 +293,8 @@ impl RunFolder {
     ///
     /// As [`RunFolder::load_model`].
     pub fn load_kept_model(&self, step: u64, device: &Device) -> Result<Gpt> {
-        let Described { layout, config, without_bias } = self.described()?;
-        weights::load(&config, Weights::open(&self.kept_path(step))?, layout, without_bias, device)
+        let weights = Weights::open(&self.kept_path(step)).map_err(families::Error::from)?;
+        Ok(self.described()?.load(weights, device)?)
     }
 
     /// Where the weights are that were kept of a step.
@@ -308,12 +311,11 @@ impl RunFolder {
         path: &Path,
         model: &Gpt,
         tokenizer: &Tokenizer,
-        marks: &Marks,
-        precision: Precision,
+        special_tokens: &SpecialTokens,
+        precision: FloatType,
     ) -> Result<Self> {
-        Architecture::of(model.config())
-            .map_err(|source| Error::NoLayout { path: path.to_owned(), source })?;
-        Self::create_model(path, model, tokenizer, marks, precision)
+        Family::of(model.config()).map_err(|source| Error::NoFamily { path: path.to_owned(), source })?;
+        Self::create_model(path, model, tokenizer, special_tokens, precision)
     }
 
     /// Makes a new folder with a model and its tokenizer, as a run has them.
@@ -325,12 +327,12 @@ impl RunFolder {
         path: &Path,
         model: &Gpt,
         tokenizer: &Tokenizer,
-        marks: &Marks,
-        precision: Precision,
+        special_tokens: &SpecialTokens,
+        precision: FloatType,
     ) -> Result<Self> {
         Self::create_with(path, |folder| {
-            weights::save(model, &folder.path.join(WEIGHTS), precision)?;
-            folder.describe(model.config(), tokenizer, marks, precision)
+            save_weights(model, &folder.path.join(WEIGHTS), precision)?;
+            folder.describe(model.config(), tokenizer, special_tokens, precision)
         })
     }
 
@@ -348,22 +350,26 @@ impl RunFolder {
         file["vocab_size"].as_u64()?.try_into().ok()
     }
 
-    /// The tokens at which a text begins and ends, by `generation_config.json` or else `config.json`; none where neither
+    /// The BOS token and the EOS tokens, by `generation_config.json` or else `config.json`; none where neither
     /// says so, or names one that the model lacks, of which there is a warning. So there is of a companion file that can't be
     /// read.
     ///
     /// # Errors
     ///
     /// If a companion file is a Git LFS pointer.
-    pub fn marks(&self) -> Result<Marks> {
+    pub fn special_tokens(&self) -> Result<SpecialTokens> {
         let config = fs::read_to_string(self.path.join(CONFIG)).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
-        let companions = Companions::read(&self.path, &config)?;
-        let (first, second) = (companions.ends(), Marks::read(&config));
-        let mut marks =
-            Marks { begin: first.0.or(second.0), ends: first.1.or(second.1).unwrap_or_default(), companions };
+        let companions = Companions::read(&self.path, &config).map_err(families::Error::from)?;
+        let (first, second) =
+            (SpecialTokens::read(&companions.generation_config()), SpecialTokens::read(&config));
+        let mut special_tokens = SpecialTokens {
+            bos: first.0.or(second.0),
+            eos: first.1.or(second.1).unwrap_or_default(),
+            companions,
+        };
         if let Some(n_tokens) = self.n_tokens() {
-            let beyond = marks.take_beyond(n_tokens);
+            let beyond = special_tokens.take_beyond(n_tokens);
             if !beyond.is_empty() {
                 let ids: Vec<_> = beyond.iter().map(u32::to_string).collect();
                 tracing::warn!(
@@ -373,7 +379,7 @@ impl RunFolder {
                 );
             }
         }
-        Ok(marks)
+        Ok(special_tokens)
     }
 
     /// The sizes of the model.
@@ -382,19 +388,14 @@ impl RunFolder {
     ///
     /// If `config.json` can't be read, describes another kind of model, or sizes that can't work.
     pub fn config(&self) -> Result<GptConfig> {
-        Ok(self.described()?.config)
+        Ok(self.described()?.config().clone())
     }
 
     fn described(&self) -> Result<Described> {
         let path = self.path.join(CONFIG);
-        refuse_lfs_pointer(&path)?;
+        refuse_lfs_pointer(&path).map_err(families::Error::from)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-        let described = config_from_json(&text).map_err(|problem| match problem {
-            ConfigProblem::Json(source) => Error::Json { path: path.clone(), source },
-            ConfigProblem::Unsupported(reason) => Error::Config { path: path.clone(), reason },
-        })?;
-        described.config.check().map_err(|source| Error::Sizes { path, source })?;
-        Ok(described)
+        Ok(Described::read(&text, &path)?)
     }
 
     /// The model with the weights of `model.safetensors`: the best of a run, or its last if its recipe says so.
@@ -412,8 +413,8 @@ impl RunFolder {
                 self.path.display()
             );
         }
-        let Described { layout, config, without_bias } = self.described()?;
-        weights::load(&config, Weights::open(&path)?, layout, without_bias, device)
+        let described = self.described()?;
+        Ok(described.load(Weights::open(&path).map_err(families::Error::from)?, device)?)
     }
 
     /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files. Tokens that the model lacks are
@@ -425,7 +426,8 @@ impl RunFolder {
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
         let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
         let is_in_two = !file.exists() && vocabulary.exists() && merges.exists();
-        [&file, &vocabulary, &merges].into_iter().try_for_each(|file| refuse_lfs_pointer(file))?;
+        let files = [&file, &vocabulary, &merges];
+        files.into_iter().try_for_each(|file| refuse_lfs_pointer(file)).map_err(families::Error::from)?;
         if !file.exists()
             && !vocabulary.exists()
             && let Some(reason) = unread_tokenizer(&self.path)
@@ -439,5 +441,13 @@ impl RunFolder {
             Some(n_tokens) => tokenizer.limited_to(n_tokens),
             None => tokenizer,
         })
+    }
+}
+
+/// Why a folder is no model: the error that names what is there, or else the missing file.
+fn not_a_model(path: &Path, missing: &'static str) -> Error {
+    match other_contents(path, missing) {
+        Some(reason) => Error::OtherModel { path: path.to_owned(), reason },
+        None => Error::NotAModel { path: path.to_owned(), missing },
     }
 }

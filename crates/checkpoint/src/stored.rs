@@ -33,7 +33,8 @@ impl RunFolder {
         let record = ModuleRecord::from_bytes(bytes)
             .map_err(|source| Error::Record { path: self.checkpoint_path(step), source })?;
         let zeros = self.config()?.zeros(device);
-        let zeros = zeros.map_err(|source| Error::Sizes { path: self.path().to_owned(), source })?;
+        let zeros =
+            zeros.map_err(|source| families::Error::Sizes { path: self.path().to_owned(), source })?;
         Ok(Recorded { gpt: zeros }.load_record(record).gpt)
     }
 

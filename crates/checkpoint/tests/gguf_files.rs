@@ -10,10 +10,15 @@ mod support;
 
 use std::fs;
 
-use checkpoint::{GgufFile, Marks, Precision, RunFolder, TensorType, WEIGHTS, export_gguf};
-use model::{Activation, Decoder, GptConfig};
+use checkpoint::{RunFolder, WEIGHTS, export_gguf};
+use families::gguf::GgufFile;
+use formats::{
+    gguf::{self, TensorType},
+    weights::{self, FloatType},
+};
+use model::{Activation, Decoder, FeedForwardConfig, GptConfig};
 use serde::Deserialize;
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::support::{fixture, logits, model};
 
@@ -23,7 +28,8 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let notes = export_gguf(&model, &tokenizer, &Marks::default(), "odd", TensorType::F32, &path).unwrap();
+    let notes =
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "odd", TensorType::F32, &path).unwrap();
     assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
 
     let bytes = fs::read(&path).unwrap();
@@ -34,7 +40,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     assert_eq!(file.tensors().len(), 2 + 2 * 12 + 2 + 1);
 
     let saved = folder.path().join("saved");
-    RunFolder::export(&saved, &model, &tokenizer, &Marks::default(), Precision::F32).unwrap();
+    RunFolder::export(&saved, &model, &tokenizer, &SpecialTokens::default(), FloatType::F32).unwrap();
     let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
     let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
     let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
@@ -58,11 +64,11 @@ fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
         let config = model.config();
         let tokenizer = Tokenizer::from_chars(letters.chars().take(config.vocab_size)).unwrap();
         let path = folder.path().join(name);
-        let notes =
-            export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::Q8_0, &path).unwrap();
+        let notes = export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::Q8_0, &path)
+            .unwrap();
         assert!(notes[0].contains("goes on at positions the model has not learnt beyond it"), "{notes:?}");
         assert!(notes[1].contains(" and 24 and "), "{notes:?}");
-        export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
 
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
@@ -88,8 +94,8 @@ fn what_llama_cpp_has_no_place_for_is_refused() {
     let path = folder.path().join("model.gguf");
     let tokenizer = Tokenizer::from_chars("abcdefg".chars()).unwrap();
     let inner = model("inner");
-    let error =
-        export_gguf(&inner, &tokenizer, &Marks::default(), "inner", TensorType::F32, &path).unwrap_err();
+    let error = export_gguf(&inner, &tokenizer, &SpecialTokens::default(), "inner", TensorType::F32, &path)
+        .unwrap_err();
     let reason = "the tanh form of GELU, and this model `activation` = \"relu2\"";
     assert!(error.to_string().contains(reason), "{error}");
     assert!(!path.exists());
@@ -99,28 +105,24 @@ fn what_llama_cpp_has_no_place_for_is_refused() {
 fn a_model_comes_back_out_of_a_gguf_file() {
     let device = kernels::test_device();
     let modern = GptConfig::debug_modern();
-    let configs = [
-        GptConfig { bias: true, activation: Activation::GeluTanh, n_inner: Some(20), ..GptConfig::debug() },
-        GptConfig {
-            qk_norm: false,
-            n_kv_head: None,
-            head_dim: None,
-            n_inner: None,
-            n_embd: 24,
-            ..modern.clone()
-        },
-        GptConfig { tie_embeddings: true, rope_theta: 5e5, ..modern },
-    ];
+    let mut gpt2 = GptConfig { bias: true, ..GptConfig::debug() };
+    gpt2.feed_forward = FeedForwardConfig { n_inner: Some(20), activation: Activation::GeluTanh };
+    let mut llama = GptConfig { n_embd: 24, ..modern.clone() };
+    (llama.attention.n_kv_head, llama.attention.head_dim) = (None, None);
+    llama.attention.qk_norm = false;
+    llama.feed_forward.n_inner = None;
+    let mut qwen3 = GptConfig { tie_embeddings: true, ..modern };
+    qwen3.position.rope_theta = 5e5;
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
-    for (idx, config) in configs.into_iter().enumerate() {
+    for (idx, config) in [gpt2, llama, qwen3].into_iter().enumerate() {
         let model = config.init(1337, &device).unwrap();
         let path = folder.path().join(format!("{idx}.gguf"));
-        export_gguf(&model, &tokenizer, &Marks::default(), "small", TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "small", TensorType::F32, &path).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.config(), &config);
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
-        assert!(file.marks().ends.is_empty());
+        assert!(file.special_tokens().eos.is_empty());
         let again = file.load_model(&device).unwrap();
         let ids = [1, 2, 3, 12, 0, 7];
         assert_eq!(logits(&again, &ids), logits(&model, &ids), "{config:?}");
@@ -138,25 +140,30 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
         let first = gguf::Vocabulary::read(&gguf::Gguf::parse(&bytes).unwrap()).unwrap();
         let tokenizer = Tokenizer::from_gguf(&first).unwrap();
         let vocab_size = first.tokens.len();
-        let config = GptConfig { vocab_size, qk_norm: false, n_embd: 16, ..GptConfig::debug_modern() };
+        let mut config = GptConfig { vocab_size, n_embd: 16, ..GptConfig::debug_modern() };
+        config.attention.qk_norm = false;
         let model = config.init(1337, &device).unwrap();
-        let marks =
-            Marks { begin: first.begin_of_text, ends: first.ends_of_text.clone(), ..Marks::default() };
+        let tokens = SpecialTokens {
+            bos: first.begin_of_text,
+            eos: first.ends_of_text.clone(),
+            ..SpecialTokens::default()
+        };
 
         // Through a run's folder, which has the marks beside the tokenizer.
         let run =
-            RunFolder::create_model(&folder.path().join(name), &model, &tokenizer, &marks, Precision::F32);
+            RunFolder::create_model(&folder.path().join(name), &model, &tokenizer, &tokens, FloatType::F32);
         let run = run.unwrap();
-        let found = run.marks().unwrap();
-        assert_eq!((found.begin, found.ends), (marks.begin, marks.ends.clone()), "{name}");
+        let found = run.special_tokens().unwrap();
+        assert_eq!((found.bos, found.eos), (tokens.bos, tokens.eos.clone()), "{name}");
         let path = folder.path().join(format!("{name}.gguf"));
         let tokenizer = run.load_tokenizer().unwrap();
-        export_gguf(&model, &tokenizer, &run.marks().unwrap(), name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &run.special_tokens().unwrap(), name, TensorType::F32, &path)
+            .unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
         assert_eq!(
-            (file.marks().begin, &file.marks().ends, file.config()),
-            (marks.begin, &marks.ends, &config)
+            (file.special_tokens().bos, &file.special_tokens().eos, file.config()),
+            (tokens.bos, &tokens.eos, &config)
         );
         let bytes = fs::read(&path).unwrap();
         let second = gguf::Vocabulary::read(&gguf::Gguf::parse(&bytes).unwrap()).unwrap();
@@ -168,7 +175,8 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
         "added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,"truncation":null,"padding":null}"#;
     let words = Tokenizer::from_json(words).unwrap();
     let path = folder.path().join("words.gguf");
-    let error = export_gguf(&model, &words, &Marks::default(), "words", TensorType::F32, &path).unwrap_err();
+    let error =
+        export_gguf(&model, &words, &SpecialTokens::default(), "words", TensorType::F32, &path).unwrap_err();
     assert!(error.to_string().contains("words.gguf; as --format safetensors"), "{error}");
     let reason = std::error::Error::source(&error).unwrap().to_string();
     assert!(reason.contains("its model is \"WordLevel\", and no BPE"), "{reason}");
@@ -206,7 +214,7 @@ fn a_llama_with_biases_is_exported_with_them() {
         let model = model(name);
         let letters: String = ('a'..).take(model.config().vocab_size).collect();
         let tokenizer = Tokenizer::from_chars(letters.chars()).unwrap();
-        export_gguf(&model, &tokenizer, &Marks::default(), name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
         let again = GgufFile::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
         assert_eq!(logits(&again, &[3, 1, 4, 1, 5]), logits(&model, &[3, 1, 4, 1, 5]), "{name}");
         let bytes = fs::read(&path).unwrap();
@@ -231,7 +239,11 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap();
         let path = fixture("..").join("gguf").join(format!("{name}.gguf"));
         let file = GgufFile::open(&path).unwrap();
-        assert_eq!((file.marks().begin, &file.marks().ends[..]), (Some(1), &[2][..]), "{name}");
+        assert_eq!(
+            (file.special_tokens().bos, &file.special_tokens().eos[..]),
+            (Some(1), &[2][..]),
+            "{name}"
+        );
         assert_eq!(file.tokenizer().beginning(), [1], "{name}");
         assert_eq!(
             file.tokenizer().encode("cab").unwrap(),

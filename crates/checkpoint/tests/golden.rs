@@ -13,10 +13,10 @@ use burn::{
     optim::GradientsParams,
     prelude::*,
 };
-use checkpoint::{Marks, RunFolder, WEIGHTS};
+use checkpoint::{RunFolder, WEIGHTS};
 use model::{Decoder, Gpt, GptConfig};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 /// The goldens are PyTorch's f64 results; its own f32 results differ from them by at most 2.4e-6 in a logit
 /// and 2.7e-7 in the loss (the fixtures say so); ours sums in yet another order, so a few times that is allowed.
@@ -67,7 +67,7 @@ impl Golden {
     fn model(&self, device: &Device) -> Gpt {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-        folder.save_description(&self.config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
+        folder.save_description(&self.config, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
         let tensors = self.tensors();
         let weights: HashMap<String, TensorView<'_>> = tensors
             .tensors()
@@ -174,7 +174,7 @@ fn export_and_import_are_exact() {
         let model = golden.model(&device);
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
-        folder.save_description(&golden.config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
+        folder.save_description(&golden.config, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
         folder.save_weights(&model).unwrap();
         let again = folder.load_model(&device).unwrap();
         let logits = |model: &Gpt| model.forward(golden.ids("tokens", &device)).into_data();
@@ -189,7 +189,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("wrong")).unwrap();
     let wider = GptConfig { n_layer: 4, block_size: 12, ..golden.config.clone() };
-    folder.save_description(&wider, &Tokenizer::byte(), &Marks::default(), None).unwrap();
+    folder.save_description(&wider, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
     folder.save_weights(&golden.model(&device)).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(
@@ -199,7 +199,7 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     assert!(error.contains("transformer.h.3.attn.c_attn.bias is missing"), "{error}");
 
     let fewer = GptConfig { n_layer: 2, ..golden.config.clone() };
-    folder.save_description(&fewer, &Tokenizer::byte(), &Marks::default(), None).unwrap();
+    folder.save_description(&fewer, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
     assert!(error.contains("transformer.h.2.attn.c_attn.bias has no place in the model"), "{error}");
 }

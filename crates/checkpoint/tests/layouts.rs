@@ -14,11 +14,16 @@ use std::{
 };
 
 use burn::{module::Module, prelude::*};
-use checkpoint::{Marks, Precision, RunFolder, TensorType, WEIGHTS, export_gguf, load_nanogpt};
+use checkpoint::{RunFolder, WEIGHTS, export_gguf};
+use families::load_nanogpt;
+use formats::{
+    gguf::TensorType,
+    weights::{self, FloatType},
+};
 use kernels::test_tolerance;
 use model::{Activation, Decoder, GptConfig, Position};
 use serde::Deserialize;
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::support::{fixture, logits, model};
 
@@ -126,7 +131,7 @@ fn what_is_saved_is_what_was_loaded() {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
         folder.save_weights(&model).unwrap();
-        folder.save_description(model.config(), &Tokenizer::byte(), &Marks::default(), None).unwrap();
+        folder.save_description(model.config(), &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
         let again = folder.load_model(&kernels::test_device()).unwrap();
         assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
@@ -188,7 +193,7 @@ impl Copy {
         let device = kernels::test_device();
         let nanogpt = self.path("ckpt.pt");
         let loaded = match nanogpt.exists() {
-            true => load_nanogpt(&nanogpt, &device),
+            true => load_nanogpt(&nanogpt, &device).map_err(Into::into),
             false => RunFolder::open(self.folder.path()).and_then(|folder| folder.load_model(&device)),
         };
         let error = loaded.expect_err("a broken model was loaded");
@@ -302,7 +307,7 @@ fn broken_descriptions_are_refused() {
             (&config("\"n_layer\": 1", "\"n_layer\": -1"), "invalid value"),
             (&config("\"n_embd\": 7", "\"n_embd\": \"7\""), "invalid type"),
             (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""), "missing field"),
-            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"mistral\""), "\"mistral\""),
+            (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"gemma3\""), "\"gemma3\""),
             (&config("gelu_new", "relu"), "\"relu\""),
             (&config("{", "["), "cannot understand"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), "").unwrap(), "EOF"),
@@ -404,31 +409,36 @@ fn llamas_that_are_not_as_described_are_refused() {
 
 #[test]
 fn a_model_of_no_layout_is_kept_and_not_exported() {
-    let config = GptConfig {
-        position: Position::Rope,
-        activation: Activation::Relu2,
-        n_kv_head: Some(1),
-        bias: true,
-        dropout: 0.25,
-        ..GptConfig::debug()
-    };
+    let mut config = GptConfig { bias: true, dropout: 0.25, ..GptConfig::debug() };
+    config.position.kind = Position::Rope;
+    config.feed_forward.activation = Activation::Relu2;
+    config.attention.n_kv_head = Some(1);
     let device = kernels::test_device();
     let model = config.init(1337, &device).unwrap();
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let parent = tempfile::tempdir().unwrap();
     let path = |name: &str| parent.path().join(name);
     let run =
-        RunFolder::create_model(&path("run"), &model, &tokenizer, &Marks::default(), Precision::F32).unwrap();
+        RunFolder::create_model(&path("run"), &model, &tokenizer, &SpecialTokens::default(), FloatType::F32)
+            .unwrap();
     let again = run.load_model(&device).unwrap();
     assert_eq!(again.config(), &config);
     assert_eq!(logits(&again, &[1, 2, 3]), logits(&model, &[1, 2, 3]));
     let keys = weights::Weights::open(&run.path().join(WEIGHTS)).unwrap();
     assert!(keys.names().any(|key| key == "blocks.1.attention.qkv.bias"));
 
-    let folder = RunFolder::export(&path("folder"), &model, &tokenizer, &Marks::default(), Precision::F32)
-        .unwrap_err();
-    let gguf = export_gguf(&model, &tokenizer, &Marks::default(), "odd", TensorType::F32, &path("file.gguf"))
-        .unwrap_err();
+    let folder =
+        RunFolder::export(&path("folder"), &model, &tokenizer, &SpecialTokens::default(), FloatType::F32)
+            .unwrap_err();
+    let gguf = export_gguf(
+        &model,
+        &tokenizer,
+        &SpecialTokens::default(),
+        "odd",
+        TensorType::F32,
+        &path("file.gguf"),
+    )
+    .unwrap_err();
     for error in [folder, gguf] {
         let reason = std::error::Error::source(&error).expect("it says why").to_string();
         assert!(reason.contains("`position` = \"rope\" with `norm` = \"layer_norm\""), "{reason}");
@@ -582,16 +592,16 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
 fn sixteen_bits_hold_what_they_can() {
     let parent = tempfile::tempdir().unwrap();
     let large = model("one_head").map(&mut Enlarge);
-    let marks = Marks { begin: Some(4), ends: vec![3, 5], ..Marks::default() };
+    let tokens = SpecialTokens { bos: Some(4), eos: vec![3, 5], ..SpecialTokens::default() };
     let export = |name: &str, precision| {
-        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &marks, precision)
+        RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &tokens, precision)
     };
-    let error = export("f16", Precision::F16).expect_err("a number above 65504 was written");
+    let error = export("f16", FloatType::F16).expect_err("a number above 65504 was written");
     assert!(error.to_string().contains("which float16 can't hold"), "{error}");
-    let folder = export("bf16", Precision::Bf16).unwrap();
+    let folder = export("bf16", FloatType::Bf16).unwrap();
     folder.load_model(&kernels::test_device()).unwrap();
-    let Marks { begin, ends, .. } = folder.marks().unwrap();
-    assert_eq!((begin, ends), (marks.begin, marks.ends));
+    assert_eq!(folder.special_tokens().unwrap().bos, tokens.bos);
+    assert_eq!(folder.special_tokens().unwrap().eos, tokens.eos);
 }
 
 struct Enlarge;

@@ -3,9 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
-use checkpoint::{Precision, RunFolder, TensorType, export_gguf};
+use checkpoint::{RunFolder, export_gguf};
 use clap::ValueEnum;
 use engine::Model;
+use formats::{gguf::TensorType, weights::FloatType};
 
 use crate::{console::report, model_args::ModelArgs, usage::bail_usage};
 
@@ -62,15 +63,15 @@ enum Dtype {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let precision = match args.dtype {
-        Dtype::F32 => Some(Precision::F32),
-        Dtype::F16 => Some(Precision::F16),
-        Dtype::Bf16 => Some(Precision::Bf16),
+        Dtype::F32 => Some(FloatType::F32),
+        Dtype::F16 => Some(FloatType::F16),
+        Dtype::Bf16 => Some(FloatType::Bf16),
         Dtype::Q8_0 => None,
     };
     if args.format == Format::Safetensors && precision.is_none() {
         bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
-    let (source, Model { gpt, tokenizer, marks }) = args.model.open()?;
+    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open()?;
     let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),
@@ -81,11 +82,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     match (args.format, precision) {
         (Format::Safetensors, Some(precision)) => {
-            RunFolder::export(&output, &gpt, &tokenizer, &marks, precision)?;
+            RunFolder::export(&output, &gpt, &tokenizer, &special_tokens, precision)?;
         }
         (_, precision) => {
             let ty = tensor_type(precision);
-            for difference in export_gguf(&gpt, &tokenizer, &marks, &name, ty, &output)? {
+            for difference in export_gguf(&gpt, &tokenizer, &special_tokens, &name, ty, &output)? {
                 report(format_args!("note: {difference}"));
             }
         }
@@ -94,11 +95,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tensor_type(precision: Option<Precision>) -> TensorType {
+fn tensor_type(precision: Option<FloatType>) -> TensorType {
     match precision {
-        Some(Precision::F32) => TensorType::F32,
-        Some(Precision::F16) => TensorType::F16,
-        Some(Precision::Bf16) => TensorType::BF16,
+        Some(FloatType::F32) => TensorType::F32,
+        Some(FloatType::F16) => TensorType::F16,
+        Some(FloatType::Bf16) => TensorType::BF16,
         None => TensorType::Q8_0,
     }
 }

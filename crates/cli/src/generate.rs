@@ -267,7 +267,7 @@ fn plain_options(args: &Args, seed: u64) -> Options {
 }
 
 fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
-    let Model { tokenizer, marks, .. } = model;
+    let Model { tokenizer, special_tokens, .. } = model;
     let mut options = plain_options(args, seed);
     for bias in &args.choice.logit_bias {
         let malformed = || anyhow!("--logit-bias must be TOKEN=X, where X is a number (got {bias:?})");
@@ -279,7 +279,7 @@ fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
         options.stop_tokens.push(token_id(tokenizer, token).context("--stop-token")?);
     }
     if !args.end.ignore_eos {
-        options.stop_tokens.extend(marks.ends.iter().copied().chain(tokenizer.end_of_text()));
+        options.stop_tokens.extend(special_tokens.eos.iter().copied().chain(tokenizer.end_of_text()));
     }
     Ok(options)
 }

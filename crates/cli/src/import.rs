@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::Context;
 use burn::prelude::Device;
-use checkpoint::{Precision, RunFolder};
+use checkpoint::RunFolder;
 use engine::{HubName, Model, Models, is_gguf, open_nanogpt, quoted};
+use formats::weights::FloatType;
 use journal::words::count;
 
 use crate::{
@@ -54,7 +55,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (models, device) = (models(), Device::flex());
     let (path, stem) = locate(&args, &models)?;
-    let Model { gpt, tokenizer, marks } = if path.is_file() && !is_gguf(&path) {
+    let Model { gpt, tokenizer, special_tokens } = if path.is_file() && !is_gguf(&path) {
         open_nanogpt(&path, args.tokenizer.as_deref(), &device)?
     } else {
         refuse_tokenizer(&args)?;
@@ -64,7 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(run) => models.run_path(run),
         None => RunFolder::next_path(&models.runs, &stem),
     };
-    let run = RunFolder::create_model(&run, &gpt, &tokenizer, &marks, Precision::F32)?;
+    let run = RunFolder::create_model(&run, &gpt, &tokenizer, &special_tokens, FloatType::F32)?;
     let name = quoted(&run.path().display().to_string());
     report(format_args!(
         "imported {} to {}: {} parameters; generate text with: {} generate {name}",

@@ -9,8 +9,9 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{Architecture, GgufFile, MODEL, Session, WEIGHTS};
+use checkpoint::{MODEL, Session, WEIGHTS};
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
+use families::{Family, gguf::GgufFile};
 use indicatif::{HumanBytes, HumanCount};
 use journal::{History, parts, parts_in_words, words::evenly};
 use model::GptConfig;
@@ -152,14 +153,14 @@ impl Info {
 
     /// What sizes and tokenizer say.
     fn of_model(path: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Self {
-        let architecture = Architecture::of(config);
+        let family = Family::of(config);
         Self {
             path: path.display().to_string(),
-            architecture: architecture.as_ref().ok().map(|architecture| architecture.class()),
-            no_layout: architecture.err().map(|reason| reason.to_string()),
+            architecture: family.as_ref().ok().map(|family| family.class),
+            no_layout: family.err().map(|reason| reason.to_string()),
             parameters: config.n_params(),
             layers: config.n_layer,
-            heads: config.n_head,
+            heads: config.attention.n_head,
             key_value_heads: config.n_kv_head(),
             width: config.n_embd,
             block_size: config.block_size,

@@ -113,7 +113,11 @@ pub enum Error {
         source: checkpoint::Error,
     },
 
-    /// A run folder, weights or a GGUF file that can't be read.
+    /// A model that can't be read.
+    #[error(transparent)]
+    Model(#[from] families::Error),
+
+    /// A run folder that can't be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
 

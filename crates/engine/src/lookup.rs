@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use checkpoint::{RunFolder, check_nanogpt, refuse_lfs_pointer};
+use checkpoint::RunFolder;
+use families::check_nanogpt;
+use formats::refuse_lfs_pointer;
 
 use crate::{Error, Result, did_you_mean, quoted};
 
@@ -44,7 +46,7 @@ impl Models {
         if !folder.is_file() && !folder.is_dir() {
             return Err(Error::Stream { path: folder });
         }
-        refuse_lfs_pointer(&folder).map_err(checkpoint::Error::from)?;
+        refuse_lfs_pointer(&folder).map_err(families::Error::from)?;
         if is_gguf(&folder) {
             let import = self.import(&folder);
             return Err(Error::NotImported { path: folder, import });

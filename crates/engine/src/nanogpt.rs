@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use burn::prelude::Device;
-use checkpoint::{Marks, load_nanogpt, load_nanogpt_tokenizer, refuse_lfs_pointer};
-use tokenizer::Tokenizer;
+use families::{load_nanogpt, load_nanogpt_tokenizer};
+use formats::refuse_lfs_pointer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Error, Model, Result, check_vocabulary, lookup::refuse_part};
 
@@ -19,7 +20,7 @@ pub fn open_nanogpt(checkpoint: &Path, tokenizer: Option<&Path>, device: &Device
     let gpt = load_nanogpt(checkpoint, device)?;
     let tokenizer = tokenizer_of(checkpoint, tokenizer, gpt.config().vocab_size)?;
     check_vocabulary(&tokenizer, gpt.config())?;
-    Ok(Model { marks: Marks::of(&tokenizer), gpt, tokenizer })
+    Ok(Model { special_tokens: SpecialTokens::of(&tokenizer), gpt, tokenizer })
 }
 
 fn tokenizer_of(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Tokenizer> {
@@ -33,7 +34,7 @@ fn tokenizer_of(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> R
             Ok(load_nanogpt_tokenizer(file)?)
         }
         Some(file) => {
-            refuse_lfs_pointer(file).map_err(checkpoint::Error::from)?;
+            refuse_lfs_pointer(file).map_err(families::Error::from)?;
             Tokenizer::load(file).map_err(|source| Error::NamedTokenizer { path: file.to_owned(), source })
         }
         None if beside.is_file() => Ok(load_nanogpt_tokenizer(&beside)?),

@@ -3,9 +3,9 @@
 use std::{fmt, path::Path};
 
 use burn::prelude::Device;
-use checkpoint::{GgufFile, Marks};
+use families::gguf::GgufFile;
 use model::{Gpt, GptConfig};
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Error, ModelFolder, Models, Result, is_gguf, stored_weights::names_weights};
 
@@ -26,7 +26,7 @@ pub struct Model {
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Its special tokens: where texts begin and end.
-    pub marks: Marks,
+    pub special_tokens: SpecialTokens,
 }
 
 impl Models {
@@ -82,11 +82,11 @@ impl Source {
             Self::Gguf(file) => (file.load_model(device)?, file.tokenizer().clone()),
         };
         check_vocabulary(&tokenizer, gpt.config())?;
-        let marks = match self {
-            Self::Folder(model) => model.folder.marks()?,
-            Self::Gguf(file) => file.marks().clone(),
+        let special_tokens = match self {
+            Self::Folder(model) => model.folder.special_tokens()?,
+            Self::Gguf(file) => file.special_tokens().clone(),
         };
-        Ok(Model { gpt, tokenizer, marks })
+        Ok(Model { gpt, tokenizer, special_tokens })
     }
 }
 

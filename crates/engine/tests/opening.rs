@@ -8,10 +8,11 @@ use std::{
 };
 
 use burn::prelude::*;
-use checkpoint::{Marks, Precision, RunFolder, TensorType, export_gguf};
+use checkpoint::{RunFolder, export_gguf};
 use engine::{Error, Generation, Model, ModelFolder, Models, Source, encode_prompt, open_nanogpt};
+use formats::{gguf::TensorType, weights::FloatType};
 use sampler::Options;
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 /// A file or folder among the crates' fixtures. The variable is read when the test runs, so that it may run elsewhere than
 /// it was built.
@@ -43,11 +44,11 @@ fn a_run_a_folder_and_a_gguf_file_are_one_model() {
     let folder = tempfile::tempdir().unwrap();
     let models = Models { runs: folder.path().join("my runs"), ..Models::default() };
     let story = story();
-    let marks = Marks { begin: Some(1), ends: vec![2, 0], ..Marks::default() };
+    let special_tokens = SpecialTokens { bos: Some(1), eos: vec![2, 0], ..SpecialTokens::default() };
     let run = models.run_path(Path::new("tale"));
-    RunFolder::create_model(&run, &story.gpt, &story.tokenizer, &marks, Precision::F32).unwrap();
+    RunFolder::create_model(&run, &story.gpt, &story.tokenizer, &special_tokens, FloatType::F32).unwrap();
     let file = folder.path().join("tale.gguf");
-    export_gguf(&story.gpt, &story.tokenizer, &marks, "tale", TensorType::F32, &file).unwrap();
+    export_gguf(&story.gpt, &story.tokenizer, &special_tokens, "tale", TensorType::F32, &file).unwrap();
     fs::rename(&file, folder.path().join("blob")).unwrap(); // As those of a cache, without the name.
 
     assert_eq!(says(&story), " saw it.\nthe");
@@ -56,7 +57,7 @@ fn a_run_a_folder_and_a_gguf_file_are_one_model() {
         let (source, model) = open(&models, path);
         assert_eq!(source.name(), name);
         assert_eq!(says(&model), says(&story), "{source}");
-        assert_eq!((model.marks.begin, model.marks.ends[0]), (Some(1), 2), "{source}");
+        assert_eq!((model.special_tokens.bos, model.special_tokens.eos[0]), (Some(1), 2), "{source}");
     }
     assert_eq!(models.newest().unwrap().name(), "tale");
     assert!(models.is_here(Path::new("tale")) && !models.is_here(Path::new("other")));
@@ -102,8 +103,9 @@ fn what_is_no_model_is_told_with_the_way_to_one() {
     let models = Models { runs: folder.path().to_owned(), program: "kin".to_owned() };
     let refused = |path: &Path| models.open(path).unwrap_err().to_string();
     assert!(models.newest().unwrap_err().to_string().ends_with("train one first: kin train"));
-    let Model { gpt, tokenizer, marks } = story();
-    RunFolder::create_model(&folder.path().join("tale"), &gpt, &tokenizer, &marks, Precision::F32).unwrap();
+    let Model { gpt, tokenizer, special_tokens } = story();
+    RunFolder::create_model(&folder.path().join("tale"), &gpt, &tokenizer, &special_tokens, FloatType::F32)
+        .unwrap();
     let error = refused(Path::new("tails"));
     assert!(
         error.contains("there is no run, folder or GGUF file tails") && error.contains("mean tale?"),

@@ -3,8 +3,9 @@
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use burn::prelude::Device;
-use checkpoint::{Architecture, NoLayout, RunFolder};
+use checkpoint::RunFolder;
 use engine::quoted;
+use families::{Family, NoFamily};
 use indicatif::HumanCount;
 use serde_json::json;
 use tokenizer::Tokenizer;
@@ -71,11 +72,11 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>)
     let base = base.map(file_name);
     let base_model = base.as_ref().map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
     let begun_from = base.map_or_else(String::new, |base| format!(" It began as {base}."));
-    let architecture = Architecture::of(config);
-    let (library, tags, kind) = match &architecture {
-        Ok(architecture) => {
-            let tags = format!("{}, kindling", architecture.model_type());
-            ("library_name: transformers\n", tags, format!("{} ", architecture.name()))
+    let family = Family::of(config);
+    let (library, tags, kind) = match &family {
+        Ok(family) => {
+            let tags = format!("{}, kindling", family.model_type);
+            ("library_name: transformers\n", tags, format!("{} ", family.name))
         }
         Err(_) => ("", "kindling".to_owned(), String::new()),
     };
@@ -91,7 +92,10 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>)
     };
     row("", String::new());
     row("---", "---".to_owned());
-    row("layers, heads, width", format!("{}, {}, {}", config.n_layer, config.n_head, config.n_embd));
+    row(
+        "layers, heads, width",
+        format!("{}, {}, {}", config.n_layer, config.attention.n_head, config.n_embd),
+    );
     row("parts", parts::in_words(&parts::parts(&history.model())));
     row("block", format!("{} tokens", config.block_size));
     row("vocabulary", format!("{} tokens ({})", config.vocab_size, tokenizer.unwrap_or("from elsewhere")));
@@ -126,7 +130,7 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>)
             text.trim_end()
         );
     }
-    card += &usage(folder, architecture);
+    card += &usage(folder, family);
     card += "`recipe.toml` is how it was trained, `metrics.jsonl` how that went.\n";
     card
 }
@@ -137,11 +141,11 @@ fn file_name(path: &str) -> String {
 }
 
 /// How the model is opened, by those who can.
-fn usage(folder: &RunFolder, architecture: Result<Architecture, NoLayout>) -> String {
+fn usage(folder: &RunFolder, family: Result<&Family, NoFamily>) -> String {
     // Relative, as it is where the folder is seen from beside it.
     let path = if folder.path().is_absolute() { folder.name() } else { folder.path().display().to_string() };
     let (literal, argument) = (json!(path), quoted(&path));
-    match architecture {
+    match family {
         Ok(_) => format!(
             "\n## How to use it\n\n\
              ```python\n\

@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 pub fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
     let gpt2 = GptConfig::gpt2();
     let parts = [
-        ("position", json!(config.position), json!(gpt2.position)),
-        ("norm", json!(config.norm), json!(gpt2.norm)),
-        ("activation", json!(config.activation), json!(gpt2.activation)),
-        ("qk_norm", json!(config.qk_norm), json!(gpt2.qk_norm)),
-        ("n_kv_head", json!(config.n_kv_head()), json!(config.n_head)),
-        ("head_dim", json!(config.head_dim()), json!(config.n_embd / config.n_head)),
+        ("position", json!(config.position.kind), json!(gpt2.position.kind)),
+        ("norm", json!(config.norm.kind), json!(gpt2.norm.kind)),
+        ("activation", json!(config.feed_forward.activation), json!(gpt2.feed_forward.activation)),
+        ("qk_norm", json!(config.attention.qk_norm), json!(gpt2.attention.qk_norm)),
+        ("n_kv_head", json!(config.n_kv_head()), json!(config.attention.n_head)),
+        ("head_dim", json!(config.head_dim()), json!(config.n_embd / config.attention.n_head)),
         ("n_inner", json!(config.n_inner()), json!(4 * config.n_embd)),
         ("tie_embeddings", json!(config.tie_embeddings), json!(gpt2.tie_embeddings)),
         ("bias", json!(config.bias), json!(gpt2.bias)),
+        ("qkv_bias", json!(config.attention.qkv_bias), json!(gpt2.attention.qkv_bias)),
         ("zero_init", json!(config.zero_init), json!(gpt2.zero_init)),
-        ("rope_theta", json!(config.rope_theta), json!(gpt2.rope_theta)),
-        ("norm_epsilon", json!(config.norm_epsilon), json!(gpt2.norm_epsilon)),
+        ("rope_theta", json!(config.position.rope_theta), json!(gpt2.position.rope_theta)),
+        ("norm_epsilon", json!(config.norm.epsilon), json!(gpt2.norm.epsilon)),
     ];
     let other = parts.into_iter().filter(|(_, part, usual)| part != usual);
     other.map(|(key, part, _)| (key, part)).collect()
@@ -45,8 +46,10 @@ mod tests {
         let listed = |config: GptConfig| in_words(&parts(&config));
         assert_eq!(listed(GptConfig::gpt2()), "GPT-2's");
         assert_eq!(listed(GptConfig::nanogpt_cpu()), "activation = gelu, bias = false");
+        let mut stretched = GptConfig { zero_init: true, ..GptConfig::debug_modern() };
+        stretched.position.rope_theta = 5e5;
         assert_eq!(
-            listed(GptConfig { zero_init: true, rope_theta: 5e5, ..GptConfig::debug_modern() }),
+            listed(stretched),
             "position = rope, norm = rms_norm, activation = swiglu, qk_norm = true, n_kv_head = 2, head_dim = 6, \
              n_inner = 20, tie_embeddings = false, bias = false, zero_init = true, rope_theta = 500000.0, \
              norm_epsilon = 1e-6"

@@ -62,7 +62,7 @@ pub fn sizes(config: &GptConfig) -> String {
         "{} parameters ({}, {}, {} wide, block {})",
         count(config.n_params() as u64),
         plural(config.n_layer, "layer"),
-        plural(config.n_head, "head"),
+        plural(config.attention.n_head, "head"),
         config.n_embd,
         config.block_size,
     )

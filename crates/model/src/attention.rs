@@ -31,13 +31,13 @@ impl CausalSelfAttention {
     /// `rope` is that of the model, where its positions are rotary.
     pub(crate) fn new(config: &GptConfig, rope: Option<Rope>, init: &mut Init<'_>) -> Self {
         let widths = config.qkv_widths();
-        let head_norm = |init: &Init<'_>| config.qk_norm.then(|| init.head_norm());
+        let head_norm = |init: &Init<'_>| config.attention.qk_norm.then(|| init.head_norm());
         Self {
-            qkv: init.linear(config.n_embd, widths.iter().sum()),
+            qkv: init.qkv(config.n_embd, widths.iter().sum()),
             query_norm: head_norm(init),
             key_norm: head_norm(init),
             project: init.residual_linear(widths[0], config.n_embd),
-            n_head: config.n_head,
+            n_head: config.attention.n_head,
             n_kv_head: config.n_kv_head(),
             rope,
             dropout: config.dropout,

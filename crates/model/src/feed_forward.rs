@@ -27,7 +27,7 @@ impl FeedForward {
         Self {
             expand: init.linear(config.n_embd, config.expanded_width()),
             project: init.residual_linear(config.n_inner(), config.n_embd),
-            activation: config.activation,
+            activation: config.feed_forward.activation,
             dropout: config.dropout,
             precision: Precision::F32,
         }

@@ -58,10 +58,10 @@ impl GptConfig {
 
 impl Gpt {
     fn new(config: &GptConfig, mut init: Init<'_>) -> Self {
-        let (is_learned, rope) = match config.position {
+        let (is_learned, rope) = match config.position.kind {
             Position::Learned => (true, None),
             Position::Rope => {
-                (false, Some(Rope::new(config.head_dim(), config.block_size, config.rope_theta)))
+                (false, Some(Rope::new(config.head_dim(), config.block_size, config.position.rope_theta)))
             }
         };
         let gpt = Self {

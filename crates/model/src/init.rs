@@ -49,6 +49,11 @@ impl<'a> Init<'a> {
         self.linear_with_std(d_in, d_out, STD, self.config.bias)
     }
 
+    /// The linear layer of queries, keys and values, which may have a bias where others have none.
+    pub(crate) fn qkv(&mut self, d_in: usize, d_out: usize) -> Linear {
+        self.linear_with_std(d_in, d_out, STD, self.config.has_qkv_bias())
+    }
+
     /// A linear layer whose output is added to the residual stream.
     ///
     /// Every block adds to the stream twice. The sum of 2 · `n_layer` terms keeps the variance of one when
@@ -69,14 +74,15 @@ impl<'a> Init<'a> {
 
     /// A norm of the residual stream that starts as plain normalisation.
     pub(crate) fn norm(&self) -> Norm {
-        let &GptConfig { n_embd, norm, norm_epsilon, bias, .. } = self.config;
-        Norm::new(n_embd, norm, norm_epsilon, bias && norm == NormKind::LayerNorm, self.device)
+        let GptConfig { n_embd, norm, bias, .. } = self.config;
+        let has_bias = *bias && norm.kind == NormKind::LayerNorm;
+        Norm::new(*n_embd, norm.kind, norm.epsilon, has_bias, self.device)
     }
 
     /// A norm of the queries or keys of each head.
     pub(crate) fn head_norm(&self) -> Norm {
         let head_dim = self.config.head_dim();
-        Norm::new(head_dim, NormKind::RmsNorm, self.config.norm_epsilon, false, self.device)
+        Norm::new(head_dim, NormKind::RmsNorm, self.config.norm.epsilon, false, self.device)
     }
 
     fn linear_with_std(&mut self, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {

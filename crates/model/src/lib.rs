@@ -19,14 +19,19 @@
 mod attention;
 mod block;
 mod config;
+mod config_check;
 mod decoder;
 mod feed_forward;
 mod gpt;
 mod init;
 mod norm;
+mod presets;
 mod score;
 
-pub use config::{Activation, ConfigError, GptConfig, NormKind, Position};
+pub use config::{
+    Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
+};
+pub use config_check::ConfigError;
 pub use decoder::{Decoder, window_start};
 pub use gpt::{Cache, Gpt};
 pub use init::dropout_seed;

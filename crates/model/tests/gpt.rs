@@ -16,16 +16,30 @@ use model::{Activation, Cache, Decoder, Gpt, GptConfig, NormKind, Position, wind
 
 /// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
 /// together and apart.
-fn variants() -> [GptConfig; 7] {
-    let debug = GptConfig::debug;
+fn variants() -> [GptConfig; 8] {
+    let with = |change: fn(&mut GptConfig)| {
+        let mut config = GptConfig::debug();
+        change(&mut config);
+        config
+    };
     [
         GptConfig::debug(),
-        GptConfig { bias: true, activation: Activation::GeluTanh, ..GptConfig::debug() },
-        GptConfig { tie_embeddings: false, bias: true, ..GptConfig::debug() },
+        with(|config| (config.bias, config.feed_forward.activation) = (true, Activation::GeluTanh)),
+        with(|config| (config.bias, config.tie_embeddings) = (true, false)),
         GptConfig::debug_modern(),
-        GptConfig { activation: Activation::Relu2, norm: NormKind::RmsNorm, bias: true, ..debug() },
-        GptConfig { n_kv_head: Some(1), qk_norm: true, n_inner: Some(7), ..debug() },
-        GptConfig { position: Position::Rope, activation: Activation::Swiglu, bias: true, ..debug() },
+        with(|config| {
+            (config.bias, config.norm.kind) = (true, NormKind::RmsNorm);
+            config.feed_forward.activation = Activation::Relu2;
+        }),
+        with(|config| config.attention.qkv_bias = true),
+        with(|config| {
+            (config.attention.n_kv_head, config.attention.qk_norm) = (Some(1), true);
+            config.feed_forward.n_inner = Some(7);
+        }),
+        with(|config| {
+            (config.bias, config.position.kind) = (true, Position::Rope);
+            config.feed_forward.activation = Activation::Swiglu;
+        }),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
+use formats::gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 
 use crate::imported::{cuts, merges_by_score, spells_spaces};

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
+use formats::gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use crate::pipeline::{char_pipeline, decoder_of_pieces};

@@ -9,10 +9,10 @@
 use std::{collections::HashMap, env, fs, path::Path, sync::Arc};
 
 use burn::prelude::*;
-use checkpoint::{Marks, RunFolder, WEIGHTS};
+use checkpoint::{RunFolder, WEIGHTS};
 use model::{Gpt, GptConfig};
 use safetensors::{SafeTensors, tensor::TensorView};
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Recipe, Schedule, batches::TokenBatch, learner::GptLearner, preset, step::optimizer_step};
 
@@ -66,7 +66,7 @@ fn batches(tensors: &SafeTensors<'_>, device: &Device) -> Vec<TokenBatch> {
 fn model(tensors: &SafeTensors<'_>, config: &GptConfig, device: &Device) -> Gpt {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
-    folder.save_description(config, &Tokenizer::byte(), &Marks::default(), None).unwrap();
+    folder.save_description(config, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
     let weights: HashMap<String, TensorView<'_>> = tensors
         .tensors()
         .into_iter()

@@ -93,7 +93,7 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
 fn muon_scratch(config: &GptConfig) -> u64 {
     let (width, hidden) = (config.n_embd, config.n_inner());
     let [queries, keys, values] = config.qkv_widths();
-    let expanded = match config.activation {
+    let expanded = match config.feed_forward.activation {
         // Side by side, and made orthogonal apart.
         Activation::Swiglu => hidden,
         _ => config.expanded_width(),

@@ -74,7 +74,7 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Or
                 orders: orders.clone(),
             };
             let hidden = model.n_inner();
-            let expansion = match model.activation {
+            let expansion = match model.feed_forward.activation {
                 Activation::Swiglu => muon(&[hidden, hidden]),
                 Activation::Gelu | Activation::GeluTanh | Activation::Relu2 => muon(&[hidden]),
             };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use dataset::{Options, Source, TokenizerChoice, prepare};
-use gguf::{Architecture, Array, Biases, Config, Joins, TensorInfo, TensorType, Value, Vocabulary};
+use formats::gguf::{self, Array, Joins, TensorInfo, TensorType, Value, Vocabulary};
 use tokenizer::TokenizerKind;
 
 mod pickles;
@@ -16,6 +16,7 @@ fn main() -> Result<()> {
         ("checkpoint", run_folder()),
         ("dataset", prepared_folder()?),
         ("gguf", ggufs()?),
+        ("gguf_model", ggufs()?),
         ("pickle", pickles::all()?),
         ("recipe", recipes()?),
         ("safetensors", safetensors()),
@@ -73,26 +74,9 @@ fn prepared_folder() -> Result<Vec<Vec<u8>>> {
 }
 
 fn ggufs() -> Result<Vec<Vec<u8>>> {
-    let sizes = |architecture: Architecture| Config {
-        architecture,
-        vocab_size: 2,
-        context_length: 2,
-        embedding_length: 32,
-        feed_forward_length: 4,
-        block_count: 1,
-        head_count: 4,
-        head_count_kv: 4,
-        key_length: 8,
-        norm_epsilon: 1e-5,
-        rope_freq_base: 1e4,
-        tied: true,
-        biases: Biases::default(),
-    };
     let merged = Vocabulary::from_chars(&['a', 'é']);
     let joins = Joins::Scores { scores: vec![0.0, 1.0], adds_space: true };
     let scored = Vocabulary { joins, begin_of_text: Some(1), adds_begin: true, ..merged.clone() };
-    let models =
-        [(Architecture::Gpt2, &merged), (Architecture::Llama, &scored), (Architecture::Qwen3, &merged)];
     let arrays = [
         Array::U8(vec![1]),
         Array::F64(vec![0.5]),
@@ -109,12 +93,15 @@ fn ggufs() -> Result<Vec<Vec<u8>>> {
         tensor("z", &[0], TensorType::BF16),
     ];
     let mut files = vec![(arrays, tensors), (vec![], vec![])];
-    for (architecture, vocabulary) in models {
-        let config = sizes(architecture);
-        let ty = TensorType::Q8_0;
-        files.push((config.metadata("tiny", ty, vocabulary)?, config.tensors(ty)));
+    for (architecture, vocabulary) in [("gpt2", &merged), ("llama", &scored)] {
+        let mut metadata = vec![("general.architecture".to_owned(), Value::from(architecture))];
+        metadata.extend(vocabulary.metadata()?);
+        files.push((metadata, vec![tensor("token_embd.weight", &[32, 2], TensorType::Q8_0)]));
     }
-    let mut seeds = Vec::new();
+    // Whole models.
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/checkpoint/tests/fixtures/gguf");
+    let mut seeds =
+        fs::read_dir(fixtures)?.map(|entry| Ok(fs::read(entry?.path())?)).collect::<Result<Vec<_>>>()?;
     for (metadata, tensors) in files {
         let mut file = Vec::new();
         gguf::write(&mut file, &metadata, &tensors, |tensor| {

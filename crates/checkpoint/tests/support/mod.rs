@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::prelude::*;
-use checkpoint::{RunFolder, load_nanogpt};
+use checkpoint::RunFolder;
+use families::load_nanogpt;
 use model::Gpt;
 
 /// A folder that `xtask/golden/layouts.py` made.

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::{Marks, RunFolder};
+use checkpoint::RunFolder;
 use engine::{ModelFolder, check_vocabulary, quoted};
 use model::Gpt;
+use tokenizer::SpecialTokens;
 use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
@@ -41,16 +42,16 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
         return Ok(None);
     }
     let model = first_model(args, &planned, origin.as_ref(), &devices[0])?;
-    let own = Marks::of(&planned.prepared.tokenizer);
-    let marks = match &origin {
-        Some(origin) => origin.folder.marks()?.or(own),
+    let own = SpecialTokens::of(&planned.prepared.tokenizer);
+    let special_tokens = match &origin {
+        Some(origin) => origin.folder.special_tokens()?.or(own),
         None => own,
     };
     let path = match &args.run {
         Some(path) => models().run_path(path),
         None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
     };
-    let training = planned.create(&path, model, &marks, devices).with_context(|| {
+    let training = planned.create(&path, model, &special_tokens, devices).with_context(|| {
         format!(
             "cannot make the run {}; name another place with --run PATH",
             quoted(&path.display().to_string())

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf::{Gguf, Value as GgufValue};
+use formats::gguf::{Gguf, Value as GgufValue};
 use serde_json::{Value, json};
 
 use crate::{

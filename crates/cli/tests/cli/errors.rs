@@ -45,7 +45,7 @@ fn a_wrong_recipe_is_named() {
     refuses(
         &["train", "debug", "--set", "model.n_layers=3"],
         &expect![[r#"
-            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
+            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `family`, `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `qkv_bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
         "#]],
     );
     refuses(
@@ -57,7 +57,7 @@ fn a_wrong_recipe_is_named() {
     refuses(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: --set schedule.max_steps=none does not fit the recipe: only model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.keep_weights can be none
+            error: --set schedule.max_steps=none does not fit the recipe: only model.family, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.qkv_bias, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.keep_weights can be none
         "#]],
     );
     refuses(

@@ -109,7 +109,7 @@ fn adapters_are_no_models() {
 #[test]
 fn a_part_of_a_gguf_model_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let part = [("split.no", gguf::Value::U16(2)), ("split.count", gguf::Value::U16(5))];
+    let part = [("split.no", formats::gguf::Value::U16(2)), ("split.count", formats::gguf::Value::U16(5))];
     write_model_with(folder.path(), "small-00003-of-00005.gguf", &part);
     for command in ["generate", "info", "import"] {
         let error = run(folder.path(), &[command, "small-00003-of-00005.gguf"]).failure();

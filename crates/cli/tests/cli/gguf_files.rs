@@ -2,7 +2,12 @@
 
 use std::{fs, path::Path};
 
-use gguf::{Architecture, Biases, Config, Gguf, TensorType, Vocabulary};
+use families::{
+    Family,
+    gguf::{metadata, tensors},
+};
+use formats::gguf::{self, Gguf, TensorType, Vocabulary};
+use model::{AttentionConfig, GptConfig, NormConfig};
 use serde_json::Value;
 
 use crate::support::{fixture, run, trained};
@@ -17,28 +22,31 @@ pub(crate) fn write_model_with(folder: &Path, name: &str, keys: &[(&str, gguf::V
     let bytes =
         fs::read(fixture("../tokenizer/tests/fixtures/gguf/scores.gguf")).expect("the fixture is committed");
     let vocabulary = Vocabulary::read(&Gguf::parse(&bytes).expect("a fixture")).expect("a fixture");
-    let config = Config {
-        architecture: Architecture::Llama,
-        vocab_size: vocabulary.tokens.len().try_into().expect("a small vocabulary"),
-        context_length: 32,
-        embedding_length: 32,
-        feed_forward_length: 64,
-        block_count: 2,
-        head_count: 4,
-        head_count_kv: 2,
-        key_length: 8,
-        norm_epsilon: 1e-5,
-        rope_freq_base: 1e4,
-        tied: true,
-        biases: Biases::default(),
+    let modern = GptConfig::debug_modern();
+    let mut config = GptConfig {
+        vocab_size: vocabulary.tokens.len(),
+        block_size: 32,
+        n_embd: 32,
+        tie_embeddings: true,
+        attention: AttentionConfig {
+            n_head: 4,
+            n_kv_head: Some(2),
+            head_dim: None,
+            qk_norm: false,
+            ..modern.attention
+        },
+        norm: NormConfig { epsilon: 1e-5, ..modern.norm },
+        ..modern
     };
+    config.feed_forward.n_inner = Some(64);
+    let family = Family::of(&config).expect("it is a Llama");
     let ty = TensorType::Q8_0;
-    let mut metadata = config.metadata("small", ty, &vocabulary).expect("a vocabulary that fits");
+    let mut metadata = metadata(&config, family, "small", ty, &vocabulary).expect("a vocabulary that fits");
     metadata.retain(|(key, _)| keys.iter().all(|(other, _)| key != other));
     metadata.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     let mut file = Vec::new();
     let mut state = 1_u32;
-    gguf::write(&mut file, &metadata, &config.tensors(ty), |tensor| {
+    gguf::write(&mut file, &metadata, &tensors(&config, family, ty), |tensor| {
         let n_values: usize = tensor.dims.iter().product();
         let mut value = |_| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use checkpoint::merge_advice;
+use families::merge_advice;
 use serde_json::Value;
 
 use super::{HubError, HubName, error::unavailable, gguf_files};

@@ -1,6 +1,7 @@
 //! Which GGUF file of a repository is meant.
 
-use gguf::{Architecture, TensorType};
+use families::Family;
+use formats::gguf::TensorType;
 
 use super::{HubError, HubName, error::unavailable};
 use crate::quoted;
@@ -91,10 +92,10 @@ pub(crate) fn refuse_if_any(name: &HubName, files: &[&str], program: &str) -> Re
 /// Refuses a model of another architecture, which the hub reads from its GGUF files, before it is downloaded.
 pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> Result<(), HubError> {
     match architecture {
-        Some(other) if Architecture::from_name(other).is_none() => {
+        Some(other) if Family::of_architecture(other).is_none() => {
             return Err(unavailable!(
                 "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
-                listed(&Architecture::ALL.map(|known| known.to_string()))
+                listed(&Family::architectures().into_iter().map(str::to_owned).collect::<Vec<_>>())
             ));
         }
         _ => Ok(()),
@@ -318,7 +319,7 @@ mod tests {
         check_architecture(&name(), Some("llama")).unwrap();
         let error = check_architecture(&name(), Some("gemma3")).unwrap_err().to_string();
         assert!(
-            error.contains("its architecture is gemma3") && error.ends_with("gpt2, llama and qwen3"),
+            error.contains("its architecture is gemma3, and kindling reads GGUF files of gpt2, llama"),
             "{error}"
         );
     }

@@ -1,6 +1,6 @@
 //! Tokenizers as vocabularies of GGUF files: what came from one, or from a `tokenizer.json` of anyone's.
 
-use gguf::{Joins, Pattern, TokenKind, Vocabulary};
+use formats::gguf::{Joins, Pattern, TokenKind, Vocabulary};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokenizer::{Error, Tokenizer};

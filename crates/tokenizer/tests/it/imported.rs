@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gguf::{Gguf, Joins, Token, TokenKind, Vocabulary};
+use formats::gguf::{Gguf, Joins, Token, TokenKind, Vocabulary};
 use proptest::prelude::*;
 use serde::Deserialize;
 use tokenizer::{Tokenizer, TokenizerKind};

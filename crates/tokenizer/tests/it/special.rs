@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf::Joins;
+use formats::gguf::Joins;
 use serde::Deserialize;
 use tokenizer::Tokenizer;
 

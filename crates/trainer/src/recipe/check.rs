@@ -1,5 +1,6 @@
 //! The ranges of a recipe's values, and keys that exclude or need each other.
 
+use families::Family;
 use model::GptConfig;
 
 use super::{
@@ -18,6 +19,9 @@ impl Recipe {
         let Self { model, data, optimizer, schedule, .. } = self;
         // The tokenizer says how large its vocabulary is.
         GptConfig { vocab_size: model.vocab_size.max(1), ..model.clone() }.check()?;
+        if model.family.is_some() {
+            Family::of(model)?;
+        }
         let in_range = |key, value, range, holds| {
             if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
         };

@@ -1,5 +1,6 @@
 //! What is wrong with a recipe.
 
+use families::NoFamily;
 use model::ConfigError;
 
 /// An invalid recipe.
@@ -26,6 +27,9 @@ pub enum RecipeError {
     /// Sizes that no model can have.
     #[error(transparent)]
     Sizes(#[from] ConfigError),
+    /// A family that is not known, or lacks an option of the model.
+    #[error(transparent)]
+    Family(#[from] NoFamily),
     /// A number outside its range.
     #[error("`{key}` = {value}: {range}")]
     Range {

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::prelude::Device;
-use checkpoint::{Marks, RunFolder};
+use checkpoint::RunFolder;
 use dataset::{OnProgress, Prepared, TokenizerChoice};
 use model::{Gpt, GptConfig};
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 
 use super::{
     data::{checksums, prepare_data},
@@ -168,13 +168,18 @@ impl PlannedRun {
         self,
         path: &Path,
         model: Gpt,
-        marks: &Marks,
+        special_tokens: &SpecialTokens,
         devices: &[Device],
     ) -> Result<Training, SetupError> {
         let Self { recipe, prepared } = self;
         let (folder, lock) = RunFolder::create_run(path, |folder| {
             folder.save_weights(&model)?;
-            folder.save_description(&recipe.model, &prepared.tokenizer, marks, Some(&recipe.to_toml()))
+            folder.save_description(
+                &recipe.model,
+                &prepared.tokenizer,
+                special_tokens,
+                Some(&recipe.to_toml()),
+            )
         })?;
         let (data, [device, more_devices @ ..]) = (checksums(&prepared), devices) else {
             panic!("a run has a device");

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use checkpoint::{Marks, RunFolder};
+use checkpoint::RunFolder;
 use dataset::Tokens;
 use model::GptConfig;
-use tokenizer::Tokenizer;
+use tokenizer::{SpecialTokens, Tokenizer};
 use trainer::{Control, Metrics, Outcome, Recipe, Training, preset, train};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog, and then the dog jumps over the fox. ";
@@ -31,7 +31,9 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
     let device = kernels::test_device();
     let resumed = path.exists();
     let folder = if resumed { RunFolder::open(path).unwrap() } else { RunFolder::create(path).unwrap() };
-    folder.save_description(&recipe.model, &tokenizer(), &Marks::default(), Some(&recipe.to_toml())).unwrap();
+    folder
+        .save_description(&recipe.model, &tokenizer(), &SpecialTokens::default(), Some(&recipe.to_toml()))
+        .unwrap();
     let resume = resumed.then(|| folder.load_checkpoint().unwrap().unwrap());
     // A resumed run starts from other weights, which its checkpoint has to replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };

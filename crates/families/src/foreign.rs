@@ -1,0 +1,163 @@
+//! Says what a folder holds in place of a model that can be opened, and how to get one from it.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::shell::python;
+
+/// Weights of other programs that can't be read, and whose they are.
+const UNREAD_WEIGHTS: [(&str, &str); 6] = [
+    ("tf_model.h5", "TensorFlow"),
+    ("flax_model.msgpack", "Flax"),
+    ("rust_model.ot", "rust-bert"),
+    ("weights.npz", "MLX"),
+    ("consolidated.00.pth", "Meta"),
+    ("consolidated.safetensors", "Mistral"),
+];
+
+/// What a folder without `missing` holds in place of a model, if that is known.
+pub fn other_contents(path: &Path, missing: &str) -> Option<String> {
+    let names = file_names(path);
+    adapter(path).or_else(|| weights(&names, missing)).or_else(|| gguf(path, &names))
+}
+
+/// What a folder says of the model that its adapter was trained on.
+pub fn adapter(path: &Path) -> Option<String> {
+    const FILE: &str = "adapter_config.json";
+    let text = fs::read_to_string(path.join(FILE)).ok()?;
+    let file: Value = serde_json::from_str(&text).unwrap_or_default();
+    let kind = file["peft_type"].as_str().unwrap_or("PEFT").replace("LORA", "LoRA");
+    let base = file["base_model_name_or_path"].as_str();
+    let has_tokenizer = path.join("tokenizer_config.json").is_file();
+    Some(format!(
+        "is a {kind} adapter of {} ({FILE}), not a model; {}",
+        base.unwrap_or("another model"),
+        merge_advice(&path.display().to_string(), None, base.filter(|_| !has_tokenizer))
+    ))
+}
+
+/// How to merge an adapter, a folder or a name on the hub, into the model it was trained on. The tokenizer is that model's
+/// if it is given, else that of the adapter.
+#[must_use]
+pub fn merge_advice(adapter: &str, revision: Option<&str>, base: Option<&str>) -> String {
+    let at = revision.map_or_else(String::new, |revision| format!(", revision={revision:?}"));
+    let adapter = format!("{adapter:?}{at}");
+    let tokenizer = base.map_or_else(|| adapter.clone(), |base| format!("{base:?}"));
+    let code = format!(
+        "from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; \
+         AutoPeftModelForCausalLM.from_pretrained({adapter}).merge_and_unload().save_pretrained(\"merged\"); \
+         AutoTokenizer.from_pretrained({tokenizer}).save_pretrained(\"merged\")"
+    );
+    format!("merge the two, then use the folder `merged`: {}", python(&code))
+}
+
+fn weights(names: &[String], missing: &str) -> Option<String> {
+    let has = |name: &str| names.iter().any(|found| found == name);
+    for (first, last, index) in [
+        ("model-", ".safetensors", "model.safetensors.index.json"),
+        ("pytorch_model-", ".bin", "pytorch_model.bin.index.json"),
+    ] {
+        let is_shard =
+            |name: &&String| name.starts_with(first) && name.ends_with(last) && name.contains("-of-");
+        if let Some(shard) = names.iter().find(is_shard).filter(|_| !has(index)) {
+            return Some(format!(
+                "has weights in shards, such as {shard}, and no {index}; put the index that belongs to them beside them"
+            ));
+        }
+    }
+    let is_read = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|name| has(name));
+    if let Some(weights) = is_read {
+        return Some(format!(
+            "has weights ({weights}) and no {missing}; put the {missing} that belongs to them beside them"
+        ));
+    }
+    let (file, program) = UNREAD_WEIGHTS.into_iter().find(|(file, _)| has(file))?;
+    Some(format!(
+        "has its weights in {program}'s {file}, which can't be read; convert them to model.safetensors in Hugging Face \
+         layout"
+    ))
+}
+
+/// A GGUF file is a model by itself.
+fn gguf(folder: &Path, names: &[String]) -> Option<String> {
+    let file = names.iter().find(|name| name.to_lowercase().ends_with(".gguf"))?;
+    Some(format!("is a folder with GGUF files; name the file: {}", folder.join(file).display()))
+}
+
+/// Sorted.
+fn file_names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Why there is no tokenizer, if another file than those that are read has one.
+pub fn unread_tokenizer(folder: &Path) -> Option<String> {
+    let found = ["tokenizer.model", "spiece.model"].into_iter().find(|name| folder.join(name).is_file())?;
+    Some(format!(
+        "has its tokenizer as SentencePiece's {found}, and no tokenizer.json; make one: {}",
+        python(&format!(
+            "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained({0:?}).save_pretrained({0:?})",
+            folder.display().to_string()
+        ))
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(files: &[(&str, &str)], missing: &str) -> String {
+        let folder = tempfile::tempdir().expect("there is room");
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).expect("there is room");
+        }
+        other_contents(folder.path(), missing).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_folder_is_named_for_what_it_holds() {
+        let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base"}"#;
+        for (files, missing, expected) in [
+            (
+                &[("adapter_config.json", adapter)][..],
+                "config.json",
+                "is a LoRA adapter of someone/base (adapter_config.json)",
+            ),
+            (&[("adapter_config.json", "{")], "config.json", "is a PEFT adapter of another model"),
+            (
+                &[("model-00001-of-00002.safetensors", ""), ("model-00002-of-00002.safetensors", "")],
+                "model.safetensors",
+                "has weights in shards, such as model-00001-of-00002.safetensors, and no model.safetensors.index.json",
+            ),
+            (
+                &[("pytorch_model-00001-of-00001.bin", "")],
+                "model.safetensors",
+                "and no pytorch_model.bin.index.json",
+            ),
+            (
+                &[("model.safetensors", "")],
+                "config.json",
+                "has weights (model.safetensors) and no config.json; put",
+            ),
+            (&[("tf_model.h5", "")], "model.safetensors", "in TensorFlow's tf_model.h5, which can't be read"),
+            (&[("a.txt", ""), ("small.Q8_0.GGUF", "")], "config.json", "name the file: "),
+            (&[("a.txt", "")], "config.json", ""),
+        ] {
+            let reason = reason(files, missing);
+            assert!(reason.contains(expected), "{reason} does not say {expected}");
+            assert_eq!(reason.lines().count(), usize::from(!expected.is_empty()));
+        }
+    }
+
+    #[test]
+    fn advice_in_python_is_a_whole_command() {
+        let advice = merge_advice("it's", None, Some("someone/base"));
+        let expected = r#"python3 -c 'from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; AutoPeftModelForCausalLM.from_pretrained("it'\''s").merge_and_unload().save_pretrained("merged"); AutoTokenizer.from_pretrained("someone/base").save_pretrained("merged")'"#;
+        assert!(advice.ends_with(expected), "{advice}");
+        let advice = merge_advice("me/lora", Some("v1"), None);
+        assert!(advice.contains(r#"AutoTokenizer.from_pretrained("me/lora", revision="v1")"#), "{advice}");
+    }
+}

@@ -1,0 +1,13 @@
+//! A model as one GGUF file, llama.cpp's format, out and in.
+
+mod error;
+mod export;
+mod import;
+mod metadata;
+mod read;
+
+pub use error::{Error, Result};
+pub use export::{ExportError, export};
+pub use import::GgufFile;
+pub use metadata::{metadata, tensors};
+pub use read::GgufModel;

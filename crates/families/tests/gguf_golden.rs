@@ -1,0 +1,64 @@
+//! The structure of whole, small models as GGUF files, against what is committed.
+
+mod support;
+
+use formats::gguf::{Gguf, Joins, Pattern, TensorType, Token, TokenKind, Vocabulary};
+use support::{family, sizes, written};
+
+fn check(file: &[u8], expected: &str) {
+    let structure = Gguf::parse(file).expect("it was written").to_string();
+    assert_eq!(structure, expected, "the structure is now:\n{structure}");
+}
+
+/// Characters, and a mark that ends a text.
+fn chars() -> Vocabulary {
+    let mut vocabulary = Vocabulary::from_chars(&['\n', ' ', 'a', 'é', '🙂']);
+    vocabulary.tokens.push(Token { text: "<|endoftext|>".to_owned(), kind: TokenKind::Control });
+    vocabulary.begin_of_text = Some(5);
+    vocabulary.ends_of_text = vec![5];
+    vocabulary.pad(7);
+    vocabulary
+}
+
+#[test]
+fn a_gpt2_has_the_committed_structure() {
+    check(
+        &written(&sizes(family("gpt2")), family("gpt2"), TensorType::Q8_0, &chars()),
+        include_str!("fixtures/gpt2.txt"),
+    );
+}
+
+#[test]
+fn a_llama_has_the_committed_structure() {
+    let token = |text: &str, kind| Token { text: text.to_owned(), kind };
+    let vocabulary = Vocabulary {
+        tokens: vec![
+            token("<unk>", TokenKind::Unknown),
+            token("<s>", TokenKind::Control),
+            token("</s>", TokenKind::Control),
+            token("<0x0A>", TokenKind::Byte),
+            token("▁", TokenKind::Normal),
+            token("a", TokenKind::Normal),
+            token("▁a", TokenKind::Normal),
+        ],
+        joins: Joins::Scores { scores: vec![0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -1.0], adds_space: true },
+        begin_of_text: Some(1),
+        ends_of_text: vec![2],
+        adds_begin: true,
+    };
+    check(
+        &written(&sizes(family("llama")), family("llama"), TensorType::BF16, &vocabulary),
+        include_str!("fixtures/llama.txt"),
+    );
+}
+
+#[test]
+fn a_qwen3_has_the_committed_structure() {
+    let mut vocabulary = chars();
+    let Joins::Merges { pattern, .. } = &mut vocabulary.joins else { panic!("a BPE") };
+    *pattern = Pattern::Qwen2;
+    check(
+        &written(&sizes(family("qwen3")), family("qwen3"), TensorType::F16, &vocabulary),
+        include_str!("fixtures/qwen3.txt"),
+    );
+}

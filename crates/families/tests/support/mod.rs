@@ -1,0 +1,54 @@
+//! Small models as GGUF files.
+
+use families::{
+    Family,
+    gguf::{metadata, tensors},
+};
+use formats::gguf::{self, TensorType, Vocabulary};
+use model::{AttentionConfig, GptConfig, NormConfig, Position, PositionConfig};
+
+/// A family by its name.
+pub(crate) fn family(model_type: &str) -> &'static Family {
+    Family::of_model_type(model_type).expect("it is known")
+}
+
+/// Sizes that are all different, of a model of seven tokens of a family.
+pub(crate) fn sizes(family: &Family) -> GptConfig {
+    let base = family.base();
+    let is_rotary = base.position.kind == Position::Rope;
+    let mut config = GptConfig {
+        vocab_size: 7,
+        block_size: 8,
+        n_layer: 1,
+        n_embd: 32,
+        tie_embeddings: family.model_type != "llama",
+        attention: AttentionConfig {
+            n_head: if is_rotary { 4 } else { 2 },
+            n_kv_head: is_rotary.then_some(2),
+            head_dim: is_rotary.then_some(6),
+            ..base.attention
+        },
+        position: PositionConfig { rope_theta: 1e4, ..base.position },
+        norm: NormConfig { epsilon: 1e-5, ..base.norm },
+        ..base
+    };
+    config.feed_forward.n_inner = Some(48);
+    config
+}
+
+/// A whole file.
+pub(crate) fn written(
+    config: &GptConfig,
+    family: &Family,
+    ty: TensorType,
+    vocabulary: &Vocabulary,
+) -> Vec<u8> {
+    let metadata = metadata(config, family, "golden", ty, vocabulary).expect("a vocabulary that fits");
+    let mut bytes = Vec::new();
+    gguf::write(&mut bytes, &metadata, &tensors(config, family, ty), |tensor| {
+        let n_values: u16 = tensor.dims.iter().product::<usize>().try_into().expect("a small tensor");
+        Ok::<_, gguf::Error>((0..n_values).map(|place| f32::from(place % 100) / 128.0).collect())
+    })
+    .expect("numbers that every type holds");
+    bytes
+}
