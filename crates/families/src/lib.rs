@@ -28,6 +28,7 @@ mod llama_like;
 #[cfg(test)]
 mod llama_like_tests;
 mod load;
+mod mistral;
 mod names;
 #[cfg(test)]
 mod names_tests;

@@ -12,6 +12,7 @@ use crate::{
 pub const FAMILIES: &[&Family] = &[
     &crate::gpt2::FAMILY,
     &crate::llama::FAMILY,
+    &crate::mistral::FAMILY,
     &crate::qwen3::FAMILY, // A line of its own for each.
 ];
 

@@ -83,6 +83,30 @@ fn a_llama_goes_on_learning_with_its_own_parts() {
 }
 
 #[test]
+fn a_family_is_chosen_where_several_have_the_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    train(folder, "mistral", &["--set", "model.family=mistral"]);
+    assert_eq!(config(folder, "runs/mistral")["architectures"][0], "MistralForCausalLM");
+    run(folder, &["train", "--resume", "--run", "mistral", "--set", "schedule.max_steps=42"]).success();
+    run(folder, &["import", "runs/mistral", "--run", "copy"]).success();
+    assert_eq!(config(folder, "runs/copy"), config(folder, "runs/mistral"));
+    run(folder, &["export", "mistral", "--format", "gguf", "-o", "mistral.gguf"]).success();
+    assert_eq!(greedy(folder, "copy"), greedy(folder, "mistral"));
+
+    let refused = |sets: &[&str]| {
+        let args = [&["train", "debug", "--run", "other"], &LLAMA[..], sets].concat();
+        run(folder, &args).usage_failure()
+    };
+    let error = refused(&["--set", "model.family=mixtral"]);
+    assert!(error.contains("`family` = \"mixtral\" is not known; choose \"gpt2\", \"llama\""), "{error}");
+    let error = refused(&["--set", "model.family=mistral", "--set", "model.bias=true"]);
+    assert!(error.contains("`family` = \"mistral\" can't have `bias` = true"), "{error}");
+    let error = refused(&["--set", "model.qkv_bias=true", "--set", "model.bias=true"]);
+    assert!(error.contains("`qkv_bias` has no effect with `bias` = true"), "{error}");
+}
+
+#[test]
 fn a_model_of_no_layout_is_trained_and_not_exported() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
