@@ -31,6 +31,7 @@ COMMON = {
 RECIPES = {
     "qwen3": {"model.qk_norm": True, "model.head_dim": 6},
     "mistral": {"model.family": "mistral", "model.tie_embeddings": False},
+    "qwen2": {"model.qkv_bias": True},
 }
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 IDS = [1, 17, 256, 99, 258, 32, 101, 257, 259, 7, 110, 200]

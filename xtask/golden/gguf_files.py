@@ -16,7 +16,7 @@ import numpy as np
 from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map, quants
 from gguf import GGMLQuantizationType as Type
 from transformers import (
-    GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
 )
 
 SEED = 1337
@@ -41,6 +41,7 @@ def names(out: Path) -> None:
         MODEL_ARCH.GPT2: GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=7, n_positions=4)),
         MODEL_ARCH.LLAMA: LlamaForCausalLM(LlamaConfig(**sizes)),
         MODEL_ARCH.QWEN3: Qwen3ForCausalLM(Qwen3Config(**sizes)),
+        MODEL_ARCH.QWEN2: Qwen2ForCausalLM(Qwen2Config(**sizes)),
     }
     lines = []
     for arch, model in models.items():

@@ -35,6 +35,7 @@ mod names_tests;
 mod nanogpt;
 mod own;
 mod quantization;
+mod qwen2;
 mod qwen3;
 mod registry;
 mod shell;

@@ -13,6 +13,7 @@ pub const FAMILIES: &[&Family] = &[
     &crate::gpt2::FAMILY,
     &crate::llama::FAMILY,
     &crate::mistral::FAMILY,
+    &crate::qwen2::FAMILY,
     &crate::qwen3::FAMILY, // A line of its own for each.
 ];
 
