@@ -90,7 +90,7 @@ pub enum Error {
         /// What was to be written.
         path: PathBuf,
         /// Which parts.
-        source: NoFamily,
+        source: Box<NoFamily>,
     },
 
     /// A model that can't be a GGUF file, or not this one.

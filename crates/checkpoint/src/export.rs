@@ -49,7 +49,7 @@ pub fn export_gguf(
     let failed = |error: ExportError| {
         let path = path.to_owned();
         match error {
-            ExportError::NoFamily(source) => Error::NoFamily { path, source },
+            ExportError::NoFamily(source) => Error::NoFamily { path, source: Box::new(source) },
             ExportError::Option(reason) => Error::GgufParts { path, reason },
             ExportError::Tokenizer(source) => Error::GgufTokenizer { path, source },
             ExportError::File(source) => Error::Gguf { path, source },

@@ -314,7 +314,8 @@ impl RunFolder {
         special_tokens: &SpecialTokens,
         precision: FloatType,
     ) -> Result<Self> {
-        Family::of(model.config()).map_err(|source| Error::NoFamily { path: path.to_owned(), source })?;
+        Family::of(model.config())
+            .map_err(|source| Error::NoFamily { path: path.to_owned(), source: Box::new(source) })?;
         Self::create_model(path, model, tokenizer, special_tokens, precision)
     }
 

@@ -110,7 +110,7 @@ pub enum Error {
         /// The run.
         path: PathBuf,
         /// Why.
-        source: checkpoint::Error,
+        source: Box<checkpoint::Error>,
     },
 
     /// A model that can't be read.

@@ -63,7 +63,8 @@ impl ModelFolder {
         match self.weights {
             StoredWeights::Kept => self.folder.load_model(device).map_err(|source| {
                 if self.folder.checkpoint_steps().is_ok_and(|steps| !steps.is_empty()) {
-                    return Error::HasCheckpoint { path: self.folder.path().to_owned(), source };
+                    let path = self.folder.path().to_owned();
+                    return Error::HasCheckpoint { path, source: Box::new(source) };
                 }
                 source.into()
             }),

@@ -38,7 +38,7 @@ fn several_samples_of_a_prompt_equal_single_ones() {
     for (number, sample) in together.iter().enumerate() {
         let number = number as u64;
         let (_, alone) = samples(begin(&model, options(), number..number + 1));
-        assert_eq!(alone, [sample.clone()], "sample {number}");
+        assert_eq!(alone, std::slice::from_ref(sample), "sample {number}");
     }
     assert!(together.iter().any(|sample| sample.text != together[0].text), "{together:?}");
 

@@ -98,7 +98,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: crate::gguf::Error,
+        source: Box<crate::gguf::Error>,
     },
 
     /// A GGUF file with sizes no model has.

@@ -232,14 +232,14 @@ impl Names {
     }
 
     /// The GGUF name of a key of Hugging Face's layout. `None` for what is no tensor of this family.
-    pub(crate) fn to_gguf(&self, key: &str) -> Option<Mapped> {
+    pub(crate) fn gguf_name(&self, key: &str) -> Option<Mapped> {
         let (name, leaf) = key.rsplit_once('.')?;
         let found = self.find(|part| part.0, name)?;
         self.mapped(&found, found.part.1, leaf)
     }
 
     /// The key in Hugging Face's layout of a tensor of a GGUF file.
-    pub(crate) fn from_gguf(&self, name: &str) -> Option<Mapped> {
+    pub(crate) fn key_of_gguf(&self, name: &str) -> Option<Mapped> {
         let (name, leaf) = name.rsplit_once('.')?;
         let found = self.find(|part| part.1, name)?;
         self.mapped(&found, found.part.0, leaf)

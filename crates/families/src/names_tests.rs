@@ -18,8 +18,8 @@ fn names_go_both_ways() {
                 let leaves = if bias == Bias::Never { &["weight"][..] } else { &["weight", "bias"] };
                 for leaf in leaves {
                     let key = format!("{}.{leaf}", key.replace('*', "17"));
-                    let there = names.to_gguf(&key).expect(&key);
-                    let back = names.from_gguf(&there.name).expect(&there.name);
+                    let there = names.gguf_name(&key).expect(&key);
+                    let back = names.key_of_gguf(&there.name).expect(&there.name);
                     assert_eq!((&back.name, back.stored), (&key, there.stored));
                     let bare = key.strip_prefix(names.prefix).unwrap_or(&key);
                     assert_eq!(names.key(bare), Some(key.clone()));
@@ -80,7 +80,7 @@ fn matrices_are_transposed_where_they_lie_the_other_way() {
         assert_eq!(is_transposed(&gpt2::FAMILY.names, path), in_gpt2, "{path}");
         assert_eq!(is_transposed(&llama::FAMILY.names, path), in_llama, "{path}");
     }
-    let stored = |key: &str| gpt2::FAMILY.names.to_gguf(key).unwrap().stored;
+    let stored = |key: &str| gpt2::FAMILY.names.gguf_name(key).unwrap().stored;
     assert_eq!(stored("transformer.h.0.mlp.c_proj.weight"), Stored::Transposed);
     for key in ["transformer.h.0.mlp.c_proj.bias", "transformer.h.0.ln_1.weight", "lm_head.weight"] {
         assert_eq!(stored(key), Stored::AsIs, "{key}");
@@ -117,7 +117,7 @@ fn what_is_no_weight_has_no_name() {
         (&qwen3::FAMILY, "model.layers.0.self_attn.rotary_emb.inv_freq"),
         (&qwen3::FAMILY, "model.norm.bias"),
     ] {
-        assert_eq!(family.names.to_gguf(key), None, "{key}");
+        assert_eq!(family.names.gguf_name(key), None, "{key}");
     }
     for (family, name) in [
         (&llama::FAMILY, "rope_freqs.weight"),
@@ -125,7 +125,7 @@ fn what_is_no_weight_has_no_name() {
         (&qwen3::FAMILY, "blk.0.attn_q.bias"),
         (&gpt2::FAMILY, "blk.0.attn_q.weight"),
     ] {
-        assert_eq!(family.names.from_gguf(name), None, "{name}");
+        assert_eq!(family.names.key_of_gguf(name), None, "{name}");
     }
     assert_eq!(llama::FAMILY.names.key("model.layers.0.self_attn.rotary_emb.inv_freq"), None);
     assert_eq!(gpt2::FAMILY.names.key("h.0.attn.bias"), None);
@@ -137,7 +137,7 @@ fn names_are_those_of_llama_cpps_package() {
     for line in include_str!("../tests/fixtures/names.txt").lines() {
         let [model_type, key, name] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let family = FAMILIES.iter().find(|family| family.model_type == model_type).expect(line);
-        assert_eq!(family.names.to_gguf(key).expect(line).name, name);
-        assert_eq!(family.names.from_gguf(name).expect(line).name, key);
+        assert_eq!(family.names.gguf_name(key).expect(line).name, name);
+        assert_eq!(family.names.key_of_gguf(name).expect(line).name, key);
     }
 }

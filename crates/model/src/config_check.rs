@@ -103,7 +103,6 @@ impl GptConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(ConfigError::Dropout(self.dropout));
         }
-        #[expect(clippy::float_cmp, reason = "the default is the same number")]
         if self.position.kind == Position::Learned && self.position.rope_theta != DEFAULT_ROPE_THETA {
             return Err(ConfigError::UnusedTheta);
         }

@@ -49,34 +49,24 @@ pub(crate) fn choose<'a>(
     }
     let alternatives = alternatives(name, &candidates, program);
     match found[..] {
-        [] => {
-            return Err(unavailable!(
-                "{id} has no GGUF file of the quantization {quantization}. {alternatives}"
-            ));
-        }
-        [first, ..] if first.is_split => {
-            return Err(unavailable!(
-                "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
+        [] => Err(unavailable!("{id} has no GGUF file of the quantization {quantization}. {alternatives}")),
+        [first, ..] if first.is_split => Err(unavailable!(
+            "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
              all parts, run llama-gguf-split --merge, and import the file it makes. {alternatives}",
-                first.file
-            ));
-        }
+            first.file
+        )),
         [only] if only.is_readable => Ok(only.file),
-        [only] => {
-            return Err(unavailable!(
-                "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
-                only.file,
-                only.label
-            ));
-        }
-        [first, ..] => {
-            return Err(unavailable!(
-                "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
-                found.len(),
-                found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
-                command(&name.with_quantization(first.file), program)
-            ));
-        }
+        [only] => Err(unavailable!(
+            "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
+            only.file,
+            only.label
+        )),
+        [first, ..] => Err(unavailable!(
+            "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
+            found.len(),
+            found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
+            command(&name.with_quantization(first.file), program)
+        )),
     }
 }
 
@@ -86,18 +76,16 @@ pub(crate) fn refuse_if_any(name: &HubName, files: &[&str], program: &str) -> Re
     if candidates.is_empty() {
         return Ok(());
     }
-    return Err(unavailable!("{name} has only GGUF files. {}", alternatives(name, &candidates, program)));
+    Err(unavailable!("{name} has only GGUF files. {}", alternatives(name, &candidates, program)))
 }
 
 /// Refuses a model of another architecture, which the hub reads from its GGUF files, before it is downloaded.
 pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> Result<(), HubError> {
     match architecture {
-        Some(other) if Family::of_architecture(other).is_none() => {
-            return Err(unavailable!(
-                "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
-                listed(&Family::architectures().into_iter().map(str::to_owned).collect::<Vec<_>>())
-            ));
-        }
+        Some(other) if Family::of_architecture(other).is_none() => Err(unavailable!(
+            "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
+            listed(&Family::architectures().into_iter().map(str::to_owned).collect::<Vec<_>>())
+        )),
         _ => Ok(()),
     }
 }

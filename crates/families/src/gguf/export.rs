@@ -86,7 +86,7 @@ pub fn export(
 fn by_name(family: &Family, weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, Stored)> {
     let named = |(key, weight): (String, Weight)| {
         let Mapped { name, stored } =
-            family.names.to_gguf(&key).expect("every weight of a family has a name in GGUF");
+            family.names.gguf_name(&key).expect("every weight of a family has a name in GGUF");
         (name, (weight, stored))
     };
     weights.into_iter().map(named).collect()

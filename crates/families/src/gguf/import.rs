@@ -40,14 +40,16 @@ impl GgufFile {
     ///
     /// If the file can't be read, is damaged, or has a model or a tokenizer that is not supported.
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |source: gguf::Error| Error::Gguf { path: path.to_owned(), source: source.into() };
+        let failed =
+            |source: gguf::Error| Error::Gguf { path: path.to_owned(), source: Box::new(source.into()) };
         refuse_lfs_pointer(path)?;
         let mapping = Arc::new(Map::open(path).map_err(io("open", path))?);
         if mapping.is_empty() {
             return Err(failed(gguf::Error::Empty));
         }
         let file = Gguf::parse(&mapping).map_err(failed)?;
-        let model = GgufModel::read(&file).map_err(|source| Error::Gguf { path: path.to_owned(), source })?;
+        let model = GgufModel::read(&file)
+            .map_err(|source| Error::Gguf { path: path.to_owned(), source: Box::new(source) })?;
         let vocabulary = Vocabulary::read(&file).map_err(failed)?;
         for (key, id) in Vocabulary::keys_beyond(&file) {
             tracing::warn!(
@@ -131,7 +133,7 @@ fn tensors(path: &Path, mapping: &Arc<Map>, file: &Gguf<'_>, model: &GgufModel) 
         let Mapped { name: key, stored } = model
             .family
             .names
-            .from_gguf(tensor.name)
+            .key_of_gguf(tensor.name)
             .expect("a model has no other tensors: its sizes were read");
         let shape = stored.shape(&tensor.dims);
         let (mapping, range, ty) = (mapping.clone(), range(mapping, tensor.bytes), tensor.ty);

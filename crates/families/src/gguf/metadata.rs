@@ -171,8 +171,8 @@ mod tests {
         let all = FAMILIES.iter().map(|family| (tiny(family), *family));
         for (config, family) in all.chain([(biased, &llama::FAMILY)]) {
             for name in names(&config, family) {
-                let key = family.names.from_gguf(&name).expect(&name);
-                assert_eq!(family.names.to_gguf(&key.name).unwrap().name, name);
+                let key = family.names.key_of_gguf(&name).expect(&name);
+                assert_eq!(family.names.gguf_name(&key.name).unwrap().name, name);
             }
         }
     }

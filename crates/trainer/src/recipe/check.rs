@@ -20,7 +20,7 @@ impl Recipe {
         // The tokenizer says how large its vocabulary is.
         GptConfig { vocab_size: model.vocab_size.max(1), ..model.clone() }.check()?;
         if model.family.is_some() {
-            Family::of(model)?;
+            Family::of(model).map_err(|error| RecipeError::Family(Box::new(error)))?;
         }
         let in_range = |key, value, range, holds| {
             if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }

@@ -29,7 +29,7 @@ pub enum RecipeError {
     Sizes(#[from] ConfigError),
     /// A family that is not known, or lacks an option of the model.
     #[error(transparent)]
-    Family(#[from] NoFamily),
+    Family(Box<NoFamily>),
     /// A number outside its range.
     #[error("`{key}` = {value}: {range}")]
     Range {

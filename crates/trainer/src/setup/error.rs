@@ -22,7 +22,7 @@ pub enum SetupError {
         /// Whether overrides are laid over it.
         has_overrides: bool,
         /// What is wrong with it.
-        source: RecipeError,
+        source: Box<RecipeError>,
     },
     /// A recipe without the sizes of a model.
     #[error("the recipe {name} has no sizes: it starts from a model, which --init-from MODEL names")]

@@ -68,7 +68,11 @@ pub fn parse_recipe(name: &str, text: &str, overrides: &[String]) -> Result<Reci
     }
     Recipe::parse(text, overrides).map_err(|error| match error {
         RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
-        source => SetupError::Recipe { name: name.to_owned(), has_overrides: !overrides.is_empty(), source },
+        source => SetupError::Recipe {
+            name: name.to_owned(),
+            has_overrides: !overrides.is_empty(),
+            source: Box::new(source),
+        },
     })
 }
 
