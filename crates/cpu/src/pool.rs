@@ -13,7 +13,7 @@ mod tests {
     #[test]
     fn work_runs_on_the_pool() {
         assert_eq!(rayon::current_thread_index(), None);
-        let inside = on_pool(|| on_pool(|| rayon::current_thread_index()));
+        let inside = on_pool(|| on_pool(rayon::current_thread_index));
         assert!(inside.is_some());
     }
 }
