@@ -11,7 +11,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let runs = tempfile::tempdir()?;
 //! # let runs = runs.path();
-//! let device = kernels::test_device();
+//! let device = kernels::testing::test_device();
 //! let tokenizer = Tokenizer::from_chars("to be or not to be".chars())?;
 //! let config = GptConfig { vocab_size: tokenizer.vocab_size(), ..GptConfig::debug() };
 //! let model = config.init(1337, &device)?;

@@ -48,12 +48,16 @@ fn logits_are_those_of_transformers() {
         )
         .unwrap();
         let folder = model(&exported(family));
-        let file = GgufFile::open(&converted(family)).unwrap().load_model(&kernels::test_device()).unwrap();
+        let file =
+            GgufFile::open(&converted(family)).unwrap().load_model(&kernels::testing::test_device()).unwrap();
         for model in [&folder, &file] {
             let got = logits(model, &golden.ids);
             assert_eq!(got.len(), golden.logits.len(), "{family}");
             let largest = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(largest < kernels::test_tolerance(1e-4), "{family}: a logit is off by {largest:e}");
+            assert!(
+                largest < kernels::testing::test_tolerance(1e-4),
+                "{family}: a logit is off by {largest:e}"
+            );
         }
         assert_eq!(logits(&folder, &golden.ids), logits(&file, &golden.ids), "{family}");
     }

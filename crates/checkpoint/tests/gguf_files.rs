@@ -103,7 +103,7 @@ fn what_llama_cpp_has_no_place_for_is_refused() {
 
 #[test]
 fn a_model_comes_back_out_of_a_gguf_file() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let modern = GptConfig::debug_modern();
     let mut gpt2 = GptConfig { bias: true, ..GptConfig::debug() };
     gpt2.feed_forward = FeedForwardConfig { n_inner: Some(20), activation: Activation::GeluTanh };
@@ -131,7 +131,7 @@ fn a_model_comes_back_out_of_a_gguf_file() {
 
 #[test]
 fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let folder = tempfile::tempdir().unwrap();
     for name in ["smollm", "llama-bpe", "scores"] {
         let bytes =
@@ -215,7 +215,7 @@ fn a_llama_with_biases_is_exported_with_them() {
         let letters: String = ('a'..).take(model.config().vocab_size).collect();
         let tokenizer = Tokenizer::from_chars(letters.chars()).unwrap();
         export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
-        let again = GgufFile::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
+        let again = GgufFile::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
         assert_eq!(logits(&again, &[3, 1, 4, 1, 5]), logits(&model, &[3, 1, 4, 1, 5]), "{name}");
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
@@ -251,12 +251,12 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             "{name}: letters come after three marks"
         );
 
-        let model = file.load_model(&kernels::test_device()).unwrap();
+        let model = file.load_model(&kernels::testing::test_device()).unwrap();
         let got = logits(&model, &golden.ids);
         assert_eq!(got.len(), golden.logits.len(), "{name}");
         let largest = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // As for the same weights in Hugging Face's layout.
-        assert!(largest < kernels::test_tolerance(2e-5), "{name}: a logit is off by {largest:e}");
+        assert!(largest < kernels::testing::test_tolerance(2e-5), "{name}: a logit is off by {largest:e}");
 
         let mut decoder = Decoder::new(&model);
         let n_prompt = model.config().block_size / 2;

@@ -88,7 +88,7 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
 
 #[track_caller]
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    let tolerance = kernels::test_tolerance(tolerance);
+    let tolerance = kernels::testing::test_tolerance(tolerance);
     assert_eq!(got.len(), expected.len(), "{what}");
     let largest = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(largest <= tolerance, "{what}: the largest difference is {largest:e}, allowed is {tolerance:e}");
@@ -96,7 +96,7 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 #[test]
 fn logits_and_loss_match_pytorch() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for name in FIXTURES {
         let golden = Golden::load(name);
         let model = golden.model(&device);
@@ -112,7 +112,7 @@ fn logits_and_loss_match_pytorch() {
 
 #[test]
 fn cached_logits_match_pytorch() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for name in FIXTURES {
         let golden = Golden::load(name);
         let mut decoder = Decoder::new(&golden.model(&device));
@@ -128,7 +128,7 @@ fn cached_logits_match_pytorch() {
 
 #[test]
 fn every_gradient_matches_pytorch() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     for name in FIXTURES {
         let golden = Golden::load(name);
         let model = golden.model(&device);
@@ -168,7 +168,7 @@ impl ModuleMapper for ToGradients {
 
 #[test]
 fn export_and_import_are_exact() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for name in FIXTURES {
         let golden = Golden::load(name);
         let model = golden.model(&device);
@@ -184,7 +184,7 @@ fn export_and_import_are_exact() {
 
 #[test]
 fn weights_that_do_not_fit_are_named_with_both_shapes() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let golden = Golden::load("gpt_tiny");
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&parent.path().join("wrong")).unwrap();

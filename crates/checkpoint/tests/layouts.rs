@@ -20,7 +20,7 @@ use formats::{
     gguf::TensorType,
     weights::{self, FloatType},
 };
-use kernels::test_tolerance;
+use kernels::testing::test_tolerance;
 use model::{Activation, Decoder, GptConfig, Position};
 use serde::Deserialize;
 use tokenizer::{SpecialTokens, Tokenizer};
@@ -95,7 +95,10 @@ fn what_config_json_says_of_a_llama_matters() {
     ] {
         let copy = Copy::of(name);
         copy.replace("config.json", from, to);
-        let other = RunFolder::open(copy.folder.path()).unwrap().load_model(&kernels::test_device()).unwrap();
+        let other = RunFolder::open(copy.folder.path())
+            .unwrap()
+            .load_model(&kernels::testing::test_device())
+            .unwrap();
         let golden = golden(name);
         let got = logits(&other, &golden.ids);
         let off = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs());
@@ -132,7 +135,7 @@ fn what_is_saved_is_what_was_loaded() {
         let folder = RunFolder::create(&parent.path().join("again")).unwrap();
         folder.save_weights(&model).unwrap();
         folder.save_description(model.config(), &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
-        let again = folder.load_model(&kernels::test_device()).unwrap();
+        let again = folder.load_model(&kernels::testing::test_device()).unwrap();
         assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
         // Bit for bit in the file too.
@@ -190,7 +193,7 @@ impl Copy {
 
     /// Why it can't be loaded.
     fn error(&self) -> String {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let nanogpt = self.path("ckpt.pt");
         let loaded = match nanogpt.exists() {
             true => load_nanogpt(&nanogpt, &device).map_err(Into::into),
@@ -413,7 +416,7 @@ fn a_model_of_no_layout_is_kept_and_not_exported() {
     config.position.kind = Position::Rope;
     config.feed_forward.activation = Activation::Relu2;
     config.attention.n_kv_head = Some(1);
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let model = config.init(1337, &device).unwrap();
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let parent = tempfile::tempdir().unwrap();
@@ -574,7 +577,8 @@ fn what_is_no_part_of_the_model_is_left_out() {
         ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]),
         ("left.over", &[3, 0]),
     ]);
-    let model = RunFolder::open(copy.folder.path()).unwrap().load_model(&kernels::test_device()).unwrap();
+    let model =
+        RunFolder::open(copy.folder.path()).unwrap().load_model(&kernels::testing::test_device()).unwrap();
     for (got, expected) in logits(&model, &golden.ids).iter().zip(&golden.logits) {
         assert!((got - expected).abs() < test_tolerance(2e-5), "{got} is not {expected}");
     }
@@ -599,7 +603,7 @@ fn sixteen_bits_hold_what_they_can() {
     let error = export("f16", FloatType::F16).expect_err("a number above 65504 was written");
     assert!(error.to_string().contains("which float16 can't hold"), "{error}");
     let folder = export("bf16", FloatType::Bf16).unwrap();
-    folder.load_model(&kernels::test_device()).unwrap();
+    folder.load_model(&kernels::testing::test_device()).unwrap();
     assert_eq!(folder.special_tokens().unwrap().bos, tokens.bos);
     assert_eq!(folder.special_tokens().unwrap().eos, tokens.eos);
 }

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn the_measures_are_one_loss_in_three_units() {
         let tokenizer = Tokenizer::from_chars("abcdefghijkl\u{e9}".chars()).unwrap();
-        let gpt = GptConfig::debug().init(7, &kernels::test_device()).unwrap();
+        let gpt = GptConfig::debug().init(7, &kernels::testing::test_device()).unwrap();
         let text = MeasuredText::encode(&tokenizer, "\u{e9}abc", None).unwrap();
         assert_eq!((text.n_bytes, text.first_bytes), (5, 2));
         let found = Evaluation::of(&gpt, text.clone(), 4).unwrap();

@@ -11,7 +11,7 @@
 //!
 //! # fn main() -> Result<(), engine::Error> {
 //! # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/story");
-//! let device = kernels::test_device();
+//! let device = kernels::testing::test_device();
 //! let model = Models::default().open(&folder)?.load(&device)?;
 //!
 //! let options = Options { max_tokens: 20, temperature: 0.0, ..Options::default() };

@@ -132,7 +132,7 @@ mod tests {
 
     /// As they come, and rounded so that many are equal.
     fn random(n_tokens: usize) -> [Tensor<2>; 2] {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         device.seed(7);
         let logits = Tensor::random([BATCH, n_tokens], Distribution::Normal(0.0, 3.0), &device);
         [logits.clone(), (logits * 4.0).round() / 4.0]
@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn tokens_beyond_the_tokenizers_are_left_out() {
-        let logits = Tensor::<2>::from_data([[1.0, 2.0, 9.0], [4.0, 3.0, 9.0]], &kernels::test_device());
+        let logits =
+            Tensor::<2>::from_data([[1.0, 2.0, 9.0], [4.0, 3.0, 9.0]], &kernels::testing::test_device());
         let rows = read(logits, 2, Some(1)).unwrap();
         assert_eq!(rows, [vec![1.0, 2.0], vec![4.0, 3.0]].map(Logits::All));
     }

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_first_token_has_no_score() {
         let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
-        let gpt = GptConfig::debug().init(7, &kernels::test_device()).unwrap();
+        let gpt = GptConfig::debug().init(7, &kernels::testing::test_device()).unwrap();
         let texts = ["abcab", "c", ""].map(|text| tokenizer.encode(text).unwrap());
         let [long, single, empty] = score_texts(&gpt, &tokenizer, texts.to_vec(), 4).try_into().unwrap();
         assert_eq!(long.tokens.concat(), "abcab");

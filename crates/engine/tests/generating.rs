@@ -10,7 +10,7 @@ use sampler::{Options, Sample, StoppedBy};
 fn model() -> Model {
     let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
     let folder = Path::new(&root).join("tests/fixtures/story");
-    Models::default().open(&folder).unwrap().load(&kernels::test_device()).unwrap()
+    Models::default().open(&folder).unwrap().load(&kernels::testing::test_device()).unwrap()
 }
 
 /// Hot enough that samples differ, and with an end that comes at different times.

@@ -22,7 +22,11 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 fn story() -> Model {
-    Models::default().open(&fixture("tests/fixtures/story")).unwrap().load(&kernels::test_device()).unwrap()
+    Models::default()
+        .open(&fixture("tests/fixtures/story"))
+        .unwrap()
+        .load(&kernels::testing::test_device())
+        .unwrap()
 }
 
 /// What the model of `tests/fixtures/story` says, greedily.
@@ -35,7 +39,7 @@ fn says(model: &Model) -> String {
 
 fn open(models: &Models, name: impl AsRef<Path>) -> (Source, Model) {
     let source = models.open(name.as_ref()).unwrap();
-    let model = source.load(&kernels::test_device()).unwrap();
+    let model = source.load(&kernels::testing::test_device()).unwrap();
     (source, model)
 }
 
@@ -66,7 +70,7 @@ fn a_run_a_folder_and_a_gguf_file_are_one_model() {
 #[test]
 fn the_weights_of_a_checkpoint_are_named_by_its_step() {
     let models = Models { runs: fixture("../cli/tests/fixtures/resume"), ..Models::default() };
-    let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &kernels::test_device());
+    let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &kernels::testing::test_device());
     let logits = |name: &Path| open(&models, name).1.gpt.forward(tokens.clone()).into_data();
     let last = logits(Path::new("run@last"));
     let folder = models.runs.join("run/checkpoints/step-00000006");
@@ -82,7 +86,7 @@ fn the_weights_of_a_checkpoint_are_named_by_its_step() {
 
 #[test]
 fn a_nanogpt_checkpoint_needs_to_be_told_its_tokenizer() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
     let unnamed = open_nanogpt(&checkpoint, None, &device).unwrap_err();
     assert!(matches!(unnamed, Error::UnnamedTokenizer { vocab_size: 12, .. }), "{unnamed}");

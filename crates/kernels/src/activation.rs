@@ -36,7 +36,7 @@ mod tests {
     use burn::tensor::Tolerance;
 
     use super::*;
-    use crate::test_device;
+    use crate::testing::test_device;
 
     // Computed in f64 with Python's `math.erf` and `math.tanh`.
     const X: [f32; 4] = [-2.0, -0.5, 0.5, 3.0];

@@ -17,8 +17,8 @@ use crate::{
     device::{is_fused, is_on_gpu, plainly},
     embed,
     embedding::rows_on_gpu,
-    linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares, test_device,
-    test_device_has_bf16, test_tolerance,
+    linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares,
+    testing::{test_device, test_device_has_bf16, test_tolerance},
 };
 
 /// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of

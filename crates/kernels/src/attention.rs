@@ -5,7 +5,7 @@ use cpu::{NormKind, Precision, attention::HeadLayout};
 
 use crate::{
     Rope,
-    device::{is_fused, is_on_gpu},
+    device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps},
     gpu::GpuOps,
@@ -358,6 +358,7 @@ pub(crate) fn attend_in_chunks(
 ) -> Tensor<3> {
     let mask = dropout::mask(&q.device(), dropout_probability);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    count_gpu_path();
     let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, mask, n_rows, precision);
     side_by_side(Tensor::from_dispatch(mixed))
 }
@@ -374,7 +375,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::{test_device, test_tolerance};
+    use crate::testing::{test_device, test_tolerance};
 
     // All different, so that a swapped axis fails.
     const BATCH: usize = 2;

@@ -4,7 +4,7 @@ use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
 use crate::{
     Precision,
-    device::{is_fused, is_on_gpu},
+    device::{count_gpu_path, is_fused, is_on_gpu},
     fused::FusedOps,
     gpu::GpuOps,
     linear,
@@ -112,6 +112,7 @@ impl Head {
         let (weight, by_rows) = self.weight();
         let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
         let targets = targets.into_dispatch();
+        count_gpu_path();
         Tensor::from_dispatch(<Dispatch as GpuOps>::head_loss_in_chunks(
             hidden, weight, targets, by_rows, n_rows, precision,
         ))
@@ -161,7 +162,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::test_device;
+    use crate::testing::test_device;
 
     #[test]
     fn equal_logits_cost_the_logarithm_of_their_number() {
@@ -180,7 +181,7 @@ mod tests {
         let head = Head::Tied(weight.clone());
         let found = head.logprobs(hidden.clone(), targets.clone(), Precision::F32);
         let expected = log_softmax(hidden.matmul(weight.transpose()), 1).gather(1, targets.unsqueeze_dim(1));
-        let tolerance = Tolerance::absolute(crate::test_tolerance(1e-4));
+        let tolerance = Tolerance::absolute(crate::testing::test_tolerance(1e-4));
         found.into_data().assert_approx_eq::<f32>(&expected.squeeze_dim::<1>(1).into_data(), tolerance);
     }
 

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_larger_product_is_no_slower_an_operation() {
-        let device = crate::test_device();
+        let device = crate::testing::test_device();
         let [small, large] = [2, 256].map(|size| peak_flops(&device, size).unwrap().unwrap());
         assert!(0.0 < small && small < large && large < 1e16, "{small} and {large}");
     }

@@ -117,7 +117,7 @@ fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
 #[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod tests {
     use super::*;
-    use crate::test_device;
+    use crate::testing::test_device;
 
     const PROBABILITY: f64 = 0.25;
     const N: usize = 10_000;

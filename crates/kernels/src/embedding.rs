@@ -3,7 +3,7 @@
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
-    device::{is_fused, is_on_gpu},
+    device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::FusedOps,
     gpu::GpuOps,
@@ -54,5 +54,6 @@ pub fn embed(
 
 /// `table.select(0, ids)`, whose gradient is not.
 pub(crate) fn rows_on_gpu(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    count_gpu_path();
     Tensor::from_dispatch(<Dispatch as GpuOps>::rows(table.into_dispatch(), ids.into_dispatch()))
 }

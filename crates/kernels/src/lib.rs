@@ -10,7 +10,7 @@
 //! ```
 //! use burn::prelude::*;
 //!
-//! let device = kernels::test_device();
+//! let device = kernels::testing::test_device();
 //! let x = Tensor::<3>::ones([2, 3, 4], &device);
 //! let weight = Tensor::<2>::ones([4, 5], &device);
 //! let y = kernels::linear(x, weight, None, kernels::Precision::F32);
@@ -41,6 +41,8 @@ mod precision;
 mod rope;
 #[cfg(feature = "gpu")]
 mod settings;
+#[doc(hidden)]
+pub mod testing;
 
 pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
@@ -49,10 +51,7 @@ pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, on_pool};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
-pub use device::{
-    has_collectives, has_fused_operations, test_device, test_device_has_bf16, test_tolerance,
-    use_plain_operations, work_as_on_gpus,
-};
+pub use device::{has_collectives, has_fused_operations, use_plain_operations};
 pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
 pub use dropout::{dropout, seed_dropout};

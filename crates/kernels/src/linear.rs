@@ -161,7 +161,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::{test_device, test_tolerance};
+    use crate::testing::{test_device, test_tolerance};
 
     #[test]
     fn equals_the_batched_product() {

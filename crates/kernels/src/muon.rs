@@ -58,7 +58,10 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::{device::plainly, test_device, test_tolerance};
+    use crate::{
+        device::plainly,
+        testing::{test_device, test_tolerance},
+    };
 
     fn step(widths: &[usize]) -> MuonStep {
         MuonStep {

@@ -83,7 +83,7 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     use super::*;
-    use crate::test_device;
+    use crate::testing::test_device;
 
     #[test]
     fn products_depend_on_the_distance_alone() {

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn weights_are_drawn_as_gpt2s() {
         let config = GptConfig { n_layer: 8, n_embd: 96, vocab_size: 500, bias: true, ..GptConfig::debug() };
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let mut init = Init::new(&config, 7, &device);
         let n: f64 = 96.0 * 384.0;
         // Five standard errors: a mean of n draws strays by std/√n, their deviation by std/√2n.

@@ -9,7 +9,7 @@
 //! use burn::prelude::*;
 //! use model::GptConfig;
 //!
-//! let device = kernels::test_device();
+//! let device = kernels::testing::test_device();
 //! let model = GptConfig::debug().init(1337, &device)?;
 //! let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3], [4, 5, 6]], &device);
 //! assert_eq!(model.forward(tokens).dims(), [2, 3, 13]);

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn agrees_with_one_forward_pass_for_each_token() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let config = crate::GptConfig::debug();
         let model = config.init(1, &device).unwrap();
         let text = |n: u32, step: u32| -> Vec<u32> { (0..n).map(|i| (i * i * step + 3) % 13).collect() };
@@ -137,7 +137,7 @@ mod tests {
                     let last: Vec<f32> =
                         log_softmax(logits, 2).slice(s![.., -1.., ..]).into_data().try_into_vec().unwrap();
                     let (got, expected) = (scored[target - 1], last[ids[target] as usize]);
-                    let close = (got - expected).abs() < kernels::test_tolerance(1e-5);
+                    let close = (got - expected).abs() < kernels::testing::test_tolerance(1e-5);
                     assert!(close, "token {target}: {got} is not {expected}");
                 }
             }

@@ -16,7 +16,7 @@ const SIZES: [usize; 2] = [3, 16];
 /// Loss and gradients of a batch.
 fn loss(gpt: &Gpt, precision: Precision) -> (f32, GradientsParams) {
     let gpt = gpt.clone().train().with_precision(precision);
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     let ids = |seed| {
         device.seed(seed);
         Tensor::<2>::random(SIZES, Distribution::Uniform(0.0, 20.0), &device).int()
@@ -44,14 +44,14 @@ impl ModuleVisitor for Compared<'_> {
 
 #[test]
 fn gradients_in_bf16_point_where_those_in_f32_do() {
-    if !kernels::test_device_has_bf16() {
+    if !kernels::testing::test_device_has_bf16() {
         return;
     }
-    kernels::work_as_on_gpus();
+    kernels::testing::use_gpu_paths_on_cpu();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let config =
             GptConfig { vocab_size: 20, block_size: SIZES[1], dropout: 0.0, zero_init: false, ..config };
-        let gpt = config.init(3, &kernels::test_device()).unwrap();
+        let gpt = config.init(3, &kernels::testing::test_device()).unwrap();
         let (exact_loss, exact) = loss(&gpt, Precision::F32);
         let (rounded_loss, rounded) = loss(&gpt, Precision::Bf16);
         assert_ne!(exact_loss, rounded_loss, "nothing was rounded");

@@ -14,7 +14,7 @@ const IDS: [[i32; 6]; 2] = [[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]];
 #[test]
 fn dropout_is_for_training_only() {
     let config = GptConfig { dropout: 0.3, ..GptConfig::debug() };
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let autodiff = device.clone().autodiff();
     let model = config.init(0, &autodiff).unwrap();
     let train = |seed| {

@@ -53,14 +53,14 @@ const TARGETS: [[i32; 6]; 2] = [[2, 3, 4, 5, 6, 7], [0, 7, 7, 1, 3, 12]];
 #[test]
 fn parameter_count_is_that_of_the_modules() {
     for config in variants() {
-        let model = config.init(0, &kernels::test_device()).unwrap();
+        let model = config.init(0, &kernels::testing::test_device()).unwrap();
         assert_eq!(model.num_params(), config.n_params(), "{config:?}");
     }
 }
 
 #[test]
 fn a_seed_fixes_the_weights() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let logits =
         |seed| GptConfig::debug().init(seed, &device).unwrap().forward(tokens(&IDS, &device)).into_data();
     assert_eq!(logits(7), logits(7));
@@ -69,7 +69,7 @@ fn a_seed_fixes_the_weights() {
 
 #[test]
 fn an_untrained_model_knows_nothing() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for config in variants() {
         let model = config.init(0, &device).unwrap();
         let loss: f32 = model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device)).into_scalar();
@@ -80,7 +80,7 @@ fn an_untrained_model_knows_nothing() {
 
 #[test]
 fn logits_do_not_depend_on_the_future() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for config in variants() {
         let model = config.init(0, &device).unwrap();
         let seen = 4;
@@ -98,7 +98,7 @@ fn logits_do_not_depend_on_the_future() {
 
 #[test]
 fn a_logit_has_no_gradient_from_later_positions() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     // Untied, so that the only way from a token's row of the embedding to a logit is through the blocks.
     for config in [GptConfig { tie_embeddings: false, ..GptConfig::debug() }, GptConfig::debug_modern()] {
         has_gradients_from_earlier_positions_only(&config, &device);
@@ -149,7 +149,7 @@ impl ModuleVisitor for EmbeddingRows {
 
 #[test]
 fn every_parameter_gets_a_gradient() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     for config in variants() {
         let model = config.init(0, &device).unwrap();
         let loss = model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
@@ -185,7 +185,7 @@ impl ModuleVisitor for NonzeroGradients {
 
 #[test]
 fn one_batch_is_learnt_by_heart() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     for config in variants() {
         let mut model = config.init(0, &device).unwrap();
         let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).init();
@@ -201,7 +201,7 @@ fn one_batch_is_learnt_by_heart() {
 
 #[test]
 fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let block_sizes =
         variants().into_iter().flat_map(|config| [8, 16, 21].map(|size| (config.clone(), size)));
     for (config, block_size) in block_sizes {
@@ -225,7 +225,7 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
             // The same sums in another order; logits of a fresh model are of order 0.1.
             cached.into_data().assert_approx_eq::<f32>(
                 &uncached.into_data(),
-                Tolerance::absolute(kernels::test_tolerance(1e-6)),
+                Tolerance::absolute(kernels::testing::test_tolerance(1e-6)),
             );
         }
     }
@@ -233,7 +233,7 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
 
 #[test]
 fn a_prompt_longer_than_the_block_is_read_from_its_end() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let model = GptConfig::debug().init(3, &device).unwrap();
     let ids: Vec<u32> = (0..20).map(|i| (i * 5) % 13).collect();
     let whole = Decoder::new(&model).next_logits(&ids);
@@ -249,7 +249,7 @@ fn sequences_side_by_side_are_each_as_if_alone() {
 }
 
 fn side_by_side_as_if_alone(config: &GptConfig) {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let model = config.init(5, &device).unwrap();
     let block_size = model.config().block_size;
     let prompt = [1, 2, 3];
@@ -276,7 +276,7 @@ fn side_by_side_as_if_alone(config: &GptConfig) {
             let got = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim::<1>(0);
             got.into_data().assert_approx_eq::<f32>(
                 &expected.into_data(),
-                Tolerance::absolute(kernels::test_tolerance(1e-5)),
+                Tolerance::absolute(kernels::testing::test_tolerance(1e-5)),
             );
         }
     }
@@ -284,7 +284,7 @@ fn side_by_side_as_if_alone(config: &GptConfig) {
 
 #[test]
 fn a_cache_takes_what_was_estimated() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let config = GptConfig { block_size: 1000, ..config };
         let model = config.init(5, &device).unwrap();
@@ -303,7 +303,7 @@ fn a_cache_takes_what_was_estimated() {
 
 #[test]
 fn a_cropped_block_changes_nothing_within_it() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let model = config.init(5, &device).unwrap();
         let cropped = model.clone().with_block_size(6);
@@ -316,7 +316,7 @@ fn a_cropped_block_changes_nothing_within_it() {
 
 #[test]
 fn zero_projections_leave_the_embedding_as_it_is() {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let config = GptConfig { zero_init: true, ..GptConfig::debug_modern() };
     let model = config.init(5, &device).unwrap();
     // Nothing is added by any block, so the others can't be seen.

@@ -86,7 +86,7 @@ mod tests {
     fn batches_on_the_device_are_those_drawn_directly_and_no_more() {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
         let windows = Windows::new(tokens, 6, 3, 7, Stream::Train).unwrap();
-        let batches = Batches::of_steps(windows.clone(), 5..7, 2, &kernels::test_device());
+        let batches = Batches::of_steps(windows.clone(), 5..7, 2, &kernels::testing::test_device());
         let uploaded: Vec<_> = batches.map(|batch| (ids(batch.inputs), ids(batch.targets))).collect();
         let wide = |ids: Vec<i32>| ids.into_iter().map(i64::from).collect::<Vec<_>>();
         let drawn = [(5, 0), (5, 1), (6, 0), (6, 1)].map(|(step, micro_batch)| {
@@ -101,7 +101,7 @@ mod tests {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
         let windows = Windows::new(tokens, 6, 5, 7, Stream::Evaluate).unwrap();
         let [in_twos, whole] = [2, 5].map(|size| -> Vec<Vec<i64>> {
-            let batches = Batches::of_draw(windows.clone(), size, &kernels::test_device());
+            let batches = Batches::of_draw(windows.clone(), size, &kernels::testing::test_device());
             batches.map(|batch| ids(batch.inputs)).collect()
         });
         assert_eq!((in_twos.len(), in_twos[2].len(), whole.len()), (3, 6, 1));

@@ -118,18 +118,18 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len());
     let largest = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(
-        largest <= kernels::test_tolerance(tolerance),
+        largest <= kernels::testing::test_tolerance(tolerance),
         "{got:?}\n{expected:?}\nthe largest difference is {largest:e}"
     );
 }
 
 #[test]
 fn ten_steps_match_pytorch() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     let (bytes, config, facts) = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let recipe = recipe(&facts, config.clone());
-    let mut learner = learner(model(&tensors, &config, &kernels::test_device()), &recipe);
+    let mut learner = learner(model(&tensors, &config, &kernels::testing::test_device()), &recipe);
     let (losses, norms) = steps(&mut learner, &recipe, batches(&tensors, &device), &device);
     assert_close(&losses, &floats(&tensors.tensor("adamw.losses").unwrap()), LOSS);
     assert_close(&norms, &floats(&tensors.tensor("adamw.grad_norms").unwrap()), NORM);
@@ -151,7 +151,7 @@ fn the_schedule_matches_pytorch() {
 
 #[test]
 fn small_batches_accumulated_equal_one_large() {
-    let device = kernels::test_device().autodiff();
+    let device = kernels::testing::test_device().autodiff();
     let (bytes, config, facts) = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let small = batches(&tensors, &device);
@@ -166,7 +166,7 @@ fn small_batches_accumulated_equal_one_large() {
     let one = recipe(&facts, config.clone());
     let mut two = one.clone();
     two.optimizer.grad_accumulation = 2.try_into().unwrap();
-    let fresh = |recipe: &Recipe| learner(model(&tensors, &config, &kernels::test_device()), recipe);
+    let fresh = |recipe: &Recipe| learner(model(&tensors, &config, &kernels::testing::test_device()), recipe);
     let (losses, norms) = steps(&mut fresh(&one), &one, large, &device);
     let (accumulated, accumulated_norms) = steps(&mut fresh(&two), &two, small, &device);
     assert_close(&accumulated, &losses, LOSS);

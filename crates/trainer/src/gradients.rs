@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_norm_is_over_all_parameters() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let (layer, grads) = three_gradients(&device);
         assert!((norm_of(&layer, &grads, &device) - 13.0).abs() < 1e-5);
         assert_eq!(norm_of(&layer, &GradientsParams::new(), &device), 0.0);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_long_gradient_is_scaled_and_a_short_one_left_alone() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         for (norm, limit, expected) in
             [(13.0, Some(6.5), 0.5), (13.0, Some(20.0), 1.0), (0.0, Some(1.0), 1.0), (13.0, None, 1.0)]
         {

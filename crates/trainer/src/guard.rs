@@ -105,7 +105,7 @@ mod tests {
         grad_norm: f64,
     ) -> Result<(), SkipReason> {
         state.spike_limit = spike_limit(&state.losses, guards);
-        let scalar = |x: f64| Tensor::from_floats([x as f32], &kernels::test_device());
+        let scalar = |x: f64| Tensor::from_floats([x as f32], &kernels::testing::test_device());
         let found = PendingStep { loss: scalar(loss), grad_norm: scalar(grad_norm) };
         let factor: f32 = judge_on_device(&found, state.spike_limit, Some(0.5)).into_scalar();
         let verdict = super::judge(state, loss, grad_norm);

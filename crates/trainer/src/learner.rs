@@ -103,7 +103,7 @@ mod tests {
     use crate::preset;
 
     fn learner(recipe: &Recipe) -> GptLearner {
-        let gpt = recipe.model.init(1, &kernels::test_device()).unwrap();
+        let gpt = recipe.model.init(1, &kernels::testing::test_device()).unwrap();
         GptLearner::new(gpt, recipe, Arc::new(|_| 1e-2), 0)
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     /// The gradients of one batch of ids.
     fn gradients(learner: &GptLearner) -> GradientsParams {
-        let device = kernels::test_device().autodiff();
+        let device = kernels::testing::test_device().autodiff();
         let inputs = Tensor::<2, Int>::from_data([[0, 1, 2, 3], [3, 2, 4, 1]], &device);
         let TrainOutput { grads, .. } = learner.train_step(TokenBatch { targets: inputs.clone(), inputs });
         grads

@@ -258,7 +258,7 @@ mod tests {
 
     /// What weights come to by steps of these scales.
     fn after(optimizer: &impl Optimizer, orders: &Orders, scales: &[Scale]) -> TensorData {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let mut x = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], &device);
         let mut state = None;
         for (idx, scale) in scales.iter().enumerate() {
@@ -280,10 +280,10 @@ mod tests {
     }
 
     fn check(optimizer: &impl Optimizer, orders: &Orders) {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let there = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
         let after = |scales: &[Scale]| after(optimizer, orders, scales);
-        let close = Tolerance::absolute(kernels::test_tolerance(1e-6));
+        let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-6));
         let known = after(&[0.5, 0.25, 1.0].map(Scale::Known));
         after(&[0.5, 0.25, 1.0].map(there)).assert_approx_eq::<f32>(&known, close);
 

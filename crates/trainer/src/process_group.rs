@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn everybody_gets_the_mean_of_each_round() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let ranks = Rank::group(&vec![device.clone(); 3]);
         thread::scope(|scope| {
             for rank in ranks {
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_when_another_leaves() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let mut ranks = Rank::group(&vec![device.clone(); 2]);
         let (one, other) = (ranks.remove(0), ranks.remove(0));
         thread::scope(|scope| {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_device_has_its_own_mean() {
-        let device = kernels::test_device();
+        let device = kernels::testing::test_device();
         let [rank] = <[Rank; 1]>::try_from(Rank::group(std::slice::from_ref(&device))).unwrap();
         let x = Tensor::<1>::from_floats([1.0, 2.0], &device);
         assert_eq!(rank.mean(x.clone()).unwrap().into_data(), x.into_data());

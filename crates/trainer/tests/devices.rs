@@ -35,7 +35,7 @@ static JUDGED_AT_ONCE: LazyLock<[Vec<Metrics>; 2]> = LazyLock::new(|| {
         run(&recipe(&with(dropout)), &path);
         metrics(&path)
     });
-    kernels::work_as_on_gpus();
+    kernels::testing::use_gpu_paths_on_cpu();
     measured
 });
 
@@ -60,7 +60,8 @@ fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
         );
         let close = |a: Option<f64>, b: Option<f64>| {
             a.is_some() == b.is_some()
-                && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < f64::from(kernels::test_tolerance(1e-4)))
+                && a.zip(b)
+                    .is_none_or(|(a, b)| (a - b).abs() < f64::from(kernels::testing::test_tolerance(1e-4)))
         };
         assert!(close(got.loss, expected.loss), "{got:?} {expected:?}");
         assert!(close(got.grad_norm, expected.grad_norm), "{got:?} {expected:?}");

@@ -37,7 +37,7 @@ fn a_run_learns_and_leaves_a_model() {
     assert_eq!(outcome.state.best_loss, valid.iter().copied().reduce(f64::min));
 
     // The best weights are there for whoever opens the folder.
-    let model = RunFolder::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
+    let model = RunFolder::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
     assert_eq!(model.config(), &recipe.model);
 }
 
@@ -98,7 +98,7 @@ fn a_diverging_run_stops_and_says_so() {
     let error = train(training(&recipe, &path), Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains("diverged") && error.contains("learning_rate"), "{error}");
     // The weights from before it are still there.
-    RunFolder::open(&path).unwrap().load_model(&kernels::test_device()).unwrap();
+    RunFolder::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn the_weights_of_a_checkpoint_are_those_of_its_step() {
     run(&recipe(&keep), &path);
     let folder = RunFolder::open(&path).unwrap();
     assert_eq!(folder.checkpoint_steps().unwrap(), [5, 10, 12], "one is made where it is to be kept");
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let inputs = Tensor::<2, Int>::from_data([[1, 2, 3, 4]], &device);
     let logits = |model: model::Gpt| model.forward(inputs.clone()).into_data();
     let of_step = |step| logits(folder.load_checkpoint_model(step, &device).unwrap());

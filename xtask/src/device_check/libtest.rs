@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::common::is_cpu;
 
-/// As `kernels::test_device` begins to say where tests run. It says nothing of a CPU that was asked for.
+/// As `kernels::testing::test_device` begins to say where tests run. It says nothing of a CPU that was asked for.
 const RUN_ON: &str = "; the tests run on ";
 
 /// How many tests there were.

@@ -16,7 +16,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 
 /// The model in it.
 pub(crate) fn model(name: &str) -> Gpt {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let checkpoint = fixture(name).join("ckpt.pt");
     match checkpoint.exists() {
         true => load_nanogpt(&checkpoint, &device).unwrap(),
@@ -26,6 +26,7 @@ pub(crate) fn model(name: &str) -> Gpt {
 
 /// What it makes of some ids, at every position.
 pub(crate) fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
-    let ids = Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::test_device());
+    let ids =
+        Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::testing::test_device());
     model.forward(ids).into_data().try_into_vec().unwrap()
 }

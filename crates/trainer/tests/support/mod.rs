@@ -28,7 +28,7 @@ pub(crate) fn tokens() -> Arc<Tokens> {
 
 /// A new run in `folder`, or the one that is there.
 pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
-    let device = kernels::test_device();
+    let device = kernels::testing::test_device();
     let resumed = path.exists();
     let folder = if resumed { RunFolder::open(path).unwrap() } else { RunFolder::create(path).unwrap() };
     folder
