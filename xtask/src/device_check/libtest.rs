@@ -91,10 +91,10 @@ mod tests {
         }
     }
 
-    /// The sentences are those of `kernels/src/device.rs`.
+    /// The sentences are those of `kernels/src/testing.rs`.
     #[test]
     fn it_shows_where_tests_really_ran() {
-        let source = include_str!("../../../crates/kernels/src/device.rs");
+        let source = include_str!("../../../crates/kernels/src/testing.rs");
         let (there, not_there) = ("; the tests run on cuda:0", "; the tests run on the CPU");
         assert!(
             source.contains("; the tests run on {there}\"") && source.contains(&format!("{not_there}\""))
