@@ -11,7 +11,6 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use chart::{Chart, Scale, Series, Style};
 use journal::{Picture, words::evenly};
-use kernels::on_pool;
 use model::Gpt;
 use trainer::{Control, PlannedRun, Probed, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
@@ -50,7 +49,7 @@ pub(crate) fn overfit_one_batch(
         }
     };
     let start = (model, &recipe);
-    let overfit = on_pool(|| trainer::overfit_one_batch(start, prepared.train, device, &control, observe))?;
+    let overfit = trainer::overfit_one_batch(start, prepared.train, device, &control, observe)?;
     if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
@@ -82,8 +81,7 @@ pub(crate) fn find_learning_rate(
     let bar = progress_bar("{bar:24} {pos}/{len} learning rates  {eta} left");
     bar.set_length(SWEEP_STEPS);
     let start = (model, &recipe);
-    let swept =
-        on_pool(|| trainer::sweep_learning_rates(start, prepared.train, device, &control, |_| bar.inc(1)));
+    let swept = trainer::sweep_learning_rates(start, prepared.train, device, &control, |_| bar.inc(1));
     bar.finish_and_clear();
     let sweep = swept?;
     if let Some(code) = signals.by_signal() {

@@ -13,7 +13,6 @@ use std::{any::Any, process::ExitCode};
 use anyhow::Context;
 use checkpoint::Session;
 use journal::{History, SampleLog, words::sizes, write_card};
-use kernels::on_pool;
 use trainer::{Control, Ending, Event, Training};
 
 pub(crate) use self::args::Args;
@@ -72,7 +71,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (screen, shown) = open_screen(&args, &training, shown_step, &control, &signals)?;
     let mut observer = Observer { screen, tokenizer, samples, views, seed: training.recipe.run.seed };
     let observe = Box::new(move |event: Event<'_>| observer.event(event));
-    let outcome = on_pool(|| trainer::train(training, control, observe));
+    let outcome = trainer::train(training, control, observe);
     drop(shown); // Whatever comes now is said on the terminal as it was.
     let outcome = outcome?;
     Ok(match outcome.ending {

@@ -48,10 +48,7 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(LockError::Held { holder: read_holder(path) }),
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
                 let folder = path.parent().unwrap_or(path);
-                tracing::warn!(
-                    "{} can't be locked: let no other process train it meanwhile",
-                    folder.display()
-                );
+                tracing::warn!("{} can't be locked: let no other process use it meanwhile", folder.display());
             }
             Err(TryLockError::Error(error)) => return Err(failed_to("lock", path)(error).into()),
         }

@@ -1,6 +1,7 @@
 //! The terminal: taken, drawn on by a thread of its own, and given back however things end.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     io::{self, BufWriter, Stderr, Write},
     panic,
     sync::{
@@ -101,7 +102,14 @@ impl Live {
         let mut drawn: Option<Instant> = None;
         let show = move || {
             let _restored = RestoreOnPanic;
+            let mut n_panics = 0;
             while !view.shared.closed.load(Ordering::Acquire) {
+                // The first line of each says where; the rest is shown at the end.
+                let panics: Vec<String> = lock_panics().iter().skip(n_panics).cloned().collect();
+                n_panics += panics.len();
+                for message in panics {
+                    view.update(|dashboard| dashboard.say(message.lines().next().unwrap_or_default()));
+                }
                 match next_event() {
                     Some(Event::Key(key)) => view.pressed(key, &mut on_key),
                     Some(Event::Resize(..)) => view.shared.changed.store(true, Ordering::Relaxed),
@@ -208,7 +216,7 @@ impl Drop for RestoreOnPanic {
 }
 
 /// Takes the terminal. From here on a panic does not write over the view: its message is kept until the terminal is given
-/// back. The panic may be caught, and then the view goes on.
+/// back, and the view shows its first line. The panic may be caught, and then the view goes on.
 fn take() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stderr>>>> {
     keep_panics();
     enable_raw_mode()?;
@@ -235,8 +243,16 @@ fn keep_panics() {
 
 fn keep_panic(panic: &panic::PanicHookInfo<'_>) {
     let thread = thread::current();
-    let message = format!("thread '{}' {panic}", thread.name().unwrap_or("unnamed"));
-    PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(message);
+    let mut message = format!("thread '{}' {panic}", thread.name().unwrap_or("unnamed"));
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        message += &format!("\n{trace}");
+    }
+    lock_panics().push(message);
+}
+
+fn lock_panics() -> MutexGuard<'static, Vec<String>> {
+    PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Gives the terminal back at once, if it is taken: for a process that is about to end.
@@ -254,7 +270,7 @@ pub fn restore() {
     // Whatever fails, the rest is tried.
     let _ = disable_raw_mode();
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
-    let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let panics = std::mem::take(&mut *lock_panics());
     for message in panics {
         let _ = writeln!(io::stderr(), "{message}");
     }
@@ -272,7 +288,7 @@ mod tests {
         panic::catch_unwind(|| panic!("caught")).unwrap_err();
         assert!(TAKEN.load(Ordering::SeqCst), "the view goes on");
         let kept = PANICS.lock().unwrap().clone();
-        assert!(kept.len() == 1 && kept[0].ends_with("caught"), "{kept:?}");
+        assert!(kept.len() == 1 && kept[0].contains("\ncaught"), "{kept:?}");
 
         let drawing = thread::spawn(|| {
             let _restored = RestoreOnPanic;

@@ -3,7 +3,7 @@
 use burn::{module::Param, nn::Linear, prelude::*};
 use kernels::{Attention, KeyValueCache, Precision, QkNorm, Rope};
 
-use crate::{GptConfig, init::Init, norm::Norm};
+use crate::{GptConfig, init::Init, norm::Norm, settings::Settings};
 
 /// Lets every position read from itself and from the positions before it.
 ///
@@ -21,10 +21,6 @@ pub(crate) struct CausalSelfAttention {
     n_kv_head: usize,
     #[module(skip)]
     rope: Option<Rope>,
-    /// Probability of dropping an activation while training.
-    pub(crate) dropout: f64,
-    #[module(skip)]
-    pub(crate) precision: Precision,
 }
 
 impl CausalSelfAttention {
@@ -40,8 +36,6 @@ impl CausalSelfAttention {
             n_head: config.attention.n_head,
             n_kv_head: config.n_kv_head(),
             rope,
-            dropout: config.dropout,
-            precision: Precision::F32,
         }
     }
 
@@ -57,23 +51,24 @@ impl CausalSelfAttention {
         x: Tensor<3>,
         residual: Tensor<3>,
         cache: Option<&mut KeyValueCache>,
+        Settings { dropout, precision }: Settings,
     ) -> Tensor<3> {
-        let qkv = linear(&self.qkv, x, self.precision); // [B, T, (H + 2 KV) · D]
-        let heads = self.heads();
+        let qkv = linear(&self.qkv, x, precision); // [B, T, (H + 2 KV) · D]
+        let heads = self.heads(precision);
         let mixed = match cache {
             Some(cache) => kernels::cached_causal_attention(qkv, &heads, cache),
-            None => kernels::causal_attention(qkv, &heads, self.dropout),
+            None => kernels::causal_attention(qkv, &heads, dropout),
         }; // [B, T, H · D]
-        linear_residual(&self.project, mixed, self.dropout, residual, self.precision)
+        linear_residual(&self.project, mixed, dropout, residual, precision)
     }
 
-    fn heads(&self) -> Attention {
+    fn heads(&self, precision: Precision) -> Attention {
         let qk_norm = self.query_norm.as_ref().zip(self.key_norm.as_ref()).map(|(query, key)| QkNorm {
             query_gain: query.gamma.val(),
             key_gain: key.gamma.val(),
             epsilon: query.epsilon(),
         });
-        let (n_head, n_kv_head, precision) = (self.n_head, self.n_kv_head, self.precision);
+        let (n_head, n_kv_head) = (self.n_head, self.n_kv_head);
         Attention { n_head, n_kv_head, qk_norm, rope: self.rope.clone(), precision }
     }
 }

@@ -1,9 +1,12 @@
 //! A residual block.
 
 use burn::prelude::*;
-use kernels::{KeyValueCache, Precision, Rope};
+use kernels::{KeyValueCache, Rope};
 
-use crate::{GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, norm::Norm};
+use crate::{
+    GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, norm::Norm,
+    settings::Settings,
+};
 
 /// Attention, then feed-forward, each normalised before and added to the residual stream after.
 #[derive(Module, Debug)]
@@ -24,22 +27,17 @@ impl Block {
         }
     }
 
-    pub(crate) fn set_dropout(&mut self, probability: f64) {
-        self.attention.dropout = probability;
-        self.feed_forward.dropout = probability;
-    }
-
-    pub(crate) fn set_precision(&mut self, precision: Precision) {
-        self.attention.precision = precision;
-        self.feed_forward.precision = precision;
-    }
-
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`
     /// - output: `[B, T, C]`
-    pub(crate) fn forward(&self, x: Tensor<3>, cache: Option<&mut KeyValueCache>) -> Tensor<3> {
-        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, cache);
-        self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x)
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        cache: Option<&mut KeyValueCache>,
+        settings: Settings,
+    ) -> Tensor<3> {
+        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, cache, settings);
+        self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x, settings)
     }
 }

@@ -1,9 +1,8 @@
 //! The position-wise feed-forward network.
 
 use burn::{module::Param, nn::Linear, prelude::*};
-use kernels::Precision;
 
-use crate::{Activation, GptConfig, attention::linear_residual, init::Init};
+use crate::{Activation, GptConfig, attention::linear_residual, init::Init, settings::Settings};
 
 /// Two linear layers with an activation between, applied to each position on its own. The hidden layer is I wide.
 ///
@@ -16,10 +15,6 @@ pub(crate) struct FeedForward {
     project: Linear,
     #[module(skip)]
     activation: Activation,
-    /// Probability of dropping an activation while training.
-    pub(crate) dropout: f64,
-    #[module(skip)]
-    pub(crate) precision: Precision,
 }
 
 impl FeedForward {
@@ -28,8 +23,6 @@ impl FeedForward {
             expand: init.linear(config.n_embd, config.expanded_width()),
             project: init.residual_linear(config.n_inner(), config.n_embd),
             activation: config.feed_forward.activation,
-            dropout: config.dropout,
-            precision: Precision::F32,
         }
     }
 
@@ -38,11 +31,16 @@ impl FeedForward {
     /// - `x`: `[B, T, C]`
     /// - `residual`: `[B, T, C]`, to which the result is added
     /// - output: `[B, T, C]`
-    pub(crate) fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        Settings { dropout, precision }: Settings,
+    ) -> Tensor<3> {
         let Linear { weight, bias } = &self.expand;
         let bias = bias.as_ref().map(Param::val);
         let activation = self.activation.into();
-        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, self.precision); // [B, T, I]
-        linear_residual(&self.project, hidden, self.dropout, residual, self.precision)
+        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, precision); // [B, T, I]
+        linear_residual(&self.project, hidden, dropout, residual, precision)
     }
 }

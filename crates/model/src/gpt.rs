@@ -11,6 +11,7 @@ use crate::{
     block::Block,
     init::{Init, Numbered},
     norm::Norm,
+    settings::Settings,
 };
 
 /// A decoder-only transformer, as in
@@ -84,9 +85,6 @@ impl Gpt {
     /// The same model with another probability of dropping an activation while training.
     pub fn with_dropout(mut self, probability: f64) -> Self {
         self.config.dropout = probability;
-        for block in &mut self.blocks {
-            block.set_dropout(probability);
-        }
         self
     }
 
@@ -113,11 +111,7 @@ impl Gpt {
     /// The same model with the products of its linear layers and of its head in a precision, as far as its device
     /// has that; a new one has them in f32.
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        let precision = kernels::supported_precision(precision, &self.token_embedding.weight.device());
-        self.precision = precision;
-        for block in &mut self.blocks {
-            block.set_precision(precision);
-        }
+        self.precision = kernels::supported_precision(precision, &self.token_embedding.weight.device());
         self
     }
 
@@ -203,15 +197,16 @@ impl Gpt {
         let embeddings = self.token_embedding.weight.val();
         let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
         let mut x = kernels::embed(tokens, embeddings, positions, past, self.config.dropout); // [B, T, C]
+        let settings = Settings { dropout: self.config.dropout, precision: self.precision };
         match cache {
             Some(cache) => {
                 for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-                    x = block.forward(x, Some(layer));
+                    x = block.forward(x, Some(layer), settings);
                 }
             }
             None => {
                 for block in &self.blocks {
-                    x = block.forward(x, None);
+                    x = block.forward(x, None, settings);
                 }
             }
         }

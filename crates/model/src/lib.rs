@@ -27,6 +27,7 @@ mod init;
 mod norm;
 mod presets;
 mod score;
+mod settings;
 
 pub use config::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,

@@ -20,7 +20,7 @@ pub enum Error {
     #[error("cannot read the training state of a checkpoint")]
     Record(#[from] RecordError),
     /// Metrics can't be written.
-    #[error("cannot write {}; if the disk is full, free some space and go on from the last checkpoint by --resume", .path.display())]
+    #[error("cannot write {}; if the disk is full, free some space and resume from the last checkpoint with --resume", .path.display())]
     Metrics {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,7 @@
 //! Evaluations: the validation loss, and the best weights.
 
+use kernels::on_pool;
+
 use crate::{Error, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
 
 /// Measures the validation loss, and has the weights kept if it is the lowest so far. In a run that is being stopped the
@@ -11,7 +13,8 @@ use crate::{Error, KeepWeights, active_run::ActiveRun, guarded_step::read_steps,
 pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     read_steps(run)?;
     let gpt = run.learner.gpt();
-    let Some(loss) = run.validation.loss(gpt.clone(), &run.control) else { return Ok(()) };
+    let loss = on_pool(|| run.validation.loss(gpt.clone(), &run.control));
+    let Some(loss) = loss else { return Ok(()) };
     run.report.metrics(&Metrics::of_validation(&run.state, loss))?;
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));

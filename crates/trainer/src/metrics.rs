@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::fs::atomic;
 use checkpoint::{Interval, RunFolder, TrainerState};
 use serde::{Deserialize, Serialize};
 
@@ -94,14 +95,7 @@ impl MetricsLog {
     pub(crate) fn open(path: &Path, state: &TrainerState) -> io::Result<Self> {
         if path.exists() {
             let kept = lines_up_to(path, state)?;
-            let temporary = path.with_extension("jsonl.partial");
-            let mut file = File::create(&temporary)?;
-            file.write_all(kept.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            if let (true, Some(folder)) = (cfg!(unix), path.parent()) {
-                File::open(folder)?.sync_all()?; // Only Unix lets a folder be opened.
-            }
+            atomic::write_file(path, kept.as_bytes()).map_err(|error| error.source)?;
         }
         let file = File::options().create(true).append(true).open(path)?;
         Ok(Self { path: path.to_owned(), file })

@@ -4,6 +4,7 @@ use std::{iter, sync::Arc};
 
 use burn::prelude::*;
 use dataset::{Stream, Tokens, Windows};
+use kernels::on_pool;
 use model::Gpt;
 
 use crate::{
@@ -59,7 +60,7 @@ pub(crate) fn probe(
     let autodiff = device.clone().autodiff();
     let micro_batches = recipe.optimizer.grad_accumulation.get();
     let batches = Batches::of_steps(windows, 0..n_steps, micro_batches, &autodiff);
-    let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch>>) = match probe {
+    let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch> + Send>) = match probe {
         Probe::OneBatch => (model.with_dropout(0.0), Box::new(batches.take(1).flat_map(iter::repeat))),
         Probe::LearningRate { .. } => (model, Box::new(batches)),
     };
@@ -76,9 +77,11 @@ pub(crate) fn probe(
             break;
         }
         let mut seen = Probed { step, learning_rate: rate(step), loss: f64::NAN };
-        optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |found| {
-            seen.loss = found.loss;
-            found.loss.is_finite() && found.grad_norm.is_finite()
+        on_pool(|| {
+            optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |found| {
+                seen.loss = found.loss;
+                found.loss.is_finite() && found.grad_norm.is_finite()
+            })
         })?;
         observe(seen);
     }

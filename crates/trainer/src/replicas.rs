@@ -61,7 +61,7 @@ impl Drop for Replicas {
     fn drop(&mut self) {
         for (sender, thread) in self.0.drain(..) {
             drop(sender);
-            // A panic of the thread was printed already, and ended the training.
+            // The hook of panics has the message, and the panic has ended the training.
             let _ = thread.join();
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use kernels::on_pool;
+
 use crate::{
     Control, Error,
     active_run::{ActiveRun, Training},
@@ -43,7 +45,7 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
 
     let mut stopwatch = Stopwatch::start();
     while run.ending().is_none() && !run.control.should_stop() {
-        take_step(run)?;
+        on_pool(|| take_step(run))?;
         stopwatch.step(|| drop(run.device.sync()));
         let step = run.state.step;
         let due = Due::after(step, &schedule);

@@ -98,6 +98,7 @@ fn a_run_judged_on_the_device_is_the_same_run() {
     LazyLock::force(&JUDGED_AT_ONCE);
     assert_resumes(1, 0, 0..12);
     assert_resumes(1, 1, [3, 7].into_iter());
+    assert!(kernels::testing::n_gpu_paths() > 0, "the CPU took the paths of GPUs");
 }
 
 #[test]

@@ -59,9 +59,18 @@ pub(crate) fn attempt(
     trial_idx: usize,
     rng: &mut ChaCha8Rng,
 ) -> anyhow::Result<String> {
-    let fault = FAULTS[trial_idx % FAULTS.len()];
+    let fault = fault(trial_idx);
     let outcome = outcome(fault, test_dir, folder, rng).with_context(|| format!("{fault:?}"))?;
     Ok(format!("{fault:?}: {outcome}"))
+}
+
+fn fault(trial_idx: usize) -> Fault {
+    FAULTS[trial_idx % FAULTS.len()]
+}
+
+/// Whether a trial needs a disk of its own, which only root can mount.
+pub(crate) fn needs_tmpfs(trial_idx: usize) -> bool {
+    fault(trial_idx) != Fault::FolderRemoved
 }
 
 fn outcome(
