@@ -22,7 +22,7 @@ const BLOCK: usize = 256;
 
 /// A loss, and its gradients where they were asked for.
 pub struct Loss {
-    /// The mean over all rows of -ln softmax(logits)[target].
+    /// The mean over all rows of `-ln softmax(logits)[target]`.
     pub mean: f32,
     /// The gradients of the hidden rows, `[N, C]`, and of the weight as it lies.
     pub gradients: Option<(Vec<f32>, Vec<f32>)>,
