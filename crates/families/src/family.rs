@@ -26,7 +26,7 @@ pub struct Family {
     pub(crate) to_json: fn(&GptConfig) -> Value,
     /// The sizes and options that a `config.json` describes.
     pub(crate) from_json: fn(&Value) -> Result<GptConfig, ConfigProblem>,
-    /// The part of Hugging Face's keys whose biases a file lacks where its other matrices have some.
+    /// The Hugging Face key prefix of the matrices without biases in a file whose other matrices have them.
     pub(crate) without_bias: fn(&Value) -> Option<&'static str>,
     /// The names of its tensors.
     pub(crate) names: Names,

@@ -176,7 +176,7 @@ pub(crate) fn flag(file: &Value, key: &str) -> Result<bool, ConfigProblem> {
     Ok(file.get(key).map_or(Ok(false), bool::deserialize)?)
 }
 
-/// The base of the angles. They are those of the positions themselves, neither stretched nor of a part of a head.
+/// The RoPE base. Scaled positions and partial rotation are refused.
 fn rope_theta(file: &ConfigFile) -> Result<f64, ConfigProblem> {
     let given = [("rope_parameters", &file.rope_parameters), ("rope_scaling", &file.rope_scaling)];
     let mut theta = None;

@@ -83,7 +83,7 @@ impl PlacedPart {
 }
 
 impl Place {
-    /// The extents of all parts together, those of the parameter being `dims`.
+    /// The shape of all parts together; `dims` is the shape of the parameter.
     pub(crate) fn shape(&self, dims: &[usize]) -> Vec<usize> {
         let mut shape = dims.to_vec();
         if self.is_transposed {
