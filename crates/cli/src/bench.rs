@@ -6,25 +6,24 @@ use std::{
     iter,
     path::Path,
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::anyhow;
 use clap::ValueEnum;
-use engine::ModelFolder;
+use engine::{ModelFolder, time_decode, time_prefill};
 use journal::words::plural;
 use kernels::{device_peak_flops, on_pool};
-use model::{Decoder, Gpt};
+use model::Gpt;
+use monitor::warn_of_precision;
 use serde::Serialize;
-use trainer::{PRESETS, Recipe, preset};
+use trainer::{PRESETS, Recipe, preset, sizes, vocab_size};
 
 use crate::{
-    cost::{sizes, vocab_size},
     device::DeviceArgs,
     model_args::models,
     recipe::{parse, read_recipe},
     usage::{at_least, bail_usage},
-    words::warn_of_precision,
 };
 
 /// Measures the speed of training, of reading a prompt and of writing.
@@ -248,39 +247,19 @@ fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Devi
 
 /// Reading a prompt, up to the logits of the next token.
 fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
-    let block_size = model.config().block_size;
-    let n_tokens = n_tokens.unwrap_or(block_size.div_ceil(2));
-    let prompt = prompt(model, n_tokens);
-    let times = (0..WARMUP + PREFILLS).map(|_| {
-        let start = Instant::now();
-        on_pool(|| Decoder::new(model).next_logits(&prompt).into_data()); // Waits for the device.
-        start.elapsed()
-    });
-    Speed::of(times.collect(), n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
+    let n_tokens = n_tokens.unwrap_or(model.config().block_size.div_ceil(2));
+    let times = time_prefill(model, n_tokens, WARMUP + PREFILLS);
+    Speed::of(times, n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
 }
 
 /// Writing one token after another, each the most probable one.
 fn decode(model: &Gpt, n_tokens: usize) -> Speed {
-    let mut decoder = Decoder::new(model);
-    let mut next = prompt(model, 1)[0];
-    let n_tokens = n_tokens.max(1);
-    let mut times = Vec::new();
-    for _ in 0..WARMUP + n_tokens {
-        let start = Instant::now();
-        let best = on_pool(|| decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>());
-        next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
-        times.push(start.elapsed());
-    }
+    let times = time_decode(model, WARMUP + n_tokens.max(1));
     let sizes = sizes(model.config());
     // On average over what is written, half of it is in the cache.
     let mut speed = Speed::of(times, 1, sizes.decode_flops(n_tokens as f64 / 2.0));
     speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
     speed
-}
-
-fn prompt(model: &Gpt, n_tokens: usize) -> Vec<u32> {
-    let vocab_size = model.config().vocab_size;
-    (0..n_tokens).map(|i| u32::try_from(i * 7 % vocab_size).unwrap_or(0)).collect()
 }
 
 impl Speed {

@@ -1,9 +1,10 @@
 //! `--device`.
 
 use burn::prelude::Device;
+use console::report;
 use kernels::DeviceName;
 
-use crate::{console::report, usage::bail_usage};
+use crate::usage::bail_usage;
 
 /// `--device`, for every command that runs a model.
 #[derive(Debug, clap::Args)]

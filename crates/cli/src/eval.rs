@@ -7,18 +7,18 @@ use std::{
 };
 
 use anyhow::bail;
+use console::report;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
 use engine::{Evaluation, MeasuredText, Model, Source, window_stride};
 use journal::{History, words::plural};
+use monitor::report_name;
 use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
-    console::report,
     model_args::ModelArgs,
     prepare::{self, DataDirArgs, is_missing},
     usage::at_least,
-    words::report_name,
 };
 
 /// Measures loss, perplexity and bits per byte on a text.

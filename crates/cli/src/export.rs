@@ -5,10 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::bail;
 use checkpoint::{RunFolder, export_gguf};
 use clap::ValueEnum;
+use console::report;
 use engine::Model;
 use formats::{gguf::TensorType, weights::FloatType};
 
-use crate::{console::report, model_args::ModelArgs, usage::bail_usage};
+use crate::{model_args::ModelArgs, usage::bail_usage};
 
 /// Exports a model for other programs.
 #[derive(Debug, clap::Args)]

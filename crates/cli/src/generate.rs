@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use console::{self, report, warn};
 use engine::{Generation, Model, SIDE_BY_SIDE, token_id, with_start};
 use journal::words::plural;
 use model::window_start;
@@ -17,7 +18,6 @@ use serde::Serialize;
 use tokenizer::Tokenizer;
 
 use crate::{
-    console::{self, report, warn},
     ctrl_c::{CtrlC, INTERRUPTED},
     memory,
     model_args::ModelArgs,

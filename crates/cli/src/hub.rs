@@ -2,10 +2,9 @@
 
 use std::{cell::RefCell, env, fs, path::PathBuf};
 
+use console::{progress_bar, report};
 use engine::{Download, Hub, Progress, Token};
 use indicatif::{HumanBytes, ProgressBar};
-
-use crate::console::{progress_bar, report};
 
 /// The hub that `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE` describe.
 pub(crate) fn from_env() -> Hub {

@@ -8,12 +8,12 @@ use std::{
 use anyhow::Context;
 use burn::prelude::Device;
 use checkpoint::RunFolder;
+use console::{program, report};
 use engine::{HubName, Model, Models, is_gguf, open_nanogpt, quoted};
 use formats::weights::FloatType;
 use journal::words::count;
 
 use crate::{
-    console::{program, report},
     hub::{DownloadBar, from_env},
     model_args::models,
     usage::bail_usage,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use checkpoint::{MODEL, Session, WEIGHTS};
+use console::local_time;
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use families::{Family, gguf::GgufFile};
 use indicatif::{HumanBytes, HumanCount};
@@ -20,7 +21,7 @@ use serde_json::Value;
 use tokenizer::Tokenizer;
 use trainer::{OptimizerKind, Split};
 
-use crate::{console::local_time, model_args::FolderArgs};
+use crate::model_args::FolderArgs;
 
 /// Validation losses that are shown.
 const SHOWN: usize = 8;

@@ -6,8 +6,6 @@
 
 mod bench;
 mod completions;
-mod console;
-mod cost;
 mod ctrl_c;
 mod device;
 mod eval;
@@ -17,11 +15,8 @@ mod hub;
 mod import;
 mod info;
 mod key_tips;
-mod lines;
-mod live_view;
 mod memory;
 mod model_args;
-mod observer;
 mod plan;
 mod plot;
 mod prepare;
@@ -30,21 +25,19 @@ mod probe;
 mod recipe;
 mod runs;
 mod score;
-mod screen;
 mod shown;
 mod signals;
 mod train;
 mod usage;
-mod views;
-mod words;
 
 use std::{env, io, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use console::Events;
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-use crate::{console::Events, key_tips::with_key_tip};
+use crate::key_tips::with_key_tip;
 
 /// The exit code for arguments that can't be understood, which is clap's too.
 const USAGE: u8 = 2;

@@ -1,11 +1,10 @@
 //! Whether a run, or a text, fits into the memory of this machine.
 
 use anyhow::bail;
+use console::{report, warn};
 use indicatif::HumanBytes;
 use model::{Cache, GptConfig};
 use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
-
-use crate::console::{report, warn};
 
 /// What makes a new run smaller.
 const SMALLER: &str =

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use console::program;
 use engine::{Model, ModelFolder, Models, Source};
 
-use crate::{console::program, device::DeviceArgs};
+use crate::device::DeviceArgs;
 
 /// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]

@@ -1,21 +1,16 @@
-//! The plan of a run: how often it reads its text, and what `train --dry-run` prints.
+//! The plan of a run, which `train --dry-run` prints.
 
 use std::io::{self, Write};
 
+use console::program;
 use dataset::Prepared;
 use indicatif::{HumanBytes, HumanCount};
-use journal::words::{duration_about, epochs_in_words, plural, sizes};
+use journal::words::{duration_about, epochs_in_words, sizes};
+use monitor::warn_of_epochs;
 use roofline::peak_flops;
-use trainer::{KeepWeights, Recipe, Schedule, estimate_memory};
+use trainer::{Cost, Recipe, Schedule, estimate_memory};
 
-use crate::{
-    console::{program, report, warn},
-    cost::Cost,
-    memory::available_bytes,
-};
-
-/// Epochs from which models of a few million parameters learn their text by heart.
-const MANY_EPOCHS: f64 = 20.0;
+use crate::memory::available_bytes;
 
 /// Characters of the curve of the learning rate.
 const CURVE_WIDTH: u64 = 60;
@@ -29,28 +24,6 @@ pub(crate) struct PlannedData {
 impl PlannedData {
     pub(crate) fn of(prepared: &Prepared) -> Self {
         Self { train_tokens: prepared.train.len(), valid_tokens: prepared.valid.len() }
-    }
-}
-
-/// Says how often the plan reads the text, and warns if that is often.
-pub(crate) fn report_epochs(recipe: &Recipe, train_tokens: usize) {
-    let epochs = recipe.epochs(train_tokens);
-    report(format_args!(
-        "{} of {}: {} of the training text",
-        plural(HumanCount(recipe.schedule.max_steps), "step"),
-        plural(HumanCount(recipe.tokens_per_step()), "token"),
-        epochs_in_words(epochs)
-    ));
-    warn_of_epochs(recipe, epochs);
-}
-
-/// Warns of a text that is read so often that a model learns it by heart.
-fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
-    if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
-        warn(format_args!(
-            "this plan reads the text {epochs:.0} times, and from about {MANY_EPOCHS} on a model learns it by heart. Train on \
-             more text, or on fewer steps (--epochs 10), or set model.dropout=0.2"
-        ));
     }
 }
 

@@ -10,11 +10,11 @@ use anyhow::{Context, bail};
 use chart::Chart;
 use checkpoint::RunFolder;
 use clap::ValueEnum;
+use console::report;
 use engine::{ModelFolder, is_gguf};
 use journal::{History, Metric, Picture, chart};
 
 use crate::{
-    console::report,
     model_args::models,
     usage::{ResultExt, bail_usage},
 };

@@ -1,33 +1,20 @@
-//! The tokens of a recipe's data. Their progress is a bar on a terminal, and plain lines elsewhere.
+//! The tokens of a recipe's data.
 
 use std::{
     ffi::OsString,
     io::{self, IsTerminal},
     path::{self, Path, PathBuf},
-    sync::Mutex,
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use dataset::{OnProgress, Phase, Prepared, Progress, Rules, Source, TokenizerChoice, is_stream};
+use console::{report, warn};
+use dataset::{Prepared, Rules, Source, TokenizerChoice, is_stream};
 use engine::quoted;
-use journal::words::count;
+use monitor::with_progress;
 use trainer::DataRecipe;
 
-use crate::{
-    console::{progress_bar, progress_style, report, warn},
-    usage::bail_usage,
-};
-
-/// Elsewhere than on a terminal, a line at most this often.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The bar of a phase that is counted in bytes.
-const BYTES: &str = "{msg} {bar:24} {bytes}/{total_bytes}  {eta} left";
-
-/// The bar of a phase that is counted in merges.
-const MERGES: &str = "{msg} {bar:24} {human_pos}/{human_len}  {eta} left";
+use crate::usage::bail_usage;
 
 /// `--data-dir`, for every command that needs tokens.
 #[derive(Debug, clap::Args)]
@@ -137,35 +124,6 @@ pub(crate) fn read_text(data: &str, data_dir: &Path) -> anyhow::Result<String> {
     with_progress(|show| source.read(data_dir, show)).map_err(|error| data_error(error, data_dir))
 }
 
-/// Shows the progress of work on a text.
-pub(crate) fn with_progress<T, E>(work: impl FnOnce(OnProgress<'_>) -> Result<T, E>) -> Result<T, E> {
-    let bar = progress_bar(BYTES);
-    let lines = Mutex::new(Lines::default());
-    let shown = Mutex::new(None);
-    let show = |progress: Progress| {
-        let phase = progress.phase;
-        if shown.lock().expect("nothing panics with the lock").replace(phase) != Some(phase) {
-            bar.reset();
-            bar.set_style(progress_style(if phase == Phase::LearnMerges { MERGES } else { BYTES }));
-            bar.set_message(phase.to_string());
-        }
-        match progress.total {
-            Some(total) => bar.set_length(total),
-            None => bar.unset_length(),
-        }
-        bar.set_position(progress.done);
-        if bar.is_hidden() {
-            let line = lines.lock().expect("nothing panics with the lock").line(progress, Instant::now());
-            if let Some(line) = line {
-                report(format_args!("{line}"));
-            }
-        }
-    };
-    let done = work(&show);
-    bar.finish_and_clear();
-    done
-}
-
 /// An error of the folder for prepared data says how to choose another.
 pub(crate) fn data_error(error: dataset::Error, data_dir: &Path) -> anyhow::Error {
     match error {
@@ -182,70 +140,4 @@ pub(crate) fn data_error(error: dataset::Error, data_dir: &Path) -> anyhow::Erro
 /// Whether a text is not where the recipe says.
 pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(dataset::Error::is_missing)
-}
-
-/// When it is time for a line.
-#[derive(Default)]
-struct Lines {
-    /// The phase, when it began or had its last line, and how many tenths of it were done then.
-    last: Option<(Phase, Instant, u64)>,
-}
-
-impl Lines {
-    /// A line for each tenth of a phase, and not more than one in each interval: a short one has none.
-    fn line(&mut self, progress: Progress, now: Instant) -> Option<String> {
-        let Progress { phase, done, total } = progress;
-        let tenth = total.map(|total| 10 * done / total.max(1));
-        let Some((_, time, last_tenth)) = self.last.filter(|&(last, ..)| last == phase) else {
-            self.last = Some((phase, now, 0));
-            return None;
-        };
-        if now.duration_since(time) < LINE_INTERVAL || tenth.is_some_and(|tenth| tenth <= last_tenth) {
-            return None;
-        }
-        self.last = Some((phase, now, tenth.unwrap_or_default()));
-        Some(match total {
-            Some(total) => {
-                format!("{phase}: {}% of {} {}", 100 * done / total.max(1), count(total), phase.unit())
-            }
-            None => format!("{phase}: {} {}", count(done), phase.unit()),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The lines of a phase that tells every second how far it is.
-    fn lines(phase: Phase, total: Option<u64>, done: impl Iterator<Item = u64>) -> Vec<String> {
-        let start = Instant::now();
-        let mut lines = Lines::default();
-        let second = |idx: usize| start + Duration::from_secs(idx as u64);
-        done.enumerate()
-            .filter_map(|(idx, done)| lines.line(Progress { phase, done, total }, second(idx)))
-            .collect()
-    }
-
-    #[test]
-    fn a_long_phase_has_a_line_for_each_tenth() {
-        let found = lines(Phase::Encode, Some(4_000_000_000), (0..=100).map(|idx| idx * 40_000_000));
-        assert_eq!(found.len(), 10, "{found:?}");
-        assert_eq!(found[0], "encoding: 10% of 4.0G bytes");
-        assert_eq!(found[9], "encoding: 100% of 4.0G bytes");
-    }
-
-    #[test]
-    fn lines_are_never_close_together() {
-        let found = lines(Phase::Read, Some(100), (0..=20).map(|idx| idx * 5));
-        assert_eq!(found, ["reading: 50% of 100 bytes", "reading: 100% of 100 bytes"]);
-        assert!(lines(Phase::Read, Some(100), (0..=9).map(|idx| idx * 11)).is_empty(), "a short phase");
-        assert_eq!(lines(Phase::Fetch, None, 0..=10), ["fetching: 10 bytes"]);
-    }
-
-    #[test]
-    fn merges_are_counted_as_merges() {
-        let found = lines(Phase::LearnMerges, Some(3839), (0..=20).map(|idx| idx * 100));
-        assert_eq!(found, ["learning merges: 26% of 3.8k merges", "learning merges: 52% of 3.8k merges"]);
-    }
 }

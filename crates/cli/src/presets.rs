@@ -5,14 +5,10 @@ use std::{
     process::ExitCode,
 };
 
+use console::{report, table};
 use journal::words::{count, duration_about};
 use serde::Serialize;
-use trainer::{PRESETS, Recipe};
-
-use crate::{
-    console::{report, table},
-    cost::{Cost, vocab_size},
-};
+use trainer::{Cost, PRESETS, Recipe, vocab_size};
 
 /// Lists the recipes that come with the program, and about how long each takes on this machine.
 #[derive(Debug, clap::Args)]

@@ -10,15 +10,12 @@ use std::{
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use chart::{Chart, Scale, Series, Style};
+use console::{progress_bar, report};
 use journal::{Picture, words::evenly};
 use model::Gpt;
 use trainer::{Control, PlannedRun, Probed, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
-use crate::{
-    console::{progress_bar, report},
-    plot::draw,
-    signals::Signals,
-};
+use crate::{plot::draw, signals::Signals};
 
 /// Where the picture of a sweep goes.
 const SWEEP_PICTURE: &str = "learning-rate-sweep.svg";

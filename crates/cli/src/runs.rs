@@ -10,14 +10,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use checkpoint::RunFolder;
+use console::{local_time, report, table, warn};
 use indicatif::HumanBytes;
 use journal::{History, words::count};
 use serde::Serialize;
 
-use crate::{
-    console::{local_time, report, table, warn},
-    model_args::models,
-};
+use crate::model_args::models;
 
 /// Lists runs, the newest last.
 #[derive(Debug, clap::Args)]

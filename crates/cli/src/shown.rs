@@ -5,9 +5,8 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use console::escaped;
 use engine::Piece;
-
-use crate::console::escaped;
 
 /// What stands between samples.
 const SEPARATOR: &str = "---------------";

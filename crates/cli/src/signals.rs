@@ -18,9 +18,8 @@ use std::{
 };
 
 use anyhow::Context;
+use console::report;
 use trainer::Control;
-
-use crate::console::report;
 
 /// The exit code of a run that Ctrl-C stopped and that can be resumed: 128 + 2, the number of SIGINT.
 const INTERRUPTED: u8 = 130;

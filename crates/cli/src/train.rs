@@ -12,21 +12,14 @@ use std::{any::Any, process::ExitCode};
 
 use anyhow::Context;
 use checkpoint::Session;
+use console::{can_draw, is_quiet, warn};
 use journal::{History, SampleLog, words::sizes, write_card};
+use monitor::{Key, Lines, LiveView, Observer, Screen, Views, announce, conclude, print_resume_hint};
 use trainer::{Control, Ending, Event, Training};
 
 pub(crate) use self::args::Args;
-use crate::{
-    console::{can_draw, is_quiet, warn},
-    lines::Lines,
-    live_view::LiveView,
-    observer::Observer,
-    probe,
-    screen::Screen,
-    signals::Signals,
-    views::Views,
-    words::{announce, conclude, print_resume_hint},
-};
+use self::args::Log;
+use crate::{probe, signals::Signals};
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let args = args.with_subject_understood()?;
@@ -65,7 +58,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let samples = SampleLog::open(&samples_path, shown_step)
         .with_context(|| format!("cannot open {}", samples_path.display()))?;
     let resumed_at = training.resume.as_ref().map(|_| shown_step);
-    let views = Views::open(&folder, resumed_at, args.log);
+    let views = Views::open(&folder, resumed_at, args.log == Log::Tensorboard);
     let control = Control::new();
     signals.pass_on(&control);
     let (screen, shown) = open_screen(&args, &training, shown_step, &control, &signals)?;
@@ -76,12 +69,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let outcome = outcome?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
-            print_resume_hint(&folder, &outcome, &args.data_dir);
+            print_resume_hint(&folder, &outcome, &args.data_dir.as_option());
             ExitCode::from(signals.exit_code())
         }
         Ending::StoppedEarly | Ending::Finished => {
             write_card(&folder, &devices[0])?;
-            conclude(&folder, &corpus, &outcome, &args.data_dir)?;
+            conclude(&folder, &corpus, &outcome, &args.data_dir.as_option())?;
             ExitCode::SUCCESS
         }
     })
@@ -101,7 +94,14 @@ fn open_screen(
         before.retain(|line| line.step <= step);
         let subtitle = format!("{}, on {}", sizes(&recipe.model), args.device.name());
         let titles = (folder.path().display().to_string(), subtitle);
-        match LiveView::open(titles, &before, control, signals) {
+        let (control, signals) = (control.clone(), signals.clone());
+        let on_key = move |key| match key {
+            Key::Stop => signals.stop_gently(),
+            Key::Interrupt => signals.interrupt(),
+            Key::Save => control.save(),
+            Key::Sample => control.sample(),
+        };
+        match LiveView::open(titles, &before, on_key) {
             Ok((view, terminal)) => return Ok((Box::new(view), Box::new(terminal))),
             Err(error) => {
                 warn(format_args!("the terminal can't be drawn on, so there is no live view: {error}"))

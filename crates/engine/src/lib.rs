@@ -39,6 +39,7 @@ mod side_by_side;
 
 mod evaluation;
 mod score;
+mod speed;
 
 mod advice;
 mod error;
@@ -53,4 +54,5 @@ pub use nanogpt::open_nanogpt;
 pub use prompt::{encode_prompt, prompt_start, token_id, with_start};
 pub use score::{ScoredText, score_texts, window_stride};
 pub use source::{Model, Source, check_vocabulary};
+pub use speed::{time_decode, time_prefill};
 pub use stored_weights::{ModelFolder, StoredWeights};

@@ -18,6 +18,7 @@ mod active_run;
 mod batches;
 mod bench;
 mod control;
+mod cost;
 mod due;
 mod error;
 mod evaluation;
@@ -54,6 +55,7 @@ mod writer;
 pub use active_run::Training;
 pub use bench::time_steps;
 pub use control::Control;
+pub use cost::{Cost, sizes, vocab_size};
 pub use error::Error;
 pub use event::{Ending, Event, Observer, Outcome, ending};
 pub use experiments::{

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use trainer::PRESETS;
 
 use super::{short::ShortArgs, subject::Subject};
-use crate::{device::DeviceArgs, model_args::models, prepare::DataDirArgs, usage::bail_usage, views::Log};
+use crate::{device::DeviceArgs, model_args::models, prepare::DataDirArgs, usage::bail_usage};
 
 /// Trains a model, or resumes training.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,15 @@ pub(crate) struct Args {
     // Last, for its heading stays.
     #[command(flatten)]
     pub(super) short: ShortArgs,
+}
+
+/// A form of log beside `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Log {
+    /// Event files in the run's folder, which `tensorboard --logdir runs` shows.
+    Tensorboard,
+    /// None.
+    None,
 }
 
 impl Args {

@@ -1,15 +1,15 @@
 //! Errors of setting up a run, with the command that helps, and those that are in the arguments.
 
 use anyhow::anyhow;
+use console::program;
 use engine::quoted;
 use journal::words::plural;
+use monitor::{further, resume_command};
 use trainer::{Ending, Error, SetupError};
 
 use crate::{
-    console::program,
     prepare::{DataDirArgs, data_error},
     usage::UsageError,
-    words::{further, resume_command},
 };
 
 /// The error as kindling prints it.
@@ -32,7 +32,7 @@ pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Erro
             quoted(&path.display().to_string())
         ),
         SetupError::Over { folder, ending, state, recipe } => {
-            let (path, resume) = (folder.path().display(), resume_command(&folder, data_dir));
+            let (path, resume) = (folder.path().display(), resume_command(&folder, &data_dir.as_option()));
             match ending {
                 Ending::StoppedEarly => anyhow!(
                     "{path} has stopped at step {}, after {} without a better loss; to train further: {resume} --set \

@@ -3,10 +3,11 @@
 use std::{fs, path::Path, time::SystemTime};
 
 use checkpoint::RunFolder;
+use console::warn;
 use journal::History;
 use trainer::preset;
 
-use crate::{console::warn, usage::bail_usage};
+use crate::usage::bail_usage;
 
 /// Accepts the recipe that a run was begun with, by its name or its path, and the run's own `recipe.toml`, which counts.
 pub(super) fn check_own_recipe(folder: &RunFolder, named: &str) -> anyhow::Result<()> {

@@ -2,18 +2,18 @@
 
 use burn::prelude::Device;
 use checkpoint::TrainerState;
+use console::report;
 use dataset::Rules;
 use journal::{update_pictures, write_card};
+use monitor::{report_data, with_progress};
 use trainer::{Changes, ResumePlan, ResumeRequest, StoppedRun, Training, ending};
 
 use super::{args::Args, errors::explain, own_recipe::check_own_recipe};
 use crate::{
-    console::report,
     memory,
     model_args::models,
     plan::{self, PlannedData},
-    prepare::{warn_of_older_rules, with_absolute_paths, with_progress},
-    words::report_data,
+    prepare::{warn_of_older_rules, with_absolute_paths},
 };
 
 /// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.

@@ -5,21 +5,21 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
+use console::program;
 use engine::{ModelFolder, check_vocabulary, quoted};
 use model::Gpt;
+use monitor::{report_data, with_progress};
 use tokenizer::SpecialTokens;
 use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
 use crate::{
-    console::program,
     memory,
     model_args::models,
     plan::{self, PlannedData},
-    prepare::{with_absolute_paths, with_progress},
+    prepare::with_absolute_paths,
     recipe::recipe_text,
     usage::{ResultExt, bail_usage},
-    words::report_data,
 };
 
 /// Makes a new run; with `--dry-run` prints its plan and makes none.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use trainer::{Metrics, Split};
 
-/// Shows a run as it happens. What is said beside comes by [`crate::console::report`].
-pub(crate) trait Screen: Send {
+/// Shows a run as it happens. What is said beside comes by [`console::report`].
+pub trait Screen: Send {
     /// It begins, after so many steps.
     fn started(&mut self, step: u64, max_steps: u64);
 

@@ -1,4 +1,6 @@
-//! What is said to the person at the terminal.
+//! What the program says on a terminal: messages, progress bars, tables.
+//!
+//! Everything goes to stderr, or to whoever has the terminal ([`divert`]).
 
 use std::{
     borrow::Cow,
@@ -32,34 +34,34 @@ type Listener = Box<dyn Fn(&str) + Send>;
 static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
 
 /// From now on, only what went wrong is said.
-pub(crate) fn be_quiet() {
+pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
 /// Whether only what went wrong is to be said.
-pub(crate) fn is_quiet() -> bool {
+pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
 /// A line for the person.
-pub(crate) fn report(line: fmt::Arguments<'_>) {
+pub fn report(line: fmt::Arguments<'_>) {
     if !is_quiet() {
         say(&line.to_string());
     }
 }
 
 /// A line that says what to type.
-pub(crate) fn report_command(command: fmt::Arguments<'_>) {
+pub fn report_command(command: fmt::Arguments<'_>) {
     report(format_args!("  {COMMAND}{command}{COMMAND:#}"));
 }
 
 /// A line on what may not be as it should.
-pub(crate) fn warn(line: fmt::Arguments<'_>) {
+pub fn warn(line: fmt::Arguments<'_>) {
     say(&format!("{WARNING}warning:{WARNING:#} {line}"));
 }
 
 /// Why the program, or a part of it, does not do what it was asked to.
-pub(crate) fn error(error: &anyhow::Error) {
+pub fn error(error: &anyhow::Error) {
     say(&format!("{ERROR}error:{ERROR:#} {}", format!("{error:#}").trim_end()));
 }
 
@@ -72,15 +74,15 @@ fn say(line: &str) {
 }
 
 /// To stderr, which may be closed; in colours if that is a terminal and the person has nothing against it.
-pub(crate) fn print(line: &str) {
+pub fn print(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// As long as it lives, lines go to a listener and not to stderr.
-pub(crate) struct Diversion(());
+pub struct Diversion(());
 
 /// Has every line go to a listener.
-pub(crate) fn divert(listener: impl Fn(&str) + Send + 'static) -> Diversion {
+pub fn divert(listener: impl Fn(&str) + Send + 'static) -> Diversion {
     *LISTENER.lock().expect("nothing panics while it is held") = Some(Box::new(listener));
     Diversion(())
 }
@@ -92,10 +94,10 @@ impl Drop for Diversion {
 }
 
 /// Where the libraries' events go: each is written in one piece, a warning or an error as one of this program's.
-pub(crate) struct Events;
+pub struct Events;
 
 /// The writer of one event.
-pub(crate) struct EventWriter {
+pub struct EventWriter {
     level: Level,
 }
 
@@ -129,18 +131,18 @@ impl Write for EventWriter {
 }
 
 /// A bar of progress, which nobody sees who wants it quiet.
-pub(crate) fn progress_bar(template: &str) -> ProgressBar {
+pub fn progress_bar(template: &str) -> ProgressBar {
     let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     ProgressBar::with_draw_target(None, target).with_style(progress_style(template))
 }
 
 /// How a progress bar is drawn.
-pub(crate) fn progress_style(template: &str) -> ProgressStyle {
+pub fn progress_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed")
 }
 
 /// Whether a person sits at a terminal that can be drawn on, and has nothing against it.
-pub(crate) fn can_draw() -> bool {
+pub fn can_draw() -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = cfg!(unix) && env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal();
@@ -148,12 +150,12 @@ pub(crate) fn can_draw() -> bool {
 }
 
 /// How the person calls this program: through cargo when cargo runs it.
-pub(crate) fn program() -> &'static str {
+pub fn program() -> &'static str {
     if env::var_os("CARGO").is_some() { "cargo run -p cli --" } else { "kindling" }
 }
 
 /// Rows under a header, with some columns aligned to the right.
-pub(crate) fn table<const N: usize>(
+pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
     right: &[usize],
@@ -170,7 +172,7 @@ pub(crate) fn table<const N: usize>(
 }
 
 /// A moment, given in seconds since 1970, by the clock on the wall.
-pub(crate) fn local_time(seconds: u64) -> String {
+pub fn local_time(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     moment.map_or_else(String::new, |moment| {
         moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
@@ -179,7 +181,7 @@ pub(crate) fn local_time(seconds: u64) -> String {
 
 /// Text that moves no cursor and changes no colour: control characters, but for line breaks and tabs, become escapes
 /// such as `\u{1b}`. Text of a model may have any of them.
-pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+pub fn escaped(text: &str) -> Cow<'_, str> {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.chars().all(is_harmless) {
         return Cow::Borrowed(text);

@@ -1,30 +1,33 @@
 //! What becomes of each event of a run: it is shown, logged, and answered by a sample.
 
+use console::{report, warn};
 use journal::{LAST_SAMPLE_TOKENS, SAMPLE_TOKENS, SampleLog, sample};
 use model::Gpt;
 use tokenizer::Tokenizer;
 use trainer::{Event, SkipReason};
 
-use crate::{
-    console::{report, warn},
-    screen::Screen,
-    views::Views,
-};
+use crate::{screen::Screen, views::Views};
 
 /// A first step is worth a line if it takes so much longer than the others, in seconds.
 const SLOW_START: f64 = 1.0;
 
 /// Takes in what happens in a run.
-pub(crate) struct Observer {
-    pub(crate) screen: Box<dyn Screen>,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) samples: SampleLog,
-    pub(crate) views: Views,
-    pub(crate) seed: u64,
+pub struct Observer {
+    /// Where the run is shown.
+    pub screen: Box<dyn Screen>,
+    /// Of the samples.
+    pub tokenizer: Tokenizer,
+    /// The samples in the run folder.
+    pub samples: SampleLog,
+    /// Pictures and event files.
+    pub views: Views,
+    /// Of the samples.
+    pub seed: u64,
 }
 
 impl Observer {
-    pub(crate) fn event(&mut self, event: Event<'_>) {
+    /// Shows and keeps what an event says.
+    pub fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Started { step, max_steps } => self.screen.started(step, max_steps),
             Event::Step { step } => self.screen.step(step),

@@ -4,27 +4,31 @@ use model::GptConfig;
 use roofline::Sizes;
 use serde::Serialize;
 use tokenizer::TokenizerKind;
-use trainer::{OptimizerKind, Recipe};
+
+use crate::{OptimizerKind, Recipe};
 
 /// What training reaches of the peak of multiply-adds, as measured with the models of S to L (README).
 const SHARE_OF_PEAK: f64 = 0.6;
 
 /// What a run takes on this machine, about.
 #[derive(Debug, Serialize)]
-pub(crate) struct Cost {
-    pub(crate) parameters: usize,
-    pub(crate) tokens: u64,
-    pub(crate) seconds: f64,
+pub struct Cost {
+    /// Of the model.
+    pub parameters: usize,
+    /// Of all its steps.
+    pub tokens: u64,
+    /// At the share of the peak that training reaches.
+    pub seconds: f64,
 }
 
 impl Cost {
     /// Of all its steps.
-    pub(crate) fn of(recipe: &Recipe, peak_flops: f64) -> Self {
+    pub fn of(recipe: &Recipe, peak_flops: f64) -> Self {
         Self::of_steps(recipe, recipe.schedule.max_steps, peak_flops)
     }
 
     /// Of some of its steps.
-    pub(crate) fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
+    pub fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
         let sizes = sizes(&recipe.model);
         let tokens = recipe.tokens_per_step().saturating_mul(n_steps);
         let step = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
@@ -39,7 +43,7 @@ impl Cost {
 }
 
 /// The sizes of a model, as `roofline` takes them.
-pub(crate) fn sizes(config: &GptConfig) -> Sizes {
+pub fn sizes(config: &GptConfig) -> Sizes {
     let [queries, keys, _] = config.qkv_widths();
     Sizes {
         n_layer: config.n_layer,
@@ -53,7 +57,7 @@ pub(crate) fn sizes(config: &GptConfig) -> Sizes {
 }
 
 /// The size of a tokenizer's vocabulary, over a text of so many distinct characters.
-pub(crate) fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
+pub fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
     match tokenizer {
         TokenizerKind::Byte => 256,
         TokenizerKind::Gpt2 => 50_257,

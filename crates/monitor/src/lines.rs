@@ -6,19 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use console::{Diversion, divert, escaped, is_quiet, print, progress_bar, report};
 use indicatif::ProgressBar;
 use trainer::{Metrics, Split};
 
-use crate::{
-    console::{Diversion, divert, escaped, is_quiet, print, progress_bar, report},
-    screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line},
-};
+use crate::screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line};
 
 /// Elsewhere than on a terminal, a line of training metrics at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows a run as lines.
-pub(crate) struct Lines {
+pub struct Lines {
     bar: ProgressBar,
     pace: Pace,
     last_line: Option<Instant>,
@@ -26,7 +24,7 @@ pub(crate) struct Lines {
 }
 
 /// As long as it lives, lines that are said go above the bar.
-pub(crate) struct AboveBar {
+pub struct AboveBar {
     bar: ProgressBar,
     _diversion: Diversion,
 }
@@ -38,7 +36,8 @@ impl Drop for AboveBar {
 }
 
 impl Lines {
-    pub(crate) fn open() -> (Self, AboveBar) {
+    /// Draws the bar, which is gone when the second value is dropped.
+    pub fn open() -> (Self, AboveBar) {
         let bar = progress_bar("{bar:24} {pos}/{len}  {msg}");
         let beneath = bar.clone();
         let diversion = divert(move |line| beneath.suspend(|| print(line)));

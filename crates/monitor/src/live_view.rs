@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use console::{Diversion, divert, escaped, print};
 use indicatif::HumanBytes;
 use journal::words::{count, duration};
-use live::{Dashboard, Key, Live, Sample, Strip};
+pub use live::Key;
+use live::{Dashboard, Live, Sample, Strip};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
-use trainer::{Control, Metrics, Split};
+use trainer::{Metrics, Split};
 
 use crate::{
-    console::{Diversion, divert, escaped, print},
     lines::print_sample,
     screen::{Pace, Screen, as_training, evaluation_line, loss_of, sample_heading, speed_of},
-    signals::Signals,
 };
 
 /// Messages that are left on the terminal when the view is gone.
@@ -21,13 +21,13 @@ const LEFT: usize = 12;
 const STRIPS: [&str; 3] = ["learning rate", "gradient norm", "tokens/s"];
 
 /// Shows a run as it happens.
-pub(crate) struct LiveView {
+pub struct LiveView {
     live: Live,
     facts: Arc<Mutex<Facts>>,
 }
 
 /// Gives the terminal back when it is dropped, with the last of what was shown.
-pub(crate) struct OnTerminal {
+pub struct OnTerminal {
     live: Live,
     facts: Arc<Mutex<Facts>>,
     diversion: Option<Diversion>,
@@ -45,12 +45,15 @@ struct Facts {
 }
 
 impl LiveView {
-    /// Takes the terminal. `before` are the metrics of earlier sessions.
-    pub(crate) fn open(
+    /// Takes the terminal. `before` are the metrics of earlier sessions; `on_key` hears of keys that ask for something.
+    ///
+    /// # Errors
+    ///
+    /// If the terminal can't be drawn on.
+    pub fn open(
         (title, subtitle): (String, String),
         before: &[Metrics],
-        control: &Control,
-        signals: &Signals,
+        on_key: impl Fn(Key) + Send + 'static,
     ) -> std::io::Result<(Self, OnTerminal)> {
         let facts =
             Facts { pace: Pace::start(0, 0), train: None, valid: None, best: None, memory: 0, sample: None };
@@ -61,13 +64,6 @@ impl LiveView {
             lock(&facts).measured(metrics);
             plot(&mut dashboard, metrics);
         }
-        let (control, signals) = (control.clone(), signals.clone());
-        let on_key = move |key| match key {
-            Key::Stop => signals.stop_gently(),
-            Key::Interrupt => signals.interrupt(),
-            Key::Save => control.save(),
-            Key::Sample => control.sample(),
-        };
         let (clock, mut system) = (Arc::clone(&facts), System::new());
         let refresh = move |dashboard: &mut Dashboard| {
             let mut facts = lock(&clock);

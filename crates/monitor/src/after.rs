@@ -1,0 +1,102 @@
+//! What is said of a run after it has ended, and what to type next.
+
+use std::time::Duration;
+
+use checkpoint::RunFolder;
+use console::{program, report, report_command, warn};
+use engine::quoted;
+use journal::{History, Standing, standing, words::duration};
+use trainer::{Ending, KeepWeights, Outcome, Recipe};
+
+/// Says where an interrupted run stands and the command that resumes it.
+pub fn print_resume_hint(folder: &RunFolder, outcome: &Outcome, data_option: &str) {
+    report(format_args!("stopped after step {}, which is saved. Resume with:", outcome.state.step));
+    report_command(format_args!("{}", resume_command(folder, data_option)));
+}
+
+/// The command that resumes a run. `data_option` names the folder for prepared data, with a space before it.
+pub fn resume_command(folder: &RunFolder, data_option: &str) -> String {
+    let path = quoted(&folder.path().display().to_string());
+    format!("{} train --resume --run {path}{}", program(), data_option)
+}
+
+/// The options with which a run that has done its steps trains as many again.
+pub fn further(recipe: &Recipe, n_steps: u64) -> String {
+    let max_steps = (2 * n_steps).max(1);
+    let ends_at_zero = recipe.clone().with_max_steps(max_steps).check_plan().is_err();
+    let decay = if ends_at_zero { " --set schedule.decay_steps=none" } else { "" };
+    format!(" --max-steps {max_steps}{decay}")
+}
+
+/// Says how a run went, where its weights stand, and what to type next.
+///
+/// # Errors
+///
+/// If the history of the run can't be read.
+pub fn conclude(
+    folder: &RunFolder,
+    corpus: &str,
+    outcome: &Outcome,
+    data_option: &str,
+) -> journal::Result<()> {
+    let state = &outcome.state;
+    let history = History::open(folder.clone())?;
+    let path = folder.path().display().to_string();
+    if outcome.ending == Ending::StoppedEarly {
+        report(format_args!(
+            "stopped early: the validation loss did not improve in {} evaluations",
+            state.evaluations_since_best
+        ));
+    }
+    let keep = history.recipe.as_ref().map(|recipe| recipe.run.keep_weights).unwrap_or_default();
+    if let Some(loss) = state.best_loss {
+        let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
+        let kept = match keep {
+            KeepWeights::Best => format!("kept in {path}"),
+            KeepWeights::Last => format!("while {path} keeps the weights of step {}", state.step),
+        };
+        report(format_args!(
+            "done in {time}: best validation loss {loss:.4} after step {}, {kept}",
+            state.best_step
+        ));
+    }
+    if let Some(recipe) = &history.recipe {
+        report_standing(&history, recipe, &resume_command(folder, data_option), state.step);
+    }
+    let has_other_last = keep == KeepWeights::Best && state.best_step != state.step;
+    if has_other_last {
+        report(format_args!("the last weights are at {}", quoted(&format!("{path}@last"))));
+    }
+    // A name that the model knows, where we know one.
+    let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
+    report(format_args!("Generate text with:"));
+    report_command(format_args!("{} generate {}{prompt}", program(), quoted(&path)));
+    Ok(())
+}
+
+/// Says what would help a run that has done its steps.
+fn report_standing(history: &History, recipe: &Recipe, resume: &str, step: u64) {
+    // Of steps that changed nothing, losses say nothing.
+    if let Err(error) = recipe.check_plan() {
+        return warn(format_args!("{error}: {resume}{}", further(recipe, step)));
+    }
+    match standing(history) {
+        Some(Standing::Untrained { last }) => warn(format_args!(
+            "the best weights are the untrained ones of step 0: training has not helped with the validation text (last loss \
+             {last:.4}). Check that both texts are of the same kind"
+        )),
+        Some(Standing::LastIsBest) => report(format_args!(
+            "the last weights are the best, so more steps would help: {resume}{}",
+            further(recipe, step)
+        )),
+        Some(Standing::Levelled { best_step, last }) => report(format_args!(
+            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More text or a larger model \
+             would help"
+        )),
+        Some(Standing::OverFitting { best_step, best, last }) => report(format_args!(
+            "over-fitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
+             model.dropout=0.2 or a smaller model would help"
+        )),
+        None => {}
+    }
+}

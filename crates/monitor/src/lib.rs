@@ -1,0 +1,20 @@
+//! What a person sees of long work: a training run as lines or as a live view, its pictures and event files, and the progress of
+//! data that is prepared.
+
+mod after;
+mod before;
+mod data;
+mod lines;
+mod live_view;
+mod observer;
+mod screen;
+mod views;
+
+pub use after::{conclude, further, print_resume_hint, resume_command};
+pub use before::{announce, report_data, report_epochs, report_name, warn_of_epochs, warn_of_precision};
+pub use data::with_progress;
+pub use lines::{AboveBar, Lines};
+pub use live_view::{Key, LiveView, OnTerminal};
+pub use observer::Observer;
+pub use screen::Screen;
+pub use views::Views;
