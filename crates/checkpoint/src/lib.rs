@@ -34,6 +34,7 @@ mod lock;
 mod session;
 mod state;
 mod stored;
+mod version;
 
 pub use error::{Error, Result};
 pub use export::export_gguf;

@@ -11,7 +11,10 @@ use std::{
 use ::fs::{atomic, sha256_hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RunFolder, error};
+use crate::{
+    Error, Result, RunFolder, error,
+    version::{VERSION, updated},
+};
 
 /// The name of the file of weights of a checkpoint.
 pub const MODEL: &str = "model.bpk";
@@ -105,7 +108,7 @@ impl Checkpoint {
     ///
     /// If the file is no longer what was written.
     pub fn model(&self) -> Result<Vec<u8>> {
-        checked(&self.path, &self.manifest, MODEL)
+        record(&self.path, &self.manifest, MODEL)
     }
 
     /// The record of the optimizer's moments.
@@ -114,7 +117,13 @@ impl Checkpoint {
     ///
     /// If the file is no longer what was written.
     pub fn optimizer(&self) -> Result<Vec<u8>> {
-        checked(&self.path, &self.manifest, OPTIMIZER)
+        record(&self.path, &self.manifest, OPTIMIZER)
+    }
+
+    /// Whether an older version wrote it, with matrices the other way round. Training that resumes from it takes some sums
+    /// in another order.
+    pub fn is_of_older_version(&self) -> bool {
+        self.manifest.version < VERSION
     }
 }
 
@@ -134,10 +143,13 @@ impl Keep {
     }
 }
 
-/// Size and sha256 of each file.
+/// The version, and size and sha256 of each file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
+    /// 0 where the manifest does not say.
+    #[serde(default)]
+    version: u32,
     files: BTreeMap<String, FileFacts>,
 }
 
@@ -180,7 +192,10 @@ impl RunFolder {
             let state = to_json(state);
             atomic::write_file(&partial.join(STATE), &state)?;
             files.insert(STATE.to_owned(), FileFacts::of(&state));
-            Ok::<(), Error>(atomic::write_file(&partial.join(MANIFEST), &to_json(&Manifest { files }))?)
+            Ok::<(), Error>(atomic::write_file(
+                &partial.join(MANIFEST),
+                &to_json(&Manifest { version: VERSION, files }),
+            )?)
         })?;
 
         let (before, beyond): (Vec<_>, Vec<_>) =
@@ -266,7 +281,7 @@ impl RunFolder {
     /// If there is no such checkpoint, or it is damaged.
     pub fn checkpoint_weights(&self, step: u64) -> Result<Vec<u8>> {
         let path = self.checkpoint_path(step);
-        checked(&path, &manifest(&path)?, MODEL)
+        record(&path, &manifest(&path)?, MODEL)
     }
 
     /// The folder of the checkpoint of a step.
@@ -336,6 +351,12 @@ fn of_system(error: burn_pack::Error) -> io::Error {
 fn manifest(path: &Path) -> Result<Manifest> {
     serde_json::from_slice(&file(path, MANIFEST)?)
         .map_err(|error| damaged(path, format!("{MANIFEST} is not understood: {error}")))
+}
+
+/// A record of a checkpoint, if its file is what the manifest says, as this version has it.
+fn record(path: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
+    updated(checked(path, manifest, name)?, manifest.version)
+        .map_err(|error| damaged(path, format!("{name} is no record: {error}")))
 }
 
 /// A file of a checkpoint, if it is what the manifest says.

@@ -24,28 +24,13 @@ const BLOCK: usize = 256;
 pub struct Loss {
     /// The mean over all rows of `-ln softmax(logits)[target]`.
     pub mean: f32,
-    /// The gradients of the hidden rows, `[N, C]`, and of the weight as it lies.
+    /// The gradients of the hidden rows, `[N, C]`, and of the weight, `[V, C]`.
     pub gradients: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// The weight of the output head.
-#[derive(Clone, Copy)]
-pub struct HeadWeight<'a> {
-    /// `[V, C]`, transposed where it lies as `[C, V]`.
-    pub weight: Matrix<'a>,
-    /// Whether it lies as `[V, C]`; its gradient has the same order.
-    pub by_rows: bool,
-}
-
-/// The mean loss of `hidden`, `[N, C]`, and with `backward` its gradients.
-pub fn loss(
-    level: SimdLevel,
-    hidden: &[f32],
-    head: HeadWeight<'_>,
-    targets: &[usize],
-    backward: bool,
-) -> Loss {
-    let (n_vocab, width) = (head.weight.rows(), head.weight.cols());
+/// The mean loss of `hidden`, `[N, C]`, under a head of weight `[V, C]`, and with `backward` its gradients.
+pub fn loss(level: SimdLevel, hidden: &[f32], weight: Matrix<'_>, targets: &[usize], backward: bool) -> Loss {
+    let (n_vocab, width) = (weight.rows(), weight.cols());
     let n_rows = targets.len();
     // Parts of one size, of whole panels of the products.
     let most = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
@@ -56,17 +41,13 @@ pub fn loss(
     for (hidden, targets) in hidden.chunks(at_once * width).zip(targets.chunks(at_once)) {
         let n = targets.len();
         let rows = Matrix::new(hidden, n, width);
-        let mut logits = product(level, head.weight, rows.transposed(), |_, _| {}); // [V, n]
+        let mut logits = product(level, weight, rows.transposed(), |_, _| {}); // [V, n]
         sum += softmax_loss(level, &mut logits, targets, n_rows, backward);
         if backward {
             let d_logits = Matrix::new(&logits, n_vocab, n);
-            let transposed = product(level, head.weight.transposed(), d_logits, |_, _| {}); // [C, n]
+            let transposed = product(level, weight.transposed(), d_logits, |_, _| {}); // [C, n]
             d_hidden.extend(transpose(&transposed, width, n));
-            if head.by_rows {
-                add_product(level, d_logits, rows, &mut d_weight); // [V, C]
-            } else {
-                add_product(level, rows.transposed(), d_logits.transposed(), &mut d_weight); // [C, V]
-            }
+            add_product(level, d_logits, rows, &mut d_weight); // [V, C]
         }
     }
     #[expect(clippy::cast_possible_truncation, reason = "the loss is f32")]

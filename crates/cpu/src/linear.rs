@@ -182,14 +182,14 @@ pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask)
     });
 }
 
-/// The gradient of `x` from that of `x · weight`.
+/// The gradient of `x` from that of `x · weightᵀ`.
 pub fn backward_input(level: SimdLevel, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
-    product(level, d_y, weight.transposed(), |_, _| {})
+    product(level, d_y, weight, |_, _| {})
 }
 
-/// The gradient of `weight` from that of `x · weight`.
+/// The gradient of `weight` from that of `x · weightᵀ`.
 pub fn backward_weight(level: SimdLevel, x: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
-    product(level, x.transposed(), d_y, |_, _| {})
+    product(level, d_y.transposed(), x, |_, _| {})
 }
 
 /// The sum of all rows of `width`, which is the gradient of a bias.

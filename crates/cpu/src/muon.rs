@@ -27,8 +27,8 @@ pub struct MuonStep {
     pub momentum: f32,
     /// How much of themselves the parameters lose, times the learning rate.
     pub weight_decay: f32,
-    /// The columns of each of the matrices that lie side by side in one and are made orthogonal apart; together all.
-    pub widths: Vec<usize>,
+    /// The rows of each of the matrices that lie one below the other in one and are made orthogonal apart; together all.
+    pub heights: Vec<usize>,
     /// What the gradient is multiplied with before all else: below one where it is clipped.
     pub gradient_scale: f32,
 }
@@ -42,43 +42,39 @@ impl MuonStep {
 
     /// What the orthogonal matrix of a part is multiplied with: more for one with more outputs than inputs.
     #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
-    pub fn rate(&self, [n_in, n_out]: [usize; 2]) -> f32 {
+    pub fn rate(&self, [n_out, n_in]: [usize; 2]) -> f32 {
         (self.learning_rate * (n_out as f64 / n_in as f64).max(1.0).sqrt()) as f32
     }
 }
 
-/// One step, on matrices of `n_columns` columns.
+/// One step, on matrices `[out, in]` of `n_in` columns.
 pub fn step(
     level: SimdLevel,
     step: &MuonStep,
-    n_columns: usize,
+    n_in: usize,
     x: &mut [f32],
     gradient: &[f32],
     mean: &mut [f32],
 ) {
     assert!(x.len() == gradient.len() && x.len() == mean.len(), "all are of one size");
-    let n_rows = x.len() / n_columns.max(1);
     let (momentum, scale, keep) = (step.momentum, step.gradient_scale, step.keep());
-    let mut first = 0;
-    for &width in &step.widths {
-        let rate = step.rate([n_rows, width]);
-        let mut ahead = vec![0.0; n_rows * width];
-        let columns = |row: usize| row * n_columns + first..row * n_columns + first + width;
-        for (row, ahead) in ahead.chunks_exact_mut(width).enumerate() {
-            let (gradient, mean) = (&gradient[columns(row)], &mut mean[columns(row)]);
-            for ((ahead, mean), gradient) in ahead.iter_mut().zip(mean).zip(gradient) {
-                let gradient = gradient * scale;
-                *mean = *mean * momentum + gradient * (1.0 - momentum);
-                *ahead = gradient * (1.0 - momentum) + *mean * momentum;
-            }
+    let (mut x, mut gradient, mut mean) = (x, gradient, mean);
+    for &height in &step.heights {
+        let size = height * n_in;
+        let (part, part_of_gradient, part_of_mean);
+        (part, x) = x.split_at_mut(size);
+        (part_of_gradient, gradient) = gradient.split_at(size);
+        (part_of_mean, mean) = mean.split_at_mut(size);
+        let ahead = part_of_mean.iter_mut().zip(part_of_gradient).map(|(mean, gradient)| {
+            let gradient = gradient * scale;
+            *mean = *mean * momentum + gradient * (1.0 - momentum);
+            gradient * (1.0 - momentum) + *mean * momentum
+        });
+        let change = orthogonal(level, &ahead.collect::<Vec<_>>(), height, n_in);
+        let rate = step.rate([height, n_in]);
+        for (x, change) in part.iter_mut().zip(change) {
+            *x = *x * keep - change * rate;
         }
-        let change = orthogonal(level, &ahead, n_rows, width);
-        for (row, change) in change.chunks_exact(width).enumerate() {
-            for (x, change) in x[columns(row)].iter_mut().zip(change) {
-                *x = *x * keep - *change * rate;
-            }
-        }
-        first += width;
     }
 }
 

@@ -49,11 +49,11 @@ pub(crate) enum Rows {
 /// How matrices lie in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Matrices {
-    /// `[in, out]`, as in memory.
+    /// `[in, out]`.
     InOut,
     /// `[in, out]`, but the head `[out, in]`: GPT-2's `Conv1D`.
     InOutButHead,
-    /// `[out, in]`: `torch.nn.Linear`.
+    /// `[out, in]`, as in memory: `torch.nn.Linear`.
     OutIn,
 }
 
@@ -140,7 +140,7 @@ impl Names {
         let is_matrix = leaf == "weight" && is_matrix(module);
         Place {
             parts: parts.iter().enumerate().map(part).collect(),
-            is_transposed: is_matrix && self.is_out_in(module),
+            is_transposed: is_matrix && !self.is_out_in(module),
         }
     }
 

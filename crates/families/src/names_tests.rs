@@ -70,9 +70,9 @@ fn matrices_are_transposed_where_they_lie_the_other_way() {
     let config = GptConfig::debug();
     let is_transposed = |names: &Names, path: &str| names.place(path, &config).is_transposed;
     for (path, in_gpt2, in_llama) in [
-        ("head.weight", true, true),
-        ("blocks.0.attention.qkv.weight", false, true),
-        ("blocks.0.feed_forward.project.weight", false, true),
+        ("head.weight", false, false),
+        ("blocks.0.attention.qkv.weight", true, false),
+        ("blocks.0.feed_forward.project.weight", true, false),
         ("blocks.0.feed_forward.project.bias", false, false),
         ("blocks.0.attention_norm.gamma", false, false),
         ("token_embedding.weight", false, false),

@@ -55,7 +55,7 @@ fn prepared_attention(bencher: Bencher<'_, '_>, fused: bool) {
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn swiglu(bencher: Bencher<'_, '_>, fused: bool) {
-    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([4 * WIDTH, WIDTH]));
     let activation = Activation::Swiglu;
     both_ways(bencher, fused, || {
         kernels::linear_activate(x.clone(), weight.clone(), None, activation, Precision::F32)
@@ -64,13 +64,13 @@ fn swiglu(bencher: Bencher<'_, '_>, fused: bool) {
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear(bencher: Bencher<'_, '_>, fused: bool) {
-    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([4 * WIDTH, WIDTH]));
     both_ways(bencher, fused, || kernels::linear(x.clone(), weight.clone(), None, Precision::F32));
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear_activate(bencher: Bencher<'_, '_>, fused: bool) {
-    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([4 * WIDTH, WIDTH]));
     both_ways(bencher, fused, || {
         kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu, Precision::F32)
     });
@@ -87,7 +87,7 @@ fn loss(bencher: Bencher<'_, '_>, fused: bool) {
     let (hidden, weight) = (random([BATCH * TIME, WIDTH]), random([VOCAB_SIZE, WIDTH]));
     let targets = Tensor::<1, Int>::zeros([BATCH * TIME], &hidden.device());
     both_ways(bencher, fused, || {
-        Head::Tied(weight.clone()).loss(hidden.clone(), targets.clone(), Precision::F32)
+        Head::new(weight.clone()).loss(hidden.clone(), targets.clone(), Precision::F32)
     });
 }
 
@@ -162,7 +162,7 @@ fn cached_attention(bencher: Bencher<'_, '_>, fused: bool) {
 /// One row by a matrix, as in writing.
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
-    let (x, weight) = (plain_random([1, 1, WIDTH]), plain_random([WIDTH, 4 * WIDTH]));
+    let (x, weight) = (plain_random([1, 1, WIDTH]), plain_random([4 * WIDTH, WIDTH]));
     one_way(bencher, fused, 1, || kernels::linear(x.clone(), weight.clone(), None, Precision::F32));
 }
 
@@ -170,13 +170,13 @@ fn linear_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn logits_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
     let (hidden, weight) = (plain_random([1, 1, WIDTH]), plain_random([50_257, WIDTH]));
-    one_way(bencher, fused, 1, || Head::Tied(weight.clone()).logits(hidden.clone(), Precision::F32));
+    one_way(bencher, fused, 1, || Head::new(weight.clone()).logits(hidden.clone(), Precision::F32));
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]
 fn linear_activate_bf16(bencher: Bencher<'_, '_>, fused: bool) {
     let precision = supported_precision(Precision::Bf16, &Device::flex()); // f32 where the processor lacks it.
-    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([WIDTH, 4 * WIDTH]));
+    let (x, weight) = (random([BATCH, TIME, WIDTH]), random([4 * WIDTH, WIDTH]));
     both_ways(bencher, fused, || {
         kernels::linear_activate(x.clone(), weight.clone(), None, Activation::Gelu, precision)
     });

@@ -8,19 +8,21 @@ use crate::{
     fused::FusedOps,
     gpu::GpuOps,
     linear,
-    linear::linear_transposed,
 };
 
 /// The output head of a language model: what makes logits of a hidden vector.
 #[derive(Debug, Clone)]
-pub enum Head {
-    /// A linear layer's weight, `[C, V]`.
-    Linear(Tensor<2>),
-    /// The token embedding, `[V, C]`, transposed.
-    Tied(Tensor<2>),
+pub struct Head {
+    /// `[V, C]`, as a token embedding is.
+    weight: Tensor<2>,
 }
 
 impl Head {
+    /// A head of this weight, `[V, C]`.
+    pub fn new(weight: Tensor<2>) -> Self {
+        Self { weight }
+    }
+
     /// The logits of each token.
     ///
     /// # Shapes
@@ -28,10 +30,7 @@ impl Head {
     /// - `hidden`: `[.., C]`
     /// - output: `[.., V]`
     pub fn logits<const D: usize>(self, hidden: Tensor<D>, precision: Precision) -> Tensor<D> {
-        match self {
-            Self::Linear(weight) => linear(hidden, weight, None, precision),
-            Self::Tied(weight) => linear_transposed(hidden, weight, precision),
-        }
+        linear(hidden, self.weight, None, precision)
     }
 
     /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU no more than 2²⁴ logits
@@ -49,18 +48,14 @@ impl Head {
     /// takes it.
     pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
         let ([n_rows, width], [n_targets]) = (hidden.dims(), targets.dims());
-        let expected = match &self {
-            Self::Linear(weight) => weight.dims()[0],
-            Self::Tied(weight) => weight.dims()[1],
-        };
+        let [_, expected] = self.weight.dims();
         assert_eq!(width, expected, "the hidden rows are {width} wide and the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
-            let (weight, by_rows) = self.weight();
-            let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
+            let [hidden, weight] = [hidden, self.weight].map(Tensor::into_dispatch);
             let targets = targets.into_dispatch();
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
-                hidden, weight, targets, by_rows, precision,
+                hidden, weight, targets, precision,
             ));
         }
         if is_on_gpu(&hidden) {
@@ -109,28 +104,16 @@ impl Head {
         n_rows: usize,
         precision: Precision,
     ) -> Tensor<1> {
-        let (weight, by_rows) = self.weight();
-        let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
+        let [hidden, weight] = [hidden, self.weight].map(Tensor::into_dispatch);
         let targets = targets.into_dispatch();
         count_gpu_path();
         Tensor::from_dispatch(<Dispatch as GpuOps>::head_loss_in_chunks(
-            hidden, weight, targets, by_rows, n_rows, precision,
+            hidden, weight, targets, n_rows, precision,
         ))
     }
 
-    /// The weight, and whether it is `[V, C]`.
-    fn weight(self) -> (Tensor<2>, bool) {
-        match self {
-            Self::Linear(weight) => (weight, false),
-            Self::Tied(weight) => (weight, true),
-        }
-    }
-
     fn n_vocab(&self) -> usize {
-        match self {
-            Self::Linear(weight) => weight.dims()[1],
-            Self::Tied(weight) => weight.dims()[0],
-        }
+        self.weight.dims()[0]
     }
 }
 
@@ -178,7 +161,7 @@ mod tests {
         let weight = Tensor::<2>::random([n_vocab, width], Distribution::Default, &device);
         let hidden = Tensor::<2>::random([n_rows, width], Distribution::Normal(0.0, 2.0), &device);
         let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &device) * 1000;
-        let head = Head::Tied(weight.clone());
+        let head = Head::new(weight.clone());
         let found = head.logprobs(hidden.clone(), targets.clone(), Precision::F32);
         let expected = log_softmax(hidden.matmul(weight.transpose()), 1).gather(1, targets.unsqueeze_dim(1));
         let tolerance = Tolerance::absolute(crate::testing::test_tolerance(1e-4));

@@ -41,17 +41,16 @@ pub(crate) trait GpuOps: Backend {
         out
     }
 
-    /// As [`crate::Head::loss`], the weight `[V, C]` if it lies by rows, else `[C, V]`. Logits of no more than `n_rows`
+    /// As [`crate::Head::loss`], with the weight `[V, C]`. Logits of no more than `n_rows`
     /// rows exist at a time.
     fn head_loss_in_chunks(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        by_rows: bool,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        head_loss::Call::<Self> { hidden, weight, targets, by_rows, n_rows, precision }.loss()
+        head_loss::Call::<Self> { hidden, weight, targets, n_rows, precision }.loss()
     }
 
     /// The rows `ids`, `[N]`, of a table `[V, C]`, to `[N, C]`.
@@ -88,13 +87,12 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        by_rows: bool,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
-        let call = head_loss::Call::<B> { hidden, weight, targets, by_rows, n_rows, precision };
+        let call = head_loss::Call::<B> { hidden, weight, targets, n_rows, precision };
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (loss, gradients) = call.loss_and_gradients();

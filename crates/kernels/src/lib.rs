@@ -12,7 +12,7 @@
 //!
 //! let device = kernels::testing::test_device();
 //! let x = Tensor::<3>::ones([2, 3, 4], &device);
-//! let weight = Tensor::<2>::ones([4, 5], &device);
+//! let weight = Tensor::<2>::ones([5, 4], &device);
 //! let y = kernels::linear(x, weight, None, kernels::Precision::F32);
 //! assert_eq!(y.dims(), [2, 3, 5]);
 //! ```

@@ -10,18 +10,18 @@ use crate::{
     precision::product,
 };
 
-/// `x · weight + bias`, over the last axis of `x`.
+/// `x · weightᵀ + bias`, over the last axis of `x`.
 ///
 /// # Shapes
 ///
 /// - `x`: `[.., C_in]`
-/// - `weight`: `[C_in, C_out]`
+/// - `weight`: `[C_out, C_in]`
 /// - `bias`: `[C_out]`
 /// - output: `[.., C_out]`
 ///
 /// # Panics
 ///
-/// If the last axis of `x` is not the first of `weight`.
+/// If the last axes of `x` and `weight` differ.
 pub fn linear<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
@@ -43,7 +43,7 @@ pub fn linear<const D: usize>(
 ///
 /// # Panics
 ///
-/// If the last axis of `x` is not the first of `weight`.
+/// If the last axes of `x` and `weight` differ.
 pub fn linear_activate<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
@@ -69,7 +69,7 @@ pub fn linear_activate<const D: usize>(
 ///
 /// # Panics
 ///
-/// If the last axis of `x` is not the first of `weight`.
+/// If the last axes of `x` and `weight` differ.
 pub fn linear_residual<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
@@ -87,26 +87,8 @@ pub fn linear_residual<const D: usize>(
     residual + dropout(plain(x, weight, bias, precision), dropout_probability)
 }
 
-/// `x` times a weight that lies transposed, as a token embedding does that is also the head.
-///
-/// # Shapes
-///
-/// - `x`: `[.., C_in]`
-/// - `weight`: `[C_out, C_in]`
-/// - output: `[.., C_out]`
-pub(crate) fn linear_transposed<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    precision: Precision,
-) -> Tensor<D> {
-    if is_fused(&x) {
-        return fused(x, weight, None, None, Affine { transposed: true, precision, ..Affine::default() });
-    }
-    linear(x, weight.transpose(), None, precision)
-}
-
 fn check<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) {
-    let ([d_in, _], width) = (weight.dims(), x.dims()[D - 1]);
+    let ([_, d_in], width) = (weight.dims(), x.dims()[D - 1]);
     assert_eq!(width, d_in, "the input is {width} wide and the weight takes {d_in}");
 }
 
@@ -117,8 +99,7 @@ fn fused<const D: usize>(
     residual: Option<Tensor<D>>,
     affine: Affine,
 ) -> Tensor<D> {
-    let [first, second] = weight.dims();
-    let d_out = if affine.transposed { first } else { second };
+    let [d_out, _] = weight.dims();
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [d_out], "the bias has another width than the output");
     }
@@ -144,11 +125,11 @@ fn plain<const D: usize>(
     precision: Precision,
 ) -> Tensor<D> {
     let mut shape = x.dims();
-    let [d_in, d_out] = weight.dims();
+    let [d_out, d_in] = weight.dims();
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 
-    let y = product(x.reshape([n_rows, d_in]), weight, precision); // [rows, C_out]
+    let y = product(x.reshape([n_rows, d_in]), weight.transpose(), precision); // [rows, C_out]
     match bias {
         Some(bias) => y + bias.unsqueeze(),
         None => y,
@@ -168,10 +149,10 @@ mod tests {
         let device = test_device();
         device.seed(1);
         let x = Tensor::<3>::random([2, 32, 3], Distribution::Default, &device);
-        let weight = Tensor::<2>::random([3, 5], Distribution::Default, &device);
+        let weight = Tensor::<2>::random([5, 3], Distribution::Default, &device);
         let bias = Tensor::<1>::random([5], Distribution::Default, &device);
 
-        let batched = x.clone().matmul(weight.clone().unsqueeze()) + bias.clone().unsqueeze();
+        let batched = x.clone().matmul(weight.clone().transpose().unsqueeze()) + bias.clone().unsqueeze();
         let flat = linear(x.clone(), weight.clone(), Some(bias), Precision::F32);
         flat.into_data()
             .assert_approx_eq::<f32>(&batched.to_data(), Tolerance::absolute(test_tolerance(1e-6)));
@@ -185,6 +166,6 @@ mod tests {
     fn widths_must_agree() {
         let device = test_device();
         let _ =
-            linear(Tensor::<2>::ones([2, 3], &device), Tensor::ones([4, 5], &device), None, Precision::F32);
+            linear(Tensor::<2>::ones([2, 3], &device), Tensor::ones([5, 4], &device), None, Precision::F32);
     }
 }

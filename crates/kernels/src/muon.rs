@@ -16,15 +16,15 @@ use crate::{device::is_fused, fused::InPlaceOps};
 ///
 /// # Shapes
 ///
-/// All `[in, out]`.
+/// All `[out, in]`.
 ///
 /// # Panics
 ///
-/// If the widths of the parts do not add up to the columns.
+/// If the heights of the parts do not add up to the rows.
 pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let [n_in, n_columns] = x.dims();
-    let MuonStep { widths, .. } = step;
-    assert_eq!(widths.iter().sum::<usize>(), n_columns, "parts of {widths:?} columns are not {n_columns}");
+    let [n_rows, n_in] = x.dims();
+    let MuonStep { heights, .. } = step;
+    assert_eq!(heights.iter().sum::<usize>(), n_rows, "parts of {heights:?} rows are not {n_rows}");
     if is_fused(&x) && !x.device().is_autodiff() {
         let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
         let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step.clone());
@@ -33,9 +33,9 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
     let gradient = gradient * step.gradient_scale;
     let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
     let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
-    let parts = ahead.split_with_sizes(widths.clone(), 1).into_iter().zip(widths);
-    let changes = parts.map(|(part, &width)| orthogonal(part) * step.rate([n_in, width]));
-    (x * step.keep() - Tensor::cat(changes.collect(), 1), mean)
+    let parts = ahead.split_with_sizes(heights.clone(), 0).into_iter().zip(heights);
+    let changes = parts.map(|(part, &height)| orthogonal(part) * step.rate([height, n_in]));
+    (x * step.keep() - Tensor::cat(changes.collect(), 0), mean)
 }
 
 /// The matrix with the same singular vectors, and singular values near one.
@@ -63,12 +63,12 @@ mod tests {
         testing::{test_device, test_tolerance},
     };
 
-    fn step(widths: &[usize]) -> MuonStep {
+    fn step(heights: &[usize]) -> MuonStep {
         MuonStep {
             learning_rate: 0.02,
             momentum: 0.95,
             weight_decay: 0.1,
-            widths: widths.to_vec(),
+            heights: heights.to_vec(),
             gradient_scale: 1.0,
         }
     }
@@ -83,10 +83,10 @@ mod tests {
         device.seed(1);
         for shape in [[8, 8], [6, 20], [20, 6], [33, 70]] {
             let x = random(shape, &device);
-            let step = MuonStep { learning_rate: 1.0, weight_decay: 0.0, ..step(&[shape[1]]) };
+            let step = MuonStep { learning_rate: 1.0, weight_decay: 0.0, ..step(&[shape[0]]) };
             let zeros = Tensor::zeros(shape, &device);
             let (moved, _) = muon(&step, zeros.clone(), x.clone(), zeros);
-            let stretch = (shape[1] as f32 / shape[0] as f32).max(1.0).sqrt();
+            let stretch = (shape[0] as f32 / shape[1] as f32).max(1.0).sqrt();
             let q = moved / -stretch;
             let q = if shape[0] > shape[1] { q.transpose() } else { q };
             let x = if shape[0] > shape[1] { x.transpose() } else { x };
@@ -111,12 +111,12 @@ mod tests {
     fn parts_are_made_orthogonal_apart() {
         let device = test_device();
         device.seed(2);
-        let [x, gradient, mean] = [(); 3].map(|()| random([12, 36], &device));
+        let [x, gradient, mean] = [(); 3].map(|()| random([36, 12], &device));
         let all = MuonStep { gradient_scale: 0.5, ..step(&[20, 10, 6]) };
         let (moved, mean_after) = muon(&all, x.clone(), gradient.clone(), mean.clone());
-        for (start, width) in [(0, 20), (20, 10), (30, 6)] {
-            let of = |all: &Tensor<2>| all.clone().narrow(1, start, width);
-            let one = MuonStep { gradient_scale: 0.5, ..step(&[width]) };
+        for (start, height) in [(0, 20), (20, 10), (30, 6)] {
+            let of = |all: &Tensor<2>| all.clone().narrow(0, start, height);
+            let one = MuonStep { gradient_scale: 0.5, ..step(&[height]) };
             let (alone, mean_alone) = muon(&one, of(&x), of(&gradient), of(&mean));
             let close = Tolerance::absolute(test_tolerance(1e-6));
             of(&moved).into_data().assert_approx_eq::<f32>(&alone.into_data(), close);
@@ -130,17 +130,17 @@ mod tests {
         device.seed(3);
         let cases: [([usize; 2], &[usize]); 8] = [
             ([8, 8], &[8]),
-            ([40, 48], &[48]),
-            ([48, 40], &[40]),
-            ([16, 48], &[16, 16, 16]),
-            ([16, 32], &[16, 8, 8]),
-            ([7, 33], &[33]),
-            ([130, 40], &[40]),
-            ([128, 512], &[256, 256]),
+            ([48, 40], &[48]),
+            ([40, 48], &[40]),
+            ([48, 16], &[16, 16, 16]),
+            ([32, 16], &[16, 8, 8]),
+            ([33, 7], &[33]),
+            ([40, 130], &[40]),
+            ([512, 128], &[256, 256]),
         ];
-        for (shape, widths) in cases {
+        for (shape, heights) in cases {
             let [x, gradient, mean] = [(); 3].map(|()| random(shape, &device));
-            let step = MuonStep { gradient_scale: 0.7, ..step(widths) };
+            let step = MuonStep { gradient_scale: 0.7, ..step(heights) };
             let run = || muon(&step, x.clone(), gradient.clone(), mean.clone());
             let (moved, mean_after) = run();
             let (expected, mean_expected) = plainly(run);

@@ -1,9 +1,9 @@
 //! Causal multi-head self-attention.
 
-use burn::{module::Param, nn::Linear, prelude::*};
+use burn::prelude::*;
 use kernels::{Attention, KeyValueCache, Precision, QkNorm, Rope};
 
-use crate::{GptConfig, init::Init, norm::Norm, settings::Settings};
+use crate::{GptConfig, init::Init, linear::Linear, norm::Norm, settings::Settings};
 
 /// Lets every position read from itself and from the positions before it.
 ///
@@ -53,13 +53,13 @@ impl CausalSelfAttention {
         cache: Option<&mut KeyValueCache>,
         Settings { dropout, precision }: Settings,
     ) -> Tensor<3> {
-        let qkv = linear(&self.qkv, x, precision); // [B, T, (H + 2 KV) · D]
+        let qkv = self.qkv.forward(x, precision); // [B, T, (H + 2 KV) · D]
         let heads = self.heads(precision);
         let mixed = match cache {
             Some(cache) => kernels::cached_causal_attention(qkv, &heads, cache),
             None => kernels::causal_attention(qkv, &heads, dropout),
         }; // [B, T, H · D]
-        linear_residual(&self.project, mixed, dropout, residual, precision)
+        self.project.forward_onto(mixed, dropout, residual, precision)
     }
 
     fn heads(&self, precision: Precision) -> Attention {
@@ -71,32 +71,4 @@ impl CausalSelfAttention {
         let (n_head, n_kv_head) = (self.n_head, self.n_kv_head);
         Attention { n_head, n_kv_head, qk_norm, rope: self.rope.clone(), precision }
     }
-}
-
-/// A linear layer by way of the kernels.
-///
-/// # Shapes
-///
-/// - `x`: `[B, T, C_in]`
-/// - output: `[B, T, C_out]`
-pub(crate) fn linear(layer: &Linear, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val), precision)
-}
-
-/// `residual` plus a linear layer with dropout, by way of the kernels.
-///
-/// # Shapes
-///
-/// - `x`: `[B, T, C_in]`
-/// - `residual`: `[B, T, C_out]`
-/// - output: `[B, T, C_out]`
-pub(crate) fn linear_residual(
-    layer: &Linear,
-    x: Tensor<3>,
-    dropout: f64,
-    residual: Tensor<3>,
-    precision: Precision,
-) -> Tensor<3> {
-    let bias = layer.bias.as_ref().map(Param::val);
-    kernels::linear_residual(x, layer.weight.val(), bias, dropout, residual, precision)
 }

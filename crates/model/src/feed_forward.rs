@@ -1,8 +1,8 @@
 //! The position-wise feed-forward network.
 
-use burn::{module::Param, nn::Linear, prelude::*};
+use burn::prelude::*;
 
-use crate::{Activation, GptConfig, attention::linear_residual, init::Init, settings::Settings};
+use crate::{Activation, GptConfig, init::Init, linear::Linear, settings::Settings};
 
 /// Two linear layers with an activation between, applied to each position on its own. The hidden layer is I wide.
 ///
@@ -37,10 +37,7 @@ impl FeedForward {
         residual: Tensor<3>,
         Settings { dropout, precision }: Settings,
     ) -> Tensor<3> {
-        let Linear { weight, bias } = &self.expand;
-        let bias = bias.as_ref().map(Param::val);
-        let activation = self.activation.into();
-        let hidden = kernels::linear_activate(x, weight.val(), bias, activation, precision); // [B, T, I]
-        linear_residual(&self.project, hidden, dropout, residual, precision)
+        let hidden = self.expand.forward_activated(x, self.activation.into(), precision); // [B, T, I]
+        self.project.forward_onto(hidden, dropout, residual, precision)
     }
 }

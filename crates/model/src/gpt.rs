@@ -1,15 +1,13 @@
 //! The whole model.
 
-use burn::{
-    nn::{Embedding, Linear},
-    prelude::*,
-};
+use burn::{nn::Embedding, prelude::*};
 use kernels::{Head, KeyValueCache, Precision, Rope};
 
 use crate::{
     ConfigError, GptConfig, Position,
     block::Block,
     init::{Init, Numbered},
+    linear::Linear,
     norm::Norm,
     settings::Settings,
 };
@@ -26,7 +24,7 @@ pub struct Gpt {
     position_embedding: Option<Embedding>,
     blocks: Vec<Block>,
     norm: Norm,
-    /// `None` where the head is the token embedding, transposed.
+    /// `None` where the head is the token embedding.
     head: Option<Linear>,
     #[module(skip)]
     config: GptConfig,
@@ -214,10 +212,8 @@ impl Gpt {
     }
 
     fn head(&self) -> Head {
-        match &self.head {
-            Some(head) => Head::Linear(head.weight.val()),
-            None => Head::Tied(self.token_embedding.weight.val()),
-        }
+        let weight = self.head.as_ref().map_or(&self.token_embedding.weight, |head| &head.weight);
+        Head::new(weight.val())
     }
 }
 

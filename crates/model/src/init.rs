@@ -5,7 +5,7 @@
 
 use burn::{
     module::{ModuleMapper, Param, ParamId},
-    nn::{Embedding, EmbeddingConfig, Linear},
+    nn::{Embedding, EmbeddingConfig},
     prelude::*,
 };
 use rand_chacha::{
@@ -14,7 +14,7 @@ use rand_chacha::{
 };
 use rand_distr::{Distribution, Normal};
 
-use crate::{GptConfig, NormKind, norm::Norm};
+use crate::{GptConfig, NormKind, linear::Linear, norm::Norm};
 
 /// Standard deviation of every weight that is not a residual projection, as in GPT-2.
 const STD: f64 = 0.02;
@@ -40,7 +40,8 @@ impl<'a> Init<'a> {
     /// An embedding of `n` rows.
     pub(crate) fn embedding(&mut self, n: usize) -> Embedding {
         let mut embedding = EmbeddingConfig::new(n, self.config.n_embd).init(self.device);
-        embedding.weight = self.normal([n, self.config.n_embd], STD);
+        let shape = [n, self.config.n_embd];
+        embedding.weight = self.normal(shape, STD, |drawn| drawn);
         embedding
     }
 
@@ -86,13 +87,23 @@ impl<'a> Init<'a> {
     }
 
     fn linear_with_std(&mut self, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {
+        // Numbers are drawn input by input, as ever: a seed keeps its weights.
+        let by_outputs = |drawn: Vec<f32>| {
+            (0..d_out).flat_map(|out| drawn[out..].iter().step_by(d_out).copied()).collect()
+        };
         Linear {
-            weight: self.normal([d_in, d_out], std),
+            weight: self.normal([d_out, d_in], std, by_outputs),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([d_out], self.device))),
         }
     }
 
-    fn normal(&mut self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
+    /// A matrix of normal numbers, in the order that `arranged` puts what is drawn into.
+    fn normal(
+        &mut self,
+        shape: [usize; 2],
+        std: f64,
+        arranged: impl FnOnce(Vec<f32>) -> Vec<f32>,
+    ) -> Param<Tensor<2>> {
         let Some(rng) = &mut self.rng else {
             // One zero seen everywhere, which takes no memory.
             return Param::from_tensor(Tensor::<2>::zeros([1, 1], self.device).expand(shape));
@@ -101,7 +112,7 @@ impl<'a> Init<'a> {
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are drawn in f64")]
         let weights: Vec<f32> =
             normal.sample_iter(rng).take(shape.iter().product()).map(|w| w as f32).collect();
-        Param::from_data(TensorData::new(weights, shape), self.device)
+        Param::from_data(TensorData::new(arranged(weights), shape), self.device)
     }
 }
 

@@ -24,6 +24,7 @@ mod decoder;
 mod feed_forward;
 mod gpt;
 mod init;
+mod linear;
 mod norm;
 mod presets;
 mod score;

@@ -30,8 +30,8 @@ const MUON_MOMENTUM: f32 = 0.95;
 /// decay; matrices and embeddings do.
 const VECTORS: &str = r"\.(bias|gamma|beta)$";
 
-/// The matrices of the blocks: those whose output goes to the residual stream, those of queries, keys and values side by
-/// side, and those that make the hidden layer.
+/// The matrices of the blocks: those whose output goes to the residual stream, those of queries, keys and values one below
+/// the other, and those that make the hidden layer.
 const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
 const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
 const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
@@ -66,11 +66,11 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Or
     match recipe.kind {
         OptimizerKind::AdamW => adamw,
         OptimizerKind::Muon => {
-            let muon = |widths: &[usize]| Muon {
+            let muon = |heights: &[usize]| Muon {
                 rate_ratio: recipe.muon_ratio(),
                 momentum: recipe.muon_momentum.unwrap_or(MUON_MOMENTUM),
                 weight_decay: recipe.muon_weight_decay.unwrap_or(0.0),
-                widths: widths.into(),
+                heights: heights.into(),
                 orders: orders.clone(),
             };
             let hidden = model.n_inner();
@@ -182,8 +182,8 @@ struct Muon {
     rate_ratio: f64,
     momentum: f32,
     weight_decay: f32,
-    /// The columns of each matrix of those that lie side by side in one.
-    widths: Arc<[usize]>,
+    /// The rows of each matrix of those that lie one below the other in one.
+    heights: Arc<[usize]>,
     orders: Orders,
 }
 
@@ -231,12 +231,12 @@ impl Optimizer for Muon {
             learning_rate: self.rate_ratio * learning_rate,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
-            widths: self.widths.to_vec(),
+            heights: self.heights.to_vec(),
             gradient_scale: 1.0,
         };
         let shape = tensor.dims();
-        let [n_in, n_out] = [shape[0], shape[D - 1]]; // It is given matrices only.
-        let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape([n_in, n_out]));
+        let matrix = [shape[0], shape[D - 1]]; // It is given matrices only.
+        let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape(matrix));
         let [tensor, mean] = scaled(scale, grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
             let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
             [tensor, mean]
@@ -274,8 +274,9 @@ mod tests {
         let orders = Orders::new();
         let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, orders: orders.clone() };
         check(&adamw, &orders);
-        let widths = [3].into();
-        let muon = Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, widths, orders: orders.clone() };
+        let heights = [2].into();
+        let muon =
+            Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, heights, orders: orders.clone() };
         check(&muon, &orders);
     }
 

@@ -41,6 +41,11 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
     }
     let planned = plan(args, &run, held.state(), devices.len())?;
     report_data(&planned.recipe.data, &planned.prepared);
+    if held.is_of_older_version() {
+        report(format_args!(
+            "note: an older version of kindling saved this run; it resumes with the same numbers up to rounding, not bit for bit"
+        ));
+    }
     if args.device.is_cpu() {
         memory::check_resumed(&planned.recipe)?;
     }

@@ -1,10 +1,12 @@
 //! Runs that are trained further than planned, or otherwise than before, and runs of older versions.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
+use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
 use crate::support::{fixture, run};
@@ -224,43 +226,42 @@ fn a_run_of_an_older_version_resumes_as_it_would_have() {
     assert_close(&metrics(&mine.join("metrics.jsonl")), &metrics(&old.join("metrics-at-the-end.jsonl")));
 }
 
-/// Whether this processor has the vector instructions of the one that made the fixture.
-fn has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let has = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq");
-    #[cfg(not(target_arch = "x86_64"))]
-    let has = false;
-    has
-}
-
-/// Size and checksum of weights and optimizer state, by the manifest of a checkpoint.
-fn checksums(manifest: &Path) -> [Value; 2] {
-    let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
-    ["model.bpk", "optimizer.bpk"].map(|file| manifest["files"][file].clone())
+/// The weights of a folder, by their names.
+fn weights(folder: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |view: TensorView<'_>| {
+        view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), numbers(view))).collect()
 }
 
 #[test]
-fn a_run_from_before_the_explicit_loop_resumes_bit_for_bit() {
+fn a_run_whose_matrices_lie_the_other_way_resumes_equal_up_to_rounding_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let old = fixture("tests/fixtures/resume-bits");
+    let old = fixture("tests/fixtures/resume-in-out");
     let mine = copy_run(&old, "step-00000005", folder.path());
-    // Step 5 had the best loss, so its checkpoint has the weights that the run keeps, on any processor.
+    // Step 5 had the best loss, so its checkpoint has the weights that the run keeps: to the last bit.
     run(folder.path(), &["export", "runs/mine@5", "--format", "safetensors", "--output", "step-5"]).success();
     let kept = fs::read(mine.join("model.safetensors")).unwrap();
     assert_eq!(fs::read(folder.path().join("step-5/model.safetensors")).unwrap(), kept);
 
-    resume(folder.path(), &["--data", old.join("text.txt").to_str().unwrap()]).success();
-    let [found, expected] = [mine, old.join("expected")].map(|folder| metrics(&folder.join("metrics.jsonl")));
-    assert_close(&found, &expected);
-    if has_avx512() {
-        let mine = folder.path().join("runs/mine");
-        assert_eq!(found, expected);
-        assert_eq!(
-            checksums(&mine.join("checkpoints/step-00000012/manifest.json")),
-            checksums(&old.join("expected/manifest.json"))
-        );
-        let [found, expected] =
-            [mine, old.join("expected")].map(|folder| fs::read(folder.join("model.safetensors")).unwrap());
-        assert_eq!(found, expected);
+    let data = old.join("text.txt");
+    let said = resume(folder.path(), &["--data", data.to_str().unwrap()]).success().stderr;
+    assert!(said.contains("an older version of kindling saved this run"), "{said}");
+    let found = metrics(&mine.join("metrics.jsonl"));
+    assert_close(&found, &metrics(&old.join("expected/metrics.jsonl")));
+    let (found, expected) = (weights(&mine), weights(&old.join("expected")));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, expected) in expected {
+        for (found, expected) in found[&name].iter().zip(&expected) {
+            // Seven steps at a rate of 1e-2 move a weight by some .07; AdamW divides a small gradient by its like, so rounding of
+            // 1e-7 is some 1e-5 of a step.
+            assert!((found - expected).abs() < 1e-5, "{name}: {found} is not {expected}");
+        }
     }
+
+    // What this version has saved resumes as of this version.
+    let said = resume(folder.path(), &["--max-steps", "14"]).success().stderr;
+    assert!(!said.contains("older version"), "{said}");
 }

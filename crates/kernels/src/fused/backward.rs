@@ -20,10 +20,7 @@ use cpu::{
 };
 
 use super::{
-    forward::{
-        attention_call, attention_forward, embed_forward, linear_forward, loss_forward, matrix_of,
-        norm_forward,
-    },
+    forward::{attention_call, attention_forward, embed_forward, linear_forward, loss_forward, norm_forward},
     ops::{Affine, FusedOps},
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
 };
@@ -113,13 +110,12 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        by_rows: bool,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let (hidden, weight) = (whole(hidden.into_primitive()), whole(weight.into_primitive()));
         let level = SimdLevel::of(precision);
-        let loss = |backward| loss_forward(level, &hidden, &weight, &indices(&targets), by_rows, backward);
+        let loss = |backward| loss_forward(level, &hidden, &weight, &indices(&targets), backward);
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let loss = loss(true);
@@ -169,15 +165,11 @@ impl Backward<Flex, 4> for LinearBackward {
             grads.register::<Flex>(node.id, vector(linear::sum_rows(level, numbers(&d_y), width)));
         }
         if let Some(node) = of_weight {
-            let d_weight = if affine.transposed {
-                linear::backward_weight(level, rows(&d_y), rows(&x))
-            } else {
-                linear::backward_weight(level, rows(&x), rows(&d_y))
-            };
+            let d_weight = linear::backward_weight(level, rows(&x), rows(&d_y));
             grads.register::<Flex>(node.id, tensor_like(d_weight, &weight));
         }
         if let Some(node) = of_x {
-            let d_x = linear::backward_input(level, matrix_of(&weight, affine), rows(&d_y));
+            let d_x = linear::backward_input(level, rows(&weight), rows(&d_y));
             grads.register::<Flex>(node.id, tensor_like(d_x, &x));
         }
     }

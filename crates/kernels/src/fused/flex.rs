@@ -53,11 +53,10 @@ impl FusedOps for Flex {
         hidden: FlexTensor,
         weight: FlexTensor,
         targets: FlexTensor,
-        by_rows: bool,
         precision: Precision,
     ) -> FlexTensor {
         let level = SimdLevel::of(precision);
-        scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), by_rows, false).mean)
+        scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), false).mean)
     }
 }
 
@@ -100,15 +99,8 @@ impl InPlaceOps for Flex {
         step: MuonStep,
     ) -> (FlexTensor, FlexTensor) {
         let (mut x, gradient, mut mean) = (whole(x), whole(gradient), whole(mean));
-        let n_columns = width(&x);
-        muon::step(
-            SimdLevel::best(),
-            &step,
-            n_columns,
-            x.storage_mut(),
-            numbers(&gradient),
-            mean.storage_mut(),
-        );
+        let n_in = width(&x);
+        muon::step(SimdLevel::best(), &step, n_in, x.storage_mut(), numbers(&gradient), mean.storage_mut());
         (x, mean)
     }
 

@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use cpu::{
     Activation, NormKind, SimdLevel,
     attention::{self, HeadLayout},
-    cross_entropy::{self, HeadWeight},
+    cross_entropy,
     dropout::Mask,
     embedding, linear,
     matrix::Matrix,
@@ -25,7 +25,7 @@ pub(super) fn linear_forward(
 ) -> (FlexTensor, Option<FlexTensor>) {
     let [x, weight, bias, residual] = tensors;
     let level = SimdLevel::of(affine.precision);
-    let (input, matrix, bias) = (rows(x), matrix_of(weight, affine), numbers(bias));
+    let (input, matrix, bias) = (rows(x), matrix_of(weight), numbers(bias));
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
         let last = shape.num_dims() - 1;
@@ -44,8 +44,9 @@ pub(super) fn linear_forward(
     (shaped(y), None)
 }
 
-pub(super) fn matrix_of(weight: &FlexTensor, affine: Affine) -> Matrix<'_> {
-    if affine.transposed { rows(weight).transposed() } else { rows(weight) }
+/// A weight `[C_out, C_in]` as the right factor of a product.
+pub(super) fn matrix_of(weight: &FlexTensor) -> Matrix<'_> {
+    rows(weight).transposed()
 }
 
 pub(super) fn attention_call<'a>(
@@ -112,12 +113,11 @@ pub(super) fn loss_forward(
     hidden: &FlexTensor,
     weight: &FlexTensor,
     targets: &[usize],
-    by_rows: bool,
     backward: bool,
 ) -> cross_entropy::Loss {
-    let weight = if by_rows { rows(weight) } else { rows(weight).transposed() };
+    let weight = rows(weight);
     check_ids(targets, weight.rows());
-    cross_entropy::loss(level, numbers(hidden), HeadWeight { weight, by_rows }, targets, backward)
+    cross_entropy::loss(level, numbers(hidden), weight, targets, backward)
 }
 
 pub(super) fn check_ids(ids: &[usize], n_vocab: usize) {

@@ -6,11 +6,9 @@ use burn::backend::{
 };
 use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, attention::HeadLayout, dropout::Mask};
 
-/// How the weight of an affine map lies, and what follows the map.
+/// What follows an affine map, whose weight is `[C_out, C_in]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affine {
-    /// Whether the weight is `[C_out, C_in]`.
-    pub(crate) transposed: bool,
     pub(crate) precision: Precision,
     pub(crate) activation: Option<Activation>,
     /// Applies before the residual is added.
@@ -56,7 +54,6 @@ pub(crate) trait FusedOps: Backend {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        by_rows: bool,
         precision: Precision,
     ) -> FloatTensor<Self>;
 }

@@ -14,7 +14,6 @@ pub(super) struct Call<B: Backend> {
     pub(super) hidden: FloatTensor<B>,
     pub(super) weight: FloatTensor<B>,
     pub(super) targets: IntTensor<B>,
-    pub(super) by_rows: bool,
     pub(super) n_rows: usize,
     pub(super) precision: Precision,
 }
@@ -66,11 +65,7 @@ impl<B: Backend> Call<B> {
             let d_logits = factor::<B>(d_logits, self.precision);
 
             d_hiddens.push(product::<B>(d_logits.clone(), B::float_transpose(head.clone())));
-            let here = if self.by_rows {
-                product::<B>(B::float_transpose(d_logits), hidden)
-            } else {
-                product::<B>(B::float_transpose(hidden), d_logits)
-            };
+            let here = product::<B>(B::float_transpose(d_logits), hidden);
             d_weight = Some(match d_weight {
                 None => here,
                 Some(sum) => B::float_add(sum, here),
@@ -82,8 +77,7 @@ impl<B: Backend> Call<B> {
 
     /// The weight as a factor, `[C, V]`.
     fn head(&self) -> FloatTensor<B> {
-        let weight = factor::<B>(self.weight.clone(), self.precision);
-        if self.by_rows { B::float_transpose(weight) } else { weight }
+        B::float_transpose(factor::<B>(self.weight.clone(), self.precision))
     }
 
     /// Of the rows `rows`, which are `hidden`.

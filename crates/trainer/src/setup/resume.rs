@@ -223,6 +223,11 @@ impl HeldRun {
         self.checkpoint.as_ref().map(|checkpoint| &checkpoint.state)
     }
 
+    /// Whether an older version wrote its checkpoint, so that it goes on equal up to rounding and not bit for bit.
+    pub fn is_of_older_version(&self) -> bool {
+        self.checkpoint.as_ref().is_some_and(Checkpoint::is_of_older_version)
+    }
+
     /// Keeps a copy of the best weights if they are of a step that a resume undoes. By the same recipe it would come back to
     /// them; by another, others would be written over them.
     ///
