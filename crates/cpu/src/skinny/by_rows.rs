@@ -19,8 +19,8 @@ const MAX_PIECES: usize = 16;
 /// Rows of the weight in a piece, at least.
 const MIN_PIECE: usize = 64;
 
-/// Rows of the left factor from which the sums of all pieces take too much memory.
-const MANY_ROWS: usize = 8;
+/// Numbers of the product up to which the sums of all pieces are kept, so that cores read the weight as it lies.
+const MAX_SUMS: usize = 1 << 15;
 
 /// Columns that a core takes are a multiple of it, but for the last.
 const UNIT: usize = 64;
@@ -29,7 +29,7 @@ const UNIT: usize = 64;
 const STRIP_SIZE: usize = 1 << 15;
 
 /// Rows of the weight that are added before a sum leaves its register.
-const STEPS: usize = 8;
+const STEPS: usize = 16;
 
 /// Makes `a · b`, the columns of `c` from `first` on. The rows of `c` are `width` long.
 pub(super) fn multiply(
@@ -50,8 +50,8 @@ pub(super) fn multiply(
     let piece = a.cols.div_ceil(MAX_PIECES).max(MIN_PIECE).next_multiple_of(STEPS);
     let n_pieces = a.cols.div_ceil(piece);
     let inner = |idx: usize| idx * piece..((idx + 1) * piece).min(a.cols);
-    if a.rows < MANY_ROWS {
-        let size = a.rows * b.cols;
+    let size = a.rows * b.cols;
+    if size <= MAX_SUMS {
         let mut sums = vec![0.0; n_pieces * size];
         let shared = Shared::new(&mut sums);
         parallel::each(n_pieces, |idx| {
