@@ -10,7 +10,7 @@
 //! use cpu::{SimdLevel, linear, matrix::Matrix};
 //!
 //! let (x, weight) = ([1.0, 2.0], [3.0, 4.0]);
-//! let y = linear::forward(SimdLevel::best(), Matrix::new(&x, 1, 2), Matrix::new(&weight, 2, 1), &[0.5]);
+//! let y = linear::forward(SimdLevel::best(), Matrix::new(&x, 1, 2), &[Matrix::new(&weight, 2, 1)], &[0.5]);
 //! assert_eq!(y, [1.0 * 3.0 + 2.0 * 4.0 + 0.5]);
 //! ```
 
@@ -39,6 +39,7 @@ mod pairs;
 mod parallel;
 mod pool;
 mod precision;
+mod prefetch;
 mod rope;
 mod simd_level;
 mod skinny;

@@ -1,4 +1,6 @@
 //! Affine maps, with what commonly follows one done while its rows are in cache.
+//!
+//! The weight of a forward pass is a list of blocks side by side, each `[in, out]` with rows or columns contiguous.
 
 use super::{
     activation::Activation, dropout::Mask, gemm::product, math, matrix::Matrix, parallel, parallel::Buffer,
@@ -8,9 +10,9 @@ use super::{
 /// Rows whose sums are added up together, whatever the number of cores.
 const ROWS: usize = 64;
 
-/// `x · weight + bias`. An empty bias is none.
-pub fn forward(level: SimdLevel, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f32]) -> Vec<f32> {
-    rows_finished(level, x, weight, |_, row| {
+/// `x · weights + bias`. An empty bias is none.
+pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>], bias: &[f32]) -> Vec<f32> {
+    rows_finished(level, x, weights, |_, row| {
         level.vectorize(
             #[inline(always)]
             || add(row, bias),
@@ -18,16 +20,16 @@ pub fn forward(level: SimdLevel, x: Matrix<'_>, weight: Matrix<'_>, bias: &[f32]
     })
 }
 
-/// `residual + dropout(x · weight + bias)`. An empty bias is none.
+/// `residual + dropout(x · weights + bias)`. An empty bias is none.
 pub fn forward_onto(
     level: SimdLevel,
     x: Matrix<'_>,
-    weight: Matrix<'_>,
+    weights: &[Matrix<'_>],
     bias: &[f32],
     residual: &[f32],
     mask: Option<Mask>,
 ) -> Vec<f32> {
-    let width = weight.cols();
+    let width = width_of(weights);
     let finish = |idx: usize, row: &mut [f32]| {
         level.vectorize(
             #[inline(always)]
@@ -40,21 +42,21 @@ pub fn forward_onto(
             },
         );
     };
-    rows_finished(level, x, weight, finish)
+    rows_finished(level, x, weights, finish)
 }
 
-/// The activation of `x · weight + bias`; with `backward` also its slopes there, by which the backward pass
+/// The activation of `x · weights + bias`; with `backward` also its slopes there, by which the backward pass
 /// multiplies. An empty bias is none.
 pub fn forward_activated(
     level: SimdLevel,
     x: Matrix<'_>,
-    weight: Matrix<'_>,
+    weights: &[Matrix<'_>],
     bias: &[f32],
     activation: Activation,
     backward: bool,
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     if !backward && activation.n_inputs() == 1 {
-        let y = rows_finished(level, x, weight, |_, row| {
+        let y = rows_finished(level, x, weights, |_, row| {
             level.vectorize(
                 #[inline(always)]
                 || {
@@ -65,10 +67,10 @@ pub fn forward_activated(
         });
         return (y, None);
     }
-    let width = weight.cols() / activation.n_inputs();
+    let width = width_of(weights) / activation.n_inputs();
     let mut y = Buffer::new(x.rows() * width);
     let shared = y.shared();
-    let slopes = rows_finished(level, x, weight, |idx, row| {
+    let slopes = rows_finished(level, x, weights, |idx, row| {
         // SAFETY: each row is finished once.
         let y = unsafe { shared.zeroed(idx * width..(idx + 1) * width) };
         level.vectorize(
@@ -83,19 +85,50 @@ pub fn forward_activated(
     (unsafe { y.finish() }, backward.then_some(slopes))
 }
 
-/// `x · weight`, of which `finish` gets each row, with its index.
+/// `x · weights`, of which `finish` gets each row, with its index.
 fn rows_finished(
     level: SimdLevel,
     x: Matrix<'_>,
-    weight: Matrix<'_>,
+    weights: &[Matrix<'_>],
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    if x.rows() > skinny::MAX_ROWS {
-        return product(level, x, weight, finish);
-    }
-    let mut y = skinny::product(level, x, weight);
-    y.chunks_exact_mut(weight.cols()).enumerate().for_each(|(idx, row)| finish(idx, row));
+    let width = width_of(weights);
+    let mut y = if x.rows() <= skinny::max_rows(level) {
+        skinny::product(level, x, weights)
+    } else if let [weight] = weights {
+        return product(level, x, *weight, finish);
+    } else {
+        side_by_side(level, x, weights)
+    };
+    let shared = parallel::Shared::new(&mut y);
+    parallel::pieces(x.rows(), 1, width, |rows| {
+        for row in rows {
+            // SAFETY: rows do not overlap.
+            finish(row, unsafe { shared.part(row * width..(row + 1) * width) });
+        }
+    });
     y
+}
+
+/// The products with each of the weights, side by side in each row.
+fn side_by_side(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>]) -> Vec<f32> {
+    let parts: Vec<_> =
+        weights.iter().map(|weight| (product(level, x, *weight, |_, _| {}), weight.cols())).collect();
+    let width = width_of(weights);
+    parallel::fill(x.rows() * width, width, 1, |range, y| {
+        for (row, y) in (range.start / width..).zip(y.chunks_exact_mut(width)) {
+            let mut rest = y;
+            for (part, width) in &parts {
+                let (y, after) = rest.split_at_mut(*width);
+                y.copy_from_slice(&part[row * width..(row + 1) * width]);
+                rest = after;
+            }
+        }
+    })
+}
+
+fn width_of(weights: &[Matrix<'_>]) -> usize {
+    weights.iter().map(Matrix::cols).sum()
 }
 
 /// Replaces each number by its activation, one of a single number.

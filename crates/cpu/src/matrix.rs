@@ -61,14 +61,6 @@ impl<'a> Matrix<'a> {
         &self.data[row * self.row_stride..][..self.cols]
     }
 
-    /// The numbers of a matrix without gaps, and whether they are its rows one after another; else they are
-    /// its columns.
-    pub fn contiguous(&self) -> (&'a [f32], bool) {
-        let by_rows = self.col_stride == 1 && self.row_stride == self.cols;
-        assert!(by_rows || (self.row_stride == 1 && self.col_stride == self.rows), "the matrix has gaps");
-        (self.data, by_rows)
-    }
-
     /// Some of its columns.
     pub fn col_range(self, range: Range<usize>) -> Self {
         self.transposed().row_range(range).transposed()

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
 mod attention;
+mod few_rows;
 
 use proptest::prelude::*;
 
@@ -96,7 +97,7 @@ proptest! {
                 }
             }
             for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
-                assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), b), &expected, 2e-5);
+                assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), &[b]), &expected, 2e-5);
             }
         }
     }
@@ -269,7 +270,7 @@ fn activations_and_their_slopes_match_f64() {
         for level in SimdLevel::all() {
             let (input, one) = (Matrix::new(&x, x.len(), 1), [1.0]);
             let forward = |backward| {
-                linear::forward_activated(level, input, Matrix::new(&one, 1, 1), &[], activation, backward)
+                linear::forward_activated(level, input, &[Matrix::new(&one, 1, 1)], &[], activation, backward)
             };
             let (y, slopes) = forward(true);
             assert_close(level, &y, &value, 1e-6);
@@ -398,7 +399,7 @@ fn what_is_dropped_forward_is_dropped_backward() {
         linear::drop_rows(level, &mut d_y, width, mask);
         assert_eq!(d_y, expected);
         let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
-        assert_eq!(linear::forward_onto(level, x, weight, &[], &zeros, Some(mask)), expected);
+        assert_eq!(linear::forward_onto(level, x, &[weight], &[], &zeros, Some(mask)), expected);
         let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
         assert_eq!(embedding::forward(level, tokens, positions, width, &ids, time, Some(mask)), expected);
     }

@@ -34,13 +34,13 @@ pub(super) fn linear_forward(
     };
     if let Some(activation) = affine.activation {
         assert!(affine.mask.is_none() && numbers(residual).is_empty(), "only one of them follows a map");
-        let (y, slopes) = linear::forward_activated(level, input, matrix, bias, activation, backward);
+        let (y, slopes) = linear::forward_activated(level, input, &[matrix], bias, activation, backward);
         return (shaped(y), slopes.map(|slopes| tensor(slopes, [input.rows(), matrix.cols()])));
     }
     if numbers(residual).is_empty() {
-        return (shaped(linear::forward(level, input, matrix, bias)), None);
+        return (shaped(linear::forward(level, input, &[matrix], bias)), None);
     }
-    let y = linear::forward_onto(level, input, matrix, bias, numbers(residual), affine.mask);
+    let y = linear::forward_onto(level, input, &[matrix], bias, numbers(residual), affine.mask);
     (shaped(y), None)
 }
 
