@@ -26,10 +26,10 @@ use std::{
 
 use ::fs::atomic;
 use burn::prelude::Device;
-use families::{Described, Family, adapter, config_to_json, other_contents, unread_tokenizer};
+use families::{Described, Family, Memory, adapter, config_to_json, other_contents, unread_tokenizer};
 use formats::{
     refuse_lfs_pointer,
-    weights::{FloatType, Weights},
+    weights::{FloatType, Tensor, Weights},
 };
 use model::{Gpt, GptConfig};
 use tokenizer::{Companions, SpecialTokens, Tokenizer};
@@ -292,9 +292,9 @@ impl RunFolder {
     /// # Errors
     ///
     /// As [`RunFolder::load_model`].
-    pub fn load_kept_model(&self, step: u64, device: &Device) -> Result<Gpt> {
+    pub fn open_kept_model(&self, step: u64, memory: Memory, device: &Device) -> Result<Gpt> {
         let weights = Weights::open(&self.kept_path(step)).map_err(families::Error::from)?;
-        Ok(self.described()?.load(weights, device)?)
+        Ok(self.described()?.load(weights, self.possible(memory), device)?)
     }
 
     /// Where the weights are that were kept of a step.
@@ -405,6 +405,15 @@ impl RunFolder {
     ///
     /// If a file is missing, damaged or does not fit the other.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
+        self.open_model(Memory::Own, device)
+    }
+
+    /// As [`RunFolder::load_model`], with the weights in their file where `memory` says so and it can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::load_model`].
+    pub fn open_model(&self, memory: Memory, device: &Device) -> Result<Gpt> {
         let Some(path) = Weights::find(&self.path) else {
             return Err(not_a_model(&self.path, WEIGHTS));
         };
@@ -415,7 +424,37 @@ impl RunFolder {
             );
         }
         let described = self.described()?;
-        Ok(described.load(Weights::open(&path).map_err(families::Error::from)?, device)?)
+        let weights = Weights::open(&path).map_err(families::Error::from)?;
+        Ok(described.load(weights, self.possible(memory), device)?)
+    }
+
+    /// Where weights can be: Windows does not let training replace a file that is mapped.
+    fn possible(&self, memory: Memory) -> Memory {
+        if cfg!(windows) && self.recipe_path().exists() { Memory::Own } else { memory }
+    }
+
+    /// Whether inference uses all weights of `model.safetensors`, or of the file beside it, where they lie.
+    ///
+    /// # Errors
+    ///
+    /// If a file of weights is damaged.
+    pub fn is_mapped(&self) -> Result<bool> {
+        Weights::find(&self.path).map_or(Ok(false), |path| self.is_file_mapped(&path))
+    }
+
+    /// As [`RunFolder::is_mapped`], of the weights that were kept of a step.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::is_mapped`].
+    pub fn is_kept_mapped(&self, step: u64) -> Result<bool> {
+        self.is_file_mapped(&self.kept_path(step))
+    }
+
+    fn is_file_mapped(&self, path: &Path) -> Result<bool> {
+        let weights = Weights::open(path).map_err(families::Error::from)?;
+        let is_mappable = weights.into_tensors().values().all(Tensor::is_mappable);
+        Ok(is_mappable && self.possible(Memory::Mapped) == Memory::Mapped)
     }
 
     /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files. Tokens that the model lacks are

@@ -15,7 +15,7 @@ use std::{
 
 use burn::{module::Module, prelude::*};
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
-use families::load_nanogpt;
+use families::{Memory, load_nanogpt};
 use formats::{
     gguf::TensorType,
     weights::{self, FloatType},
@@ -84,6 +84,39 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             unread = vec![expected];
         }
     }
+}
+
+#[test]
+fn weights_in_their_file_are_those_in_memory() {
+    let device = kernels::testing::test_device();
+    let is_copied = ["pickle", "pickle_bf16", "bare_names_bf16", "f16", "llama_old_bf16"];
+    for name in FOLDERS {
+        let folder = RunFolder::open(&fixture(name)).unwrap();
+        assert_eq!(folder.is_mapped().unwrap(), !is_copied.contains(&name), "{name}");
+        let (mapped, own) = (folder.open_model(Memory::Mapped, &device).unwrap(), model(name));
+        let ids = golden(name).ids;
+        for (mapped, own) in logits(&mapped, &ids).iter().zip(logits(&own, &ids)) {
+            // Sums of some hundred products, in another order where a weight lies in parts.
+            assert!((mapped - own).abs() < test_tolerance(1e-5), "{name}: {mapped} is not {own}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_not_aligned_in_the_file_are_copied() {
+    let copy = Copy::of("untied_exact");
+    let folder = RunFolder::open(copy.folder.path()).unwrap();
+    assert!(folder.is_mapped().unwrap());
+    copy.edit("model.safetensors", |bytes| {
+        // A header may end with spaces.
+        let len = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+        bytes[..8].copy_from_slice(&(len + 1).to_le_bytes());
+        bytes.insert(8 + len as usize, b' ');
+    });
+    assert!(!folder.is_mapped().unwrap());
+    let copied = folder.open_model(Memory::Mapped, &kernels::testing::test_device()).unwrap();
+    let ids = golden("untied_exact").ids;
+    assert_eq!(logits(&copied, &ids), logits(&model("untied_exact"), &ids));
 }
 
 #[test]
@@ -191,24 +224,25 @@ impl Copy {
         });
     }
 
-    /// Why it can't be loaded.
+    /// Why it can't be loaded: into memory of its own, or where it lies in its file.
     fn error(&self) -> String {
         let device = kernels::testing::test_device();
         let nanogpt = self.path("ckpt.pt");
-        let loaded = match nanogpt.exists() {
+        let load = |memory| match nanogpt.exists() {
             true => load_nanogpt(&nanogpt, &device).map_err(Into::into),
-            false => RunFolder::open(self.folder.path()).and_then(|folder| folder.load_model(&device)),
+            false => RunFolder::open(self.folder.path()).and_then(|it| it.open_model(memory, &device)),
         };
-        let error = loaded.expect_err("a broken model was loaded");
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        assert!(text.contains(self.folder.path().to_str().unwrap()), "no file is named: {text}");
-        text
+        let [own, mapped] = [Memory::Own, Memory::Mapped]
+            .map(|memory| full(&load(memory).expect_err("a broken model was loaded")));
+        assert_eq!(own, mapped);
+        assert!(own.contains(self.folder.path().to_str().unwrap()), "no file is named: {own}");
+        own
     }
+}
+
+/// An error with its causes.
+fn full(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", full(cause)))
 }
 
 /// How a copy is broken, and what the error says.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::ValueEnum;
-use engine::{ModelFolder, time_decode, time_prefill};
+use engine::{Memory, ModelFolder, time_decode, time_prefill};
 use journal::words::plural;
 use kernels::{device_peak_flops, on_pool};
 use model::Gpt;
@@ -225,7 +225,10 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     if let Some(set) = args.set.iter().find(sizes) {
         bail_usage!("--set {set} has no effect here: the sizes are those of {origin}");
     }
-    let model = origin.load_model(device)?;
+    // Training changes weights, which a file in use is not to be.
+    let is_trained = args.only.is_none_or(|only| only == Part::Train);
+    let memory = if is_trained { Memory::Own } else { Memory::Mapped };
+    let model = origin.load_model(memory, device)?;
     let mut recipe = match fs::read_to_string(folder.recipe_path()) {
         Ok(text) => parse(&folder.recipe_path().display().to_string(), &text, &args.set)?,
         Err(_) => {

@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.format == Format::Safetensors && precision.is_none() {
         bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
-    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open()?;
+    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open_whole()?;
     let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),

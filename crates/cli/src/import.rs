@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         open_nanogpt(&path, args.tokenizer.as_deref(), &device)?
     } else {
         refuse_tokenizer(&args)?;
-        models.open(&path)?.load(&device)?
+        models.open(&path)?.load_whole(&device)?
     };
     let run = match &args.run {
         Some(run) => models.run_path(run),

@@ -63,6 +63,8 @@ struct Info {
     parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
+    /// Whether inference on the CPU uses them where they lie in the file.
+    mapped: bool,
     /// The step after which a run had these weights.
     weights_step: Option<u64>,
     /// What a GGUF file says of itself.
@@ -117,6 +119,11 @@ impl Info {
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, recipe, state, .. } = &history;
+        let mapped = match weights {
+            StoredWeights::Kept => folder.is_mapped()?,
+            StoredWeights::Checkpoint(_) => false,
+            StoredWeights::Undone(step) => folder.is_kept_mapped(step)?,
+        };
         let weights_file = match weights {
             StoredWeights::Kept => folder.path().join(WEIGHTS),
             StoredWeights::Checkpoint(step) => folder.checkpoint_path(step).join(MODEL),
@@ -125,6 +132,7 @@ impl Info {
         Ok(Self {
             optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
             weights_bytes: size_bytes(&weights_file),
+            mapped,
             weights_step,
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
@@ -171,6 +179,7 @@ impl Info {
             parts: parts(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
+            mapped: false,
             weights_step: None,
             gguf: None,
             optimizer: None,
@@ -210,7 +219,12 @@ impl Info {
         let types = self.gguf.iter().flat_map(|file| &file.weight_types);
         let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
         let step = self.weights_step.map_or_else(String::new, |step| format!(", of step {step}"));
-        writeln!(out, "  weights     {}{types}{step}", HumanBytes(self.weights_bytes))?;
+        let memory = if self.mapped { "mapped" } else { "copied" };
+        writeln!(
+            out,
+            "  weights     {}{types}{step}, {memory} for inference",
+            HumanBytes(self.weights_bytes)
+        )?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "  recipe      {recipe}")?;
         }

@@ -39,6 +39,14 @@ impl ModelArgs {
         let model = source.load(&device)?;
         Ok((source, model))
     }
+
+    /// As [`ModelArgs::open`], with all weights as parameters.
+    pub(crate) fn open_whole(&self) -> anyhow::Result<(Source, Model)> {
+        let device = self.device.open()?;
+        let source = self.folder.open()?;
+        let model = source.load_whole(&device)?;
+        Ok((source, model))
+    }
 }
 
 impl FolderArgs {

@@ -47,6 +47,7 @@ mod error;
 pub use advice::{did_you_mean, quoted};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, MeasuredText};
+pub use families::Memory;
 pub use generation::{Generation, Piece, SIDE_BY_SIDE};
 pub use hub::{Download, Hub, HubError, HubName, Progress, Token};
 pub use lookup::{Models, is_gguf};

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use burn::prelude::Device;
-use families::gguf::GgufFile;
+use families::{Memory, gguf::GgufFile};
 use model::{Gpt, GptConfig};
 use tokenizer::{SpecialTokens, Tokenizer};
 
@@ -71,15 +71,33 @@ impl Source {
         }
     }
 
-    /// The model with its weights on a device.
+    /// The model with its weights on a device, for inference: on the CPU they stay in their file where that has them as f32.
     ///
     /// # Errors
     ///
     /// If a file is missing or damaged, or model and tokenizer do not belong together.
     pub fn load(&self, device: &Device) -> Result<Model> {
-        let (gpt, tokenizer) = match self {
-            Self::Folder(model) => (model.load_model(device)?, model.folder.load_tokenizer()?),
-            Self::Gguf(file) => (file.load_model(device)?, file.tokenizer().clone()),
+        self.load_in(Memory::Mapped, device)
+    }
+
+    /// As [`Source::load`], with weights in memory of their own: all of them are parameters, as an export needs them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::load`].
+    pub fn load_whole(&self, device: &Device) -> Result<Model> {
+        self.load_in(Memory::Own, device)
+    }
+
+    fn load_in(&self, memory: Memory, device: &Device) -> Result<Model> {
+        // First: what reading it takes for a while is free again when the weights come.
+        let tokenizer = match self {
+            Self::Folder(model) => model.folder.load_tokenizer()?,
+            Self::Gguf(file) => file.tokenizer().clone(),
+        };
+        let gpt = match self {
+            Self::Folder(model) => model.load_model(memory, device)?,
+            Self::Gguf(file) => file.load_model(device)?,
         };
         check_vocabulary(&tokenizer, gpt.config())?;
         let special_tokens = match self {

@@ -7,6 +7,7 @@ use std::{
 
 use burn::prelude::Device;
 use checkpoint::RunFolder;
+use families::Memory;
 use model::Gpt;
 
 use crate::{Error, Models, Result, lookup::is_model};
@@ -54,14 +55,14 @@ impl ModelFolder {
         models.open_folder(path).map(Self::kept)
     }
 
-    /// The model with these weights.
+    /// The model with these weights. Those of a checkpoint are always in memory of their own.
     ///
     /// # Errors
     ///
     /// If a file is missing, damaged or does not fit the others.
-    pub fn load_model(&self, device: &Device) -> Result<Gpt> {
+    pub fn load_model(&self, memory: Memory, device: &Device) -> Result<Gpt> {
         match self.weights {
-            StoredWeights::Kept => self.folder.load_model(device).map_err(|source| {
+            StoredWeights::Kept => self.folder.open_model(memory, device).map_err(|source| {
                 if self.folder.checkpoint_steps().is_ok_and(|steps| !steps.is_empty()) {
                     let path = self.folder.path().to_owned();
                     return Error::HasCheckpoint { path, source: Box::new(source) };
@@ -69,7 +70,7 @@ impl ModelFolder {
                 source.into()
             }),
             StoredWeights::Checkpoint(step) => Ok(self.folder.load_checkpoint_model(step, device)?),
-            StoredWeights::Undone(step) => Ok(self.folder.load_kept_model(step, device)?),
+            StoredWeights::Undone(step) => Ok(self.folder.open_kept_model(step, memory, device)?),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     Error, Result,
     config_problem::ConfigProblem,
     family::Family,
-    load::load,
+    load::{Memory, load},
     names::Names,
     own,
     quantization::{is_quantized, quantization},
@@ -80,8 +80,8 @@ impl Described {
     ///
     /// If they can't be read, or a tensor is missing, left over, of another shape or of another kind; every such
     /// tensor is named.
-    pub fn load(&self, weights: Weights, device: &Device) -> Result<Gpt> {
-        load(&self.config, weights, self.names, self.without_bias, device)
+    pub fn load(&self, weights: Weights, memory: Memory, device: &Device) -> Result<Gpt> {
+        load(&self.config, weights, self.names, self.without_bias, memory, device)
     }
 }
 

@@ -28,6 +28,7 @@ mod llama_like;
 #[cfg(test)]
 mod llama_like_tests;
 mod load;
+mod map;
 mod mistral;
 mod names;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use config_json::{Described, config_to_json};
 pub use error::{Error, Result};
 pub use family::Family;
 pub use foreign::{adapter, merge_advice, other_contents, unread_tokenizer};
+pub use load::Memory;
 pub use nanogpt::{check_nanogpt, load_nanogpt, load_nanogpt_tokenizer};
 pub use registry::{FAMILIES, NoFamily};
 pub use shell::quoted;

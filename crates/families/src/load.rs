@@ -6,17 +6,29 @@ use burn::{
     module::{Module, ModuleMapper, Param},
     prelude::*,
 };
-use formats::weights::{Tensor as FileTensor, Weights};
+use formats::weights::{Maps, Tensor as FileTensor, Weights};
+use kernels::{RowBlocks, has_fused_operations};
 use model::{Gpt, GptConfig};
 
 use crate::{
     Error, Result,
-    names::{Names, without_wrapper},
+    map::{blocks, tensor},
+    names::{Names, Place, without_wrapper},
     quantization::quantization_of,
 };
 
 /// Parameters of a model that is not worth a second thought.
 const MARGIN: usize = 1 << 20;
+
+/// Where the weights of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// In memory of its own, as training needs them.
+    Own,
+    /// In the file, where that has them as f32 and aligned; the others in memory of its own. For inference on the CPU: matrices
+    /// that lie otherwise than a parameter does are none ([`Gpt::with_row_blocks`]).
+    Mapped,
+}
 
 /// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix of
 /// most keys.
@@ -32,6 +44,7 @@ pub(crate) fn load(
     weights: Weights,
     names: &Names,
     without_bias: Option<&str>,
+    memory: Memory,
     device: &Device,
 ) -> Result<Gpt> {
     let path = weights.path().to_owned();
@@ -61,10 +74,19 @@ pub(crate) fn load(
     }
     drop_zero_biases(names, config, &mut tensors, &mut problems)?;
     let model = config.zeros(device).map_err(|source| Error::Sizes { path: path.clone(), source })?;
-    let mut loader =
-        Loader { path: Vec::new(), names, config, without_bias, tensors, problems, failure: None };
+    let mut loader = Loader {
+        path: Vec::new(),
+        names,
+        config,
+        without_bias,
+        tensors,
+        problems,
+        failure: None,
+        maps: (memory == Memory::Mapped && has_fused_operations(device)).then(Maps::default),
+        blocks: BTreeMap::new(),
+    };
     let model = model.map(&mut loader);
-    let Loader { tensors, mut problems, failure, .. } = loader;
+    let Loader { tensors, mut problems, failure, mut blocks, .. } = loader;
     if let Some(failure) = failure {
         return Err(failure.into());
     }
@@ -73,7 +95,7 @@ pub(crate) fn load(
     problems.extend(others.iter().map(|tensor| format!("{} has no place in the model", tensor.name())));
     if problems.is_empty() {
         warn_of_ignored(&path, &[ignored, empty].concat());
-        Ok(model)
+        Ok(model.with_row_blocks(|path| blocks.remove(path)))
     } else {
         // Those that say most first.
         problems.sort_by_cached_key(|problem| (problem.ends_with("is missing"), problem.clone()));
@@ -132,9 +154,49 @@ struct Loader<'a> {
     problems: Vec<String>,
     /// The first file that could not be read; the rest is not tried.
     failure: Option<formats::weights::Error>,
+    /// The files whose tensors are used where they lie, if any are.
+    maps: Option<Maps>,
+    /// Weights that lie otherwise than their parameters do, by the paths of these.
+    blocks: BTreeMap<String, RowBlocks>,
 }
 
 impl Loader<'_> {
+    /// The parameter with the numbers of its tensors.
+    fn loaded<const D: usize>(
+        &mut self,
+        param: Param<Tensor<D>>,
+        place: &Place,
+        tensors: &[FileTensor],
+    ) -> formats::weights::Result<Param<Tensor<D>>> {
+        if let Some(maps) = &mut self.maps {
+            match tensors {
+                [whole] if !place.is_transposed => {
+                    if let Some(mapped) = tensor(whole, maps, &param.val().device())? {
+                        return Ok(param.map(|_| mapped));
+                    }
+                }
+                parts if D == 2 => {
+                    if let Some(blocks) = blocks(parts, place.is_transposed, maps)? {
+                        self.blocks.insert(self.path.join("."), blocks);
+                        return Ok(param); // It gives way to the blocks.
+                    }
+                }
+                _ => {}
+            }
+        }
+        let data = TensorData::new(joined(tensors)?, place.shape(&param.val().dims()));
+        Ok(param.map(|old| {
+            let new = Tensor::<D>::from_data(data, &old.device());
+            // Laid out anew, or every product with it would do that first.
+            let new = match place.is_transposed {
+                true => Tensor::from_data(new.transpose().into_data(), &old.device()),
+                false => new,
+            };
+            // A parameter goes on asking for its gradient.
+            new.set_require_grad(old.is_require_grad())
+        }))
+    }
+
     /// The tensor of a key, if it is there and has this shape.
     fn take(&mut self, key: &str, shape: &[usize]) -> Option<FileTensor> {
         if self.without_bias.is_some_and(|part| key.contains(part) && key.ends_with(".bias")) {
@@ -175,22 +237,10 @@ impl ModuleMapper for Loader<'_> {
         if self.failure.is_some() || !self.problems.is_empty() {
             return param;
         }
-        let data = match joined(&tensors) {
-            Ok(numbers) => TensorData::new(numbers, shape),
-            Err(failure) => {
-                self.failure = Some(failure);
-                return param;
-            }
-        };
-        param.map(|old| {
-            let new = Tensor::<D>::from_data(data, &old.device());
-            // Laid out anew, or every product with it would do that first.
-            let new = match place.is_transposed {
-                true => Tensor::from_data(new.transpose().into_data(), &old.device()),
-                false => new,
-            };
-            // A parameter goes on asking for its gradient.
-            new.set_require_grad(old.is_require_grad())
+        let unloaded = param.clone();
+        self.loaded(param, &place, &tensors).unwrap_or_else(|failure| {
+            self.failure = Some(failure);
+            unloaded
         })
     }
 }

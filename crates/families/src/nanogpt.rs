@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     error::few,
     gpt2,
-    load::load,
+    load::{Memory, load},
     names::{Matrices, Names},
     shell::{python, quoted},
 };
@@ -90,7 +90,7 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         ..gpt2
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-    load(&config, weights, &NAMES, None, device)
+    load(&config, weights, &NAMES, None, Memory::Own, device)
 }
 
 /// Whether the head is the token embedding, as in nanoGPT and not in minGPT.

@@ -30,6 +30,7 @@
 //! ```
 
 mod error;
+mod maps;
 mod pytorch;
 mod safetensors;
 mod shards;
@@ -37,6 +38,7 @@ mod tensor;
 mod writer;
 
 pub use error::{Error, Result};
+pub use maps::Maps;
 pub use pytorch::{entries, read_value};
 pub use shards::Weights;
 pub use tensor::{Dtype, Tensor};

@@ -3,7 +3,7 @@
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
 use crate::{
-    Precision,
+    Precision, Weight,
     device::{count_gpu_path, is_fused, is_on_gpu},
     fused::FusedOps,
     gpu::GpuOps,
@@ -12,15 +12,15 @@ use crate::{
 
 /// The output head of a language model: what makes logits of a hidden vector.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub struct Head<'a> {
     /// `[V, C]`, as a token embedding is.
-    weight: Tensor<2>,
+    weight: Weight<'a>,
 }
 
-impl Head {
+impl<'a> Head<'a> {
     /// A head of this weight, `[V, C]`.
-    pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight }
+    pub fn new(weight: impl Into<Weight<'a>>) -> Self {
+        Self { weight: weight.into() }
     }
 
     /// The logits of each token.
@@ -52,7 +52,8 @@ impl Head {
         assert_eq!(width, expected, "the hidden rows are {width} wide and the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
-            let [hidden, weight] = [hidden, self.weight].map(Tensor::into_dispatch);
+            let weight = self.weight.dense(&hidden.device());
+            let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
             let targets = targets.into_dispatch();
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
                 hidden, weight, targets, precision,
@@ -104,7 +105,8 @@ impl Head {
         n_rows: usize,
         precision: Precision,
     ) -> Tensor<1> {
-        let [hidden, weight] = [hidden, self.weight].map(Tensor::into_dispatch);
+        let weight = self.weight.dense(&hidden.device());
+        let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
         let targets = targets.into_dispatch();
         count_gpu_path();
         Tensor::from_dispatch(<Dispatch as GpuOps>::head_loss_in_chunks(

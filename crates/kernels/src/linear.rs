@@ -3,10 +3,10 @@
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
-    Activation, Precision, activate,
+    Activation, Precision, Weight, activate,
     device::is_fused,
     dropout::{self, dropout},
-    fused::{Affine, FusedOps},
+    fused::{Affine, FusedOps, InPlaceOps},
     precision::product,
 };
 
@@ -22,17 +22,18 @@ use crate::{
 /// # Panics
 ///
 /// If the last axes of `x` and `weight` differ.
-pub fn linear<const D: usize>(
+pub fn linear<'a, const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight<'a>>,
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
+    let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
         return fused(x, weight, bias, None, Affine { precision, ..Affine::default() });
     }
-    plain(x, weight, bias, precision)
+    plain(x, &weight, bias, precision)
 }
 
 /// [`activate`] of [`linear`].
@@ -44,19 +45,20 @@ pub fn linear<const D: usize>(
 /// # Panics
 ///
 /// If the last axes of `x` and `weight` differ.
-pub fn linear_activate<const D: usize>(
+pub fn linear_activate<'a, const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight<'a>>,
     bias: Option<Tensor<1>>,
     activation: Activation,
     precision: Precision,
 ) -> Tensor<D> {
+    let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
         let affine = Affine { precision, activation: Some(activation), ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
-    activate(plain(x, weight, bias, precision), activation)
+    activate(plain(x, &weight, bias, precision), activation)
 }
 
 /// `residual` + [`dropout`] of [`linear`]: the end of a branch of a residual block.
@@ -70,31 +72,32 @@ pub fn linear_activate<const D: usize>(
 /// # Panics
 ///
 /// If the last axes of `x` and `weight` differ.
-pub fn linear_residual<const D: usize>(
+pub fn linear_residual<'a, const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight<'a>>,
     bias: Option<Tensor<1>>,
     dropout_probability: f64,
     residual: Tensor<D>,
     precision: Precision,
 ) -> Tensor<D> {
+    let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
         let mask = dropout::mask(&x.device(), dropout_probability);
         let affine = Affine { precision, mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
-    residual + dropout(plain(x, weight, bias, precision), dropout_probability)
+    residual + dropout(plain(x, &weight, bias, precision), dropout_probability)
 }
 
-fn check<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) {
+fn check<const D: usize>(x: &Tensor<D>, weight: &Weight<'_>) {
     let ([_, d_in], width) = (weight.dims(), x.dims()[D - 1]);
     assert_eq!(width, d_in, "the input is {width} wide and the weight takes {d_in}");
 }
 
 fn fused<const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: Weight<'_>,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
     affine: Affine,
@@ -112,20 +115,28 @@ fn fused<const D: usize>(
     let none = || Tensor::<1>::empty([0], &device).into_dispatch();
     let bias = bias.map_or_else(none, Tensor::into_dispatch);
     let residual = residual.map_or_else(none, Tensor::into_dispatch);
-    let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight.into_dispatch(), bias, residual, affine);
-    Tensor::from_dispatch(y)
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match weight {
+        Weight::Dense(weight) => {
+            <Dispatch as FusedOps>::linear(x, weight.into_dispatch(), bias, residual, affine)
+        }
+        Weight::Blocks(blocks) => {
+            <Dispatch as InPlaceOps>::linear_in_blocks(x, bias, residual, blocks.clone(), affine)
+        }
+    })
 }
 
 /// The other axes are flattened into one around the product. A batched product would be one small product
 /// per sequence, each packing the weight again; one tall product packs it once.
 fn plain<const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: &Weight<'_>,
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
     let mut shape = x.dims();
     let [d_out, d_in] = weight.dims();
+    let weight = weight.dense(&x.device());
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 

@@ -41,6 +41,10 @@ impl CausalSelfAttention {
 
     /// With a cache, `x` continues the positions it holds and is added to them.
     ///
+    pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
+        [&mut self.qkv, &mut self.project]
+    }
+
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`

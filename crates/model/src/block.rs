@@ -4,8 +4,8 @@ use burn::prelude::*;
 use kernels::{KeyValueCache, Rope};
 
 use crate::{
-    GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, norm::Norm,
-    settings::Settings,
+    GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, linear::Linear,
+    norm::Norm, settings::Settings,
 };
 
 /// Attention, then feed-forward, each normalised before and added to the residual stream after.
@@ -25,6 +25,18 @@ impl Block {
             feed_forward_norm: init.norm(),
             feed_forward: FeedForward::new(config, init),
         }
+    }
+
+    /// The linear layers, by their paths.
+    pub(crate) fn linear_layers(&mut self) -> [(&'static str, &mut Linear); 4] {
+        let [qkv, mix] = self.attention.linear_layers();
+        let [expand, contract] = self.feed_forward.linear_layers();
+        [
+            ("attention.qkv", qkv),
+            ("attention.project", mix),
+            ("feed_forward.expand", expand),
+            ("feed_forward.project", contract),
+        ]
     }
 
     /// # Shapes

@@ -26,6 +26,10 @@ impl FeedForward {
         }
     }
 
+    pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
+        [&mut self.expand, &mut self.project]
+    }
+
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`

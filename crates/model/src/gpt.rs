@@ -1,7 +1,7 @@
 //! The whole model.
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{Head, KeyValueCache, Precision, Rope};
+use kernels::{Head, KeyValueCache, Precision, Rope, RowBlocks};
 
 use crate::{
     ConfigError, GptConfig, Position,
@@ -113,6 +113,29 @@ impl Gpt {
         self
     }
 
+    /// The same model with the weights of some linear layers as a file has them, for inference: `blocks` gives those of a path
+    /// such as `blocks.0.attention.qkv.weight`.
+    ///
+    /// # Panics
+    ///
+    /// If blocks are of another shape than the weight.
+    pub fn with_row_blocks(mut self, mut blocks: impl FnMut(&str) -> Option<RowBlocks>) -> Self {
+        let mut set = |path: &str, layer: &mut Linear| {
+            if let Some(blocks) = blocks(path) {
+                layer.set_blocks(blocks);
+            }
+        };
+        for (idx, block) in self.blocks.iter_mut().enumerate() {
+            for (path, layer) in block.linear_layers() {
+                set(&format!("blocks.{idx}.{path}.weight"), layer);
+            }
+        }
+        if let Some(head) = &mut self.head {
+            set("head.weight", head);
+        }
+        self
+    }
+
     /// The logits of the next token, at every position.
     ///
     /// # Shapes
@@ -211,9 +234,11 @@ impl Gpt {
         self.norm.forward(x)
     }
 
-    fn head(&self) -> Head {
-        let weight = self.head.as_ref().map_or(&self.token_embedding.weight, |head| &head.weight);
-        Head::new(weight.val())
+    fn head(&self) -> Head<'_> {
+        match &self.head {
+            Some(head) => Head::new(head.weight()),
+            None => Head::new(self.token_embedding.weight.val()),
+        }
     }
 }
 

@@ -91,10 +91,8 @@ impl<'a> Init<'a> {
         let by_outputs = |drawn: Vec<f32>| {
             (0..d_out).flat_map(|out| drawn[out..].iter().step_by(d_out).copied()).collect()
         };
-        Linear {
-            weight: self.normal([d_out, d_in], std, by_outputs),
-            bias: bias.then(|| Param::from_tensor(Tensor::zeros([d_out], self.device))),
-        }
+        let weight = self.normal([d_out, d_in], std, by_outputs);
+        Linear::new(weight, bias.then(|| Param::from_tensor(Tensor::zeros([d_out], self.device))))
     }
 
     /// A matrix of normal numbers, in the order that `arranged` puts what is drawn into.
@@ -155,6 +153,13 @@ mod tests {
         (mean, variance.sqrt())
     }
 
+    fn dense(layer: &Linear) -> Tensor<2> {
+        match layer.weight() {
+            kernels::Weight::Dense(weight) => weight,
+            kernels::Weight::Blocks(_) => panic!("a new layer is dense"),
+        }
+    }
+
     #[test]
     fn weights_are_drawn_as_gpt2s() {
         let config = GptConfig { n_layer: 8, n_embd: 96, vocab_size: 500, bias: true, ..GptConfig::debug() };
@@ -167,9 +172,9 @@ mod tests {
             assert!((std - expected).abs() < 5.0 * expected / (2.0 * n).sqrt(), "{std} is not {expected}");
         };
         let linear = init.linear(96, 384);
-        close(moments(linear.weight.val()), 0.02);
+        close(moments(dense(&linear)), 0.02);
         assert_eq!(moments(linear.bias.unwrap().val()), (0.0, 0.0));
-        close(moments(init.residual_linear(384, 96).weight.val()), 0.02 / 4.0); // √(2 · 8) = 4
+        close(moments(dense(&init.residual_linear(384, 96))), 0.02 / 4.0); // √(2 · 8) = 4
         close(moments(init.embedding(500).weight.val()), 0.02);
         assert!(init.head().bias.is_none());
         assert_eq!(moments(init.norm().gamma.val()), (1.0, 0.0));

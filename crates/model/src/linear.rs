@@ -1,24 +1,50 @@
 //! Linear layers.
 
 use burn::{module::Param, prelude::*};
-use kernels::{Activation, Precision};
+use kernels::{Activation, Precision, RowBlocks, Weight};
 
 /// `x · Wᵀ + b`.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
-    /// `[C_out, C_in]`.
-    pub(crate) weight: Param<Tensor<2>>,
+    /// `[C_out, C_in]`. `None` where `blocks` are the weight.
+    weight: Option<Param<Tensor<2>>>,
     /// `[C_out]`.
     pub(crate) bias: Option<Param<Tensor<1>>>,
+    /// The weight as a file has it, for inference: it is no parameter.
+    #[module(skip)]
+    blocks: Option<RowBlocks>,
 }
 
 impl Linear {
+    pub(crate) fn new(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { weight: Some(weight), bias, blocks: None }
+    }
+
+    /// Has blocks for its weight from now on.
+    ///
+    /// # Panics
+    ///
+    /// If they are of another shape.
+    pub(crate) fn set_blocks(&mut self, blocks: RowBlocks) {
+        assert_eq!(blocks.dims(), self.weight().dims(), "a weight keeps its shape");
+        (self.weight, self.blocks) = (None, Some(blocks));
+    }
+
+    /// The weight as kernels take it.
+    pub(crate) fn weight(&self) -> Weight<'_> {
+        match (&self.weight, &self.blocks) {
+            (Some(weight), _) => weight.val().into(),
+            (None, Some(blocks)) => blocks.into(),
+            (None, None) => unreachable!("a layer has a weight"),
+        }
+    }
+
     /// # Shapes
     ///
     /// - `x`: `[B, T, C_in]`
     /// - output: `[B, T, C_out]`
     pub(crate) fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        kernels::linear(x, self.weight.val(), self.bias(), precision)
+        kernels::linear(x, self.weight(), self.bias(), precision)
     }
 
     /// The activation of the layer.
@@ -33,7 +59,7 @@ impl Linear {
         activation: Activation,
         precision: Precision,
     ) -> Tensor<3> {
-        kernels::linear_activate(x, self.weight.val(), self.bias(), activation, precision)
+        kernels::linear_activate(x, self.weight(), self.bias(), activation, precision)
     }
 
     /// `residual` plus the layer with dropout.
@@ -50,7 +76,7 @@ impl Linear {
         residual: Tensor<3>,
         precision: Precision,
     ) -> Tensor<3> {
-        kernels::linear_residual(x, self.weight.val(), self.bias(), dropout, residual, precision)
+        kernels::linear_residual(x, self.weight(), self.bias(), dropout, residual, precision)
     }
 
     fn bias(&self) -> Option<Tensor<1>> {

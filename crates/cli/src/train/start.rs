@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use console::program;
-use engine::{ModelFolder, check_vocabulary, quoted};
+use engine::{Memory, ModelFolder, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
 use tokenizer::SpecialTokens;
@@ -115,7 +115,7 @@ fn first_model(
         memory::check(&planned.recipe)?;
     }
     Ok(match origin {
-        Some(origin) => planned.model_from(origin.load_model(device)?),
+        Some(origin) => planned.model_from(origin.load_model(Memory::Own, device)?),
         None => planned.random_model(device)?,
     })
 }

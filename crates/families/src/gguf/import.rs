@@ -18,7 +18,13 @@ use model::{ConfigError, Gpt, GptConfig};
 use tokenizer::{Companions, SpecialTokens, Tokenizer};
 
 use super::read::GgufModel;
-use crate::{Error, Result, error::io, family::Family, load::load, names::Mapped};
+use crate::{
+    Error, Result,
+    error::io,
+    family::Family,
+    load::{Memory, load},
+    names::Mapped,
+};
 
 /// A GGUF file with a model of a known family, whose weights are read when they are asked for.
 ///
@@ -122,7 +128,7 @@ impl GgufFile {
     /// If a weight is not finite.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
         let GgufModel { family, config, without_bias } = &self.model;
-        load(config, self.weights.clone(), &family.names, *without_bias, device)
+        load(config, self.weights.clone(), &family.names, *without_bias, Memory::Own, device)
     }
 }
 

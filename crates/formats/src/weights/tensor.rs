@@ -8,9 +8,13 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
-use crate::weights::{Error, Result, error::io};
+use crate::weights::{Error, Maps, Result, error::io};
+
+/// Numbers that are checked together.
+const CHECKED: usize = 1 << 12;
 
 /// What the numbers of a tensor are stored as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,18 +131,46 @@ impl Tensor {
                 return Err(Error::Dtype { path, key, dtype: dtype.clone() });
             }
         };
-        match numbers.iter().position(|x| !x.is_finite()) {
-            None => Ok(match &self.source {
-                Source::Packed(_, arrange) => arrange(numbers),
-                _ => numbers,
-            }),
-            Some(idx) => Err(Error::NotFinite {
-                path: self.path.clone(),
-                key: self.name.clone(),
-                value: numbers[idx],
-                idx,
-            }),
+        self.check_finite(&numbers)?;
+        Ok(match &self.source {
+            Source::Packed(_, arrange) => arrange(numbers),
+            _ => numbers,
+        })
+    }
+
+    /// Whether its numbers can be used where they lie in the file.
+    pub fn is_mappable(&self) -> bool {
+        let is_aligned = |offset: u64| offset.is_multiple_of(size_of::<f32>() as u64);
+        self.dtype == Dtype::F32 && matches!(self.source, Source::Offset(offset) if is_aligned(offset))
+    }
+
+    /// Its numbers where they lie in the file: f32, row by row. `None` if they have to be read.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be mapped or a number is not finite.
+    pub fn mapped(&self, maps: &mut Maps) -> Result<Option<Bytes>> {
+        let Source::Offset(offset) = self.source else { return Ok(None) };
+        if !self.is_mappable() {
+            return Ok(None);
         }
+        let file = maps.of(&self.path)?;
+        let n: usize = self.shape.iter().product();
+        let start = usize::try_from(offset).expect("a mapped file fits the address space");
+        let memory = file.slice(start..start + n * size_of::<f32>());
+        let Ok(numbers) = bytemuck::try_cast_slice::<u8, f32>(&memory) else { return Ok(None) };
+        self.check_finite(numbers)?;
+        Ok(Some(memory))
+    }
+
+    fn check_finite(&self, numbers: &[f32]) -> Result<()> {
+        // By blocks, which the compiler has vector instructions for.
+        let is_finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+        if numbers.chunks(CHECKED).all(is_finite) {
+            return Ok(());
+        }
+        let idx = numbers.iter().position(|x| !x.is_finite()).expect("a block has one");
+        Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value: numbers[idx], idx })
     }
 
     /// Files are little-endian, and so is every machine that this runs on.

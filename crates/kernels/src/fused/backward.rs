@@ -20,7 +20,9 @@ use cpu::{
 };
 
 use super::{
-    forward::{attention_call, attention_forward, embed_forward, linear_forward, loss_forward, norm_forward},
+    forward::{
+        attention_call, attention_forward, embed_forward, factor, linear_forward, loss_forward, norm_forward,
+    },
     ops::{Affine, FusedOps},
     tensors::{indices, numbers, rows, scalar, scaled, tensor, tensor_like, vector, whole, width},
 };
@@ -36,7 +38,8 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (whole(x.into_primitive()), whole(weight.into_primitive()));
         let (bias, residual) = (whole(bias.into_primitive()), whole(residual.into_primitive()));
-        let forward = |backward| linear_forward([&x, &weight, &bias, &residual], affine, backward);
+        let factors = [factor(&weight)];
+        let forward = |backward| linear_forward([&x, &bias, &residual], &factors, affine, backward);
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (y, slopes) = forward(true);

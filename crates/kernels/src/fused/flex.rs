@@ -2,14 +2,19 @@
 
 use burn::backend::{Flex, flex::FlexTensor};
 use cpu::{
-    AdamWStep, MuonStep, NormKind, Precision, SimdLevel, adamw,
+    AdamWStep, MuonStep, NormKind, Precision, RowBlock, SimdLevel, adamw,
     attention::{self, HeadLayout},
     dropout::Mask,
+    matrix::Matrix,
     muon,
 };
 
+use crate::weight::RowBlocks;
+
 use super::{
-    forward::{attention_call, attention_forward, embed_forward, linear_forward, loss_forward, norm_forward},
+    forward::{
+        attention_call, attention_forward, embed_forward, factor, linear_forward, loss_forward, norm_forward,
+    },
     ops::{Affine, FusedOps, InPlaceOps},
     tensors::{indices, numbers, scalar, tensor, whole, width},
 };
@@ -22,7 +27,9 @@ impl FusedOps for Flex {
         residual: FlexTensor,
         affine: Affine,
     ) -> FlexTensor {
-        linear_forward([&whole(x), &whole(weight), &whole(bias), &whole(residual)], affine, false).0
+        let weight = whole(weight);
+        let weight = [factor(&weight)];
+        linear_forward([&whole(x), &whole(bias), &whole(residual)], &weight, affine, false).0
     }
 
     fn causal_attention(
@@ -61,6 +68,17 @@ impl FusedOps for Flex {
 }
 
 impl InPlaceOps for Flex {
+    fn linear_in_blocks(
+        x: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        weight: RowBlocks,
+        affine: Affine,
+    ) -> FlexTensor {
+        let factors: Vec<Matrix<'_>> = weight.blocks().iter().map(RowBlock::factor).collect();
+        linear_forward([&whole(x), &whole(bias), &whole(residual)], &factors, affine, false).0
+    }
+
     fn adamw(
         x: FlexTensor,
         gradient: FlexTensor,

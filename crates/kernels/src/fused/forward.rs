@@ -17,35 +17,36 @@ use super::{
 };
 
 /// The output of an affine map and of what follows it; with `backward` also the slopes of an activation. The
-/// tensors are the input, the weight, the bias and the residual.
+/// tensors are the input, the bias and the residual.
 pub(super) fn linear_forward(
-    tensors: [&FlexTensor; 4],
+    [x, bias, residual]: [&FlexTensor; 3],
+    weights: &[Matrix<'_>],
     affine: Affine,
     backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
-    let [x, weight, bias, residual] = tensors;
     let level = SimdLevel::of(affine.precision);
-    let (input, matrix, bias) = (rows(x), matrix_of(weight), numbers(bias));
+    let (input, bias) = (rows(x), numbers(bias));
+    let n_outputs: usize = weights.iter().map(Matrix::cols).sum();
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
         let last = shape.num_dims() - 1;
-        shape[last] = matrix.cols() / affine.activation.map_or(1, Activation::n_inputs);
+        shape[last] = n_outputs / affine.activation.map_or(1, Activation::n_inputs);
         tensor(y, shape)
     };
     if let Some(activation) = affine.activation {
         assert!(affine.mask.is_none() && numbers(residual).is_empty(), "only one of them follows a map");
-        let (y, slopes) = linear::forward_activated(level, input, &[matrix], bias, activation, backward);
-        return (shaped(y), slopes.map(|slopes| tensor(slopes, [input.rows(), matrix.cols()])));
+        let (y, slopes) = linear::forward_activated(level, input, weights, bias, activation, backward);
+        return (shaped(y), slopes.map(|slopes| tensor(slopes, [input.rows(), n_outputs])));
     }
     if numbers(residual).is_empty() {
-        return (shaped(linear::forward(level, input, &[matrix], bias)), None);
+        return (shaped(linear::forward(level, input, weights, bias)), None);
     }
-    let y = linear::forward_onto(level, input, &[matrix], bias, numbers(residual), affine.mask);
+    let y = linear::forward_onto(level, input, weights, bias, numbers(residual), affine.mask);
     (shaped(y), None)
 }
 
 /// A weight `[C_out, C_in]` as the right factor of a product.
-pub(super) fn matrix_of(weight: &FlexTensor) -> Matrix<'_> {
+pub(super) fn factor(weight: &FlexTensor) -> Matrix<'_> {
     rows(weight).transposed()
 }
 

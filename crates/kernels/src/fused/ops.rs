@@ -6,6 +6,8 @@ use burn::backend::{
 };
 use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, attention::HeadLayout, dropout::Mask};
 
+use crate::weight::RowBlocks;
+
 /// What follows an affine map, whose weight is `[C_out, C_in]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affine {
@@ -79,6 +81,15 @@ pub(crate) trait InPlaceOps: Backend {
         layout: HeadLayout,
         len: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`FusedOps::linear`], of a weight in blocks of rows.
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        weight: RowBlocks,
+        affine: Affine,
+    ) -> FloatTensor<Self>;
 
     /// The parameters and the mean of gradients.
     fn muon(

@@ -1,0 +1,164 @@
+//! The weight of a linear map, whole or in blocks.
+
+use std::sync::Arc;
+
+use burn::prelude::*;
+use cpu::{Order, RowBlock};
+
+/// The weight of a linear map, `[C_out, C_in]`.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "it is a view, made for one call")]
+pub enum Weight<'a> {
+    /// One tensor.
+    Dense(Tensor<2>),
+    /// For inference: no gradient passes through.
+    Blocks(&'a RowBlocks),
+}
+
+/// Blocks of rows, one below the other.
+#[derive(Debug, Clone)]
+pub struct RowBlocks(Arc<[RowBlock]>);
+
+impl RowBlocks {
+    /// The weight of these rows.
+    ///
+    /// # Panics
+    ///
+    /// If there is no block, or they differ in their inputs.
+    pub fn new(blocks: Vec<RowBlock>) -> Self {
+        let [_, n_in] = blocks.first().expect("a weight has a block").dims();
+        for [_, width] in blocks.iter().map(RowBlock::dims) {
+            assert_eq!(width, n_in, "a block takes {width} inputs and another one {n_in}");
+        }
+        Self(blocks.into())
+    }
+
+    /// `[C_out, C_in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        let [_, n_in] = self.0[0].dims();
+        [self.0.iter().map(|block| block.dims()[0]).sum(), n_in]
+    }
+
+    /// A copy, as one tensor.
+    pub fn dense(&self, device: &Device) -> Tensor<2> {
+        let dense = |block: &RowBlock| {
+            let ([n_out, n_in], (numbers, order)) = (block.dims(), block.numbers());
+            let tensor =
+                |shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(numbers.to_vec(), shape), device);
+            match order {
+                Order::OutIn => tensor([n_out, n_in]),
+                Order::InOut => tensor([n_in, n_out]).transpose(),
+            }
+        };
+        Tensor::cat(self.0.iter().map(dense).collect(), 0)
+    }
+
+    pub(crate) fn blocks(&self) -> &[RowBlock] {
+        &self.0
+    }
+}
+
+impl Weight<'_> {
+    /// `[C_out, C_in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.dims(),
+            Self::Blocks(blocks) => blocks.dims(),
+        }
+    }
+
+    /// One tensor: blocks are copied.
+    pub(crate) fn dense(&self, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => weight.clone(),
+            Self::Blocks(blocks) => blocks.dense(device),
+        }
+    }
+}
+
+impl From<Tensor<2>> for Weight<'_> {
+    fn from(weight: Tensor<2>) -> Self {
+        Self::Dense(weight)
+    }
+}
+
+impl<'a> From<&'a RowBlocks> for Weight<'a> {
+    fn from(blocks: &'a RowBlocks) -> Self {
+        Self::Blocks(blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        Activation, Head, Precision, linear, linear_activate, linear_residual,
+        testing::{test_device, test_tolerance},
+    };
+
+    /// Numbers as a file has them.
+    fn block(matrix: Tensor<2>, order: Order) -> RowBlock {
+        let dims = matrix.dims();
+        let matrix = if order == Order::InOut { matrix.transpose() } else { matrix };
+        let numbers: Vec<f32> = matrix.into_data().try_into_vec().unwrap();
+        RowBlock::new(Bytes::from_owner(AsBytes(numbers)), dims, order).unwrap()
+    }
+
+    /// Memory that is aligned for f32.
+    struct AsBytes(Vec<f32>);
+
+    impl AsRef<[u8]> for AsBytes {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_weight_in_blocks_is_the_weight() {
+        let device = test_device();
+        device.seed(1);
+        let (n_in, heights) = (37, [24, 8, 16]);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, &device);
+        let parts = heights.map(|height| random([height, n_in]));
+        let weight = Tensor::cat(parts.to_vec(), 0);
+        let bias = random([1, 48]).reshape([48]);
+        for orders in [[Order::OutIn; 3], [Order::InOut; 3], [Order::OutIn, Order::InOut, Order::OutIn]] {
+            let blocks = parts.iter().zip(orders).map(|(part, order)| block(part.clone(), order));
+            let blocks = RowBlocks::new(blocks.collect());
+            assert_eq!(blocks.dims(), [48, n_in]);
+            assert_eq!(blocks.dense(&device).into_data(), weight.clone().into_data());
+            // One row, a few, and more than are done without packing.
+            for n_rows in [1, 5, 70] {
+                let (x, residual) = (random([n_rows, n_in]), random([n_rows, 48]));
+                let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &device) % 48;
+                let all = |weight: Weight<'_>| {
+                    let (x, f32, bias) = (|| x.clone(), Precision::F32, || Some(bias.clone()));
+                    [
+                        linear(x(), weight.clone(), bias(), f32),
+                        linear_residual(x(), weight.clone(), bias(), 0.0, residual.clone(), f32),
+                        linear_activate(x(), weight.clone(), bias(), Activation::Gelu, f32),
+                        linear_activate(x(), weight.clone(), bias(), Activation::Swiglu, f32),
+                        Head::new(weight.clone()).logits(x(), f32),
+                        Head::new(weight).logprobs(x(), targets.clone(), f32).unsqueeze(),
+                    ]
+                };
+                for (found, expected) in all((&blocks).into()).into_iter().zip(all(weight.clone().into())) {
+                    // Sums of 37 products of at most one.
+                    let close = Tolerance::rel_abs(1e-5, test_tolerance(1e-5));
+                    found.into_data().assert_approx_eq::<f32>(&expected.into_data(), close);
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a block takes 4 inputs and another one 3")]
+    fn blocks_take_the_same_inputs() {
+        let device = test_device();
+        let blocks = [3, 4].map(|n_in| block(Tensor::ones([2, n_in], &device), Order::OutIn));
+        RowBlocks::new(blocks.into());
+    }
+}
