@@ -161,7 +161,9 @@ fn tile<S: Simd, const HEIGHT: usize>(
     for p in 0..n_vectors {
         let mut columns = [simd.splat_f32s(0.0); COLS];
         for ((column, vectors), w) in columns.iter_mut().zip(w_vectors).zip(w) {
-            prefetch(w, p * S::F32_LANES + ahead);
+            if ahead > 0 {
+                prefetch(w, p * S::F32_LANES + ahead);
+            }
             // SAFETY: p < n_vectors, which is the number of vectors in each slice of `len` numbers.
             *column = unsafe { *vectors.get_unchecked(p) };
         }

@@ -111,7 +111,7 @@ impl WithSimd for AddRows<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         match const { tile_of::<S>() } {
             (6, 4) => self.steps::<S, 6, 4>(simd),
-            _ => self.steps::<S, 4, 2>(simd),
+            _ => self.steps::<S, 6, 2>(simd),
         }
     }
 }
@@ -120,7 +120,7 @@ impl WithSimd for AddRows<'_> {
 const fn tile_of<S: Simd>() -> (usize, usize) {
     match (S::F32_LANES, S::REGISTER_COUNT) {
         (16, _) | (_, 32) => (6, 4),
-        _ => (4, 2),
+        _ => (6, 2),
     }
 }
 
@@ -218,8 +218,10 @@ fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize, const N: usize>(
     }
     for (p, w) in w.into_iter().enumerate() {
         let vectors = S::as_simd_f32s(&w[col..col + width]).0;
-        for v in 0..VECTORS {
-            prefetch(w, col + v * S::F32_LANES + ahead);
+        if ahead > 0 {
+            for v in 0..VECTORS {
+                prefetch(w, col + v * S::F32_LANES + ahead);
+            }
         }
         for (acc, factors) in acc.iter_mut().zip(factors) {
             let factor = simd.splat_f32s(factors[p]);
