@@ -138,7 +138,8 @@ impl Multiply<'_> {
     }
 }
 
-/// The products of rows and columns of one length: in each, a vector of sums that are added up in the end.
+/// The products of rows and columns of one length: in each, a vector of sums that are added up in the end. The
+/// elements `ahead` of the columns are prefetched, where that is not 0.
 #[inline(always)]
 fn tile<S: Simd, const HEIGHT: usize>(
     simd: S,
