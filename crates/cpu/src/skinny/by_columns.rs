@@ -138,7 +138,8 @@ impl Multiply<'_> {
     }
 }
 
-/// The products of rows and columns of one length: in each, a vector of sums that are added up in the end.
+/// The products of rows and columns of one length: in each, a vector of sums that are added up in the end. The
+/// elements `ahead` of the columns are prefetched, where that is not 0.
 #[inline(always)]
 fn tile<S: Simd, const HEIGHT: usize>(
     simd: S,
@@ -161,7 +162,9 @@ fn tile<S: Simd, const HEIGHT: usize>(
     for p in 0..n_vectors {
         let mut columns = [simd.splat_f32s(0.0); COLS];
         for ((column, vectors), w) in columns.iter_mut().zip(w_vectors).zip(w) {
-            prefetch(w, p * S::F32_LANES + ahead);
+            if ahead > 0 {
+                prefetch(w, p * S::F32_LANES + ahead);
+            }
             // SAFETY: p < n_vectors, which is the number of vectors in each slice of `len` numbers.
             *column = unsafe { *vectors.get_unchecked(p) };
         }

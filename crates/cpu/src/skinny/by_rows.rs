@@ -17,7 +17,7 @@ use crate::{
 const MAX_PIECES: usize = 16;
 
 /// Rows of the weight in a piece, at least.
-const MIN_PIECE: usize = 64;
+const MIN_PIECE: usize = 128;
 
 /// Numbers of the product up to which the sums of all pieces are kept, so that cores read the weight as it lies.
 const MAX_SUMS: usize = 1 << 15;
@@ -111,7 +111,7 @@ impl WithSimd for AddRows<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         match const { tile_of::<S>() } {
             (6, 4) => self.steps::<S, 6, 4>(simd),
-            _ => self.steps::<S, 4, 2>(simd),
+            _ => self.steps::<S, 6, 2>(simd),
         }
     }
 }
@@ -120,7 +120,7 @@ impl WithSimd for AddRows<'_> {
 const fn tile_of<S: Simd>() -> (usize, usize) {
     match (S::F32_LANES, S::REGISTER_COUNT) {
         (16, _) | (_, 32) => (6, 4),
-        _ => (4, 2),
+        _ => (6, 2),
     }
 }
 
@@ -176,8 +176,8 @@ impl AddRows<'_> {
             *w = &self.b.data[(start + idx) * self.b.row_stride..][..n_cols];
         }
         let sums = &mut self.sums[row * n_cols..(row + HEIGHT) * n_cols];
-        // The first rows bring the next rows of the weight into cache.
-        let ahead = if row == 0 { N * self.b.row_stride } else { 0 };
+        // The first rows bring the next rows of the weight into cache. A single row is faster without.
+        let ahead = if row == 0 && HEIGHT > 1 { N * self.b.row_stride } else { 0 };
         let wide = n_cols - n_cols % (VECTORS * S::F32_LANES);
         let whole = n_cols - n_cols % S::F32_LANES;
         for col in (0..wide).step_by(VECTORS * S::F32_LANES) {
@@ -200,7 +200,8 @@ impl AddRows<'_> {
     }
 }
 
-/// Adds parts of `N` rows of the weight, from column `col` on, to those of `HEIGHT` rows of sums.
+/// Adds parts of `N` rows of the weight, from column `col` on, to those of `HEIGHT` rows of sums. The elements
+/// `ahead` of them in the weight are prefetched, where that is not 0.
 #[inline(always)]
 fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize, const N: usize>(
     simd: S,
@@ -218,8 +219,10 @@ fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize, const N: usize>(
     }
     for (p, w) in w.into_iter().enumerate() {
         let vectors = S::as_simd_f32s(&w[col..col + width]).0;
-        for v in 0..VECTORS {
-            prefetch(w, col + v * S::F32_LANES + ahead);
+        if ahead > 0 {
+            for v in 0..VECTORS {
+                prefetch(w, col + v * S::F32_LANES + ahead);
+            }
         }
         for (acc, factors) in acc.iter_mut().zip(factors) {
             let factor = simd.splat_f32s(factors[p]);
