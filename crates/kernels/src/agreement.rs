@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::{
     Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind,
     Precision::{self, F32},
-    QkNorm, Rope, adamw,
+    QkNorm, Rope, Segment, adamw,
     attention::{attend_at_once, attend_in_chunks},
     cached_causal_attention, causal_attention, cross_entropy,
     device::{is_fused, is_on_gpu, plainly},
@@ -125,7 +125,7 @@ proptest! {
         });
         let ids: Vec<i32> = (0..n_rows).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
-        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, 0, 0.3)) + 1.0);
+        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, None, 0.3)) + 1.0);
     }
 
     #[test]
@@ -187,13 +187,29 @@ proptest! {
     }
 
     #[test]
-    fn embeddings(batch in 1usize..4, time in 1usize..9, first in 0usize..5, width in 1usize..40) {
+    fn embeddings(batch in 1usize..4, time in 1usize..9, past in 0usize..5, width in 1usize..40) {
         let ids: Vec<i32> = (0..batch * time).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
-        agree([normal([7, width], 9), normal([14, width], 10)], |[tokens, positions]| {
-            embed(ids.clone(), tokens, Some(positions), first, 0.0)
+        let rows = [normal([7, width], 9), normal([14, width], 10)];
+        agree(rows.clone(), |[tokens, positions]| embed(ids.clone(), tokens, Some(positions), None, 0.0));
+        // Rows of one sequence after others, and the rest as one that begins.
+        let n = time.min(5);
+        let mut segments = vec![Segment { past, n }];
+        let rest = batch * time - n;
+        segments.extend((0..rest).step_by(3).map(|start| Segment { past: 0, n: 3.min(rest - start) }));
+        agree(rows.clone(), |[tokens, positions]| {
+            embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
         });
-        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, first, 0.0));
+        let places = segments.iter().flat_map(|segment| segment.positions());
+        let by_place = |[tokens, positions]: [Tensor<2>; 2]| {
+            let row = |place: usize| positions.clone().slice(s![place..place + 1, ..]);
+            let positions = Tensor::cat(places.clone().map(row).collect(), 0).reshape([batch, time, width]);
+            embed(ids.clone(), tokens, None, None, 0.0) + positions
+        };
+        same(close(), &rows, by_place, |[tokens, positions]| {
+            embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
+        });
+        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, Some(&segments), 0.0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Causal multi-head attention, from fused activations and back.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
-use cpu::{NormKind, Precision, attention::HeadLayout};
+use cpu::{HeadLayout, NormKind, Precision};
 
 use crate::{
     Rope,

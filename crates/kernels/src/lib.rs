@@ -47,7 +47,7 @@ pub mod testing;
 pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
-pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, on_pool};
+pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, Segment, on_pool};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};

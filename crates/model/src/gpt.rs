@@ -1,7 +1,7 @@
 //! The whole model.
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{Head, KeyValueCache, Precision, Rope};
+use kernels::{Head, KeyValueCache, Precision, Rope, Segment};
 
 use crate::{
     ConfigError, GptConfig, Position,
@@ -194,7 +194,9 @@ impl Gpt {
 
         let embeddings = self.token_embedding.weight.val();
         let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
-        let mut x = kernels::embed(tokens, embeddings, positions, past, self.config.dropout); // [B, T, C]
+        let [batch, _] = tokens.dims();
+        let segments = vec![Segment { past, n: time }; batch];
+        let mut x = kernels::embed(tokens, embeddings, positions, Some(&segments), self.config.dropout); // [B, T, C]
         let settings = Settings { dropout: self.config.dropout, precision: self.precision };
         match cache {
             Some(cache) => {

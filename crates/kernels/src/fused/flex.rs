@@ -1,11 +1,10 @@
 //! The operations on the CPU where no gradient is recorded.
 
+use std::sync::Arc;
+
 use burn::backend::{Flex, flex::FlexTensor};
 use cpu::{
-    AdamWStep, MuonStep, NormKind, Precision, SimdLevel, adamw,
-    attention::{self, HeadLayout},
-    dropout::Mask,
-    muon,
+    AdamWStep, HeadLayout, MuonStep, NormKind, Precision, SimdLevel, adamw, attention, dropout::Mask, muon,
 };
 
 use super::{
@@ -43,10 +42,10 @@ impl FusedOps for Flex {
         tokens: FlexTensor,
         positions: FlexTensor,
         ids: FlexTensor,
-        first: usize,
+        places: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FlexTensor {
-        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), first, mask)
+        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), &places, mask)
     }
 
     fn head_loss(

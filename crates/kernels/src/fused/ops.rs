@@ -1,10 +1,12 @@
 //! The operations, as every backend that has them declares them.
 
+use std::sync::Arc;
+
 use burn::backend::{
     Backend, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, attention::HeadLayout, dropout::Mask};
+use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, dropout::Mask};
 
 /// What follows an affine map, whose weight is `[C_out, C_in]`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,11 +44,12 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
+    /// `places` are the rows of `positions`, one for each id, or none.
     fn embed(
         tokens: FloatTensor<Self>,
         positions: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        first: usize,
+        places: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
