@@ -14,10 +14,10 @@ use super::{
     dropout::Mask,
     gemm::multiply,
     heads::{HeadLayout, Preparation},
-    math::{dot, max},
+    math::dot,
     matrix::Matrix,
     packed::Packed,
-    parallel::{self, Buffer, Shared, SharedBuffer},
+    parallel::{self, Buffer, SharedBuffer},
     query_block::{BlockMemory, PackedHead, QueryBlock, exponentiate, n_queries, scale, sized},
     simd_level::SimdLevel,
     store::Store,
@@ -132,11 +132,6 @@ impl Sizes {
     /// The head of queries of this number among all.
     fn head(self, idx: usize) -> QueryHead {
         QueryHead { batch: idx / self.n_head, head: idx % self.n_head, idx }
-    }
-
-    /// The group that a head of queries is in.
-    fn group_of(self, head: QueryHead) -> Group {
-        self.group(head.batch * self.n_kv_head + head.head / (self.n_head / self.n_kv_head))
     }
 
     /// The heads of queries of a group.
@@ -409,80 +404,4 @@ unsafe fn write_rows(
         let out = unsafe { out.zeroed(sizes.row(batch, start + row, sizes.width(), first)) };
         out.copy_from_slice(values);
     }
-}
-
-/// Keys, as they are prepared, and values of positions seen before, each `[B, KV, capacity, D]`, of which `len` are
-/// filled.
-pub struct Cache<'a> {
-    /// `[B, KV, capacity, D]`, prepared.
-    pub keys: &'a mut [f32],
-    /// `[B, KV, capacity, D]`.
-    pub values: &'a mut [f32],
-    /// Positions filled before this call.
-    pub len: usize,
-}
-
-/// As [`forward`], over the positions in a cache as well; those of the call are written behind them.
-pub fn cached(level: SimdLevel, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32> {
-    let sizes = call.sizes;
-    let Sizes { batch, time, head_dim, .. } = sizes;
-    let [of_queries, of_keys] = call.preparations();
-    let (len, group_size) = (cache.len, cache.keys.len() / sizes.n_groups());
-    let whole = (len == 0 && time > 1).then(|| forward(level, call).0);
-    let mut out = Buffer::new(if whole.is_some() { 0 } else { batch * time * sizes.channels() });
-    let shared_out = out.shared();
-    let (keys, values) = (Shared::new(&mut *cache.keys), Shared::new(&mut *cache.values));
-    parallel::pieces(sizes.n_groups(), 1, 2 * time * head_dim, |groups| {
-        let mut memory = Vec::new();
-        for idx in groups {
-            let group = sizes.group(idx);
-            let range = idx * group_size..(idx + 1) * group_size;
-            // SAFETY: each group has its own.
-            let (keys, values) = unsafe { (keys.part(range.clone()), values.part(range)) };
-            let (k, v) = (of_keys.forward(level, call.keys(group), len, &mut memory), call.values(group));
-            for t in 0..time {
-                let row = (len + t) * head_dim..(len + t + 1) * head_dim;
-                keys[row.clone()].copy_from_slice(k.row(t));
-                values[row].copy_from_slice(v.row(t));
-            }
-        }
-    });
-    if let Some(whole) = whole {
-        return whole;
-    }
-    let (keys, values) = (&*cache.keys, &*cache.values);
-    // Each row of each head, the rows of a head one after the other.
-    parallel::pieces(batch * sizes.n_head * time, 1, 2 * (len + time) * head_dim, |rows| {
-        let (mut scores, mut memory) = (vec![0.0; len + time], Vec::new());
-        for row in rows {
-            let (head, t) = (sizes.head(row / time), row % time);
-            let start = sizes.group_of(head).idx * group_size;
-            let (keys, values) = (&keys[start..][..group_size], &values[start..][..group_size]);
-            let query = call.queries(head).row_range(t..t + 1);
-            let query = of_queries.forward(level, query, len + t, &mut memory);
-            // SAFETY: each head has its own channels of each position.
-            let out = unsafe { shared_out.zeroed(sizes.output_row(head, t)) };
-            level.vectorize(
-                #[inline(always)]
-                || {
-                    let scores = &mut scores[..len + t + 1];
-                    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                        *score = dot(query.row(0), key);
-                    }
-                    let largest = max(scores);
-                    let sum = exponentiate(scores, scale(head_dim), largest * scale(head_dim));
-                    for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-                        for (out, value) in out.iter_mut().zip(value) {
-                            *out += prob * value;
-                        }
-                    }
-                    for out in &mut *out {
-                        *out /= sum;
-                    }
-                },
-            );
-        }
-    });
-    // SAFETY: the heads of all sequences cover all positions.
-    unsafe { out.finish() }
 }

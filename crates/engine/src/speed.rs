@@ -7,10 +7,10 @@ use model::{Decoder, Gpt};
 
 /// Times reading a prompt of tokens without a meaning, up to the logits of the next token.
 pub fn time_prefill(model: &Gpt, n_tokens: usize, n_times: usize) -> Vec<Duration> {
-    let prompt = prompt(model, n_tokens);
+    let (prompt, decoder) = (prompt(model, n_tokens), Decoder::new(model));
     let times = (0..n_times).map(|_| {
         let start = Instant::now();
-        on_pool(|| Decoder::new(model).next_logits(&prompt).into_data()); // Waits for the device.
+        on_pool(|| decoder.next_logits(&mut decoder.context(), &prompt).into_data()); // Waits for the device.
         start.elapsed()
     });
     times.collect()
@@ -18,11 +18,13 @@ pub fn time_prefill(model: &Gpt, n_tokens: usize, n_times: usize) -> Vec<Duratio
 
 /// Times each of so many tokens that are written, each the most probable one.
 pub fn time_decode(model: &Gpt, n_tokens: usize) -> Vec<Duration> {
-    let mut decoder = Decoder::new(model);
+    let decoder = Decoder::new(model);
+    let mut context = decoder.context();
     let mut next = prompt(model, 1)[0];
     let times = (0..n_tokens).map(|_| {
         let start = Instant::now();
-        let best = on_pool(|| decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>());
+        let best =
+            on_pool(|| decoder.next_logits(&mut context, &[next]).argmax(0).into_data().convert::<i32>());
         next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
         start.elapsed()
     });

@@ -41,13 +41,14 @@ mod precision;
 mod rope;
 #[cfg(feature = "gpu")]
 mod settings;
+mod slot;
 #[doc(hidden)]
 pub mod testing;
 
 pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
-pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
-pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, Segment, on_pool};
+pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
+pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, Segment, SlotShape, SlotType, on_pool};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
@@ -65,3 +66,4 @@ pub use precision::supported_precision;
 pub use rope::Rope;
 #[cfg(feature = "gpu")]
 pub use settings::use_shipped_settings;
+pub use slot::Slot;

@@ -6,7 +6,7 @@ use burn::backend::{
     Backend, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, dropout::Mask};
+use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, Segment, Slot, dropout::Mask};
 
 /// What follows an affine map, whose weight is `[C_out, C_in]`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +61,13 @@ pub(crate) trait FusedOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// One layer of the slots of a step's segments.
+pub(crate) struct SlotLayer<'a> {
+    pub(crate) segments: &'a [Segment],
+    pub(crate) slots: Vec<&'a mut Slot>,
+    pub(crate) layer: usize,
+}
+
 /// Operations that no gradient passes through.
 #[backend_extension(Flex)]
 pub(crate) trait InPlaceOps: Backend {
@@ -72,16 +79,14 @@ pub(crate) trait InPlaceOps: Backend {
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The output, the keys and the values.
-    fn cached_attention(
+    /// Of a step; the rows' keys and values are added to the slots.
+    fn ragged_attention(
         qkv: FloatTensor<Self>,
         query_gain: FloatTensor<Self>,
         key_gain: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
         layout: HeadLayout,
-        len: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        past: SlotLayer<'_>,
+    ) -> FloatTensor<Self>;
 
     /// The parameters and the mean of gradients.
     fn muon(
