@@ -73,7 +73,7 @@ fn schedule(decoder: &Decoder, seed: u64, n_steps: usize, max_piece: usize) -> V
     ended
 }
 
-/// Whether sums have the same order however many rows a product has, which is so up to eight on the CPU.
+/// Whether sums have the same order however many rows a product has, which is so up to 64 on the CPU.
 fn is_exact() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").map_or(true, |device| device == "cpu")
 }
@@ -88,8 +88,8 @@ fn models(block_size: usize) -> [Gpt; 2] {
 
 #[test]
 fn any_schedule_gives_each_sequence_what_it_gives_alone() {
-    // Steps of few rows within the block, and of many rows also far beyond it.
-    for (block_size, n_steps, max_piece, is_exact) in [(64, 25, 2, is_exact()), (16, 40, 12, false)] {
+    // Within the block, and with pieces as long as the block also far beyond it; no step has more than 64 rows.
+    for (block_size, n_steps, max_piece) in [(64, 25, 2), (16, 40, 16)] {
         for (model, stored) in
             models(block_size).iter().flat_map(|it| [(it, SlotType::F32), (it, SlotType::F16)])
         {
@@ -105,7 +105,7 @@ fn any_schedule_gives_each_sequence_what_it_gives_alone() {
                 let mut alone = decoder.context();
                 for (ids, together) in pieces {
                     let alone = decoder.next_logits(&mut alone, &ids).into_data();
-                    if is_exact {
+                    if is_exact() {
                         assert_eq!(together, alone);
                     }
                     // The same sums in another order, of logits of order 0.1; a sum on the border of two f16 may fall to either.
