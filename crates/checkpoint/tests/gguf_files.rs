@@ -258,11 +258,12 @@ fn logits_and_greedy_text_are_those_of_transformers() {
         // As for the same weights in Hugging Face's layout.
         assert!(largest < kernels::testing::test_tolerance(2e-5), "{name}: a logit is off by {largest:e}");
 
-        let mut decoder = Decoder::new(&model);
+        let decoder = Decoder::new(&model);
+        let mut context = decoder.context();
         let n_prompt = model.config().block_size / 2;
         let mut unread: Vec<u32> = golden.ids[..n_prompt].iter().map(|&id| id.cast_unsigned()).collect();
         for (step, &expected) in golden.greedy.iter().enumerate() {
-            let best: i32 = decoder.next_logits(&unread).argmax(0).into_scalar();
+            let best: i32 = decoder.next_logits(&mut context, &unread).argmax(0).into_scalar();
             assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
             unread = vec![expected];
         }

@@ -115,12 +115,14 @@ fn cached_logits_match_pytorch() {
     let device = kernels::testing::test_device();
     for name in FIXTURES {
         let golden = Golden::load(name);
-        let mut decoder = Decoder::new(&golden.model(&device));
+        let decoder = Decoder::new(&golden.model(&device));
+        let mut context = decoder.context();
         let ids: Vec<i32> =
             golden.ids::<2>("long_tokens", &device).into_data().convert::<i32>().try_into_vec().unwrap();
         let expected = golden.floats("cached_logits");
         for (id, expected) in ids.iter().zip(expected.chunks_exact(golden.config.vocab_size)) {
-            let logits: Vec<f32> = decoder.next_logits(&[*id as u32]).into_data().try_into_vec().unwrap();
+            let logits: Vec<f32> =
+                decoder.next_logits(&mut context, &[*id as u32]).into_data().try_into_vec().unwrap();
             assert_close(&logits, expected, LOGITS, name);
         }
     }

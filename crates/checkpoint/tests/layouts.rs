@@ -76,10 +76,11 @@ fn logits_and_greedy_text_are_those_of_transformers() {
         }
         let prompt: Vec<u32> =
             golden.ids[..model.config().block_size / 2].iter().map(|&id| id.cast_unsigned()).collect();
-        let mut decoder = Decoder::new(&model);
+        let decoder = Decoder::new(&model);
+        let mut context = decoder.context();
         let mut unread = prompt;
         for (step, &expected) in golden.greedy.iter().enumerate() {
-            let best: i32 = decoder.next_logits(&unread).argmax(0).into_scalar();
+            let best: i32 = decoder.next_logits(&mut context, &unread).argmax(0).into_scalar();
             assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
             unread = vec![expected];
         }
@@ -144,11 +145,12 @@ fn decoding_with_a_cache_is_the_whole_forward_pass() {
     for name in FOLDERS {
         let (model, golden) = (model(name), golden(name));
         let whole = logits(&model, &golden.ids);
-        let mut decoder = Decoder::new(&model);
+        let decoder = Decoder::new(&model);
+        let mut context = decoder.context();
         let rows = whole.chunks(model.config().vocab_size);
         for (position, (&id, row)) in golden.ids.iter().zip(rows).enumerate() {
             let next: Vec<f32> =
-                decoder.next_logits(&[id.cast_unsigned()]).into_data().try_into_vec().unwrap();
+                decoder.next_logits(&mut context, &[id.cast_unsigned()]).into_data().try_into_vec().unwrap();
             for (got, expected) in next.iter().zip(row) {
                 // Sums in another order, of logits of up to ten.
                 assert!(

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use console::{report, warn};
 use indicatif::HumanBytes;
-use model::{Cache, GptConfig};
+use model::{GptConfig, SlotType, estimate_slots};
 use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
 
 /// What makes a new run smaller.
@@ -26,7 +26,7 @@ pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
 /// Warns if the keys and values of so many texts take more memory than is free, and refuses what the machine does not
 /// have.
 pub(crate) fn check_texts(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
-    let needed = Cache::estimate(config, usize::try_from(n_texts)?, n_tokens);
+    let needed = estimate_slots(config, usize::try_from(n_texts)?, n_tokens, SlotType::F32);
     verdict_on_texts(needed, MachineMemory::now())
 }
 

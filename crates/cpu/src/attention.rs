@@ -13,37 +13,15 @@ use std::cell::Cell;
 use super::{
     dropout::Mask,
     gemm::multiply,
-    heads::Preparation,
-    math::{dot, exp, max},
+    heads::{HeadLayout, Preparation},
+    math::dot,
     matrix::Matrix,
     packed::Packed,
-    parallel::{self, Buffer, Shared, SharedBuffer},
-    rope::RopeAngles,
+    parallel::{self, Buffer, SharedBuffer},
+    query_block::{BlockMemory, PackedHead, QueryBlock, exponentiate, n_queries, scale, sized},
     simd_level::SimdLevel,
     store::Store,
 };
-
-/// Rows of scores made at a time, at most.
-const MAX_QUERIES: usize = 96;
-
-/// A multiple of the rows in a tile of a product.
-const TILE: usize = 12;
-
-/// Numbers of a block of scores, which stays in the second-level cache beside its gradients.
-const BLOCK_SIZE: usize = 1 << 16;
-
-/// The heads of an attention layer, and how their queries and keys are prepared.
-#[derive(Debug, Clone)]
-pub struct HeadLayout {
-    /// Heads of queries, H.
-    pub n_head: usize,
-    /// Heads of keys and values, KV.
-    pub n_kv_head: usize,
-    /// Rotates queries and keys by their positions.
-    pub rope: Option<RopeAngles>,
-    /// Added to the mean square of the QK norm.
-    pub epsilon: f32,
-}
 
 /// What attention is asked for.
 #[derive(Clone, Copy)]
@@ -61,10 +39,9 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// What becomes of queries, and of keys.
+    /// Of queries, and of keys.
     fn preparations(&self) -> [Preparation<'a>; 2] {
-        let HeadLayout { epsilon, ref rope, .. } = *self.layout;
-        self.gains.map(|gain| Preparation { gain, epsilon, rope: rope.as_ref() })
+        self.layout.preparations(self.gains)
     }
 
     /// The queries of one head, `[T, D]`, as they are in the input.
@@ -132,14 +109,9 @@ impl Sizes {
         self.batch * self.n_kv_head
     }
 
-    fn scale(self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    /// A quarter of the time, so that most of the future is skipped, in whole tiles.
+    /// Queries in a block.
     fn n_queries(self) -> usize {
-        let most = (BLOCK_SIZE / self.time.max(1)).clamp(TILE, MAX_QUERIES) / TILE * TILE;
-        (self.time / 4).next_multiple_of(TILE).clamp(TILE, most)
+        n_queries(self.time)
     }
 
     /// Where `[B, T, width]` has D numbers of one position, beginning at `first`.
@@ -160,11 +132,6 @@ impl Sizes {
     /// The head of queries of this number among all.
     fn head(self, idx: usize) -> QueryHead {
         QueryHead { batch: idx / self.n_head, head: idx % self.n_head, idx }
-    }
-
-    /// The group that a head of queries is in.
-    fn group_of(self, head: QueryHead) -> Group {
-        self.group(head.batch * self.n_kv_head + head.head / (self.n_head / self.n_kv_head))
     }
 
     /// The heads of queries of a group.
@@ -227,24 +194,15 @@ struct Scratch {
     block_memory: BlockMemory,
     /// Keys, where they are not taken as they are.
     key_rows: Vec<f32>,
+    head: PackedHead,
     keys_transposed: Packed,
     values_transposed: Packed,
     keys: Packed,
-    values: Packed,
     /// One block of queries, or of gradients of the output.
     block: Packed,
     d_scores: Vec<f32>,
     d_keys: Vec<f32>,
     d_values: Vec<f32>,
-}
-
-/// Memory for a block of queries.
-#[derive(Default)]
-struct BlockMemory {
-    /// Queries, where they are not taken as they are.
-    queries: Vec<f32>,
-    probs: Vec<f32>,
-    rows: Vec<f32>,
 }
 
 /// The output `[B, T, C]`, and what the backward pass needs of each row of scores, `[B, H, T, 2]`: the largest, and one
@@ -258,13 +216,11 @@ pub fn forward(level: SimdLevel, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
     let shared = Outputs { out: out.shared(), sums: sums.shared() };
     let starts = || (0..time).step_by(sizes.n_queries());
     if sizes.is_split() {
-        let (mut key_rows, mut keys_transposed, mut values) =
-            (Vec::new(), Packed::default(), Packed::default());
+        let (mut key_rows, mut packed) = (Vec::new(), PackedHead::default());
         for group in (0..sizes.n_groups()).map(|idx| sizes.group(idx)) {
             let k = of_keys.forward(level, call.keys(group), 0, &mut key_rows);
-            keys_transposed.renew_on_all_cores(level, k.transposed());
-            values.renew_on_all_cores(level, call.values(group));
-            let keys = [&keys_transposed, &values];
+            packed.keys_transposed.renew_on_all_cores(level, k.transposed());
+            packed.values.renew_on_all_cores(level, call.values(group));
             // The last queries of a sequence see most keys: whoever has them begins first.
             let blocks: Vec<(QueryHead, usize)> =
                 starts().rev().flat_map(|start| sizes.heads(group).map(move |head| (head, start))).collect();
@@ -272,20 +228,19 @@ pub fn forward(level: SimdLevel, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
                 let (head, start) = blocks[idx];
                 // SAFETY: each block of queries is asked for once.
                 with_scratch(|scratch| unsafe {
-                    mix(level, call, head, start, keys, &mut scratch.block_memory, shared)
+                    mix(level, call, head, start, &packed, &mut scratch.block_memory, shared)
                 });
             });
         }
     } else {
         sizes.each_group(|group, scratch| {
             let k = of_keys.forward(level, call.keys(group), 0, &mut scratch.key_rows);
-            scratch.keys_transposed.renew(level, k.transposed());
-            scratch.values.renew(level, call.values(group));
-            let keys = [&scratch.keys_transposed, &scratch.values];
+            scratch.head.keys_transposed.renew(level, k.transposed());
+            scratch.head.values.renew(level, call.values(group));
             for (head, start) in sizes.heads(group).flat_map(|head| starts().map(move |start| (head, start)))
             {
                 // SAFETY: as above.
-                unsafe { mix(level, call, head, start, keys, &mut scratch.block_memory, shared) };
+                unsafe { mix(level, call, head, start, &scratch.head, &mut scratch.block_memory, shared) };
             }
         });
     }
@@ -300,7 +255,7 @@ struct Outputs<'a> {
     sums: SharedBuffer<'a>,
 }
 
-/// The outputs of a block of a head's queries, from position `start` on, of its keys, transposed, and values.
+/// The outputs of a block of a head's queries, from position `start` on.
 ///
 /// # Safety
 ///
@@ -310,48 +265,26 @@ unsafe fn mix(
     call: &Call<'_>,
     head: QueryHead,
     start: usize,
-    [keys_transposed, values]: [&Packed; 2],
+    packed: &PackedHead,
     memory: &mut BlockMemory,
     outputs: Outputs<'_>,
 ) {
-    let Call { sizes, mask, .. } = *call;
-    let Sizes { time, head_dim, .. } = sizes;
-    let [of_queries, _] = call.preparations();
-    let end = (start + sizes.n_queries()).min(time);
-    let n = end - start;
-    let queries = call.queries(head).row_range(start..end);
-    let queries = of_queries.forward(level, queries, start, &mut memory.queries);
-    let probs = sized(&mut memory.probs, n * end);
-    multiply(level, queries, keys_transposed, probs, end, Store::Overwrite);
-    let first = head.idx * time;
+    let sizes = call.sizes;
+    let [preparation, _] = call.preparations();
+    let end = (start + sizes.n_queries()).min(sizes.time);
+    let first = head.idx * sizes.time;
     // SAFETY: each block has its own.
     let sums = unsafe { outputs.sums.zeroed(2 * (first + start)..2 * (first + end)) };
-    let mut scales = [0.0; MAX_QUERIES];
-    level.vectorize(
-        #[inline(always)]
-        || {
-            for (row, probs) in probs.chunks_exact_mut(end).enumerate() {
-                let (seen, future) = probs.split_at_mut(start + row + 1);
-                let largest = max(seen) * sizes.scale();
-                let sum = exponentiate(seen, sizes.scale(), largest);
-                future.fill(0.0);
-                if let Some(mask) = mask {
-                    mask.apply(head.mask_row(sizes, start + row), seen);
-                }
-                scales[row] = 1.0 / sum;
-                sums[2 * row..][..2].copy_from_slice(&[largest, 1.0 / sum]);
-            }
-        },
-    );
-    let mixed = sized(&mut memory.rows, n * head_dim);
-    multiply(level, Matrix::new(probs, n, end), values, mixed, head_dim, Store::Overwrite);
-    for ((row, mixed), scale) in mixed.chunks_exact(head_dim).enumerate().zip(scales) {
+    let block = QueryBlock {
+        rows: call.queries(head).row_range(start..end),
+        preparation,
+        first: start,
+        mask: call.mask.map(|mask| (mask, head.mask_row(sizes, start))),
+    };
+    block.mix(level, packed, sums, memory, |row| {
         // SAFETY: each head has its own channels of each position.
-        let out = unsafe { outputs.out.zeroed(sizes.output_row(head, start + row)) };
-        for (out, mixed) in out.iter_mut().zip(mixed) {
-            *out = mixed * scale;
-        }
-    }
+        unsafe { outputs.out.zeroed(sizes.output_row(head, start + row)) }
+    });
 }
 
 /// The gradients of `qkv` and of both gains, from that of the output. `out` and `sums` are what [`forward`] gave.
@@ -402,7 +335,7 @@ pub fn backward(
                             let (seen, future) = probs.split_at_mut(position + 1);
                             let (d_seen, d_future) = d_scores.split_at_mut(position + 1);
                             let sums = &sums[2 * (head.idx * time + position)..][..2];
-                            exponentiate(seen, sizes.scale(), sums[0]);
+                            exponentiate(seen, scale(head_dim), sums[0]);
                             future.fill(0.0);
                             d_future.fill(0.0);
                             let range = sizes.output_row(head, position);
@@ -412,7 +345,7 @@ pub fn backward(
                             }
                             for (d_score, prob) in d_seen.iter_mut().zip(&mut *seen) {
                                 *prob *= sums[1];
-                                *d_score = *prob * (*d_score - mean) * sizes.scale();
+                                *d_score = *prob * (*d_score - mean) * scale(head_dim);
                             }
                             if let Some(mask) = mask {
                                 mask.apply(head.mask_row(sizes, position), seen);
@@ -471,105 +404,4 @@ unsafe fn write_rows(
         let out = unsafe { out.zeroed(sizes.row(batch, start + row, sizes.width(), first)) };
         out.copy_from_slice(values);
     }
-}
-
-/// Replaces each `x` by exp(scale · x - offset), and returns their sum.
-#[inline(always)]
-fn exponentiate(values: &mut [f32], scale: f32, offset: f32) -> f32 {
-    let (chunks, rest) = values.as_chunks_mut::<16>();
-    let mut sums = [0.0; 16];
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *x = exp(*x * scale - offset);
-            *sum += *x;
-        }
-    }
-    let mut sum = sums.iter().sum();
-    for x in rest {
-        *x = exp(*x * scale - offset);
-        sum += *x;
-    }
-    sum
-}
-
-/// A memory made `n` numbers long, whatever they are.
-fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    memory.resize(n, 0.0);
-    memory
-}
-
-/// Keys, as they are prepared, and values of positions seen before, each `[B, KV, capacity, D]`, of which `len` are
-/// filled.
-pub struct Cache<'a> {
-    /// `[B, KV, capacity, D]`, prepared.
-    pub keys: &'a mut [f32],
-    /// `[B, KV, capacity, D]`.
-    pub values: &'a mut [f32],
-    /// Positions filled before this call.
-    pub len: usize,
-}
-
-/// As [`forward`], over the positions in a cache as well; those of the call are written behind them.
-pub fn cached(level: SimdLevel, call: &Call<'_>, cache: Cache<'_>) -> Vec<f32> {
-    let sizes = call.sizes;
-    let Sizes { batch, time, head_dim, .. } = sizes;
-    let [of_queries, of_keys] = call.preparations();
-    let (len, group_size) = (cache.len, cache.keys.len() / sizes.n_groups());
-    let whole = (len == 0 && time > 1).then(|| forward(level, call).0);
-    let mut out = Buffer::new(if whole.is_some() { 0 } else { batch * time * sizes.channels() });
-    let shared_out = out.shared();
-    let (keys, values) = (Shared::new(&mut *cache.keys), Shared::new(&mut *cache.values));
-    parallel::pieces(sizes.n_groups(), 1, 2 * time * head_dim, |groups| {
-        let mut memory = Vec::new();
-        for idx in groups {
-            let group = sizes.group(idx);
-            let range = idx * group_size..(idx + 1) * group_size;
-            // SAFETY: each group has its own.
-            let (keys, values) = unsafe { (keys.part(range.clone()), values.part(range)) };
-            let (k, v) = (of_keys.forward(level, call.keys(group), len, &mut memory), call.values(group));
-            for t in 0..time {
-                let row = (len + t) * head_dim..(len + t + 1) * head_dim;
-                keys[row.clone()].copy_from_slice(k.row(t));
-                values[row].copy_from_slice(v.row(t));
-            }
-        }
-    });
-    if let Some(whole) = whole {
-        return whole;
-    }
-    let (keys, values) = (&*cache.keys, &*cache.values);
-    // Each row of each head, the rows of a head one after the other.
-    parallel::pieces(batch * sizes.n_head * time, 1, 2 * (len + time) * head_dim, |rows| {
-        let (mut scores, mut memory) = (vec![0.0; len + time], Vec::new());
-        for row in rows {
-            let (head, t) = (sizes.head(row / time), row % time);
-            let start = sizes.group_of(head).idx * group_size;
-            let (keys, values) = (&keys[start..][..group_size], &values[start..][..group_size]);
-            let query = call.queries(head).row_range(t..t + 1);
-            let query = of_queries.forward(level, query, len + t, &mut memory);
-            // SAFETY: each head has its own channels of each position.
-            let out = unsafe { shared_out.zeroed(sizes.output_row(head, t)) };
-            level.vectorize(
-                #[inline(always)]
-                || {
-                    let scores = &mut scores[..len + t + 1];
-                    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                        *score = dot(query.row(0), key);
-                    }
-                    let largest = max(scores);
-                    let sum = exponentiate(scores, sizes.scale(), largest * sizes.scale());
-                    for (prob, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-                        for (out, value) in out.iter_mut().zip(value) {
-                            *out += prob * value;
-                        }
-                    }
-                    for out in &mut *out {
-                        *out /= sum;
-                    }
-                },
-            );
-        }
-    });
-    // SAFETY: the heads of all sequences cover all positions.
-    unsafe { out.finish() }
 }

@@ -9,14 +9,14 @@ use super::{
 /// Columns of a gradient that one core adds up.
 const COLS: usize = 64;
 
-/// `dropout(tokens[id] + positions[t])` for each id, `[B·T, C]`; `time` ids make a sequence. No positions are zeros.
+/// `dropout(tokens[id] + positions[place])` for each id and its place, `[N, C]`. Without places nothing is added.
 pub fn forward(
     level: SimdLevel,
     tokens: &[f32],
     positions: &[f32],
     width: usize,
     ids: &[usize],
-    time: usize,
+    places: &[usize],
     mask: Option<Mask>,
 ) -> Vec<f32> {
     parallel::fill(ids.len() * width, width, 1, |range, out| {
@@ -26,8 +26,8 @@ pub fn forward(
             || {
                 for ((row, id), out) in (first..).zip(&ids[first..]).zip(out.chunks_exact_mut(width)) {
                     out.copy_from_slice(&tokens[id * width..][..width]);
-                    if !positions.is_empty() {
-                        let position = &positions[row % time * width..][..width];
+                    if let Some(place) = places.get(row) {
+                        let position = &positions[place * width..][..width];
                         out.iter_mut().zip(position).for_each(|(out, position)| *out += position);
                     }
                     if let Some(mask) = mask {

@@ -1,4 +1,4 @@
-//! The queries and keys of a head on their way into attention: normalised, then rotated.
+//! The heads of attention; QK norm and RoPE of one head's queries or keys.
 
 use super::rope::RopeAngles;
 use super::{
@@ -6,6 +6,27 @@ use super::{
     matrix::Matrix,
     simd_level::SimdLevel,
 };
+
+/// The heads of an attention layer, and how their queries and keys are prepared.
+#[derive(Debug, Clone)]
+pub struct HeadLayout {
+    /// Heads of queries, H.
+    pub n_head: usize,
+    /// Heads of keys and values, KV.
+    pub n_kv_head: usize,
+    /// Rotates queries and keys by their positions.
+    pub rope: Option<RopeAngles>,
+    /// Added to the mean square of the QK norm.
+    pub epsilon: f32,
+}
+
+impl HeadLayout {
+    /// The preparation of queries and that of keys, by the gains of their norms.
+    pub(super) fn preparations<'a>(&'a self, gains: [&'a [f32]; 2]) -> [Preparation<'a>; 2] {
+        let Self { epsilon, ref rope, .. } = *self;
+        gains.map(|gain| Preparation { gain, epsilon, rope: rope.as_ref() })
+    }
+}
 
 /// What becomes of the queries of all heads, or of their keys.
 #[derive(Clone, Copy)]

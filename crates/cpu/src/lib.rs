@@ -40,20 +40,26 @@ mod parallel;
 mod pool;
 mod precision;
 mod prefetch;
+mod query_block;
 mod rope;
 mod row_block;
+pub mod segments;
 mod simd_level;
 mod skinny;
+mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use activation::Activation;
 pub use adamw::AdamWStep;
+pub use heads::HeadLayout;
 pub use muon::MuonStep;
 pub use norm::NormKind;
 pub use pool::on_pool;
 pub use precision::Precision;
 pub use rope::RopeAngles;
 pub use row_block::{Order, RowBlock};
+pub use segments::Segment;
 pub use simd_level::SimdLevel;
+pub use slot::{Slot, SlotShape, SlotType};

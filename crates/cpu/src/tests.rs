@@ -4,6 +4,7 @@
 
 mod attention;
 mod few_rows;
+mod segments;
 
 use proptest::prelude::*;
 
@@ -342,13 +343,16 @@ fn sums_and_updates_match_f64() {
 
 #[test]
 fn rows_are_gathered_and_scattered() {
-    let (width, ids) = (70, [2, 0, 2, 2]);
+    let (width, ids, places) = (70, [2, 0, 2, 2], [0, 1, 0, 1]);
     let (tokens, positions) = (random(3 * width, 14), random(2 * width, 15));
     for level in SimdLevel::all() {
-        let y = embedding::forward(level, &tokens, &positions, width, &ids, 2, None);
+        let y = embedding::forward(level, &tokens, &positions, width, &ids, &places, None);
         for (row, &id) in ids.iter().enumerate() {
             for col in 0..width {
-                assert_eq!(y[row * width + col], tokens[id * width + col] + positions[row % 2 * width + col]);
+                assert_eq!(
+                    y[row * width + col],
+                    tokens[id * width + col] + positions[places[row] * width + col]
+                );
             }
         }
         let sums = embedding::scatter(level, 3, width, &y, |row| ids[row]);
@@ -401,6 +405,7 @@ fn what_is_dropped_forward_is_dropped_backward() {
         let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
         assert_eq!(linear::forward_onto(level, x, &[weight], &[], &zeros, Some(mask)), expected);
         let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
-        assert_eq!(embedding::forward(level, tokens, positions, width, &ids, time, Some(mask)), expected);
+        let places: Vec<usize> = (0..ids.len()).map(|row| row % time).collect();
+        assert_eq!(embedding::forward(level, tokens, positions, width, &ids, &places, Some(mask)), expected);
     }
 }

@@ -9,7 +9,7 @@ use tokenizer::Tokenizer;
 use crate::{Result, side_by_side::SideBySide};
 
 /// Samples that are generated together, at most. The others follow.
-pub const SIDE_BY_SIDE: usize = 8;
+pub const SIDE_BY_SIDE: usize = 16;
 
 /// Text that one more token made certain.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
-//! Samples of one prompt that the model computes together, in one batch.
+//! Samples of one prompt that the model computes together, in one step each token.
 
-use model::{Decoder, Gpt};
+use burn::prelude::*;
+use model::{Context, Decoder, Gpt};
 use sampler::{Logits, Sample, Sequence};
 use tokenizer::{DecodeStream, Tokenizer};
 
@@ -11,8 +12,8 @@ pub(crate) struct SideBySide<'a> {
     decoder: Decoder,
     sequences: Vec<Sequence>,
     streams: Vec<DecodeStream<'a>>,
-    /// The samples that the decoder has sequences of; none before it has read the prompt, which they share.
-    decoded: Vec<usize>,
+    /// What the model has read of each sample that is not complete; empty before it has read the prompt.
+    contexts: Vec<Option<Context>>,
     /// Tokens that can be sampled: the tokenizer's, and not those that fill up a vocabulary.
     n_tokens: usize,
     n_best: Option<usize>,
@@ -29,7 +30,7 @@ impl<'a> SideBySide<'a> {
         Self {
             decoder: Decoder::new(gpt),
             streams: sequences.iter().map(stream).collect(),
-            decoded: Vec::new(),
+            contexts: Vec::new(),
             n_tokens: tokenizer.vocab_size().min(gpt.config().vocab_size),
             n_best,
             sequences,
@@ -59,6 +60,9 @@ impl<'a> SideBySide<'a> {
         for (number, logits) in running.into_iter().zip(logits) {
             let (sequence, stream) = (&mut self.sequences[number], &mut self.streams[number]);
             let text = sequence.step(&logits, |id| stream.push(id))?;
+            if sequence.stopped_by().is_some() {
+                self.contexts[number] = None;
+            }
             found(number, text, sequence);
         }
         Ok(())
@@ -66,27 +70,35 @@ impl<'a> SideBySide<'a> {
 
     /// The logits of the next token of each running sample.
     fn next_logits(&mut self, running: &[usize]) -> Result<Vec<Logits>> {
-        let n = self.sequences.len();
-        let unseen: Vec<&[u32]> = running.iter().map(|&number| self.sequences[number].unseen()).collect();
-        let logits = if self.decoded.is_empty() {
-            let logits = self.decoder.next_logits_of_each(&unseen[..1]);
-            self.decoder.select(&vec![0; n]);
-            self.decoded = (0..n).collect();
-            logits.repeat_dim(0, n)
+        let logits = if self.contexts.is_empty() {
+            self.read_prompt(running)
         } else {
-            if self.decoded != running {
-                let place = |sample: &usize| self.decoded.iter().position(|decoded| decoded == sample);
-                self.decoder.select(&running.iter().filter_map(place).collect::<Vec<_>>());
-                self.decoded = running.to_vec();
-            }
-            self.decoder.next_logits_of_each(&unseen)
+            let contexts = self.contexts.iter_mut().zip(&self.sequences);
+            let mut feeds: Vec<(&mut Context, &[u32])> = contexts
+                .filter_map(|(context, sequence)| Some((context.as_mut()?, sequence.unseen())))
+                .collect();
+            self.decoder.step(&mut feeds)
         };
         next_logits::read(logits, self.n_tokens, self.n_best).map_err(Error::Logits)
+    }
+
+    /// Reads the prompt once for all samples, each of which then has a context of its own.
+    fn read_prompt(&mut self, running: &[usize]) -> Tensor<2> {
+        let mut context = self.decoder.context();
+        let logits = self.decoder.step(&mut [(&mut context, self.sequences[running[0]].unseen())]);
+        self.contexts = vec![None; self.sequences.len()];
+        let (&last, others) = running.split_last().expect("a step is of at least one sample");
+        for &number in others {
+            self.contexts[number] = Some(context.clone());
+        }
+        self.contexts[last] = Some(context);
+        logits.repeat_dim(0, running.len())
     }
 
     /// Ends every incomplete sample.
     pub(crate) fn interrupt(&mut self) {
         self.sequences.iter_mut().for_each(Sequence::interrupt);
+        self.contexts.clear();
     }
 
     pub(crate) fn into_samples(self) -> impl Iterator<Item = Sample> {

@@ -3,27 +3,29 @@
 use std::time::{Duration, Instant};
 
 use kernels::on_pool;
-use model::{Decoder, Gpt};
+use model::{Context, Decoder, Gpt};
 
 /// Times reading a prompt of tokens without a meaning, up to the logits of the next token.
 pub fn time_prefill(model: &Gpt, n_tokens: usize, n_times: usize) -> Vec<Duration> {
-    let prompt = prompt(model, n_tokens);
+    let (prompt, decoder) = (prompt(model, n_tokens), Decoder::new(model));
     let times = (0..n_times).map(|_| {
         let start = Instant::now();
-        on_pool(|| Decoder::new(model).next_logits(&prompt).into_data()); // Waits for the device.
+        on_pool(|| decoder.next_logits(&mut decoder.context(), &prompt).into_data()); // Waits for the device.
         start.elapsed()
     });
     times.collect()
 }
 
-/// Times each of so many tokens that are written, each the most probable one.
-pub fn time_decode(model: &Gpt, n_tokens: usize) -> Vec<Duration> {
-    let mut decoder = Decoder::new(model);
-    let mut next = prompt(model, 1)[0];
-    let times = (0..n_tokens).map(|_| {
+/// Times each of so many steps of decoding, in which each of `n_sequences` gets its most probable token.
+pub fn time_decode(model: &Gpt, n_steps: usize, n_sequences: usize) -> Vec<Duration> {
+    let decoder = Decoder::new(model);
+    let mut contexts: Vec<Context> = (0..n_sequences).map(|_| decoder.context()).collect();
+    let mut next = prompt(model, n_sequences);
+    let times = (0..n_steps).map(|_| {
         let start = Instant::now();
-        let best = on_pool(|| decoder.next_logits(&[next]).argmax(0).into_data().convert::<i32>());
-        next = best.as_slice::<i32>().map_or(0, |best| best[0].cast_unsigned());
+        let mut feeds: Vec<(&mut Context, &[u32])> = contexts.iter_mut().zip(next.chunks(1)).collect();
+        let best = on_pool(|| decoder.step(&mut feeds).argmax(1).into_data().convert::<i32>());
+        next = best.iter::<i32>().map(i32::cast_unsigned).collect();
         start.elapsed()
     });
     times.collect()

@@ -6,8 +6,8 @@
 use burn::{prelude::*, tensor::Distribution};
 use divan::{Bencher, counter::ItemsCount};
 use kernels::{
-    Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind, Precision, QkNorm, Rope,
-    supported_precision,
+    Activation, AdamWStep, Attention, Head, NormKind, Precision, QkNorm, Rope, Segment, Slot, SlotShape,
+    SlotType, supported_precision,
 };
 
 const BATCH: usize = 8;
@@ -96,7 +96,7 @@ fn embed(bencher: Bencher<'_, '_>, fused: bool) {
     let (tokens, positions) = (random([VOCAB_SIZE, WIDTH]), random([TIME, WIDTH]));
     let ids = Tensor::<2, Int>::zeros([BATCH, TIME], &tokens.device());
     both_ways(bencher, fused, || {
-        kernels::embed(ids.clone(), tokens.clone(), Some(positions.clone()), 0, 0.1)
+        kernels::embed(ids.clone(), tokens.clone(), Some(positions.clone()), None, 0.1)
     });
 }
 
@@ -148,15 +148,25 @@ fn sum_of_squares(bencher: Bencher<'_, '_>, fused: bool) {
     one_way(bencher, fused, 12 * WIDTH * WIDTH, || kernels::sum_of_squares(gradient.clone()).into_data());
 }
 
-/// One token after a block of others, as in writing. The cache has room for all samples.
+/// Attention of a slot's next `n` positions.
+fn next_positions(slot: &mut Slot, heads: &Attention, n: usize, qkv: Tensor<3>) -> Tensor<3> {
+    let segment = Segment { past: slot.len(), n };
+    kernels::ragged_attention(qkv, heads, &[segment], &mut [slot], 0)
+}
+
+/// One token after a block of others, as in writing.
 #[divan::bench(args = [true, false], sample_count = 10, sample_size = 20)]
-fn cached_attention(bencher: Bencher<'_, '_>, fused: bool) {
+fn attention_of_one_token(bencher: Bencher<'_, '_>, fused: bool) {
     kernels::use_plain_operations(!fused);
-    let mut cache = KeyValueCache::new([1, N_HEAD, 2 * TIME, WIDTH / N_HEAD], &Device::flex());
+    let shape = SlotShape { n_layer: 1, n_kv_head: N_HEAD, head_dim: WIDTH / N_HEAD, capacity: 2 * TIME };
+    let mut slot = Slot::new(shape, SlotType::F32, &Device::flex());
     let heads = Attention::plain(N_HEAD);
-    kernels::cached_causal_attention(plain_random([1, TIME, 3 * WIDTH]), &heads, &mut cache);
+    next_positions(&mut slot, &heads, TIME, plain_random([1, TIME, 3 * WIDTH]));
     let qkv = plain_random([1, 1, 3 * WIDTH]);
-    one_way(bencher, fused, 1, || kernels::cached_causal_attention(qkv.clone(), &heads, &mut cache));
+    one_way(bencher, fused, 1, || {
+        slot.truncate(TIME);
+        next_positions(&mut slot, &heads, 1, qkv.clone())
+    });
 }
 
 /// One row by a matrix, as in writing.

@@ -4,20 +4,20 @@
 
 use burn::{
     prelude::*,
-    tensor::{Distribution, Tolerance},
+    tensor::{DType, Distribution, Tolerance},
 };
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Attention, Head, KeyValueCache, NormKind,
+    Activation, AdamWStep, Attention, Head, NormKind,
     Precision::{self, F32},
-    QkNorm, Rope, adamw,
+    QkNorm, Rope, Segment, Slot, SlotShape, SlotType, adamw,
     attention::{attend_at_once, attend_in_chunks},
-    cached_causal_attention, causal_attention, cross_entropy,
+    causal_attention, cross_entropy,
     device::{is_fused, is_on_gpu, plainly},
     embed,
     embedding::rows_on_gpu,
-    linear, linear_activate, linear_residual, norm, seed_dropout, sum_of_squares,
+    linear, linear_activate, linear_residual, norm, ragged_attention, seed_dropout, sum_of_squares,
     testing::{test_device, test_device_has_bf16, test_tolerance},
 };
 
@@ -125,7 +125,7 @@ proptest! {
         });
         let ids: Vec<i32> = (0..n_rows).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
-        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, 0, 0.3)) + 1.0);
+        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, None, 0.3)) + 1.0);
     }
 
     #[test]
@@ -187,13 +187,29 @@ proptest! {
     }
 
     #[test]
-    fn embeddings(batch in 1usize..4, time in 1usize..9, first in 0usize..5, width in 1usize..40) {
+    fn embeddings(batch in 1usize..4, time in 1usize..9, past in 0usize..5, width in 1usize..40) {
         let ids: Vec<i32> = (0..batch * time).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
-        agree([normal([7, width], 9), normal([14, width], 10)], |[tokens, positions]| {
-            embed(ids.clone(), tokens, Some(positions), first, 0.0)
+        let rows = [normal([7, width], 9), normal([14, width], 10)];
+        agree(rows.clone(), |[tokens, positions]| embed(ids.clone(), tokens, Some(positions), None, 0.0));
+        // Rows of one sequence after others, and the rest as one that begins.
+        let n = time.min(5);
+        let mut segments = vec![Segment { past, n }];
+        let rest = batch * time - n;
+        segments.extend((0..rest).step_by(3).map(|start| Segment { past: 0, n: 3.min(rest - start) }));
+        agree(rows.clone(), |[tokens, positions]| {
+            embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
         });
-        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, first, 0.0));
+        let places = segments.iter().flat_map(|segment| segment.positions());
+        let by_place = |[tokens, positions]: [Tensor<2>; 2]| {
+            let row = |place: usize| positions.clone().slice(s![place..place + 1, ..]);
+            let positions = Tensor::cat(places.clone().map(row).collect(), 0).reshape([batch, time, width]);
+            embed(ids.clone(), tokens, None, None, 0.0) + positions
+        };
+        same(close(), &rows, by_place, |[tokens, positions]| {
+            embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
+        });
+        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, Some(&segments), 0.0));
     }
 
     #[test]
@@ -230,17 +246,97 @@ fn attention_over_a_long_context() {
     );
 }
 
+/// The outputs of sequences `[T, W]` each, of which every step reads so many rows, each into a slot of its own.
+fn in_steps(
+    sequences: &[Tensor<2>],
+    attention: &Attention,
+    steps: &[Vec<usize>],
+    stored: SlotType,
+) -> Vec<Tensor<2>> {
+    let (device, width) = (test_device(), sequences[0].dims()[1]);
+    let head_dim = width / (attention.n_head + 2 * attention.n_kv_head);
+    let shape = SlotShape { n_layer: 2, n_kv_head: attention.n_kv_head, head_dim, capacity: 320 };
+    let mut slots: Vec<Slot> = sequences.iter().map(|_| Slot::new(shape, stored, &device)).collect();
+    let mut out = vec![Vec::new(); sequences.len()];
+    for n_rows in steps.iter().filter(|n_rows| n_rows.iter().any(|&n| n > 0)) {
+        let (mut rows, mut segments, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        for (idx, ((slot, sequence), &n)) in slots.iter_mut().zip(sequences).zip(n_rows).enumerate() {
+            if n > 0 {
+                let segment = Segment { past: slot.len(), n };
+                rows.push(sequence.clone().slice(s![segment.positions(), ..]));
+                segments.push(segment);
+                read.push((idx, slot));
+            }
+        }
+        let (places, mut slots): (Vec<usize>, Vec<&mut Slot>) = read.into_iter().unzip();
+        let qkv = Tensor::cat(rows, 0).unsqueeze();
+        // Another layer has other keys, which no query of this one sees.
+        ragged_attention(qkv.clone() * 3.0, attention, &segments, &mut slots, 0);
+        let mixed: Tensor<2> = ragged_attention(qkv, attention, &segments, &mut slots, 1).squeeze_dim(0);
+        let mut first = 0;
+        for (place, segment) in places.into_iter().zip(segments) {
+            out[place].push(mixed.clone().slice(s![first..first + segment.n, ..]));
+            first += segment.n;
+        }
+    }
+    out.into_iter().filter(|rows| !rows.is_empty()).map(|rows| Tensor::cat(rows, 0)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn ragged_steps(
+        // Not there, one row, or a piece of several rows; each sequence is read to its end, in the last step at the latest.
+        steps in prop::collection::vec(prop::collection::vec(prop_oneof![Just(0), Just(1), 2usize..20], 3), 0..5),
+        n_kv_head in 1usize..4,
+        n_served in 1usize..4,
+        half in 1usize..10,
+        has_norm: bool,
+        has_rope: bool,
+    ) {
+        let (n_head, head_dim, time) = (n_kv_head * n_served, 2 * half, 100);
+        let width = (n_head + 2 * n_kv_head) * head_dim;
+        let [query_gain, key_gain] = [2, 3].map(|seed| (normal([head_dim], seed) + 1.0).inner());
+        let attention = Attention {
+            n_head,
+            n_kv_head,
+            qk_norm: has_norm.then_some(QkNorm { query_gain, key_gain, epsilon: 1e-5 }),
+            rope: has_rope.then(|| Rope::new(head_dim, time, 1e4)),
+            precision: F32,
+        };
+        let read = |idx: usize| steps.iter().map(|n_rows| n_rows[idx]).sum::<usize>();
+        let mut steps = steps.clone();
+        steps.push([0, 1, 2].map(|idx| time - read(idx)).to_vec());
+        let sequences = [4, 5, 6].map(|seed| normal([time, width], seed).inner());
+        // A norm of two channels makes large numbers.
+        let close = || Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(1e-4));
+        let fused = in_steps(&sequences, &attention, &steps, SlotType::F32);
+        let plain = plainly(|| in_steps(&sequences, &attention, &steps, SlotType::F32));
+        let half = test_device().supports_dtype(DType::F16).then(|| in_steps(&sequences, &attention, &steps, SlotType::F16));
+        for (idx, sequence) in sequences.into_iter().enumerate() {
+            let whole: Tensor<2> = causal_attention(sequence.unsqueeze(), &attention, 0.0).squeeze_dim(0);
+            let whole = whole.into_data();
+            fused[idx].to_data().assert_approx_eq::<f32>(&whole, close());
+            plain[idx].to_data().assert_approx_eq::<f32>(&whole, close());
+            if let Some(half) = &half {
+                // Keys of up to some units, rounded to 2⁻¹¹, move scores and so weights by about as much each.
+                half[idx].to_data().assert_approx_eq::<f32>(&whole, Tolerance::rel_abs(3e-2, 3e-2));
+                assert_ne!(half[idx].to_data(), whole, "nothing was rounded");
+            }
+        }
+    }
+}
+
 #[test]
-fn a_long_prompt_is_read_as_in_training() {
-    let device = test_device();
-    let (time, seen) = (300, 20);
-    let qkv = normal([time, 3 * 8], 1).inner().reshape([1, time, 3 * 8]);
+fn a_long_prompt_in_pieces_is_read_as_in_training() {
+    // Beyond what GPUs do at once.
+    let qkv = normal([300, 3 * 8], 1).inner();
     let heads = Attention::plain(2);
-    let whole = plainly(|| causal_attention(qkv.clone(), &heads, 0.0)).into_data();
-    let mut cache = KeyValueCache::new([1, 2, time, 4], &device);
-    let parts = [0..seen, seen..time]
-        .map(|range| cached_causal_attention(qkv.clone().slice(s![.., range, ..]), &heads, &mut cache));
-    Tensor::cat(parts.into(), 1).into_data().assert_approx_eq::<f32>(&whole, close());
+    let whole = plainly(|| causal_attention(qkv.clone().unsqueeze(), &heads, 0.0)).into_data();
+    let steps = [vec![20], vec![280]];
+    let pieces: Tensor<3> = in_steps(&[qkv], &heads, &steps, SlotType::F32).remove(0).unsqueeze();
+    pieces.into_data().assert_approx_eq::<f32>(&whole, close());
 }
 
 /// The numbers of `f` and of `g` for the same inputs.

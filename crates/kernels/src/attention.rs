@@ -1,16 +1,17 @@
 //! Causal multi-head attention, from fused activations and back.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
-use cpu::{NormKind, Precision, attention::HeadLayout};
+use cpu::{HeadLayout, NormKind, Precision, Segment};
 
 use crate::{
     Rope,
     device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
-    fused::{FusedOps, InPlaceOps},
+    fused::{FusedOps, InPlaceOps, SlotLayer},
     gpu::GpuOps,
     norm,
     precision::product,
+    slot::{Slot, SlotMemory},
 };
 
 /// The heads of an attention layer, and what becomes of queries and keys before they meet.
@@ -140,163 +141,64 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
     attend([q, k, v], dropout_probability, attention.precision)
 }
 
-/// As [`causal_attention`] without dropout, over the positions in `cache` as well, to which those of `qkv`
-/// are added.
+/// As [`causal_attention`] without dropout, of a step: each row attends to the positions in its segment's slot as well, and the
+/// rows' own keys and values are added to a layer of the slots.
 ///
 /// # Shapes
 ///
-/// - `qkv`: `[B, T, (H + 2 KV) · D]`
-/// - output: `[B, T, H · D]`
+/// - `qkv`: `[1, N, (H + 2 KV) · D]`, the rows of all segments, one segment after another
+/// - `slots`: one for each segment
+/// - output: `[1, N, H · D]`
 ///
 /// # Panics
 ///
-/// As [`causal_attention`], if the cache was made for other sizes, or has no room for T more positions.
-pub fn cached_causal_attention(
+/// As [`causal_attention`]; if the segments do not cover the rows or do not follow what their slots hold; if a slot was made
+/// for other sizes or another device, or has no room.
+pub fn ragged_attention(
     qkv: Tensor<3>,
     attention: &Attention,
-    cache: &mut KeyValueCache,
+    segments: &[Segment],
+    slots: &mut [&mut Slot],
+    layer: usize,
 ) -> Tensor<3> {
-    let [batch, time, _] = qkv.dims();
-    let head_dim = attention.head_dim(&qkv);
-    let [cached, n_kv_head, _, width] = cache.keys.dims();
-    let expected = [batch, attention.n_kv_head, head_dim];
-    assert_eq!([cached, n_kv_head, width], expected, "the cache was made for other sizes");
-    attention.check_rope(cache.len() + time, head_dim);
-    if is_fused(&qkv) && !qkv.device().is_autodiff() {
-        return cache.attend(qkv, attention);
+    let ([_, n_rows, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
+    assert_eq!(slots.len(), segments.len(), "a slot for each segment");
+    assert_eq!(
+        segments.iter().map(|segment| segment.n).sum::<usize>(),
+        n_rows,
+        "the segments cover the rows"
+    );
+    for segment in segments {
+        attention.check_rope(segment.positions().end, head_dim);
     }
-    let [q, k, v] = attention.split(qkv, cache.len());
-    let (k, v) = cache.extend(k, v);
-    attend([q, k, v], 0.0, attention.precision)
+    if slots.iter().any(|slot| matches!(slot.memory, SlotMemory::Cpu(_))) {
+        let slots: Vec<&mut cpu::Slot> = slots.iter_mut().map(|slot| slot.on_cpu()).collect();
+        let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
+        check_gains(&query_gain, &key_gain, head_dim);
+        let mixed = <Dispatch as InPlaceOps>::ragged_attention(
+            qkv.into_dispatch(),
+            query_gain.into_dispatch(),
+            key_gain.into_dispatch(),
+            layout,
+            SlotLayer { segments, slots, layer },
+        );
+        return Tensor::from_dispatch(mixed);
+    }
+    let mut first_row = 0;
+    let mut mixed = Vec::with_capacity(segments.len());
+    for (&Segment { past, n }, slot) in segments.iter().zip(slots) {
+        let rows = if n == n_rows { qkv.clone() } else { qkv.clone().narrow(1, first_row, n) };
+        let [q, k, v] = attention.split(rows, past);
+        let [k, v] = slot.extend(layer, past, [k, v]);
+        mixed.push(attend([q, k, v], 0.0, attention.precision));
+        first_row += n;
+    }
+    if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 1) }
 }
 
 fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
     for [n] in [query_gain.dims(), key_gain.dims()] {
         assert!(n == 0 || n == head_dim, "a gain of {n} for heads of {head_dim}");
-    }
-}
-
-/// The keys, as they meet queries, and values of one layer, of the positions seen so far, in memory that is doubled when
-/// it is full.
-#[derive(Debug, Clone)]
-pub struct KeyValueCache {
-    /// `[B, KV, positions, D]`, of which the first `len` positions are filled.
-    keys: Tensor<4>,
-    /// As `keys`.
-    values: Tensor<4>,
-    len: usize,
-    capacity: usize,
-}
-
-/// Positions that a cache has memory for at first, if it may hold as many.
-const FIRST_POSITIONS: usize = 256;
-
-impl KeyValueCache {
-    /// An empty cache. `shape` is `[B, KV, capacity, D]`, the capacity in positions.
-    pub fn new(shape: [usize; 4], device: &Device) -> Self {
-        let [batch, n_kv_head, capacity, head_dim] = shape;
-        let memory = || Tensor::zeros([batch, n_kv_head, capacity.min(FIRST_POSITIONS), head_dim], device);
-        Self { keys: memory(), values: memory(), len: 0, capacity }
-    }
-
-    /// Number of positions it holds.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it holds no position.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Number of positions that it can hold.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// What its memory takes, in bytes, filled or not.
-    pub fn size_bytes(&self) -> usize {
-        2 * size_of::<f32>() * self.keys.dims().into_iter().product::<usize>()
-    }
-
-    /// The most positions that a cache of `capacity` has memory for when it holds `len`, however they came.
-    pub fn room(len: usize, capacity: usize) -> usize {
-        len.saturating_mul(2).max(FIRST_POSITIONS).min(capacity)
-    }
-
-    /// Forgets every position and keeps the memory.
-    pub fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// The sequences of these numbers, which may occur more than once or not at all.
-    #[must_use]
-    pub fn select(&self, sequences: &[usize]) -> Self {
-        let numbers: Vec<i64> = sequences.iter().map(|&idx| i64::try_from(idx).unwrap_or(i64::MAX)).collect();
-        let numbers = Tensor::<1, Int>::from_data(numbers.as_slice(), &self.keys.device());
-        // No more than is filled, but for one position: memory of none is no tensor.
-        let [keys, values] = [&self.keys, &self.values]
-            .map(|memory| memory.clone().narrow(2, 0, self.len.max(1)).select(0, numbers.clone()));
-        Self { keys, values, len: self.len, capacity: self.capacity }
-    }
-
-    /// Adds T positions and attends over all it then holds, in one operation.
-    fn attend(&mut self, qkv: Tensor<3>, attention: &Attention) -> Tensor<3> {
-        let device = qkv.device();
-        let [_, time, _] = qkv.dims();
-        let ([query_gain, key_gain], layout) = attention.fused(&device);
-        check_gains(&query_gain, &key_gain, attention.head_dim(&qkv));
-        let len = self.grow(time);
-        // Taken out, so that nothing else holds the memory while it is written.
-        let take = |memory: &mut Tensor<4>| {
-            std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &device)).into_dispatch()
-        };
-        let (keys, values) = (take(&mut self.keys), take(&mut self.values));
-        let (mixed, keys, values) = <Dispatch as InPlaceOps>::cached_attention(
-            qkv.into_dispatch(),
-            query_gain.into_dispatch(),
-            key_gain.into_dispatch(),
-            keys,
-            values,
-            layout,
-            len,
-        );
-        (self.keys, self.values) = (Tensor::from_dispatch(keys), Tensor::from_dispatch(values));
-        Tensor::from_dispatch(mixed)
-    }
-
-    /// Counts T positions more, makes room for them, and returns the number before.
-    fn grow(&mut self, time: usize) -> usize {
-        let (start, end) = (self.len, self.len + time);
-        assert!(end <= self.capacity, "{end} positions do not fit a cache of {}", self.capacity);
-        let [batch, n_kv_head, room, head_dim] = self.keys.dims();
-        if end > room {
-            let room = end.max(2 * room).max(FIRST_POSITIONS).min(self.capacity);
-            for memory in [&mut self.keys, &mut self.values] {
-                let larger = Tensor::zeros([batch, n_kv_head, room, head_dim], &memory.device());
-                let filled = memory.clone().narrow(2, 0, start.max(1));
-                *memory = larger.slice_assign(s![.., .., ..start.max(1), ..], filled);
-            }
-        }
-        self.len = end;
-        start
-    }
-
-    /// Adds T positions and returns all S it then holds.
-    ///
-    /// - `k`, `v`: `[B, KV, T, D]`
-    /// - output: `[B, KV, S, D]` each
-    fn extend(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let [_, _, time, _] = k.dims();
-        let start = self.grow(time);
-        let end = self.len;
-        let write = |memory: &mut Tensor<4>, new: Tensor<4>| -> Tensor<4> {
-            // In place: the tensor is taken out, so nothing else holds its memory while it is written.
-            let taken = std::mem::replace(memory, Tensor::empty([0, 0, 0, 0], &new.device()));
-            *memory = taken.slice_assign(s![.., .., start..end, ..], new);
-            memory.clone().slice(s![.., .., ..end, ..])
-        };
-        (write(&mut self.keys, k), write(&mut self.values, v))
     }
 }
 
@@ -448,70 +350,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_gives_the_same_for_any_split() {
-        let device = test_device();
-        let qkv = random_qkv(&device);
-        let whole = causal_attention(qkv.clone(), &Attention::plain(HEADS), 0.0).into_data();
-
-        for split in 1..TIME {
-            let mut cache = KeyValueCache::new([BATCH, HEADS, TIME + 1, HEAD_DIM], &device);
-            let first = cached_causal_attention(
-                qkv.clone().slice(s![.., ..split, ..]),
-                &Attention::plain(HEADS),
-                &mut cache,
-            );
-            let second = cached_causal_attention(
-                qkv.clone().slice(s![.., split.., ..]),
-                &Attention::plain(HEADS),
-                &mut cache,
-            );
-            assert_eq!(cache.len(), TIME);
-            Tensor::cat(vec![first, second], 1)
-                .into_data()
-                .assert_approx_eq::<f32>(&whole, Tolerance::absolute(test_tolerance(1e-6)));
-        }
-    }
-
-    #[test]
-    fn a_cache_takes_memory_for_what_it_holds() {
-        let device = test_device();
-        let qkv = random_qkv(&device);
-        let heads = Attention::plain(HEADS);
-        let mut cache = KeyValueCache::new([BATCH, HEADS, 1 << 40, HEAD_DIM], &device);
-        // Beyond the first memory and beyond twice that, with a choice of sequences in between.
-        let mut whole = KeyValueCache::new([BATCH, HEADS, 1000, HEAD_DIM], &device);
-        whole.keys = Tensor::zeros([BATCH, HEADS, 1000, HEAD_DIM], &device);
-        whole.values = whole.keys.clone();
-        for time in 0..700 {
-            if time % 100 == 99 {
-                cache = cache.select(&[0, 1]);
-            }
-            let one = qkv.clone().slice(s![.., time % TIME..time % TIME + 1, ..]);
-            let got = cached_causal_attention(one.clone(), &heads, &mut cache);
-            let expected = cached_causal_attention(one, &heads, &mut whole);
-            let exact = Tolerance::absolute(if test_device() == Device::flex() { 0.0 } else { 1e-5 });
-            got.into_data().assert_approx_eq::<f32>(&expected.into_data(), exact);
-        }
-        let [_, _, room, _] = cache.keys.dims();
-        assert!((700..=KeyValueCache::room(700, 1 << 40)).contains(&room), "room for {room}");
-        assert_eq!(cache.size_bytes(), 2 * BATCH * HEADS * room * HEAD_DIM * size_of::<f32>());
-    }
-
-    #[test]
     #[should_panic(expected = "heads are 3 wide and angles are for 4")]
     fn angles_of_other_heads_are_refused() {
         let device = test_device();
         let attention = Attention { rope: Some(Rope::new(4, TIME, 1e4)), ..Attention::plain(HEADS) };
         causal_attention(random_qkv(&device), &attention, 0.0);
-    }
-
-    #[test]
-    #[should_panic(expected = "6 positions do not fit a cache of 5")]
-    fn a_full_cache_refuses_more() {
-        let device = test_device();
-        let qkv = random_qkv(&device);
-        let mut cache = KeyValueCache::new([BATCH, HEADS, TIME, HEAD_DIM], &device);
-        cached_causal_attention(qkv.clone(), &Attention::plain(HEADS), &mut cache);
-        cached_causal_attention(qkv.slice(s![.., ..1, ..]), &Attention::plain(HEADS), &mut cache);
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens and positions as vectors.
 
 use burn::{backend::Dispatch, prelude::*};
+use cpu::Segment;
 
 use crate::{
     device::{count_gpu_path, is_fused, is_on_gpu},
@@ -9,8 +10,9 @@ use crate::{
     gpu::GpuOps,
 };
 
-/// [`dropout`] of the sum of each token's embedding and its position's, where positions have one; the first token is
-/// at position `first`.
+/// [`dropout`] of the sum of each token's embedding and its position's, where positions have one.
+///
+/// Each sequence of the batch begins at position 0; with `segments`, which cover the B · T rows, their positions count.
 ///
 /// # Shapes
 ///
@@ -21,33 +23,47 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If there are fewer than `first` + T positions, the tables are not of one width, or, on the CPU, an id is none of
-/// the vocabulary.
+/// If a token is beyond the last position, the segments do not cover the rows, the tables are not of one width, or, on the
+/// CPU, an id is outside the vocabulary.
 pub fn embed(
     ids: Tensor<2, Int>,
     tokens: Tensor<2>,
     positions: Option<Tensor<2>>,
-    first: usize,
+    segments: Option<&[Segment]>,
     dropout_probability: f64,
 ) -> Tensor<3> {
     let ([batch, time], [_, channels]) = (ids.dims(), tokens.dims());
+    let sequence = [Segment { past: 0, n: time }];
+    let (segments, n_times) = segments.map_or((&sequence[..], batch), |segments| (segments, 1));
     if let Some(positions) = &positions {
         let [n_positions, width] = positions.dims();
-        assert!(first + time <= n_positions, "{} tokens do not fit a block of {n_positions}", first + time);
+        let end = segments.iter().map(|segment| segment.positions().end).max().unwrap_or(0);
+        assert!(end <= n_positions, "{end} tokens do not fit a block of {n_positions}");
         assert_eq!(channels, width, "tokens are {channels} wide and positions {width}");
+        let n_rows = n_times * segments.iter().map(|segment| segment.n).sum::<usize>();
+        assert_eq!(n_rows, batch * time, "the segments cover the rows");
     }
     if is_fused(&tokens) {
         let mask = dropout::mask(&tokens.device(), dropout_probability);
+        let sequences = (0..n_times).flat_map(|_| segments.iter().flat_map(|segment| segment.positions()));
+        let places = positions.is_some().then_some(sequences).into_iter().flatten().collect();
         let positions = positions.unwrap_or_else(|| Tensor::empty([0, channels], &tokens.device()));
         let tables = (tokens.into_dispatch(), positions.into_dispatch());
-        let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), first, mask);
+        let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), places, mask);
         return Tensor::from_dispatch(y);
     }
     let ids = ids.reshape([batch * time]);
     let rows = if is_on_gpu(&tokens) { rows_on_gpu(tokens, ids) } else { tokens.select(0, ids) };
     let mut x = rows.reshape([batch, time, channels]);
     if let Some(positions) = positions {
-        x = x + positions.slice(s![first..first + time, ..]).unsqueeze();
+        let rows_of = |segment: &Segment| positions.clone().slice(s![segment.positions(), ..]);
+        let rows = match segments {
+            [segment] => rows_of(segment),
+            segments => Tensor::cat(segments.iter().map(rows_of).collect(), 0),
+        };
+        // Those of one sequence serve all.
+        let [n_rows, _] = rows.dims();
+        x = x + rows.reshape([n_rows / time.max(1), time, channels]);
     }
     dropout(x, dropout_probability)
 }

@@ -7,4 +7,4 @@ mod forward;
 mod ops;
 mod tensors;
 
-pub(crate) use ops::{Affine, FusedOps, InPlaceOps};
+pub(crate) use ops::{Affine, FusedOps, InPlaceOps, SlotLayer};

@@ -41,14 +41,18 @@ mod precision;
 mod rope;
 #[cfg(feature = "gpu")]
 mod settings;
+mod slot;
 #[doc(hidden)]
 pub mod testing;
 mod weight;
 
 pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
-pub use attention::{Attention, KeyValueCache, QkNorm, cached_causal_attention, causal_attention};
-pub use cpu::{Activation, AdamWStep, MuonStep, NormKind, Order, Precision, RowBlock, on_pool};
+pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
+pub use cpu::{
+    Activation, AdamWStep, MuonStep, NormKind, Order, Precision, RowBlock, Segment, SlotShape, SlotType,
+    on_pool,
+};
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
@@ -66,4 +70,5 @@ pub use precision::supported_precision;
 pub use rope::Rope;
 #[cfg(feature = "gpu")]
 pub use settings::use_shipped_settings;
+pub use slot::Slot;
 pub use weight::{RowBlocks, Weight};

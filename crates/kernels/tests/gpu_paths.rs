@@ -11,7 +11,7 @@ fn cpu_as_gpu_takes_the_paths_of_gpus_and_the_cpu_does_not() {
     let device = test_device();
     let table = Tensor::<2>::ones([5, 3], &device);
     let ids = Tensor::<2, Int>::from_ints([[0, 1, 2, 3]], &device);
-    let rows = embed(ids, table.clone(), None, 0, 0.0).reshape([4, 3]);
+    let rows = embed(ids, table.clone(), None, None, 0.0).reshape([4, 3]);
     let targets = Tensor::<1, Int>::from_ints([0, 1, 2, 3], &device);
     Head::new(table).loss(rows, targets, Precision::F32).into_data();
 

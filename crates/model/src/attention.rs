@@ -1,7 +1,7 @@
 //! Causal multi-head self-attention.
 
 use burn::prelude::*;
-use kernels::{Attention, KeyValueCache, Precision, QkNorm, Rope};
+use kernels::{Attention, Precision, QkNorm, Rope, Segment, Slot};
 
 use crate::{GptConfig, init::Init, linear::Linear, norm::Norm, settings::Settings};
 
@@ -23,6 +23,14 @@ pub(crate) struct CausalSelfAttention {
     rope: Option<Rope>,
 }
 
+/// A step, as one layer sees it. Its rows are one batch, `[1, N, C]`.
+pub(crate) struct LayerStep<'a, 's> {
+    pub(crate) segments: &'a [Segment],
+    /// One for each segment.
+    pub(crate) slots: &'a mut [&'s mut Slot],
+    pub(crate) layer: usize,
+}
+
 impl CausalSelfAttention {
     /// `rope` is that of the model, where its positions are rotary.
     pub(crate) fn new(config: &GptConfig, rope: Option<Rope>, init: &mut Init<'_>) -> Self {
@@ -39,7 +47,7 @@ impl CausalSelfAttention {
         }
     }
 
-    /// With a cache, `x` continues the positions it holds and is added to them.
+    /// In a step, the rows of `x` follow what the slots of their segments hold, and are added to it.
     ///
     pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
         [&mut self.qkv, &mut self.project]
@@ -54,13 +62,15 @@ impl CausalSelfAttention {
         &self,
         x: Tensor<3>,
         residual: Tensor<3>,
-        cache: Option<&mut KeyValueCache>,
+        step: Option<LayerStep<'_, '_>>,
         Settings { dropout, precision }: Settings,
     ) -> Tensor<3> {
         let qkv = self.qkv.forward(x, precision); // [B, T, (H + 2 KV) · D]
         let heads = self.heads(precision);
-        let mixed = match cache {
-            Some(cache) => kernels::cached_causal_attention(qkv, &heads, cache),
+        let mixed = match step {
+            Some(LayerStep { segments, slots, layer }) => {
+                kernels::ragged_attention(qkv, &heads, segments, slots, layer)
+            }
             None => kernels::causal_attention(qkv, &heads, dropout),
         }; // [B, T, H · D]
         self.project.forward_onto(mixed, dropout, residual, precision)

@@ -1,11 +1,16 @@
 //! A residual block.
 
 use burn::prelude::*;
-use kernels::{KeyValueCache, Rope};
+use kernels::Rope;
 
 use crate::{
-    GptConfig, attention::CausalSelfAttention, feed_forward::FeedForward, init::Init, linear::Linear,
-    norm::Norm, settings::Settings,
+    GptConfig,
+    attention::{CausalSelfAttention, LayerStep},
+    feed_forward::FeedForward,
+    init::Init,
+    linear::Linear,
+    norm::Norm,
+    settings::Settings,
 };
 
 /// Attention, then feed-forward, each normalised before and added to the residual stream after.
@@ -46,10 +51,10 @@ impl Block {
     pub(crate) fn forward(
         &self,
         x: Tensor<3>,
-        cache: Option<&mut KeyValueCache>,
+        step: Option<LayerStep<'_, '_>>,
         settings: Settings,
     ) -> Tensor<3> {
-        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, cache, settings);
+        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, step, settings);
         self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x, settings)
     }
 }

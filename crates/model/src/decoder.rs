@@ -1,47 +1,73 @@
 //! Decoding: one token after another, for as long as one likes.
 
 use burn::{module::Module, prelude::*};
+use kernels::{Slot, SlotType};
 
-use crate::{Cache, Gpt};
+use crate::{Feed, Gpt};
 
-/// What a model has read so far, ready for the next token.
+/// A model that reads sequences, each into its own [`Context`].
+#[derive(Debug)]
+pub struct Decoder {
+    model: Gpt,
+    stored: SlotType,
+}
+
+/// What a model has read of one sequence, ready for the next token.
+///
+/// A clone is a fork: it continues the sequence by itself. Dropping a context frees its memory; no other one is touched.
 ///
 /// Positions are absolute, so a full block can't simply drop its oldest token: every later one would move
 /// to another position and all keys and values change. When the block is full it slides by an eighth of its
 /// size and what stays is read again at its new positions, so the extra work is amortised over that many
-/// tokens. [`window_start`] is the rule, and decoding with and without the cache both follow it.
-///
-/// It reads one sequence, or several of the same length side by side.
-#[derive(Debug)]
-pub struct Decoder {
-    model: Gpt,
-    cache: Cache,
-    /// Every token read so far, of each sequence.
-    sequences: Vec<Vec<u32>>,
+/// tokens. [`window_start`] is the rule, and decoding with and without slots both follow it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Every token read so far.
+    ids: Vec<u32>,
+    slot: Slot,
+}
+
+impl Context {
+    /// Every token read so far.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Its memory for keys and values, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.slot.size_bytes()
+    }
+
+    /// Adds tokens, and returns how many at the end of all are to be read, after what is left in the slot.
+    fn extend(&mut self, ids: &[u32], block_size: usize) -> usize {
+        let read = self.ids.len();
+        self.ids.extend_from_slice(ids);
+        let start = window_start(self.ids.len(), block_size);
+        if start == window_start(read, block_size) {
+            return ids.len();
+        }
+        self.slot.truncate(0);
+        self.ids.len() - start
+    }
 }
 
 impl Decoder {
-    /// Starts from nothing read, with one sequence.
+    /// A decoder whose contexts have keys and values as they are computed.
     pub fn new(model: &Gpt) -> Self {
-        let model = model.valid();
-        let cache = model.cache(1);
-        Self { model, cache, sequences: vec![Vec::new()] }
+        Self::storing(model, SlotType::F32)
     }
 
-    /// Goes on with the sequences of these numbers, each as often as it is named.
-    ///
-    /// # Panics
-    ///
-    /// If there is no sequence of such a number.
-    pub fn select(&mut self, sequences: &[usize]) {
-        if sequences.iter().copied().eq(0..self.sequences.len()) {
-            return; // They are those that there are.
-        }
-        self.cache = self.cache.select(sequences);
-        self.sequences = sequences.iter().map(|&idx| self.sequences[idx].clone()).collect();
+    /// A decoder whose contexts store keys and values in a type.
+    pub fn storing(model: &Gpt, stored: SlotType) -> Self {
+        Self { model: model.valid(), stored }
     }
 
-    /// Reads `ids` and returns the logits of the token after them.
+    /// A sequence of which nothing has been read.
+    pub fn context(&self) -> Context {
+        Context { ids: Vec::new(), slot: self.model.slot(self.stored) }
+    }
+
+    /// Reads `ids` after what has been read, and returns the logits of the token after them.
     ///
     /// # Shapes
     ///
@@ -49,40 +75,30 @@ impl Decoder {
     ///
     /// # Panics
     ///
-    /// If nothing has been read at all, an id is outside the vocabulary, or there are several sequences.
-    pub fn next_logits(&mut self, ids: &[u32]) -> Tensor<1> {
-        self.next_logits_of_each(&[ids]).squeeze_dim(0)
+    /// If there are no ids, or an id is outside the vocabulary.
+    pub fn next_logits(&self, context: &mut Context, ids: &[u32]) -> Tensor<1> {
+        self.step(&mut [(context, ids)]).squeeze_dim(0)
     }
 
-    /// Reads as many ids for each sequence, and returns the logits of the tokens after them.
+    /// Reads some ids of each of several sequences in one step, and returns the logits of the tokens after them. A long prompt may be
+    /// read in pieces, beside sequences that are decoded token by token.
     ///
     /// # Shapes
     ///
-    /// - `ids`: N each, for all sequences
-    /// - output: `[B, V]`
+    /// - `feeds`: S contexts, and ids of any numbers after what each has read
+    /// - output: `[S, V]`
     ///
     /// # Panics
     ///
-    /// If nothing has been read at all, an id is outside the vocabulary, or the ids are not as many for each
-    /// sequence.
-    pub fn next_logits_of_each(&mut self, ids: &[&[u32]]) -> Tensor<2> {
-        assert_eq!(ids.len(), self.sequences.len(), "ids for each sequence");
+    /// If there are no contexts, no ids for one of them, or an id is outside the vocabulary.
+    pub fn step(&self, feeds: &mut [(&mut Context, &[u32])]) -> Tensor<2> {
         let block_size = self.model.config().block_size;
-        let read = self.sequences[0].len();
-        for (sequence, ids) in self.sequences.iter_mut().zip(ids) {
-            sequence.extend_from_slice(ids);
-        }
-        let len = self.sequences[0].len();
-        let start = window_start(len, block_size);
-        let unread = if start == window_start(read, block_size) {
-            read
-        } else {
-            self.cache.clear();
-            start
-        };
-        let unread: Vec<&[u32]> = self.sequences.iter().map(|ids| &ids[unread.max(start)..]).collect();
-        let tokens = token_tensor(&unread, &self.model.devices()[0]);
-        self.model.next_logits(tokens, &mut self.cache)
+        let feeds = feeds.iter_mut().map(|(context, ids)| {
+            let n = context.extend(ids, block_size);
+            let Context { ids, slot } = &mut **context;
+            Feed { slot, ids: &ids[ids.len() - n..] }
+        });
+        self.model.step(&mut feeds.collect::<Vec<_>>())
     }
 }
 
@@ -99,22 +115,4 @@ impl Decoder {
 pub fn window_start(len: usize, block_size: usize) -> usize {
     let stride = (block_size / 8).max(1);
     len.saturating_sub(block_size).div_ceil(stride) * stride
-}
-
-/// Sequences of ids as a batch, `[B, T]`.
-///
-/// # Panics
-///
-/// If they are empty or not of one length.
-fn token_tensor(sequences: &[&[u32]], device: &Device) -> Tensor<2, Int> {
-    let len = sequences[0].len();
-    assert!(len > 0, "a model needs at least one token to say what follows");
-    assert!(
-        sequences.iter().all(|ids| ids.len() == len),
-        "sequences that are read together are of one length"
-    );
-    let ids: Vec<i32> = (sequences.iter().copied().flatten())
-        .map(|&id| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens"))
-        .collect();
-    Tensor::from_data(TensorData::new(ids, [sequences.len(), len]), device)
 }

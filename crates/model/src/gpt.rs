@@ -1,10 +1,11 @@
 //! The whole model.
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{Head, KeyValueCache, Precision, Rope, RowBlocks};
+use kernels::{Head, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
 
 use crate::{
     ConfigError, GptConfig, Position,
+    attention::LayerStep,
     block::Block,
     init::{Init, Numbered},
     linear::Linear,
@@ -147,7 +148,7 @@ impl Gpt {
     ///
     /// If `tokens` is longer than `block_size`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.head().logits(self.hidden(tokens, None), self.precision)
+        self.head().logits(self.hidden(tokens), self.precision)
     }
 
     /// The mean cross-entropy of the targets given the tokens up to each, in nats.
@@ -162,7 +163,7 @@ impl Gpt {
     /// If `tokens` is longer than `block_size`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
+        let hidden = self.hidden(tokens).reshape([batch * time, self.config.n_embd]);
         self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
     }
 
@@ -178,60 +179,82 @@ impl Gpt {
     /// If `tokens` is longer than `block_size`.
     pub fn logprobs(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<2> {
         let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
+        let hidden = self.hidden(tokens).reshape([batch * time, self.config.n_embd]);
         let logprobs = self.head().logprobs(hidden, targets.reshape([batch * time]), self.precision);
         logprobs.reshape([batch, time])
     }
 
-    /// The logits of the token after the last of `tokens`, which continue those in `cache` and are added
-    /// to it.
+    /// One step of several sequences: each reads some tokens after those that its slot holds, which are added to the slot. Returns
+    /// the logits of the token after each.
+    ///
+    /// On the CPU the attention of a sequence does not depend on what the others read, to the last bit.
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[B, T]`
-    /// - output: `[B, V]`
+    /// - `feeds`: S sequences, of any numbers of ids below V
+    /// - output: `[S, V]`
     ///
     /// # Panics
     ///
-    /// If the cache was made for another model or batch, or has no room for T more positions.
-    pub fn next_logits(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<2> {
-        let hidden = self.hidden(tokens, Some(cache)); // [B, T, C]
-        self.head().logits(hidden.slice(s![.., -1.., ..]), self.precision).squeeze_dim(1)
+    /// If there are no sequences or one reads nothing, if a slot was made for another model or has no room, or, on the CPU, if an
+    /// id is outside the vocabulary.
+    pub fn step(&self, feeds: &mut [Feed<'_>]) -> Tensor<2> {
+        assert!(!feeds.is_empty(), "a step is of at least one sequence");
+        let segment = |feed: &Feed<'_>| Segment { past: feed.slot.len(), n: feed.ids.len() };
+        let segments: Vec<Segment> = feeds.iter().map(segment).collect();
+        assert!(
+            segments.iter().all(|segment| segment.n > 0),
+            "a model needs at least one token to say what follows"
+        );
+        let id = |&id: &u32| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens");
+        let ids: Vec<i32> = feeds.iter().flat_map(|feed| feed.ids).map(id).collect();
+        let n_rows = ids.len();
+        let tokens =
+            Tensor::from_data(TensorData::new(ids, [1, n_rows]), &self.token_embedding.weight.device());
+        let mut slots: Vec<&mut Slot> = feeds.iter_mut().map(|feed| &mut *feed.slot).collect();
+
+        let settings = self.settings();
+        let mut x = self.embed(tokens, Some(&segments)); // [1, N, C]
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let step = LayerStep { segments: &segments, slots: &mut slots, layer };
+            x = block.forward(x, Some(step), settings);
+        }
+        let last = self.norm.forward(last_rows(x, &segments)); // [1, S, C]
+        self.head().logits(last, self.precision).squeeze_dim(0)
     }
 
-    /// An empty cache of `block_size` positions, for `batch` sequences.
-    pub fn cache(&self, batch: usize) -> Cache {
-        let config = &self.config;
-        let shape = [batch, config.n_kv_head(), config.block_size, config.head_dim()];
-        let layer = KeyValueCache::new(shape, &self.token_embedding.weight.device());
-        Cache { layers: vec![layer; config.n_layer] }
+    /// A slot for `block_size` positions of one sequence.
+    ///
+    /// # Panics
+    ///
+    /// If the device of the model has no values of the type.
+    pub fn slot(&self, stored: SlotType) -> Slot {
+        Slot::new(slot_shape(&self.config), stored, &self.token_embedding.weight.device())
     }
 
     /// - `tokens`: `[B, T]`
     /// - output: `[B, T, C]`, normalised
-    fn hidden(&self, tokens: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<3> {
-        let [_, time] = tokens.dims();
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let block_size = self.config.block_size;
-        assert!(past + time <= block_size, "{} tokens do not fit a block of {block_size}", past + time);
-
-        let embeddings = self.token_embedding.weight.val();
-        let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
-        let mut x = kernels::embed(tokens, embeddings, positions, past, self.config.dropout); // [B, T, C]
-        let settings = Settings { dropout: self.config.dropout, precision: self.precision };
-        match cache {
-            Some(cache) => {
-                for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-                    x = block.forward(x, Some(layer), settings);
-                }
-            }
-            None => {
-                for block in &self.blocks {
-                    x = block.forward(x, None, settings);
-                }
-            }
+    fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let ([_, time], block_size) = (tokens.dims(), self.config.block_size);
+        assert!(time <= block_size, "{time} tokens do not fit a block of {block_size}");
+        let settings = self.settings();
+        let mut x = self.embed(tokens, None); // [B, T, C]
+        for block in &self.blocks {
+            x = block.forward(x, None, settings);
         }
         self.norm.forward(x)
+    }
+
+    /// - `tokens`: `[B, T]`, of the positions of `segments`, or each sequence from position 0
+    /// - output: `[B, T, C]`
+    fn embed(&self, tokens: Tensor<2, Int>, segments: Option<&[Segment]>) -> Tensor<3> {
+        let embeddings = self.token_embedding.weight.val();
+        let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
+        kernels::embed(tokens, embeddings, positions, segments, self.config.dropout)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { dropout: self.config.dropout, precision: self.precision }
     }
 
     fn head(&self) -> Head<'_> {
@@ -242,45 +265,41 @@ impl Gpt {
     }
 }
 
-/// The keys and values of every layer, of the positions seen so far.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    layers: Vec<KeyValueCache>,
+/// What one sequence reads in a step.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    /// What it has read before.
+    pub slot: &'a mut Slot,
+    /// The tokens after that, at least one.
+    pub ids: &'a [u32],
 }
 
-impl Cache {
-    /// Number of positions it holds.
-    pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, KeyValueCache::len)
-    }
+/// The most memory that the slots of `n_sequences` have, in bytes, when each holds `positions`.
+pub fn estimate_slots(config: &GptConfig, n_sequences: usize, positions: usize, stored: SlotType) -> u64 {
+    let shape = slot_shape(config);
+    let one = shape.size_bytes(stored, shape.room(positions));
+    one.saturating_mul(n_sequences as u64)
+}
 
-    /// Whether it holds no position.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+fn slot_shape(config: &GptConfig) -> SlotShape {
+    SlotShape {
+        n_layer: config.n_layer,
+        n_kv_head: config.n_kv_head(),
+        head_dim: config.head_dim(),
+        capacity: config.block_size,
     }
+}
 
-    /// The sequences of these numbers, which may occur more than once or not at all.
-    pub(crate) fn select(&self, sequences: &[usize]) -> Self {
-        Self { layers: self.layers.iter().map(|layer| layer.select(sequences)).collect() }
+/// The last row of each segment: `[1, N, C]` to `[1, S, C]`.
+fn last_rows(x: Tensor<3>, segments: &[Segment]) -> Tensor<3> {
+    let [_, n_rows, _] = x.dims();
+    if segments.len() == n_rows {
+        return x;
     }
-
-    /// What its memory takes, in bytes.
-    pub fn size_bytes(&self) -> usize {
-        self.layers.iter().map(KeyValueCache::size_bytes).sum()
-    }
-
-    /// The most that a cache takes, in bytes, when it holds `positions` of each of `n_sequences`.
-    pub fn estimate(config: &GptConfig, n_sequences: usize, positions: usize) -> u64 {
-        let room = KeyValueCache::room(positions.min(config.block_size), config.block_size);
-        let factors =
-            [2, config.n_layer, n_sequences, room, config.n_kv_head(), config.head_dim(), size_of::<f32>()];
-        factors.into_iter().fold(1, |product: u64, factor| product.saturating_mul(factor as u64))
-    }
-
-    /// Forgets every position and keeps the memory.
-    pub fn clear(&mut self) {
-        for layer in &mut self.layers {
-            layer.clear();
-        }
-    }
+    let ends = segments.iter().scan(0, |end, segment| {
+        *end += segment.n;
+        Some(*end)
+    });
+    let last: Vec<Tensor<3>> = ends.map(|end| x.clone().slice(s![.., end - 1..end, ..])).collect();
+    Tensor::cat(last, 1)
 }

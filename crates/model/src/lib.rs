@@ -3,7 +3,7 @@
 //!
 //! Shapes follow one legend: B batch, T time, C `n_embd`, H `n_head`, KV `n_kv_head`, D head
 //! dimension, I `n_inner`, V vocabulary. The crate does no input or output and never prints. There is one implementation of the
-//! forward pass: training, evaluation and decoding with a cache all run the same blocks.
+//! forward pass: training, evaluation and decoding all run the same blocks.
 //!
 //! ```
 //! use burn::prelude::*;
@@ -34,8 +34,8 @@ pub use config::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
 };
 pub use config_check::ConfigError;
-pub use decoder::{Decoder, window_start};
-pub use gpt::{Cache, Gpt};
+pub use decoder::{Context, Decoder, window_start};
+pub use gpt::{Feed, Gpt, estimate_slots};
 pub use init::dropout_seed;
-pub use kernels::Precision;
+pub use kernels::{Precision, Slot, SlotType};
 pub use score::score;

@@ -10,9 +10,11 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::{AdamWConfig, GradientsParams},
     prelude::*,
-    tensor::Tolerance,
+    tensor::{DType, Tolerance},
 };
-use model::{Activation, Cache, Decoder, Gpt, GptConfig, NormKind, Position, window_start};
+use model::{
+    Activation, Decoder, Gpt, GptConfig, NormKind, Position, SlotType, estimate_slots, window_start,
+};
 
 /// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
 /// together and apart.
@@ -208,11 +210,12 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
         let config = GptConfig { block_size, ..config };
         let model = config.init(3, &device).unwrap();
         let ids: Vec<u32> = (0..3 * block_size as u32).map(|i| (i * i + 5) % 13).collect();
-        let mut decoder = Decoder::new(&model);
+        let decoder = Decoder::new(&model);
+        let mut context = decoder.context();
         let prompt = 3;
         for len in prompt..ids.len() {
             let new = if len == prompt { &ids[..prompt] } else { &ids[len - 1..len] };
-            let cached = decoder.next_logits(new);
+            let cached = decoder.next_logits(&mut context, new);
 
             let seen: Vec<i32> =
                 ids[window_start(len, block_size)..len].iter().map(|&id| id as i32).collect();
@@ -236,68 +239,38 @@ fn a_prompt_longer_than_the_block_is_read_from_its_end() {
     let device = kernels::testing::test_device();
     let model = GptConfig::debug().init(3, &device).unwrap();
     let ids: Vec<u32> = (0..20).map(|i| (i * 5) % 13).collect();
-    let whole = Decoder::new(&model).next_logits(&ids);
-    let end = Decoder::new(&model).next_logits(&ids[window_start(20, 8)..]);
+    let decoder = Decoder::new(&model);
+    let whole = decoder.next_logits(&mut decoder.context(), &ids);
+    let end = decoder.next_logits(&mut decoder.context(), &ids[window_start(20, 8)..]);
     assert_eq!(whole.into_data(), end.into_data());
 }
 
 #[test]
-fn sequences_side_by_side_are_each_as_if_alone() {
-    for config in [GptConfig::debug(), GptConfig::debug_modern()] {
-        side_by_side_as_if_alone(&config);
-    }
-}
-
-fn side_by_side_as_if_alone(config: &GptConfig) {
-    let device = kernels::testing::test_device();
-    let model = config.init(5, &device).unwrap();
-    let block_size = model.config().block_size;
-    let prompt = [1, 2, 3];
-    let next = |sequence: u32, step: u32| (7 * sequence + 3 * step) % 13;
-
-    let mut together = Decoder::new(&model);
-    together.next_logits(&prompt);
-    together.select(&[0, 0, 0]);
-    let mut alone: Vec<Decoder> = (0..3).map(|_| Decoder::new(&model)).collect();
-    for decoder in &mut alone {
-        decoder.next_logits(&prompt);
-    }
-    // Beyond the block, and one sequence ends on the way.
-    let mut running = vec![0, 1, 2];
-    for step in 0..u32::try_from(block_size).unwrap() + 3 {
-        if step == 5 {
-            together.select(&[0, 2]);
-            running = vec![0, 2];
-        }
-        let ids: Vec<[u32; 1]> = running.iter().map(|&sequence| [next(sequence, step)]).collect();
-        let logits = together.next_logits_of_each(&ids.iter().map(<[u32; 1]>::as_slice).collect::<Vec<_>>());
-        for (row, (&sequence, ids)) in running.iter().zip(&ids).enumerate() {
-            let expected = alone[sequence as usize].next_logits(ids);
-            let got = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim::<1>(0);
-            got.into_data().assert_approx_eq::<f32>(
-                &expected.into_data(),
-                Tolerance::absolute(kernels::testing::test_tolerance(1e-5)),
-            );
-        }
-    }
-}
-
-#[test]
-fn a_cache_takes_what_was_estimated() {
+fn a_context_takes_what_was_estimated() {
     let device = kernels::testing::test_device();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let config = GptConfig { block_size: 1000, ..config };
         let model = config.init(5, &device).unwrap();
-        let mut cache = model.cache(2);
-        for (positions, is_exact) in [(3, true), (256, false), (270, false), (999, true)] {
-            let new = positions - cache.len();
-            model.next_logits(Tensor::zeros([2, new], &device), &mut cache);
-            let (taken, estimate) = (cache.size_bytes() as u64, Cache::estimate(&config, 2, positions));
-            assert!(taken <= estimate && estimate <= 2 * taken, "{positions}: {taken} and {estimate}");
-            assert_eq!(taken == estimate, is_exact, "{positions}: {taken} and {estimate}");
+        for (stored, size) in [(SlotType::F32, 4), (SlotType::F16, 2)] {
+            if stored == SlotType::F16 && !device.supports_dtype(DType::F16) {
+                continue;
+            }
+            let decoder = Decoder::storing(&model, stored);
+            let mut context = decoder.context();
+            for (positions, is_exact) in [(3, true), (256, false), (270, false), (999, true)] {
+                let new = vec![0; positions - context.ids().len()];
+                decoder.next_logits(&mut context, &new);
+                let (taken, estimate) = (context.size_bytes(), estimate_slots(&config, 2, positions, stored));
+                assert!(
+                    2 * taken <= estimate && estimate <= 4 * taken,
+                    "{positions}: {taken} and {estimate}"
+                );
+                assert_eq!(2 * taken == estimate, is_exact, "{positions}: {taken} and {estimate}");
+            }
+            let keys = 2 * config.n_layer * 2 * 1000 * config.n_kv_head() * config.head_dim() * size;
+            let most = estimate_slots(&config, 2, usize::MAX, stored);
+            assert_eq!(most, keys as u64, "no more than the block");
         }
-        let keys = 2 * config.n_layer * 2 * 1000 * config.n_kv_head() * config.head_dim() * 4;
-        assert_eq!(Cache::estimate(&config, 2, usize::MAX), keys as u64, "no more than the block");
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much memory a run will take, and whether the machine has it.
 
-use model::{Activation, Cache, GptConfig};
+use model::{Activation, GptConfig, SlotType, estimate_slots};
 use sysinfo::System;
 
 use crate::{OptimizerKind, Recipe};
@@ -85,7 +85,7 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
         OptimizerKind::AdamW => 0,
         OptimizerKind::Muon => muon_scratch(config),
     };
-    let sample = Cache::estimate(config, 1, config.block_size);
+    let sample = estimate_slots(config, 1, config.block_size, SlotType::F32);
     [state, activations, logits, muon, sample].into_iter().fold(PROGRAM, u64::saturating_add)
 }
 

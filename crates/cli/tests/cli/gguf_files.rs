@@ -73,7 +73,11 @@ fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
     // Norms are vectors; all else is what was asked for.
     assert_eq!(info["gguf"]["weight_types"], serde_json::json!({ "f32": 5, "q8_0": 15 }));
     let text = run(folder.path(), &["info", "small.gguf"]).success().stdout;
-    assert!(text.contains("layout      GGUF, llama\n") && text.contains(", 5 f32, 15 q8_0, copied for inference\n"), "{text}");
+    assert!(
+        text.contains("layout      GGUF, llama\n")
+            && text.contains(", 5 f32, 15 q8_0, copied for inference\n"),
+        "{text}"
+    );
     assert!(text.contains("position = rope, norm = rms_norm, activation = swiglu, n_kv_head = 2"), "{text}");
 
     // The mark is there before the text is, and takes no part in it.

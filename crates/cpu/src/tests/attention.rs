@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::{assert_close, differences, dot, factors, random, wide};
 use crate::{
-    RopeAngles, SimdLevel,
-    attention::{Cache, Call, HeadLayout, Sizes, backward, cached, forward},
+    HeadLayout, RopeAngles, SimdLevel,
+    attention::{Call, Sizes, backward, forward},
     dropout::Mask,
 };
 
-const EPSILON: f32 = 1e-5;
+pub(super) const EPSILON: f32 = 1e-5;
 
 /// The inputs of a call.
 struct Inputs {
@@ -50,7 +50,7 @@ impl Inputs {
 }
 
 /// The definition, with the dropout of `mask`; heads are prepared where there are gains.
-fn by_hand(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
+pub(super) fn by_hand(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
     let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
     let width = (n_head + 2 * n_kv_head) * head_dim;
     let raw = |b: usize, t: usize, head: usize| &qkv[(b * time + t) * width + head * head_dim..][..head_dim];
@@ -222,18 +222,7 @@ fn it_is_the_same_for_any_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             pool.install(|| {
                 let call = inputs.call(Mask::new(0.2, 3));
-                let whole = forward(SimdLevel::best(), &call);
-                // The same positions, a part of them after the others.
-                let empty = || vec![0.0; sizes.batch * sizes.n_kv_head * sizes.time * sizes.head_dim];
-                let (mut keys, mut values) = (empty(), empty());
-                let cache = Cache { keys: &mut keys, values: &mut values, len: 0 };
-                let read = cached(SimdLevel::best(), &inputs.call(None), cache);
-                let again = Cache { keys: &mut keys, values: &mut values, len: sizes.time / 2 };
-                let later = Sizes { time: sizes.time - sizes.time / 2, ..sizes };
-                let n_later = inputs.qkv.len() / sizes.time * later.time;
-                let call = Call { qkv: &inputs.qkv[..n_later], sizes: later, ..inputs.call(None) };
-                let later = cached(SimdLevel::best(), &call, again);
-                (whole, read, later, keys, values)
+                forward(SimdLevel::best(), &call)
             })
         };
         let alone = with_threads(1);

@@ -12,12 +12,7 @@ use burn::backend::{
     flex::FlexTensor,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{
-    NormKind, Precision, SimdLevel,
-    attention::{self, HeadLayout},
-    dropout::Mask,
-    embedding, linear, norm,
-};
+use cpu::{HeadLayout, NormKind, Precision, SimdLevel, attention, dropout::Mask, embedding, linear, norm};
 
 use super::{
     forward::{
@@ -88,21 +83,15 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         tokens: FloatTensor<Self>,
         positions: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        first: usize,
+        places: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self> {
         let nodes = [tokens.node(), positions.node()];
         let (tokens, positions) = (whole(tokens.into_primitive()), whole(positions.into_primitive()));
         let index = indices(&ids);
-        let y = embed_forward(&tokens, &positions, &ids, &index, first, mask);
+        let y = embed_forward(&tokens, &positions, &ids, &index, &places, mask);
         let rows = |table: &FlexTensor| table.layout().shape()[0];
-        let state = EmbedState {
-            ids: index.into(),
-            time: ids.layout().shape()[1],
-            n_rows: [rows(&tokens), rows(&positions)],
-            first,
-            mask,
-        };
+        let state = EmbedState { ids: index.into(), places, n_rows: [rows(&tokens), rows(&positions)], mask };
         match EmbedBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(state, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -245,10 +234,9 @@ struct EmbedBackward;
 #[derive(Debug, Clone)]
 struct EmbedState {
     ids: Arc<[usize]>,
-    time: usize,
+    places: Arc<[usize]>,
     /// Of the two tables.
     n_rows: [usize; 2],
-    first: usize,
     mask: Option<Mask>,
 }
 
@@ -258,7 +246,7 @@ impl Backward<Flex, 2> for EmbedBackward {
     fn backward(self, ops: Ops<EmbedState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let level = SimdLevel::best();
         let [of_tokens, of_positions] = ops.parents;
-        let EmbedState { ids, time, n_rows: [n_tokens, n_positions], first, mask } = ops.state;
+        let EmbedState { ids, places, n_rows: [n_tokens, n_positions], mask } = ops.state;
         let mut d_y = whole(grads.consume::<Flex>(&ops.node));
         let width = width(&d_y);
         if let Some(mask) = mask {
@@ -269,8 +257,7 @@ impl Backward<Flex, 2> for EmbedBackward {
             grads.register::<Flex>(node.id, tensor(d_table, [n_tokens, width]));
         }
         if let Some(node) = of_positions {
-            let position = |row: usize| first + row % time;
-            let d_table = embedding::scatter(level, n_positions, width, numbers(&d_y), position);
+            let d_table = embedding::scatter(level, n_positions, width, numbers(&d_y), |row| places[row]);
             grads.register::<Flex>(node.id, tensor(d_table, [n_positions, width]));
         }
     }

@@ -1,21 +1,21 @@
 //! The operations on the CPU where no gradient is recorded.
 
+use std::sync::Arc;
+
 use burn::backend::{Flex, flex::FlexTensor};
 use cpu::{
-    AdamWStep, MuonStep, NormKind, Precision, RowBlock, SimdLevel, adamw,
-    attention::{self, HeadLayout},
+    AdamWStep, HeadLayout, MuonStep, NormKind, Precision, RowBlock, SimdLevel, adamw,
     dropout::Mask,
     matrix::Matrix,
     muon,
+    segments::{self, Step},
 };
 
 use crate::weight::RowBlocks;
 
 use super::{
-    forward::{
-        attention_call, attention_forward, embed_forward, factor, linear_forward, loss_forward, norm_forward,
-    },
-    ops::{Affine, FusedOps, InPlaceOps},
+    forward::{attention_forward, embed_forward, factor, linear_forward, loss_forward, norm_forward},
+    ops::{Affine, FusedOps, InPlaceOps, SlotLayer},
     tensors::{indices, numbers, scalar, tensor, whole, width},
 };
 
@@ -50,10 +50,10 @@ impl FusedOps for Flex {
         tokens: FlexTensor,
         positions: FlexTensor,
         ids: FlexTensor,
-        first: usize,
+        places: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FlexTensor {
-        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), first, mask)
+        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), &places, mask)
     }
 
     fn head_loss(
@@ -93,21 +93,22 @@ impl InPlaceOps for Flex {
         (x, first, second)
     }
 
-    fn cached_attention(
+    fn ragged_attention(
         qkv: FlexTensor,
         query_gain: FlexTensor,
         key_gain: FlexTensor,
-        keys: FlexTensor,
-        values: FlexTensor,
         layout: HeadLayout,
-        len: usize,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (qkv, mut keys, mut values) = (whole(qkv), whole(keys), whole(values));
-        let gains = [query_gain, key_gain].map(whole);
-        let call = attention_call(&qkv, &gains, &layout, None);
-        let cache = attention::Cache { keys: keys.storage_mut(), values: values.storage_mut(), len };
-        let out = attention::cached(SimdLevel::best(), &call, cache);
-        (tensor(out, call.sizes.output_shape()), keys, values)
+        past: SlotLayer<'_>,
+    ) -> FlexTensor {
+        let [qkv, query_gain, key_gain] = [qkv, query_gain, key_gain].map(whole);
+        let SlotLayer { segments, mut slots, layer } = past;
+        let HeadLayout { n_head, n_kv_head, .. } = layout;
+        let head_dim = width(&qkv) / (n_head + 2 * n_kv_head);
+        let gains = [numbers(&query_gain), numbers(&key_gain)];
+        let step = Step { qkv: numbers(&qkv), gains, layout: &layout, head_dim, segments };
+        let out = segments::attend(SimdLevel::best(), &step, &mut slots, layer);
+        let n_rows = qkv.layout().shape()[1];
+        tensor(out, [1, n_rows, n_head * head_dim])
     }
 
     fn muon(

@@ -2,13 +2,8 @@
 
 use burn::backend::flex::FlexTensor;
 use cpu::{
-    Activation, NormKind, SimdLevel,
-    attention::{self, HeadLayout},
-    cross_entropy,
-    dropout::Mask,
-    embedding, linear,
-    matrix::Matrix,
-    norm,
+    Activation, HeadLayout, NormKind, SimdLevel, attention, cross_entropy, dropout::Mask, embedding, linear,
+    matrix::Matrix, norm,
 };
 
 use super::{
@@ -96,16 +91,14 @@ pub(super) fn embed_forward(
     positions: &FlexTensor,
     ids: &FlexTensor,
     index: &[usize],
-    first: usize,
+    places: &[usize],
     mask: Option<Mask>,
 ) -> FlexTensor {
     check_ids(index, tokens.layout().shape()[0]);
     let shape = ids.layout().shape();
     let ([batch, time], width) = ([shape[0], shape[1]], width(tokens));
-    let positions = numbers(positions);
-    let positions =
-        if positions.is_empty() { positions } else { &positions[first * width..(first + time) * width] };
-    let y = embedding::forward(SimdLevel::best(), numbers(tokens), positions, width, index, time, mask);
+    let (tokens, positions) = (numbers(tokens), numbers(positions));
+    let y = embedding::forward(SimdLevel::best(), tokens, positions, width, index, places, mask);
     tensor(y, [batch, time, width])
 }
 

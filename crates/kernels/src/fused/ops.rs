@@ -1,10 +1,12 @@
 //! The operations, as every backend that has them declares them.
 
+use std::sync::Arc;
+
 use burn::backend::{
     Backend, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Activation, AdamWStep, MuonStep, NormKind, Precision, attention::HeadLayout, dropout::Mask};
+use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, Segment, Slot, dropout::Mask};
 
 use crate::weight::RowBlocks;
 
@@ -44,11 +46,12 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
+    /// `places` are the rows of `positions`, one for each id, or none.
     fn embed(
         tokens: FloatTensor<Self>,
         positions: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        first: usize,
+        places: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
@@ -58,6 +61,13 @@ pub(crate) trait FusedOps: Backend {
         targets: IntTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self>;
+}
+
+/// One layer of the slots of a step's segments.
+pub(crate) struct SlotLayer<'a> {
+    pub(crate) segments: &'a [Segment],
+    pub(crate) slots: Vec<&'a mut Slot>,
+    pub(crate) layer: usize,
 }
 
 /// Operations that no gradient passes through.
@@ -71,16 +81,14 @@ pub(crate) trait InPlaceOps: Backend {
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The output, the keys and the values.
-    fn cached_attention(
+    /// Of a step; the rows' keys and values are added to the slots.
+    fn ragged_attention(
         qkv: FloatTensor<Self>,
         query_gain: FloatTensor<Self>,
         key_gain: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
         layout: HeadLayout,
-        len: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        past: SlotLayer<'_>,
+    ) -> FloatTensor<Self>;
 
     /// As [`FusedOps::linear`], of a weight in blocks of rows.
     fn linear_in_blocks(
