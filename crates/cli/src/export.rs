@@ -6,7 +6,7 @@ use anyhow::bail;
 use checkpoint::{RunFolder, export_gguf};
 use clap::ValueEnum;
 use console::report;
-use engine::Model;
+use engine::{Memory, Model};
 use formats::{gguf::TensorType, weights::FloatType};
 
 use crate::{model_args::ModelArgs, usage::bail_usage};
@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.format == Format::Safetensors && precision.is_none() {
         bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
-    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open_whole()?;
+    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open_in(Memory::Own)?;
     let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),

@@ -9,7 +9,7 @@ use anyhow::Context;
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use console::{program, report};
-use engine::{HubName, Model, Models, is_gguf, open_nanogpt, quoted};
+use engine::{HubName, Memory, Model, Models, is_gguf, open_nanogpt, quoted};
 use formats::weights::FloatType;
 use journal::words::count;
 
@@ -59,7 +59,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         open_nanogpt(&path, args.tokenizer.as_deref(), &device)?
     } else {
         refuse_tokenizer(&args)?;
-        models.open(&path)?.load_whole(&device)?
+        let source = models.open(&path)?;
+        source.load_with(source.load_tokenizer()?, Memory::Own, &device)?
     };
     let run = match &args.run {
         Some(run) => models.run_path(run),

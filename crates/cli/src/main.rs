@@ -4,6 +4,7 @@
 //! arguments that can't be understood (clap finds most, [`usage`] marks the others), 130 or 143 for a run that was
 //! stopped and can be resumed, 130 for samples that Ctrl-C ended. Text goes to stdout and nothing else does; the rest goes to stderr.
 
+mod allocator;
 mod bench;
 mod completions;
 mod ctrl_c;
@@ -34,18 +35,12 @@ use std::{env, io, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use console::Events;
-use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 use crate::key_tips::with_key_tip;
 
 /// The exit code for arguments that can't be understood, which is clap's too.
 const USAGE: u8 = 2;
-
-/// Tensors come and go in big blocks. This allocator keeps them; the system's gives each back to the kernel
-/// and pays for its pages again.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Train small and mid-size GPT language models on your own text and write with them.
 #[derive(Parser)]

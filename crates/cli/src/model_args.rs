@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use console::program;
-use engine::{Model, ModelFolder, Models, Source};
+use engine::{Memory, Model, ModelFolder, Models, Source};
 
-use crate::device::DeviceArgs;
+use crate::{allocator, device::DeviceArgs};
 
 /// MODEL, for every command that looks at one.
 #[derive(Debug, clap::Args)]
@@ -32,19 +32,18 @@ impl ModelArgs {
         self.device.is_cpu()
     }
 
-    /// The model, and where it is.
+    /// The model for inference, and where it is.
     pub(crate) fn open(&self) -> anyhow::Result<(Source, Model)> {
-        let device = self.device.open()?;
-        let source = self.folder.open()?;
-        let model = source.load(&device)?;
-        Ok((source, model))
+        self.open_in(Memory::Mapped)
     }
 
-    /// As [`ModelArgs::open`], with all weights as parameters.
-    pub(crate) fn open_whole(&self) -> anyhow::Result<(Source, Model)> {
+    /// As [`ModelArgs::open`], with its weights where `memory` says.
+    pub(crate) fn open_in(&self, memory: Memory) -> anyhow::Result<(Source, Model)> {
         let device = self.device.open()?;
         let source = self.folder.open()?;
-        let model = source.load_whole(&device)?;
+        let tokenizer = source.load_tokenizer()?;
+        allocator::give_back();
+        let model = source.load_with(tokenizer, memory, &device)?;
         Ok((source, model))
     }
 }

@@ -7,7 +7,7 @@ use half::{f16, slice::HalfFloatSliceExt};
 use super::matrix::Matrix;
 
 /// Positions that a slot has memory for at first, if it may hold as many.
-const FIRST_POSITIONS: usize = 256;
+const FIRST_POSITIONS: usize = 64;
 
 /// The sizes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,39 +71,44 @@ impl Source {
         }
     }
 
+    /// The tokenizer and the special tokens. Reading them takes some 40 MB for a while, so a caller that counts its memory asks for them before weights.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or damaged.
+    pub fn load_tokenizer(&self) -> Result<(Tokenizer, SpecialTokens)> {
+        Ok(match self {
+            Self::Folder(model) => (model.folder.load_tokenizer()?, model.folder.special_tokens()?),
+            Self::Gguf(file) => (file.tokenizer().clone(), file.special_tokens().clone()),
+        })
+    }
+
     /// The model with its weights on a device, for inference: on the CPU they stay in their file where that has them as f32.
     ///
     /// # Errors
     ///
     /// If a file is missing or damaged, or model and tokenizer do not belong together.
     pub fn load(&self, device: &Device) -> Result<Model> {
-        self.load_in(Memory::Mapped, device)
+        self.load_with(self.load_tokenizer()?, Memory::Mapped, device)
     }
 
-    /// As [`Source::load`], with weights in memory of their own: all of them are parameters, as an export needs them.
+    /// As [`Source::load`], with the tokenizer and the special tokens that it has. With [`Memory::Own`] all weights are parameters, as an export needs
+    /// them.
     ///
     /// # Errors
     ///
     /// As [`Source::load`].
-    pub fn load_whole(&self, device: &Device) -> Result<Model> {
-        self.load_in(Memory::Own, device)
-    }
-
-    fn load_in(&self, memory: Memory, device: &Device) -> Result<Model> {
-        // First: what reading it takes for a while is free again when the weights come.
-        let tokenizer = match self {
-            Self::Folder(model) => model.folder.load_tokenizer()?,
-            Self::Gguf(file) => file.tokenizer().clone(),
-        };
+    pub fn load_with(
+        &self,
+        (tokenizer, special_tokens): (Tokenizer, SpecialTokens),
+        memory: Memory,
+        device: &Device,
+    ) -> Result<Model> {
         let gpt = match self {
             Self::Folder(model) => model.load_model(memory, device)?,
             Self::Gguf(file) => file.load_model(device)?,
         };
         check_vocabulary(&tokenizer, gpt.config())?;
-        let special_tokens = match self {
-            Self::Folder(model) => model.folder.special_tokens()?,
-            Self::Gguf(file) => file.special_tokens().clone(),
-        };
         Ok(Model { gpt, tokenizer, special_tokens })
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     block::Block,
     init::{Init, Numbered},
     linear::Linear,
+    lora::Lora,
     norm::Norm,
     settings::Settings,
 };
@@ -114,6 +115,16 @@ impl Gpt {
         self
     }
 
+    /// The same model with low-rank updates of linear layers of the blocks, of those whose paths `lora` knows, such as `blocks.0.attention.qkv`.
+    ///
+    /// # Panics
+    ///
+    /// If an update is of a weight of another shape.
+    pub fn with_lora(mut self, mut lora: impl FnMut(&str) -> Vec<Lora>) -> Self {
+        self.each_linear_of_blocks(|path, layer| lora(path).into_iter().for_each(|it| layer.add_lora(it)));
+        self
+    }
+
     /// The same model with the weights of some linear layers as a file has them, for inference: `blocks` gives those of a path
     /// such as `blocks.0.attention.qkv.weight`.
     ///
@@ -122,19 +133,24 @@ impl Gpt {
     /// If blocks are of another shape than the weight.
     pub fn with_row_blocks(mut self, mut blocks: impl FnMut(&str) -> Option<RowBlocks>) -> Self {
         let mut set = |path: &str, layer: &mut Linear| {
-            if let Some(blocks) = blocks(path) {
+            if let Some(blocks) = blocks(&format!("{path}.weight")) {
                 layer.set_blocks(blocks);
             }
         };
-        for (idx, block) in self.blocks.iter_mut().enumerate() {
-            for (path, layer) in block.linear_layers() {
-                set(&format!("blocks.{idx}.{path}.weight"), layer);
-            }
-        }
+        self.each_linear_of_blocks(&mut set);
         if let Some(head) = &mut self.head {
-            set("head.weight", head);
+            set("head", head);
         }
         self
+    }
+
+    /// Calls `change` with each linear layer of the blocks and its path.
+    fn each_linear_of_blocks(&mut self, mut change: impl FnMut(&str, &mut Linear)) {
+        for (idx, block) in self.blocks.iter_mut().enumerate() {
+            for (path, layer) in block.linear_layers() {
+                change(&format!("blocks.{idx}.{path}"), layer);
+            }
+        }
     }
 
     /// The logits of the next token, at every position.

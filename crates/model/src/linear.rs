@@ -3,6 +3,8 @@
 use burn::{module::Param, prelude::*};
 use kernels::{Activation, Precision, RowBlocks, Weight};
 
+use crate::lora::Lora;
+
 /// `x · Wᵀ + b`.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
@@ -13,11 +15,12 @@ pub(crate) struct Linear {
     /// The weight as a file has it, for inference: it is no parameter.
     #[module(skip)]
     blocks: Option<RowBlocks>,
+    lora: Vec<Lora>,
 }
 
 impl Linear {
     pub(crate) fn new(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight: Some(weight), bias, blocks: None }
+        Self { weight: Some(weight), bias, blocks: None, lora: Vec::new() }
     }
 
     /// Has blocks for its weight from now on.
@@ -30,7 +33,17 @@ impl Linear {
         (self.weight, self.blocks) = (None, Some(blocks));
     }
 
-    /// The weight as kernels take it.
+    /// Adds a low-rank update of some rows.
+    ///
+    /// # Panics
+    ///
+    /// If it is of a weight of another shape.
+    pub(crate) fn add_lora(&mut self, lora: Lora) {
+        lora.check(self.weight().dims());
+        self.lora.push(lora);
+    }
+
+    /// The weight as kernels take it, without low-rank updates.
     pub(crate) fn weight(&self) -> Weight<'_> {
         match (&self.weight, &self.blocks) {
             (Some(weight), _) => weight.val().into(),
@@ -44,7 +57,8 @@ impl Linear {
     /// - `x`: `[B, T, C_in]`
     /// - output: `[B, T, C_out]`
     pub(crate) fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        kernels::linear(x, self.weight(), self.bias(), precision)
+        let y = kernels::linear(x.clone(), self.weight(), self.bias(), precision);
+        self.lora.iter().fold(y, |y, lora| lora.add_to(y, x.clone(), precision))
     }
 
     /// The activation of the layer.
@@ -59,6 +73,9 @@ impl Linear {
         activation: Activation,
         precision: Precision,
     ) -> Tensor<3> {
+        if !self.lora.is_empty() {
+            return kernels::activate(self.forward(x, precision), activation);
+        }
         kernels::linear_activate(x, self.weight(), self.bias(), activation, precision)
     }
 
@@ -76,6 +93,9 @@ impl Linear {
         residual: Tensor<3>,
         precision: Precision,
     ) -> Tensor<3> {
+        if !self.lora.is_empty() {
+            return residual + kernels::dropout(self.forward(x, precision), dropout);
+        }
         kernels::linear_residual(x, self.weight(), self.bias(), dropout, residual, precision)
     }
 

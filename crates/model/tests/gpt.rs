@@ -7,13 +7,13 @@
 )]
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::{AdamWConfig, GradientsParams},
     prelude::*,
     tensor::{DType, Tolerance},
 };
 use model::{
-    Activation, Decoder, Gpt, GptConfig, NormKind, Position, SlotType, estimate_slots, window_start,
+    Activation, Decoder, Gpt, GptConfig, Lora, NormKind, Position, SlotType, estimate_slots, window_start,
 };
 
 /// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
@@ -299,4 +299,78 @@ fn zero_projections_leave_the_embedding_as_it_is() {
     };
     assert_eq!(logits([1, 2, 3]), logits([7, 0, 3]));
     assert_ne!(logits([1, 2, 3]), logits([1, 2, 4]));
+}
+
+#[test]
+fn a_low_rank_update_is_the_changed_weight_and_learns() {
+    /// The weights of a linear layer plus 0.5 · B · A in some rows.
+    struct Merge {
+        path: Vec<String>,
+        first_row: usize,
+        change: Tensor<2>,
+    }
+
+    impl ModuleMapper for Merge {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.path.join(".") != "blocks.1.attention.qkv.weight" {
+                return param;
+            }
+            let change = Tensor::<D>::from_data(self.change.to_data(), &self.change.device());
+            let rows = self.first_row..self.first_row + self.change.dims()[0];
+            param.map(|weight| {
+                let changed = weight.clone().slice([rows.clone()]) + change;
+                weight.slice_assign([rows], changed)
+            })
+        }
+    }
+
+    let device = kernels::testing::test_device();
+    device.seed(3);
+    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, burn::tensor::Distribution::Default, &device);
+    for config in [GptConfig::debug(), GptConfig::debug_modern()] {
+        let width = config.n_embd;
+        let (a, b, first_row) = (random([2, width]), random([width, 2]), width / 2);
+        let model = config.init(1, &device).unwrap();
+        let merged = model.clone().map(&mut Merge {
+            path: Vec::new(),
+            first_row,
+            change: b.clone().matmul(a.clone()) * 0.5,
+        });
+        let updated = model.clone().with_lora(|path| match path {
+            "blocks.1.attention.qkv" => vec![Lora::new(a.clone(), b.clone(), first_row, 0.5)],
+            _ => Vec::new(),
+        });
+        let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
+        // Logits of order one, of weights that differ by rounding.
+        let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-5));
+        logits(&updated).assert_approx_eq::<f32>(&logits(&merged), close);
+        assert_ne!(logits(&updated), logits(&model));
+        assert_eq!(updated.num_params(), model.num_params() + 4 * width, "its matrices are parameters");
+
+        // Every layer may have one, whatever follows the layer, and each has a gradient.
+        let everywhere = model.train().with_lora(|path| {
+            let [n_out, n_in] = match path.rsplit_once('.').unwrap().1 {
+                "qkv" => [config.qkv_widths().iter().sum(), width],
+                "expand" => [config.expanded_width(), width],
+                _ if path.ends_with("attention.project") => [width, config.qkv_widths()[0]],
+                _ => [width, config.n_inner()],
+            };
+            vec![Lora::new(random([1, n_in]), random([n_out, 1]), 0, 0.1)]
+        });
+        let device = device.clone().autodiff();
+        let everywhere = everywhere.to_device(&device).train();
+        let loss = everywhere.loss(tokens(&IDS, &device), tokens(&TARGETS, &device));
+        let grads = GradientsParams::from_grads(loss.backward(), &everywhere);
+        let n_matrices = everywhere.num_params();
+        assert!(n_matrices > config.n_params());
+        assert!(grads.len() >= 2 * 4 * config.n_layer, "{} gradients", grads.len());
+    }
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use ::fs::{atomic, sha256_hex};
 use serde::Deserialize;
@@ -23,7 +25,7 @@ impl Tokenizer {
     /// the older pair of files lies in its place without the other.
     pub fn load(path: &Path) -> Result<Self> {
         let json = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
-        Self::parse(&json).map_err(|source| Error::ParseFile { path: path.to_owned(), source })
+        copy_of(|| Self::parse(&json)).map_err(|source| Error::ParseFile { path: path.to_owned(), source })
     }
 
     /// Reads the older pair of files with which GPT-2's tokenizer came, `vocab.json` and `merges.txt`, and what says which
@@ -122,6 +124,28 @@ impl Tokenizer {
             Ok(Self::new(pipeline))
         })
     }
+}
+
+/// A copy of what `parse` returns on a thread of its own. What parsing needs for a while, some 40 MB for GPT-2's file, lies
+/// scattered among what stays: with the thread's heap both are free, and the copy lies close together.
+fn copy_of<E: Send>(parse: impl FnOnce() -> Result<Tokenizer, E> + Send) -> Result<Tokenizer, E> {
+    let (parsed, to_copy) = mpsc::channel();
+    let (copied, is_copied) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (kept, result) = match parse() {
+                Ok(tokenizer) => (Some(tokenizer.clone()), Ok(tokenizer)),
+                Err(error) => (None, Err(error)),
+            };
+            let _ = parsed.send(result);
+            let _ = is_copied.recv(); // Whoever drops it last frees it: this thread.
+            drop(kept);
+        });
+        let result = to_copy.recv().expect("parsing does not panic");
+        let copy = result.map(|tokenizer| tokenizer.deep_copy());
+        drop(copied);
+        copy
+    })
 }
 
 /// Why a `tokenizer.json` can't be read: most often because the tokenizer lies in another form, and not all of it.

@@ -48,6 +48,11 @@ struct Inner {
 }
 
 impl Tokenizer {
+    /// The same tokenizer in memory of its own; a clone shares it.
+    pub(crate) fn deep_copy(&self) -> Self {
+        Self(Arc::new(Inner::clone(&self.0)))
+    }
+
     /// A tokenizer with one id for each of these characters, in the order of their code points.
     ///
     /// Repeated characters count once. Fails with [`Error::NoCharacters`] if there are none.

@@ -117,7 +117,7 @@ fn ctrl_c_ends_a_text_with_a_line_break() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_prints_the_json_of_what_was_generated() {
-    let mut child = generate_on_and_on(&["--json", "--samples", "11"]);
+    let mut child = generate_on_and_on(&["--json", "--samples", "19"]);
     let mut seed = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stderr.read_line(&mut seed).unwrap();
@@ -127,7 +127,7 @@ fn ctrl_c_prints_the_json_of_what_was_generated() {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(seed, format!("seed {}\n", value["seed"]));
     let samples = value["samples"].as_array().unwrap();
-    assert_eq!(samples.len(), 8, "those that were begun side by side");
+    assert_eq!(samples.len(), 16, "those that were begun side by side");
     for sample in samples {
         assert_eq!((&sample["stopped_by"], &sample["stop"]), (&"interrupted".into(), &Value::Null));
         let n_tokens = sample["ids"].as_array().unwrap().len();
