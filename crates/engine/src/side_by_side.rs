@@ -105,3 +105,30 @@ impl<'a> SideBySide<'a> {
         self.sequences.into_iter().map(Sequence::into_sample)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::GptConfig;
+    use sampler::Options;
+
+    use super::*;
+
+    #[test]
+    fn a_complete_sample_keeps_no_memory() {
+        let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
+        let gpt = GptConfig::debug().init(7, &kernels::testing::test_device()).unwrap();
+        let options = Options { max_tokens: 50, stop: vec!["a".to_owned()], ..Options::default() };
+        let sequence = |number| Sequence::new(options.clone(), number, vec![1, 2, 3]).unwrap();
+        let mut samples = SideBySide::new(&gpt, &tokenizer, (0..6).map(sequence).collect(), None);
+        let mut n_running = Vec::new();
+        while !samples.is_complete() {
+            samples.step(|_, _, _| {}).unwrap();
+            for (context, sequence) in samples.contexts.iter().zip(&samples.sequences) {
+                assert_eq!(context.is_some(), sequence.stopped_by().is_none());
+            }
+            n_running.push(samples.contexts.iter().flatten().count());
+        }
+        assert!(n_running.iter().any(|n| (1..6).contains(n)), "all ended together: {n_running:?}");
+        assert_eq!(n_running.last(), Some(&0));
+    }
+}
