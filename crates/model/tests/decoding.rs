@@ -118,6 +118,31 @@ fn any_schedule_gives_each_sequence_what_it_gives_alone() {
 }
 
 #[test]
+fn a_sequence_has_the_same_bits_alone_and_among_64() {
+    for model in models(16) {
+        let decoder = Decoder::new(&model);
+        let mut random = Random(9);
+        let mut together: Vec<Context> = (0..64).map(|_| decoder.context()).collect();
+        let mut alone = together.clone();
+        for _ in 0..5 {
+            let ids = random.ids(64);
+            let mut feeds: Vec<(&mut Context, &[u32])> = together.iter_mut().zip(ids.chunks(1)).collect();
+            let logits = decoder.step(&mut feeds);
+            for (row, (context, ids)) in alone.iter_mut().zip(ids.chunks(1)).enumerate() {
+                let found: Tensor<1> = logits.clone().slice([row..row + 1]).squeeze_dim(0);
+                let expected = decoder.next_logits(context, ids).into_data();
+                match is_exact() {
+                    true => assert_eq!(found.into_data(), expected, "row {row}"),
+                    false => found
+                        .into_data()
+                        .assert_approx_eq::<f32>(&expected, Tolerance::absolute(test_tolerance(1e-5))),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_prompt_in_pieces_is_the_whole_prompt() {
     let ids = Random(3).ids(150);
     for (config, model) in configs(64).iter().zip(models(64)) {
