@@ -129,6 +129,11 @@ const CHECKS: [Check; 12] = [
             &["cargo test --package kernels --package model --package trainer --locked --lib --tests"],
         )
     },
+    // And by the definitions, of what a schedule of sequences gives.
+    Check {
+        env: &[("KINDLING_TEST_DEVICE", "cpu-plain")],
+        ..Check::new("plain", &["cargo test --workspace --locked --test decoding"])
+    },
     Check {
         env: &[("RUSTDOCFLAGS", "-D warnings")],
         ..Check::new("doc", &["cargo doc --workspace --no-deps --features cli/cuda,cli/wgpu --locked"])

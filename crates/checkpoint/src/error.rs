@@ -138,6 +138,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// A checkpoint that this version can't read.
+    #[error(
+        "the checkpoint {} was saved by a newer version of kindling (format {version}); resume with that version", .path.display()
+    )]
+    NewerCheckpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// The version of its format.
+        version: u32,
+    },
+
     /// A checkpoint whose weights are those of no model, or of another one.
     #[error("cannot read the weights of the checkpoint {}", .path.display())]
     Record {

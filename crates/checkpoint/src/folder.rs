@@ -29,7 +29,7 @@ use burn::prelude::Device;
 use families::{Described, Family, Memory, adapter, config_to_json, other_contents, unread_tokenizer};
 use formats::{
     refuse_lfs_pointer,
-    weights::{FloatType, Tensor, Weights},
+    weights::{FloatType, Weights},
 };
 use model::{Gpt, GptConfig};
 use tokenizer::{Companions, SpecialTokens, Tokenizer};
@@ -433,11 +433,11 @@ impl RunFolder {
         if cfg!(windows) && self.recipe_path().exists() { Memory::Own } else { memory }
     }
 
-    /// Whether inference uses all weights of `model.safetensors`, or of the file beside it, where they lie.
+    /// Whether inference on the CPU uses the matrices of `model.safetensors`, or of the file in its place, where they lie.
     ///
     /// # Errors
     ///
-    /// If a file of weights is damaged.
+    /// If a file of weights or `config.json` is damaged.
     pub fn is_mapped(&self) -> Result<bool> {
         Weights::find(&self.path).map_or(Ok(false), |path| self.is_file_mapped(&path))
     }
@@ -453,8 +453,7 @@ impl RunFolder {
 
     fn is_file_mapped(&self, path: &Path) -> Result<bool> {
         let weights = Weights::open(path).map_err(families::Error::from)?;
-        let is_mappable = weights.into_tensors().values().all(Tensor::is_mappable);
-        Ok(is_mappable && self.possible(Memory::Mapped) == Memory::Mapped)
+        Ok(self.possible(Memory::Mapped) == Memory::Mapped && self.described()?.is_mappable(&weights))
     }
 
     /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files. Tokens that the model lacks are

@@ -349,8 +349,12 @@ fn of_system(error: burn_pack::Error) -> io::Error {
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {
-    serde_json::from_slice(&file(path, MANIFEST)?)
-        .map_err(|error| damaged(path, format!("{MANIFEST} is not understood: {error}")))
+    let manifest: Manifest = serde_json::from_slice(&file(path, MANIFEST)?)
+        .map_err(|error| damaged(path, format!("{MANIFEST} is not understood: {error}")))?;
+    match manifest.version {
+        version if version > VERSION => Err(Error::NewerCheckpoint { path: path.to_owned(), version }),
+        _ => Ok(manifest),
+    }
 }
 
 /// A record of a checkpoint, if its file is what the manifest says, as this version has it.
@@ -499,6 +503,19 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
+    #[test]
+    fn a_checkpoint_of_a_newer_version_is_refused_and_not_taken_for_damaged() {
+        let (_parent, run) = run();
+        save(&run, 4).unwrap();
+        let manifest = save(&run, 5).unwrap().join(MANIFEST);
+        let text = fs::read_to_string(&manifest).unwrap();
+        let (now, next) = (format!("\"version\": {VERSION}"), format!("\"version\": {}", VERSION + 1));
+        assert!(text.contains(&now), "{text}");
+        fs::write(&manifest, text.replace(&now, &next)).unwrap();
+        let error = run.load_checkpoint().unwrap_err().to_string();
+        assert!(error.contains("step-00000005") && error.contains("newer version"), "{error}");
+    }
+
     #[test]
     fn a_record_for_which_there_is_no_room_says_so() {
         let error = write_record(Path::new("/dev/full"), record("weight", &[1])).unwrap_err();

@@ -21,6 +21,7 @@ use trainer::{PRESETS, Recipe, preset, sizes, vocab_size};
 
 use crate::{
     device::DeviceArgs,
+    memory,
     model_args::models,
     recipe::{parse, read_recipe},
     usage::{at_least, bail_usage},
@@ -60,13 +61,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     prefill: Option<usize>,
 
-    /// Tokens to write of each text.
+    /// Tokens to write of each sample.
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     decode: usize,
 
-    /// Texts that are written together.
+    /// Samples that are decoded together.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = at_least(1_usize))]
-    texts: usize,
+    samples: usize,
 
     /// Distinct characters, for a recipe with the tokenizer char.
     #[arg(long, value_name = "N", default_value_t = 65, allow_negative_numbers = true, value_parser = at_least(1_usize))]
@@ -112,7 +113,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Speed {
     tokens_per_second: f64,
-    /// Tokens in one measurement: a step, a prompt, one of each text.
+    /// Tokens in one measurement: a step, a prompt, one of each sample.
     tokens: u64,
     /// The median measurement.
     milliseconds: f64,
@@ -123,7 +124,7 @@ struct Speed {
     first_milliseconds: f64,
     /// By the conventions of [`roofline::Sizes`].
     flops_per_second: f64,
-    /// Of the weights, once for a token of each text; only of decoding.
+    /// Of the weights, once for a token of each sample; only of decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<f64>,
 }
@@ -146,8 +147,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let on_cpu = args.device.is_cpu();
 
+    if wanted(Part::Decode) && on_cpu {
+        memory::check_texts(model.config(), args.samples as u64, args.decode)?;
+    }
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
-    let decode = wanted(Part::Decode).then(|| decode(&model, args.decode, args.texts));
+    let decode = wanted(Part::Decode).then(|| decode(&model, args.decode, args.samples));
     let train = wanted(Part::Train).then(|| train(model, &recipe, args.steps, &device)).transpose()?;
     let (peak_memory_bytes, peak_device_memory_bytes) = (peak_memory_bytes(), held_bytes(&device));
     // Only now, because it takes memory of its own.
@@ -260,12 +264,12 @@ fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
 }
 
 /// Writing one token after another, each the most probable one.
-fn decode(model: &Gpt, n_tokens: usize, n_texts: usize) -> Speed {
-    let times = time_decode(model, WARMUP + n_tokens, n_texts);
+fn decode(model: &Gpt, n_tokens: usize, n_samples: usize) -> Speed {
+    let times = time_decode(model, WARMUP + n_tokens, n_samples);
     let sizes = sizes(model.config());
     // On average over what is written, half of it is in the cache.
-    let flops = n_texts as f64 * sizes.decode_flops(n_tokens as f64 / 2.0);
-    let mut speed = Speed::of(times, n_texts as u64, flops);
+    let flops = n_samples as f64 * sizes.decode_flops(n_tokens as f64 / 2.0);
+    let mut speed = Speed::of(times, n_samples as u64, flops);
     speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
     speed
 }

@@ -63,8 +63,8 @@ struct Info {
     parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
-    /// Whether inference on the CPU uses them where they lie in the file.
-    mapped: bool,
+    /// Whether inference on the CPU uses them where they lie in the file; null where the file can't be read.
+    mapped: Option<bool>,
     /// The step after which a run had these weights.
     weights_step: Option<u64>,
     /// What a GGUF file says of itself.
@@ -120,9 +120,9 @@ impl Info {
         let best = history.best();
         let History { folder, recipe, state, .. } = &history;
         let mapped = match weights {
-            StoredWeights::Kept => folder.is_mapped()?,
-            StoredWeights::Checkpoint(_) => false,
-            StoredWeights::Undone(step) => folder.is_kept_mapped(step)?,
+            StoredWeights::Kept => folder.is_mapped().ok(),
+            StoredWeights::Checkpoint(_) => Some(false),
+            StoredWeights::Undone(step) => folder.is_kept_mapped(step).ok(),
         };
         let weights_file = match weights {
             StoredWeights::Kept => folder.path().join(WEIGHTS),
@@ -179,7 +179,7 @@ impl Info {
             parts: parts(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
-            mapped: false,
+            mapped: Some(false),
             weights_step: None,
             gguf: None,
             optimizer: None,
@@ -219,12 +219,12 @@ impl Info {
         let types = self.gguf.iter().flat_map(|file| &file.weight_types);
         let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
         let step = self.weights_step.map_or_else(String::new, |step| format!(", of step {step}"));
-        let memory = if self.mapped { "mapped" } else { "copied" };
-        writeln!(
-            out,
-            "  weights     {}{types}{step}, {memory} for inference",
-            HumanBytes(self.weights_bytes)
-        )?;
+        let memory = match self.mapped {
+            Some(true) => ", mapped for inference on the CPU",
+            Some(false) => ", copied for inference",
+            None => "",
+        };
+        writeln!(out, "  weights     {}{types}{step}{memory}", HumanBytes(self.weights_bytes))?;
         if let Some(recipe) = &self.recipe {
             writeln!(out, "  recipe      {recipe}")?;
         }

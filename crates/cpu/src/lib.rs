@@ -62,4 +62,5 @@ pub use rope::RopeAngles;
 pub use row_block::{Order, RowBlock};
 pub use segments::Segment;
 pub use simd_level::SimdLevel;
+pub use skinny::INVARIANT_ROWS;
 pub use slot::{Slot, SlotShape, SlotType};

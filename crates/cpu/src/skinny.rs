@@ -8,9 +8,13 @@ mod by_rows;
 
 use super::{matrix::Matrix, parallel::Buffer, simd_level::SimdLevel};
 
-/// Rows up to which these products are used. In bf16, packing the weight pays sooner.
+/// Rows up to which a row of a product in f32 has the same bits whatever rows are beside it.
+pub const INVARIANT_ROWS: usize = 64;
+
+/// Rows up to which these products are used. In bf16 it is where packing the weight pays; these products are in f32 even
+/// then.
 pub(crate) fn max_rows(level: SimdLevel) -> usize {
-    if level.pairs().is_some() { 8 } else { 64 }
+    if level.pairs().is_some() { 8 } else { INVARIANT_ROWS }
 }
 
 /// `a · [b₀ b₁ ...]`, its rows one after another.

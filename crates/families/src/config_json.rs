@@ -74,6 +74,13 @@ impl Described {
         &self.config
     }
 
+    /// Whether the matrices of a file can be used where they lie.
+    pub fn is_mappable(&self, weights: &Weights) -> bool {
+        let mut tensors =
+            weights.names().filter_map(|name| weights.get(name).filter(|_| self.names.key(name).is_some()));
+        tensors.all(|tensor| tensor.shape().len() != 2 || tensor.is_mappable())
+    }
+
     /// The model with the weights of its files.
     ///
     /// # Errors

@@ -25,20 +25,18 @@ const MARGIN: usize = 1 << 20;
 pub enum Memory {
     /// In memory of its own, as training needs them.
     Own,
-    /// In the file, where that has them as f32 and aligned; the others in memory of its own. For inference on the CPU: matrices
-    /// that lie otherwise than a parameter does are none ([`Gpt::with_row_blocks`]).
+    /// In the file, where that has them as f32 and aligned; the others in memory of its own. This is for inference on the CPU: a
+    /// matrix stored in another layout becomes row blocks and is no parameter ([`Gpt::with_row_blocks`]).
     Mapped,
 }
 
 /// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix of
-/// most keys.
+/// most keys. Biases of the keys with `without_bias` in them are not looked for: they are zeros.
 ///
 /// # Errors
 ///
 /// If the file can't be read, or a tensor is missing, left over, of another shape or of another kind; every
 /// such tensor is named.
-///
-/// Biases of the keys with `without_bias` in them are not looked for: they are zeros.
 pub(crate) fn load(
     config: &GptConfig,
     weights: Weights,
@@ -82,7 +80,8 @@ pub(crate) fn load(
         tensors,
         problems,
         failure: None,
-        maps: (memory == Memory::Mapped && has_fused_operations(device)).then(Maps::default),
+        maps: (memory == Memory::Mapped && has_fused_operations(device) && !device.is_autodiff())
+            .then(Maps::default),
         blocks: BTreeMap::new(),
     };
     let model = model.map(&mut loader);
@@ -262,7 +261,7 @@ fn untied(
     embedding: Option<&FileTensor>,
 ) -> Result<Option<String>> {
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
-    if head.shape() == embedding.shape() && head.read()? == embedding.read()? {
+    if head.shape() == embedding.shape() && head.has_numbers_of(embedding)? {
         return Ok(None);
     }
     Ok(Some(format!(

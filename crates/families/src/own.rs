@@ -1,5 +1,5 @@
-//! The layout of models whose options no family has: each parameter under its path, as it is in memory. No other program
-//! opens them.
+//! The layout of models whose options no family has: each parameter under its path, matrices of linear layers as `[in, out]`, as
+//! the first version had them in memory. No other program opens them.
 
 use crate::names::{
     Bias::{Never, Optional},

@@ -1,7 +1,8 @@
 //! Named tensors in the files of other programs, read one at a time.
 //!
 //! Opening a file reads what it says of its tensors; their numbers are read when they are asked for, into memory of
-//! their own, so a model takes its own size in memory and no more. Files are not trusted: whatever they declare is
+//! their own ([`Tensor::read`]), or used where they lie in the mapped file ([`Tensor::mapped`]). So a model takes its own size in
+//! memory and no more. Files are not trusted: whatever they declare is
 //! checked against what they hold before memory is asked for, and nothing in a pickle is executed.
 //!
 //! | file | what it is |

@@ -7,7 +7,7 @@ use memmap2::Mmap;
 /// A file mapped into memory, for reading.
 ///
 /// It costs no memory of its own: the operating system keeps in its page cache what is read. The file must not be
-/// truncated meanwhile. Kindling never changes a file in place: it renames a new one over the old one, which stays
+/// changed in place meanwhile: a new version is renamed over it. Kindling never changes a file in place: it renames a new one over the old one, which stays
 /// readable as long as it is mapped.
 pub struct Map(Mmap);
 
@@ -19,10 +19,9 @@ impl Map {
     /// If the file can't be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the map is read-only, and a file is replaced by renaming and never changed in place. If another
-        // program changes it all the same, values read from it change, but every reader checks lengths and values
-        // as it does for any file that it does not trust. A file that is cut short ends the process by SIGBUS,
-        // which reads nothing it should not.
+        // SAFETY: the map is read-only, and Kindling never changes a file in place: it renames a new one over the old. That no
+        // other program does is for the user to see to, as with every program that maps weights: numbers read after such a
+        // change are those of the new contents, and a file that is cut short ends the process by SIGBUS.
         #[expect(unsafe_code, reason = "a map is only as constant as the file below it")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(map))

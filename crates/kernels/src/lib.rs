@@ -50,8 +50,8 @@ pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
-    Activation, AdamWStep, MuonStep, NormKind, Order, Precision, RowBlock, Segment, SlotShape, SlotType,
-    on_pool,
+    Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Order, Precision, RowBlock, Segment,
+    SlotShape, SlotType, on_pool,
 };
 pub use cross_entropy::{Head, cross_entropy};
 #[cfg(feature = "cuda")]

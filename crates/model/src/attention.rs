@@ -47,12 +47,13 @@ impl CausalSelfAttention {
         }
     }
 
-    /// In a step, the rows of `x` follow what the slots of their segments hold, and are added to it.
-    ///
+    /// That of queries, keys and values, and the projection.
     pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
         [&mut self.qkv, &mut self.project]
     }
 
+    /// In a step, the rows of `x` follow what the slots of their segments hold, and are added to it.
+    ///
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`

@@ -1,7 +1,7 @@
 //! Decoding: one token after another, for as long as one likes.
 
 use burn::{module::Module, prelude::*};
-use kernels::{Slot, SlotType};
+use kernels::{INVARIANT_ROWS, Slot, SlotType, has_fused_operations};
 
 use crate::{Feed, Gpt};
 
@@ -80,8 +80,11 @@ impl Decoder {
         self.step(&mut [(context, ids)]).squeeze_dim(0)
     }
 
-    /// Reads some ids of each of several sequences in one step, and returns the logits of the tokens after them. A long prompt may be
-    /// read in pieces, beside sequences that are decoded token by token.
+    /// Reads some ids of each of several sequences, and returns the logits of the tokens after them. A long prompt may be read in
+    /// pieces, beside sequences that are decoded token by token.
+    ///
+    /// On the CPU, in f32, the logits of a sequence are the same bits whatever the others read: more rows than
+    /// [`INVARIANT_ROWS`] are done in several steps.
     ///
     /// # Shapes
     ///
@@ -98,8 +101,27 @@ impl Decoder {
             let Context { ids, slot } = &mut **context;
             Feed { slot, ids: &ids[ids.len() - n..] }
         });
-        self.model.step(&mut feeds.collect::<Vec<_>>())
+        let most = if has_fused_operations(&self.model.devices()[0]) { INVARIANT_ROWS } else { usize::MAX };
+        let logits = in_steps(feeds.collect(), most).into_iter().map(|mut step| self.model.step(&mut step));
+        Tensor::cat(logits.collect(), 0)
     }
+}
+
+/// The feeds in steps of at most `most` rows, or of one feed that has more.
+fn in_steps(feeds: Vec<Feed<'_>>, most: usize) -> Vec<Vec<Feed<'_>>> {
+    let mut steps: Vec<Vec<Feed<'_>>> = Vec::new();
+    let mut n_rows = most;
+    for feed in feeds {
+        n_rows = n_rows.saturating_add(feed.ids.len());
+        match steps.last_mut() {
+            Some(step) if n_rows <= most => step.push(feed),
+            _ => {
+                n_rows = feed.ids.len();
+                steps.push(vec![feed]);
+            }
+        }
+    }
+    steps
 }
 
 /// Index of the oldest token in sight once `len` have been read.

@@ -26,6 +26,7 @@ impl FeedForward {
         }
     }
 
+    /// The expansion and the projection.
     pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
         [&mut self.expand, &mut self.project]
     }

@@ -1,5 +1,7 @@
 //! The whole model.
 
+use std::collections::BTreeMap;
+
 use burn::{nn::Embedding, prelude::*};
 use kernels::{Head, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
 
@@ -115,13 +117,20 @@ impl Gpt {
         self
     }
 
-    /// The same model with low-rank updates of linear layers of the blocks, of those whose paths `lora` knows, such as `blocks.0.attention.qkv`.
+    /// The same model with low-rank updates of linear layers of its blocks, by paths such as `blocks.0.attention.qkv`. Their matrices
+    /// become parameters, numbered after the others.
     ///
     /// # Panics
     ///
-    /// If an update is of a weight of another shape.
-    pub fn with_lora(mut self, mut lora: impl FnMut(&str) -> Vec<Lora>) -> Self {
-        self.each_linear_of_blocks(|path, layer| lora(path).into_iter().for_each(|it| layer.add_lora(it)));
+    /// If there is no layer of a path, or an update is of a weight of another shape.
+    pub fn with_lora(mut self, mut updates: BTreeMap<String, Vec<Lora>>) -> Self {
+        let mut numbered = Numbered::after(&self);
+        self.each_linear_of_blocks(|path, layer| {
+            for lora in updates.remove(path).unwrap_or_default() {
+                layer.add_lora(lora.map(&mut numbered));
+            }
+        });
+        assert!(updates.is_empty(), "there is no layer {:?}", updates.keys().next());
         self
     }
 

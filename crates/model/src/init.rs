@@ -4,7 +4,7 @@
 //! keyed by the seed alone: the same seed gives the same weights on every backend.
 
 use burn::{
-    module::{ModuleMapper, Param, ParamId},
+    module::{Module, ModuleMapper, Param, ParamId, list_param_ids},
     nn::{Embedding, EmbeddingConfig},
     prelude::*,
 };
@@ -119,6 +119,13 @@ impl<'a> Init<'a> {
 #[derive(Default)]
 pub(crate) struct Numbered {
     n_params: u64,
+}
+
+impl Numbered {
+    /// For parameters that are added to a model.
+    pub(crate) fn after(model: &impl Module) -> Self {
+        Self { n_params: list_param_ids(model).len() as u64 }
+    }
 }
 
 impl ModuleMapper for Numbered {

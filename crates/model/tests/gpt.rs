@@ -6,6 +6,8 @@
     reason = "a test may panic, and its numbers are small"
 )]
 
+use std::collections::BTreeMap;
+
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::{AdamWConfig, GradientsParams},
@@ -344,10 +346,9 @@ fn a_low_rank_update_is_the_changed_weight_and_learns() {
             first_row,
             change: b.clone().matmul(a.clone()) * 0.5,
         });
-        let updated = model.clone().with_lora(|path| match path {
-            "blocks.1.attention.qkv" => vec![Lora::new(a.clone(), b.clone(), first_row, 0.5)],
-            _ => Vec::new(),
-        });
+        let lora = Lora::new(a.clone(), b.clone(), first_row, 0.5);
+        let path = "blocks.1.attention.qkv".to_owned();
+        let updated = model.clone().with_lora(BTreeMap::from([(path, vec![lora])]));
         let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
         // Logits of order one, of weights that differ by rounding.
         let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-5));
@@ -356,15 +357,20 @@ fn a_low_rank_update_is_the_changed_weight_and_learns() {
         assert_eq!(updated.num_params(), model.num_params() + 4 * width, "its matrices are parameters");
 
         // Every layer may have one, whatever follows the layer, and each has a gradient.
-        let everywhere = model.with_lora(|path| {
-            let [n_out, n_in] = match path.rsplit_once('.').unwrap().1 {
-                "qkv" => [config.qkv_widths().iter().sum(), width],
-                "expand" => [config.expanded_width(), width],
-                _ if path.ends_with("attention.project") => [width, config.qkv_widths()[0]],
-                _ => [width, config.n_inner()],
-            };
-            vec![Lora::new(random([1, n_in]), random([n_out, 1]), 0, 0.1)]
+        let [qkv, _, _] = config.qkv_widths();
+        let shapes = [
+            ("attention.qkv", [config.qkv_widths().iter().sum(), width]),
+            ("attention.project", [width, qkv]),
+            ("feed_forward.expand", [config.expanded_width(), width]),
+            ("feed_forward.project", [width, config.n_inner()]),
+        ];
+        let layers = (0..config.n_layer).flat_map(|idx| {
+            shapes.map(|(path, [n_out, n_in])| {
+                let lora = Lora::new(random([1, n_in]), random([n_out, 1]), 0, 0.1);
+                (format!("blocks.{idx}.{path}"), vec![lora])
+            })
         });
+        let everywhere = model.with_lora(layers.collect());
         let device = device.clone().autodiff();
         let n_gradients = |model: Gpt| {
             let model = model.train();

@@ -119,7 +119,7 @@ pub fn warn_of_precision(recipe: &Recipe, device: &Device) {
 }
 
 /// Says how often the plan reads the text, and warns if that is often.
-pub fn report_epochs(recipe: &Recipe, train_tokens: usize) {
+fn report_epochs(recipe: &Recipe, train_tokens: usize) {
     let epochs = recipe.epochs(train_tokens);
     report(format_args!(
         "{} of {}: {} of the training text",

@@ -11,7 +11,7 @@ mod screen;
 mod views;
 
 pub use after::{conclude, further, print_resume_hint, resume_command};
-pub use before::{announce, report_data, report_epochs, report_name, warn_of_epochs, warn_of_precision};
+pub use before::{announce, report_data, report_name, warn_of_epochs, warn_of_precision};
 pub use data::with_progress;
 pub use lines::{AboveBar, Lines};
 pub use live_view::{Key, LiveView, OnTerminal};

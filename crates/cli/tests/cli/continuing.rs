@@ -226,6 +226,40 @@ fn a_run_of_an_older_version_resumes_as_it_would_have() {
     assert_close(&metrics(&mine.join("metrics.jsonl")), &metrics(&old.join("metrics-at-the-end.jsonl")));
 }
 
+/// Whether this processor has the vector instructions of the one that made the fixture.
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
+/// Size and checksum of weights and optimizer state, by the manifest of a checkpoint.
+fn checksums(manifest: &Path) -> [Value; 2] {
+    let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    ["model.bpk", "optimizer.bpk"].map(|file| manifest["files"][file].clone())
+}
+
+#[test]
+fn a_run_of_this_format_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = fixture("tests/fixtures/resume-bits");
+    let mine = copy_run(&old, "step-00000005", folder.path());
+    let said = resume(folder.path(), &["--data", old.join("text.txt").to_str().unwrap()]).success().stderr;
+    assert!(!said.contains("older version"), "{said}");
+    let [found, expected] =
+        [&mine, &old.join("expected")].map(|folder| metrics(&folder.join("metrics.jsonl")));
+    assert_close(&found, &expected);
+    if has_avx512() {
+        assert_eq!(found, expected);
+        assert_eq!(
+            checksums(&mine.join("checkpoints/step-00000012/manifest.json")),
+            checksums(&old.join("expected/manifest.json"))
+        );
+    }
+}
+
 /// The weights of a folder, by their names.
 fn weights(folder: &Path) -> BTreeMap<String, Vec<f32>> {
     let bytes = fs::read(folder.join("model.safetensors")).unwrap();

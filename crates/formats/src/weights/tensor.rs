@@ -157,7 +157,15 @@ impl Tensor {
         let file = maps.of(&self.path)?;
         let n: usize = self.shape.iter().product();
         let start = usize::try_from(offset).expect("a mapped file fits the address space");
-        let memory = file.slice(start..start + n * size_of::<f32>());
+        let end = start + n * size_of::<f32>();
+        if end > file.len() {
+            let shorter = "the file has become shorter since it was opened";
+            return Err(io("read", &self.path)(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                shorter,
+            )));
+        }
+        let memory = file.slice(start..end);
         let Ok(numbers) = bytemuck::try_cast_slice::<u8, f32>(&memory) else { return Ok(None) };
         self.check_finite(numbers)?;
         Ok(Some(memory))
@@ -171,6 +179,19 @@ impl Tensor {
         }
         let idx = numbers.iter().position(|x| !x.is_finite()).expect("a block has one");
         Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value: numbers[idx], idx })
+    }
+
+    /// Whether another tensor of the same shape has the same numbers. Those of f32 are compared where they lie.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::read`].
+    pub fn has_numbers_of(&self, other: &Self) -> Result<bool> {
+        let mut maps = Maps::default();
+        match (self.mapped(&mut maps)?, other.mapped(&mut maps)?) {
+            (Some(own), Some(others)) => Ok(own == others),
+            _ => Ok(self.read()? == other.read()?),
+        }
     }
 
     /// Files are little-endian, and so is every machine that this runs on.
