@@ -42,7 +42,7 @@ impl Segment {
 }
 
 /// Positions whose keys or values are converted at a time.
-const BLOCK: usize = 256;
+const BLOCK: usize = 64;
 
 /// The input of a step's attention.
 #[derive(Clone, Copy)]
