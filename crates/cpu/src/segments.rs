@@ -42,7 +42,7 @@ impl Segment {
 }
 
 /// Positions whose keys or values are converted at a time.
-const BLOCK: usize = 256;
+const BLOCK: usize = 64;
 
 /// The input of a step's attention.
 #[derive(Clone, Copy)]
@@ -66,10 +66,12 @@ pub struct Step<'a> {
 ///
 /// # Panics
 ///
-/// If the slots are not as many as the segments, hold other numbers of positions, or have no room for the rows, or if the
-/// segments do not cover the rows.
+/// If the slots are not as many as the segments, hold other numbers of positions, or have no room for the rows; if the
+/// segments do not cover the rows, or the heads of queries are not a multiple of those of keys.
 pub fn attend(level: SimdLevel, step: &Step<'_>, slots: &mut [&mut Slot], layer: usize) -> Vec<f32> {
     let n_rows: usize = step.segments.iter().map(|segment| segment.n).sum();
+    let HeadLayout { n_head, n_kv_head, .. } = *step.layout;
+    assert!(n_head.is_multiple_of(n_kv_head), "{n_head} heads do not share {n_kv_head} of keys evenly");
     assert_eq!(slots.len(), step.segments.len(), "a slot for each segment");
     assert_eq!(n_rows * step.width(), step.qkv.len(), "the segments cover the rows");
     step.extend(level, slots, layer);

@@ -130,7 +130,7 @@ fn a_sequence_has_the_same_bits_alone_and_among_64() {
             let mut feeds: Vec<(&mut Context, &[u32])> = together.iter_mut().zip(ids.chunks(1)).collect();
             let logits = decoder.step(&mut feeds);
             for (row, (context, ids)) in alone.iter_mut().zip(ids.chunks(1)).enumerate() {
-                let found: Tensor<1> = logits.clone().slice([row..row + 1]).squeeze_dim(0);
+                let found: Tensor<1> = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim(0);
                 let expected = decoder.next_logits(context, ids).into_data();
                 match is_exact() {
                     true => assert_eq!(found.into_data(), expected, "row {row}"),
