@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     matrix::Matrix,
     parallel::{self, Shared},
+    prefetch::prefetch,
     simd_level::SimdLevel,
 };
 
@@ -18,6 +19,9 @@ const GROUP: usize = 8;
 
 /// Columns that are packed side by side, where these are contiguous.
 const COLS: usize = 4;
+
+/// Numbers in a line of the caches.
+const LINE: usize = 16;
 
 /// The right factor of a product, packed for one level.
 #[derive(Default)]
@@ -189,8 +193,21 @@ fn pack_columns<const WIDTH: usize>(
         if n == WIDTH {
             for first in (0..WIDTH).step_by(COLS) {
                 let columns: [&[f32]; COLS] = std::array::from_fn(|idx| column(first + idx));
-                for (p, row) in rows[..inner.len()].iter_mut().enumerate() {
-                    for (out, column) in row[first..first + COLS].iter_mut().zip(columns) {
+                let (blocks, _) = rows[..inner.len()].as_chunks_mut::<COLS>();
+                for (block, rows) in blocks.iter_mut().enumerate() {
+                    // A line of one of the next columns, whose reads are too short for the processor to foresee.
+                    prefetch(columns[block % COLS], COLS * b.col_stride + block / COLS * LINE);
+                    let square: [[f32; COLS]; COLS] = std::array::from_fn(|idx| {
+                        *columns[idx][block * COLS..].first_chunk().expect("the block is inside the column")
+                    });
+                    for (p, row) in rows.iter_mut().enumerate() {
+                        for (out, column) in row[first..first + COLS].iter_mut().zip(&square) {
+                            *out = column[p];
+                        }
+                    }
+                }
+                for p in inner.len() / COLS * COLS..inner.len() {
+                    for (out, column) in rows[p][first..first + COLS].iter_mut().zip(columns) {
                         *out = column[p];
                     }
                 }
