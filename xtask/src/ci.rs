@@ -77,7 +77,7 @@ macro_rules! fuzz {
 }
 
 /// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check::new("fmt", &["cargo fmt --all --check"]),
     Check::with("typos", &["typos"], TYPOS),
     Check::with("machete", &["cargo machete"], MACHETE),
