@@ -18,7 +18,7 @@ use crate::common::{root, say};
   cargo xtask ci
   cargo xtask ci --install                             with every tool, installed first where it is missing
   cargo xtask ci --allow-missing cargo-deny
-  cargo xtask ci --skip clippy,checked,fuzz,test,as-gpu,doc   only what needs no build")]
+  cargo xtask ci --skip clippy,checked,fuzz,test,as-gpu,plain,doc   only what needs no build")]
 pub(crate) struct Args {
     /// Install missing tools first, from source
     #[arg(long)]
