@@ -71,7 +71,8 @@ impl Source {
         }
     }
 
-    /// The tokenizer and the special tokens. Reading them takes some 40 MB for a while, so a caller that counts its memory asks for them before weights.
+    /// The tokenizer and the special tokens. Reading them takes some 40 MB for a while. A caller that counts its memory
+    /// asks for them before the weights.
     ///
     /// # Errors
     ///
@@ -83,7 +84,8 @@ impl Source {
         })
     }
 
-    /// The model with its weights on a device, for inference: on the CPU they stay in their file where that has them as f32.
+    /// The model with its weights on a device, for inference. On the CPU they stay in their file where that has them as
+    /// f32.
     ///
     /// # Errors
     ///
@@ -92,8 +94,8 @@ impl Source {
         self.load_with(self.load_tokenizer()?, Memory::Mapped, device)
     }
 
-    /// As [`Source::load`], with the tokenizer and the special tokens that it has. With [`Memory::Own`] all weights are parameters, as an export needs
-    /// them.
+    /// As [`Source::load`], with the tokenizer and the special tokens that it has. With [`Memory::Own`] all weights are
+    /// parameters, as an export needs them.
     ///
     /// # Errors
     ///

@@ -7,8 +7,8 @@ use memmap2::Mmap;
 /// A file mapped into memory, for reading.
 ///
 /// It costs no memory of its own: the operating system keeps in its page cache what is read. The file must not be
-/// changed in place meanwhile: a new version is renamed over it. Kindling never changes a file in place: it renames a new one over the old one, which stays
-/// readable as long as it is mapped.
+/// changed in place meanwhile. Kindling renames a new file over the old one, which stays readable as long as it is
+/// mapped.
 pub struct Map(Mmap);
 
 impl Map {

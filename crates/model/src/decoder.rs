@@ -80,8 +80,8 @@ impl Decoder {
         self.step(&mut [(context, ids)]).squeeze_dim(0)
     }
 
-    /// Reads some ids of each of several sequences, and returns the logits of the tokens after them. A long prompt may be read in
-    /// pieces, beside sequences that are decoded token by token.
+    /// Reads some ids of each of several sequences, and returns the logits of the tokens after them. A long prompt may be
+    /// read in pieces, beside sequences that are decoded token by token.
     ///
     /// On the CPU, in f32, the logits of a sequence are the same bits whatever the others read: more rows than
     /// [`INVARIANT_ROWS`] are done in several steps.

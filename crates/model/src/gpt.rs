@@ -117,8 +117,8 @@ impl Gpt {
         self
     }
 
-    /// The same model with low-rank updates of linear layers of its blocks, by paths such as `blocks.0.attention.qkv`. Their matrices
-    /// become parameters, numbered after the others.
+    /// The same model with low-rank updates of linear layers of its blocks, by paths such as `blocks.0.attention.qkv`.
+    /// Their matrices become parameters, numbered after the others.
     ///
     /// # Panics
     ///
@@ -209,10 +209,11 @@ impl Gpt {
         logprobs.reshape([batch, time])
     }
 
-    /// One step of several sequences: each reads some tokens after those that its slot holds, which are added to the slot. Returns
-    /// the logits of the token after each.
+    /// One step of several sequences. Each reads some tokens after those that its slot holds, and they are added to the
+    /// slot. Returns the logits of the token after each.
     ///
-    /// On the CPU the attention of a sequence does not depend on what the others read, to the last bit.
+    /// On the CPU the attention of a sequence does not depend on what the others read, to the last bit. Nor do products in f32,
+    /// of up to [`kernels::INVARIANT_ROWS`] rows.
     ///
     /// # Shapes
     ///

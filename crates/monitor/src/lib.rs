@@ -1,5 +1,5 @@
-//! What a person sees of long work: a training run as lines or as a live view, its pictures and event files, and the progress of
-//! data that is prepared.
+//! What a person sees of long work: a training run as lines or as a live view, and the progress of data that is prepared.
+//! Beside a run, its pictures and event files are kept up to date.
 
 mod after;
 mod before;
