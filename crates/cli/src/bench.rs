@@ -137,7 +137,7 @@ const SLOW_START_MS: f64 = 500.0;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
-    let (recipe, model) = subject(&args, &device)?;
+    let (recipe, model, origin) = subject(&args, &device)?;
     warn_of_precision(&recipe, &device);
     let model = model.with_precision(recipe.run.precision);
     let block_size = model.config().block_size;
@@ -152,7 +152,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
     let decode = wanted(Part::Decode).then(|| decode(&model, args.decode, args.samples));
-    let train = wanted(Part::Train).then(|| train(model, &recipe, args.steps, &device)).transpose()?;
+    let train = match (wanted(Part::Train), origin) {
+        (false, _) => None,
+        (true, None) => Some(train(model, &recipe, args.steps, &device)?),
+        (true, Some(origin)) => {
+            // Training changes weights, which those in a file are not to be.
+            drop(model);
+            let model = origin.load_model(Memory::Own, &device)?.with_precision(recipe.run.precision);
+            Some(train(model, &recipe, args.steps, &device)?)
+        }
+    };
     let (peak_memory_bytes, peak_device_memory_bytes) = (peak_memory_bytes(), held_bytes(&device));
     // Only now, because it takes memory of its own.
     let n_threads = rayon::current_num_threads();
@@ -216,8 +225,11 @@ impl Report {
     }
 }
 
-/// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder.
-fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recipe, Gpt)> {
+/// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder, for inference.
+fn subject(
+    args: &Args,
+    device: &burn::prelude::Device,
+) -> anyhow::Result<(Recipe, Gpt, Option<ModelFolder>)> {
     let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let path = Path::new(name);
     let models = models();
@@ -225,7 +237,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
         let mut recipe = read_recipe(name, &args.set)?;
         recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);
         let model = recipe.model.init(recipe.run.seed, device)?;
-        return Ok((recipe, model));
+        return Ok((recipe, model, None));
     }
     let origin = ModelFolder::find(&models, path)?;
     let folder = &origin.folder;
@@ -233,10 +245,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
     if let Some(set) = args.set.iter().find(sizes) {
         bail_usage!("--set {set} has no effect here: the sizes are those of {origin}");
     }
-    // Training changes weights, which a file in use is not to be.
-    let is_trained = args.only.is_none_or(|only| only == Part::Train);
-    let memory = if is_trained { Memory::Own } else { Memory::Mapped };
-    let model = origin.load_model(memory, device)?;
+    let model = origin.load_model(Memory::Mapped, device)?;
     let mut recipe = match fs::read_to_string(folder.recipe_path()) {
         Ok(text) => parse(&folder.recipe_path().display().to_string(), &text, &args.set)?,
         Err(_) => {
@@ -245,7 +254,7 @@ fn subject(args: &Args, device: &burn::prelude::Device) -> anyhow::Result<(Recip
         }
     };
     recipe.model = model.config().clone();
-    Ok((recipe, model))
+    Ok((recipe, model, Some(origin)))
 }
 
 /// Optimizer steps.
