@@ -126,7 +126,11 @@ const CHECKS: [Check; 13] = [
         env: &[("KINDLING_TEST_DEVICE", "cpu-as-gpu")],
         ..Check::new(
             "as-gpu",
-            &["cargo test --package kernels --package model --package trainer --locked --lib --tests"],
+            // Of the whole workspace, as the check before: with `--package` Burn would be built again.
+            &[
+                "cargo test --workspace --locked --lib --test bf16 --test decoding --test devices --test dropout --test gpt \
+               --test gpu_paths --test resume --test run",
+            ],
         )
     },
     // And by the definitions, of what a schedule of sequences gives.
@@ -311,6 +315,20 @@ mod tests {
         let [skip, allow_missing] =
             [skip, allow_missing].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
         run_checks(&Shell::new().unwrap(), checks, &skip, &allow_missing)
+    }
+
+    #[test]
+    fn every_test_of_the_crates_that_compute_is_run_as_on_gpus() {
+        let as_gpu = CHECKS.iter().find(|check| check.name == "as-gpu").unwrap();
+        for package in ["kernels", "model", "trainer"] {
+            let tests =
+                std::fs::read_dir(root().unwrap().join("crates").join(package).join("tests")).unwrap();
+            let files = tests.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+            for name in files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()) {
+                let words: Vec<&str> = as_gpu.commands[0].split_whitespace().collect();
+                assert!(words.windows(2).any(|pair| pair == ["--test", name.as_str()]), "{package}: {name}");
+            }
+        }
     }
 
     #[test]
