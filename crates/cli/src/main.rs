@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     let args = Args::try_parse();
     let args = args.unwrap_or_else(|error| with_key_tip(error, env::args_os()).exit());
     if args.quiet {
-        console::be_quiet();
+        console::set_quiet();
     }
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))

@@ -25,7 +25,7 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 /// What is to be typed.
 const COMMAND: Style = Style::new().bold();
 
-/// Whether only what went wrong is said.
+/// Whether only warnings and errors are printed.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 type Listener = Box<dyn Fn(&str) + Send>;
@@ -33,12 +33,12 @@ type Listener = Box<dyn Fn(&str) + Send>;
 /// Who has the terminal, if anybody has, and is told instead.
 static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
 
-/// From now on, only what went wrong is said.
-pub fn be_quiet() {
+/// From now on, only warnings and errors are printed.
+pub fn set_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Whether only what went wrong is to be said.
+/// Whether only warnings and errors are printed.
 pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }

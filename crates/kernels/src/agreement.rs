@@ -12,7 +12,7 @@ use crate::{
     Activation, AdamWStep, Attention, Head, NormKind,
     Precision::{self, F32},
     QkNorm, Rope, Segment, Slot, SlotShape, SlotType, adamw,
-    attention::{attend_at_once, attend_in_chunks},
+    attention::{attend_in_chunks, attention_reference},
     causal_attention, cross_entropy,
     device::{is_fused, is_on_gpu, plainly},
     embed,
@@ -375,7 +375,7 @@ proptest! {
         };
         let probability = if drops { 0.3 } else { 0.0 };
         let chunked = |x| seeded(|| attend_in_chunks(split(x), probability, n_rows, F32));
-        same(close(), &inputs, chunked, |x| seeded(|| attend_at_once(split(x), probability, F32)));
+        same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), probability, F32)));
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
 /// - output: `[B, T, H · D]`
-pub(crate) fn attend_at_once(
+pub(crate) fn attention_reference(
     [q, k, v]: [Tensor<4>; 3],
     dropout_probability: f64,
     precision: Precision,
@@ -240,7 +240,7 @@ const CHUNK: usize = 1 << 26;
 /// Queries that meet the keys at a time, where they do so in chunks, at least and at most.
 const CHUNK_ROWS: (usize, usize) = (16, 256);
 
-/// Attention proper, in chunks where there is need; as [`attend_at_once`].
+/// Attention proper, in chunks where there is need; as [`attention_reference`].
 fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
     let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
@@ -248,10 +248,10 @@ fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precis
     if is_on_gpu(&q) && time > n_rows {
         return attend_in_chunks([q, k, v], dropout_probability, n_rows, precision);
     }
-    attend_at_once([q, k, v], dropout_probability, precision)
+    attention_reference([q, k, v], dropout_probability, precision)
 }
 
-/// As [`attend_at_once`], `n_rows` queries at a time: no more than their scores is ever there.
+/// As [`attention_reference`], `n_rows` queries at a time: no more than their scores is ever there.
 pub(crate) fn attend_in_chunks(
     [q, k, v]: [Tensor<4>; 3],
     dropout_probability: f64,

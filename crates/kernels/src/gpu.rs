@@ -26,7 +26,7 @@ use self::attention::Heads;
 /// The bodies here have no backward pass; [`Autodiff`] has its own.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GpuOps: Backend {
-    /// As `attend_at_once`: `[B, H, T, D]`, and keys and values `[B, KV, S, D]`, to `[B, H, T, D]`; `mask` is of the weights. No more
+    /// As `attention_reference`: `[B, H, T, D]`, and keys and values `[B, KV, S, D]`, to `[B, H, T, D]`; `mask` is of the weights. No more
     /// than `n_rows` queries meet the keys at a time.
     fn attention_in_chunks(
         queries: FloatTensor<Self>,
