@@ -19,6 +19,7 @@ use super::{
     packed::Packed,
     parallel::{self, Buffer, SharedBuffer},
     query_block::{BlockMemory, PackedHead, QueryBlock, exponentiate, n_queries, scale, sized},
+    scratch::with_scratch,
     simd_level::SimdLevel,
     store::Store,
 };
@@ -142,7 +143,9 @@ impl Sizes {
     }
 
     fn each_group(self, task: impl Fn(Group, &mut Scratch) + Sync) {
-        parallel::each(self.n_groups(), |idx| with_scratch(|scratch| task(self.group(idx), scratch)));
+        parallel::each(self.n_groups(), |idx| {
+            with_scratch(&SCRATCH, |scratch| task(self.group(idx), scratch))
+        });
     }
 
     /// Whether the heads of a group, and blocks of their queries, are worth the while of several cores. Either way the
@@ -179,13 +182,6 @@ impl QueryHead {
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-}
-
-/// Calls `task` with the memory of this core.
-fn with_scratch(task: impl FnOnce(&mut Scratch)) {
-    let mut scratch = SCRATCH.take().unwrap_or_default();
-    task(&mut scratch);
-    SCRATCH.set(Some(scratch));
 }
 
 /// Memory of a core, kept from head to head.
@@ -227,7 +223,7 @@ pub fn forward(level: SimdLevel, call: &Call<'_>) -> (Vec<f32>, Vec<f32>) {
             parallel::each(blocks.len(), |idx| {
                 let (head, start) = blocks[idx];
                 // SAFETY: each block of queries is asked for once.
-                with_scratch(|scratch| unsafe {
+                with_scratch(&SCRATCH, |scratch| unsafe {
                     mix(level, call, head, start, &packed, &mut scratch.block_memory, shared)
                 });
             });

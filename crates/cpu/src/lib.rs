@@ -43,6 +43,7 @@ mod prefetch;
 mod query_block;
 mod rope;
 mod row_block;
+mod scratch;
 pub mod segments;
 mod simd_level;
 mod skinny;

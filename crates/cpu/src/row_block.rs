@@ -47,6 +47,18 @@ impl RowBlock {
         (bytemuck::cast_slice(&self.memory), self.order)
     }
 
+    /// Copies a row, `[C_in]`, from where it lies.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        match self.numbers() {
+            (numbers, Order::OutIn) => out.copy_from_slice(&numbers[row * self.n_in..][..self.n_in]),
+            (numbers, Order::InOut) => {
+                for (out, number) in out.iter_mut().zip(numbers[row..].iter().step_by(self.n_out)) {
+                    *out = *number;
+                }
+            }
+        }
+    }
+
     /// The right factor of a product with rows of inputs, `C_in` high.
     pub fn factor(&self) -> Matrix<'_> {
         match self.numbers() {

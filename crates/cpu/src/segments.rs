@@ -14,6 +14,7 @@ use super::{
     packed::Packed,
     parallel::{self, Buffer, Shared, SharedBuffer},
     query_block::{BlockMemory, MAX_QUERIES, PackedHead, QueryBlock, exponentiate, n_queries, scale, sized},
+    scratch::with_scratch,
     simd_level::SimdLevel,
     slot::{HeadMemory, Slot},
 };
@@ -261,7 +262,7 @@ impl<'a> Step<'a> {
         if tasks.len() >= rayon::current_num_threads() || work < parallel::WORTH_SHARING {
             parallel::each(tasks.len(), |idx| {
                 let (part, kv_head) = tasks[idx];
-                with_scratch(|Scratch { packed, converted, block }| {
+                with_scratch(&SCRATCH, |Scratch { packed, converted, block }| {
                     self.pack(level, part, kv_head, packed, converted, Packed::renew);
                     for (head, start) in self.blocks(part, kv_head) {
                         // SAFETY: each block of queries comes once.
@@ -280,7 +281,7 @@ impl<'a> Step<'a> {
             parallel::each(blocks.len(), |idx| {
                 let (head, start) = blocks[idx];
                 // SAFETY: as above.
-                with_scratch(|Scratch { block, .. }| unsafe {
+                with_scratch(&SCRATCH, |Scratch { block, .. }| unsafe {
                     self.mix(level, part, head, start, &packed, block, out);
                 });
             });
@@ -352,13 +353,6 @@ struct RowMemory {
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-}
-
-/// Calls `task` with the memory of this core.
-fn with_scratch(task: impl FnOnce(&mut Scratch)) {
-    let mut scratch = SCRATCH.take().unwrap_or_default();
-    task(&mut scratch);
-    SCRATCH.set(Some(scratch));
 }
 
 /// Memory of a core, kept from head to head.

@@ -21,7 +21,7 @@ impl Map {
         let file = File::open(path)?;
         // SAFETY: the map is read-only, and Kindling never changes a file in place: it renames a new one over the old. That no
         // other program does is for the user to see to, as with every program that maps weights: numbers read after such a
-        // change are those of the new contents, and a file that is cut short ends the process by SIGBUS.
+        // change are those of the new contents, and the system stops the process with SIGBUS if the file becomes shorter.
         #[expect(unsafe_code, reason = "a map is only as constant as the file below it")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(map))

@@ -4,6 +4,7 @@ use burn::{backend::Dispatch, prelude::*};
 use cpu::Segment;
 
 use crate::{
+    Weight,
     device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::FusedOps,
@@ -25,14 +26,26 @@ use crate::{
 ///
 /// If a token is beyond the last position, the segments do not cover the rows, the tables are not of one width, or, on the
 /// CPU, an id is outside the vocabulary.
-pub fn embed(
+pub fn embed<'a>(
     ids: Tensor<2, Int>,
-    tokens: Tensor<2>,
+    tokens: impl Into<Weight<'a>>,
     positions: Option<Tensor<2>>,
     segments: Option<&[Segment]>,
     dropout_probability: f64,
 ) -> Tensor<3> {
-    let ([batch, time], [_, channels]) = (ids.dims(), tokens.dims());
+    let [batch, time] = ids.dims();
+    let (ids, tokens) = match tokens.into() {
+        Weight::Dense(table) => (ids, table),
+        Weight::Blocks(blocks) => {
+            // A table of the rows that are asked for, in their order.
+            let index = |id: i64| usize::try_from(id).expect("an id is not negative");
+            let indices: Vec<usize> = ids.to_data().iter::<i64>().map(index).collect();
+            let (device, n_rows) = (ids.device(), i64::try_from(indices.len()).unwrap_or(i64::MAX));
+            let ids = Tensor::<1, Int>::arange(0..n_rows, &device).reshape([batch, time]);
+            (ids, blocks.rows(&indices, &device))
+        }
+    };
+    let [_, channels] = tokens.dims();
     let sequence = [Segment { past: 0, n: time }];
     let (segments, n_times) = segments.map_or((&sequence[..], batch), |segments| (segments, 1));
     if let Some(positions) = &positions {

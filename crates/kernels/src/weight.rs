@@ -53,6 +53,28 @@ impl RowBlocks {
         Tensor::cat(self.0.iter().map(dense).collect(), 0)
     }
 
+    /// The rows of some indices, as a table `[N, C_in]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    pub(crate) fn rows(&self, indices: &[usize], device: &Device) -> Tensor<2> {
+        let [n_out, n_in] = self.dims();
+        let mut rows = vec![0.0; indices.len() * n_in];
+        for (&index, out) in indices.iter().zip(rows.chunks_exact_mut(n_in)) {
+            assert!(index < n_out, "row {index} is not one of {n_out}");
+            let mut row = index;
+            let block = self.0.iter().find(|block| {
+                let n_rows = block.dims()[0];
+                let is_inside = row < n_rows;
+                row -= if is_inside { 0 } else { n_rows };
+                is_inside
+            });
+            block.expect("the blocks have all rows").copy_row(row, out);
+        }
+        Tensor::from_data(TensorData::new(rows, [indices.len(), n_in]), device)
+    }
+
     pub(crate) fn blocks(&self) -> &[RowBlock] {
         &self.0
     }
@@ -95,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Activation, Head, Precision, linear, linear_activate, linear_residual,
+        Activation, Head, Precision, embed, linear, linear_activate, linear_residual,
         testing::{test_device, test_tolerance},
     };
 
@@ -152,6 +174,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_embedding_in_blocks_is_the_embedding() {
+        let device = test_device();
+        device.seed(2);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, &device);
+        let parts = [random([5, 6]), random([3, 6])];
+        let table = Tensor::cat(parts.to_vec(), 0);
+        let ids = Tensor::<2, Int>::from_ints([[0, 7, 4], [5, 5, 2]], &device);
+        let positions = random([3, 6]);
+        for orders in [[Order::OutIn; 2], [Order::InOut, Order::OutIn]] {
+            let blocks = parts.iter().zip(orders).map(|(part, order)| block(part.clone(), order));
+            let blocks = RowBlocks::new(blocks.collect());
+            let embed =
+                |table: Weight<'_>| embed(ids.clone(), table, Some(positions.clone()), None, 0.0).into_data();
+            assert_eq!(embed((&blocks).into()), embed(table.clone().into()));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "row 8 is not one of 8")]
+    fn a_token_beyond_the_blocks_is_refused() {
+        let device = test_device();
+        let blocks = RowBlocks::new(vec![block(Tensor::ones([8, 2], &device), Order::OutIn)]);
+        embed(Tensor::<2, Int>::from_ints([[8]], &device), &blocks, None, None, 0.0);
     }
 
     #[test]
