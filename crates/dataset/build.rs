@@ -1,7 +1,7 @@
-//! Writes tiny Shakespeare to `OUT_DIR/shakespeare.txt`, out of the crate `femto-gpt`.
+//! Writes tiny Shakespeare, from the crate `femto-gpt`, to `OUT_DIR/shakespeare.txt`.
 //!
-//! The copy in that crate lacks the two spaces at the end of two lines. They are put back, so that the text
-//! is the reference's byte for byte.
+//! In the crate's copy, two lines lack the two spaces at their end. They are restored, so that the text equals the
+//! reference byte for byte.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::{env, fs};
 const PACKAGED_SHA256: &str = "434c0554a8c4c53dc17e56a0abb0f30b88f83cbceb0289cb897db68c25e89eba";
 const REFERENCE_SHA256: &str = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed";
 
-/// Where, in the packaged text, two spaces are missing.
+/// Offsets in the packaged text at which two spaces are missing.
 const TRIMMED_AT: [usize; 2] = [65_915, 65_927];
 
 fn main() -> Result<(), Box<dyn Error>> {

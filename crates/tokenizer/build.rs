@@ -1,11 +1,11 @@
-//! Lays GPT-2's merges into `OUT_DIR`, from the package that carries them (see the `embed` crate).
+//! Copies GPT-2's merges from the package that has them into `OUT_DIR` (see the `embed` crate).
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
-/// The package with the merges, at the version that `Cargo.toml` names under dev-dependencies.
+/// The package with the merges, at the same version as in `Cargo.toml` under dev-dependencies.
 const PACKAGE: (&str, &str) = ("tiktoken-rs", "0.12.1");
 const MERGES: &str = "assets/vocab.bpe";
 const MERGES_SHA256: &str = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5";

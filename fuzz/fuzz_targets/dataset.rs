@@ -1,5 +1,5 @@
-//! A prepared folder in which one file is anything: `meta.json`, a shard, the tokenizer, or a shard with the size and
-//! the checksum that `meta.json` says.
+//! A prepared folder with one fuzzed file: `meta.json`, a shard, the tokenizer, or a shard whose size and checksum match
+//! `meta.json`.
 #![no_main]
 
 use std::fs;
@@ -14,40 +14,40 @@ use tokenizer::TokenizerKind;
 
 const FILES: [&str; 4] = ["meta.json", "train.bin", "val.bin", "tokenizer.json"];
 
-/// The contents of whole ones.
-static WHOLE: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("the folder of temporary files is there");
+/// Valid contents of [`FILES`].
+static VALID: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("the temporary folder exists");
     let text = folder.path().join("text.txt");
-    fs::write(&text, "a text of some length").expect("there is room for it");
+    fs::write(&text, "a text of some length").expect("the disk has space");
     let options = Options { root: folder.path().join("datasets"), ..Options::default() };
     let choice = TokenizerChoice::Kind(TokenizerKind::Char);
-    let prepared = prepare(&Source::Path(text), &choice, &options, &|_| ()).expect("the text is there");
-    FILES.map(|file| fs::read(prepared.folder.join(file)).expect("it was written"))
+    let prepared = prepare(&Source::Path(text), &choice, &options, &|_| ()).expect("the text is valid");
+    FILES.map(|file| fs::read(prepared.folder.join(file)).expect("preparing wrote it"))
 });
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&place, contents)) = input.split_first() else { return };
-    let mut files = WHOLE.clone();
-    match usize::from(place) % (FILES.len() + 1) {
+    let Some((&choice, contents)) = input.split_first() else { return };
+    let mut files = VALID.clone();
+    match usize::from(choice) % (FILES.len() + 1) {
         4 => {
             files[1] = contents.to_owned();
             files[0] = with_shard(&files[0], contents);
         }
-        place => files[place] = contents.to_owned(),
+        file => files[file] = contents.to_owned(),
     }
-    let folder = tempfile::tempdir().expect("the folder of temporary files is there");
+    let folder = tempfile::tempdir().expect("the temporary folder exists");
     for (file, contents) in FILES.iter().zip(&files) {
-        fs::write(folder.path().join(file), contents).expect("there is room for it");
+        fs::write(folder.path().join(file), contents).expect("the disk has space");
     }
     within((4 << 20) + (1 << 10) * contents.len(), || load(folder.path()));
 });
 
-/// What `meta.json` says of another shard to learn from.
+/// `meta.json` for another training shard.
 fn with_shard(meta: &[u8], shard: &[u8]) -> Vec<u8> {
-    let mut meta: Meta = serde_json::from_slice(meta).expect("it is whole");
+    let mut meta: Meta = serde_json::from_slice(meta).expect("it is valid");
     meta.train.n_tokens = (shard.len() / meta.dtype.size_bytes()) as u64;
     meta.train.sha256 = Sha256::digest(shard).iter().map(|byte| format!("{byte:02x}")).collect();
-    serde_json::to_vec(&meta).expect("it has strings for keys")
+    serde_json::to_vec(&meta).expect("its keys are strings")
 }
 
 fn load(folder: &Path) {

@@ -1,8 +1,8 @@
-//! A whole GGUF file, and the tokenizer that it may have. It is read from memory, so its errors name places in it and not the file.
+//! A GGUF file and its tokenizer, if it has one. It is read from memory, so errors name offsets instead of the file.
 #![no_main]
 
-use fuzz::within;
 use formats::gguf::{Gguf, Vocabulary};
+use fuzz::within;
 use libfuzzer_sys::fuzz_target;
 use tokenizer::Tokenizer;
 
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     within((1 << 16) + 64 * bytes.len(), || match Gguf::parse(bytes) {
         Ok(file) => {
             let n_values: usize = file.tensors().iter().map(|tensor| tensor.to_f32().len()).sum();
-            // A block of 18 bytes has 32.
+            // A block of 18 bytes has 32 values.
             assert!(n_values <= 2 * bytes.len(), "{n_values} values from {} bytes", bytes.len());
             assert!(!file.to_string().is_empty());
             for (key, value) in file.metadata() {
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!text.is_empty() && text.len() < 4096, "{text:?}");
         }
     });
-    // What is made of the tokens takes a hundred times their room, and the patterns some.
+    // A tokenizer needs a hundred times the memory of its tokens, plus a constant for the regexes.
     let Ok(file) = Gguf::parse(bytes) else { return };
     within((160 << 20) + (bytes.len() << 12), || {
         let Ok(vocabulary) = Vocabulary::read(&file) else { return };
@@ -34,8 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
         let ids = tokenizer.encode_text(TEXT).unwrap_or_default();
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{ids:?}");
         drop(tokenizer.decode(&ids));
-        let again = Tokenizer::from_json(&tokenizer.to_json()).expect("it was written by the library");
+        let again = Tokenizer::from_json(&tokenizer.to_json()).expect("the library wrote it");
         assert_eq!(again.fingerprint(), tokenizer.fingerprint());
-        assert_eq!(again.beginning(), tokenizer.beginning());
+        assert_eq!(again.prompt_prefix(), tokenizer.prompt_prefix());
     });
 });

@@ -1,4 +1,4 @@
-//! The model that a GGUF file may be: its sizes, and the tensors that they ask for.
+//! The model in a GGUF file: its sizes, and the tensors that they require.
 #![no_main]
 
 use families::gguf::GgufModel;
@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(file) = Gguf::parse(bytes) else { return };
     within((1 << 16) + 64 * bytes.len(), || match GgufModel::read(&file) {
         Ok(model) => {
-            // Each weight is there, and of a size that the file has.
+            // Every weight exists, with a size that fits the file.
             assert!(model.config.n_layer <= file.tensors().len());
             drop(model.config.check());
         }

@@ -1,16 +1,16 @@
-//! PyTorch's files: whole ones of any container, or a pickle that the target puts into the usual one.
+//! PyTorch files: a whole file in any container, or a pickle that the target puts into a zip archive.
 #![no_main]
 
 use std::collections::HashMap;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use formats::weights::{self, Weights, read_value};
 use fuzz::{Allowance, read_file, read_tensors};
 use libfuzzer_sys::fuzz_target;
-use formats::weights::{self, Weights, read_value};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-/// The reader copies up to 64 MiB and a million objects of what a pickle refers to again.
+/// The reader copies up to 64 MiB and a million objects for memo references in a pickle.
 const ALLOWANCE: Allowance = Allowance { fixed: 512 << 20, per_byte: 1 << 10 };
 
 fuzz_target!(|input: &[u8]| {
@@ -24,9 +24,9 @@ fuzz_target!(|input: &[u8]| {
     read_file("pytorch_model.bin", &file, ALLOWANCE, |path| read_value::<Settings>(path, Some("settings")));
 });
 
-/// Of every kind that settings of training have.
+/// One field for each type that training settings have.
 #[derive(serde::Deserialize)]
-#[expect(dead_code, reason = "they are there to be read")]
+#[expect(dead_code, reason = "the fields exist for deserialisation")]
 struct Settings {
     size: usize,
     share: Option<f64>,
@@ -34,13 +34,13 @@ struct Settings {
     words: HashMap<String, Vec<u32>>,
 }
 
-/// What `torch.save` makes of a pickle and of one tensor's 64 bytes.
+/// The archive that `torch.save` writes, with a pickle and the 64 bytes of one tensor.
 fn in_archive(pickle: &[u8]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     for (name, contents) in [("data.pkl", pickle), ("data/0", &[0; 64]), ("version", b"3\n")] {
         archive.start_file(format!("archive/{name}"), stored).expect("the name is new");
-        archive.write_all(contents).expect("memory takes it");
+        archive.write_all(contents).expect("writing to memory succeeds");
     }
-    archive.finish().expect("memory takes it").into_inner()
+    archive.finish().expect("writing to memory succeeds").into_inner()
 }

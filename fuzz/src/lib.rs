@@ -1,4 +1,4 @@
-//! What the targets share: a bound on memory, and what an error has to say.
+//! Helpers of the targets: a memory limit, and checks of error messages.
 
 use std::alloc::System;
 use std::error::Error;
@@ -8,11 +8,11 @@ use std::path::Path;
 use cap::Cap;
 use formats::weights::{self, Weights};
 
-/// Ends the process, with a trace that says where, when more is asked for than [`within`] allows.
+/// Aborts with a stack trace if an allocation exceeds the limit of [`within`].
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// How much memory a reader may have at once.
+/// The memory limit of a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
     /// Bytes for a file of any size.
@@ -21,37 +21,41 @@ pub struct Allowance {
     pub per_byte: usize,
 }
 
-/// Calls `read`, which may have no more than `bytes` of memory beside what was taken before.
+/// Calls `read` with a limit of `bytes` of memory in addition to existing allocations.
 pub fn within<T>(bytes: usize, read: impl FnOnce() -> T) -> T {
     let limit = ALLOCATOR.allocated().saturating_add(bytes);
-    ALLOCATOR.set_limit(limit).expect("more than what is taken is allowed");
+    ALLOCATOR.set_limit(limit).expect("the limit exceeds the allocated memory");
     let value = read();
-    ALLOCATOR.set_limit(usize::MAX).expect("there is no larger limit");
+    ALLOCATOR.set_limit(usize::MAX).expect("the limit is the largest possible");
     value
 }
 
-/// Writes `bytes` to a file of that name in a folder of its own, and gives its path to `read`.
+/// Writes `bytes` to a file with this name in a temporary folder, and passes its path to `read`.
 ///
 /// # Panics
 ///
-/// If there is an error that names neither the file nor one beside it.
+/// If an error names neither the file nor another one in its folder.
 pub fn read_file<T, E: Error>(
     name: &str,
     bytes: &[u8],
     allowance: Allowance,
     read: impl FnOnce(&Path) -> Result<T, E>,
 ) {
-    let folder = tempfile::tempdir().expect("the folder of temporary files is there");
+    let folder = tempfile::tempdir().expect("the temporary folder exists");
     let path = folder.path().join(name);
-    fs::write(&path, bytes).expect("there is room for it");
+    fs::write(&path, bytes).expect("the disk has space");
     let allowed = allowance.fixed + allowance.per_byte * bytes.len();
-    // The value is dropped within, so that nothing is counted twice.
+    // The value is dropped within the limit, so that it does not raise the next one.
     if let Err(error) = within(allowed, || read(&path).map(drop)) {
         assert_names(&error, &folder.path().display().to_string());
     }
 }
 
-/// Panics if none of an error and its causes has `name` in it.
+/// Checks that an error or one of its causes contains `name`.
+///
+/// # Panics
+///
+/// If none does.
 pub fn assert_names(error: &dyn Error, name: &str) {
     let mut causes = vec![error.to_string()];
     let mut cause = error;
@@ -62,11 +66,11 @@ pub fn assert_names(error: &dyn Error, name: &str) {
     assert!(causes.iter().any(|text| text.contains(name)), "{causes:?} does not name {name}");
 }
 
-/// Reads the numbers of all tensors.
+/// Reads the values of all tensors.
 ///
 /// # Panics
 ///
-/// If there are more or fewer numbers than a tensor's shape says.
+/// If the number of values differs from a tensor's shape.
 pub fn read_tensors(weights: Weights) -> weights::Result<()> {
     for tensor in weights.into_tensors().values() {
         let n_values: usize = tensor.shape().iter().product();

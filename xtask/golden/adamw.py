@@ -1,4 +1,4 @@
-"""The fixture of training: ten steps of AdamW as nanoGPT takes them."""
+"""The training fixture: ten steps of AdamW with nanoGPT's settings."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from reference import (
     build,
     cross_entropy,
     describe,
-    draw_weights,
+    init_weights,
     largest_difference,
     stored_weights,
 )
@@ -21,7 +21,7 @@ from reference import (
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """nanoGPT's way of training, with sizes at which every rule of it takes part within ten steps."""
+    """nanoGPT's training settings, with values for which each of its rules matters within ten steps."""
 
     max_steps: int = 10
     learning_rate: float = 3e-2
@@ -35,11 +35,11 @@ class Recipe:
     # Parameters of fewer dimensions (biases and norms) do not decay.
     decayed_dims_min: int = 2
     grad_clip: float = 2.0
-    # The norm that is clipped is that of all gradients together.
+    # False: the global norm of all gradients is clipped.
     clips_each_tensor: bool = False
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to the floor, which is kept."""
+        """Linear warm-up, then cosine decay to the minimum, then constant."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
         if step > self.decay_steps:
@@ -49,7 +49,7 @@ class Recipe:
         return self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)
 
 
-# Each must move the losses far more than rounding does, or the golden would not notice it.
+# Each must change the losses far more than rounding does, or the fixture could not detect it.
 MISTAKES = {
     "no clipping": {"grad_clip": math.inf},
     "each tensor clipped for itself": {"clips_each_tensor": True},
@@ -63,15 +63,15 @@ MISTAKES = {
 
 
 def make_training_fixture(config: Config, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """Ten steps of AdamW, on the weights of the model fixture of the same seed."""
+    """Ten steps of AdamW, from the weights of the model fixture with the same seed."""
     recipe = Recipe()
     rng = numpy.random.default_rng(seed)
-    weights = draw_weights(config, rng)
-    batches = draw_batches(config, recipe.max_steps, rng)
+    weights = init_weights(config, rng)
+    batches = make_batches(config, recipe.max_steps, rng)
 
     exact, rounded = (train(config, weights, batches, recipe, dtype) for dtype in (torch.float64, torch.float32))
     n_clipped = int((exact["adamw.grad_norms"] > recipe.grad_clip).sum())
-    assert 0 < n_clipped < recipe.max_steps, f"{n_clipped} of {recipe.max_steps} steps are clipped, not some"
+    assert 0 < n_clipped < recipe.max_steps, f"{n_clipped} of {recipe.max_steps} steps are clipped, expected some"
 
     finals = [name for name in exact if name.startswith("adamw.final.")]
     metadata = describe(config) | {
@@ -101,10 +101,10 @@ def make_training_fixture(config: Config, seed: int) -> tuple[dict[str, torch.Te
     return stored_weights(config, weights) | inputs | exact, metadata
 
 
-def draw_batches(config: Config, n_batches: int, rng: numpy.random.Generator) -> torch.Tensor:
-    """Sequences a model can learn in ten steps, `[n_batches, B, T + 1]`: each token is twice the one before.
+def make_batches(config: Config, n_batches: int, rng: numpy.random.Generator) -> torch.Tensor:
+    """Sequences that a model can learn in ten steps, `[n_batches, B, T + 1]`: each token is twice the previous one.
 
-    Modulo 17 the powers of two are a cycle of eight tokens, so the other nine are seen by the softmax alone.
+    Modulo 17 the powers of two are a cycle of eight tokens, so the other nine occur only in the softmax.
     """
     exponents = rng.integers(8, size=(n_batches, BATCH, 1)) + numpy.arange(TIME + 1)
     return torch.from_numpy(2**exponents % config.vocab_size)
@@ -113,7 +113,7 @@ def draw_batches(config: Config, n_batches: int, rng: numpy.random.Generator) ->
 def train(
     config: Config, weights: dict[str, torch.Tensor], batches: torch.Tensor, recipe: Recipe, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
-    """Trains one step on each batch. The losses and gradient norms are those before the update and the clipping."""
+    """Trains one step on each batch. Losses are before the update, gradient norms before clipping."""
     model = build(config, weights, dtype)
     parameters = list(model.parameters())
     decayed = [p for p in parameters if p.dim() >= recipe.decayed_dims_min]
@@ -139,10 +139,10 @@ def train(
 
 
 def _key_biases(config: Config, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Only the part of `c_attn.bias` that is added to the keys, and zeros elsewhere.
+    """The key part of `c_attn.bias`, and zeros elsewhere.
 
-    A key bias adds the same to all scores of a query, so softmax takes it away again and its gradient is zero. In f32
-    it is rounding noise, which AdamW divides by its own size: an f32 run moves these biases at random, to no effect.
+    A key bias adds the same value to all scores of a query, which softmax cancels, so its gradient is zero. In f32 the
+    gradient is rounding noise, which AdamW normalises: an f32 run changes these biases at random, without effect.
     """
     return {name: tensor * _is_key_bias(config, name, tensor) for name, tensor in tensors.items()}
 

@@ -1,11 +1,11 @@
-"""Makes checkpoints of nanoGPT and of programs like it, with what transformers makes of those that open.
+"""Makes checkpoints of nanoGPT and similar programs, with transformers' results for the supported ones.
 
     python checkpoints.py --out ../../crates/checkpoint/tests/fixtures/layouts
 
-`nanogpt_first` and `mingpt` are folders as those of layouts.py: ckpt.pt in nanoGPT's form, and golden.json. The first is of the
-time when nanoGPT had no choice of biases, with the tanh form of GELU; the second has minGPT's weights: a head of its own, masks.
-`checkpoints` has files that do not open by themselves: llama2.c's, build-nanogpt's, whose config is an object, minGPT's, GPT-2's and
-a Llama's state dict alone, and one of nanoGPT's without a key.
+`nanogpt_first` and `mingpt` are folders like those of layouts.py: ckpt.pt in nanoGPT's format, and golden.json. The first is from
+before nanoGPT's bias option, with the tanh form of GELU. The second has minGPT's weights, with an untied head and masks.
+`checkpoints` has unsupported files: of llama2.c, of build-nanogpt (whose config is an object), plain state dicts of minGPT, GPT-2 and
+Llama, and one of nanoGPT without a key.
 """
 
 import argparse
@@ -23,14 +23,14 @@ ARGUMENTS = {"n_layer": 2, "n_head": 2, "n_embd": 6, "block_size": 10, "vocab_si
 
 
 class GPTConfig:
-    """As in build-nanogpt's train_gpt2.py, where it is a class of the program itself."""
+    """The class of build-nanogpt's train_gpt2.py, which defines it in `__main__`."""
 
 
 GPTConfig.__module__ = "__main__"
 
 
 def linear(state: OrderedDict) -> OrderedDict:
-    """Linear layers as torch.nn.Linear has them, with the attribute that every state dict has."""
+    """Linear weights in the layout of torch.nn.Linear, with the `_metadata` of a state dict."""
     made = OrderedDict((key, (value.t() if key.endswith(LINEAR) else value).clone().contiguous()) for key, value in state.items())
     made._metadata = state._metadata
     return made

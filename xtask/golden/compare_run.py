@@ -1,10 +1,10 @@
-"""Opens a run folder with Hugging Face transformers and checks that it scores text as `kindling score` does.
+"""Opens a run folder with Hugging Face transformers and compares its scores with `kindling score`.
 
     python compare_run.py RUN_DIR TEXT_FILE...                                  runs `kindling score` on each text
-    python compare_run.py RUN_DIR --score-json SCORE.json --text TEXT_FILE      checks what it printed before
+    python compare_run.py RUN_DIR --score-json SCORE.json --text TEXT_FILE      checks earlier output of it
 
-For each text, the ids of `AutoTokenizer` and the log-probabilities of `AutoModelForCausalLM` have to be Kindling's:
-the ids exactly, the log-probabilities to the tolerance. Nothing is fetched. Exit status 0 if all agree, else 1.
+For each text, the ids of `AutoTokenizer` have to equal Kindling's, and the log-probabilities of `AutoModelForCausalLM` have to
+agree within the tolerance. Downloads nothing. Exit status 0 if all agree, else 1.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # Read when transformers is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"  # Read at the import of transformers.
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -27,11 +27,11 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     parser.add_argument("text_files", nargs="*", type=Path, metavar="TEXT_FILE", help="UTF-8 text to score")
     parser.add_argument("--score-json", action="append", default=[], type=Path, help="output of `score --json`")
-    parser.add_argument("--text", action="append", default=[], type=Path, help="the text of that output")
+    parser.add_argument("--text", action="append", default=[], type=Path, help="the text for that output")
     parser.add_argument("--kindling", default="kindling", help="the binary (default: the one on the PATH)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of log-probabilities (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
-    args = parser.parse_intermixed_args()  # Texts may stand behind options.
+    args = parser.parse_intermixed_args()  # Texts may follow options.
     if len(args.score_json) != len(args.text):
         parser.error("give one --text for each --score-json")
     if not args.text_files and not args.text:
@@ -56,18 +56,18 @@ def run_score(kindling: str, run_dir: Path, text_file: Path) -> dict:
 
 
 def compare(tokenizer, model, text_file: Path, score: dict, tolerance: float) -> bool:
-    """Prints one line of the table, and what is wrong below it."""
-    text = text_file.read_bytes().decode()  # Not `read_text`, which would change line ends.
+    """Prints one line of the table, with errors below it."""
+    text = text_file.read_bytes().decode()  # `read_text` would change line endings.
     ids = tokenizer.encode(text, add_special_tokens=False)
     same_ids = ids == score["ids"]
     faults = [] if same_ids else [describe_first_difference(tokenizer, ids, score["ids"])]
     if tokenizer.decode(ids) != text:
-        faults.append("AutoTokenizer does not give the text back when it decodes these ids")
+        faults.append("AutoTokenizer does not decode these ids to the text")
 
     largest, theirs = float("nan"), float("nan")
     ours = score["logprobs"]
     if len(ours) != len(score["ids"]) or ours[:1] != [None] or None in ours[1:]:
-        faults.append("`logprobs` is not a null and then one number for each other token")
+        faults.append("`logprobs` is not null for the first token and a number for each other token")
     elif same_ids and len(ids) > 1:
         closest = closest_log_probs(model, torch.tensor(ids), torch.tensor(ours[1:], dtype=torch.float64))
         differences = (closest - torch.tensor(ours[1:], dtype=torch.float64)).abs()
@@ -98,16 +98,16 @@ def describe_first_difference(tokenizer, theirs: list[int], ours: list[int]) -> 
 
 @torch.no_grad()
 def closest_log_probs(model, ids: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
-    """The log-probability of each token but the first, `[n - 1]`; of those that are right, the closest to `ours`.
+    """The log-probability of each token except the first, `[n - 1]`: of all valid ones, the closest to `ours`.
 
-    Within the first block it is that given all tokens before. Beyond it, a sliding window may start anywhere that
-    leaves at least half a block of context, and this script does not know where: every such window is tried.
+    Within the first block, all previous tokens are the context. Beyond it, a sliding window may start anywhere that leaves at
+    least half a block of context. This script does not know where, so it tries every such window.
     """
     block_size = model.config.n_positions
     closest = torch.full_like(ours, float("inf"))
     starts = torch.arange(max(1, len(ids) - block_size // 2))
     for chunk in starts.split(WINDOWS_PER_FORWARD):
-        # A window is a block and the token after it; those that reach over the end are filled up and cut again.
+        # A window is a block and the next token. Windows that exceed the text are padded and then cut.
         positions = chunk[:, None] + torch.arange(min(block_size, len(ids) - 1) + 1)  # [windows, T + 1]
         windows = ids[positions.clamp(max=len(ids) - 1)]
         log_probs = model(windows[:, :-1]).logits.double().log_softmax(-1)  # [windows, T, V]

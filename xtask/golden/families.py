@@ -1,15 +1,15 @@
-"""Makes fixtures of crates/checkpoint/tests/families.rs: models that Kindling trained, beside transformers and llama.cpp.
+"""Makes fixtures of crates/checkpoint/tests/families.rs: models trained by Kindling, with the results of transformers and llama.cpp.
 
     python families.py --kindling ../../target/debug/kindling --llama-cpp LLAMA.CPP --out ../../crates/checkpoint/tests/fixtures NAME ..
 
-A family NAME is one of RECIPES. Kindling trains a tiny model of it on a text that is made here and exports it; then
-`layouts/NAME_trained` has what it exported, with golden.json: `ids` and the `logits` of transformers at every position in
-f64, rounded to f32. `gguf/NAME_trained.gguf` is what convert_hf_to_gguf.py of a checkout of llama.cpp makes of that folder.
-It knows a tokenizer by a list of published ones, on which no tokenizer of a test is; which one this is is told to it here.
+NAME is a family of RECIPES. Kindling trains a tiny model on a generated text and exports it to `layouts/NAME_trained`. Its
+golden.json has `ids` and transformers' `logits` at every position in f64, rounded to f32. convert_hf_to_gguf.py of a llama.cpp
+checkout converts that folder to `gguf/NAME_trained.gguf`. It recognises tokenizers by a list of published ones, so this script
+overrides the name of the tokenizer.
 
     python families.py --check --out ../../crates/checkpoint/tests/fixtures NAME ..
 
-has llama.cpp (llama-cpp-python) read the GGUF files that the converter and Kindling made and compares the logits.
+reads the GGUF files of the converter and of Kindling with llama.cpp (llama-cpp-python) and compares the logits.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def check(name: str, kindling: Path, out: Path, work: Path) -> None:
         llama.eval(golden["ids"])
         logits = np.array([llama.scores[idx] for idx in range(len(golden["ids"]))]).reshape(-1)
         largest = np.abs(logits - np.array(golden["logits"])).max()
-        print(f"{path.name}: llama.cpp's logits are transformers' within {largest:.1e}")
+        print(f"{path.name}: largest difference of llama.cpp's logits to transformers' {largest:.1e}")
         # llama.cpp keeps keys and values in f16.
         assert largest < 2e-2
 

@@ -1,10 +1,10 @@
-"""Makes a small GPT-2 and a text of exactly one window, with the losses of ten steps of fine-tuning on it.
+"""Makes a small GPT-2, a text of exactly one window, and the losses of ten steps of fine-tuning on it.
 
     python finetune.py --out ../../crates/cli/tests/fixtures/finetune
 
-Every batch is that window, so the batches of two programs are the same. The folder is the model in Hugging Face's
-layout, text.txt, and golden.json with the `overrides` of the recipe `finetune` and the `losses` of each step before
-its update, in f64. What f32 and usual mistakes change of them is printed: a test's tolerance is to lie between.
+Every batch is that window, so the batches of both programs are the same. The folder has the model in Hugging Face's layout,
+text.txt, and golden.json with the `overrides` of the recipe `finetune` and the `losses` of each step before its update, in f64.
+The script prints the effect of f32 and of common mistakes on the losses; a test's tolerance has to be between them.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TEXT = "the old elm fell at dawn"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The recipe `finetune`, but for a learning rate at which ten steps change something."""
+    """The recipe `finetune` with a learning rate high enough for ten steps."""
 
     learning_rate: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.95)
@@ -89,7 +89,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
-    # A character is a token, as Kindling's own models of characters have it.
+    # One token per character, as in Kindling's character tokenizer.
     vocabulary = {character: idx for idx, character in enumerate(sorted(set(TEXT)))}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
     tokenizer.decoder = Fuse()

@@ -2,11 +2,11 @@
 
     python gguf_files.py --out ../../crates/formats/tests/fixtures --names ../../crates/families/tests/fixtures
 
-`blocks.gguf` has for each type that is read a tensor of that name, and beside it `TYPE.values`: what the package makes
-of its bytes, in f32. Some blocks are all zeros, or all one number, or have values of very different sizes.
+`blocks.gguf` has a tensor for each supported type, named after it, and `TYPE.values` with its values in f32, as unpacked by the
+package. Some blocks are all zeros, or constant, or have values of very different magnitudes.
 
-`names.txt`, for crates/families/src/names_tests.rs, has what the package calls each weight of a model of every architecture: one a line, after the architecture
-and the key in Hugging Face's layout.
+`names.txt`, for crates/families/src/names_tests.rs, has a line for each weight of a model of every architecture: the architecture, the
+key in Hugging Face's layout, and the package's name.
 """
 
 import argparse
@@ -26,12 +26,12 @@ SHAPE = (5, 96)
 
 
 def values(rng: np.random.Generator) -> np.ndarray:
-    drawn = rng.normal(0.0, 0.5, SHAPE).astype(np.float32)
-    drawn[1, :32] = 0.0
-    drawn[1, 32:64] = -0.75
-    drawn[2] = np.abs(drawn[2]) + 3.0
-    drawn[3] *= np.logspace(-6, 3, SHAPE[1], dtype=np.float32)
-    return drawn
+    sampled = rng.normal(0.0, 0.5, SHAPE).astype(np.float32)
+    sampled[1, :32] = 0.0
+    sampled[1, 32:64] = -0.75
+    sampled[2] = np.abs(sampled[2]) + 3.0
+    sampled[3] *= np.logspace(-6, 3, SHAPE[1], dtype=np.float32)
+    return sampled
 
 
 def names(out: Path) -> None:

@@ -3,11 +3,11 @@
     python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures
     python gguf_models.py --fixtures ../../crates/checkpoint/tests/fixtures --check
 
-For `layouts/llama_grouped`, `layouts/llama_attention_bias` and `layouts/qwen3_grouped`, which transformers made (see layouts.py), `gguf/NAME.gguf` has the same
-weights as llama.cpp's conversion lays them down: of a Llama the rows of queries and keys in pairs. The tokenizer has a mark, two
-more and letters.
+`gguf/NAME.gguf` has the weights of `layouts/llama_grouped`, `layouts/llama_attention_bias` and `layouts/qwen3_grouped` (see
+layouts.py) in the layout of llama.cpp's converter: for a Llama, the rows of queries and keys are interleaved. The tokenizer has
+`<unk>`, `<s>`, `</s>` and letters.
 
-With --check, in a Python that has llama-cpp-python, llama.cpp reads the files and has to give the logits that transformers gave.
+With --check, and llama-cpp-python installed, llama.cpp reads the files and has to reproduce the logits of transformers.
 """
 
 import argparse
@@ -19,8 +19,8 @@ import numpy as np
 NAMES = ["llama_grouped", "llama_attention_bias", "qwen3_grouped"]
 
 
-def paired(weight: np.ndarray, n_head: int) -> np.ndarray:
-    """Rows i and i + D/2 of each head one after the other, as llama.cpp turns them by their positions in a Llama; a bias too."""
+def interleaved(weight: np.ndarray, n_head: int) -> np.ndarray:
+    """Interleaves rows i and i + D/2 of each head, the order that llama.cpp rotates in a Llama. Works for a bias too."""
     rows = weight.shape[0]
     return weight.reshape(n_head, 2, rows // n_head // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
@@ -45,9 +45,9 @@ def write(folder: Path, path: Path) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
 
     n_tokens = config["vocab_size"]
-    marks, letters = ["<unk>", "<s>", "</s>"], [chr(ord("a") + idx) for idx in range(n_tokens - 3)]
+    special, letters = ["<unk>", "<s>", "</s>"], [chr(ord("a") + idx) for idx in range(n_tokens - 3)]
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(marks + letters)
+    writer.add_token_list(special + letters)
     writer.add_token_scores([0.0] * 3 + [-float(idx) for idx in range(n_tokens - 3)])
     writer.add_token_types([TokenType.UNKNOWN] + [TokenType.CONTROL] * 2 + [TokenType.NORMAL] * (n_tokens - 3))
     writer.add_bos_token_id(1)
@@ -60,7 +60,7 @@ def write(folder: Path, path: Path) -> None:
     for key, weight in load_file(folder / "model.safetensors").items():
         projection = key.split(".")[-2]
         if arch == "llama" and projection in heads:
-            weight = paired(weight, heads[projection])
+            weight = interleaved(weight, heads[projection])
         writer.add_tensor(mapping.get_name(key, try_suffixes=(".weight", ".bias")), weight.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -76,7 +76,7 @@ def check(folder: Path, path: Path) -> None:
     llama.eval(golden["ids"])
     logits = np.array([llama.scores[idx] for idx in range(len(golden["ids"]))]).reshape(-1)
     largest = np.abs(logits - np.array(golden["logits"])).max()
-    print(f"{path.name}: llama.cpp's logits are transformers' within {largest:.1e}")
+    print(f"{path.name}: largest difference of llama.cpp's logits to transformers' {largest:.1e}")
     # llama.cpp keeps keys and values in f16.
     assert largest < 2e-2
 

@@ -3,9 +3,9 @@
     pip install llama-cpp-python==0.3.36      # beside requirements.txt; it compiles llama.cpp
     python gguf_vocabularies.py --out ../../crates/tokenizer/tests/fixtures/gguf
 
-Each vocabulary is a GGUF file without weights, learned from the text below: a byte-level BPE for each pattern that is
-supported, and SentencePiece's BPE with a space before a text and without. `NAME.json` has llama.cpp's ids of every text:
-`plain` with what the file has put before a text and marks taken as text, `special` without and with marks taken as such.
+Each vocabulary is a GGUF file without weights, trained on the text below: a byte-level BPE for each supported pattern, and
+SentencePiece's BPE with and without a space before a text. `NAME.json` has llama.cpp's ids of every text: `plain` with the BOS
+token and with special tokens read as text, `special` without the BOS token and with special tokens recognised.
 """
 
 import argparse
@@ -44,7 +44,7 @@ TEXTS = [
 PATTERNS = ["gpt-2", "smollm", "qwen2", "llama-bpe"]
 
 
-def learned(pre_tokenizer, alphabet: list[str], n_tokens: int) -> tuple[list[str], list[str]]:
+def trained(pre_tokenizer, alphabet: list[str], n_tokens: int) -> tuple[list[str], list[str]]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizer
     trainer = trainers.BpeTrainer(vocab_size=n_tokens, initial_alphabet=alphabet, show_progress=False)
@@ -68,16 +68,16 @@ def write(file: GGUFWriter) -> None:
 
 def merges(path: Path, pattern: str) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # Learned of pieces that no pattern cuts, so that there are merges across its cuts, for it to prevent.
+    # Trained on pieces that ignore the pattern, so that some merges cross its boundaries and the pattern has to prevent them.
     words = pre_tokenizers.Split(Regex(r" ?\S+\n*|\s+"), "isolated")
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokens, pairs = learned(pre_tokenizers.Sequence([words, spelled]), alphabet, 340)
-    marks = [("<|begin|>", TokenType.CONTROL), ("<|end|>", TokenType.CONTROL), ("<tool>", TokenType.USER_DEFINED)]
+    tokens, pairs = trained(pre_tokenizers.Sequence([words, spelled]), alphabet, 340)
+    special = [("<|begin|>", TokenType.CONTROL), ("<|end|>", TokenType.CONTROL), ("<tool>", TokenType.USER_DEFINED)]
     file = writer(path)
     file.add_tokenizer_model("gpt2")
     file.add_tokenizer_pre(pattern)
-    file.add_token_list(tokens + [text for text, _ in marks] + ["[PAD]"])
-    file.add_token_types([TokenType.NORMAL] * len(tokens) + [kind for _, kind in marks] + [TokenType.UNUSED])
+    file.add_token_list(tokens + [text for text, _ in special] + ["[PAD]"])
+    file.add_token_types([TokenType.NORMAL] * len(tokens) + [kind for _, kind in special] + [TokenType.UNUSED])
     file.add_token_merges(pairs)
     file.add_bos_token_id(len(tokens))
     file.add_eos_token_id(len(tokens) + 1)
@@ -85,8 +85,8 @@ def merges(path: Path, pattern: str) -> None:
 
 
 def scores(path: Path, adds_space: bool) -> None:
-    pieces, _ = learned(pre_tokenizers.Metaspace(prepend_scheme="always"), [], 160)
-    # The characters come first, and what is learned first is joined first.
+    pieces, _ = trained(pre_tokenizers.Metaspace(prepend_scheme="always"), [], 160)
+    # Single characters are first in the vocabulary; earlier merges have higher scores.
     joined = [piece for piece in pieces if len(piece) > 1]
     single = [piece for piece in pieces if len(piece) == 1]
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)] + ["<tool>"]

@@ -2,10 +2,9 @@
 
     python gpt.py --out DIR NAME...
 
-Every result is computed twice from the same f32 weights, in f32 and in f64. The f64 one is stored, rounded to f32:
-it is the more exact. The largest difference between the two is stored beside it (metadata key `difference`): an f32
-implementation cannot be asked to come closer to the golden than PyTorch's own f32 does. What the golden can tell
-apart (metadata key `sensitivity`) is measured as well: a test whose tolerance is above it is blind to that mistake.
+Every result is computed twice from the same f32 weights, in f32 and in f64. The f64 result is stored, rounded to f32. The largest
+difference between the two is stored too (metadata key `difference`): an f32 implementation cannot be expected to be closer than
+PyTorch's f32. The metadata key `sensitivity` has the effect of a mistake: a test with a larger tolerance cannot detect it.
 
 README.md beside this file lists the tensors.
 """
@@ -31,16 +30,16 @@ from reference import (
     build,
     cross_entropy,
     describe,
-    draw_weights,
+    init_weights,
     largest_difference,
     stored_weights,
 )
 
 
 def make_model_fixture(config: Config, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """A model, a batch, and what the one makes of the other."""
+    """A model, a batch, and the model's results for it."""
     rng = numpy.random.default_rng(seed)
-    weights = draw_weights(config, rng)
+    weights = init_weights(config, rng)
     shapes = {"tokens": (BATCH, TIME), "targets": (BATCH, TIME), "long_tokens": (1, config.block_size)}
     inputs = {key: torch.from_numpy(rng.integers(config.vocab_size, size=shape)) for key, shape in shapes.items()}
 
@@ -51,7 +50,7 @@ def make_model_fixture(config: Config, seed: int) -> tuple[dict[str, torch.Tenso
     other = evaluate(build(other_gelu, weights, torch.float64), other_gelu, inputs)
 
     for name, tensor in exact.items():
-        assert tensor.abs().max() > 1e-3, f"{name} is all but zero and would test nothing"
+        assert tensor.abs().max() > 1e-3, f"{name} is almost zero and would test nothing"
     gradients = [name for name in exact if name.startswith("grad.")]
     metadata = describe(config) | {
         "seed": seed,

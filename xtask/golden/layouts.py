@@ -1,12 +1,11 @@
-"""Makes models of random weights in every layout that weights come in, with what transformers makes of them.
+"""Makes models with random weights in every supported layout, with the results of transformers.
 
     python layouts.py --out ../../crates/checkpoint/tests/fixtures/layouts
 
-Each is a folder: the model's own files and golden.json with `ids`, the `logits` of every position in f64 rounded to
-f32 (transformers takes the norms and the angles of a Llama and of a Qwen3 in f32 all the same), and `greedy`: the ids
-that greedy decoding goes on with, beyond the block by the rule of `model::window_start`.
-But for `stride_zero`, which is none: a pickle of a few hundred bytes whose tensors show one number a thousand million
-times.
+Each is a folder with the files of the model and golden.json. That has `ids`, and the `logits` of every position in f64, rounded to
+f32 (transformers computes norms and RoPE angles of Llama and Qwen3 in f32 regardless). `greedy` has the ids of greedy decoding,
+beyond the block with the windows of `model::window_start`.
+`stride_zero` is not a model: a pickle of a few hundred bytes whose tensors repeat one value a thousand million times.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from transformers import (
 SEED = 1337
 GREEDY = 12
 
-# Shapes that are no multiple of anything, one for each layout.
+# Odd shapes, one for each layout.
 SHAPES = {
     "one_head": {"n_layer": 1, "n_head": 1, "n_embd": 7, "n_positions": 9, "vocab_size": 11},
     "three_tokens": {"n_layer": 2, "n_head": 5, "n_embd": 20, "n_positions": 6, "vocab_size": 3},
@@ -42,7 +41,7 @@ SHAPES = {
               "layer_norm_epsilon": 1e-3, "activation_function": "relu2"},
 }
 
-# Llamas and Qwen3s, whose names say which.
+# Llama and Qwen3 models, by the prefix of the name.
 MODERN = {
     "llama_grouped": {
         "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 18,
@@ -101,7 +100,7 @@ def randomised(model: PreTrainedModel, dtype: torch.dtype, biased: bool = True) 
             parameter.normal_(1.0 if is_gain else 0.0, 0.3)
             if name.endswith("bias") and not biased:
                 parameter.zero_()
-            parameter.copy_(parameter.to(dtype))  # What the file can hold.
+            parameter.copy_(parameter.to(dtype))  # Values that the file can represent.
     return model
 
 
@@ -125,7 +124,7 @@ def golden(model: PreTrainedModel) -> dict:
 
 def save_modern(name: str, model: PreTrainedModel, folder: Path) -> None:
     if name == "llama_old_bf16":
-        # As transformers 4 wrote it and the base model is saved, with the buffers of its first versions.
+        # The format of transformers 4 for a base model, with the buffers of its first versions.
         config = model.config.to_diff_dict()
         config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
         config["rope_scaling"] = None
@@ -144,7 +143,7 @@ def save_modern(name: str, model: PreTrainedModel, folder: Path) -> None:
 def save(name: str, model: PreTrainedModel, folder: Path) -> None:
     state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
     if name == "nanogpt":
-        # Linear layers lie as torch.nn.Linear has them, a compiled model prefixes its keys, and there are no biases.
+        # Linear weights in the layout of torch.nn.Linear, keys with the prefix of a compiled model, and no biases.
         layers = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
         state = {f"_orig_mod.{key}": value.t().contiguous() if key.endswith(layers) else value
                  for key, value in state.items() if not key.endswith("bias")}

@@ -1,10 +1,10 @@
-"""nanoGPT's recipe for a CPU, on a text by characters, in plain PyTorch: what Kindling is to reach, and how fast.
+"""nanoGPT's CPU recipe on a text by characters, in plain PyTorch: a reference for Kindling's loss and speed.
 
     python nanogpt_reference.py TEXT_FILE [--size S|M] [--steps N] [--threads N]
 
-Written from the recipe (../../configs/nanogpt-cpu.toml is the same), not from nanoGPT's code. It prints the
-validation loss every `--eval-interval` steps and at the end, the seconds spent on training steps, and tokens/s.
-`--metrics` writes the validation losses as Kindling's metrics.jsonl has them, with the seconds since the first step.
+It implements the recipe (the same as ../../configs/nanogpt-cpu.toml) and is not derived from nanoGPT's code. It prints the
+validation loss every `--eval-interval` steps and at the end, the seconds spent on training steps, and tokens/s. `--metrics`
+writes the validation losses in the format of Kindling's metrics.jsonl, with the seconds since the first step.
 """
 
 import argparse
@@ -23,13 +23,13 @@ WARMUP_STEPS = 100
 LEARNING_RATE, MIN_LEARNING_RATE = 1e-3, 1e-4
 BETAS, WEIGHT_DECAY, GRAD_CLIP = (0.9, 0.99), 0.1, 1.0
 VALID_FRACTION = 0.1
-# Steps whose time does not count: allocators and thread pools warm up.
+# Warm-up steps of allocators and thread pools, whose time does not count.
 UNTIMED_STEPS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """B, T, and the sizes of the model."""
+    """Batch size, block size, and the sizes of the model."""
 
     batch_size: int
     block_size: int
@@ -45,7 +45,7 @@ SIZES = {
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to the residual stream behind a norm. No biases."""
+    """Attention and feed-forward, each after a norm and added to the residual stream. No biases."""
 
     def __init__(self, size: Size):
         super().__init__()
@@ -91,21 +91,21 @@ class Gpt(nn.Module):
 
 
 def encode(text: str) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Training ids, validation ids and the number of distinct characters, sorted to be the vocabulary."""
+    """Training ids, validation ids and the number of distinct characters, which are sorted to form the vocabulary."""
     ids = {character: idx for idx, character in enumerate(sorted(set(text)))}
     tokens = torch.tensor([ids[character] for character in text])
     n_train = int(len(tokens) * (1.0 - VALID_FRACTION))
     return tokens[:n_train], tokens[n_train:], len(ids)
 
 
-def draw_windows(tokens: torch.Tensor, size: Size, generator: torch.Generator) -> torch.Tensor:
+def sample_windows(tokens: torch.Tensor, size: Size, generator: torch.Generator) -> torch.Tensor:
     """A batch of windows at uniformly random offsets, `[B, T + 1]`."""
     offsets = torch.randint(len(tokens) - size.block_size, (size.batch_size, 1), generator=generator)
     return tokens[offsets + torch.arange(size.block_size + 1)]
 
 
 def learning_rate_at(step: int, max_steps: int) -> float:
-    """Linear warm-up, then half a cosine down to the floor."""
+    """Linear warm-up, then cosine decay to the minimum."""
     if step < WARMUP_STEPS:
         return LEARNING_RATE * (step + 1) / (WARMUP_STEPS + 1)
     progress = (step - WARMUP_STEPS) / max(1, max_steps - WARMUP_STEPS)
@@ -114,7 +114,7 @@ def learning_rate_at(step: int, max_steps: int) -> float:
 
 @torch.no_grad()
 def evaluate(model: Gpt, tokens: torch.Tensor, size: Size, generator: torch.Generator) -> float:
-    losses = [model.loss(draw_windows(tokens, size, generator)) for _ in range(EVAL_BATCHES)]
+    losses = [model.loss(sample_windows(tokens, size, generator)) for _ in range(EVAL_BATCHES)]
     return torch.stack(losses).mean().item()
 
 
@@ -122,11 +122,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text_file", type=Path, metavar="TEXT_FILE", help="UTF-8 text, such as tiny Shakespeare")
     parser.add_argument("--size", choices=SIZES, default="S", help="S is nanoGPT's recipe (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2000, help="of training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps (default: %(default)s)")
     parser.add_argument("--eval-interval", type=int, default=250, help="in steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1337, help="default: %(default)s")
-    parser.add_argument("--metrics", type=Path, metavar="FILE", help="where the validation losses go, a line of JSON each")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write validation losses to this file, one JSON object per line")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -157,7 +157,7 @@ def main() -> None:
         started = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, args.steps)
-        loss = model.loss(draw_windows(train_tokens, size, generator))
+        loss = model.loss(sample_windows(train_tokens, size, generator))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)

@@ -1,4 +1,4 @@
-"""Small GPT-2 models of transformers, with weights at which every parameter matters."""
+"""Small GPT-2 models of transformers, with weights for which every parameter matters."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The sizes of a model, with Kindling's names. All of them are odd ones; in `GPT_TINY` no two axes are equal."""
+    """The sizes of a model, with Kindling's names. They are unusual; in `GPT_TINY` no two axes are equal."""
 
     vocab_size: int
     block_size: int
@@ -28,7 +28,7 @@ class Config:
     dropout: float = 0.0
 
     def has(self, name: str) -> bool:
-        """Whether the parameter that transformers calls `name` exists: its GPT-2 always has biases."""
+        """Whether the model has the parameter `name` of transformers, whose GPT-2 always has biases."""
         return self.bias or not name.endswith(".bias")
 
 
@@ -43,16 +43,16 @@ GPT_NO_BIAS = Config(
 )
 
 
-def draw_weights(config: Config, rng: numpy.random.Generator) -> dict[str, torch.Tensor]:
-    """Draws f32 weights far from GPT-2's initialisation: no bias is zero, no norm is one, attention is uneven.
+def init_weights(config: Config, rng: numpy.random.Generator) -> dict[str, torch.Tensor]:
+    """Random f32 weights far from GPT-2's initialisation: no bias is zero, no norm is one, attention is uneven.
 
-    A model without biases is one whose biases are zero; those are left out of the fixture.
+    A model without biases has zero biases, which the fixture leaves out.
     """
     shapes = {name: parameter.shape for name, parameter in _build(config).named_parameters()}
-    return {name: _draw(config, name, tuple(shape), rng) for name, shape in shapes.items()}
+    return {name: _init(config, name, tuple(shape), rng) for name, shape in shapes.items()}
 
 
-def _draw(config: Config, name: str, shape: tuple[int, ...], rng: numpy.random.Generator) -> torch.Tensor:
+def _init(config: Config, name: str, shape: tuple[int, ...], rng: numpy.random.Generator) -> torch.Tensor:
     normal = torch.from_numpy(rng.standard_normal(shape, dtype=numpy.float32))
     if not config.has(name):
         return torch.zeros_like(normal)
@@ -61,7 +61,7 @@ def _draw(config: Config, name: str, shape: tuple[int, ...], rng: numpy.random.G
     if name.endswith(".bias"):
         return 0.2 * normal
     if ".c_fc." in name:
-        # Wide enough to reach where the two forms of GELU part, about |x| = 2.
+        # Large enough to reach |x| = 2, where the two forms of GELU differ.
         return 2.0 / math.sqrt(shape[0]) * normal
     if ".c_" in name:
         return 1.0 / math.sqrt(shape[0]) * normal  # A Conv1D weight is [in, out].
@@ -101,12 +101,12 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def stored_weights(config: Config, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under the names they have in a fixture, without those that do not exist."""
+    """The weights with their names in a fixture, without biases that the model does not have."""
     return {f"weight.{name}": tensor for name, tensor in weights.items() if config.has(name)}
 
 
 def describe(config: Config) -> dict[str, object]:
-    """The metadata of a model. `config` has the keys of a recipe's `[model]`, so `vocab_size` stands beside it."""
+    """The metadata of a model. `config` has the keys of a recipe's `[model]`, which `vocab_size` is not."""
     sizes = dataclasses.asdict(config)
     return {"vocab_size": sizes.pop("vocab_size"), "config": sizes}
 

@@ -2,10 +2,10 @@
 
     python special_tokens.py --out ../../crates/tokenizer/tests/fixtures/special
 
-Each folder is a tokenizer as transformers opens it: a `tokenizer.json`, or for `two_files` the older vocab.json and merges.txt
-with added_tokens.json and tokenizer_config.json beside them. `ids.json` has texts, for each the ids that transformers gives
-(`special`: special tokens count as such), and those of the `tokenizers` library where they are ordinary text (`plain`). The texts
-are drawn from a seed: words, spaces, line ends, other scripts, and special tokens side by side.
+Each folder is a tokenizer for transformers: a `tokenizer.json`, or for `two_files` the older vocab.json and merges.txt with
+added_tokens.json and tokenizer_config.json. `ids.json` has texts with the ids of transformers, which recognises special tokens
+(`special`), and those of the `tokenizers` library with special tokens read as text (`plain`). The texts are random with a fixed
+seed: words, spaces, line endings, other scripts, and adjacent special tokens.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 SEED = 1337
 N_TEXTS = 100
 
-# Sentences of no source, whose words come often enough to merge.
+# Invented sentences whose words repeat often enough to merge.
 CORPUS = [
     "the kettle sings and the cat listens to the kettle",
     "a mason and a miller walk to the market in the morning",
@@ -32,18 +32,18 @@ SPACES = ["", " ", " ", " ", "  ", "   ", "\n", " \n", "\t", "\u00a0"]
 
 
 def texts(tokens: list[str]) -> list[str]:
-    draw = random.Random(SEED)
+    rng = random.Random(SEED)
     found = ["", " ", tokens[0], tokens[0] * 2, f" {tokens[-1]} ", f"the {tokens[-1]} cat", f"the  {tokens[0]}  cat"]
     while len(found) < N_TEXTS:
         parts = []
-        for _ in range(draw.randint(1, 9)):
-            parts += [draw.choice(WORDS + tokens * 3), draw.choice(SPACES)]
+        for _ in range(rng.randint(1, 9)):
+            parts += [rng.choice(WORDS + tokens * 3), rng.choice(SPACES)]
         found.append("".join(parts))
     return found
 
 
 def every_merge(vocabulary: dict[str, int]) -> list[list[str]]:
-    """Every pair of tokens that makes one, the earliest token first, as transformers makes merges of SentencePiece's scores."""
+    """Every pair of tokens that joins to a token, in the order in which transformers converts SentencePiece scores to merges."""
     merges = []
     for token, _ in sorted(vocabulary.items(), key=lambda item: item[1]):
         cuts = [[token[:place], token[place:]] for place in range(1, len(token))]
@@ -53,15 +53,15 @@ def every_merge(vocabulary: dict[str, int]) -> list[list[str]]:
 
 
 def pieces(pre_tokenizer: pre_tokenizers.PreTokenizer | None, normalizer: normalizers.Normalizer | None) -> Tokenizer:
-    """A BPE as SentencePiece has it, with bytes for what is no token."""
+    """A SentencePiece BPE with byte fallback."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    marks = ["<unk>", "<s>", "</s>"]
-    alphabet = marks + [f"<0x{byte:02X}>" for byte in range(256)]
+    special = ["<unk>", "<s>", "</s>"]
+    alphabet = special + [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=360, special_tokens=alphabet, show_progress=False))
     trained = json.loads(tokenizer.to_str())
-    # Bytes are tokens of the model, and no special ones.
-    trained["added_tokens"] = trained["added_tokens"][: len(marks)]
+    # Bytes are tokens of the model, but not special tokens.
+    trained["added_tokens"] = trained["added_tokens"][: len(special)]
     trained["pre_tokenizer"] = None
     trained["model"]["merges"] = every_merge(trained["model"]["vocab"])
     tokenizer = Tokenizer.from_str(json.dumps(trained))
@@ -69,7 +69,7 @@ def pieces(pre_tokenizer: pre_tokenizers.PreTokenizer | None, normalizer: normal
         tokenizer.pre_tokenizer = pre_tokenizer
     if normalizer is not None:
         tokenizer.normalizer = normalizer
-    # The space that is put before a text is taken off again.
+    # Decoding strips the space added before a text.
     strip = [] if getattr(pre_tokenizer, "prepend_scheme", None) == "never" else [decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
@@ -80,11 +80,11 @@ def of_bytes() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    marks = ["<|begin|>", "<|end|>"]
+    special = ["<|begin|>", "<|end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(
         CORPUS,
-        trainers.BpeTrainer(vocab_size=330, special_tokens=marks, initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
     return tokenizer
 
@@ -101,7 +101,7 @@ def stripping() -> Tokenizer:
 
 
 def save_two_files(folder: Path) -> None:
-    """The tokenizer as GPT-2's came, with tokens that were added to it later."""
+    """The tokenizer in GPT-2's original format, with added tokens."""
     model = json.loads(of_bytes().to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False, sort_keys=True) + "\n")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in model["merges"]))

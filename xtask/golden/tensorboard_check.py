@@ -1,9 +1,9 @@
-"""Reads the event files of a run with TensorBoard and checks that they say what its metrics.jsonl says.
+"""Reads the event files of a run with TensorBoard and compares them with metrics.jsonl.
 
     python tensorboard_check.py RUN_DIR
 
-Every step of every tag is compared, after TensorBoard has dropped what later sessions did again. Values are f32 in
-event files, and have to be those of metrics.jsonl rounded to it. Exit status 0 if all agree, else 1.
+Every step of every tag is compared, after TensorBoard has dropped steps that later sessions repeated. Values are f32 in event
+files, and have to equal those of metrics.jsonl rounded to f32. Exit status 0 if all agree, else 1.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tensorboard
 from tensorboard.backend.event_processing.plugin_event_accumulator import TENSORS, EventAccumulator
 from tensorboard.util import tensor_util
 
-# What has the same name as a tag and in metrics.jsonl.
+# Tags with the same name in metrics.jsonl.
 NAMES = ["learning_rate", "grad_norm", "tokens_per_second"]
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     files = sorted(args.run_dir.rglob("events.out.tfevents.*"))
     folders = {file.parent for file in files}
     if len(folders) != 1:
-        sys.exit(f"{args.run_dir} has event files in {len(folders)} folders, and should have them in one")
+        sys.exit(f"{args.run_dir} has event files in {len(folders)} folders, expected one")
     events = EventAccumulator(str(folders.pop()), size_guidance={TENSORS: 0}).Reload()
     expected = series_of_metrics(args.run_dir / "metrics.jsonl")
 
@@ -40,12 +40,12 @@ def main() -> None:
     verdicts = [compare(tag, events.Tensors(tag) if tag in scalars else [], expected.get(tag, {})) for tag in tags]
     for tag in sorted(set(events.Tags()["tensors"]) - scalars.keys()):
         texts = events.Tensors(tag)
-        print(f"{tag:<20} {len(texts):>7} texts, the last one of step {texts[-1].step}")
+        print(f"{tag:<20} {len(texts):>7} texts, the last at step {texts[-1].step}")
     sys.exit(0 if verdicts and all(verdicts) else 1)
 
 
 def series_of_metrics(path: Path) -> dict[str, dict[int, np.float32]]:
-    """The values of each tag by step. A value that is null was not finite, or does not apply."""
+    """The values of each tag by step. A null value was not finite, or does not apply."""
     series = {}
     for line in map(json.loads, path.read_text().splitlines()):
         values = {f"loss/{line['split']}": line["loss"]} | {name: line.get(name) for name in NAMES}
@@ -56,13 +56,13 @@ def series_of_metrics(path: Path) -> dict[str, dict[int, np.float32]]:
 
 
 def compare(tag: str, events: list, expected: dict[int, np.float32]) -> bool:
-    """Prints one line of the table, and what is wrong below it."""
+    """Prints one line of the table, with errors below it."""
     scalars = [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in events]
     found = {step: np.float32(value) for step, value in scalars if math.isfinite(value)}
     steps = [step for step, _ in scalars]
     faults = []
     if steps != sorted(steps):
-        faults.append("its steps go backwards: what was done again is not dropped")
+        faults.append("its steps decrease: repeated steps are not dropped")
     for step in sorted(expected.keys() | found.keys()):
         if found.get(step) != expected.get(step):
             faults.append(f"step {step}: TensorBoard has {found.get(step)}, metrics.jsonl {expected.get(step)}")

@@ -2,7 +2,7 @@
 
     python tensorboard_events.py --out crates/tensorboard/tests/fixtures
 
-A run that is begun, and one that goes on with it after step 20. What is in them is written in that test once more.
+The first session of a run, and one that resumes it after step 20. The test has the same values.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measures a GPT in PyTorch as `kindling bench --json` measures Kindling's: from the same recipe, in the same form.
+"""Measures a GPT in PyTorch like `kindling bench --json` measures Kindling: same recipe, same JSON.
 
     python bench.py versions
     python bench.py train --mode eager --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2
@@ -21,18 +21,18 @@ import torch
 
 from gpt import GELU_FORMS, Gpt
 
-WARMUP = 3  # These counts are those of `kindling bench`.
+WARMUP = 3  # The counts of `kindling bench`.
 PREFILLS = 10
-STEPS_AT_ONCE = 5  # Of training on a GPU, before it is waited for.
+STEPS_PER_SYNC = 5  # Training steps on a GPU between synchronisations.
 N_BATCHES = 8
-# Of the product that a GPU's peak is measured by, as `kindling bench` does.
+# The matrix product that measures a GPU's peak, as in `kindling bench`.
 PEAK_SIZE, PEAK_TRIES, PEAK_PRODUCTS = 8192, 8, 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="work", required=True)
-    commands.add_parser("versions", help="of what is measured")
+    commands.add_parser("versions", help="print the versions of the libraries")
     for work, modes in {
         "train": ["eager", "compile"],
         "prefill": ["transformers"],
@@ -40,16 +40,16 @@ def main() -> None:
     }.items():
         command = commands.add_parser(work)
         command.add_argument("--mode", choices=modes, required=True)
-        command.add_argument("--recipe", type=Path, required=True, help="TOML, as Kindling reads it")
+        command.add_argument("--recipe", type=Path, required=True, help="a Kindling recipe")
         command.add_argument("--vocab-size", type=int, required=True)
-        command.add_argument("--amount", type=int, required=True, help="steps, tokens to read or tokens to write")
+        command.add_argument("--amount", type=int, required=True, help="training steps, prompt tokens or generated tokens")
         command.add_argument("--threads", type=int, required=True)
         command.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda or cuda:1")
     args = parser.parse_args()
 
     if args.work == "versions":
         libraries = {"python": platform.python_version(), "torch": torch.__version__}
-        if find_spec("transformers"):  # Training does without.
+        if find_spec("transformers"):  # Training does not need it.
             import transformers
 
             libraries["transformers"] = transformers.__version__
@@ -58,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(1337)
     if args.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, as nanoGPT has it.
+        torch.set_float32_matmul_precision("high")  # TF32, as in nanoGPT.
     recipe = tomllib.loads(args.recipe.read_text())
     match args.work:
         case "train":
@@ -69,7 +69,7 @@ def main() -> None:
             speed = decode(hugging_face(recipe, args.vocab_size).to(args.device), args.amount)
     report = {args.work: speed, "peak_memory_bytes": peak_memory_bytes()}
     if args.device.type == "cuda":
-        # What is held of the device, as ours tells it: what others can't have. Before the peak takes memory of its own.
+        # The reserved device memory, which Kindling reports too. Read before measuring the peak, which allocates more.
         report["peak_device_memory_bytes"] = torch.cuda.max_memory_reserved(args.device)
         report["peak_flops_per_second"] = peak_flops(args.device, PEAK_SIZE)
     print(json.dumps(report))
@@ -79,7 +79,7 @@ def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, com
     """Whole optimizer steps: forward, backward, clipping, fused AdamW."""
     settings, block_size = recipe["optimizer"], recipe["model"]["block_size"]
     if settings["grad_accumulation"] != 1:
-        raise SystemExit("the reference takes one batch a step: set optimizer.grad_accumulation to 1")
+        raise SystemExit("the reference supports one batch per step only: set optimizer.grad_accumulation to 1")
     model = Gpt(recipe["model"], vocab_size).to(device)
     parameters = list(model.parameters())
     decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings["weight_decay"]}
@@ -105,13 +105,13 @@ def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, com
         torch.nn.utils.clip_grad_norm_(parameters, settings["grad_clip"])
         optimizer.step()
 
-    at_once = STEPS_AT_ONCE if device.type == "cuda" else 1
-    return measure(step, n_steps, settings["batch_size"] * block_size, device, at_once)
+    n_per_sync = STEPS_PER_SYNC if device.type == "cuda" else 1
+    return measure(step, n_steps, settings["batch_size"] * block_size, device, n_per_sync)
 
 
 def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
-    """transformers' GPT-2 of these sizes, with random weights. It has biases, whatever the recipe says."""
-    import transformers  # Not above: training is to be charged with PyTorch's memory only.
+    """transformers' GPT-2 with these sizes and random weights. It always has biases."""
+    import transformers  # Imported here, so that it does not count for the memory of training.
 
     sizes = recipe["model"]
     config = transformers.GPT2Config(
@@ -130,35 +130,35 @@ def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:
 
 @torch.inference_mode()
 def prefill(model: torch.nn.Module, n_tokens: int) -> dict:
-    """Reading a prompt into a new cache, up to the logits of the next token."""
+    """Processes a prompt with a new cache, up to the logits of the next token."""
     prompt = torch.randint(model.config.vocab_size, (1, n_tokens)).to(model.device)
     return measure(lambda _: model(prompt, use_cache=True, logits_to_keep=1), PREFILLS, n_tokens, model.device)
 
 
 @torch.inference_mode()
 def decode(model: torch.nn.Module, n_tokens: int) -> dict:
-    """Writing one token after another, each the most probable one, after a prompt of one."""
+    """Generates token by token with greedy decoding, after a prompt of one token."""
     cache = None
     token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
 
-    def write(_: int) -> None:
+    def generate(_: int) -> None:
         nonlocal cache, token
         output = model(token, past_key_values=cache, use_cache=True)
         cache, token = output.past_key_values, output.logits[:, -1:].argmax(dim=2)
 
-    return measure(write, n_tokens, 1, model.device)
+    return measure(generate, n_tokens, 1, model.device)
 
 
 def measure(
-    work: Callable[[int], object], n_measurements: int, n_tokens: int, device: torch.device, at_once: int = 1
+    work: Callable[[int], object], n_measurements: int, n_tokens: int, device: torch.device, n_per_sync: int = 1
 ) -> dict:
-    """The speed of `work`, which is told how often it ran before, to the end of what it gave the device to do.
+    """The speed of `work`, which gets the number of earlier calls, including its pending work on the device.
 
-    After the warm-up the device is waited for when it has had `at_once` of them, which count with their mean.
+    After the warm-up the device is synchronised after every `n_per_sync` calls, which count with their mean time.
     """
     times, number, end = [], 0, WARMUP + n_measurements
     while number < end:
-        n = 1 if number < WARMUP else min(at_once, end - number)
+        n = 1 if number < WARMUP else min(n_per_sync, end - number)
         start = time.perf_counter()
         for idx in range(number, number + n):
             work(idx)
@@ -178,7 +178,7 @@ def measure(
 
 
 def peak_flops(device: torch.device, size: int) -> float:
-    """The most operations a second of a product of two bf16 matrices of `size` rows and columns."""
+    """The peak operations per second of a product of two bf16 matrices with `size` rows and columns."""
     right = torch.normal(0.0, size**-0.5, (size, size), device=device).bfloat16()
     left = torch.normal(0.0, 1.0, (size, size), device=device).bfloat16()
     times = []
@@ -193,15 +193,15 @@ def peak_flops(device: torch.device, size: int) -> float:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was given to do, which a processor has at once."""
+    """Waits until the device has finished; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory the process has had, as Linux tells it.
+    """The peak memory of the process, from Linux.
 
-    Not `getrusage`: a process that was started by a larger one begins with the peak of that one.
+    `getrusage` does not work: a process starts with the peak of its parent.
     """
     try:
         status = Path("/proc/self/status").read_text()

@@ -10,7 +10,7 @@ GELU_FORMS = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
 class Attention(nn.Module):
-    """Causal attention of all heads, queries, keys and values from one product."""
+    """Causal multi-head attention with a joint projection of queries, keys and values."""
 
     def __init__(self, sizes: dict) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """A GPT of a recipe's `[model]`, its head tied to the token embedding."""
+    """The GPT for a recipe's `[model]`, with a head tied to the token embedding."""
 
     def __init__(self, sizes: dict, vocab_size: int) -> None:
         super().__init__()
         if not sizes["tie_embeddings"]:
-            raise SystemExit("the reference has no head of its own: see [model] of the recipe")
+            raise SystemExit("the reference supports tied embeddings only: set model.tie_embeddings to true")
         self.dropout = sizes["dropout"]
         n_embd, n_layer = sizes["n_embd"], sizes["n_layer"]
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
@@ -70,7 +70,7 @@ class Gpt(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross-entropy of `targets`, `[B, T]` as `tokens` are."""
+        """The mean cross-entropy of `targets`. Both arguments are `[B, T]`."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # [B, T, C]
         x = F.dropout(x, self.dropout, self.training)

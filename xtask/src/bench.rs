@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Kindling's speed and memory, beside PyTorch's on the same machine.
+//! `cargo xtask bench`: Kindling's speed and memory, compared with PyTorch on the same machine.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -25,10 +25,10 @@ use report::Report;
 use side::{Measurement, Programs, Side};
 use summary::{Round, Summary};
 
-/// Measure Kindling's speed and peak memory, beside PyTorch's where a Python is named.
+/// Measure Kindling's speed and peak memory, and PyTorch's with --python.
 ///
-/// The two take turns, each in a process of its own, on the same sizes and threads. Leave the machine alone
-/// meanwhile: what others took of it is said after every round.
+/// The programs run alternately, each in its own process, with the same model sizes and threads. Use an otherwise idle
+/// machine; after every round the CPU share of other processes is printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench train --config S
@@ -36,57 +36,56 @@ use summary::{Round, Summary};
   cargo xtask bench decode --config G --python .venv/bin/python --rounds 5
   cargo xtask bench train --device cuda --precision bf16 --python .venv/bin/python
 
-A Python for it: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
+To install PyTorch: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
 pub(crate) struct Args {
-    /// What the models do
+    /// Kind of work
     work: Work,
 
-    /// Which model; may be given more than once, and without it all are measured that are made for the device
+    /// Model; may be repeated [default: all models for the device]
     #[arg(long = "config", value_name = "CONFIG", ignore_case = true)]
     configs: Vec<Config>,
 
-    /// A Python that has torch and transformers, to compare with
+    /// Python interpreter with torch and transformers, to compare with PyTorch
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 
-    /// How often each side is run
+    /// Runs of each program
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
 
-    /// Threads of each side; without it, one for every core
+    /// Threads per program [default: the number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// A kindling to measure; without it, one is built
+    /// kindling binary to measure [default: build one]
     #[arg(long, value_name = "PATH")]
     kindling: Option<PathBuf>,
 
-    /// Where the figures go, for one config; without it, WORK-CONFIG.json in the folder
+    /// JSON file for the results of a single config [default: WORK-CONFIG.json in --folder]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Where recipes and figures go; without it, target/bench
+    /// Folder for recipes and results [default: target/bench]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// Where PyTorch's scripts are; without it, xtask/reference
+    /// Folder of the PyTorch scripts [default: xtask/reference]
     #[arg(long, value_name = "FOLDER")]
     reference: Option<PathBuf>,
 
-    /// What training computes its products in
+    /// Precision of matrix products in training
     #[arg(long, value_name = "KIND", default_value = "f32")]
     precision: Precision,
 
-    /// Where both sides compute: cpu, or for example cuda or cuda:1, for which kindling is built with the feature of that
-    /// name
+    /// Device of both programs: cpu, or a GPU such as cuda or cuda:1, whose Cargo feature kindling is built with
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
 
-    /// Sequences in a step of training, in place of the config's: as many as fit
+    /// Batch size in training, in place of the config's
     #[arg(long, value_name = "N")]
     batch_size: Option<NonZeroUsize>,
 
-    /// The most that the GPU does in bf16, in place of what a large product was measured to
+    /// Peak speed of the GPU in bf16, in place of the measured speed of a large matrix product
     #[arg(long, value_name = "TFLOPS")]
     peak: Option<f64>,
 }
@@ -94,16 +93,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let configs = if args.configs.is_empty() { Config::usual(&args.device) } else { &args.configs };
     if args.output.is_some() && configs.len() > 1 {
-        bail!("--output is one file for one config; name it with --config, or leave out --output");
+        bail!("--output takes the results of one config; choose it with --config, or leave out --output");
     }
     if args.precision == Precision::Bf16 && args.work != Work::Train {
-        bail!("--precision bf16 is for training; leave it out of {}", name(&args.work));
+        bail!("--precision bf16 applies to training only; leave it out for {}", name(&args.work));
     }
     if args.batch_size.is_some() && args.work != Work::Train {
-        bail!("--batch-size is for training; leave it out of {}", name(&args.work));
+        bail!("--batch-size applies to training only; leave it out for {}", name(&args.work));
     }
     if args.peak.is_some() && is_cpu(&args.device) {
-        bail!("--peak is that of a GPU; name it with --device, or leave out --peak");
+        bail!("--peak applies to GPUs only; choose one with --device, or leave out --peak");
     }
     let shell = Shell::new()?;
     let kindling = match &args.kindling {
@@ -133,7 +132,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures `case`, whose recipe is the file `recipe`.
+/// Measures `case` with the recipe file `recipe`.
 fn bench(
     shell: &Shell,
     programs: &Programs,
@@ -190,7 +189,7 @@ fn measure_round(
     Ok(Round { peak_flops_per_second, peak_bytes_per_second, sides, others_share })
 }
 
-/// The higher of what the sides found that the device does, so that a side is not flattered by a slow product of its own.
+/// The highest peak that the programs measured: with its own peak, a program with slow matrix products would look better.
 fn device_peak(sides: &BTreeMap<Side, Measurement>) -> Option<f64> {
     sides.values().filter_map(|side| side.device_peak_flops_per_second).max_by(f64::total_cmp)
 }
@@ -200,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_of_a_device_is_what_the_better_side_measured() {
+    fn the_peak_of_a_device_is_the_higher_measurement() {
         let mut sides = summary::tests::round(&[(Side::Kindling, 1.0, 1), (Side::Eager, 1.0, 1)], 0.0).sides;
         assert_eq!(device_peak(&sides), None);
         for (side, peak) in [(Side::Kindling, 7e14), (Side::Eager, 8e14)] {

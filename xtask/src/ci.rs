@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: every check that a change has to pass, the same here as on a server.
+//! `cargo xtask ci`: every check that a change has to pass, locally and on servers.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,51 +10,51 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::common::{root, say};
 
-/// Run every check, the cheapest first, and stop at the first that fails.
+/// Run every check, cheapest first, and stop at the first failure.
 ///
 /// A missing tool fails its check, unless --allow-missing names it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask ci
-  cargo xtask ci --install                             with every tool, installed first where it is missing
+  cargo xtask ci --install                             install missing tools first
   cargo xtask ci --allow-missing cargo-deny
-  cargo xtask ci --skip clippy,checked,fuzz,test,as-gpu,plain,doc   only what needs no build")]
+  cargo xtask ci --skip clippy,checked,fuzz,test,as-gpu,plain,doc   the cheap checks")]
 pub(crate) struct Args {
-    /// Install missing tools first, from source
+    /// Install missing tools from source first
     #[arg(long)]
     install: bool,
 
-    /// Leave out checks whose tool is missing and is this one
+    /// Skip checks that need this tool if it is missing
     #[arg(long, value_name = "TOOL", value_delimiter = ',')]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(TOOLS.map(|tool| tool.package)))]
     allow_missing: Vec<String>,
 
-    /// Leave these checks out
+    /// Skip these checks
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CHECKS.map(|check| check.name)))]
     skip: Vec<String>,
 
-    /// Fail if all checks together take longer
+    /// Fail if the checks take longer in total
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<u64>,
 }
 
-/// Commands that have to succeed.
+/// A named list of commands that have to succeed.
 #[derive(Debug, Clone, Copy)]
 struct Check {
     name: &'static str,
-    /// Words between spaces; no word has one. HOST stands for the host's target triple.
+    /// Split at spaces, without quoting. `HOST` stands for the target triple of the host.
     commands: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
     tool: Option<Tool>,
 }
 
-/// A program that does not come with Rust.
+/// A tool that is not part of a Rust toolchain.
 #[derive(Debug, Clone, Copy)]
 struct Tool {
-    /// The package that `cargo install` makes it from.
+    /// The package for `cargo install`.
     package: &'static str,
-    /// Succeeds if and only if the tool is there.
+    /// A command that succeeds if and only if the tool is installed.
     probe: &'static str,
 }
 
@@ -63,10 +63,10 @@ const MACHETE: Tool = Tool { package: "cargo-machete", probe: "cargo machete --v
 const DENY: Tool = Tool { package: "cargo-deny", probe: "cargo deny --version" };
 const TOOLS: [Tool; 3] = [TYPOS, MACHETE, DENY];
 
-/// Checks of .github/workflows/checks.yml that need another system or toolchain.
-const ELSEWHERE: [&str; 4] = ["miri", "aarch64-linux", "windows", "macos"];
+/// Jobs of .github/workflows/checks.yml that need another system or toolchain.
+const WORKFLOW_ONLY: [&str; 4] = ["miri", "aarch64-linux", "windows", "macos"];
 
-/// Runs a fuzz target for 20 seconds. Its findings are in `target/fuzz`.
+/// Runs a fuzz target for 20 seconds; findings are written to `target/fuzz`.
 macro_rules! fuzz {
     ($target:literal) => {
         concat!(
@@ -76,21 +76,22 @@ macro_rules! fuzz {
     };
 }
 
-/// Cheapest first. Clippy and rustdoc share what cargo checks of the dependencies; the tests build them.
-const CHECKS: [Check; 13] = [
+/// Cheapest first. Clippy and rustdoc share the checked dependencies; the tests build them.
+const CHECKS: [Check; 14] = [
     Check::new("fmt", &["cargo fmt --all --check"]),
     Check::with("typos", &["typos"], TYPOS),
     Check::with("machete", &["cargo machete"], MACHETE),
     Check::with("deny", &["cargo deny --locked check bans licenses sources"], DENY),
-    // On its own, because it asks for a database of its own beside the package registry.
+    // Separate, because it downloads a database in addition to the package registry.
     Check::with("advisories", &["cargo deny --locked check advisories"], DENY),
+    Check::new("prose", &["cargo run --quiet --package xtask --locked -- prose"]),
     Check::new("cycles", &["cargo run --quiet --package xtask --locked -- cycles"]),
-    // With the backends of GPUs, whose libraries are loaded when a GPU is asked for. The tests build without them.
+    // With the GPU backends, which load their libraries at run time. The tests build without them.
     Check::new(
         "clippy",
         &["cargo clippy --workspace --all-targets --features cli/cuda,cli/wgpu --locked -- -D warnings"],
     ),
-    // AddressSanitizer is not stable, but rustc has it. Not everywhere.
+    // AddressSanitizer is unstable, so RUSTC_BOOTSTRAP enables it, and it is not available on every system.
     Check {
         env: if cfg!(target_os = "linux") {
             &[("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", "-Zsanitizer=address")]
@@ -104,7 +105,7 @@ const CHECKS: [Check; 13] = [
             ],
         )
     },
-    // The targets without Burn, each from whole files. One build.
+    // The targets without Burn, built together and seeded with valid files.
     Check::new(
         "fuzz",
         &[
@@ -119,21 +120,21 @@ const CHECKS: [Check; 13] = [
             fuzz!("tokenizer"),
         ],
     ),
-    // As the README has it. Without `--all-targets`, which would leave out the examples in the documentation.
+    // The command of the README. `--all-targets` would leave out doc tests.
     Check::new("test", &["cargo test --workspace --locked"]),
-    // The same results by the operations of GPUs, most of which are the reference implementations, as by fused ones.
+    // The GPU code paths, mostly reference implementations, have to give the results of the fused ones.
     Check {
         env: &[("KINDLING_TEST_DEVICE", "cpu-as-gpu")],
         ..Check::new(
             "as-gpu",
-            // Of the whole workspace, as the check before: with `--package` Burn would be built again.
+            // The whole workspace, as in the check before: `--package` would build Burn again.
             &[
                 "cargo test --workspace --locked --lib --test bf16 --test decoding --test devices --test dropout --test gpt \
                --test gpu_paths --test resume --test run",
             ],
         )
     },
-    // And by the definitions, of what a schedule of sequences gives.
+    // The reference implementations, for decoding schedules of several sequences.
     Check {
         env: &[("KINDLING_TEST_DEVICE", "cpu-plain")],
         ..Check::new("plain", &["cargo test --workspace --locked --test decoding"])
@@ -153,14 +154,14 @@ impl Check {
         Self { tool: Some(tool), ..Self::new(name, commands) }
     }
 
-    /// A command as a person would type it.
+    /// The command line to type in a shell.
     fn line(&self, command: &str) -> String {
         let env = self.env.iter().map(|(name, value)| format!("{name}='{value}' "));
         env.collect::<String>() + command
     }
 }
 
-/// The outcome of a check that did not fail.
+/// The result of a check that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
     Passed(Duration),
@@ -173,7 +174,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Passed(time) => write!(f, "passed in {:.1} s", time.as_secs_f64()),
             Self::Missing { package } => write!(f, "NOT CHECKED, {package} is not installed"),
-            Self::Skipped => f.write_str("NOT CHECKED, left out by --skip"),
+            Self::Skipped => f.write_str("NOT CHECKED, skipped by --skip"),
         }
     }
 }
@@ -189,7 +190,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     check_time(&outcomes, args.max_minutes)
 }
 
-/// Runs the checks in order; the error names the first that fails, after which none is run.
+/// Runs the checks in order. The error names the first failure; later checks do not run.
 fn run_checks(
     shell: &Shell,
     checks: &[Check],
@@ -199,7 +200,7 @@ fn run_checks(
     let names = |names: &[String], name: &str| names.iter().any(|it| it == name);
     let mut outcomes = Vec::new();
     for check in checks {
-        let outcome = match check.tool.filter(|tool| !is_there(shell, tool)) {
+        let outcome = match check.tool.filter(|tool| !is_installed(shell, tool)) {
             _ if names(skip, check.name) => Outcome::Skipped,
             Some(Tool { package, .. }) if names(allow_missing, package) => Outcome::Missing { package },
             Some(Tool { package, .. }) => bail!(
@@ -228,49 +229,49 @@ fn run_check(shell: &Shell, check: &Check) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed(started.elapsed()))
 }
 
-/// The target triple of this machine. Naming it keeps flags away from build scripts.
+/// The target triple of this machine. With `--target`, RUSTFLAGS do not apply to build scripts.
 fn host(shell: &Shell) -> anyhow::Result<String> {
     let version = cmd!(shell, "rustc --version --verbose").quiet().read()?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not name its host")?.to_owned())
+    Ok(host.context("`rustc --version --verbose` prints no host")?.to_owned())
 }
 
 fn install_missing(shell: &Shell, tools: &[Tool]) -> anyhow::Result<()> {
     let packages: Vec<&str> =
-        tools.iter().filter(|tool| !is_there(shell, tool)).map(|tool| tool.package).collect();
+        tools.iter().filter(|tool| !is_installed(shell, tool)).map(|tool| tool.package).collect();
     if packages.is_empty() {
         return Ok(());
     }
     let line = format!("cargo install --locked {}", packages.join(" "));
     say(&format!("$ {line}"));
-    command(shell, &line).quiet().run().context("the missing tools can't be installed")
+    command(shell, &line).quiet().run().context("cannot install the missing tools")
 }
 
-fn is_there(shell: &Shell, tool: &Tool) -> bool {
+fn is_installed(shell: &Shell, tool: &Tool) -> bool {
     command(shell, tool.probe).quiet().ignore_stdout().ignore_stderr().run().is_ok()
 }
 
-/// A command as a shell would run it: without what `cargo run` says about xtask to what it runs. By that
-/// cargo-machete would take itself for the program that cargo runs, and misread its arguments.
+/// A command without the environment variables that `cargo run` sets for xtask. With those, cargo-machete would
+/// misread its arguments as if cargo had started it.
 fn command<'a>(shell: &'a Shell, line: &str) -> Cmd<'a> {
     let mut words = line.split_whitespace();
     let command = shell.cmd(words.next().unwrap_or_default()).args(words);
-    let about_xtask = |name: &OsString| {
+    let is_for_xtask = |name: &OsString| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
     };
-    env::vars_os().map(|(name, _)| name).filter(about_xtask).fold(command, Cmd::env_remove)
+    env::vars_os().map(|(name, _)| name).filter(is_for_xtask).fold(command, Cmd::env_remove)
 }
 
 fn summary(outcomes: &[(&'static str, Outcome)]) -> String {
     let lines: String = outcomes.iter().map(|(name, outcome)| format!("{name:<13} {outcome}\n")).collect();
-    let elsewhere =
-        ELSEWHERE.map(|name| format!("{name:<13} NOT CHECKED here, but by .github/workflows/checks.yml\n"));
+    let workflow_only =
+        WORKFLOW_ONLY.map(|name| format!("{name:<13} NOT CHECKED here; .github/workflows/checks.yml does\n"));
     let (n_passed, time) = (passed(outcomes).count(), total(outcomes));
-    let n_left = outcomes.len() - n_passed;
+    let n_unchecked = outcomes.len() - n_passed;
     format!(
-        "== summary\n{lines}{}ci: none failed, {n_passed} passed in {:.0} s, {n_left} not checked",
-        elsewhere.concat(),
+        "== summary\n{lines}{}ci: none failed, {n_passed} passed in {:.0} s, {n_unchecked} not checked",
+        workflow_only.concat(),
         time.as_secs_f64()
     )
 }
@@ -286,7 +287,7 @@ fn total(outcomes: &[(&'static str, Outcome)]) -> Duration {
     passed(outcomes).map(|(_, time)| time).sum()
 }
 
-/// An error that names the three longest checks if all of them took longer than `max_minutes`.
+/// Fails if the checks took longer than `max_minutes` in total, and names the three longest.
 fn check_time(outcomes: &[(&'static str, Outcome)], max_minutes: Option<u64>) -> anyhow::Result<()> {
     let Some(max_minutes) = max_minutes else { return Ok(()) };
     if total(outcomes) <= Duration::from_secs(60 * max_minutes) {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn every_test_of_the_crates_that_compute_is_run_as_on_gpus() {
+    fn the_check_as_gpu_runs_every_test_target_of_the_crates_that_compute() {
         let as_gpu = CHECKS.iter().find(|check| check.name == "as-gpu").unwrap();
         for package in ["kernels", "model", "trainer"] {
             let tests =
@@ -358,14 +359,14 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_is_left_out_does_not_run_and_is_reported() {
+    fn a_skipped_check_does_not_run_and_is_reported() {
         let outcomes = run(&[FAILS, PASSES], &["fails"], &[]).unwrap();
         assert_eq!(outcomes[0], ("fails", Outcome::Skipped));
-        assert!(summary(&outcomes).contains("fails         NOT CHECKED, left out by --skip\n"));
+        assert!(summary(&outcomes).contains("fails         NOT CHECKED, skipped by --skip\n"));
     }
 
     #[test]
-    fn checks_that_take_too_long_are_named() {
+    fn the_longest_checks_are_named_if_the_time_is_over() {
         let passed = |name, seconds| (name, Outcome::Passed(Duration::from_secs(seconds)));
         let outcomes =
             [passed("a", 30), ("b", Outcome::Skipped), passed("c", 5), passed("d", 40), passed("e", 50)];
@@ -384,10 +385,10 @@ mod tests {
         assert!(run(&[Check { env: &[], ..check }], &[], &[]).is_err());
     }
 
-    /// The tests are run by cargo as xtask is.
+    /// cargo sets the same variables for tests as for xtask.
     #[test]
-    #[cfg(unix)] // Where `env` prints the environment.
-    fn a_command_is_not_told_of_xtask() {
+    #[cfg(unix)] // `env` prints the environment.
+    fn a_command_does_not_inherit_variables_for_xtask() {
         assert_eq!(env::var("CARGO_PKG_NAME").unwrap(), "xtask");
         let shell = Shell::new().unwrap();
         let seen = command(&shell, "env").quiet().read().unwrap();
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_are_those_of_the_readme() {
+    fn the_test_command_is_that_of_the_readme() {
         let test = CHECKS.iter().find(|check| check.name == "test").unwrap();
         let readme = include_str!("../../README.md");
         let command = readme.lines().find(|line| line.starts_with("cargo test")).unwrap();
@@ -403,13 +404,13 @@ mod tests {
     }
 
     #[test]
-    fn contributors_are_told_of_each_check_and_tool() {
+    fn the_guide_for_contributors_lists_each_check_and_tool() {
         let contributing = include_str!("../../CONTRIBUTING.md");
         for Check { name, tool, .. } in CHECKS {
             assert!(contributing.contains(&format!("| `{name}` |")), "{name}");
             assert!(tool.is_none_or(|tool| contributing.contains(tool.package)), "{name}");
         }
         let workflow = include_str!("../../.github/workflows/checks.yml");
-        assert!(ELSEWHERE.iter().all(|name| workflow.contains(name)));
+        assert!(WORKFLOW_ONLY.iter().all(|name| workflow.contains(name)));
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask cycles`: no file imports a file that imports it back.
+//! `cargo xtask cycles`: no two files of a crate may import each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +8,18 @@ use std::{
 
 use anyhow::bail;
 
-mod imports;
+pub(crate) mod imports;
 
 use crate::common::{root, say};
 use imports::{Crate, Imports};
 
-/// Cycles that were there before this check: the files of each, below `crates` and in order. The list may only shrink.
+/// Known cycles, each as its sorted files relative to `crates`. The list may only shrink.
 const KNOWN: [&str; 0] = [];
 
-/// Look for files inside a crate that import each other, in a circle of any length.
+/// Find import cycles between the files of a crate.
 ///
-/// Paths of code count, tests excepted. An import by way of a module that re-exports the name counts for the file that has it, so
-/// that a module that only declares and re-exports its children is in no cycle.
+/// Every path in the code counts as an import, except in tests. An import of a re-exported name counts for the file that
+/// defines it, so a module that only declares and re-exports its children is not part of a cycle.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -45,12 +45,12 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<()> {
     if !stale.is_empty() {
         bail!("these cycles are gone; remove them from KNOWN in xtask/src/cycles.rs:\n{}", stale.join("\n"));
     }
-    say(&format!("{n_files} files, no cycle of imports but {} known ones", KNOWN.len()));
+    say(&format!("{n_files} files, no new import cycle"));
     Ok(())
 }
 
-/// The `lib.rs` and `main.rs` of each crate.
-fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The `lib.rs` and `main.rs` files of all crates, and of xtask.
+pub(crate) fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut sources = vec![root.join("xtask/src/main.rs")];
     for entry in fs::read_dir(root.join("crates"))? {
         let source = entry?.path().join("src");
@@ -61,7 +61,7 @@ fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-/// The largest sets of files that reach each other.
+/// The strongly connected components with more than one file.
 fn cycles(imports: &Imports) -> BTreeSet<BTreeSet<PathBuf>> {
     let reached = |from: &Path| {
         let mut reached = BTreeSet::new();
@@ -82,20 +82,20 @@ fn cycles(imports: &Imports) -> BTreeSet<BTreeSet<PathBuf>> {
     imports.keys().map(cycle).filter(|cycle| cycle.len() > 1).collect()
 }
 
-/// The files of a cycle in a line, as [`KNOWN`] has them.
+/// The files of a cycle, in the format of [`KNOWN`].
 fn shown(cycle: &BTreeSet<PathBuf>, root: &Path) -> String {
     let short = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
     cycle.iter().map(short).collect::<Vec<_>>().join(" ").replace("crates/", "")
 }
 
-/// A cycle with the names that its files import of each other.
+/// The files of a cycle, with the names that they import from each other.
 fn details(cycle: &BTreeSet<PathBuf>, imports: &Imports, root: &Path) -> String {
     let mut text = shown(cycle, root);
     for (file, of) in imports.iter().filter(|(file, _)| cycle.contains(*file)) {
         for (other, names) in of.iter().filter(|(other, _)| cycle.contains(*other)) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let [file, other] = [file, other].map(|path| path.strip_prefix(root).unwrap_or(path).display());
-            text += &format!("\n  {file} imports {} of {other}", names.join(", "));
+            text += &format!("\n  {file} imports {} from {other}", names.join(", "));
         }
     }
     text
@@ -105,7 +105,7 @@ fn details(cycle: &BTreeSet<PathBuf>, imports: &Imports, root: &Path) -> String 
 mod tests {
     use super::*;
 
-    /// The cycles of a crate with these files, as lines of their names.
+    /// The cycles of a crate with these files, each as its file names.
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn planted_cycles_are_found_however_they_are_written() {
+    fn cycles_are_found_in_every_form_of_import() {
         let lib = ("lib.rs", "mod a; mod b; mod c;");
         let c = ("c.rs", "use crate::a; pub fn c() { a::a() }");
         assert_eq!(
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_that_only_declare_and_reexport_are_in_no_cycle_and_tests_do_not_count() {
+    fn modules_that_only_reexport_and_tests_form_no_cycle() {
         let lib = ("lib.rs", "mod a; mod b; pub use a::A; pub use b::B;");
         assert_eq!(
             found(&[lib, ("a.rs", "pub struct A;"), ("b.rs", "use crate::A; pub struct B(A);")]),

@@ -1,4 +1,4 @@
-//! `cargo xtask device-check`: the tests, the speed and a short training on a machine with a GPU and without Rust.
+//! `cargo xtask device-check`: tests, benchmarks and a short training run on a GPU machine without Rust.
 
 mod check;
 mod compare;
@@ -9,11 +9,11 @@ mod program;
 mod report;
 mod run;
 
-/// Take tests that were built here to a machine with a GPU, which needs neither Rust nor a network, and run them there.
+/// Build tests here and run them on a machine with a GPU, which needs neither Rust nor a network.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask device-check pack --features cuda --output gpu-pack    here
-  gpu-pack/xtask device-check run gpu-pack --device cuda             there")]
+  cargo xtask device-check pack --features cuda --output gpu-pack    on the machine with Rust
+  gpu-pack/xtask device-check run gpu-pack --device cuda             on the machine with the GPU")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

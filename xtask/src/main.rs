@@ -1,4 +1,4 @@
-//! The project's own commands. One file each.
+//! Commands for working on Kindling, one file each.
 
 use std::io;
 use std::process::ExitCode;
@@ -12,9 +12,10 @@ mod cycles;
 mod device_check;
 mod man;
 mod prepare_data;
+mod prose;
 mod speedrun;
 
-/// The project's own commands.
+/// Commands for working on Kindling.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
@@ -30,10 +31,11 @@ enum Command {
     DeviceCheck(device_check::Args),
     Man(man::Args),
     PrepareData(prepare_data::Args),
+    Prose(prose::Args),
     Speedrun(speedrun::Args),
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where errors are shown")]
+#[expect(clippy::print_stderr, reason = "the one place that prints errors")]
 fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).without_time().with_target(false).init();
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::DeviceCheck(args) => device_check::run(&args),
         Command::Man(args) => man::run(&args),
         Command::PrepareData(args) => prepare_data::run(&args),
+        Command::Prose(args) => prose::run(&args),
         Command::Speedrun(args) => speedrun::run(&args),
     };
     match done {

@@ -1,4 +1,4 @@
-//! `cargo xtask prepare-data`: a corpus from its source to the shards that training reads.
+//! `cargo xtask prepare-data`: downloads and tokenises a corpus.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -11,9 +11,9 @@ use dataset::{
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokenizer::TokenizerKind;
 
-/// Download a corpus if needed, check it, and turn it into tokens.
+/// Download a corpus if needed, verify it and tokenise it.
 ///
-/// Safe to repeat: what is ready and unchanged is reused, and an interrupted run leaves nothing half written.
+/// Safe to repeat: prepared data that is up to date is reused, and an interrupted run leaves no partial files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask prepare-data
@@ -21,23 +21,23 @@ use tokenizer::TokenizerKind;
   cargo xtask prepare-data my-novel.txt --valid-fraction 0.05
   cargo xtask prepare-data --list")]
 pub(crate) struct Args {
-    /// A known corpus, a text file, a folder of text files, or the address of a text file
+    /// A known corpus, a text file, a folder of text files, or the URL of a text file
     #[arg(value_name = "NAME|PATH|URL", default_value = "shakespeare")]
     source: String,
 
-    /// How text becomes tokens: char, byte, gpt2, or bpe:N for a BPE of N tokens learnt from the corpus
+    /// Tokenizer: char, byte, gpt2, or bpe:N for a BPE of N tokens trained on the corpus
     #[arg(long, value_name = "KIND", default_value = "char")]
     tokenizer: TokenizerKind,
 
-    /// Folder for all prepared data; training looks in the default one
+    /// Folder for all prepared data; training reads the default one
     #[arg(long, value_name = "DIR", default_value = "datasets")]
     out: PathBuf,
 
-    /// Part of the characters, at the end of the text, that is kept for validation
+    /// Fraction of the characters, at the end of the text, held out for validation
     #[arg(long, value_name = "F", default_value_t = Options::default().valid_fraction)]
     valid_fraction: f64,
 
-    /// Show the known corpora
+    /// List the known corpora
     #[arg(long)]
     list: bool,
 }
@@ -120,7 +120,7 @@ fn describe(prepared: &Prepared, args: &Args) -> String {
 
 fn next_command(args: &Args) -> String {
     if args.out != Options::default().root {
-        return "\nTraining looks in `datasets`: prepare without --out to train on it.\n".into();
+        return "\nTraining reads `datasets`; prepare the text without --out to train on it.\n".into();
     }
     let quoted = if args.source.chars().all(|c| c.is_alphanumeric() || "/._-:".contains(c)) {
         args.source.clone()
@@ -135,7 +135,7 @@ fn next_command(args: &Args) -> String {
     format!("\nTrain on it:\n  {command}\n")
 }
 
-/// A bar on a terminal; elsewhere a line for each tenth of a long piece of work.
+/// Progress: a bar on a terminal, otherwise a line for each tenth of a long phase.
 struct Display {
     is_terminal: bool,
     state: Mutex<Option<State>>,
@@ -152,7 +152,7 @@ impl Display {
         Self { is_terminal: io::stderr().is_terminal(), state: Mutex::new(None) }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress is for people, not for pipes")]
+    #[expect(clippy::print_stderr, reason = "progress goes to stderr")]
     fn show(&self, progress: Progress) {
         let Progress { phase, done, total } = progress;
         let mut state = self.state.lock().expect("drawing does not panic");
@@ -184,7 +184,7 @@ impl Display {
     }
 }
 
-/// Less is done before a line about it is read.
+/// Shorter phases print no lines.
 const LONG_BYTES: u64 = 50_000_000;
 
 fn bar(phase: Phase) -> ProgressBar {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_command_names_all_that_was_chosen() {
+    fn the_next_command_has_every_option_that_is_not_the_default() {
         assert_eq!(
             next_command(&parse("")),
             "\nTrain on it:\n  cargo run -p cli -- train --data shakespeare --set data.tokenizer=char\n"
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_run_says_so() {
+    fn a_repeated_run_reports_reuse() {
         let out = tempfile::tempdir().unwrap();
         let args = Args { out: out.path().into(), ..parse("") };
         let first = prepare_one(&args).unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask speedrun`: how long a recipe takes to validation losses, beside nanoGPT's in PyTorch.
+//! `cargo xtask speedrun`: the time to given validation losses, compared with nanoGPT's recipe in PyTorch.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -16,50 +16,50 @@ use crate::bench::machine::Machine;
 use crate::bench::side::build_kindling;
 use crate::common::{read, root, say, write_json};
 
-/// What is waited for, in nats for each character: where nanoGPT's recipe ends, and two that it never sees.
+/// Target losses in nats per character: the final loss of nanoGPT's recipe, and two that it does not reach.
 const TARGETS: [f64; 3] = [1.88, 1.60, 1.50];
 
-/// What the table does not say.
+/// Printed below the table.
 const LEGEND: &str =
-    "a loss is reached at the first of two evaluations in a row that are no higher, or at the last one";
+    "a loss is reached at the first of two consecutive evaluations at or below it, or at the last evaluation";
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/nanogpt_reference.py");
 
-/// Measure how long a recipe takes to validation losses of 1.88, 1.60 and 1.50 on tiny Shakespeare.
+/// Measure the time to validation losses of 1.88, 1.60 and 1.50 on tiny Shakespeare.
 ///
-/// Where a Python is named, nanoGPT's recipe for a CPU takes turns with it in PyTorch. Time is that since the first step,
-/// evaluations and writing among it on both sides; starting the programs is not. A target is reached at the first of two
-/// evaluations in a row that are no higher, or at the last one, of twenty batches or what the recipe says: a single dip of a
-/// noisy evaluation is none. The recipe has to be one of tiny Shakespeare's characters.
-/// Leave the machine alone meanwhile.
+/// With --python, nanoGPT's CPU recipe runs in PyTorch alternately with Kindling. Time counts from the first step and
+/// includes evaluations and checkpoints, but not the start of the programs. A loss is reached at the first of two
+/// consecutive evaluations at or below it, or at the last evaluation. So a single low value of a noisy evaluation does not
+/// count. An evaluation has 20 batches, or as many as the recipe sets. The recipe has to train on tiny Shakespeare by
+/// characters. Use an otherwise idle machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask speedrun
   cargo xtask speedrun tiny --python .venv/bin/python --rounds 3 --threads 2
 
-A Python for it: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
+To install PyTorch: python -m venv .venv && .venv/bin/pip install -r xtask/reference/requirements.txt")]
 pub(crate) struct Args {
-    /// A preset's name or a TOML file
+    /// A preset or a TOML file
     #[arg(default_value = "tiny")]
     recipe: String,
 
-    /// A Python that has torch, to compare with
+    /// Python interpreter with torch, to compare with PyTorch
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 
-    /// How often each side is run; each time with another seed
+    /// Runs of each program, each with another seed
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
 
-    /// Steps from one evaluation to the next
+    /// Steps between evaluations
     #[arg(long, value_name = "STEPS", default_value = "50")]
     eval_interval: NonZeroUsize,
 
-    /// Threads of each side; without it, one for every core
+    /// Threads per program [default: the number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// A kindling to measure; without it, one is built
+    /// kindling binary to measure [default: build one]
     #[arg(long, value_name = "PATH")]
     kindling: Option<PathBuf>,
 }
@@ -71,14 +71,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => build_kindling(&shell)?,
     };
     let n_threads = args.threads.map_or_else(thread::available_parallelism, Ok)?.get();
-    let course = Course { kindling, n_threads, args, folder: tempfile::tempdir()? };
+    let runner = Runner { kindling, n_threads, args, folder: tempfile::tempdir()? };
     let mut report =
         Report { recipe: args.recipe.clone(), n_threads, machine: Machine::this(), rounds: Vec::new() };
     for number in 0..args.rounds.get() {
         let before = Ticks::read();
-        let kindling = course.kindling(&shell, number)?;
+        let kindling = runner.kindling(&shell, number)?;
         let pytorch = match &args.python {
-            Some(python) => Some(course.pytorch(&shell, python, number)?),
+            Some(python) => Some(runner.pytorch(&shell, python, number)?),
             None => None,
         };
         let others_share = before.zip(Ticks::read()).map(|(before, after)| after.others_since(before));
@@ -95,15 +95,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the runs have in common.
-struct Course<'a> {
+/// Settings shared by all runs.
+struct Runner<'a> {
     kindling: PathBuf,
     n_threads: usize,
     args: &'a Args,
     folder: tempfile::TempDir,
 }
 
-impl Course<'_> {
+impl Runner<'_> {
     fn kindling(&self, shell: &Shell, number: usize) -> anyhow::Result<Run> {
         let (kindling, recipe) = (&self.kindling, &self.args.recipe);
         let run = self.folder.path().join(format!("run-{number}"));
@@ -118,7 +118,7 @@ impl Course<'_> {
             .env("RAYON_NUM_THREADS", self.n_threads.to_string())
             .quiet()
             .run()
-            .context("kindling does not train; what it says about that is above")?;
+            .context("training with kindling failed; its messages are above")?;
         Run::read(&run.join("metrics.jsonl"), started)
     }
 
@@ -136,29 +136,29 @@ impl Course<'_> {
             .quiet()
             .ignore_stdout()
             .run()
-            .context("PyTorch does not train; what it says about that is above")?;
+            .context("training with PyTorch failed; its messages are above")?;
         Run::read(&metrics, started)
     }
 }
 
-/// One line of a `metrics.jsonl`, of which the rest is not read.
+/// One line of `metrics.jsonl`; other keys are ignored.
 #[derive(Debug, Deserialize)]
 struct Line {
     split: String,
-    /// None where it was not finite.
+    /// `None` if it was not finite.
     loss: Option<f64>,
     elapsed_seconds: f64,
 }
 
-/// What one program reached.
+/// The result of one training run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Run {
-    /// To each of [`TARGETS`], if it got there.
+    /// For each of [`TARGETS`], if it was reached.
     seconds_to: [Option<f64>; TARGETS.len()],
     best_loss: f64,
     /// From the first step to the last evaluation.
     training_seconds: f64,
-    /// Of the whole program.
+    /// From the start of the program to its end.
     wall_seconds: f64,
 }
 
@@ -171,7 +171,7 @@ impl Run {
     fn of(text: &str, wall_seconds: f64) -> anyhow::Result<Self> {
         let lines: Vec<Line> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let evaluations: Vec<&Line> = lines.iter().filter(|line| line.split == "valid").collect();
-        let Some(last) = evaluations.last() else { bail!("there is no evaluation") };
+        let Some(last) = evaluations.last() else { bail!("no evaluation was logged") };
         Ok(Self {
             seconds_to: TARGETS.map(|target| seconds_to(&evaluations, target)),
             best_loss: evaluations.iter().filter_map(|line| line.loss).fold(f64::INFINITY, f64::min),
@@ -181,11 +181,11 @@ impl Run {
     }
 }
 
-/// When the loss is no higher than the target and stays so in the evaluation after, if there is one. Evaluations are noisy:
-/// one alone may be lower than the model is good.
+/// The time of the first evaluation at or below the target whose successor, if any, is too. Evaluations are noisy, so a
+/// single low value does not count.
 fn seconds_to(evaluations: &[&Line], target: f64) -> Option<f64> {
-    let is_there = |line: &Line| line.loss.is_some_and(|loss| loss <= target);
-    let stays = |idx: usize| evaluations[idx..].iter().take(2).all(|line| is_there(line));
+    let is_reached = |line: &Line| line.loss.is_some_and(|loss| loss <= target);
+    let stays = |idx: usize| evaluations[idx..].iter().take(2).all(|line| is_reached(line));
     (0..evaluations.len()).find(|&idx| stays(idx)).map(|idx| evaluations[idx].elapsed_seconds)
 }
 
@@ -193,7 +193,7 @@ fn seconds_to(evaluations: &[&Line], target: f64) -> Option<f64> {
 struct Round {
     kindling: Run,
     pytorch: Option<Run>,
-    /// What others took of the machine, where the system tells.
+    /// CPU share of other processes, from 0 to 1, if the system reports it.
     others_share: Option<f64>,
 }
 
@@ -203,7 +203,7 @@ impl Round {
         let mut parts = vec![of("kindling", &self.kindling)];
         parts.extend(self.pytorch.as_ref().map(|run| of("PyTorch", run)));
         parts.extend(
-            self.others_share.map(|share| format!("others took {:.1} % of the machine", 100.0 * share)),
+            self.others_share.map(|share| format!("other processes used {:.1} % of the CPU", 100.0 * share)),
         );
         format!("round {number} of {n_rounds}: {}", parts.join(", "))
     }
@@ -246,7 +246,7 @@ impl Report {
         table
     }
 
-    /// Of both sides, over the rounds; none where most rounds have none.
+    /// Medians of both programs over the rounds; `None` if most rounds have no value.
     fn medians(&self, figure: impl Fn(&Run) -> Option<f64>) -> [Option<f64>; 2] {
         let ours = self.rounds.iter().map(|round| figure(&round.kindling));
         let theirs = self.rounds.iter().map(|round| round.pytorch.as_ref().and_then(&figure));
@@ -254,7 +254,7 @@ impl Report {
     }
 }
 
-/// The middle one, of an even number the larger; what is not there comes last.
+/// The median, and of an even number the larger of the middle two. Missing values count as infinite.
 fn median(mut figures: Vec<Option<f64>>) -> Option<f64> {
     figures.sort_by(|a, b| a.unwrap_or(f64::INFINITY).total_cmp(&b.unwrap_or(f64::INFINITY)));
     figures.get(figures.len() / 2).copied().flatten()
@@ -278,23 +278,23 @@ mod tests {
 {"step":300,"split":"valid","loss":1.50,"elapsed_seconds":25.0}"#;
 
     #[test]
-    fn a_target_is_reached_where_two_evaluations_in_a_row_are_no_higher_or_the_last_is() {
+    fn a_loss_is_reached_at_the_first_of_two_low_evaluations_or_at_the_last() {
         let run = Run::of(METRICS, 30.0).unwrap();
         assert_eq!(run.seconds_to, [Some(5.0), Some(17.0), Some(25.0)], "not at the dip after 9 s");
         assert_eq!((run.best_loss, run.training_seconds, run.wall_seconds), (1.50, 25.0, 30.0));
-        // Without the last two: once and not again, and in the last one.
+        // With fewer lines: 1.60 is reached once without confirmation, and then at the last evaluation.
         let shorter = METRICS.lines().take(5).collect::<Vec<_>>().join("\n");
         assert_eq!(Run::of(&shorter, 20.0).unwrap().seconds_to, [Some(5.0), None, None]);
         let to_17 = METRICS.lines().take(6).collect::<Vec<_>>().join("\n");
         assert_eq!(Run::of(&to_17, 20.0).unwrap().seconds_to[1], Some(17.0));
-        // What is not finite is no loss.
+        // A loss that is not finite reaches no target.
         let broken = METRICS.replace("1.59", "null");
         assert_eq!(Run::of(&broken, 30.0).unwrap().seconds_to[0], Some(13.0));
         assert!(Run::of("", 1.0).is_err());
     }
 
     #[test]
-    fn what_most_rounds_did_not_reach_has_no_median() {
+    fn a_target_that_most_rounds_missed_has_no_median() {
         assert_eq!(median(vec![Some(3.0), None, Some(1.0)]), Some(3.0));
         assert_eq!(median(vec![Some(3.0), None, None]), None);
         assert_eq!(median(Vec::new()), None);

@@ -1,4 +1,4 @@
-//! What an axis shows: its range, and the round numbers written beside it.
+//! The range and the tick labels of an axis.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 
 use crate::{Scale, number};
 
-/// Values beyond this are taken for damaged: the width of a range of them may be no number.
+/// Values beyond this can't be drawn: the width of their range may overflow.
 const LARGEST: f64 = 1e300;
 
-/// An axis. Where a value is on it is a plain number: the value, or its decimal logarithm.
+/// An axis. The position of a value on it is the value itself, or its decimal logarithm.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Axis {
     scale: Scale,
@@ -17,15 +17,15 @@ pub(crate) struct Axis {
     pub(crate) ticks: Vec<Tick>,
 }
 
-/// A round number beside an axis.
+/// A tick of an axis with its label.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tick {
-    /// Where it is on the axis.
+    /// Position on the axis.
     pub(crate) at: f64,
     pub(crate) label: String,
 }
 
-/// Where a value is on an axis of that scale, if it is anywhere.
+/// The position of a value on an axis; `None` if it can't be drawn.
 pub(crate) fn place(scale: Scale, value: f64) -> Option<f64> {
     let is_usable = value.abs() <= LARGEST; // False for NaN, too.
     match scale {
@@ -35,7 +35,7 @@ pub(crate) fn place(scale: Scale, value: f64) -> Option<f64> {
 }
 
 impl Axis {
-    /// The axis of what is counted or chosen, from the first value to the last; from zero, if that is near.
+    /// The horizontal axis, from the lowest value to the highest. It starts at zero if the lowest value is near zero.
     pub(crate) fn across(values: impl Iterator<Item = f64>, scale: Scale, n_ticks: usize) -> Self {
         let Some(mut range) = extent(values, scale) else { return Self::empty() };
         if scale == Scale::Linear && range.start > 0.0 && range.start <= 0.1 * range.end {
@@ -44,30 +44,29 @@ impl Axis {
         Self { scale, ticks: ticks(scale, &range, n_ticks), range }
     }
 
-    /// The axis of what is measured, with some room above and below.
+    /// The vertical axis, with a margin above and below the values.
     pub(crate) fn up(values: impl Iterator<Item = f64>, scale: Scale, n_ticks: usize) -> Self {
-        const ROOM: f64 = 0.05;
+        const MARGIN: f64 = 0.05;
         let Some(tight) = extent(values, scale) else { return Self::empty() };
-        let room = ROOM * (tight.end - tight.start);
-        let mut range = tight.start - room..tight.end + room;
+        let margin = MARGIN * (tight.end - tight.start);
+        let mut range = tight.start - margin..tight.end + margin;
         if scale == Scale::Linear && tight.start >= 0.0 {
             range.start = range.start.max(0.0);
         }
         Self { scale, ticks: ticks(scale, &range, n_ticks), range }
     }
 
-    /// Where a value is on the axis, if it is anywhere.
+    /// The position of a value on the axis; `None` if it can't be drawn.
     pub(crate) fn place(&self, value: f64) -> Option<f64> {
         place(self.scale, value)
     }
 
-    /// An axis of nothing.
+    /// The axis of a chart without values.
     fn empty() -> Self {
         Self { scale: Scale::Linear, range: 0.0..1.0, ticks: vec![] }
     }
 }
 
-/// What the drawing library asks of an axis.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -80,9 +79,9 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        // It asks twice: for strong lines, and for faint ones between them.
-        let is_faint = hint.weight().allow_light_points();
-        if is_faint { vec![] } else { self.ticks.iter().map(|tick| tick.at).collect() }
+        // plotters asks twice: for bold grid lines, and for light ones between them.
+        let is_light = hint.weight().allow_light_points();
+        if is_light { vec![] } else { self.ticks.iter().map(|tick| tick.at).collect() }
     }
 
     fn range(&self) -> Range<f64> {
@@ -97,7 +96,7 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// From the lowest to the highest place of some values, widened if they are one; nothing if there are none.
+/// The range of the values' positions, widened if they are equal; `None` without values.
 fn extent(values: impl Iterator<Item = f64>, scale: Scale) -> Option<Range<f64>> {
     let places = values.filter_map(|value| place(scale, value));
     let (low, high) =
@@ -105,7 +104,7 @@ fn extent(values: impl Iterator<Item = f64>, scale: Scale) -> Option<Range<f64>>
     if low > high {
         return None;
     }
-    // Values that differ by rounding alone are one.
+    // Values that differ only by rounding count as equal.
     let is_wide = high - low > 1e-9 * high.abs().max(low.abs()) && high - low > 1e-290;
     let half = match scale {
         _ if is_wide => 0.0,
@@ -116,7 +115,7 @@ fn extent(values: impl Iterator<Item = f64>, scale: Scale) -> Option<Range<f64>>
     Some(low - half..high + half)
 }
 
-/// Round numbers within a range of places, at most so many.
+/// At most `n_ticks` ticks within a range of positions.
 fn ticks(scale: Scale, range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
     match scale {
         Scale::Linear => linear_ticks(range, n_ticks),
@@ -124,19 +123,19 @@ fn ticks(scale: Scale, range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
     }
 }
 
-/// At most so many multiples of 1, 2 or 5 times a power of ten.
+/// At most `n_ticks` multiples of 1, 2 or 5 times a power of ten.
 fn linear_ticks(range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
     let Some((step, values)) = multiples(range, n_ticks) else { return vec![] };
     let labels = number::evenly_spaced(&values, step);
     values.into_iter().zip(labels).map(|(at, label)| Tick { at, label }).collect()
 }
 
-/// The smallest round step of which at most so many multiples are within a range, and those.
+/// The smallest round step with at most `n_ticks` multiples in the range, and these multiples.
 fn multiples(range: &Range<f64>, n_ticks: usize) -> Option<(f64, Vec<f64>)> {
     let first_power = ((range.end - range.start) / n_ticks.max(1) as f64).log10().floor();
     let steps = (0..2).flat_map(|i| [1.0, 2.0, 5.0].map(|digit| (digit, first_power + f64::from(i))));
     steps.into_iter().find_map(|(digit, power): (f64, f64)| {
-        // By a division where the step is a fraction: 3 / 10 is 0.3, and 3 · 0.1 is not.
+        // Divide for fractional steps: 3 / 10 equals 0.3, and 3 · 0.1 does not.
         let multiple = |i: f64| {
             if power < 0.0 { i * digit / 10f64.powf(-power) } else { i * digit * 10f64.powf(power) }
         };
@@ -144,13 +143,13 @@ fn multiples(range: &Range<f64>, n_ticks: usize) -> Option<(f64, Vec<f64>)> {
         let (first, last) = ((range.start / step).ceil(), (range.end / step).floor());
         (last - first < n_ticks as f64).then(|| {
             let indices = std::iter::successors(Some(first), |i| Some(i + 1.0)).take_while(|&i| i <= last);
-            // Zero is added because a multiple of minus zero would be written as such.
+            // Adding zero turns -0 into 0.
             (step, indices.map(|i| multiple(i) + 0.0).collect())
         })
     })
 }
 
-/// At most so many powers of ten, with what lies between them where there is room.
+/// At most `n_ticks` powers of ten, with multiples between them if they fit.
 fn log_ticks(range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
     const FEW: usize = 4;
     let digits: [&[f64]; 4] =
@@ -165,12 +164,12 @@ fn log_ticks(range: &Range<f64>, n_ticks: usize) -> Vec<Tick> {
     if !is_narrow || ticks.len() >= FEW {
         return ticks;
     }
-    // Within a decade, round numbers of equal steps say more.
+    // Within a decade, evenly spaced round numbers are more informative.
     let even = linear_ticks(&(10f64.powf(range.start)..10f64.powf(range.end)), n_ticks);
     even.into_iter().map(|tick| Tick { at: tick.at.log10(), ..tick }).collect()
 }
 
-/// Every `nth` power of ten within a range, times each of the digits.
+/// Every `nth` power of ten within the range, times each of the digits.
 fn decades(range: &Range<f64>, nth: usize, digits: &[f64]) -> Vec<Tick> {
     let mut ticks = vec![];
     let nth = nth as f64;
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_counted_in_round_numbers() {
+    fn step_ticks_are_round_numbers() {
         let steps = |last: f64| labels(&Axis::across([1.0, last].into_iter(), Scale::Linear, 6));
         assert_eq!(steps(2000.0), "0 500 1000 1500 2000");
         assert_eq!(steps(100_000.0), "0 20k 40k 60k 80k 100k");
@@ -205,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_begins_at_zero_only_if_that_is_near() {
+    fn an_axis_starts_at_zero_only_if_that_is_near() {
         assert_eq!(Axis::across([10.0, 2000.0].into_iter(), Scale::Linear, 5).range, 0.0..2000.0);
         assert_eq!(Axis::across([1500.0, 2000.0].into_iter(), Scale::Linear, 5).range, 1500.0..2000.0);
     }
 
     #[test]
-    fn losses_have_room_above_and_below_but_not_below_zero() {
+    fn the_vertical_axis_has_margins_but_does_not_extend_below_zero() {
         let axis = Axis::up([1.5, 4.5].into_iter(), Scale::Linear, 5);
         assert_eq!(labels(&axis), "2 3 4");
         assert_eq!(axis.range, 1.35..4.65);
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn learning_rates_are_written_with_exponents() {
+    fn small_values_are_labelled_with_exponents() {
         assert_eq!(
             labels(&Axis::up([0.0, 1e-3].into_iter(), Scale::Linear, 6)),
             "0 2e-4 4e-4 6e-4 8e-4 1e-3"
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_ticks_are_as_dense_as_there_is_room() {
+    fn logarithmic_ticks_are_as_dense_as_fits() {
         let ticks = |low: f64, high: f64| labels(&Axis::up([low, high].into_iter(), Scale::Log, 8));
         assert_eq!(ticks(1e-5, 1e-1), "1e-5 1e-4 1e-3 0.01 0.1");
         assert_eq!(ticks(0.1, 20.0), "0.1 0.2 0.5 1 2 5 10 20");
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_ignored() {
+    fn values_that_cannot_be_drawn_are_ignored() {
         let strange = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 2.0, 4.0];
         assert_eq!(Axis::across(strange.into_iter(), Scale::Linear, 5).range, 2.0..4.0);
         assert_eq!(place(Scale::Log, 0.0), None);
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_have_an_axis_with_width() {
+    fn equal_values_have_an_axis_with_a_range() {
         for v in [0.0, 1.5, -1e-5, 1e300, 5e-324, f64::MIN_POSITIVE] {
             for scale in [Scale::Linear, Scale::Log] {
                 if place(scale, v).is_some() {

@@ -1,10 +1,10 @@
-//! The value beside a marked point, where it hides least.
+//! Places the label of a marked point where it covers the least.
 
 use std::ops::Range;
 
 use crate::layout::Place;
 
-/// A rectangle in units of the picture.
+/// A rectangle in units (see [`crate::layout::UNITS`]).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Area {
     pub(crate) x: Range<i32>,
@@ -30,8 +30,8 @@ impl Area {
     }
 }
 
-/// A place for a label of that size near a point: within `bounds`, and over as few of the points of curves as
-/// can be. Near places come first, below before above.
+/// The area for a label of the given size near a point: within `bounds`, and over as few points of curves as possible.
+/// Among equals, near areas come first, and below before above.
 pub(crate) fn place(point: Place, size: (i32, i32), bounds: &Area, curves: &[Place]) -> Option<Area> {
     let (width, height) = size;
     let candidates = (0..4).flat_map(|nth| {
@@ -43,7 +43,7 @@ pub(crate) fn place(point: Place, size: (i32, i32), bounds: &Area, curves: &[Pla
     within.min_by_key(|area| curves.iter().filter(|&&point| area.contains(point)).count())
 }
 
-/// Points along a line, none further than `step` from the next: whatever it crosses has one.
+/// Points along a line at most `step` apart, so that every area the line crosses has one.
 pub(crate) fn along(line: &[Place], step: i32) -> Vec<Place> {
     let mut points = line.first().copied().into_iter().collect::<Vec<_>>();
     for pair in line.windows(2) {
@@ -62,13 +62,13 @@ mod tests {
     const SIZE: (i32, i32) = (80, 40);
 
     #[test]
-    fn a_label_is_below_its_point_if_nothing_is_there() {
+    fn a_label_is_below_its_point_if_the_area_is_free() {
         let area = place((500, 500), SIZE, &BOUNDS, &[]).unwrap();
         assert_eq!(area.center(), (500, 540));
     }
 
     #[test]
-    fn a_label_keeps_off_curves_and_edges() {
+    fn a_label_avoids_curves_and_edges() {
         let below = along(&[(400, 540), (600, 540)], 10);
         assert_eq!(place((500, 500), SIZE, &BOUNDS, &below).unwrap().center(), (500, 460));
         let around = along(&[(400, 540), (600, 540), (600, 460), (400, 460)], 10);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_no_place() {
+    fn a_label_larger_than_the_bounds_has_no_area() {
         assert_eq!(place((20, 20), SIZE, &Area { x: 0..79, y: 0..500 }, &[]), None);
     }
 }

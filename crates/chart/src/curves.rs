@@ -1,4 +1,4 @@
-//! The curves, and the values of what is marked on them.
+//! Draws the curves, and the marked points with their values.
 
 use plotters::{coord::Shift, prelude::*};
 
@@ -12,7 +12,7 @@ use crate::{
     number, thin,
 };
 
-/// Draws pale curves, strong ones over them, and over those what is marked.
+/// Draws pale curves first, then strong ones, then the marked points.
 pub(crate) fn draw<DB: DrawingBackend>(
     chart: &Chart,
     em: Em,
@@ -31,7 +31,7 @@ pub(crate) fn draw<DB: DrawingBackend>(
     draw_marks(chart, em, font, frame, root, &crossed)
 }
 
-/// Draws one curve, with dots if there is room for them.
+/// Draws one curve, with dots if they fit.
 fn draw_lines<DB: DrawingBackend>(
     lines: &[Vec<Place>],
     look: Look,
@@ -39,14 +39,14 @@ fn draw_lines<DB: DrawingBackend>(
     root: &DrawingArea<DB, Shift>,
 ) -> Drawn<DB> {
     let n_points: usize = lines.iter().map(Vec::len).sum();
-    // Two dots and a half a dot's width apart.
+    // One dot per 1.5 dot widths.
     let room = area.x.len() / (3 * look.radius as usize);
     let has_dots = look.has_dots && n_points <= room;
     for line in lines {
         if line.len() > 1 {
             root.draw(&PathElement::new(line.clone(), look.line))?;
         }
-        // A point alone is no line.
+        // A single point is drawn as a dot.
         if has_dots || line.len() == 1 {
             for &point in line {
                 root.draw(&Circle::new(point, look.radius, look.line.color.filled()))?;
@@ -56,7 +56,7 @@ fn draw_lines<DB: DrawingBackend>(
     Ok(())
 }
 
-/// Draws what is marked as ringed dots; a single one with its value, where that hides least.
+/// Draws marked points as ringed dots. A single one has its value beside it.
 fn draw_marks<DB: DrawingBackend>(
     chart: &Chart,
     em: Em,

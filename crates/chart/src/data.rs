@@ -1,17 +1,15 @@
 //! A chart as plain data.
 
-/// A picture of some curves over one pair of axes.
+/// A line chart: curves over one pair of axes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
-    /// Above the picture; may be empty. Shortened if it does not fit, as all texts are.
+    /// Title above the chart; may be empty. Like all texts, it is shortened if it does not fit.
     pub title: String,
-    /// What the horizontal axis counts, with its unit.
+    /// Label of the horizontal axis, with its unit.
     pub x_label: String,
-    /// How the horizontal axis is divided.
     pub x_scale: Scale,
-    /// What the vertical axis measures, with its unit.
+    /// Label of the vertical axis, with its unit.
     pub y_label: String,
-    /// How the vertical axis is divided.
     pub y_scale: Scale,
     /// The curves. Pale ones are drawn beneath strong ones.
     pub series: Vec<Series>,
@@ -20,40 +18,37 @@ pub struct Chart {
 /// One curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// What the legend says; with an empty name it says nothing.
+    /// Name in the legend; an empty name has no legend entry.
     pub name: String,
     /// `[x, y]` of each point, in the order in which they are joined.
     pub points: Vec<[f64; 2]>,
-    /// How the line looks.
     pub style: Style,
-    /// The place of its colour among the seven there are: blue, vermilion, green, purple, orange, sky blue,
-    /// black. An eighth is blue again. Curves that belong together may share one.
+    /// Index into the palette of seven colours, modulo 7: blue, vermilion, green, purple, orange, sky blue, black.
     pub color: usize,
-    /// A point drawn as a larger dot, such as the best one. Its value is beside it, or, where several series have
-    /// one, in the legend after the series' name.
+    /// A point drawn as a larger dot, such as the best one. Its value is printed beside it or, if several series have a
+    /// marked point, in the legend.
     pub marked: Option<[f64; 2]>,
 }
 
-/// How a curve looks.
+/// Line style of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A thin, pale line, for what is noisy.
+    /// A thin, pale line, for noisy curves.
     Pale,
-    /// A strong line, with a dot at each point unless they are too many.
+    /// A strong line, with a dot at each point unless there are too many.
     Strong,
 }
 
-/// How an axis is divided.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// Evenly.
     Linear,
-    /// By powers of ten. What is not above zero has no place there.
+    /// Base 10. Values that are not above zero can't be drawn.
     Log,
 }
 
 impl Chart {
-    /// The one point that is marked, if there are not several.
+    /// The marked point, if there is exactly one.
     pub(crate) fn single_mark(&self) -> Option<[f64; 2]> {
         let mut marks = self.series.iter().filter_map(|series| series.marked);
         marks.next().filter(|_| marks.next().is_none())

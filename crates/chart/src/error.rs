@@ -1,23 +1,15 @@
-//! Why a chart could not be drawn.
+//! Errors of drawing a chart.
 
 /// Why a chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A picture too small to hold a chart, or too large to hold in memory.
-    #[error("a chart of {width} × {height} pixels can't be drawn; ask for 160 to 10000 each way")]
-    Size {
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
-    },
+    #[error("unsupported chart size {width} × {height}: width and height must be 160 to 10000 pixels")]
+    Size { width: u32, height: u32 },
 
-    /// The drawing library refused.
     #[error("cannot draw the chart")]
     Draw(#[source] Box<dyn std::error::Error + Send + Sync>),
 
-    /// The picture could not be put into a PNG file.
     #[error("cannot encode the chart as PNG")]
     Encode(#[from] png::EncodingError),
 }

@@ -11,17 +11,17 @@ pub(crate) struct Font {
 
 impl Font {
     pub(crate) fn load() -> Self {
-        let face = Face::parse(ttf_noto_sans::REGULAR, 0).expect("the font that is built in is whole");
+        let face = Face::parse(ttf_noto_sans::REGULAR, 0).expect("the built-in font is valid");
         Self { units_per_em: f32::from(face.units_per_em()), face }
     }
 
-    /// How wide a text is, in em. In the fonts that others look at an SVG with, it may be a little wider.
+    /// Width of a text in em. An SVG viewer's font may be slightly wider.
     pub(crate) fn width(&self, text: &str) -> f32 {
         text.chars().map(|c| self.advance(self.glyph(c))).sum()
     }
 
-    /// A text that fits a width in em: its middle is left out if it must be, since names often differ at their
-    /// ends. What is no visible character becomes one.
+    /// Shortens a text to a width in em. The middle is omitted, since names often differ at their ends. Control
+    /// characters are replaced.
     pub(crate) fn fit(&self, text: &str, width: f32) -> String {
         let chars: Vec<char> = text.chars().map(printable).collect();
         let whole: String = chars.iter().collect();
@@ -37,10 +37,10 @@ impl Font {
         candidates.into_iter().find(|candidate| self.width(candidate) <= width).unwrap_or_default()
     }
 
-    /// The outline of a text whose baseline begins at the origin, moved by a transformation of em. None if there is none,
-    /// as of a space.
+    /// The outline of a text whose baseline starts at the origin in em units, transformed. `None` without an outline,
+    /// as for a space.
     pub(crate) fn outline(&self, text: &str, transform: Transform) -> Option<Path> {
-        // A font's y goes up, a picture's down.
+        // The y axis of a font points up, that of an image down.
         let em =
             Transform::from_scale(1.0, -1.0).post_scale(1.0 / self.units_per_em, 1.0 / self.units_per_em);
         let mut path = PathBuilder::new();
@@ -67,7 +67,7 @@ impl Font {
     }
 }
 
-/// The character, or what stands for one that XML forbids.
+/// Replaces characters that XML forbids.
 fn printable(c: char) -> char {
     match c {
         '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_loses_its_middle() {
+    fn a_long_text_is_shortened_in_the_middle() {
         let font = Font::load();
         let name = "shakespeare-6-layers-384-wide-seed-1337";
         let short = font.fit(name, 10.0);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_xml_forbids_is_replaced() {
+    fn characters_that_xml_forbids_are_replaced() {
         assert_eq!(Font::load().fit("a\u{1b}[1m\tb\u{ffff}", 100.0), "a [1m b\u{fffd}");
     }
 

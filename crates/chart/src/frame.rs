@@ -1,4 +1,4 @@
-//! What is around the curves: title, legend, grid and axes.
+//! Draws title, legend, grid and axes.
 
 use plotters::{coord::Shift, prelude::*};
 
@@ -12,16 +12,16 @@ use crate::{
     look::{self, Drawn},
 };
 
-/// Around everything, in em, as all sizes here.
+/// Margin around the chart in em, as all sizes here.
 const MARGIN: f32 = 0.8;
-/// To the right, where half of the last number is.
+/// Right margin, for half of the last tick label.
 const RIGHT: f32 = 1.6;
 const TITLE: f32 = 1.3;
 const TITLE_ROW: f32 = 1.9;
 const TICK_MARK: f32 = 0.3;
-/// Numbers and name of the horizontal axis.
+/// Tick labels and name of the horizontal axis.
 const X_LABELS: f32 = 3.2;
-/// The name of the vertical axis, with what is between it and the numbers.
+/// Name of the vertical axis, with the space between it and the tick labels.
 const Y_NAME: f32 = 1.7;
 
 /// The axes that curves are drawn on.
@@ -32,7 +32,7 @@ pub(crate) struct Frame<'a, DB: DrawingBackend> {
 }
 
 impl<'a, DB: DrawingBackend> Frame<'a, DB> {
-    /// Draws all but the curves.
+    /// Draws everything except the curves.
     pub(crate) fn draw(
         chart: &Chart,
         em: Em,
@@ -87,38 +87,37 @@ impl<'a, DB: DrawingBackend> Frame<'a, DB> {
         Ok(Self { x, y, plot })
     }
 
-    /// Where a point is in the picture, if it is anywhere.
+    /// The position of a point in the image; `None` if it can't be drawn.
     pub(crate) fn place(&self, [x, y]: [f64; 2]) -> Option<Place> {
         Some(self.plot.backend_coord(&(self.x.place(x)?, self.y.place(y)?)))
     }
 
-    /// Whether there is nothing to draw.
+    /// Whether no point can be drawn.
     pub(crate) fn is_empty(&self) -> bool {
         self.x.ticks.is_empty()
     }
 
-    /// Where the curves are in the picture.
+    /// The plot area.
     pub(crate) fn area(&self) -> Area {
         let (x, y) = self.plot.plotting_area().get_pixel_range();
         Area { x, y }
     }
 }
 
-/// The width and height of an area.
 fn dimensions<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>) -> (i32, i32) {
     let (x, y) = root.get_pixel_range();
     (x.end - x.start, y.end - y.start)
 }
 
-/// The x (0) or y (1) of all points that have both.
+/// The x (`of` = 0) or y (`of` = 1) of all points that can be drawn.
 fn values(chart: &Chart, of: usize) -> impl Iterator<Item = f64> {
     let points = chart.series.iter().flat_map(|series| series.points.iter().chain(&series.marked));
     let (across, up) = (chart.x_scale, chart.y_scale);
-    let has_place = move |&[x, y]: &&[f64; 2]| axis::place(across, *x).and(axis::place(up, *y)).is_some();
-    points.filter(has_place).map(move |point| point[of])
+    let is_drawable = move |&[x, y]: &&[f64; 2]| axis::place(across, *x).and(axis::place(up, *y)).is_some();
+    points.filter(is_drawable).map(move |point| point[of])
 }
 
-/// How many labels fit a length.
+/// Number of labels that fit a length in em.
 fn room_for(length: f32, each: f32) -> usize {
     #[expect(clippy::cast_possible_truncation, reason = "at most twelve")]
     let room = (length / each).clamp(2.0, 12.0) as usize;

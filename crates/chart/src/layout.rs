@@ -1,26 +1,24 @@
-//! Sizes of what is in a picture, all of which follow from the picture's own.
+//! Sizes in an image, all derived from the image size.
 
 use crate::{Error, Result};
 
-/// Drawing is done in tenths of a pixel, because the drawing library counts in whole numbers.
+/// Units per pixel. plotters has integer coordinates, so a unit is a tenth of a pixel.
 pub(crate) const UNITS: i32 = 10;
 
-/// Where something is in a picture, in units from its upper left corner.
+/// A position in units from the upper left corner.
 pub(crate) type Place = (i32, i32);
 
-/// The sizes a picture may have, in pixels.
+/// Valid widths and heights in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 160..=10_000;
 
-/// A picture's size.
+/// An image size in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Size {
-    /// In pixels.
     pub(crate) width: u32,
-    /// In pixels.
     pub(crate) height: u32,
 }
 
-/// The size, if a chart can have it.
+/// Checks that width and height are in the valid range.
 pub(crate) fn check([width, height]: [u32; 2]) -> Result<Size> {
     if SIZES.contains(&width) && SIZES.contains(&height) {
         Ok(Size { width, height })
@@ -30,35 +28,35 @@ pub(crate) fn check([width, height]: [u32; 2]) -> Result<Size> {
 }
 
 impl Size {
-    /// In units.
+    /// Width and height in units.
     pub(crate) fn units(self) -> (u32, u32) {
         (self.width * UNITS.unsigned_abs(), self.height * UNITS.unsigned_abs())
     }
 
-    /// The size of ordinary text: larger in larger pictures, and legible in small ones.
+    /// The text size: proportional to the image, with a legible minimum.
     pub(crate) fn em(self) -> Em {
         let [width, height] = [self.width, self.height].map(|pixels| pixels as f32);
         Em((width.min(1.6 * height) / 64.0).clamp(11.0, 40.0) * UNITS as f32)
     }
 }
 
-/// The size of ordinary text, by which everything is measured.
+/// The text size in units, by which everything is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Em(f32);
 
 impl Em {
-    /// So many em in units, to the nearest.
-    #[expect(clippy::cast_possible_truncation, reason = "a picture is at most 100,000 units wide")]
+    /// `factor` em in units, rounded.
+    #[expect(clippy::cast_possible_truncation, reason = "an image is at most 100,000 units wide")]
     pub(crate) fn times(self, factor: f32) -> i32 {
         (self.0 * factor).round() as i32
     }
 
-    /// The width of a line in units, at least one pixel.
+    /// A line width of `factor` em in units, at least one pixel.
     pub(crate) fn stroke(self, factor: f32) -> u32 {
         self.times(factor).max(UNITS).unsigned_abs()
     }
 
-    /// So many units in em.
+    /// Converts units to em.
     pub(crate) fn per(self, units: i32) -> f32 {
         units as f32 / self.0
     }
@@ -69,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_have_sizes_that_can_be_drawn() {
+    fn sizes_out_of_range_are_errors() {
         assert!(check([1200, 600]).is_ok());
         assert!(check([160, 10_000]).is_ok());
         for size in [[0, 600], [159, 600], [1200, 10_001], [u32::MAX, u32::MAX]] {

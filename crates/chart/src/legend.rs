@@ -1,4 +1,4 @@
-//! The legend: a sample of each line and its name, in rows above the curves.
+//! The legend: a line sample and the name of each series, in rows above the curves.
 
 use plotters::{coord::Shift, prelude::*};
 
@@ -10,18 +10,18 @@ use crate::{
     number,
 };
 
-/// The length of the sample of a line, in em, as all sizes here.
+/// Length of a line sample in em, as all sizes here.
 const SAMPLE: f32 = 1.8;
-/// Between the sample and the name.
+/// Gap between sample and name.
 const GAP: f32 = 0.5;
-/// Between entries.
+/// Gap between entries.
 const BETWEEN: f32 = 1.6;
-/// How much wider a name is in the widest font that an SVG may be read with.
+/// Width factor of the widest font that an SVG viewer may use.
 const WIDER: f32 = 1.12;
 const ROW: f32 = 1.5;
 const LONGEST_NAME: f32 = 20.0;
 
-/// An entry and its place.
+/// An entry with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry<'a> {
     series: &'a Series,
@@ -32,7 +32,7 @@ pub(crate) struct Entry<'a> {
     row: u8,
 }
 
-/// Puts what has a name into rows, as far as they fit; with the values of marked points, if they are asked for.
+/// Arranges the named series in rows, as far as they fit. `has_values` adds the values of marked points.
 pub(crate) fn arrange<'a>(
     series: &'a [Series],
     has_values: bool,
@@ -60,17 +60,17 @@ pub(crate) fn arrange<'a>(
     entries
 }
 
-/// How wide the widest row is.
+/// Width of the widest row.
 pub(crate) fn width(entries: &[Entry]) -> f32 {
     entries.iter().map(|entry| entry.left + entry.width).fold(0.0, f32::max)
 }
 
-/// How high all rows are.
+/// Height of all rows.
 pub(crate) fn height(entries: &[Entry]) -> f32 {
     entries.last().map_or(0.0, |entry| f32::from(entry.row + 1) * ROW)
 }
 
-/// Draws the entries, the first of them at that place.
+/// Draws the entries, with the first at the given position.
 pub(crate) fn draw<DB: DrawingBackend>(
     entries: &[Entry],
     em: Em,
@@ -97,7 +97,7 @@ mod tests {
     use crate::Style;
 
     #[test]
-    fn names_go_on_in_the_next_row_and_an_empty_one_is_left_out() {
+    fn names_wrap_to_the_next_row_and_empty_ones_are_left_out() {
         let names = ["training", "", "validation", &"a long name of a run ".repeat(4), "x"];
         let series = names.map(|name| Series {
             name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! Line charts of training curves, as SVG and as PNG.
 //!
-//! A [`Chart`] is plain data: texts, and [`Series`] of points. Both formats show the same picture, on a white
-//! ground, in colours that colour-blind people can tell apart; the legend is above the curves and hides none.
+//! A [`Chart`] is plain data: texts, and [`Series`] of points. Both formats show the same chart, on a white background
+//! and in a colour-blind-safe palette. The legend is above the curves, so it hides none.
 //!
 //! ```
 //! use chart::{Chart, Scale, Series, Style};
@@ -38,15 +38,15 @@
 //! # }
 //! ```
 //!
-//! - A value that can't be drawn breaks the line: NaN, infinities, what is beyond ±1e300, and on a logarithmic
-//!   scale whatever is not above zero. A point with such neighbours is drawn as a dot.
-//! - A chart without a single point is still a picture: it says that there is nothing to show yet.
-//! - Lines of more points than pixels are thinned to two points for a column of pixels, the lowest and the
-//!   highest, so no spike is lost.
+//! - A value that can't be drawn breaks the line: NaN, infinities, values beyond ±1e300, and on a logarithmic scale
+//!   values that are not above zero. A point between two breaks is drawn as a dot.
+//! - A chart without points shows a note that there is nothing to show yet.
+//! - Lines with more points than pixels are thinned to two points per pixel column, the lowest and the highest, so no
+//!   spike is lost.
 //! - The same chart gives the same bytes.
 //!
-//! Texts of an SVG are in whatever sans-serif font its reader has. Those of a PNG are in Noto Sans, which has
-//! Latin, Greek and Cyrillic; a character of another script is a box there.
+//! SVG texts use the viewer's sans-serif font. PNG texts use Noto Sans, which has Latin, Greek and Cyrillic; characters
+//! of other scripts appear as boxes.
 
 mod picture;
 
@@ -69,12 +69,12 @@ pub use data::{Chart, Scale, Series, Style};
 pub use error::{Error, Result};
 
 impl Chart {
-    /// The chart as an SVG document of `[width, height]` pixels, each from 160 to 10,000.
+    /// Renders the chart as an SVG document of `[width, height]` pixels, each from 160 to 10,000.
     pub fn svg(&self, size: [u32; 2]) -> Result<String> {
         svg::render(self, layout::check(size)?)
     }
 
-    /// The chart as a PNG file of `[width, height]` pixels, each from 160 to 10,000.
+    /// Renders the chart as a PNG file of `[width, height]` pixels, each from 160 to 10,000.
     pub fn png(&self, size: [u32; 2]) -> Result<Vec<u8>> {
         raster::render(self, layout::check(size)?)
     }

@@ -1,4 +1,4 @@
-//! Colours, lines and texts: how everything in the picture looks.
+//! Colours, line styles and text styles.
 
 use plotters::{
     prelude::*,
@@ -7,20 +7,18 @@ use plotters::{
 
 use crate::{Series, Style, layout::Em};
 
-/// What drawing comes to.
+/// The result of drawing.
 pub(crate) type Drawn<DB, T = ()> = Result<T, DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// Texts.
+/// Text colour.
 const INK: RGBColor = RGBColor(51, 51, 51);
-/// Axes.
 pub(crate) const AXIS: RGBColor = RGBColor(110, 110, 110);
-/// The grid behind the curves.
 pub(crate) const GRID: RGBColor = RGBColor(230, 230, 230);
 
 pub(crate) const LEFT: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
 pub(crate) const CENTER: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
 
-/// The palette of Okabe and Ito, Color Universal Design (2008), without its yellow, which white swallows.
+/// The palette of Okabe and Ito, Color Universal Design (2008), without its yellow, which is hard to see on white.
 const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -31,14 +29,14 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// What plotters divides the size of a font by when it writes an SVG.
+/// plotters divides font sizes by this factor in SVG files.
 pub(crate) const FONT_FACTOR: f64 = 1.24;
 
-/// How a curve is drawn.
+/// The drawing style of a curve.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) line: ShapeStyle,
-    /// The radius of what shows a point: of every one, or of one that no line leads to.
+    /// Radius of the dots at points, and of a point without neighbours.
     pub(crate) radius: u32,
     pub(crate) has_dots: bool,
 }
@@ -59,7 +57,7 @@ impl Look {
     }
 }
 
-/// A text style of so many em.
+/// A text style with a size of `factor` em.
 pub(crate) fn text(em: Em, factor: f32, anchor: Pos) -> TextStyle<'static> {
     let size = f64::from(em.times(factor)) * FONT_FACTOR;
     TextStyle::from((FontFamily::SansSerif, size)).color(&INK).pos(anchor)

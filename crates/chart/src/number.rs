@@ -1,11 +1,11 @@
-//! Numbers as people write them on a chart: 0.5, 1500, 20k, 1M, 3e-4.
+//! Formats numbers for charts: 0.5, 1500, 20k, 1M, 3e-4.
 
-/// What is written with an exponent for want of a shorter name.
+/// Numbers from here on are written with an exponent.
 const TOO_LARGE: f64 = 1e15;
 
-/// A value with four significant digits.
+/// Formats a value with four significant digits.
 pub(crate) fn value(v: f64) -> String {
-    // Through the exponent after rounding: 9.9999 is 10.00, not 10.000.
+    // Use the exponent after rounding: 9.9999 is 10.00, not 10.000.
     let scientific = format!("{v:.3e}");
     let v = scientific.parse().unwrap_or(v);
     let exponent = exponent(&scientific);
@@ -17,7 +17,7 @@ pub(crate) fn value(v: f64) -> String {
     }
 }
 
-/// A round number by itself, as short as it can be.
+/// Formats a round number as briefly as possible.
 pub(crate) fn round(v: f64) -> String {
     match v.abs() {
         0.0 => "0".to_owned(),
@@ -27,7 +27,7 @@ pub(crate) fn round(v: f64) -> String {
     }
 }
 
-/// Numbers that are `step` apart, with as many decimals as tell them from each other.
+/// Formats numbers that are `step` apart, with enough decimals to distinguish them.
 pub(crate) fn evenly_spaced(values: &[f64], step: f64) -> Vec<String> {
     let largest = values.iter().fold(0.0_f64, |largest, v| largest.max(v.abs()));
     let step_exponent = exponent(&format!("{step:e}"));
@@ -43,14 +43,14 @@ pub(crate) fn evenly_spaced(values: &[f64], step: f64) -> Vec<String> {
     values.iter().map(|&v| label(v)).collect()
 }
 
-/// In thousands, millions and so on, with at most so many decimals.
+/// Formats in thousands, millions and so on, with at most `decimals` decimals.
 fn shortened(v: f64, decimals: i32) -> String {
     let (exponent, suffix) = unit(v.abs());
     let scaled = format!("{:.*}", digits(decimals), v / 10f64.powi(exponent));
     format!("{}{suffix}", trimmed(&scaled))
 }
 
-/// The largest power of a thousand that is not above a number, and its sign.
+/// The exponent of the largest power of a thousand that is at most `abs`, and its suffix.
 fn unit(abs: f64) -> (i32, &'static str) {
     match abs {
         1e12.. => (12, "T"),
@@ -61,13 +61,13 @@ fn unit(abs: f64) -> (i32, &'static str) {
     }
 }
 
-/// The power of ten of a number in scientific notation.
+/// The exponent of a number in scientific notation.
 fn exponent(scientific: &str) -> i32 {
     let (_, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     exponent.parse().unwrap_or(0)
 }
 
-/// Without the zeros that end its mantissa: 1.50e-4 is 1.5e-4.
+/// Removes trailing zeros of the mantissa: 1.50e-4 becomes 1.5e-4.
 fn trimmed_exponent(scientific: &str) -> String {
     match scientific.split_once('e') {
         Some((mantissa, exponent)) => format!("{}e{exponent}", trimmed(mantissa)),
@@ -75,12 +75,12 @@ fn trimmed_exponent(scientific: &str) -> String {
     }
 }
 
-/// Without the zeros that end its decimals.
+/// Removes trailing zeros of the decimals.
 fn trimmed(decimal: &str) -> &str {
     if decimal.contains('.') { decimal.trim_end_matches('0').trim_end_matches('.') } else { decimal }
 }
 
-/// A number of decimals, from none to ten.
+/// Clamps a number of decimals to 0 to 10.
 fn digits(n: i32) -> usize {
     usize::try_from(n.clamp(0, 10)).expect("a clamped count is not negative")
 }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn round_numbers_are_as_short_as_they_can_be() {
+    fn round_numbers_are_as_short_as_possible() {
         let cases =
             [(1.0, "1"), (0.01, "0.01"), (0.001, "1e-3"), (0.002, "2e-3"), (1000.0, "1000"), (2e4, "20k")];
         for (v, expected) in cases {

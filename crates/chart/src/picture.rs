@@ -1,4 +1,4 @@
-//! The whole picture, on whatever it is drawn.
+//! Draws a chart on any backend of plotters.
 
 use plotters::{coord::Shift, prelude::*};
 
@@ -10,7 +10,7 @@ use crate::{
     look::{self, Drawn},
 };
 
-/// Draws the chart.
+/// Draws the background, the axes with title and legend, and the curves.
 pub(crate) fn draw<DB: DrawingBackend>(
     chart: &Chart,
     em: Em,

@@ -1,6 +1,6 @@
-//! A chart as PNG: plotters draws on a pixmap of tiny-skia, with text as the outlines of a font.
+//! Renders a chart as PNG: plotters draws on a tiny-skia pixmap, with texts as font outlines.
 //!
-//! Not on plotters' own bitmap: its wide lines have miters that look like spikes of the data.
+//! plotters' own bitmap backend is not used because the miters of its wide lines look like spikes in the data.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ use crate::{
     picture,
 };
 
-/// The file.
+/// Renders a chart as a PNG file.
 pub(crate) fn render(chart: &Chart, size: Size) -> Result<Vec<u8>> {
     let mut pixmap = Pixmap::new(size.width, size.height).expect("a size is at most 10,000 pixels");
     let font = Font::load();
@@ -30,7 +30,7 @@ pub(crate) fn render(chart: &Chart, size: Size) -> Result<Vec<u8>> {
     encode(&pixmap)
 }
 
-/// A pixmap as a file, without the opacity: the background is opaque.
+/// Encodes a pixmap as PNG without the alpha channel, since the background is opaque.
 fn encode(pixmap: &Pixmap) -> Result<Vec<u8>> {
     let pixels: Vec<u8> =
         pixmap.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
@@ -44,7 +44,7 @@ fn encode(pixmap: &Pixmap) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// A picture that shapes are drawn on. Their coordinates are in units.
+/// A plotters backend that draws on a pixmap. Coordinates are in units.
 struct Raster<'a> {
     size: Size,
     font: &'a Font,
@@ -62,7 +62,7 @@ impl Raster<'_> {
         Ok(())
     }
 
-    /// Fills the outline of a line, so that the line is one layer of colour where it crosses itself.
+    /// Draws a line by filling its outline, so that a translucent line has one colour where it crosses itself.
     fn stroke(&mut self, path: Option<&Path>, style: &impl BackendStyle) -> Outcome {
         let (line_cap, line_join) = (LineCap::Round, LineJoin::Round);
         let stroke = Stroke { width: style.stroke_width() as f32, line_cap, line_join, ..Stroke::default() };
@@ -78,12 +78,12 @@ fn paint(color: BackendColor) -> Paint<'static> {
     paint
 }
 
-/// The straight lines through some points.
+/// The polyline through some points.
 fn polyline(points: &[BackendCoord]) -> Option<Path> {
     let mut path = PathBuilder::new();
     let [(x0, y0), .., (x1, y1)] = *points else { return None };
     if points.len() == 2 && (x0 == x1 || y0 == y1) {
-        // A level line, such as the grid's, covers one row of pixels rather than half of two.
+        // Align horizontal and vertical lines, such as the grid, to one row of pixels instead of half of two.
         let middle = |units: i32| (units.div_euclid(UNITS) * UNITS) as f32 + 0.5 * UNITS as f32;
         path.move_to(middle(x0), middle(y0));
         path.line_to(middle(x1), middle(y1));
@@ -157,7 +157,7 @@ impl DrawingBackend for Raster<'_> {
         self.fill(polyline(&points).as_ref(), style.color())
     }
 
-    /// Places a text as the SVG backend does, so that both formats are one picture.
+    /// Positions a text like the SVG backend, so that both formats look the same.
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Outcome {
         const EX: f32 = 0.536;
         let anchor = style.anchor();
@@ -177,7 +177,7 @@ impl DrawingBackend for Raster<'_> {
             FontTransform::Rotate180 => 180.0,
             FontTransform::Rotate270 => 270.0,
         };
-        #[expect(clippy::cast_possible_truncation, reason = "a text is at most as high as the picture")]
+        #[expect(clippy::cast_possible_truncation, reason = "a text is at most as high as the image")]
         let em = (style.size() / FONT_FACTOR) as f32;
         let place = Transform::from_translate(left, baseline)
             .post_scale(em, em)

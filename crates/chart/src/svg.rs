@@ -1,10 +1,10 @@
-//! A chart as SVG.
+//! Renders a chart as SVG.
 
 use plotters::prelude::*;
 
 use crate::{Chart, Error, Result, font::Font, layout::Size, picture};
 
-/// The document.
+/// Renders a chart as an SVG document.
 pub(crate) fn render(chart: &Chart, size: Size) -> Result<String> {
     let mut document = String::new();
     {
@@ -15,10 +15,10 @@ pub(crate) fn render(chart: &Chart, size: Size) -> Result<String> {
     Ok(with_root(&document, size))
 }
 
-/// By this comment, Kindling leaves its own pictures out of the text that it trains on.
+/// Kindling recognises its own charts by this comment and leaves them out of training text.
 const ORIGIN: &str = "<!-- Drawn by Kindling -->";
 
-/// The document with another root element: it was drawn in units finer than a pixel, and spikes are to be round.
+/// Replaces the root element: the drawing is in units rather than pixels, and line joins are round.
 fn with_root(document: &str, size: Size) -> String {
     let (_, content) = document.split_once('>').expect("a document begins with its root element");
     let Size { width, height } = size;

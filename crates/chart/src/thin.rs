@@ -1,11 +1,11 @@
-//! Long curves with as many points as the picture can show.
+//! Thins long curves to the resolution of the image.
 
 use crate::layout::{Place, UNITS};
 
-/// A curve as lines without gaps, each with at most two points a column of pixels, besides its first and last.
+/// Splits a curve into lines without gaps, each with at most two points per pixel column besides its first and last.
 ///
-/// `None` is a point that has no place: the line ends before it, and another begins after it. Of the points in
-/// a column the lowest and the highest stay, in their order.
+/// `None` is a point that can't be drawn: it ends a line, and another starts after it. Of the points in a column, the
+/// lowest and the highest are kept, in their order.
 pub(crate) fn lines(points: impl Iterator<Item = Option<Place>>) -> Vec<Vec<Place>> {
     let points: Vec<_> = points.collect();
     let lines = points.split(|point| point.is_none()).filter(|line| !line.is_empty());
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn few_points_stay_as_they_are() {
+    fn few_points_are_unchanged() {
         let points = vec![(0, 3), (10, 2), (20, 2), (30, 7)];
         assert_eq!(lines(points.iter().copied().map(Some)), [points]);
     }

@@ -1,4 +1,4 @@
-//! What is in the pictures, and what drawing them costs.
+//! The contents of SVG and PNG charts, and the time to draw them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy.toml sees no test in a helper")]
 
@@ -41,7 +41,7 @@ fn run() -> Chart {
     ])
 }
 
-/// The points of the lines of a curve: the grid and the samples of the legend have two points and are left out.
+/// The points of each curve's lines. Lines of two points, such as the grid and the legend, are left out.
 fn lines(svg: &str) -> Vec<Vec<(i32, i32)>> {
     let attribute =
         |line: &str| line.split_once("points=\"").unwrap().1.split('"').next().unwrap().to_owned();
@@ -54,7 +54,7 @@ fn lines(svg: &str) -> Vec<Vec<(i32, i32)>> {
     lines.filter(|line| line.len() > 2).collect()
 }
 
-/// The texts and how far down they are.
+/// The texts with their y coordinates.
 fn texts(svg: &str) -> Vec<(i32, String)> {
     let mut texts = vec![];
     let mut lines = svg.lines();
@@ -98,7 +98,7 @@ fn an_svg_has_its_size_and_its_texts_escaped() {
 }
 
 #[test]
-fn a_small_svg_is_as_it_was() {
+fn a_small_svg_matches_the_snapshot() {
     let lone = chart(vec![Series {
         marked: Some([3.0, 1.5]),
         ..series("valid", [[0.0, 4.0], [2.0, 2.0], [3.0, 1.5]])
@@ -170,19 +170,19 @@ fn a_png_has_its_size_and_is_not_blank() {
 }
 
 #[test]
-fn a_pale_curve_is_pale_where_it_crosses_itself() {
+fn a_pale_curve_stays_pale_where_it_crosses_itself() {
     let noisy = (0..5000).map(|step| [f64::from(step), 2.0 + (f64::from(step) * 0.7).sin()]);
     let pale = chart(vec![Series { style: Style::Pale, ..series("training", noisy) }]);
     let (_, _, pixels) = decode(&pale.png(SIZE).unwrap());
     let blue = pixels.chunks_exact(3).filter(|pixel| pixel[2] > pixel[0].saturating_add(20));
     let reds: Vec<u8> = blue.map(|pixel| pixel[0]).collect();
-    // It is 45 % of (0, 114, 178) over white or the grid; a few pixels are over the axis.
+    // The colour is 45 % of (0, 114, 178) over white or the grid; a few pixels are over the axis.
     let n_dark = reds.iter().filter(|&&red| red < 126).count();
     assert!(reds.len() > 10_000 && n_dark < reds.len() / 100, "{n_dark} of {}", reds.len());
 }
 
 #[test]
-fn the_same_chart_is_the_same_bytes() {
+fn the_same_chart_has_the_same_bytes() {
     assert_eq!(run().svg(SIZE).unwrap(), run().svg(SIZE).unwrap());
     assert_eq!(run().png(SIZE).unwrap(), run().png(SIZE).unwrap());
     let other = Chart { y_scale: Scale::Log, ..run() };
@@ -216,9 +216,9 @@ fn a_value_that_cant_be_drawn_breaks_the_line() {
     let svg = chart(vec![series("", points.clone())]).svg(SIZE).unwrap();
     assert_eq!(lines(&svg).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
     let dots = svg.matches("<circle").count();
-    assert_eq!(dots, 7, "the point alone is a dot too");
+    assert_eq!(dots, 7, "a point without neighbours is a dot too");
 
-    // On a logarithmic scale, zero is one of them.
+    // On a logarithmic scale, zero can't be drawn.
     let points = points.map(|[x, y]| [x, if y == 1.5 { 0.0 } else { y }]);
     let log = Chart { y_scale: Scale::Log, ..chart(vec![series("", points)]) };
     assert_eq!(lines(&log.svg(SIZE).unwrap()).len(), 1);
@@ -226,7 +226,7 @@ fn a_value_that_cant_be_drawn_breaks_the_line() {
 }
 
 #[test]
-fn charts_of_little_are_drawn() {
+fn charts_with_few_or_no_points_are_drawn() {
     let note = "nothing to show yet";
     let nothing = [vec![], vec![series("a", [])], vec![series("a", [[0.0, f64::NAN], [f64::NAN, 1.0]])]];
     for series in nothing {
@@ -241,10 +241,10 @@ fn charts_of_little_are_drawn() {
     ];
     for series in one {
         for y_scale in [Scale::Linear, Scale::Log] {
-            let has_place = y_scale == Scale::Linear || series.points[0][1] > 0.0;
+            let is_drawable = y_scale == Scale::Linear || series.points[0][1] > 0.0;
             let chart = Chart { y_scale, ..chart(vec![series.clone()]) };
             let svg = chart.svg(SIZE).unwrap();
-            assert_eq!(svg.contains(note), !has_place, "{svg}");
+            assert_eq!(svg.contains(note), !is_drawable, "{svg}");
             assert!(!svg.contains("NaN"));
         }
     }
@@ -264,7 +264,7 @@ fn several_marks_have_their_values_in_the_legend() {
 }
 
 #[test]
-fn every_size_between_the_limits_is_drawn_and_no_other() {
+fn only_sizes_within_the_limits_are_drawn() {
     let many = (0..30)
         .map(|i| series(&format!("a run with a long name, {i}"), [[0.0, 1.0], [1.0, 2.0], [2.0, 1.0]]));
     let crowded = chart(many.collect());
@@ -279,15 +279,14 @@ fn every_size_between_the_limits_is_drawn_and_no_other() {
 }
 
 #[test]
-fn a_hundred_thousand_points_are_drawn_soon_and_keep_their_spike() {
+fn a_hundred_thousand_points_are_drawn_quickly_and_keep_their_spike() {
     let noisy = |step: i32| if step == 54_321 { 4.0 } else { 2.0 + (f64::from(step) * 0.7).sin() };
     let points = (0..100_000).map(|step| [f64::from(step), noisy(step)]);
     let long = chart(vec![Series { style: Style::Pale, ..series("training", points) }]);
     let start = Instant::now();
     let svg = long.svg([1200, 600]).unwrap();
     long.png([1200, 600]).unwrap();
-    // It takes a tenth of a second. What would take long is drawing all points, or rows of pixels that a line
-    // crosses thousands of times.
+    // Takes 0.1 s. Drawing all points, or rows of pixels that a line crosses thousands of times, would take longer.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 
     let [line] = &lines(&svg)[..] else { panic!("one line") };

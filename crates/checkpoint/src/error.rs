@@ -1,4 +1,4 @@
-//! Why a run folder could not be read or written.
+//! Errors of reading and writing run folders.
 
 use std::{
     io,
@@ -7,203 +7,129 @@ use std::{
 
 use families::{NoFamily, quoted};
 
-/// Why a run folder could not be read or written.
+/// An error of reading or writing a run folder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// A verb, such as `write`.
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 
-    /// No room for a file of the run.
     #[error(
-        "no room for {}: the disk is full; free some space and repeat the command, or resume the run with train --resume", .path.display()
+        "cannot write {}: the disk is full; free some space, then repeat the command or resume the run with train --resume", .path.display()
     )]
-    DiskFull {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    DiskFull { path: PathBuf, source: io::Error },
 
-    /// The folder is no model.
-    #[error("{} is not a model: it has no {missing}; name a run folder or one in Hugging Face layout", .path.display())]
+    /// A folder without a model.
+    #[error("{} is not a model: it has no {missing}; give a run folder or a folder in Hugging Face layout", .path.display())]
     NotAModel {
-        /// The folder.
         path: PathBuf,
-        /// The file it lacks.
+        /// The missing file.
         missing: &'static str,
     },
 
-    /// The folder holds something else than a model that can be opened.
+    /// A folder with something else than a supported model.
     #[error("{} {reason}", .path.display())]
     OtherModel {
-        /// The folder.
         path: PathBuf,
-        /// What it holds, and the way to a model.
+        /// The contents of the folder, and how to get a model from it.
         reason: String,
     },
 
-    /// A model that can't be read.
     #[error(transparent)]
     Model(#[from] families::Error),
 
-    /// A new run would write over something.
     #[error("{} already exists; choose another name", .path.display())]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
 
-    /// Weights that can't be put into a file.
+    /// Weights that can't be serialised as safetensors.
     #[error("cannot write {}: {reason}", .path.display())]
     Safetensors {
-        /// The file.
         path: PathBuf,
-        /// Where and why. No `source`: its text has those of its sources in it.
+        /// Not a `source`, because its message already includes its sources.
         reason: safetensors::SafeTensorError,
     },
 
-    /// A weight that 16 bits can't hold.
-    #[error("cannot write {}: {key} has {value}, which {dtype} can't hold; choose another --dtype", .path.display())]
+    /// A weight that is out of range for a 16-bit type.
+    #[error("cannot write {}: {key} has the value {value}, which {dtype} cannot represent; choose another --dtype", .path.display())]
     TooLarge {
-        /// The file.
         path: PathBuf,
-        /// The tensor.
+        /// The tensor's name.
         key: String,
-        /// The number.
         value: f32,
-        /// What it was to be stored as.
         dtype: &'static str,
     },
 
-    /// A model that other programs have no place for.
-    #[error("cannot write {}; its run can still be trained and written with", .path.display())]
-    NoFamily {
-        /// What was to be written.
-        path: PathBuf,
-        /// Which parts.
-        source: Box<NoFamily>,
-    },
+    /// A model that no Hugging Face architecture can represent.
+    #[error("cannot export {}; kindling can still train this model and generate with it", .path.display())]
+    NoFamily { path: PathBuf, source: Box<NoFamily> },
 
-    /// A model that can't be a GGUF file, or not this one.
+    /// A GGUF file that can't be written.
     #[error("cannot write {}", .path.display())]
-    Gguf {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: formats::gguf::Error,
-    },
+    Gguf { path: PathBuf, source: formats::gguf::Error },
 
-    /// A model that transformers has a place for and llama.cpp has not.
-    #[error("cannot write {}: {reason}; as --format safetensors it can be exported", .path.display())]
-    GgufParts {
-        /// The file.
-        path: PathBuf,
-        /// Which part is another there.
-        reason: String,
-    },
+    /// An architecture option that transformers supports and llama.cpp does not.
+    #[error("cannot write {}: {reason}; export it with --format safetensors instead", .path.display())]
+    GgufOption { path: PathBuf, reason: String },
 
-    /// A tokenizer that GGUF has no words for.
-    #[error("cannot write {}; as --format safetensors the model can be exported", .path.display())]
-    GgufTokenizer {
-        /// The file.
-        path: PathBuf,
-        /// What it does otherwise.
-        source: tokenizer::Error,
-    },
+    /// A tokenizer that llama.cpp does not support.
+    #[error("cannot write {}; export the model with --format safetensors instead", .path.display())]
+    GgufTokenizer { path: PathBuf, source: tokenizer::Error },
 
-    /// The tokenizer is missing or damaged.
-    #[error("the tokenizer of {} can't be used; put back the tokenizer.json it was trained with", .path.display())]
-    Tokenizer {
-        /// The folder.
-        path: PathBuf,
-        /// Which file, and why.
-        source: tokenizer::Error,
-    },
+    /// A missing or damaged tokenizer.
+    #[error("cannot load the tokenizer of {}; restore the tokenizer.json that the model was trained with", .path.display())]
+    Tokenizer { path: PathBuf, source: tokenizer::Error },
 
-    /// A checkpoint whose files are not those it was written with.
+    /// A checkpoint whose files do not match its manifest.
     #[error("the checkpoint {} is damaged: {reason}", .path.display())]
-    Damaged {
-        /// The checkpoint's folder.
-        path: PathBuf,
-        /// Which file, and how.
-        reason: String,
-    },
+    Damaged { path: PathBuf, reason: String },
 
-    /// A checkpoint that this version can't read.
     #[error(
         "the checkpoint {} was saved by a newer version of kindling (format {version}); resume with that version", .path.display()
     )]
-    NewerCheckpoint {
-        /// The checkpoint's folder.
-        path: PathBuf,
-        /// The version of its format.
-        version: u32,
-    },
+    NewerCheckpoint { path: PathBuf, version: u32 },
 
-    /// A checkpoint whose weights are those of no model, or of another one.
+    /// A checkpoint whose weights do not fit the model.
     #[error("cannot read the weights of the checkpoint {}", .path.display())]
-    Record {
-        /// The checkpoint's folder.
-        path: PathBuf,
-        /// Why.
-        source: burn::store::RecordError,
-    },
+    Record { path: PathBuf, source: burn::store::RecordError },
 
-    /// There is nothing to go on from.
     #[error(
         "all {n} checkpoints of {} are damaged; start a new run from its best weights with train finetune --init-from {}",
         .path.display(), quoted(&.path.display().to_string())
     )]
-    AllDamaged {
-        /// The run folder.
-        path: PathBuf,
-        /// How many there are.
-        n: usize,
-    },
+    AllDamaged { path: PathBuf, n: usize },
 
-    /// A run that has done steps, and whose checkpoints are not there.
+    /// A trained run whose checkpoints are missing.
     #[error(
-        "{} has been trained and has no checkpoint any more to go on from; start a new run from its best weights with \
+        "{} has no checkpoint left to resume from; start a new run from its best weights with \
          train finetune --init-from {}", .path.display(), quoted(&.path.display().to_string())
     )]
-    NoCheckpoint {
-        /// The run folder.
-        path: PathBuf,
-    },
+    NoCheckpoint { path: PathBuf },
 
-    /// The run's folder was moved or removed while the run went on; there may be another of its name.
+    /// A run folder that was moved, removed or replaced during training.
     #[error(
-        "the folder {} is not there any more, or is another one; put it back, then go on from its last checkpoint by \
+        "the run folder {} was moved, removed or replaced; put it back, then resume from its last checkpoint with \
          --resume", .path.display()
     )]
-    Gone {
-        /// The run folder.
-        path: PathBuf,
-    },
+    Gone { path: PathBuf },
 
-    /// Another process writes to the run.
-    #[error("{} is in use: {holder} trains it; wait for it, or stop it first", .path.display())]
+    /// A run that another process is training.
+    #[error("{} is in use: {holder} is training it; wait until it ends, or stop it first", .path.display())]
     Locked {
-        /// The run folder.
         path: PathBuf,
-        /// Who holds it.
+        /// The process that holds the lock.
         holder: String,
     },
 }
 
-/// The result of reading or writing a run folder.
+/// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Makes an I/O error say what was done to which path.
+/// Adds the action and the path to an I/O error, for `map_err`.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| fs::failed_to(action, path)(source).into()
 }
@@ -222,20 +148,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn a_full_disk_differs_from_other_failures() {
         let path = Path::new("runs/tiny/model.safetensors");
         let full = io("write", path)(io::ErrorKind::StorageFull.into());
         assert_eq!(
             full.to_string(),
-            "no room for runs/tiny/model.safetensors: the disk is full; free some space and repeat the \
-             command, or resume the run with train --resume"
+            "cannot write runs/tiny/model.safetensors: the disk is full; free some space, then repeat the \
+             command or resume the run with train --resume"
         );
         let denied = io("write", path)(io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.to_string(), "cannot write runs/tiny/model.safetensors");
     }
 
     #[test]
-    fn a_path_in_advice_survives_the_shell() {
+    fn paths_in_advised_commands_are_quoted() {
         let advice = |path: &str| Error::AllDamaged { path: path.into(), n: 2 }.to_string();
         assert!(advice("runs/tiny-2").ends_with(" --init-from runs/tiny-2"));
         assert!(advice("runs/my run").ends_with(" --init-from 'runs/my run'"));

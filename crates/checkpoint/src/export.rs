@@ -1,4 +1,4 @@
-//! A model as a file of its own, which is there whole or not at all.
+//! Writes a model as a single file, atomically.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::{Error, Result, error::io};
 ///
 /// # Errors
 ///
-/// If the file can't be written, or a value is too large for the type.
+/// If the file can't be written, or a value is out of range for `ty`.
 pub(crate) fn save_weights(model: &Gpt, path: &Path, ty: FloatType) -> Result<()> {
     atomic::write_with(path, |out| {
         families::write_safetensors(model, out, ty).map_err(|error| match error {
@@ -30,14 +30,13 @@ pub(crate) fn save_weights(model: &Gpt, path: &Path, ty: FloatType) -> Result<()
     })
 }
 
-/// Writes a model and its tokenizer as a GGUF file, with its matrices stored as `ty` where they can be.
+/// Writes a model and its tokenizer as a GGUF file. Matrices are stored as `ty` where their sizes allow.
 ///
-/// Returns what will not be the same in llama.cpp, a sentence each.
+/// Returns notes for the user, one for each difference in llama.cpp.
 ///
 /// # Errors
 ///
-/// If llama.cpp has no model with these options, it has no tokenizer that does the same, or the file can't be
-/// written.
+/// If llama.cpp does not support the architecture options or the tokenizer, or the file can't be written.
 pub fn export_gguf(
     model: &Gpt,
     tokenizer: &Tokenizer,
@@ -50,7 +49,7 @@ pub fn export_gguf(
         let path = path.to_owned();
         match error {
             ExportError::NoFamily(source) => Error::NoFamily { path, source: Box::new(source) },
-            ExportError::Option(reason) => Error::GgufParts { path, reason },
+            ExportError::Option(reason) => Error::GgufOption { path, reason },
             ExportError::Tokenizer(source) => Error::GgufTokenizer { path, source },
             ExportError::File(source) => Error::Gguf { path, source },
         }

@@ -1,20 +1,20 @@
-//! The run folder: one place knows what is where.
+//! The layout of the run folder.
 //!
 //! ```text
 //! runs/NAME/
-//!   recipe.toml               what was asked for, resolved
-//!   config.json               sizes, in the layout of Hugging Face's that has the model's parts, else in our own
+//!   recipe.toml               the resolved recipe
+//!   config.json               sizes and options: Hugging Face layout if an architecture has them, else Kindling's own
 //!   model.safetensors         the best weights so far, in the same layout
-//!   model.step-00002000....   better ones that a resume with another recipe has undone the steps of
-//!   tokenizer.json            with tokenizer_config.json and generation_config.json beside it, and of a model from elsewhere
-//!                             its chat_template.jinja and special_tokens_map.json
-//!   checkpoints/step-00002000 what training goes on from
-//!   metrics.jsonl             one object a line
-//!   loss.svg, loss.png        its losses as a picture
-//!   samples.txt               what it wrote as it learned
-//!   sessions.jsonl            when it was begun and gone on with, and what was changed then
-//!   README.md                 the model's card, when it is trained
-//!   run.lock                  who trains it
+//!   model.step-00002000....   backup of better weights whose steps were undone by resuming with another recipe
+//!   tokenizer.json            beside it tokenizer_config.json and generation_config.json; for imported models also
+//!                             chat_template.jinja and special_tokens_map.json
+//!   checkpoints/step-00002000 the state to resume from
+//!   metrics.jsonl             one JSON object per line
+//!   loss.svg, loss.png        charts of the losses
+//!   samples.txt               samples generated during training
+//!   sessions.jsonl            the starts and resumes of the run, with changes of the recipe
+//!   README.md                 the model card, written after training
+//!   run.lock                  the process that trains the run
 //! ```
 
 use std::{
@@ -26,7 +26,10 @@ use std::{
 
 use ::fs::atomic;
 use burn::prelude::Device;
-use families::{Described, Family, Memory, adapter, config_to_json, other_contents, unread_tokenizer};
+use families::{
+    ConfigJson, Family, WeightStorage, config_to_json, describe_adapter, explain_missing,
+    unsupported_tokenizer,
+};
 use formats::{
     refuse_lfs_pointer,
     weights::{FloatType, Weights},
@@ -36,11 +39,11 @@ use tokenizer::{Companions, SpecialTokens, Tokenizer};
 
 use crate::{Error, Result, error::io, export::save_weights};
 
-/// The name of the file of weights.
+/// The file name of the weights.
 pub const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-/// Before there was one file for it: the tokens and their ids, and the merges.
+/// With [`MERGES`], GPT-2's older format of a tokenizer.
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -50,18 +53,18 @@ const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.txt";
 const CARD: &str = "README.md";
 
-/// A run's folder, or any folder with a model in Hugging Face layout.
+/// A run folder, or any folder with a model in Hugging Face layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
 impl RunFolder {
-    /// Makes a new folder, with those above it.
+    /// Creates a new folder and its parents.
     ///
     /// # Errors
     ///
-    /// If something of that name is there already, or the folder can't be made.
+    /// If the path already exists, or the folder can't be created.
     pub fn create(path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io("create", parent))?;
@@ -75,11 +78,11 @@ impl RunFolder {
         }
     }
 
-    /// Makes a new folder that appears as a whole, filled by a function.
+    /// Creates a new folder atomically, with contents written by `fill`.
     ///
     /// # Errors
     ///
-    /// If something of that name is there already, or the folder can't be made or filled.
+    /// If the path already exists, or the folder can't be created or filled.
     pub fn create_with(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<Self> {
         if path.exists() {
             return Err(Error::Exists { path: path.to_owned() });
@@ -91,16 +94,16 @@ impl RunFolder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// A folder, without a look at what is there.
+    /// A folder at a path that is not checked.
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// A folder that is there.
+    /// Opens an existing folder.
     ///
     /// # Errors
     ///
-    /// If it holds no model: no `config.json`.
+    /// If the folder does not exist or has no `config.json`.
     pub fn open(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         fs::metadata(path).map_err(io("open", path))?;
@@ -110,7 +113,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The run in `runs` whose weights or metrics changed last, if there is any.
+    /// The most recently modified run in `runs`, if there is one.
     ///
     /// # Errors
     ///
@@ -119,11 +122,11 @@ impl RunFolder {
         Ok(Self::all(runs)?.pop())
     }
 
-    /// The runs in `runs`, the one whose weights or metrics changed last at the end.
+    /// The runs in `runs`, the most recently modified one last.
     ///
     /// # Errors
     ///
-    /// If `runs` is there and can't be listed.
+    /// If `runs` exists and can't be listed.
     pub fn all(runs: &Path) -> Result<Vec<Self>> {
         let entries = match fs::read_dir(runs) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -134,53 +137,53 @@ impl RunFolder {
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_run);
         let mut found: Vec<Self> = paths.map(|path| Self { path }).collect();
-        found.sort_by_cached_key(|run| (run.changed(), run.path.clone()));
+        found.sort_by_cached_key(|run| (run.last_modified(), run.path.clone()));
         Ok(found)
     }
 
-    /// When its weights or metrics changed last.
-    pub fn changed(&self) -> Option<SystemTime> {
+    /// When its weights or metrics were last modified.
+    pub fn last_modified(&self) -> Option<SystemTime> {
         let times =
             [WEIGHTS, METRICS, CONFIG].map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
         times.into_iter().flatten().max()
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its last part, the run's name.
+    /// The run's name, which is the folder's name.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Where the metrics go, one JSON object a line.
+    /// The path of the metrics, one JSON object per line.
     pub fn metrics_path(&self) -> PathBuf {
         self.path.join(METRICS)
     }
 
-    /// Where samples go.
+    /// The path of the generated samples.
     pub fn samples_path(&self) -> PathBuf {
         self.path.join(SAMPLES)
     }
 
-    /// Where the model's card is.
+    /// The path of the model card.
     pub fn card_path(&self) -> PathBuf {
         self.path.join(CARD)
     }
 
-    /// Where the resolved recipe is.
+    /// The path of the resolved recipe.
     pub fn recipe_path(&self) -> PathBuf {
         self.path.join(RECIPE)
     }
 
-    /// Where the checkpoints are.
+    /// The folder of the checkpoints.
     pub fn checkpoints_path(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// Writes what describes the model: sizes, tokenizer and, of a model that was trained here, recipe.
+    /// Writes config, tokenizer and, for a model trained by Kindling, recipe.
     ///
     /// # Errors
     ///
@@ -205,7 +208,7 @@ impl RunFolder {
         Ok(atomic::write_file(&self.recipe_path(), recipe.as_bytes())?)
     }
 
-    /// Writes the model's card.
+    /// Writes the model card.
     ///
     /// # Errors
     ///
@@ -214,7 +217,7 @@ impl RunFolder {
         Ok(atomic::write_file(&self.card_path(), card.as_bytes())?)
     }
 
-    /// Writes a picture, under a name in the run's folder.
+    /// Writes an image to the file `name` in the run folder.
     ///
     /// # Errors
     ///
@@ -234,8 +237,8 @@ impl RunFolder {
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
         let mut tokenizer_config = tokenizer.hugging_face_config(config.block_size);
-        special_tokens.name_in(&mut tokenizer_config, tokenizer);
-        special_tokens.companions.lay_over_tokenizer_config(&mut tokenizer_config);
+        special_tokens.write_texts_to(&mut tokenizer_config, tokenizer);
+        special_tokens.companions.add_to_tokenizer_config(&mut tokenizer_config);
         write(TOKENIZER_CONFIG, &pretty(&tokenizer_config))?;
         let mut generation = special_tokens.companions.generation_config();
         special_tokens.write_to(&mut generation);
@@ -247,11 +250,11 @@ impl RunFolder {
             }
             atomic::write_file(&path, text.as_bytes())?;
         }
-        // Last: a folder with this file is a model to whoever opens it.
+        // Written last, because a folder with this file counts as a model.
         Ok(write(CONFIG, &pretty(&config_to_json(config, special_tokens, precision.name())))?)
     }
 
-    /// Writes the weights, atomically, over those there.
+    /// Writes the weights, atomically replacing the previous ones.
     ///
     /// # Errors
     ///
@@ -260,14 +263,14 @@ impl RunFolder {
         save_weights(model, &self.path.join(WEIGHTS), FloatType::F32)
     }
 
-    /// Keeps a copy of the weights, as those of a step, which no later ones are written over.
+    /// Copies the weights to a backup named after `step`, which later weights do not replace.
     ///
     /// # Errors
     ///
     /// If the copy can't be written.
-    pub fn keep_weights(&self, step: u64) -> Result<PathBuf> {
+    pub fn back_up_weights(&self, step: u64) -> Result<PathBuf> {
         let weights = self.path.join(WEIGHTS);
-        let copy = self.kept_path(step);
+        let copy = self.backup_path(step);
         let mut from = fs::File::open(&weights).map_err(io("open", &weights))?;
         atomic::write_with(&copy, |file| {
             std::io::copy(&mut from, file).map(|_| ()).map_err(io("write", &copy))
@@ -275,8 +278,8 @@ impl RunFolder {
         Ok(copy)
     }
 
-    /// The steps whose weights [`RunFolder::keep_weights`] has kept, in order.
-    pub fn kept_steps(&self) -> Vec<u64> {
+    /// The steps of the backups made by [`RunFolder::back_up_weights`], in order.
+    pub fn backup_steps(&self) -> Vec<u64> {
         let step = |entry: fs::DirEntry| -> Option<u64> {
             let name = entry.file_name();
             name.to_str()?.strip_prefix("model.step-")?.strip_suffix(".safetensors")?.parse().ok()
@@ -287,26 +290,26 @@ impl RunFolder {
         steps
     }
 
-    /// The model with the weights that were kept of a step.
+    /// Loads the model with the backup weights of a step.
     ///
     /// # Errors
     ///
     /// As [`RunFolder::load_model`].
-    pub fn open_kept_model(&self, step: u64, memory: Memory, device: &Device) -> Result<Gpt> {
-        let weights = Weights::open(&self.kept_path(step)).map_err(families::Error::from)?;
-        Ok(self.described()?.load(weights, self.possible(memory), device)?)
+    pub fn load_backup_model(&self, step: u64, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        let weights = Weights::open(&self.backup_path(step)).map_err(families::Error::from)?;
+        Ok(self.config_json()?.load(weights, self.supported(storage), device)?)
     }
 
-    /// Where the weights are that were kept of a step.
-    pub fn kept_path(&self, step: u64) -> PathBuf {
+    /// The path of the backup weights of a step.
+    pub fn backup_path(&self, step: u64) -> PathBuf {
         self.path.join(format!("model.step-{step:08}.safetensors"))
     }
 
-    /// Makes a new folder with a model and its tokenizer in Hugging Face layout, and nothing else.
+    /// Creates a new folder with only a model and its tokenizer, in Hugging Face layout.
     ///
     /// # Errors
     ///
-    /// If no layout has the parts of the model, something of that name is there already, or a file can't be written.
+    /// If no Hugging Face architecture has the model's options, the path already exists, or a file can't be written.
     pub fn export(
         path: &Path,
         model: &Gpt,
@@ -319,11 +322,11 @@ impl RunFolder {
         Self::create_model(path, model, tokenizer, special_tokens, precision)
     }
 
-    /// Makes a new folder with a model and its tokenizer, as a run has them.
+    /// Creates a new folder with a model and its tokenizer, in the layout of a run.
     ///
     /// # Errors
     ///
-    /// If something of that name is there already, or a file can't be written.
+    /// If the path already exists, or a file can't be written.
     pub fn create_model(
         path: &Path,
         model: &Gpt,
@@ -337,23 +340,23 @@ impl RunFolder {
         })
     }
 
-    /// The first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that is not there yet.
+    /// The first of `runs/STEM`, `runs/STEM-2`, `runs/STEM-3`, ... that does not exist.
     pub fn next_path(runs: &Path, stem: &str) -> PathBuf {
         let name = |number: u32| if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
         let mut paths = (1..).map(|number| runs.join(name(number)));
         paths.find(|path| !path.exists()).expect("some number is free")
     }
 
-    /// How many tokens `config.json` says that the model has.
+    /// The vocabulary size in `config.json`.
     fn n_tokens(&self) -> Option<usize> {
         let text = fs::read_to_string(self.path.join(CONFIG)).ok()?;
         let file: serde_json::Value = serde_json::from_str(&text).ok()?;
         file["vocab_size"].as_u64()?.try_into().ok()
     }
 
-    /// The BOS token and the EOS tokens, by `generation_config.json` or else `config.json`; none where neither
-    /// says so, or names one that the model lacks, of which there is a warning. So there is of a companion file that can't be
-    /// read.
+    /// Reads the BOS token and the EOS tokens from `generation_config.json`, or else from `config.json`.
+    ///
+    /// Tokens outside the vocabulary and unreadable companion files are ignored with a warning.
     ///
     /// # Errors
     ///
@@ -370,11 +373,11 @@ impl RunFolder {
             companions,
         };
         if let Some(n_tokens) = self.n_tokens() {
-            let beyond = special_tokens.take_beyond(n_tokens);
+            let beyond = special_tokens.remove_out_of_range(n_tokens);
             if !beyond.is_empty() {
                 let ids: Vec<_> = beyond.iter().map(u32::to_string).collect();
                 tracing::warn!(
-                    "{}: bos_token_id or eos_token_id is {}, and the model has {n_tokens} tokens; it counts as none",
+                    "{}: ignoring bos_token_id or eos_token_id {}: the model has only {n_tokens} tokens",
                     self.path.display(),
                     ids.join(" and ")
                 );
@@ -383,57 +386,58 @@ impl RunFolder {
         Ok(special_tokens)
     }
 
-    /// The sizes of the model.
+    /// Reads the model's config.
     ///
     /// # Errors
     ///
-    /// If `config.json` can't be read, describes another kind of model, or sizes that can't work.
+    /// If `config.json` can't be read, is of an unsupported architecture, or has invalid sizes.
     pub fn config(&self) -> Result<GptConfig> {
-        Ok(self.described()?.config().clone())
+        Ok(self.config_json()?.config().clone())
     }
 
-    fn described(&self) -> Result<Described> {
+    fn config_json(&self) -> Result<ConfigJson> {
         let path = self.path.join(CONFIG);
         refuse_lfs_pointer(&path).map_err(families::Error::from)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-        Ok(Described::read(&text, &path)?)
+        Ok(ConfigJson::read(&text, &path)?)
     }
 
-    /// The model with the weights of `model.safetensors`: the best of a run, or its last if its recipe says so.
+    /// Loads the model with the weights of `model.safetensors`: a run's best weights, or its last ones with
+    /// `run.keep_weights = "last"`.
     ///
     /// # Errors
     ///
-    /// If a file is missing, damaged or does not fit the other.
+    /// If a file is missing or damaged, or the weights do not match the config.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
-        self.open_model(Memory::Own, device)
+        self.load_model_with(WeightStorage::Owned, device)
     }
 
-    /// As [`RunFolder::load_model`], with the weights in their file where `memory` says so and it can be.
+    /// Like [`RunFolder::load_model`], with memory-mapped weights if `storage` asks for them and the file allows it.
     ///
     /// # Errors
     ///
     /// As [`RunFolder::load_model`].
-    pub fn open_model(&self, memory: Memory, device: &Device) -> Result<Gpt> {
+    pub fn load_model_with(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
         let Some(path) = Weights::find(&self.path) else {
             return Err(not_a_model(&self.path, WEIGHTS));
         };
-        if adapter(&self.path).is_some() {
+        if describe_adapter(&self.path).is_some() {
             tracing::warn!(
-                "{}: the adapter beside the weights (adapter_config.json) is left out",
+                "{}: ignoring the adapter beside the weights (adapter_config.json)",
                 self.path.display()
             );
         }
-        let described = self.described()?;
+        let config_json = self.config_json()?;
         let weights = Weights::open(&path).map_err(families::Error::from)?;
-        Ok(described.load(weights, self.possible(memory), device)?)
+        Ok(config_json.load(weights, self.supported(storage), device)?)
     }
 
-    /// Where weights can be: Windows does not let training replace a file that is mapped.
-    fn possible(&self, memory: Memory) -> Memory {
-        if cfg!(windows) && self.recipe_path().exists() { Memory::Own } else { memory }
+    /// The supported storage: on Windows, training can't replace a file that is mapped.
+    fn supported(&self, storage: WeightStorage) -> WeightStorage {
+        if cfg!(windows) && self.recipe_path().exists() { WeightStorage::Owned } else { storage }
     }
 
-    /// Whether inference on the CPU uses the matrices of `model.safetensors`, or of the file in its place, where they lie.
+    /// Whether CPU inference memory-maps the matrices of the folder's weights.
     ///
     /// # Errors
     ///
@@ -442,39 +446,43 @@ impl RunFolder {
         Weights::find(&self.path).map_or(Ok(false), |path| self.is_file_mapped(&path))
     }
 
-    /// As [`RunFolder::is_mapped`], of the weights that were kept of a step.
+    /// Like [`RunFolder::is_mapped`], for the backup weights of a step.
     ///
     /// # Errors
     ///
     /// As [`RunFolder::is_mapped`].
-    pub fn is_kept_mapped(&self, step: u64) -> Result<bool> {
-        self.is_file_mapped(&self.kept_path(step))
+    pub fn is_backup_mapped(&self, step: u64) -> Result<bool> {
+        self.is_file_mapped(&self.backup_path(step))
     }
 
     fn is_file_mapped(&self, path: &Path) -> Result<bool> {
         let weights = Weights::open(path).map_err(families::Error::from)?;
-        Ok(self.possible(Memory::Mapped) == Memory::Mapped && self.described()?.is_mappable(&weights))
+        Ok(self.supported(WeightStorage::Mapped) == WeightStorage::Mapped
+            && self.config_json()?.is_mappable(&weights))
     }
 
-    /// The tokenizer: a `tokenizer.json`, or GPT-2's older pair of files. Tokens that the model lacks are
-    /// [refused](Tokenizer::limited_to) in texts.
+    /// Loads the tokenizer from `tokenizer.json`, or from GPT-2's older pair of files. It
+    /// [refuses](Tokenizer::limited_to) texts with tokens that the model lacks.
     ///
     /// # Errors
     ///
-    /// If neither `tokenizer.json` nor `vocab.json` and `merges.txt` are there, or they are damaged.
+    /// If `tokenizer.json`, or `vocab.json` with `merges.txt`, is missing or damaged.
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
         let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
-        let is_in_two = !file.exists() && vocabulary.exists() && merges.exists();
+        let has_old_files = !file.exists() && vocabulary.exists() && merges.exists();
         let files = [&file, &vocabulary, &merges];
         files.into_iter().try_for_each(|file| refuse_lfs_pointer(file)).map_err(families::Error::from)?;
         if !file.exists()
             && !vocabulary.exists()
-            && let Some(reason) = unread_tokenizer(&self.path)
+            && let Some(reason) = unsupported_tokenizer(&self.path)
         {
             return Err(Error::OtherModel { path: self.path.clone(), reason });
         }
-        let tokenizer =
-            if is_in_two { Tokenizer::load_byte_level(&vocabulary, &merges) } else { Tokenizer::load(&file) };
+        let tokenizer = if has_old_files {
+            Tokenizer::load_byte_level(&vocabulary, &merges)
+        } else {
+            Tokenizer::load(&file)
+        };
         let tokenizer = tokenizer.map_err(|source| Error::Tokenizer { path: self.path.clone(), source })?;
         Ok(match self.n_tokens() {
             Some(n_tokens) => tokenizer.limited_to(n_tokens),
@@ -483,9 +491,9 @@ impl RunFolder {
     }
 }
 
-/// Why a folder is no model: the error that names what is there, or else the missing file.
+/// The error for a folder without a model: names its actual contents if recognised, else the missing file.
 fn not_a_model(path: &Path, missing: &'static str) -> Error {
-    match other_contents(path, missing) {
+    match explain_missing(path, missing) {
         Some(reason) => Error::OtherModel { path: path.to_owned(), reason },
         None => Error::NotAModel { path: path.to_owned(), missing },
     }

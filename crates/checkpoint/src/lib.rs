@@ -1,7 +1,7 @@
-//! The run folder: weights, sizes and tokenizer in Hugging Face layout, and what training resumes from.
+//! The run folder: weights, config and tokenizer in Hugging Face layout, and checkpoints to resume from.
 //!
-//! A run is a folder, and [`RunFolder`] is the one place that knows what is where in it. Whatever is
-//! written is there whole or not at all: temporary name, flush, rename.
+//! A run is a folder, and only [`RunFolder`] knows its layout. All writes are atomic: write under a temporary name,
+//! flush, rename.
 //!
 //! ```
 //! use checkpoint::RunFolder;

@@ -1,4 +1,4 @@
-//! One process at a time writes to a run.
+//! The lock that lets only one process write to a run.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -8,16 +8,16 @@ use crate::{Error, Result, RunFolder, error::io};
 
 const LOCK: &str = "run.lock";
 
-/// Holds a run. It lets go when it is dropped, or when the process ends, however it ends.
+/// The lock of a run, released on drop or when the process ends for any reason.
 #[derive(Debug)]
 pub struct RunLock(Lock);
 
 impl RunFolder {
-    /// Makes a new run's folder that appears as a whole, filled by a function, and holds it for this process.
+    /// Creates the folder of a new run atomically, with contents written by `fill`, and locks it for this process.
     ///
     /// # Errors
     ///
-    /// As [`RunFolder::create_with`], and if another process is making it.
+    /// As [`RunFolder::create_with`], and if another process is creating the same folder.
     pub fn create_run(path: &Path, fill: impl FnOnce(&Self) -> Result<()>) -> Result<(Self, RunLock)> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io("create", parent))?;
@@ -29,32 +29,33 @@ impl RunFolder {
             }
             _ => {}
         }
-        // Whoever holds it is making it; what nobody holds was left by a process that was cut off.
+        // If the lock is held, another process is creating the run. If not, the contents are from an interrupted
+        // process.
         let lock = partial.lock().map_err(|error| match error {
             Error::Locked { holder, .. } => Error::Locked { path: path.to_owned(), holder },
             error => error,
         })?;
-        let made = partial.remove_all_but_lock().and_then(|()| {
+        let created = partial.remove_all_but_lock().and_then(|()| {
             if path.exists() {
                 return Err(Error::Exists { path: path.to_owned() });
             }
             fill(&partial)?;
             Ok(atomic::rename_folder(partial.path(), path)?)
         });
-        if let Err(error) = made {
-            let _ = atomic::remove_if_present(partial.path()); // The first error is the one to tell.
+        if let Err(error) = created {
+            let _ = atomic::remove_if_present(partial.path()); // The first error is returned.
             return Err(error);
         }
         Ok((Self::at(path.to_owned()), lock))
     }
 
-    /// Holds the run for this process, and leaves a word on who does.
+    /// Locks the run for this process and records the process in the lock file.
     ///
-    /// Where the file system knows no locks, as some network shares, the run is held by nobody and a warning says so.
+    /// On a file system without locks, such as some network shares, logs a warning and does not lock.
     ///
     /// # Errors
     ///
-    /// If another process holds it, or the folder can't be written.
+    /// If another process holds the lock, or the lock file can't be written.
     pub fn lock(&self) -> Result<RunLock> {
         Lock::acquire(&self.path().join(LOCK)).map(RunLock).map_err(|error| match error {
             LockError::Held { holder } => Error::Locked { path: self.path().to_owned(), holder },
@@ -62,11 +63,11 @@ impl RunFolder {
         })
     }
 
-    /// Makes sure that this is still the folder that is held: it may have been moved, and another run have its name.
+    /// Checks that the path still leads to the locked folder, which may have been moved or replaced by another run.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] if it is not there, or is another.
+    /// [`Error::Gone`] if the folder is missing or another one.
     pub fn check_held(&self, lock: &RunLock) -> Result<()> {
         if lock.0.is_at(&self.path().join(LOCK)) {
             Ok(())
@@ -75,7 +76,7 @@ impl RunFolder {
         }
     }
 
-    /// Empties a folder that this process holds.
+    /// Removes everything in the folder except the lock file.
     fn remove_all_but_lock(&self) -> Result<()> {
         for entry in fs::read_dir(self.path()).map_err(io("list", self.path()))? {
             let path = entry.map_err(io("list", self.path()))?.path();
@@ -88,7 +89,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Who trains the run at this moment, if anybody does.
+    /// The process that is training the run, if any.
     pub fn holder(&self) -> Option<String> {
         ::fs::holder(&self.path().join(LOCK))
     }
@@ -99,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_made_by_one_process_and_held_from_the_start() {
+    fn a_run_is_created_by_one_process_and_locked_from_the_start() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        // Left by a process that was killed while it made one.
+        // Left by a process that was killed while creating the run.
         fs::create_dir_all(parent.path().join("run.partial/checkpoints")).unwrap();
         let (run, lock) = RunFolder::create_run(&path, |run| {
-            assert!(!run.path().join("checkpoints").exists(), "it begins with an empty folder");
-            let second = RunFolder::create_run(&path, |_| panic!("one is making it"));
+            assert!(!run.path().join("checkpoints").exists(), "the folder is empty");
+            let second = RunFolder::create_run(&path, |_| panic!("the folder is locked"));
             assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
             run.save_recipe("")
         })
@@ -114,11 +115,11 @@ mod tests {
         assert!(run.recipe_path().exists() && run.holder().is_some());
         drop(lock);
         assert!(matches!(RunFolder::create_run(&path, |_| Ok(())), Err(Error::Exists { .. })));
-        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "no temporary folder remains");
     }
 
     #[test]
-    fn only_one_holds_a_run_and_the_other_learns_who() {
+    fn a_second_lock_fails_and_names_the_holder() {
         let parent = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&parent.path().join("run")).unwrap();
         let lock = run.lock().unwrap();
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_takes_the_place_of_one_held_is_another() {
+    fn a_run_that_replaces_a_locked_one_is_detected() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
         let (run, lock) = RunFolder::create_run(&path, |_| Ok(())).unwrap();

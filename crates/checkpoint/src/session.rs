@@ -1,4 +1,4 @@
-//! `sessions.jsonl`: when a run was begun and gone on with, by what, and what was changed of its recipe.
+//! `sessions.jsonl`: the starts and resumes of a run, with device, version and changes of the recipe.
 
 use std::{
     collections::BTreeMap,
@@ -13,34 +13,33 @@ use crate::{Result, RunFolder, error::io};
 
 const SESSIONS: &str = "sessions.jsonl";
 
-/// One session of training: from a start to its end, whether it was planned or not.
+/// A session of training, from a start or resume to its end or interruption.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// Steps done before it.
+    /// Steps done before the session.
     pub step: u64,
-    /// When it began, in seconds since 1970.
+    /// Start time in seconds since 1970.
     pub started: u64,
-    /// The version of this program.
+    /// Version of kindling.
     pub version: String,
-    /// Where it ran.
     pub device: String,
-    /// Threads that computed on the CPU.
+    /// Number of CPU threads.
     pub threads: usize,
-    /// The recipe that the run was begun with: a preset's name, or a file.
+    /// The recipe that the run was started with: a preset name or a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
-    /// The model that it was begun from.
+    /// The model whose weights the run was started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
-    /// Tokens of the text that it trains on.
+    /// Number of tokens in the training part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_tokens: Option<u64>,
-    /// What was changed of the recipe since the session before: each key with what it was and what it is.
+    /// Changes of the recipe since the previous session: the old and new value of each key.
     pub changes: BTreeMap<String, [String; 2]>,
 }
 
 impl Session {
-    /// A session that begins now.
+    /// A session that starts now.
     pub fn now(step: u64, device: String, threads: usize, changes: BTreeMap<String, [String; 2]>) -> Self {
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -59,22 +58,22 @@ impl Session {
 }
 
 impl RunFolder {
-    /// Adds a line to the run's sessions.
+    /// Appends a session to the run's sessions.
     ///
     /// # Errors
     ///
     /// If the file can't be written.
     pub fn add_session(&self, session: &Session) -> Result<()> {
         let path = self.path().join(SESSIONS);
-        let line = serde_json::to_string(session).expect("numbers, strings and maps become JSON");
-        // A line that a crash has cut off stays one by itself.
-        let is_cut_off = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&byte| byte != b'\n'));
-        let line = if is_cut_off { format!("\n{line}\n") } else { format!("{line}\n") };
+        let line = serde_json::to_string(session).expect("sessions can be serialised");
+        // After a line truncated by a crash, start a new line.
+        let is_truncated = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&byte| byte != b'\n'));
+        let line = if is_truncated { format!("\n{line}\n") } else { format!("{line}\n") };
         let file = File::options().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(io("write", &path))
     }
 
-    /// The run's sessions, oldest first. A line cut off by a crash is none.
+    /// The run's sessions, oldest first. Truncated lines are skipped.
     pub fn sessions(&self) -> Vec<Session> {
         let text = fs::read_to_string(self.path().join(SESSIONS)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_add_up() {
+    fn sessions_are_appended() {
         let parent = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&parent.path().join("run")).unwrap();
         assert!(run.sessions().is_empty());
@@ -100,6 +99,6 @@ mod tests {
         let text = fs::read(&path).unwrap();
         fs::write(&path, &text[..text.len() - 9]).unwrap();
         run.add_session(&sessions[1]).unwrap();
-        assert_eq!(run.sessions(), sessions, "only the line that was cut off is lost");
+        assert_eq!(run.sessions(), sessions, "only the truncated line is lost");
     }
 }

@@ -16,156 +16,152 @@ use crate::{
     version::{VERSION, updated},
 };
 
-/// The name of the file of weights of a checkpoint.
+/// The file name of a checkpoint's weights.
 pub const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
-/// Where training stands, beside weights and optimizer.
+/// The state of training, apart from weights and optimizer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
-    /// Number of optimizer steps done, which is also the position in the data.
+    /// Optimizer steps done, which also determine the position in the data.
     pub step: u64,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Seconds of training, over all sessions of the run.
+    /// Over all sessions of the run.
     pub elapsed_seconds: f64,
     /// The lowest validation loss so far, in nats per token.
     pub best_loss: Option<f64>,
-    /// The step it was measured after.
+    /// The step at which `best_loss` was measured.
     pub best_step: u64,
-    /// Evaluations since that one.
+    /// Evaluations since `best_step`.
     #[serde(default)]
     pub evaluations_since_best: u64,
-    /// Whether the step was stopped before its evaluation, and what comes after that, was done.
+    /// Whether training stopped before the evaluation of this step and the actions that follow it.
     #[serde(default)]
     pub evaluation_pending: bool,
-    /// The steps since the last line of training metrics.
+    /// Since the last line of training metrics.
     #[serde(default)]
     pub interval: Interval,
-    /// What the losses of the steps so far were like.
     #[serde(default)]
     pub losses: LossStatistics,
-    /// The loss above which the next step is a spike.
+    /// The loss above which the next step counts as a spike.
     #[serde(default)]
     pub spike_limit: Option<f32>,
-    /// Steps that left the weights as they were, because their loss or gradient was not to be used.
+    /// Steps that did not update the weights because of an unusable loss or gradient.
     #[serde(default)]
     pub skipped_steps: u64,
-    /// How many of the last steps, in a row, were among them because something was not finite.
+    /// The current number of consecutive skipped steps with a non-finite loss or gradient.
     #[serde(default)]
     pub not_finite_in_a_row: u64,
-    /// Sha256 of the tokens that are trained on and of those validated on.
+    /// SHA-256 of the training and the validation tokens.
     pub data: [String; 2],
 }
 
-/// What has been measured since the last line of training metrics.
+/// Measurements since the last line of training metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// The sum of the losses of the steps that changed the weights.
+    /// Sum of the losses of steps that updated the weights.
     pub loss_sum: f64,
-    /// The number of these steps.
+    /// Number of those steps.
     pub n_losses: u64,
 }
 
-/// Mean and variance of the losses of training steps, of which old ones count less and less.
+/// Exponential moving mean and variance of the training loss.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossStatistics {
-    /// Losses seen.
+    /// Number of losses.
     pub count: u64,
     /// In nats per token.
     pub mean: f64,
-    /// In the square of that.
+    /// In squared nats per token.
     pub variance: f64,
 }
 
-/// Weights and optimizer state on their way to a checkpoint, in Burn's own format. Each tensor is in memory while it is
-/// written, and no longer, if it is a [deferred](burn_pack::Tensor::deferred) one.
+/// The weights and optimizer state to write to a checkpoint, in Burn's format. A
+/// [deferred](burn_pack::Tensor::deferred) tensor is in memory only while it is written.
 pub struct Records {
-    /// The weights.
     pub model: burn_pack::Writer,
-    /// The optimizer's moments.
     pub optimizer: burn_pack::Writer,
 }
 
-/// A checkpoint on disk, of which each file was what its manifest says.
+/// A checkpoint on disk whose files matched its manifest when it was opened.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where training stands.
     pub state: TrainerState,
     path: PathBuf,
     manifest: Manifest,
 }
 
 impl Checkpoint {
-    /// The record of the weights.
+    /// Reads the record of the weights.
     ///
     /// # Errors
     ///
-    /// If the file is no longer what was written.
+    /// If the file no longer matches the manifest.
     pub fn model(&self) -> Result<Vec<u8>> {
         record(&self.path, &self.manifest, MODEL)
     }
 
-    /// The record of the optimizer's moments.
+    /// Reads the record of the optimizer state.
     ///
     /// # Errors
     ///
-    /// If the file is no longer what was written.
+    /// If the file no longer matches the manifest.
     pub fn optimizer(&self) -> Result<Vec<u8>> {
         record(&self.path, &self.manifest, OPTIMIZER)
     }
 
-    /// Whether an older version wrote it, with matrices the other way round. Training that resumes from it takes some sums
-    /// in another order.
-    pub fn is_of_older_version(&self) -> bool {
+    /// Whether an older version wrote it, with transposed matrices. When training resumes from it, some sums are
+    /// computed in another order.
+    pub fn has_older_format(&self) -> bool {
         self.manifest.version < VERSION
     }
 }
 
-/// Which checkpoints of a run are kept.
+/// The checkpoints of a run to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Number of newest ones.
+    /// Number of newest checkpoints to keep.
     pub last: NonZeroUsize,
-    /// Those of each multiple of so many steps, in addition.
+    /// Also keep the checkpoints at multiples of this step.
     pub every: Option<NonZeroU64>,
 }
 
 impl Keep {
-    /// Whether a checkpoint of this step is kept however old it is. That of step 0 has learnt nothing.
+    /// Whether the checkpoint of this step is kept regardless of its age. Step 0, before training, is not.
     fn is_kept(&self, step: u64) -> bool {
         step > 0 && self.every.is_some_and(|every| step.is_multiple_of(every.get()))
     }
 }
 
-/// The version, and size and sha256 of each file.
+/// The format version, and size and SHA-256 of each file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// 0 where the manifest does not say.
+    /// 0 if absent.
     #[serde(default)]
     version: u32,
-    files: BTreeMap<String, FileFacts>,
+    files: BTreeMap<String, FileInfo>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileFacts {
+struct FileInfo {
     size_bytes: u64,
     sha256: String,
 }
 
-impl FileFacts {
+impl FileInfo {
     fn of(contents: &[u8]) -> Self {
         Self { size_bytes: contents.len() as u64, sha256: sha256_hex(contents) }
     }
 
-    /// Of a file, which is in memory a piece at a time.
+    /// Reads the file in blocks.
     fn of_file(path: &Path) -> io::Result<Self> {
         let mut size_bytes = 0;
         let sha256 = sha256_of_file(path, |n_read| size_bytes += n_read)?;
@@ -174,16 +170,16 @@ impl FileFacts {
 }
 
 impl RunFolder {
-    /// Writes a checkpoint as a whole or not at all, then removes those before it that are not to be kept, and those
-    /// beyond it, which are of steps that were undone.
+    /// Writes a checkpoint atomically. Then removes older ones according to `keep`, and all with later steps, which
+    /// were undone.
     ///
     /// # Errors
     ///
-    /// If a file can't be written; the checkpoints before are then still there.
+    /// If a file can't be written. The previous checkpoints then still exist.
     pub fn save_checkpoint(&self, records: Records, state: &TrainerState, keep: Keep) -> Result<PathBuf> {
         let step = state.step;
         let path = self.checkpoint_path(step);
-        self.make_checkpoints_folder()?;
+        self.create_checkpoints_folder()?;
         atomic::fill_folder(&path, |partial| {
             let mut files = BTreeMap::new();
             for (name, record) in [(MODEL, records.model), (OPTIMIZER, records.optimizer)] {
@@ -191,7 +187,7 @@ impl RunFolder {
             }
             let state = to_json(state);
             atomic::write_file(&partial.join(STATE), &state)?;
-            files.insert(STATE.to_owned(), FileFacts::of(&state));
+            files.insert(STATE.to_owned(), FileInfo::of(&state));
             Ok::<(), Error>(atomic::write_file(
                 &partial.join(MANIFEST),
                 &to_json(&Manifest { version: VERSION, files }),
@@ -203,15 +199,15 @@ impl RunFolder {
         let older = before.iter().rev().skip(keep.last.get() - 1);
         let superseded = older.filter(|it| !keep.is_kept(it.step));
         for old in superseded.chain(&beyond) {
-            if let Err(error) = atomic::remove_whole(&old.path) {
-                tracing::warn!("{error}; the next checkpoint will try again"); // The new one is there.
+            if let Err(error) = atomic::remove_folder(&old.path) {
+                tracing::warn!("{error}; trying again at the next checkpoint"); // The new one is complete.
             }
         }
         Ok(path)
     }
 
-    /// Makes the folder of checkpoints if need be, but not the run's own: a run that is gone is not made anew.
-    fn make_checkpoints_folder(&self) -> Result<()> {
+    /// Creates the folder of checkpoints if needed, but not the run folder: a removed run is not created again.
+    fn create_checkpoints_folder(&self) -> Result<()> {
         let folder = self.checkpoints_path();
         match fs::create_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -225,29 +221,29 @@ impl RunFolder {
         }
     }
 
-    /// Removes what a process that was cut off has left half written. Only who holds the run's lock may.
+    /// Removes incomplete files of an interrupted process. The caller must hold the run's lock.
     ///
     /// # Errors
     ///
-    /// If it can't be removed.
+    /// If a file can't be removed.
     pub fn remove_unfinished(&self) -> Result<()> {
         atomic::remove_unfinished(self.path())?;
         Ok(atomic::remove_unfinished(&self.checkpoints_path())?)
     }
 
-    /// The newest checkpoint that is whole; none if the run was cut off before its first. A damaged one is passed over
-    /// with a warning.
+    /// Opens the newest intact checkpoint. Damaged ones are skipped with a warning. `None` if the run was interrupted
+    /// before its first checkpoint.
     ///
     /// # Errors
     ///
-    /// If there are checkpoints, and all are damaged, or the newest can't be read at this time.
+    /// If all existing checkpoints are damaged, or one can't be read.
     pub fn load_checkpoint(&self) -> Result<Option<Checkpoint>> {
         let checkpoints = self.checkpoints()?;
-        for Numbered { path, .. } in checkpoints.iter().rev() {
+        for CheckpointFolder { path, .. } in checkpoints.iter().rev() {
             match read(path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(error @ Error::Damaged { .. }) => {
-                    tracing::warn!("{error}; it is passed over for the one before");
+                    tracing::warn!("{error}; trying the previous checkpoint");
                 }
                 Err(error) => return Err(error),
             }
@@ -258,7 +254,7 @@ impl RunFolder {
         }
     }
 
-    /// Where training stands by the newest checkpoint, if there is one; its other files are not read.
+    /// The training state of the newest checkpoint, if there is one. Its other files are not read.
     pub fn trainer_state(&self) -> Option<TrainerState> {
         let paths = self.checkpoints().ok()?;
         let state = fs::read(paths.last()?.path.join(STATE)).ok()?;
@@ -269,12 +265,12 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If the folder of checkpoints is there and can't be listed.
+    /// If the folder of checkpoints exists and can't be listed.
     pub fn checkpoint_steps(&self) -> Result<Vec<u64>> {
         Ok(self.checkpoints()?.into_iter().map(|it| it.step).collect())
     }
 
-    /// The record of the weights in the checkpoint of a step, in Burn's own format.
+    /// Reads the record of the weights in the checkpoint of a step, in Burn's format.
     ///
     /// # Errors
     ///
@@ -290,18 +286,18 @@ impl RunFolder {
     }
 
     /// The folders of all checkpoints, oldest first.
-    fn checkpoints(&self) -> Result<Vec<Numbered>> {
+    fn checkpoints(&self) -> Result<Vec<CheckpointFolder>> {
         let folder = self.checkpoints_path();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(error::io("list", &folder))?,
         };
-        let mut checkpoints: Vec<Numbered> = entries
+        let mut checkpoints: Vec<CheckpointFolder> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
-                // Whatever else a person keeps there is theirs.
+                // Other files belong to the user.
                 let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
-                Some(Numbered { step, path: entry.path() })
+                Some(CheckpointFolder { step, path: entry.path() })
             })
             .collect();
         checkpoints.sort_by_key(|it| it.step);
@@ -309,37 +305,37 @@ impl RunFolder {
     }
 }
 
-/// A checkpoint by its name.
-struct Numbered {
+/// The folder of a checkpoint.
+struct CheckpointFolder {
     step: u64,
     path: PathBuf,
 }
 
-/// Opens a checkpoint's folder, and checks each file against the manifest. Older ones have a `scheduler.bpk`, which says no
-/// more than the step and is not read.
+/// Opens a checkpoint and checks each file against the manifest. Ignores the `scheduler.bpk` of older checkpoints,
+/// which contains only the step.
 fn read(path: &Path) -> Result<Checkpoint> {
     let manifest = manifest(path)?;
     for name in [MODEL, OPTIMIZER] {
-        let found = FileFacts::of_file(&path.join(name)).map_err(|error| unreadable(path, name, error))?;
+        let found = FileInfo::of_file(&path.join(name)).map_err(|error| unreadable(path, name, error))?;
         check(path, &manifest, name, &found)?;
     }
     let state = serde_json::from_slice(&checked(path, &manifest, STATE)?)
-        .map_err(|error| damaged(path, format!("{STATE} is not understood: {error}")))?;
+        .map_err(|error| damaged(path, format!("{STATE} is invalid: {error}")))?;
     Ok(Checkpoint { state, path: path.to_owned(), manifest })
 }
 
-/// Writes a record, down to the disk.
-fn write_record(path: &Path, record: burn_pack::Writer) -> Result<FileFacts> {
+/// Writes a record and flushes it to disk.
+fn write_record(path: &Path, record: burn_pack::Writer) -> Result<FileInfo> {
     let write = || {
-        record.auto_extension(false).write_to_file_in_place(path).map_err(of_system)?;
-        File::options().write(true).open(path)?.sync_all()?; // Windows flushes only what can be written.
-        FileFacts::of_file(path)
+        record.auto_extension(false).write_to_file_in_place(path).map_err(io_error)?;
+        File::options().write(true).open(path)?.sync_all()?; // Windows flushes only writable files.
+        FileInfo::of_file(path)
     };
     write().map_err(error::io("write", path))
 }
 
-/// The error of the system behind one of burn-pack, which keeps no more of it than a text that ends in its number.
-fn of_system(error: burn_pack::Error) -> io::Error {
+/// Recovers the I/O error from an error of burn-pack, whose text ends in the OS error number.
+fn io_error(error: burn_pack::Error) -> io::Error {
     let text = error.to_string();
     let number = text.strip_suffix(')').and_then(|text| text.rsplit_once("(os error "));
     match number.and_then(|(_, number)| number.parse().ok()) {
@@ -350,31 +346,31 @@ fn of_system(error: burn_pack::Error) -> io::Error {
 
 fn manifest(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&file(path, MANIFEST)?)
-        .map_err(|error| damaged(path, format!("{MANIFEST} is not understood: {error}")))?;
+        .map_err(|error| damaged(path, format!("{MANIFEST} is invalid: {error}")))?;
     match manifest.version {
         version if version > VERSION => Err(Error::NewerCheckpoint { path: path.to_owned(), version }),
         _ => Ok(manifest),
     }
 }
 
-/// A record of a checkpoint, if its file is what the manifest says, as this version has it.
+/// Reads a record after checking it against the manifest, and converts it to the current version.
 fn record(path: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
     updated(checked(path, manifest, name)?, manifest.version)
-        .map_err(|error| damaged(path, format!("{name} is no record: {error}")))
+        .map_err(|error| damaged(path, format!("{name} is not a valid record: {error}")))
 }
 
-/// A file of a checkpoint, if it is what the manifest says.
+/// Reads a file of a checkpoint and checks it against the manifest.
 fn checked(path: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
     let contents = file(path, name)?;
-    check(path, manifest, name, &FileFacts::of(&contents))?;
+    check(path, manifest, name, &FileInfo::of(&contents))?;
     Ok(contents)
 }
 
-/// Compares a file with the manifest.
-fn check(path: &Path, manifest: &Manifest, name: &str, found: &FileFacts) -> Result<()> {
+/// Fails if a file does not match the manifest.
+fn check(path: &Path, manifest: &Manifest, name: &str, found: &FileInfo) -> Result<()> {
     match manifest.files.get(name) {
         Some(facts) if facts == found => Ok(()),
-        Some(_) => Err(damaged(path, format!("{name} is not what was written"))),
+        Some(_) => Err(damaged(path, format!("{name} does not match the manifest"))),
         None => Err(damaged(path, format!("{MANIFEST} does not list {name}"))),
     }
 }
@@ -386,7 +382,7 @@ fn file(path: &Path, name: &str) -> Result<Vec<u8>> {
 fn unreadable(path: &Path, name: &str, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => damaged(path, format!("{name} is missing")),
-        _ => error::io("read", &path.join(name))(error), // It may be whole all the same.
+        _ => error::io("read", &path.join(name))(error), // The file may still be intact.
     }
 }
 
@@ -395,7 +391,7 @@ fn damaged(path: &Path, reason: String) -> Error {
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut json = serde_json::to_vec_pretty(value).expect("numbers, strings and maps become JSON");
+    let mut json = serde_json::to_vec_pretty(value).expect("states and manifests can be serialised");
     json.push(b'\n');
     json
 }
@@ -425,7 +421,7 @@ mod tests {
             fs::write(path.join(file), &after).unwrap();
             match read(&path) {
                 Ok(read) => {
-                    // Spaces between words of the manifest may change, and nothing else.
+                    // Only white space of the manifest may change.
                     prop_assert!(before == after || file == MANIFEST);
                     prop_assert_eq!(Contents::of(&read), contents(5));
                 }
@@ -438,7 +434,7 @@ mod tests {
         }
     }
 
-    /// All that a checkpoint says.
+    /// The contents of a checkpoint.
     #[derive(Debug, PartialEq)]
     struct Contents {
         model: Vec<u8>,
@@ -456,7 +452,7 @@ mod tests {
         }
     }
 
-    /// A record with one tensor, read when it is written.
+    /// A record with one deferred tensor.
     fn record(name: &str, bytes: &'static [u8]) -> Writer {
         let read = move || Ok(Bytes::from_bytes_vec(bytes.to_vec()));
         Writer::new(vec![Tensor::deferred(
@@ -477,7 +473,7 @@ mod tests {
         TrainerState { step, tokens: 10 * step, elapsed_seconds: 0.5, ..TrainerState::default() }
     }
 
-    /// What a checkpoint of this step comes back as.
+    /// The expected contents of the checkpoint of this step.
     fn contents(step: u64) -> Contents {
         let [model, optimizer] =
             [records().model, records().optimizer].map(|record| record.into_bytes().unwrap());
@@ -504,7 +500,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_checkpoint_of_a_newer_version_is_refused_and_not_taken_for_damaged() {
+    fn a_checkpoint_of_a_newer_version_is_refused_but_not_damaged() {
         let (_parent, run) = run();
         save(&run, 4).unwrap();
         let manifest = save(&run, 5).unwrap().join(MANIFEST);
@@ -517,25 +513,25 @@ mod tests {
     }
 
     #[test]
-    fn a_record_for_which_there_is_no_room_says_so() {
+    fn a_full_disk_is_recognised_while_writing_a_record() {
         let error = write_record(Path::new("/dev/full"), record("weight", &[1])).unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{error}");
     }
 
     #[test]
-    fn the_schedule_of_an_older_checkpoint_is_passed_over() {
+    fn the_schedule_of_an_older_checkpoint_is_ignored() {
         let (_parent, run) = run();
         let path = save(&run, 5).unwrap();
         fs::write(path.join("scheduler.bpk"), [1]).unwrap();
         let text = fs::read_to_string(path.join(MANIFEST)).unwrap();
         let mut manifest: Manifest = serde_json::from_str(&text).unwrap();
-        manifest.files.insert("scheduler.bpk".to_owned(), FileFacts { size_bytes: 9, sha256: String::new() });
+        manifest.files.insert("scheduler.bpk".to_owned(), FileInfo { size_bytes: 9, sha256: String::new() });
         fs::write(path.join(MANIFEST), to_json(&manifest)).unwrap();
         assert_eq!(newest_contents(&run), contents(5));
     }
 
     #[test]
-    fn the_newest_checkpoint_comes_back_whole() {
+    fn the_newest_checkpoint_is_loaded() {
         let (_parent, run) = run();
         for step in [5, 10, 1000] {
             save(&run, step).unwrap();
@@ -545,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_passed_over() {
+    fn a_damaged_checkpoint_is_skipped() {
         let (_parent, run) = run();
         save(&run, 5).unwrap();
         let newest = save(&run, 10).unwrap();
@@ -554,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_checkpoint_is_not_seen() {
+    fn an_incomplete_checkpoint_is_ignored() {
         let (_parent, run) = run();
         save(&run, 5).unwrap();
         let partial = run.checkpoints_path().join("step-00000010.partial");
@@ -580,12 +576,12 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_beyond_the_newest_are_of_steps_that_were_undone() {
+    fn checkpoints_of_undone_steps_are_removed() {
         let (_parent, run) = run();
         save(&run, 16).unwrap();
         let undone = save(&run, 20).unwrap();
         fs::write(undone.join(MODEL), [0]).unwrap();
-        // It went on from 16 and was stopped at 18: keeping "the newest two" must not mean 20 and 18.
+        // Training resumed from step 16 and stopped at 18: the checkpoint of step 20 must not count as the newest.
         run.save_checkpoint(records(), &state(18), Keep { last: NonZeroUsize::MIN, every: None }).unwrap();
         assert!(!undone.exists());
         assert_eq!(run.checkpoints().unwrap().len(), 1);
@@ -593,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_of_every_so_many_steps_stay() {
+    fn checkpoints_at_multiples_of_every_are_kept() {
         let (_parent, run) = run();
         let keep = Keep { last: NonZeroUsize::MIN, every: NonZeroU64::new(20) };
         for step in [0, 10, 20, 30, 40, 50] {
@@ -608,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_aside_and_not_replaced_is_put_back() {
+    fn a_checkpoint_moved_aside_and_not_replaced_is_restored() {
         let (_parent, run) = run();
         let only = save(&run, 5).unwrap();
         fs::rename(&only, run.checkpoints_path().join("step-00000005.old")).unwrap();
@@ -618,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_told_from_all_damaged() {
+    fn no_checkpoint_differs_from_all_damaged() {
         let (_parent, run) = run();
         assert!(run.load_checkpoint().unwrap().is_none());
         let only = save(&run, 5).unwrap();
@@ -628,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_gone_is_not_made_anew() {
+    fn a_removed_run_is_not_created_again() {
         let (_parent, run) = run();
         fs::remove_dir_all(run.path()).unwrap();
         let error = save(&run, 5).unwrap_err();
@@ -646,10 +642,10 @@ mod tests {
         }
         let theirs = [run.path().join("partial"), run.path().join("notes.partial.txt")];
         theirs.iter().for_each(|path| fs::write(path, "kept").unwrap());
-        let cut_off = run.path().join("model.safetensors.partial");
-        fs::write(&cut_off, [1]).unwrap();
+        let partial = run.path().join("model.safetensors.partial");
+        fs::write(&partial, [1]).unwrap();
         run.remove_unfinished().unwrap();
-        assert!(!cut_off.exists());
+        assert!(!partial.exists());
         assert!(theirs.iter().all(|path| path.exists()));
         assert_eq!(fs::read_dir(run.checkpoints_path()).unwrap().count(), 1);
     }

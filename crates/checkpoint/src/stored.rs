@@ -1,4 +1,4 @@
-//! Which weights a run's folder holds: those of `model.safetensors`, and those of its checkpoints.
+//! The weights of a run: which step `model.safetensors` is from, and the weights of checkpoints.
 
 use std::fs;
 
@@ -8,22 +8,22 @@ use serde::Deserialize;
 
 use crate::{Error, Result, RunFolder};
 
-/// A checkpoint's record names the model's parameters beneath this field.
+/// In a checkpoint's record, the names of the model's parameters begin with this field.
 #[derive(Module, Debug)]
 struct Recorded {
     gpt: Gpt,
 }
 
-/// The evaluations among the lines of `metrics.jsonl`.
+/// An evaluation in `metrics.jsonl`.
 #[derive(Deserialize)]
-struct Evaluated {
+struct Evaluation {
     step: u64,
     split: String,
     loss: Option<f64>,
 }
 
 impl RunFolder {
-    /// The model with the weights of the checkpoint of a step.
+    /// Loads the model with the weights of the checkpoint of a step.
     ///
     /// # Errors
     ///
@@ -38,16 +38,16 @@ impl RunFolder {
         Ok(Recorded { gpt: zeros }.load_record(record).gpt)
     }
 
-    /// The step after which the run had the weights of `model.safetensors`: that of the lowest validation loss, the first
-    /// of several, or with `run.keep_weights = "last"` that of the newest checkpoint. `None` where the run does not say.
+    /// The step of the weights in `model.safetensors`: the first step with the lowest validation loss, or with
+    /// `run.keep_weights = "last"` the step of the newest checkpoint. `None` if unknown.
     pub fn kept_step(&self) -> Option<u64> {
         if self.keeps_last() {
             return self.trainer_state().map(|state| state.step);
         }
         let metrics = fs::read_to_string(self.metrics_path()).unwrap_or_default();
-        let evaluated = metrics.lines().filter_map(|line| serde_json::from_str::<Evaluated>(line).ok());
+        let evaluations = metrics.lines().filter_map(|line| serde_json::from_str::<Evaluation>(line).ok());
         let losses =
-            evaluated.filter(|line| line.split == "valid").filter_map(|it| Some((it.step, it.loss?)));
+            evaluations.filter(|line| line.split == "valid").filter_map(|it| Some((it.step, it.loss?)));
         losses.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(step, _)| step)
     }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kept_weights_are_the_first_best_ones_or_the_last() {
+    fn the_kept_step_is_the_first_best_or_the_last() {
         let parent = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&parent.path().join("run")).unwrap();
         assert_eq!(run.kept_step(), None);
@@ -76,7 +76,7 @@ mod tests {
         fs::write(run.metrics_path(), lines + &line(15, "valid", "null") + "cut o").unwrap();
         assert_eq!(run.kept_step(), Some(5));
         fs::write(run.recipe_path(), "[run]\nkeep_weights = \"last\"\n").unwrap();
-        assert_eq!(run.kept_step(), None, "it has no checkpoint");
+        assert_eq!(run.kept_step(), None, "the run has no checkpoint");
         fs::write(run.recipe_path(), "[run]\nkeep_weights = \"best\"\n").unwrap();
         assert_eq!(run.kept_step(), Some(5));
     }

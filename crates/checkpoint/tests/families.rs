@@ -1,5 +1,5 @@
-//! Models of every family that Kindling trained, against transformers and llama.cpp. `xtask/golden/families.py` made the
-//! fixtures and says how.
+//! Compares Kindling-trained models of every family with transformers and llama.cpp. The fixtures are made by
+//! `xtask/golden/families.py`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,12 +17,12 @@ use serde::Deserialize;
 
 use crate::support::{fixture, logits, model};
 
-/// Every family but GPT-2 and Llama, whose fixtures `layouts.rs` has.
+/// Every family except GPT-2 and Llama, which `layouts.rs` tests.
 fn trained() -> impl Iterator<Item = &'static str> {
     Family::model_types().filter(|family| !["gpt2", "llama"].contains(family))
 }
 
-/// What transformers makes of ids.
+/// The output of transformers.
 #[derive(Deserialize)]
 struct Golden {
     ids: Vec<i32>,
@@ -30,18 +30,18 @@ struct Golden {
     logits: Vec<f32>,
 }
 
-/// The folder that Kindling exported.
+/// The model exported by Kindling.
 fn exported(family: &str) -> String {
     format!("{family}_trained")
 }
 
-/// What llama.cpp's converter made of it.
+/// The same model converted by llama.cpp.
 fn converted(family: &str) -> PathBuf {
     fixture("..").join("gguf").join(format!("{family}_trained.gguf"))
 }
 
 #[test]
-fn logits_are_those_of_transformers() {
+fn logits_match_transformers() {
     for family in trained() {
         let golden: Golden = serde_json::from_str(
             &fs::read_to_string(fixture(&exported(family)).join("golden.json")).unwrap(),
@@ -64,7 +64,7 @@ fn logits_are_those_of_transformers() {
 }
 
 #[test]
-fn the_family_stays_what_it_was() {
+fn the_family_is_preserved() {
     for family in trained() {
         let folder = RunFolder::open(&fixture(&exported(family))).unwrap();
         let (model, tokenizer) = (model(&exported(family)), folder.load_tokenizer().unwrap());
@@ -76,13 +76,13 @@ fn the_family_stays_what_it_was() {
                 .unwrap();
         for name in [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json"] {
             let read = |folder: &RunFolder| fs::read(folder.path().join(name)).unwrap();
-            assert!(read(&again) == read(&folder), "{family}: {name} is another");
+            assert!(read(&again) == read(&folder), "{family}: {name} differs");
         }
     }
 }
 
 #[test]
-fn gguf_files_are_those_of_llama_cpps_converter() {
+fn gguf_files_match_llama_cpps_converter() {
     for family in trained() {
         let folder = RunFolder::open(&fixture(&exported(family))).unwrap();
         let (model, tokenizer) = (model(&exported(family)), folder.load_tokenizer().unwrap());
@@ -100,10 +100,10 @@ fn gguf_files_are_those_of_llama_cpps_converter() {
             file.tensors().iter().map(facts).collect()
         };
         assert!(tensors(&ours) == tensors(&theirs), "{family}: {ours}\n{theirs}");
-        // Names, licences and sources of a model differ.
+        // Names, licences and sources of the models differ.
         let keys = |file: &Gguf<'_>| -> BTreeMap<String, String> {
             let is_compared = |key: &str| match key.strip_prefix("general.") {
-                Some(key) => KEYS_OF_ALL.contains(&key),
+                Some(key) => GENERAL_KEYS.contains(&key),
                 None => key != NO_BOS,
             };
             let keys = file.metadata().iter().filter(|(key, _)| is_compared(key));
@@ -113,8 +113,8 @@ fn gguf_files_are_those_of_llama_cpps_converter() {
     }
 }
 
-/// The keys of `general.` that decide how a file is read.
-const KEYS_OF_ALL: [&str; 4] = ["architecture", "type", "file_type", "quantization_version"];
+/// The keys under `general.` that determine how a file is read.
+const GENERAL_KEYS: [&str; 4] = ["architecture", "type", "file_type", "quantization_version"];
 
-/// Where no BOS token is put before texts we say so, and the converter leaves it to llama.cpp's default.
+/// Kindling writes this key also if no BOS token is added; the converter relies on llama.cpp's default.
 const NO_BOS: &str = "tokenizer.ggml.add_bos_token";

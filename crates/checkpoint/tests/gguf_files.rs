@@ -1,9 +1,9 @@
-//! Models in GGUF files, out and in: every number where llama.cpp looks for it.
+//! Exporting models to GGUF and importing them: every value is where llama.cpp expects it.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 mod support;
@@ -23,7 +23,7 @@ use tokenizer::{SpecialTokens, Tokenizer};
 use crate::support::{fixture, logits, model};
 
 #[test]
-fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
+fn a_gguf_file_has_every_weight_where_llama_cpp_expects_it() {
     let model = model("untied_exact");
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -42,13 +42,13 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
     let saved = folder.path().join("saved");
     RunFolder::export(&saved, &model, &tokenizer, &SpecialTokens::default(), FloatType::F32).unwrap();
     let saved = weights::Weights::open(&saved.join(WEIGHTS)).unwrap();
-    let numbers = |key: &str| saved.get(key).unwrap().read().unwrap();
+    let values = |key: &str| saved.get(key).unwrap().read().unwrap();
     let tensor = |name: &str| file.tensor(name).unwrap().to_f32();
-    assert_eq!(tensor("token_embd.weight"), numbers("transformer.wte.weight"));
-    assert_eq!(tensor("output.weight"), numbers("lm_head.weight"));
-    assert_eq!(tensor("blk.1.ffn_up.bias"), numbers("transformer.h.1.mlp.c_fc.bias"));
-    // Rows of outputs there, of inputs here.
-    let (theirs, ours) = (tensor("blk.1.attn_qkv.weight"), numbers("transformer.h.1.attn.c_attn.weight"));
+    assert_eq!(tensor("token_embd.weight"), values("transformer.wte.weight"));
+    assert_eq!(tensor("output.weight"), values("lm_head.weight"));
+    assert_eq!(tensor("blk.1.ffn_up.bias"), values("transformer.h.1.mlp.c_fc.bias"));
+    // GGUF stores `[out, in]`, GPT-2 stores `[in, out]`.
+    let (theirs, ours) = (tensor("blk.1.attn_qkv.weight"), values("transformer.h.1.attn.c_attn.weight"));
     let width = 15;
     for (input, output) in [(0, 0), (0, 44), (14, 0), (3, 7), (14, 44)] {
         assert_eq!(theirs[output * width + input].to_bits(), ours[input * 3 * width + output].to_bits());
@@ -56,7 +56,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_looks_for_it() {
 }
 
 #[test]
-fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
+fn a_llama_gguf_file_has_separate_heads_and_adjacent_rope_pairs() {
     let letters: String = ('a'..='w').collect();
     let folder = tempfile::tempdir().unwrap();
     for name in ["llama_grouped", "qwen3_grouped"] {
@@ -66,20 +66,20 @@ fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
         let path = folder.path().join(name);
         let notes = export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::Q8_0, &path)
             .unwrap();
-        assert!(notes[0].contains("goes on at positions the model has not learnt beyond it"), "{notes:?}");
+        assert!(notes[0].contains("continues at untrained positions beyond it"), "{notes:?}");
         assert!(notes[1].contains(" and 24 and "), "{notes:?}");
         export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
 
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
         let saved = weights::Weights::open(&fixture(name).join(WEIGHTS)).unwrap();
-        let numbers = |key: &str| saved.get(&format!("model.layers.1.{key}.weight")).unwrap().read().unwrap();
+        let values = |key: &str| saved.get(&format!("model.layers.1.{key}.weight")).unwrap().read().unwrap();
         let tensor = |name: &str| file.tensor(&format!("blk.1.{name}.weight")).unwrap().to_f32();
-        assert_eq!(tensor("attn_v"), numbers("self_attn.v_proj"));
-        assert_eq!(tensor("ffn_gate"), numbers("mlp.gate_proj"));
-        assert_eq!(tensor("ffn_down"), numbers("mlp.down_proj"));
-        // The first row stays; the second is the one half a head away in a Llama.
-        let (keys, theirs) = (numbers("self_attn.k_proj"), tensor("attn_k"));
+        assert_eq!(tensor("attn_v"), values("self_attn.v_proj"));
+        assert_eq!(tensor("ffn_gate"), values("mlp.gate_proj"));
+        assert_eq!(tensor("ffn_down"), values("mlp.down_proj"));
+        // The first row is unchanged. In a Llama, the second row was half a head away.
+        let (keys, theirs) = (values("self_attn.k_proj"), tensor("attn_k"));
         let partner = if name.starts_with("llama") { config.head_dim() / 2 } else { 1 };
         let width = config.n_embd;
         assert_eq!(theirs[..width], keys[..width], "{name}");
@@ -89,20 +89,20 @@ fn a_gguf_file_of_a_llama_has_its_heads_apart_and_its_pairs_together() {
 }
 
 #[test]
-fn what_llama_cpp_has_no_place_for_is_refused() {
+fn unsupported_options_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let tokenizer = Tokenizer::from_chars("abcdefg".chars()).unwrap();
     let inner = model("inner");
     let error = export_gguf(&inner, &tokenizer, &SpecialTokens::default(), "inner", TensorType::F32, &path)
         .unwrap_err();
-    let reason = "the tanh form of GELU, and this model `activation` = \"relu2\"";
+    let reason = "the tanh form of GELU, this model `activation` = \"relu2\"";
     assert!(error.to_string().contains(reason), "{error}");
     assert!(!path.exists());
 }
 
 #[test]
-fn a_model_comes_back_out_of_a_gguf_file() {
+fn a_model_survives_a_gguf_round_trip() {
     let device = kernels::testing::test_device();
     let modern = GptConfig::debug_modern();
     let mut gpt2 = GptConfig { bias: true, ..GptConfig::debug() };
@@ -130,7 +130,7 @@ fn a_model_comes_back_out_of_a_gguf_file() {
 }
 
 #[test]
-fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
+fn a_tokenizer_survives_a_gguf_round_trip() {
     let device = kernels::testing::test_device();
     let folder = tempfile::tempdir().unwrap();
     for name in ["smollm", "llama-bpe", "scores"] {
@@ -143,13 +143,9 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
         let mut config = GptConfig { vocab_size, n_embd: 16, ..GptConfig::debug_modern() };
         config.attention.qk_norm = false;
         let model = config.init(1337, &device).unwrap();
-        let tokens = SpecialTokens {
-            bos: first.begin_of_text,
-            eos: first.ends_of_text.clone(),
-            ..SpecialTokens::default()
-        };
+        let tokens = SpecialTokens { bos: first.bos, eos: first.eos.clone(), ..SpecialTokens::default() };
 
-        // Through a run's folder, which has the marks beside the tokenizer.
+        // Through a run folder, which stores the special tokens beside the tokenizer.
         let run =
             RunFolder::create_model(&folder.path().join(name), &model, &tokenizer, &tokens, FloatType::F32);
         let run = run.unwrap();
@@ -167,7 +163,7 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
         );
         let bytes = fs::read(&path).unwrap();
         let second = gguf::Vocabulary::read(&gguf::Gguf::parse(&bytes).unwrap()).unwrap();
-        assert_eq!((second.joins, second.adds_begin), (first.joins, first.adds_begin));
+        assert_eq!((second.bpe, second.adds_bos), (first.bpe, first.adds_bos));
     }
 
     let model = model("one_head");
@@ -177,28 +173,31 @@ fn a_tokenizer_from_a_gguf_file_goes_into_one_again() {
     let path = folder.path().join("words.gguf");
     let error =
         export_gguf(&model, &words, &SpecialTokens::default(), "words", TensorType::F32, &path).unwrap_err();
-    assert!(error.to_string().contains("words.gguf; as --format safetensors"), "{error}");
+    assert!(
+        error.to_string().contains("words.gguf; export the model with --format safetensors instead"),
+        "{error}"
+    );
     let reason = std::error::Error::source(&error).unwrap().to_string();
-    assert!(reason.contains("its model is \"WordLevel\", and no BPE"), "{reason}");
+    assert!(reason.contains("its model is \"WordLevel\", not a BPE"), "{reason}");
 }
 
 #[test]
-fn gguf_files_without_a_model_of_ours_are_refused_by_name() {
+fn invalid_gguf_files_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let refusal = |bytes: &[u8]| {
+    let open_error = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let error = GgufFile::open(&path).unwrap_err();
-        let reason = std::error::Error::source(&error).expect("it says why").to_string();
+        let reason = std::error::Error::source(&error).expect("the error has a source").to_string();
         (error.to_string(), reason)
     };
     for (bytes, expected) in [
         (&b""[..], "the file is empty"),
         (b"PK\x03\x04", "not a GGUF file"),
-        (b"GGUF\x03\0\0\0", "cut short"),
+        (b"GGUF\x03\0\0\0", "truncated"),
         (b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "no `general.architecture`"),
     ] {
-        let (error, reason) = refusal(bytes);
+        let (error, reason) = open_error(bytes);
         assert_eq!(error, format!("cannot read {}", path.display()));
         assert!(reason.contains(expected), "{reason}");
     }
@@ -223,7 +222,7 @@ fn a_llama_with_biases_is_exported_with_them() {
     }
 }
 
-/// What transformers makes of ids.
+/// The output of transformers.
 #[derive(Deserialize)]
 struct Golden {
     ids: Vec<i32>,
@@ -231,9 +230,9 @@ struct Golden {
     greedy: Vec<u32>,
 }
 
-/// `xtask/golden/gguf_models.py` has llama.cpp give these logits too, within the rounding of its cache.
+/// `xtask/golden/gguf_models.py` checks that llama.cpp computes the same logits, within the rounding of its cache.
 #[test]
-fn logits_and_greedy_text_are_those_of_transformers() {
+fn logits_and_greedy_text_match_transformers() {
     for name in ["llama_grouped", "llama_attention_bias", "qwen3_grouped"] {
         let golden: Golden =
             serde_json::from_str(&fs::read_to_string(fixture(name).join("golden.json")).unwrap()).unwrap();
@@ -244,28 +243,28 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             (Some(1), &[2][..]),
             "{name}"
         );
-        assert_eq!(file.tokenizer().beginning(), [1], "{name}");
+        assert_eq!(file.tokenizer().prompt_prefix(), [1], "{name}");
         assert_eq!(
             file.tokenizer().encode("cab").unwrap(),
             [5, 3, 4],
-            "{name}: letters come after three marks"
+            "{name}: the ids of letters follow three special tokens"
         );
 
         let model = file.load_model(&kernels::testing::test_device()).unwrap();
         let got = logits(&model, &golden.ids);
         assert_eq!(got.len(), golden.logits.len(), "{name}");
         let largest = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        // As for the same weights in Hugging Face's layout.
+        // As for the same weights in Hugging Face layout.
         assert!(largest < kernels::testing::test_tolerance(2e-5), "{name}: a logit is off by {largest:e}");
 
         let decoder = Decoder::new(&model);
         let mut context = decoder.context();
         let n_prompt = model.config().block_size / 2;
-        let mut unread: Vec<u32> = golden.ids[..n_prompt].iter().map(|&id| id.cast_unsigned()).collect();
+        let mut pending: Vec<u32> = golden.ids[..n_prompt].iter().map(|&id| id.cast_unsigned()).collect();
         for (step, &expected) in golden.greedy.iter().enumerate() {
-            let best: i32 = decoder.next_logits(&mut context, &unread).argmax(0).into_scalar();
+            let best: i32 = decoder.next_logits(&mut context, &pending).argmax(0).into_scalar();
             assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
-            unread = vec![expected];
+            pending = vec![expected];
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The model against PyTorch: the fixtures are made by `xtask/golden/gpt.py`, which says how.
+//! Compares the model with PyTorch. The fixtures are made by `xtask/golden/gpt.py`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 use std::{collections::HashMap, env, fs, path::Path};
@@ -18,17 +18,17 @@ use model::{Decoder, Gpt, GptConfig};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tokenizer::{SpecialTokens, Tokenizer};
 
-/// The goldens are PyTorch's f64 results; its own f32 results differ from them by at most 2.4e-6 in a logit
-/// and 2.7e-7 in the loss (the fixtures say so); ours sums in yet another order, so a few times that is allowed.
-/// The wrong form of GELU moves a logit by 4e-4.
+/// The goldens are PyTorch's f64 results. PyTorch's f32 results differ from them by at most 2.4e-6 in a logit and
+/// 2.7e-7 in the loss, as recorded in the fixtures. Kindling sums in another order, so the tolerance is a few times
+/// larger. The wrong form of GELU changes a logit by 4e-4.
 const LOGITS: f32 = 1e-5;
 const LOSS: f32 = 1e-6;
-/// As above: PyTorch's f32 differs by 6.6e-7.
+/// As for [`LOGITS`]; PyTorch's f32 gradients differ by 6.6e-7.
 const GRADIENT: f32 = 3e-6;
 
 const FIXTURES: [&str; 3] = ["gpt_tiny", "gpt_untied_exact", "gpt_no_bias"];
 
-/// A fixture: its tensors by name, and the sizes of its model.
+/// A fixture: tensors by name, and the model's config.
 struct Golden {
     bytes: Vec<u8>,
     config: GptConfig,
@@ -36,7 +36,7 @@ struct Golden {
 
 impl Golden {
     fn load(name: &str) -> Self {
-        // What cargo says now, or said then: `cargo xtask device-check` has the tests run where they were not built.
+        // The run-time value first: `cargo xtask device-check` runs the tests on another machine than the build.
         let home = env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
         let path = Path::new(&home).join(format!("tests/fixtures/{name}.safetensors"));
         let bytes = fs::read(path).unwrap();
@@ -63,7 +63,7 @@ impl Golden {
         Tensor::from_data(TensorData::new(ids, view.shape().to_vec()), device)
     }
 
-    /// The model, by way of a folder in Hugging Face layout.
+    /// The model, loaded through a folder in Hugging Face layout.
     fn model(&self, device: &Device) -> Gpt {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("golden")).unwrap();
@@ -91,7 +91,10 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     let tolerance = kernels::testing::test_tolerance(tolerance);
     assert_eq!(got.len(), expected.len(), "{what}");
     let largest = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(largest <= tolerance, "{what}: the largest difference is {largest:e}, allowed is {tolerance:e}");
+    assert!(
+        largest <= tolerance,
+        "{what}: the largest difference is {largest:e}, the tolerance is {tolerance:e}"
+    );
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn every_gradient_matches_pytorch() {
         let loss = model.loss(golden.ids("tokens", &device), golden.ids("targets", &device));
         let grads = GradientsParams::from_grads(loss.backward(), &model);
 
-        // Saved as if it were a model, each gradient comes out under its parameter's key.
+        // Saved like a model, each gradient has its parameter's key.
         let gradients = model.map(&mut ToGradients(grads)).valid();
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("gradients")).unwrap();
@@ -154,11 +157,11 @@ fn every_gradient_matches_pytorch() {
             n_compared += 1;
         }
         let n_zero_biases = if golden.config.bias { 0 } else { 6 * golden.config.n_layer + 1 };
-        assert_eq!(n_compared + n_zero_biases, saved.len(), "{name}: each parameter has its golden");
+        assert_eq!(n_compared + n_zero_biases, saved.len(), "{name}: every parameter is compared");
     }
 }
 
-/// Puts its gradient in the place of each parameter.
+/// Replaces each parameter by its gradient.
 struct ToGradients(GradientsParams);
 
 impl ModuleMapper for ToGradients {
@@ -169,7 +172,7 @@ impl ModuleMapper for ToGradients {
 }
 
 #[test]
-fn export_and_import_are_exact() {
+fn saving_and_loading_are_exact() {
     let device = kernels::testing::test_device();
     for name in FIXTURES {
         let golden = Golden::load(name);
@@ -185,7 +188,7 @@ fn export_and_import_are_exact() {
 }
 
 #[test]
-fn weights_that_do_not_fit_are_named_with_both_shapes() {
+fn mismatched_weights_are_named_with_both_shapes() {
     let device = kernels::testing::test_device();
     let golden = Golden::load("gpt_tiny");
     let parent = tempfile::tempdir().unwrap();
@@ -203,5 +206,5 @@ fn weights_that_do_not_fit_are_named_with_both_shapes() {
     let fewer = GptConfig { n_layer: 2, ..golden.config.clone() };
     folder.save_description(&fewer, &Tokenizer::byte(), &SpecialTokens::default(), None).unwrap();
     let error = folder.load_model(&device).unwrap_err().to_string();
-    assert!(error.contains("transformer.h.2.attn.c_attn.bias has no place in the model"), "{error}");
+    assert!(error.contains("transformer.h.2.attn.c_attn.bias is not part of the model"), "{error}");
 }

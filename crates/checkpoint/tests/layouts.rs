@@ -1,9 +1,9 @@
-//! Weights in every layout, against transformers. `xtask/golden/layouts.py` made the fixtures and says how.
+//! Compares weights in every layout with transformers. The fixtures are made by `xtask/golden/layouts.py`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 mod support;
@@ -15,7 +15,7 @@ use std::{
 
 use burn::{module::Module, prelude::*};
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
-use families::{Memory, load_nanogpt};
+use families::{WeightStorage, load_nanogpt};
 use formats::{
     gguf::TensorType,
     weights::{self, FloatType},
@@ -27,7 +27,7 @@ use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::support::{fixture, logits, model};
 
-/// In Hugging Face's layout.
+/// Folders in Hugging Face layout.
 const FOLDERS: [&str; 16] = [
     "one_head",
     "three_tokens",
@@ -47,7 +47,7 @@ const FOLDERS: [&str; 16] = [
     "qwen3_tied",
 ];
 
-/// Each a `ckpt.pt`: nanoGPT's, that of its first version, and minGPT's weights in nanoGPT's form.
+/// Folders with a `ckpt.pt`: of nanoGPT, of its first version, and minGPT's weights in nanoGPT's format.
 const CHECKPOINTS: [&str; 3] = ["nanogpt", "nanogpt_first", "mingpt"];
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ struct Golden {
     ids: Vec<i32>,
     /// `[T, V]`.
     logits: Vec<f32>,
-    /// What greedy decoding adds to the first half of the ids.
+    /// The greedy continuation of the first half of the ids.
     greedy: Vec<u32>,
 }
 
@@ -64,11 +64,11 @@ fn golden(name: &str) -> Golden {
 }
 
 #[test]
-fn logits_and_greedy_text_are_those_of_transformers() {
+fn logits_and_greedy_text_match_transformers() {
     for name in FOLDERS.into_iter().chain(CHECKPOINTS) {
         let (model, golden) = (model(name), golden(name));
         for (idx, (got, expected)) in logits(&model, &golden.ids).iter().zip(&golden.logits).enumerate() {
-            // Logits of up to ten, through two or three blocks in f32; 2.5e-6 is the largest seen.
+            // Logits are up to 10, after two or three blocks in f32; the largest difference seen is 2.5e-6.
             assert!(
                 (got - expected).abs() < test_tolerance(2e-5),
                 "{name}, logit {idx}: {got} is not {expected}"
@@ -78,33 +78,33 @@ fn logits_and_greedy_text_are_those_of_transformers() {
             golden.ids[..model.config().block_size / 2].iter().map(|&id| id.cast_unsigned()).collect();
         let decoder = Decoder::new(&model);
         let mut context = decoder.context();
-        let mut unread = prompt;
+        let mut pending = prompt;
         for (step, &expected) in golden.greedy.iter().enumerate() {
-            let best: i32 = decoder.next_logits(&mut context, &unread).argmax(0).into_scalar();
+            let best: i32 = decoder.next_logits(&mut context, &pending).argmax(0).into_scalar();
             assert_eq!(best.cast_unsigned(), expected, "{name}, token {step}");
-            unread = vec![expected];
+            pending = vec![expected];
         }
     }
 }
 
 #[test]
-fn weights_in_their_file_are_those_in_memory() {
+fn mapped_weights_equal_weights_in_memory() {
     let device = kernels::testing::test_device();
     let is_copied = ["pickle", "pickle_bf16", "bare_names_bf16", "f16", "llama_old_bf16"];
     for name in FOLDERS {
         let folder = RunFolder::open(&fixture(name)).unwrap();
         assert_eq!(folder.is_mapped().unwrap(), !is_copied.contains(&name), "{name}");
-        let (mapped, own) = (folder.open_model(Memory::Mapped, &device).unwrap(), model(name));
+        let (mapped, own) = (folder.load_model_with(WeightStorage::Mapped, &device).unwrap(), model(name));
         let ids = golden(name).ids;
         for (mapped, own) in logits(&mapped, &ids).iter().zip(logits(&own, &ids)) {
-            // Sums of some hundred products, in another order where a weight lies in parts.
+            // Sums of about a hundred products, in another order if a weight consists of several blocks.
             assert!((mapped - own).abs() < test_tolerance(1e-5), "{name}: {mapped} is not {own}");
         }
     }
 }
 
 #[test]
-fn numbers_that_are_not_aligned_in_the_file_are_copied() {
+fn unaligned_weights_are_copied() {
     let copy = Copy::of("untied_exact");
     let folder = RunFolder::open(copy.folder.path()).unwrap();
     assert!(folder.is_mapped().unwrap());
@@ -115,13 +115,13 @@ fn numbers_that_are_not_aligned_in_the_file_are_copied() {
         bytes.insert(8 + len as usize, b' ');
     });
     assert!(!folder.is_mapped().unwrap());
-    let copied = folder.open_model(Memory::Mapped, &kernels::testing::test_device()).unwrap();
+    let copied = folder.load_model_with(WeightStorage::Mapped, &kernels::testing::test_device()).unwrap();
     let ids = golden("untied_exact").ids;
     assert_eq!(logits(&copied, &ids), logits(&model("untied_exact"), &ids));
 }
 
 #[test]
-fn what_config_json_says_of_a_llama_matters() {
+fn every_option_in_config_json_affects_the_logits() {
     for (name, from, to) in [
         ("llama_grouped", "\"rope_theta\": 50.0", "\"rope_theta\": 51.0"),
         ("llama_old_bf16", "\"rope_theta\": 500.0", "\"rope_theta\": 10000.0"),
@@ -136,12 +136,12 @@ fn what_config_json_says_of_a_llama_matters() {
         let golden = golden(name);
         let got = logits(&other, &golden.ids);
         let off = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs());
-        assert!(off.fold(0.0, f32::max) > 1e-3, "{name} is the same with {to}");
+        assert!(off.fold(0.0, f32::max) > 1e-3, "{name} has the same logits with {to}");
     }
 }
 
 #[test]
-fn decoding_with_a_cache_is_the_whole_forward_pass() {
+fn decoding_with_a_cache_equals_the_full_forward_pass() {
     for name in FOLDERS {
         let (model, golden) = (model(name), golden(name));
         let whole = logits(&model, &golden.ids);
@@ -152,7 +152,7 @@ fn decoding_with_a_cache_is_the_whole_forward_pass() {
             let next: Vec<f32> =
                 decoder.next_logits(&mut context, &[id.cast_unsigned()]).into_data().try_into_vec().unwrap();
             for (got, expected) in next.iter().zip(row) {
-                // Sums in another order, of logits of up to ten.
+                // The sums have another order, and logits are up to 10.
                 assert!(
                     (got - expected).abs() < test_tolerance(2e-5),
                     "{name}, position {position}: {got} is not {expected}"
@@ -163,7 +163,7 @@ fn decoding_with_a_cache_is_the_whole_forward_pass() {
 }
 
 #[test]
-fn what_is_saved_is_what_was_loaded() {
+fn saved_weights_equal_the_loaded_ones() {
     for name in FOLDERS.into_iter().chain(CHECKPOINTS) {
         let (model, golden) = (model(name), golden(name));
         let parent = tempfile::tempdir().unwrap();
@@ -173,14 +173,14 @@ fn what_is_saved_is_what_was_loaded() {
         let again = folder.load_model(&kernels::testing::test_device()).unwrap();
         assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &golden.ids), logits(&model, &golden.ids), "{name}");
-        // Bit for bit in the file too.
+        // The files are identical, too.
         let bytes = fs::read(folder.path().join(WEIGHTS)).unwrap();
         folder.save_weights(&again).unwrap();
         assert_eq!(fs::read(folder.path().join(WEIGHTS)).unwrap(), bytes, "{name}");
     }
 }
 
-/// A copy of a fixture to break.
+/// A copy of a fixture, to be modified.
 struct Copy {
     folder: tempfile::TempDir,
 }
@@ -205,14 +205,14 @@ impl Copy {
         fs::write(self.path(file), bytes).unwrap();
     }
 
-    /// Replaces a word of a text by another.
+    /// Replaces the first occurrence of a text.
     fn replace(&self, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
         fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
     }
 
-    /// Replaces a word of a header of safetensors by another, and its length.
+    /// Replaces the first occurrence of a text in a safetensors header, and updates the header's length.
     fn replace_in_header(&self, from: &str, to: &str) {
         self.edit("model.safetensors", |bytes| {
             let len = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
@@ -226,18 +226,18 @@ impl Copy {
         });
     }
 
-    /// Why it can't be loaded: into memory of its own, or where it lies in its file.
+    /// The error of loading the model, which is the same in memory and mapped.
     fn error(&self) -> String {
         let device = kernels::testing::test_device();
         let nanogpt = self.path("ckpt.pt");
-        let load = |memory| match nanogpt.exists() {
+        let load = |storage| match nanogpt.exists() {
             true => load_nanogpt(&nanogpt, &device).map_err(Into::into),
-            false => RunFolder::open(self.folder.path()).and_then(|it| it.open_model(memory, &device)),
+            false => RunFolder::open(self.folder.path()).and_then(|it| it.load_model_with(storage, &device)),
         };
-        let [own, mapped] = [Memory::Own, Memory::Mapped]
-            .map(|memory| full(&load(memory).expect_err("a broken model was loaded")));
+        let [own, mapped] = [WeightStorage::Owned, WeightStorage::Mapped]
+            .map(|storage| full(&load(storage).expect_err("a broken model was loaded")));
         assert_eq!(own, mapped);
-        assert!(own.contains(self.folder.path().to_str().unwrap()), "no file is named: {own}");
+        assert!(own.contains(self.folder.path().to_str().unwrap()), "the error names no file: {own}");
         own
     }
 }
@@ -247,11 +247,11 @@ fn full(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", full(cause)))
 }
 
-/// How a copy is broken, and what the error says.
+/// A modification of a copy, and a part of the expected error.
 type Case<'a> = (&'a dyn Fn(&Copy), &'a str);
 
-/// Breaks copies of a fixture one after the other, and expects each error to have a text in it.
-fn broken(name: &str, cases: &[Case<'_>]) {
+/// Modifies a copy of a fixture for each case and checks the error.
+fn check_broken(name: &str, cases: &[Case<'_>]) {
     for (idx, (spoil, expected)) in cases.iter().enumerate() {
         let copy = Copy::of(name);
         spoil(&copy);
@@ -278,8 +278,8 @@ fn config(from: &'static str, to: &'static str) -> impl Fn(&Copy) {
     move |copy| copy.replace("config.json", from, to)
 }
 
-/// The last number of the file.
-fn last_number(x: f32) -> impl Fn(&Copy) {
+/// Replaces the last value of the file.
+fn last_value(x: f32) -> impl Fn(&Copy) {
     move |copy| {
         copy.edit(FILE, |bytes| {
             let start = bytes.len() - 4;
@@ -290,21 +290,21 @@ fn last_number(x: f32) -> impl Fn(&Copy) {
 
 #[test]
 fn broken_safetensors_are_refused() {
-    broken(
+    check_broken(
         "one_head",
         &[
-            (&truncated(0), "damaged or cut short"),
-            (&truncated(5), "not even the length of a header"),
+            (&truncated(0), "damaged or truncated"),
+            (&truncated(5), "it has only 5 bytes"),
             (&truncated(8), "its header would have"),
             (&truncated(100), "its header would have"),
-            (&truncated(4000), "its tensors take"),
-            (&|copy: &Copy| copy.edit(FILE, |bytes| bytes.extend([0; 4])), "its tensors take"),
+            (&truncated(4000), "its tensors need"),
+            (&|copy: &Copy| copy.edit(FILE, |bytes| bytes.extend([0; 4])), "its tensors need"),
             (&header_length(u64::MAX), "its header would have 18446744073709551615 bytes"),
             (&header_length(1 << 62), "its header would have"),
             (&header_length(0), "damaged"),
             (&header_length(17), "damaged"),
             (&header("\"F32\"", "\"F33\""), "unknown variant `F33`"),
-            (&header("\"F32\"", "\"I32\""), "is I32; F32, F16 and BF16 can be read"),
+            (&header("\"F32\"", "\"I32\""), "has the unsupported type I32; F32, F16 and BF16 are supported"),
             (&header("\"F32\"", "32"), "damaged"),
             (&header("\"shape\":[", "\"shape\":[18446744073709551615,18446744073709551615,"), "damaged"),
             (&header("\"shape\":[", "\"shape\":[-1,"), "damaged"),
@@ -316,22 +316,19 @@ fn broken_safetensors_are_refused() {
             ),
             (
                 &header("transformer.wpe.weight", "transformer.wqe.weight"),
-                "wqe.weight has no place in the model",
+                "wqe.weight is not part of the model",
             ),
-            (&header("transformer.wpe.weight", "wte.weight"), "wte.weight is there twice"),
-            (&last_number(f32::NAN), "NaN"),
-            (&last_number(f32::INFINITY), "inf"),
-            (
-                &|copy: &Copy| fs::write(copy.path(FILE), "weights").unwrap(),
-                "not even the length of a header",
-            ),
+            (&header("transformer.wpe.weight", "wte.weight"), "wte.weight occurs twice"),
+            (&last_value(f32::NAN), "NaN"),
+            (&last_value(f32::INFINITY), "inf"),
+            (&|copy: &Copy| fs::write(copy.path(FILE), "weights").unwrap(), "it has only 7 bytes"),
         ],
     );
 }
 
 #[test]
 fn broken_descriptions_are_refused() {
-    broken(
+    check_broken(
         "one_head",
         &[
             (
@@ -339,8 +336,8 @@ fn broken_descriptions_are_refused() {
                 "[9, 7] in the file and [10, 7] in the model",
             ),
             (&config("\"n_head\": 1", "\"n_head\": 2"), "not a multiple"),
-            (&config("\"n_head\": 1", "\"n_head\": 0"), "`n_head` is 0"),
-            (&config("\"vocab_size\": 11", "\"vocab_size\": 0"), "`vocab_size` is 0"),
+            (&config("\"n_head\": 1", "\"n_head\": 0"), "`n_head` must be at least 1"),
+            (&config("\"vocab_size\": 11", "\"vocab_size\": 0"), "`vocab_size` must be at least 1"),
             (&config("\"vocab_size\": 11", "\"vocab_size\": 1000000000000"), "parameters"),
             (&config("\"n_layer\": 1", "\"n_layer\": 18446744073709551615"), "parameters"),
             (&config("\"n_layer\": 1", "\"n_layer\": -1"), "invalid value"),
@@ -348,31 +345,40 @@ fn broken_descriptions_are_refused() {
             (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"llama\""), "missing field"),
             (&config("\"model_type\": \"gpt2\"", "\"model_type\": \"gemma3\""), "\"gemma3\""),
             (&config("gelu_new", "relu"), "\"relu\""),
-            (&config("{", "["), "cannot understand"),
+            (&config("{", "["), "is not a valid model config"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), "").unwrap(), "EOF"),
             (&|copy: &Copy| fs::write(copy.path("config.json"), [0xff, 0xfe]).unwrap(), "config.json"),
             (
                 &|copy: &Copy| fs::remove_file(copy.path("config.json")).unwrap(),
-                "(model.safetensors) and no config.json",
+                "(model.safetensors) but no config.json",
             ),
             (&|copy: &Copy| fs::remove_file(copy.path(FILE)).unwrap(), "it has no model.safetensors"),
         ],
     );
-    broken(
+    check_broken(
         "untied_exact",
         &[(
             &config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"),
-            "lm_head.weight is not the token embedding",
+            "lm_head.weight differs from the token embedding",
         )],
     );
     const INDEX: &str = "model.safetensors.index.json";
     let index = |from: &'static str, to: &'static str| move |copy: &Copy| copy.replace(INDEX, from, to);
-    broken(
+    check_broken(
         "shards",
         &[
-            (&index("model-00001-of-00005.safetensors", "../secret.safetensors"), "no file beside it"),
-            (&index("model-00001-of-00005.safetensors", "/etc/passwd"), "no file beside it"),
-            (&index("model-00001-of-00005.safetensors", "model-00002-of-00005.safetensors"), "of one model"),
+            (
+                &index("model-00001-of-00005.safetensors", "../secret.safetensors"),
+                "only files in the same folder are supported",
+            ),
+            (
+                &index("model-00001-of-00005.safetensors", "/etc/passwd"),
+                "only files in the same folder are supported",
+            ),
+            (
+                &index("model-00001-of-00005.safetensors", "model-00002-of-00005.safetensors"),
+                "belong to different models",
+            ),
             (&index("\"weight_map\"", "\"weights\""), "missing field `weight_map`"),
             (
                 &|copy: &Copy| fs::remove_file(copy.path("model-00003-of-00005.safetensors")).unwrap(),
@@ -383,8 +389,8 @@ fn broken_descriptions_are_refused() {
 }
 
 #[test]
-fn llamas_that_are_not_as_described_are_refused() {
-    broken(
+fn llamas_with_a_wrong_config_are_refused() {
+    check_broken(
         "llama_grouped",
         &[
             (
@@ -396,9 +402,12 @@ fn llamas_that_are_not_as_described_are_refused() {
                 &config("\"intermediate_size\": 31", "\"intermediate_size\": 30"),
                 "mlp.up_proj.weight is [31, 18] in the file and [30, 18] in the model",
             ),
-            (&config("\"head_dim\": 4", "\"head_dim\": 5"), "has to be even"),
-            (&config("\"head_dim\": 4", "\"head_dim\": 0"), "`head_dim` is 0"),
-            (&config("\"num_attention_heads\": 6", "\"num_attention_heads\": 0"), "`n_head` is 0"),
+            (&config("\"head_dim\": 4", "\"head_dim\": 5"), "must be even"),
+            (&config("\"head_dim\": 4", "\"head_dim\": 0"), "`head_dim` must be at least 1"),
+            (
+                &config("\"num_attention_heads\": 6", "\"num_attention_heads\": 0"),
+                "`n_head` must be at least 1",
+            ),
             (
                 &config("\"intermediate_size\": 31", "\"intermediate_size\": 18446744073709551615"),
                 "parameters",
@@ -416,38 +425,38 @@ fn llamas_that_are_not_as_described_are_refused() {
             ),
             (
                 &header("model.layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.w_proj.weight"),
-                "model.layers.1.self_attn.w_proj.weight has no place in the model",
+                "model.layers.1.self_attn.w_proj.weight is not part of the model",
             ),
-            (&header("model.norm.weight", "layers.0.mlp.up_proj.weight"), "up_proj.weight is there twice"),
+            (&header("model.norm.weight", "layers.0.mlp.up_proj.weight"), "up_proj.weight occurs twice"),
         ],
     );
-    broken(
+    check_broken(
         "llama_tied",
         &[(
             &config("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
             "lm_head.weight is missing",
         )],
     );
-    broken(
+    check_broken(
         "llama_biased_shards",
         &[
             (
                 &config("\"mlp_bias\": true", "\"mlp_bias\": false"),
-                "mlp.down_proj.bias has no place in the model",
+                "mlp.down_proj.bias is not part of the model",
             ),
             (
                 &|copy: &Copy| {
                     copy.replace("config.json", "\"attention_bias\": true", "\"attention_bias\": false");
                     copy.replace("config.json", "\"mlp_bias\": true", "\"mlp_bias\": false");
                 },
-                "down_proj.bias has no place in the model",
+                "down_proj.bias is not part of the model",
             ),
         ],
     );
 }
 
 #[test]
-fn a_model_of_no_layout_is_kept_and_not_exported() {
+fn a_model_without_a_hugging_face_architecture_is_saved_but_not_exported() {
     let mut config = GptConfig { bias: true, dropout: 0.25, ..GptConfig::debug() };
     config.position.kind = Position::Rope;
     config.feed_forward.activation = Activation::Relu2;
@@ -479,7 +488,7 @@ fn a_model_of_no_layout_is_kept_and_not_exported() {
     )
     .unwrap_err();
     for error in [folder, gguf] {
-        let reason = std::error::Error::source(&error).expect("it says why").to_string();
+        let reason = std::error::Error::source(&error).expect("the error has a source").to_string();
         assert!(reason.contains("`position` = \"rope\" with `norm` = \"layer_norm\""), "{reason}");
     }
     assert!(!path("folder").exists() && !path("file.gguf").exists());
@@ -489,61 +498,64 @@ fn a_model_of_no_layout_is_kept_and_not_exported() {
 fn broken_pickles_are_refused_and_not_executed() {
     const PICKLE: &str = "pytorch_model.bin";
     let write = |bytes: &'static [u8]| move |copy: &Copy| fs::write(copy.path(PICKLE), bytes).unwrap();
-    // Each would make a file beside the pickle if somebody executed it.
+    // Each would create a file if it were executed.
     let call = b"\x80\x02cposix\nsystem\nX\x0e\x00\x00\x00touch executed\x85R.";
     let entry = b"\x80\x02}X\x01\x00\x00\x00xcposix\nsystem\nX\x0e\x00\x00\x00touch executed\x85Rs.";
-    broken(
+    check_broken(
         "pickle",
         &[
-            (&write(call), "can't be read"),
+            (&write(call), "cannot read"),
             (&write(entry), "system"),
             (&write(b"\x80\x02}X\x01\x00\x00\x00xK\x01s."), "a number under \"x\""),
-            (&write(b"\x80\x02]."), "can't be read"),
+            (&write(b"\x80\x02]."), "cannot read"),
             (&write(b"\x80\x02}."), "it has no tensors"),
-            (&write(b"\x80\x02X\xff\xff\xff\x7f"), "can't be read"),
-            (&write(b"\x80\x02(((((((((("), "can't be read"),
-            (&write(b""), "can't be read"),
-            // Whatever stands beside the tensors of nanoGPT's file.
+            (&write(b"\x80\x02X\xff\xff\xff\x7f"), "cannot read"),
+            (&write(b"\x80\x02(((((((((("), "cannot read"),
+            (&write(b""), "cannot read"),
+            // nanoGPT's file has other entries beside the tensors.
             (
                 &|copy: &Copy| {
                     fs::copy(fixture("nanogpt/ckpt.pt"), copy.path(PICKLE)).unwrap();
                 },
                 "which is not a tensor",
             ),
-            (&write(b"PK\x03\x04 and no more"), "can't be read"),
-            (&|copy: &Copy| copy.edit(PICKLE, |bytes| bytes.truncate(bytes.len() / 2)), "can't be read"),
+            (&write(b"PK\x03\x04 and no more"), "cannot read"),
+            (&|copy: &Copy| copy.edit(PICKLE, |bytes| bytes.truncate(bytes.len() / 2)), "cannot read"),
         ],
     );
-    broken("stride_zero", &[(&|_: &Copy| {}, "its tensors would take 4000000000 bytes, and the file has")]);
-    broken(
+    check_broken(
+        "stride_zero",
+        &[(&|_: &Copy| {}, "its tensors would take 4000000000 bytes, but the file has only")],
+    );
+    check_broken(
         "nanogpt",
         &[
-            (&|copy: &Copy| copy.edit("ckpt.pt", |bytes| bytes.truncate(3000)), "can't be read"),
+            (&|copy: &Copy| copy.edit("ckpt.pt", |bytes| bytes.truncate(3000)), "cannot read"),
             (
                 &|copy: &Copy| fs::write(copy.path("ckpt.pt"), b"\x80\x02}.").unwrap(),
-                "is no checkpoint of nanoGPT's: it has no model_args",
+                "is not a nanoGPT checkpoint: it has no model_args",
             ),
-            (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), call).unwrap(), "can't be read"),
+            (&|copy: &Copy| fs::write(copy.path("ckpt.pt"), call).unwrap(), "cannot read"),
         ],
     );
     assert!(!Path::new("executed").exists(), "a pickle was executed");
 }
 
 #[test]
-fn checkpoints_of_others_are_named_with_the_way_to_open_them() {
+fn other_checkpoints_are_named_with_a_conversion_command() {
     let other = |name: &'static str| {
         move |copy: &Copy| {
             fs::copy(fixture("checkpoints").join(name), copy.path("ckpt.pt")).unwrap();
         }
     };
-    broken(
+    check_broken(
         "nanogpt",
         &[
-            (&other("llama2c.pt"), "is a checkpoint of llama2.c's (its model_args have dim, and no n_layer)"),
+            (&other("llama2c.pt"), "is a llama2.c checkpoint (its model_args have dim, but no n_layer)"),
             (&other("llama2c.pt"), "python export.py FOLDER --version -1 --checkpoint "),
             (
                 &other("build_nanogpt.pt"),
-                "its config is an object of the class __main__.GPTConfig, which is not read",
+                "its config is an object of the class __main__.GPTConfig, which is not supported",
             ),
             (
                 &other("build_nanogpt.pt"),
@@ -551,7 +563,7 @@ fn checkpoints_of_others_are_named_with_the_way_to_open_them() {
             ),
             (
                 &other("mingpt.pt"),
-                "is a state dict alone, without the sizes of the model. Save it as nanoGPT does, with the number of heads",
+                "is a bare state dict without the sizes of the model. Convert it, with the number of heads",
             ),
             (
                 &other("mingpt.pt"),
@@ -559,23 +571,23 @@ fn checkpoints_of_others_are_named_with_the_way_to_open_them() {
             ),
             (
                 &other("build_nanogpt.pt"),
-                "Save it as nanoGPT does: python3 -c 'import torch; GPTConfig = type(\"GPTConfig\", (), {}); c = ",
+                "Convert it: python3 -c 'import torch; GPTConfig = type(\"GPTConfig\", (), {}); c = ",
             ),
             (&other("mingpt.pt"), ": python3 -c 'import torch; torch.save({\"model\": torch.load("),
-            (&other("gpt2.pt"), "name it pytorch_model.bin, put GPT-2's config.json beside it"),
-            (&other("llama.pt"), "name it pytorch_model.bin, put its config.json beside it"),
+            (&other("gpt2.pt"), "name it pytorch_model.bin, put GPT-2's config.json into the same folder"),
+            (&other("llama.pt"), "name it pytorch_model.bin, put its config.json into the same folder"),
             (&other("no_head.pt"), "its model_args have no n_head; they need n_layer, n_head, n_embd,"),
         ],
     );
-    // However many tensors there are, it is one line that can be read.
+    // The message stays short, however many tensors there are.
     let copy = Copy::of("nanogpt");
     other("mingpt.pt")(&copy);
     assert!(copy.error().len() < 900, "{}", copy.error());
 }
 
 #[test]
-fn the_attribute_of_a_state_dict_is_no_tensor() {
-    // `torch.save(model.state_dict())`, as most pickles are made, keeps versions of the modules under `_metadata`.
+fn the_metadata_of_a_state_dict_is_not_a_tensor() {
+    // `torch.save(model.state_dict())`, which makes most pickles, stores module versions under `_metadata`.
     let weights = weights::Weights::open(&fixture("checkpoints/gpt2.pt")).unwrap();
     assert_eq!(weights.names().count(), 2 + 2 * 12 + 2 + 1);
     let entries = weights::entries(&fixture("nanogpt_first/ckpt.pt"), Some("model")).unwrap();
@@ -583,7 +595,7 @@ fn the_attribute_of_a_state_dict_is_no_tensor() {
 }
 
 #[test]
-fn what_is_no_part_of_the_model_is_left_out() {
+fn known_extra_tensors_are_ignored() {
     let golden = golden("llama_tied");
     let with = |names: &[(&str, &[usize])]| {
         let copy = Copy::of("llama_tied");
@@ -619,25 +631,28 @@ fn what_is_no_part_of_the_model_is_left_out() {
         assert!((got - expected).abs() < test_tolerance(2e-5), "{got} is not {expected}");
     }
     let error = with(&[("adapter.weight", &[2, 2])]).error();
-    assert!(error.contains(": adapter.weight has no place in the model"), "its own name: {error}");
+    assert!(
+        error.contains(": adapter.weight is not part of the model"),
+        "the full name is reported: {error}"
+    );
     let error = with(&[("model.layers.0.mlp.up_proj.qweight", &[2, 2])]).error();
-    assert!(error.contains("its weights are quantized (GPTQ or AWQ), which can't be read"), "{error}");
+    assert!(error.contains("its weights are quantized (GPTQ or AWQ), which is not supported"), "{error}");
 }
 
-fn bytes_of(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 #[test]
-fn sixteen_bits_hold_what_they_can() {
+fn values_out_of_range_for_f16_are_refused() {
     let parent = tempfile::tempdir().unwrap();
     let large = model("one_head").map(&mut Enlarge);
     let tokens = SpecialTokens { bos: Some(4), eos: vec![3, 5], ..SpecialTokens::default() };
     let export = |name: &str, precision| {
         RunFolder::export(&parent.path().join(name), &large, &Tokenizer::byte(), &tokens, precision)
     };
-    let error = export("f16", FloatType::F16).expect_err("a number above 65504 was written");
-    assert!(error.to_string().contains("which float16 can't hold"), "{error}");
+    let error = export("f16", FloatType::F16).expect_err("a value above 65504 was written");
+    assert!(error.to_string().contains("which float16 cannot represent"), "{error}");
     let folder = export("bf16", FloatType::Bf16).unwrap();
     folder.load_model(&kernels::testing::test_device()).unwrap();
     assert_eq!(folder.special_tokens().unwrap().bos, tokens.bos);

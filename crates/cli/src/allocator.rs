@@ -1,15 +1,15 @@
-//! The allocator of the program.
+//! The global allocator.
 
 use mimalloc::MiMalloc;
 
-/// Tensors come and go in big blocks. This allocator keeps them; the system's gives each back to the kernel
-/// and pays for its pages again.
+/// Tensors are large, short-lived blocks. mimalloc keeps freed blocks; the system allocator returns each one to the
+/// kernel and pays for its page faults again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Gives memory that is free back to the system now: what reading a tokenizer took, before weights come.
+/// Returns freed memory to the system, such as that used to parse a tokenizer, before weights are loaded.
 #[expect(unsafe_code, reason = "the allocator is a C library")]
-pub(crate) fn give_back() {
-    // SAFETY: it touches no memory that is in use, and may be called at any time from any thread.
+pub(crate) fn release_free_memory() {
+    // SAFETY: the call touches no memory in use, and any thread may make it at any time.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }

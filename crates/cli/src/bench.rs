@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::anyhow;
 use clap::ValueEnum;
-use engine::{Memory, ModelFolder, time_decode, time_prefill};
-use journal::words::plural;
+use engine::{ModelFolder, WeightStorage, time_decode, time_prefill};
+use journal::summary::plural;
 use kernels::{device_peak_flops, on_pool};
 use model::Gpt;
 use monitor::warn_of_precision;
 use serde::Serialize;
-use trainer::{PRESETS, Recipe, preset, sizes, vocab_size};
+use trainer::{PRESETS, Recipe, RecipeSource, preset, roofline_sizes, vocab_size};
 
 use crate::{
     device::DeviceArgs,
@@ -27,12 +27,12 @@ use crate::{
     usage::{at_least, bail_usage},
 };
 
-/// Measures the speed of training, of reading a prompt and of writing.
+/// Measures the speed of training, prefill and decode.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Times are medians after a warm-up. Operations are counted as in the PaLM paper: six for each
-weight and token of training, attention in full; peaks are those of multiply-adds and of reading
-memory, measured here, and on a GPU that of a product of two large matrices in bf16.
+    after_help = "Times are medians after a warm-up. FLOPs are counted as in the PaLM paper: six per weight and
+token in training, plus full (not causal) attention. Peaks are measured: on a CPU, multiply-adds
+and memory reads; on a GPU, the product of two large bf16 matrices.
 
 Examples:
   kindling bench                              the default recipe
@@ -41,15 +41,15 @@ Examples:
   kindling bench runs/tiny --decode 256 --json"
 )]
 pub(crate) struct Args {
-    /// A preset, a TOML file or a model's folder, also RUN@last and RUN@STEP.
+    /// Recipe (a preset or a TOML file), or model: a folder, RUN@last or RUN@STEP.
     #[arg(value_name = "RECIPE or MODEL")]
     subject: Option<String>,
 
-    /// Set a key of the recipe; may be given several times. A model's sizes stay.
+    /// Set a recipe key; repeatable. The sizes of a model can't be set.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 
-    /// Measure only this.
+    /// Measure only this part.
     #[arg(long)]
     only: Option<Part>,
 
@@ -57,19 +57,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = at_least(1_u64))]
     steps: u64,
 
-    /// Tokens of the prompt; without it, half the block.
+    /// Prompt length in tokens; without it, half the block size.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     prefill: Option<usize>,
 
-    /// Tokens to write of each sample.
+    /// Tokens to generate per sample.
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     decode: usize,
 
-    /// Samples that are decoded together.
+    /// Samples decoded together.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     samples: usize,
 
-    /// Distinct characters, for a recipe with the tokenizer char.
+    /// Vocabulary size, for a recipe with the char tokenizer.
     #[arg(long, value_name = "N", default_value_t = 65, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     vocab_size: usize,
 
@@ -96,16 +96,15 @@ struct Report {
     prefill: Option<Speed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decode: Option<Speed>,
-    /// Null where the system does not tell.
+    /// Null if the system does not report it.
     peak_memory_bytes: Option<u64>,
-    /// What was held of the memory of a GPU, which gives little back before the end.
+    /// Memory reserved on a GPU. The pool returns little of it before the process ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_device_memory_bytes: Option<u64>,
-    /// The most operations a second: multiply-adds in f32 of a processor, a product of large matrices in bf16 of a GPU
-    /// that has that.
+    /// Peak FLOP/s: f32 multiply-adds on a CPU, the product of large bf16 matrices on a GPU with bf16.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_flops_per_second: Option<f64>,
-    /// The most bytes a second that a processor reads, only with decoding.
+    /// Peak memory bandwidth of a CPU in bytes/s; only when decode is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_bytes_per_second: Option<f64>,
 }
@@ -113,18 +112,18 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Speed {
     tokens_per_second: f64,
-    /// Tokens in one measurement: a step, a prompt, one of each sample.
+    /// Tokens per measurement: a training step, a prompt, or one token of each sample.
     tokens: u64,
-    /// The median measurement.
+    /// Median.
     milliseconds: f64,
-    /// The fastest and the slowest one.
+    /// Fastest and slowest measurement.
     milliseconds_range: [f64; 2],
     measurements: usize,
-    /// The first of the warm-up, which is no measurement: it compiles kernels, on a device that does.
+    /// The first warm-up iteration, which compiles kernels on a GPU.
     first_milliseconds: f64,
-    /// By the conventions of [`roofline::Sizes`].
+    /// Counted as in [`roofline::Sizes`].
     flops_per_second: f64,
-    /// Of the weights, once for a token of each sample; only of decoding.
+    /// Bytes of weights read, once per token of all samples; only for decode.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<f64>,
 }
@@ -132,7 +131,7 @@ struct Speed {
 const WARMUP: usize = 3;
 const PREFILLS: usize = 10;
 
-/// What came first is worth a line if it took so much longer than what is measured.
+/// The first iteration is reported if it takes this much longer than the median.
 const SLOW_START_MS: f64 = 500.0;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -142,13 +141,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let model = model.with_precision(recipe.run.precision);
     let block_size = model.config().block_size;
     if let Some(n_tokens) = args.prefill.filter(|n_tokens| !(1..=block_size).contains(n_tokens)) {
-        bail_usage!("--prefill {n_tokens} is not between 1 and the block of {block_size}");
+        bail_usage!("--prefill must be between 1 and the block size of {block_size} (got {n_tokens})");
     }
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let on_cpu = args.device.is_cpu();
 
     if wanted(Part::Decode) && on_cpu {
-        memory::check_texts(model.config(), args.samples as u64, args.decode)?;
+        memory::check_kv_cache(model.config(), args.samples as u64, args.decode)?;
     }
     let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
     let decode = wanted(Part::Decode).then(|| decode(&model, args.decode, args.samples));
@@ -156,19 +155,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (false, _) => None,
         (true, None) => Some(train(model, &recipe, args.steps, &device)?),
         (true, Some(origin)) => {
-            // Training changes weights, which those in a file are not to be.
+            // Training needs weights of its own: mapped ones are read-only.
             drop(model);
-            let model = origin.load_model(Memory::Own, &device)?.with_precision(recipe.run.precision);
+            let model =
+                origin.load_model(WeightStorage::Owned, &device)?.with_precision(recipe.run.precision);
             Some(train(model, &recipe, args.steps, &device)?)
         }
     };
     let (peak_memory_bytes, peak_device_memory_bytes) = (peak_memory_bytes(), held_bytes(&device));
-    // Only now, because it takes memory of its own.
+    // After the memory is read, because it allocates too.
     let n_threads = rayon::current_num_threads();
     let peak_flops_per_second = match on_cpu {
         true => Some(roofline::peak_flops(n_threads)),
         false => device_peak_flops(&device)
-            .map_err(|error| anyhow!("the product of two large matrices failed: {error:?}"))?,
+            .map_err(|error| anyhow!("cannot measure the peak of the device: {error:?}"))?,
     };
     let report = Report {
         peak_memory_bytes,
@@ -206,13 +206,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "peak memory {} MiB", peak >> 20)?;
     }
     if let Some(peak) = report.peak_device_memory_bytes {
-        writeln!(out, "peak memory of the device {} MiB", peak >> 20)?;
+        writeln!(out, "peak device memory {} MiB", peak >> 20)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Report {
-    /// How fast it computes, and reads its weights, and what part that is of what the device does at most.
+    /// Lines with FLOP/s and the bandwidth of weights, each as a share of the device's peak.
     fn rates(&self, speed: &Speed) -> Vec<String> {
         let line = |rate: f64, peak: Option<f64>, unit: &str| {
             let part = peak
@@ -225,7 +225,7 @@ impl Report {
     }
 }
 
-/// The recipe and the model to measure: those of a recipe, freshly made, or those of a folder, for inference.
+/// The recipe and the model to measure: a new model from a recipe, or a folder's model, loaded for inference.
 fn subject(
     args: &Args,
     device: &burn::prelude::Device,
@@ -243,11 +243,11 @@ fn subject(
     let folder = &origin.folder;
     let sizes = |set: &&String| set.trim_start().starts_with("model.");
     if let Some(set) = args.set.iter().find(sizes) {
-        bail_usage!("--set {set} has no effect here: the sizes are those of {origin}");
+        bail_usage!("--set {set} has no effect: the sizes come from {origin}");
     }
-    let model = origin.load_model(Memory::Mapped, device)?;
+    let model = origin.load_model(WeightStorage::Mapped, device)?;
     let mut recipe = match fs::read_to_string(folder.recipe_path()) {
-        Ok(text) => parse(&folder.recipe_path().display().to_string(), &text, &args.set)?,
+        Ok(text) => parse(&RecipeSource::new(folder.recipe_path().display().to_string(), text), &args.set)?,
         Err(_) => {
             let one_batch = "optimizer.grad_accumulation=1".to_owned();
             read_recipe("gpt2", &[[one_batch].as_slice(), &args.set].concat())?
@@ -257,26 +257,26 @@ fn subject(
     Ok((recipe, model, Some(origin)))
 }
 
-/// Optimizer steps.
+/// Measures optimizer steps.
 fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
-    let (sizes, time) = (sizes(model.config()), model.config().block_size);
+    let (sizes, time) = (roofline_sizes(model.config()), model.config().block_size);
     let times = on_pool(|| trainer::time_steps(model, recipe, WARMUP as u64, n_steps.max(1), device))?;
     let tokens = recipe.tokens_per_step();
     Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
 }
 
-/// Reading a prompt, up to the logits of the next token.
+/// Measures prefill: processing a prompt, up to the logits of the next token.
 fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
     let n_tokens = n_tokens.unwrap_or(model.config().block_size.div_ceil(2));
     let times = time_prefill(model, n_tokens, WARMUP + PREFILLS);
-    Speed::of(times, n_tokens as u64, sizes(model.config()).prefill_flops(n_tokens))
+    Speed::of(times, n_tokens as u64, roofline_sizes(model.config()).prefill_flops(n_tokens))
 }
 
-/// Writing one token after another, each the most probable one.
+/// Measures greedy decoding, token by token.
 fn decode(model: &Gpt, n_tokens: usize, n_samples: usize) -> Speed {
     let times = time_decode(model, WARMUP + n_tokens, n_samples);
-    let sizes = sizes(model.config());
-    // On average over what is written, half of it is in the cache.
+    let sizes = roofline_sizes(model.config());
+    // On average over all generated tokens, half of them are in the cache.
     let flops = n_samples as f64 * sizes.decode_flops(n_tokens as f64 / 2.0);
     let mut speed = Speed::of(times, n_samples as u64, flops);
     speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
@@ -284,7 +284,7 @@ fn decode(model: &Gpt, n_tokens: usize, n_samples: usize) -> Speed {
 }
 
 impl Speed {
-    /// The speed of measurements of `tokens` and `flops` each, after those of the warm-up.
+    /// The speed by the measurements after the warm-up. `tokens` and `flops` are per measurement.
     fn of(mut times: Vec<Duration>, tokens: u64, flops: f64) -> Self {
         let first = times[0];
         times.drain(..WARMUP);
@@ -303,23 +303,23 @@ impl Speed {
         }
     }
 
-    /// What the first one took, where that is not what one would think of the others.
+    /// A line with the time of the first iteration, if it is much longer than the median.
     fn slow_start(&self) -> Option<String> {
         (self.first_milliseconds > self.milliseconds + SLOW_START_MS).then(|| {
             format!(
-                "{:>9.1} s for the first, in which kernels are compiled and tuned",
+                "{:>9.1} s for the first iteration, which compiles and tunes kernels",
                 1e-3 * self.first_milliseconds
             )
         })
     }
 }
 
-/// The memory that is held of a device other than the CPU, where it tells.
+/// The memory reserved on a device, in bytes, if the device reports it.
 fn held_bytes(device: &burn::prelude::Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
-/// The most memory the process has had, as Linux tells it.
+/// The peak resident memory of the process in bytes; Linux only.
 fn peak_memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -10,7 +10,7 @@ use clap::{
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// Prints what a shell needs to complete commands and options.
+/// Prints a shell completion script.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   mkdir -p ~/.local/share/bash-completion/completions
@@ -20,11 +20,11 @@ use clap_mangen::Man;
   mkdir -p ~/.config/fish/completions
   kindling completions fish > ~/.config/fish/completions/kindling.fish")]
 pub(crate) struct Args {
-    /// Which shell.
+    /// Shell.
     shell: Shell,
 }
 
-/// `program` is what `kindling` understands.
+/// `program` is the command-line definition of `kindling`.
 pub(crate) fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, "kindling", &mut script);
@@ -35,25 +35,25 @@ pub(crate) fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> 
 /// Writes a manual page for each command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ManArgs {
-    /// The folder they go to.
+    /// Output folder.
     folder: PathBuf,
 }
 
-/// `program` is what `kindling` understands.
+/// `program` is the command-line definition of `kindling`.
 pub(crate) fn man(args: ManArgs, mut program: Command) -> anyhow::Result<ExitCode> {
     let folder = args.folder;
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     program.build();
     let shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
     for command in iter::once(&program).chain(program.get_subcommands().filter(shown)) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = folder.join(format!("{name}.1"));
-        fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
+        fs::write(&path, page(command)?).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A manual page. What follows the options in the help, examples mostly, keeps its lines.
+/// A manual page. The text after the options, mostly examples, keeps its line breaks.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -61,7 +61,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     if !after.is_empty() {
         page.extend_from_slice(b".SH NOTES\n.nf\n");
         for line in after.lines() {
-            // A dot or a quote at the start of a line would be a command.
+            // At the start of a line, a dot or a quote begins a roff request.
             let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
             let line = line.replace('\\', "\\e").replace('-', "\\-");
             page.extend_from_slice(format!("{guard}{line}\n").as_bytes());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_keeps_the_lines_of_the_examples() {
+    fn a_page_keeps_the_line_breaks_of_the_examples() {
         let mut program = crate::Args::command();
         program.build();
         let train = program.find_subcommand("train").unwrap();

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::Context;
 
-/// The exit code of a program that Ctrl-C ended.
+/// The exit code of a process that Ctrl-C ended: 128 + SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The first Ctrl-C after [`CtrlC::begin_samples`] ends the samples, any other ends kindling.
+/// The first Ctrl-C after [`CtrlC::begin_samples`] ends the samples; any other ends the process.
 pub(crate) struct CtrlC {
     is_pressed: Arc<AtomicBool>,
     is_generating: Arc<AtomicBool>,

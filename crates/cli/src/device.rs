@@ -6,29 +6,29 @@ use kernels::DeviceName;
 
 use crate::usage::bail_usage;
 
-/// `--device`, for every command that runs a model.
+/// `--device`, for commands that run a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute: cpu, cuda, vulkan, metal or wgpu, or one of several, as in cuda:1; those beside cpu need a
-    /// build with the feature of that name. auto is a GPU where one can be used, and else the cpu. Training takes cuda:all
-    /// too, all NVIDIA GPUs of the machine with equal shares of each batch.
+    /// Device: cpu, cuda, vulkan, metal, wgpu, or auto for a GPU if there is one and otherwise the CPU. cuda:1 is the
+    /// second GPU. For training, cuda:all splits each batch over all NVIDIA GPUs. Devices other than cpu need a build
+    /// with the feature of that name.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
 }
 
 impl DeviceArgs {
-    /// The device of a command that runs on one.
+    /// Opens the device, for commands that run on one only.
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         if self.device.is_all() {
-            bail_usage!("only training runs on all devices together; name one here, as in cuda:0");
+            bail_usage!("cuda:all is only for training; name one device, such as cuda:0");
         }
         Ok(self.open_all()?.remove(0))
     }
 
-    /// The devices, one or more. Says which it is where that was left open.
+    /// Opens one or more devices. Reports which device `auto` selected.
     pub(crate) fn open_all(&self) -> anyhow::Result<Vec<Device>> {
         if self.device.is_auto() {
-            report(format_args!("device: {}{}", self.name(), self.why_not_cuda()));
+            report(format_args!("device: {}{}", self.name(), self.cuda_error()));
         }
         Ok(self.device.open()?)
     }
@@ -41,15 +41,15 @@ impl DeviceArgs {
         self.device.is_cpu()
     }
 
-    /// What keeps a program that could use an NVIDIA GPU from it.
+    /// Why a build with CUDA can't use an NVIDIA GPU.
     #[cfg(feature = "cuda")]
-    fn why_not_cuda(&self) -> String {
+    fn cuda_error(&self) -> String {
         kernels::check_cuda(0).err().map_or_else(String::new, |error| format!(", since {error}"))
     }
 
     #[cfg(not(feature = "cuda"))]
-    #[expect(clippy::unused_self, reason = "as with the feature")]
-    fn why_not_cuda(&self) -> &'static str {
+    #[expect(clippy::unused_self, reason = "same signature as with the feature")]
+    fn cuda_error(&self) -> &'static str {
         ""
     }
 }

@@ -9,9 +9,9 @@ use std::{
 use anyhow::bail;
 use console::report;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
-use engine::{Evaluation, MeasuredText, Model, Source, window_stride};
-use journal::{History, words::plural};
-use monitor::report_name;
+use engine::{Evaluation, EvaluationText, Model, Source, window_stride};
+use journal::{History, summary::plural};
+use monitor::report_ambiguous_name;
 use tokenizer::Tokenizer;
 use trainer::Split;
 
@@ -24,31 +24,30 @@ use crate::{
 /// Measures loss, perplexity and bits per byte on a text.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every token but the first is predicted, each from at least the block less the stride of context
-where there is as much before it. That is another number than the best validation loss of training,
-which is the mean over schedule.eval_windows random windows: there a token has half a block of
-context on average, and only a part of the text is measured, so that it costs little.
-Separators between documents are tokens, and do not count as bytes.
+    after_help = "Every token but the first is predicted; after the start of the text, each has at least the block
+size minus the stride of context. The validation loss during training is a different number:
+the mean over schedule.eval_windows random windows, with half a block of context on average.
+Separators between documents count as tokens, not as bytes.
 
 Examples:
   kindling eval                            the newest run, on its validation text
-  kindling eval runs/tiny --data my.txt    that run, on a text of yours
-  kindling eval --stride 1                 all the context there can be for each token: slow"
+  kindling eval runs/tiny --data my.txt    that run, on your own text
+  kindling eval --stride 1                 maximum context for each token; slow"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// The text to measure on, all of it: a text file, a folder of them, the name of a known corpus, or `-` for standard
-    /// input. Without it, the validation part of the text that the run was trained on.
+    /// Text to evaluate on: a file, a folder of text files, a known corpus, or `-` for standard input. Without it, the
+    /// validation part of the run's text.
     #[arg(long, value_name = "NAME or PATH")]
     data: Option<String>,
 
     #[command(flatten)]
     data_dir: DataDirArgs,
 
-    /// Tokens by which the window over a long text moves; a smaller one gives each more context and takes longer.
-    /// Without it, half the block.
+    /// Tokens by which the sliding window moves; a smaller stride gives each token more context and takes longer.
+    /// Without it, half the block size.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     stride: Option<usize>,
 
@@ -58,20 +57,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (source, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let (source, Model { gpt, tokenizer, .. }) = args.model.load()?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
     let text = match &args.data {
         Some(data) => {
-            report_name(data);
+            report_ambiguous_name(data);
             let text = prepare::read_text(data, &args.data_dir.data_dir)?;
-            MeasuredText::encode(&tokenizer, &text, separator(&source)?.as_deref())?
+            EvaluationText::encode(&tokenizer, &text, separator(&source)?.as_deref())?
         }
         None => validation_part(&source, &tokenizer, &args.data_dir.data_dir)?,
     };
     let n_tokens = text.ids.len();
     let Some(evaluation) = Evaluation::of(&gpt, text, stride) else {
         bail!(
-            "a text needs at least two tokens to measure on, and this one has {}",
+            "the text has {}; at least two are needed to evaluate a model",
             plural(n_tokens as u64, "token")
         );
     };
@@ -89,8 +88,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands between the documents of a text, as the run was trained. A model from elsewhere is measured as it would be
-/// trained here.
+/// The separator between documents that the run was trained with; for an imported model, the default.
 fn separator(source: &Source) -> anyhow::Result<Option<String>> {
     let recipe = match source {
         Source::Folder(model) => History::open(model.folder.clone())?.recipe,
@@ -99,8 +97,12 @@ fn separator(source: &Source) -> anyhow::Result<Option<String>> {
     Ok(recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator))
 }
 
-/// The text that a run validates on.
-fn validation_part(source: &Source, tokenizer: &Tokenizer, data_dir: &Path) -> anyhow::Result<MeasuredText> {
+/// The validation text of a run.
+fn validation_part(
+    source: &Source,
+    tokenizer: &Tokenizer,
+    data_dir: &Path,
+) -> anyhow::Result<EvaluationText> {
     let path = source.path().display();
     let Source::Folder(model) = source else {
         bail!("{path} does not say which text it was trained on; name a text with --data")
@@ -113,28 +115,28 @@ fn validation_part(source: &Source, tokenizer: &Tokenizer, data_dir: &Path) -> a
     let origin = folder.recipe_path();
     let (origin, data) = (origin.display(), &recipe.data);
     match &data.valid {
-        Some(valid) => report(format_args!("validation text {valid}, as {origin} says")),
-        None => report(format_args!("validation part of {}, as {origin} says", data.corpus)),
+        Some(valid) => report(format_args!("validation text: {valid}, from {origin}")),
+        None => report(format_args!("validation part of {}, from {origin}", data.corpus)),
     }
     let choice = TokenizerChoice::Given(tokenizer.clone());
     let expected = history.state.as_ref().map(|state| &state.data);
     let prepared = prepare::prepare_again(data, &choice, data_dir, expected);
     let prepared = prepared.map_err(|error| match is_missing(&error) {
         true => error.context(format!(
-            "{origin} names a text that is not there; if it has moved, name it with --data PATH"
+            "the text in {origin} is missing; if it has moved, give its new path with --data PATH"
         )),
         false => error,
     })?;
     let step = model.step();
     let during_training =
-        history.of(Split::Valid).find(|line| Some(line.step) == step).and_then(|line| line.loss);
+        history.metrics_of(Split::Valid).find(|line| Some(line.step) == step).and_then(|line| line.loss);
     if let (Some(loss), Some(step)) = (during_training, step) {
         report(format_args!(
-            "during training: {loss:.4} on sampled windows after step {step} (eval --help says why that differs)"
+            "during training: {loss:.4} on random windows after step {step} (eval --help explains the difference)"
         ));
     }
     let n_bytes = prepared.meta.valid.text_bytes;
-    Ok(MeasuredText::tokenized(tokenizer, all_ids(&prepared.valid), n_bytes))
+    Ok(EvaluationText::tokenized(tokenizer, all_ids(&prepared.valid), n_bytes))
 }
 
 fn all_ids(tokens: &Tokens) -> Vec<u32> {

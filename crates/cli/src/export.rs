@@ -6,7 +6,7 @@ use anyhow::bail;
 use checkpoint::{RunFolder, export_gguf};
 use clap::ValueEnum;
 use console::report;
-use engine::{Memory, Model};
+use engine::{Model, WeightStorage};
 use formats::{gguf::TensorType, weights::FloatType};
 
 use crate::{model_args::ModelArgs, usage::bail_usage};
@@ -14,10 +14,10 @@ use crate::{model_args::ModelArgs, usage::bail_usage};
 /// Exports a model for other programs.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run folder already is in Hugging Face layout, in f32. Its safetensors export has no training
-state, and half the size with 16 bits. The layout follows from the model's architecture options: GPT-2's,
-Llama's or Qwen3's. Options that none of the three combines can't be exported; `kindling info` lists
-them.
+    after_help = "A run folder is already in Hugging Face layout, in f32. A safetensors export leaves out the training
+state; with 16 bits it is half the size. The architecture options decide the layout, such as GPT-2,
+Llama or Qwen3. Combinations of options that no Hugging Face architecture has can't be exported;
+`kindling info` lists the options.
 
 Examples:
   kindling export --format gguf                            the newest run, for llama.cpp and Ollama
@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.format == Format::Safetensors && precision.is_none() {
         bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
     }
-    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.open_in(Memory::Own)?;
+    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.load_with(WeightStorage::Owned)?;
     let name = source.name();
     let output = args.output.unwrap_or_else(|| match args.format {
         Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use console::{self, report, warn};
-use engine::{Generation, Model, SIDE_BY_SIDE, token_id, with_start};
-use journal::words::plural;
+use engine::{Generation, MAX_BATCH_SIZE, Model, token_id, with_prompt_prefix};
+use journal::summary::plural;
 use model::window_start;
 use rustyline::{DefaultEditor, error::ReadlineError};
 use sampler::{Options, Sample, StoppedBy};
@@ -21,7 +21,7 @@ use crate::{
     ctrl_c::{CtrlC, INTERRUPTED},
     memory,
     model_args::ModelArgs,
-    shown::Shown,
+    sample_printer::SamplePrinter,
     usage::{ResultExt, at_least},
 };
 
@@ -29,17 +29,17 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Samples are generated side by side and printed one after the other. Bias, penalties and temperature
-apply before the filters: top-k, top-p, min-p, typical-p. Ctrl-C ends all samples, prints them as
-far as they are, and exits with code 130; a second Ctrl-C ends kindling at once. On a terminal,
-control characters in a text are printed as escapes.
+apply before the filters: top-k, top-p, min-p, typical-p. Ctrl-C ends all samples, prints the text
+generated so far, and exits with code 130; a second Ctrl-C quits immediately. On a terminal, control
+characters are printed as escapes.
 
 With --json, the object has these keys:
   seed          a number: --seed, or the random one
-  samples       a list with an object for each sample that was begun:
+  samples       a list with one object per sample that was started:
     text        a string, without the prompt, the stop string and the stop token
     ids         a list of token ids, including the stop string or the stop token
-    logprobs    a list of numbers: the natural logarithm of the probability of each of ids, as the
-                model gives it, before bias, penalties, temperature and filters
+    logprobs    a list of numbers: the natural logarithm of each token's probability, before bias,
+                penalties, temperature and filters
     stopped_by  \"max_tokens\", \"stop_string\", \"stop_token\" or \"interrupted\"
     stop        the stop string that ended the text, or null
 
@@ -48,7 +48,7 @@ Examples:
   kindling generate runs/tiny --prompt 'To be' --temperature 0        always the most probable token
   kindling generate --samples 3 --max-tokens 100 --seed 1 --json
   cat chapter.txt | kindling generate --prompt-file -                 continue a text
-  kindling generate -i                                                type prompt after prompt"
+  kindling generate -i                                                prompts from the terminal"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -58,12 +58,12 @@ pub(crate) struct Args {
     prompt: PromptArgs,
 
     #[command(flatten)]
-    choice: ChoiceArgs,
+    sampling: SamplingArgs,
 
     #[command(flatten)]
-    end: EndArgs,
+    stop: StopArgs,
 
-    /// Random seed: the same one gives the same text. Without it, kindling chooses one and prints it.
+    /// Random seed; the same seed gives the same text. Without it, a random one is used and printed.
     #[arg(
         long,
         value_name = "N",
@@ -89,31 +89,29 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The prompt.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prompt")]
 struct PromptArgs {
-    /// The prompt, which the model continues; without it, the model starts a new text.
+    /// Prompt that the model continues; without it, the model starts a new text.
     #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["prompt_file", "interactive"])]
     prompt: Option<String>,
 
-    /// A file with the prompt; `-` reads standard input.
+    /// File with the prompt; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "interactive")]
     prompt_file: Option<PathBuf>,
 
-    /// Read prompts from the terminal, one after the other; none depends on those before it.
+    /// Read prompts from the terminal, one per line; each is independent of the others.
     #[arg(short, long)]
     interactive: bool,
 
-    /// Encode special tokens such as <|endoftext|> in the prompt as one token, not as their characters.
+    /// Encode special tokens such as <|endoftext|> in the prompt as single tokens, not as plain text.
     #[arg(long)]
     special: bool,
 }
 
-/// How the next token is sampled.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sampling")]
-struct ChoiceArgs {
+struct SamplingArgs {
     /// Sampling temperature; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f32,
@@ -130,11 +128,11 @@ struct ChoiceArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
 
-    /// Sample from the most typical tokens, whose surprisal is nearest to the entropy, up to a total probability of P.
+    /// Sample from the tokens whose surprisal is nearest to the entropy, up to a total probability of P.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     typical_p: Option<f32>,
 
-    /// Make tokens of the prompt and of the text so far less probable; 1 is off.
+    /// Penalize tokens of the prompt and of the generated text; 1 is off.
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
 
@@ -142,7 +140,7 @@ struct ChoiceArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
 
-    /// Subtract X from a token's logit once it was generated; 0 is off.
+    /// Subtract X from the logit of each token generated at least once; 0 is off.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
 
@@ -151,10 +149,9 @@ struct ChoiceArgs {
     logit_bias: Vec<String>,
 }
 
-/// When a text ends.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Stopping")]
-struct EndArgs {
+struct StopArgs {
     /// Stop after N tokens.
     #[arg(
         long,
@@ -178,7 +175,7 @@ struct EndArgs {
     ignore_eos: bool,
 }
 
-/// The object of `--json`. Each key has one type, documented in the help.
+/// The object that `--json` prints. The help documents the type of each key.
 #[derive(Debug, Serialize)]
 struct Output {
     seed: u64,
@@ -208,14 +205,14 @@ impl From<Sample> for SampleOutput {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(random_seed);
-    // Options are checked before a model is read.
+    // Check the options before loading a model.
     plain_options(&args, seed).check().usage()?;
     let given = match &args.prompt {
         PromptArgs { prompt: Some(text), .. } => text.clone(),
         PromptArgs { prompt_file: Some(path), .. } => dataset::read_text(path)?,
         PromptArgs { .. } => String::new(),
     };
-    let (_, model) = args.model.open()?;
+    let (_, model) = args.model.load()?;
     let options = options(&args, seed, &model)?;
     options.check().usage()?;
     let ctrl_c = CtrlC::listen()?;
@@ -225,8 +222,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let prompt = prompt(&args, &model, &given)?;
     ctrl_c.begin_samples();
     report_seed(&args, seed);
-    let shown = if args.json { Shown::nothing() } else { Shown::stdout(&given) };
-    let samples = generate(&model, options, &prompt, 0..args.samples, shown, &ctrl_c)?;
+    let printer = if args.json { SamplePrinter::silent() } else { SamplePrinter::stdout(&given) };
+    let samples = generate(&model, options, &prompt, 0..args.samples, printer, &ctrl_c)?;
     if args.json {
         let samples = samples.into_iter().map(SampleOutput::from).collect();
         writeln!(io::stdout(), "{}", serde_json::to_string(&Output { seed, samples })?)?;
@@ -234,12 +231,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if ctrl_c.is_pressed() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// A seed below 2⁵³: readers of JSON that have only f64 keep it exactly.
+/// A random seed below 2⁵³, which JSON readers with only f64 keep exactly.
 fn random_seed() -> u64 {
     rand::random::<u64>() >> 11
 }
 
-/// Prints the seed, unless the caller knows it.
+/// Prints the seed unless it was given.
 fn report_seed(args: &Args, seed: u64) {
     if args.seed.is_none() {
         report(format_args!("seed {seed}"));
@@ -248,19 +245,19 @@ fn report_seed(args: &Args, seed: u64) {
 
 /// The options that need no tokenizer.
 fn plain_options(args: &Args, seed: u64) -> Options {
-    let Args { choice, end, .. } = args;
+    let Args { sampling, stop, .. } = args;
     Options {
-        max_tokens: end.max_tokens,
-        temperature: choice.temperature,
-        top_k: choice.top_k,
-        top_p: choice.top_p,
-        min_p: choice.min_p,
-        typical_p: choice.typical_p,
-        repetition_penalty: choice.repetition_penalty,
-        frequency_penalty: choice.frequency_penalty,
-        presence_penalty: choice.presence_penalty,
+        max_tokens: stop.max_tokens,
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        typical_p: sampling.typical_p,
+        repetition_penalty: sampling.repetition_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
         logprobs: args.json,
-        stop: end.stop.clone(),
+        stop: stop.stop.clone(),
         seed,
         ..Options::default()
     }
@@ -269,16 +266,16 @@ fn plain_options(args: &Args, seed: u64) -> Options {
 fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
     let Model { tokenizer, special_tokens, .. } = model;
     let mut options = plain_options(args, seed);
-    for bias in &args.choice.logit_bias {
+    for bias in &args.sampling.logit_bias {
         let malformed = || anyhow!("--logit-bias must be TOKEN=X, where X is a number (got {bias:?})");
         let (token, x) = bias.rsplit_once('=').ok_or_else(malformed).usage()?;
         let x = x.trim().parse().map_err(|_| malformed()).usage()?;
         options.logit_bias.insert(token_id(tokenizer, token).context("--logit-bias")?, x);
     }
-    for token in &args.end.stop_token {
+    for token in &args.stop.stop_token {
         options.stop_tokens.push(token_id(tokenizer, token).context("--stop-token")?);
     }
-    if !args.end.ignore_eos {
+    if !args.stop.ignore_eos {
         options.stop_tokens.extend(special_tokens.eos.iter().copied().chain(tokenizer.end_of_text()));
     }
     Ok(options)
@@ -288,23 +285,23 @@ fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
 fn prompt(args: &Args, model: &Model, text: &str) -> anyhow::Result<Vec<u32>> {
     let Model { gpt, tokenizer, .. } = model;
     let ids = if args.prompt.special { tokenizer.encode_special(text)? } else { tokenizer.encode(text)? };
-    let prompt = with_start(tokenizer, ids);
+    let prompt = with_prompt_prefix(tokenizer, ids);
     if !args.prompt.special {
         report_special_in(tokenizer, text);
     }
     warn_if_cropped(&prompt, gpt.config().block_size);
     if args.model.is_on_cpu() {
-        let n_tokens = prompt.len().saturating_add(args.end.max_tokens);
-        memory::check_texts(gpt.config(), args.samples.min(SIDE_BY_SIDE as u64), n_tokens)?;
+        let n_tokens = prompt.len().saturating_add(args.stop.max_tokens);
+        memory::check_kv_cache(gpt.config(), args.samples.min(MAX_BATCH_SIZE as u64), n_tokens)?;
     }
     Ok(prompt)
 }
 
-/// Prints a note if a prompt spells a special token that is read as plain text.
+/// Prints a note if the prompt contains a special token as plain text.
 fn report_special_in(tokenizer: &Tokenizer, prompt: &str) {
     if let Some(token) = tokenizer.special_in(prompt) {
         report(format_args!(
-            "note: the prompt spells the special token {token}, which is read as plain text; --special reads it as the token"
+            "note: the prompt contains the special token {token} as plain text; --special encodes it as one token"
         ));
     }
 }
@@ -320,31 +317,31 @@ fn warn_if_cropped(prompt: &[u32], block_size: usize) {
     }
 }
 
-/// Generates the samples of these numbers, and prints them as they come, until Ctrl-C or a reader that has gone ends them.
+/// Generates the samples with these numbers and prints them as they are generated. Ctrl-C or a closed stdout ends them.
 fn generate(
     model: &Model,
     options: Options,
     prompt: &[u32],
     samples: Range<u64>,
-    mut shown: Shown<'_>,
+    mut printer: SamplePrinter<'_>,
     ctrl_c: &CtrlC,
 ) -> anyhow::Result<Vec<Sample>> {
     let mut generation = Generation::begin(&model.gpt, &model.tokenizer, options, prompt, samples)?;
-    shown.begin();
+    printer.begin();
     while let Some(piece) = generation.next() {
-        shown.piece(piece?);
-        if ctrl_c.is_pressed() || shown.has_failed() {
+        printer.print_piece(piece?);
+        if ctrl_c.is_pressed() || printer.has_failed() {
             generation.interrupt();
         }
     }
-    shown.finish()?;
+    printer.finish()?;
     Ok(generation.into_samples())
 }
 
-/// Asks for prompts until there are no more.
+/// Reads prompts until the end of input.
 fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<ExitCode> {
     report_seed(args, options.seed);
-    report(format_args!("each line is a prompt; Ctrl-C ends a text, Ctrl-D ends kindling"));
+    report(format_args!("each line is a prompt; Ctrl-C stops generating, Ctrl-D quits"));
     let mut editor = DefaultEditor::new().context("cannot open the terminal")?;
     let mut next = 0;
     loop {
@@ -364,9 +361,9 @@ fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> an
             Err(error) => return Err(error),
         };
         ctrl_c.begin_samples();
-        // Each text has numbers of its own, so that the same prompt is continued differently.
+        // New sample numbers each time, so that a repeated prompt gives another text.
         let samples = next..next + args.samples;
-        generate(model, options.clone(), &prompt, samples, Shown::stdout(&line), ctrl_c)?;
+        generate(model, options.clone(), &prompt, samples, SamplePrinter::stdout(&line), ctrl_c)?;
         ctrl_c.end_samples();
         next += args.samples;
     }

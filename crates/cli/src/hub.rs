@@ -1,4 +1,4 @@
-//! The Hugging Face hub, as the environment says, and the progress of downloads.
+//! The Hugging Face hub configured by the environment, and the progress of downloads.
 
 use std::{cell::RefCell, env, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use console::{progress_bar, report};
 use engine::{Download, Hub, Progress, Token};
 use indicatif::{HumanBytes, ProgressBar};
 
-/// The hub that `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE` describe.
+/// The hub configured by `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
 pub(crate) fn from_env() -> Hub {
     let home = env::var_os("HF_HOME").map_or_else(default_home, PathBuf::from);
     let file = home.join("token");
@@ -31,18 +31,18 @@ fn default_home() -> PathBuf {
     env::home_dir().unwrap_or_default().join(".cache").join("huggingface")
 }
 
-/// A variable of the environment that is set and not blank.
+/// An environment variable, if it is set and not blank.
 fn variable(name: &str) -> Option<String> {
     let value = env::var(name).ok()?.trim().to_owned();
     (!value.is_empty()).then_some(value)
 }
 
-/// Whether a variable is true, by the spellings of `huggingface_hub`.
+/// Whether a variable is true, with the spellings that `huggingface_hub` accepts.
 fn is_set(name: &str) -> bool {
     variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
 }
 
-/// Prints which file of weights is downloaded, and shows a progress bar.
+/// Prints the name of each downloaded file, and shows a progress bar.
 pub(crate) struct DownloadBar(RefCell<ProgressBar>);
 
 impl DownloadBar {
@@ -52,13 +52,13 @@ impl DownloadBar {
 }
 
 impl Progress for DownloadBar {
-    fn begins(&self, Download { file, repository, size_bytes }: Download<'_>) {
+    fn starting(&self, Download { file, repository, size_bytes }: Download<'_>) {
         let size = size_bytes.map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
         report(format_args!("downloading {file} of {repository}{size}"));
         self.0.replace(progress_bar("{msg} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left"));
     }
 
-    fn missing(&self, download: Download<'_>, n_bytes: u64) {
+    fn remaining(&self, download: Download<'_>, n_bytes: u64) {
         let bar = self.0.borrow();
         bar.set_length(n_bytes);
         bar.set_position(0);
@@ -69,7 +69,7 @@ impl Progress for DownloadBar {
         self.0.borrow().inc(n_bytes);
     }
 
-    fn ends(&self) {
+    fn finished(&self) {
         self.0.borrow().finish_and_clear();
     }
 }

@@ -9,9 +9,9 @@ use anyhow::Context;
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use console::{program, report};
-use engine::{HubName, Memory, Model, Models, is_gguf, open_nanogpt, quoted};
+use engine::{HubName, Model, Models, WeightStorage, is_gguf, load_nanogpt_model, quoted};
 use formats::weights::FloatType;
-use journal::words::count;
+use journal::summary::count;
 
 use crate::{
     hub::{DownloadBar, from_env},
@@ -19,15 +19,16 @@ use crate::{
     usage::bail_usage,
 };
 
-/// Makes a run of a model from elsewhere.
+/// Imports a model as a run.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Neither a folder in Hugging Face's layout nor a GGUF file needs an import to be written with or
-measured, commands open them where they are; importing copies one into a run of its own, as f32 in one file.
+    after_help = "Generating, evaluating, scoring and exporting need no import: name a Hugging Face folder or GGUF
+file as MODEL. Importing copies the model to a run folder, as f32 in one file.
 
-A model of the Hugging Face hub is OWNER/NAME; OWNER/NAME@REVISION is a branch, a tag or a commit of
-it, OWNER/NAME:QUANTIZATION one GGUF file. HF_TOKEN is the token for gated and private models,
-HF_ENDPOINT another hub, HF_HOME the folder of the cache. HF_HUB_OFFLINE=1 uses the cache alone.
+On the Hugging Face hub, OWNER/NAME is a model, OWNER/NAME@REVISION a branch, tag or commit of it,
+and OWNER/NAME:QUANTIZATION one of its GGUF files. Environment variables: HF_TOKEN is the token for
+gated and private models, HF_ENDPOINT the URL of another hub, HF_HOME the cache folder;
+HF_HUB_OFFLINE=1 uses only the cache.
 
 Examples:
   kindling import openai-community/gpt2             from the Hugging Face hub
@@ -38,16 +39,16 @@ Examples:
   kindling import downloads/SmolLM2-135M.Q4_1.gguf --run smol"
 )]
 pub(crate) struct Args {
-    /// A folder in Hugging Face's layout, a GGUF file, nanoGPT's ckpt.pt, or the name of a model on the hub.
+    /// Hugging Face folder, GGUF file, nanoGPT's ckpt.pt, or name of a model on the hub.
     #[arg(value_name = "PATH or NAME")]
     source: PathBuf,
 
-    /// Name or path of the run to make; without it, called as what is imported.
+    /// Name or path of the new run; without it, the name of the model.
     #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
 
-    /// What a ckpt.pt was trained with: gpt2, byte, nanoGPT's meta.pkl or a tokenizer.json; without it, the meta.pkl
-    /// beside it, or gpt2 where the vocabulary is GPT-2's.
+    /// Tokenizer of a ckpt.pt: gpt2, byte, nanoGPT's meta.pkl or a tokenizer.json; without it, the meta.pkl beside the
+    /// checkpoint, or gpt2 if the vocabulary has GPT-2's size.
     #[arg(long, value_name = "FILE or NAME")]
     tokenizer: Option<PathBuf>,
 }
@@ -56,11 +57,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (models, device) = (models(), Device::flex());
     let (path, stem) = locate(&args, &models)?;
     let Model { gpt, tokenizer, special_tokens } = if path.is_file() && !is_gguf(&path) {
-        open_nanogpt(&path, args.tokenizer.as_deref(), &device)?
+        load_nanogpt_model(&path, args.tokenizer.as_deref(), &device)?
     } else {
         refuse_tokenizer(&args)?;
         let source = models.open(&path)?;
-        source.load_with(source.load_tokenizer()?, Memory::Own, &device)?
+        source.load_with(source.load_tokenizer()?, WeightStorage::Owned, &device)?
     };
     let run = match &args.run {
         Some(run) => models.run_path(run),
@@ -78,10 +79,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The file or folder that is meant, and what its run is called. What is here hides a model of the hub of that name.
+/// The file or folder to import, and the name of its run. A local path takes precedence over a model on the hub.
 fn locate(args: &Args, models: &Models) -> anyhow::Result<(PathBuf, String)> {
     let path = &args.source;
-    if models.is_here(path) {
+    if models.exists(path) {
         return Ok((path.clone(), stem(path)));
     }
     let name = path.to_str().with_context(|| format!("there is no file or folder {}", path.display()))?;
@@ -99,7 +100,7 @@ fn refuse_tokenizer(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// What the run is called: as the folder or the model, or as the folder that a checkpoint is in.
+/// The run's name: that of the folder or GGUF file, or of the folder around a checkpoint.
 fn stem(source: &Path) -> String {
     let named = match source.is_file() {
         true if is_gguf(source) => source.file_stem(),

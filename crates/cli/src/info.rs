@@ -14,7 +14,7 @@ use console::local_time;
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use families::{Family, gguf::GgufFile};
 use indicatif::{HumanBytes, HumanCount};
-use journal::{History, parts, parts_in_words, words::evenly};
+use journal::{History, architecture_options, describe_options, summary::evenly};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -23,15 +23,15 @@ use trainer::{OptimizerKind, Split};
 
 use crate::model_args::FolderArgs;
 
-/// Validation losses that are shown.
+/// Number of validation losses to print.
 const SHOWN: usize = 8;
 
-/// Shows sizes, parameters, tokenizer, what it was trained on and how far.
+/// Shows the architecture, tokenizer and training of a model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kindling info               the newest run
-  kindling info runs/tiny     that one
-  kindling info tiny@last     the weights of its last checkpoint")]
+  kindling info runs/tiny     a run by its folder
+  kindling info tiny@last     the weights of the last checkpoint")]
 pub(crate) struct Args {
     #[command(flatten)]
     folder: FolderArgs,
@@ -41,13 +41,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What there is to say of a model.
+/// The object that `--json` prints.
 #[derive(Debug, Serialize)]
 struct Info {
     path: String,
-    /// The class of `transformers` that opens it, a GGUF file when it is imported.
+    /// The `transformers` class that loads it; for a GGUF file, after an import.
     architecture: Option<&'static str>,
-    /// Why none does.
+    /// Why no `transformers` class can load it.
     no_layout: Option<String>,
     parameters: usize,
     layers: usize,
@@ -58,16 +58,15 @@ struct Info {
     vocab_size: usize,
     bias: bool,
     tied_embeddings: bool,
-    /// What it has otherwise than GPT-2.
+    /// Architecture options that differ from GPT-2.
     #[serde(serialize_with = "as_object")]
     parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
-    /// Whether inference on the CPU uses them where they lie in the file; null where the file can't be read.
+    /// Whether inference on the CPU maps the weights; null if the file can't be read.
     mapped: Option<bool>,
-    /// The step after which a run had these weights.
+    /// The training step of the weights.
     weights_step: Option<u64>,
-    /// What a GGUF file says of itself.
     gguf: Option<GgufInfo>,
     optimizer: Option<OptimizerKind>,
     recipe: Option<String>,
@@ -77,19 +76,18 @@ struct Info {
     tokens_seen: Option<u64>,
     best_loss: Option<f64>,
     best_step: Option<u64>,
-    /// Who trains it at this moment.
+    /// The process that is training the run now.
     trained_by: Option<String>,
-    /// Step and validation loss.
+    /// `(step, validation loss)`.
     evaluations: Vec<(u64, f64)>,
     sessions: Vec<Session>,
 }
 
-/// What there is to say of a GGUF file.
 #[derive(Debug, Serialize)]
 struct GgufInfo {
-    /// llama.cpp's name of it.
+    /// llama.cpp's architecture name.
     architecture: &'static str,
-    /// What tensors are stored as, and how many are stored so.
+    /// Number of tensors by storage type.
     weight_types: BTreeMap<String, usize>,
 }
 
@@ -122,12 +120,12 @@ impl Info {
         let mapped = match weights {
             StoredWeights::Kept => folder.is_mapped().ok(),
             StoredWeights::Checkpoint(_) => Some(false),
-            StoredWeights::Undone(step) => folder.is_kept_mapped(step).ok(),
+            StoredWeights::Backup(step) => folder.is_backup_mapped(step).ok(),
         };
         let weights_file = match weights {
             StoredWeights::Kept => folder.path().join(WEIGHTS),
             StoredWeights::Checkpoint(step) => folder.checkpoint_path(step).join(MODEL),
-            StoredWeights::Undone(step) => folder.kept_path(step),
+            StoredWeights::Backup(step) => folder.backup_path(step),
         };
         Ok(Self {
             optimizer: recipe.as_ref().map(|recipe| recipe.optimizer.kind),
@@ -142,7 +140,10 @@ impl Info {
             best_loss: best.and_then(|line| line.loss),
             best_step: best.map(|line| line.step),
             trained_by: folder.holder(),
-            evaluations: history.of(Split::Valid).filter_map(|line| Some((line.step, line.loss?))).collect(),
+            evaluations: history
+                .metrics_of(Split::Valid)
+                .filter_map(|line| Some((line.step, line.loss?)))
+                .collect(),
             sessions: history.sessions.clone(),
             ..Self::of_model(folder.path(), &history.model(), &tokenizer)
         })
@@ -160,7 +161,7 @@ impl Info {
         })
     }
 
-    /// What sizes and tokenizer say.
+    /// The fields that follow from the config and the tokenizer.
     fn of_model(path: &Path, config: &GptConfig, tokenizer: &Tokenizer) -> Self {
         let family = Family::of(config);
         Self {
@@ -176,7 +177,7 @@ impl Info {
             vocab_size: config.vocab_size,
             bias: config.bias,
             tied_embeddings: config.tie_embeddings,
-            parts: parts(config),
+            parts: architecture_options(config),
             tokenizer: tokenizer.kind().map_or_else(|| "from elsewhere".to_owned(), |kind| kind.to_string()),
             weights_bytes: 0,
             mapped: Some(false),
@@ -207,12 +208,12 @@ impl Info {
             self.width,
             self.block_size
         )?;
-        writeln!(out, "  parts       {}", parts_in_words(&self.parts))?;
+        writeln!(out, "  options     {}", describe_options(&self.parts))?;
         match (self.architecture, &self.no_layout) {
             _ if let Some(file) = &self.gguf => writeln!(out, "  layout      GGUF, {}", file.architecture)?,
             (Some(class), _) => writeln!(out, "  layout      {class}")?,
             (None, reason) => {
-                writeln!(out, "  layout      our own: {}", reason.as_deref().unwrap_or_default())?
+                writeln!(out, "  layout      kindling only: {}", reason.as_deref().unwrap_or_default())?
             }
         }
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
@@ -220,7 +221,7 @@ impl Info {
         let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
         let step = self.weights_step.map_or_else(String::new, |step| format!(", of step {step}"));
         let memory = match self.mapped {
-            Some(true) => ", mapped for inference on the CPU",
+            Some(true) => ", memory-mapped for inference on the CPU",
             Some(false) => ", copied for inference",
             None => "",
         };
@@ -244,7 +245,7 @@ impl Info {
             writeln!(out, "  now         trained by {holder}")?;
         }
         for (session, heading) in self.sessions.iter().zip(["sessions"].into_iter().chain(iter::repeat(""))) {
-            writeln!(out, "  {heading:<12}{}", in_words(session))?;
+            writeln!(out, "  {heading:<12}{}", describe_session(session))?;
         }
         if !self.evaluations.is_empty() {
             let chosen = evenly(&self.evaluations, SHOWN);
@@ -259,10 +260,10 @@ fn size_bytes(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |file| file.len())
 }
 
-/// One line on a session.
-fn in_words(session: &Session) -> String {
+/// One line about a session.
+fn describe_session(session: &Session) -> String {
     let began =
-        if session.step == 0 { "begun".to_owned() } else { format!("gone on with at step {}", session.step) };
+        if session.step == 0 { "started".to_owned() } else { format!("resumed at step {}", session.step) };
     let mut line = format!(
         "{} {began} on {}, {} threads, version {}",
         local_time(session.started),

@@ -1,4 +1,4 @@
-//! Options that are keys of a recipe: `train --dropout 0.1` is answered with the `--set` that does it.
+//! Unknown options of `train` that name a recipe key: the error for `train --dropout 0.1` suggests the `--set` to use.
 
 use std::ffi::OsString;
 
@@ -9,8 +9,8 @@ use clap::{
 };
 use trainer::Recipe;
 
-/// Words that other trainers have for a key.
-const OTHER_WORDS: [(&str, &str); 12] = [
+/// Names that other trainers use, and the recipe keys for them.
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("context", "model.block_size"),
     ("context_length", "model.block_size"),
     ("max_seq_length", "model.block_size"),
@@ -25,7 +25,7 @@ const OTHER_WORDS: [(&str, &str); 12] = [
     ("max_iters", "schedule.max_steps"),
 ];
 
-/// An error of clap's, which names the `--set` where an unknown option of `train` is a key of a recipe.
+/// Adds a `--set` suggestion to clap's error for an unknown option of `train` that names a recipe key.
 pub(crate) fn with_key_tip(mut error: Error, args: impl Iterator<Item = OsString>) -> Error {
     let is_train =
         args.skip(1).find(|arg| !arg.as_encoded_bytes().starts_with(b"-")).is_some_and(|arg| arg == "train");
@@ -38,16 +38,16 @@ pub(crate) fn with_key_tip(mut error: Error, args: impl Iterator<Item = OsString
     };
     if let Some(key) = key_of(&option) {
         error.remove(ContextKind::SuggestedArg);
-        let tip = StyledStr::from(format!("it is a key of the recipe: --set {key}=VALUE"));
+        let tip = StyledStr::from(format!("it is a recipe key: --set {key}=VALUE"));
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     }
     error
 }
 
-/// The key that an option names.
+/// The recipe key that an option names.
 fn key_of(option: &str) -> Option<String> {
     let word = option.trim_start_matches('-').split('=').next()?.replace('-', "_");
-    let known = OTHER_WORDS.iter().find(|(other, _)| *other == word).map(|(_, key)| (*key).to_owned());
+    let known = OTHER_NAMES.iter().find(|(other, _)| *other == word).map(|(_, key)| (*key).to_owned());
     known.or_else(|| {
         Recipe::keys().into_iter().find(|key| key.split_once('.').is_some_and(|(_, key)| key == word))
     })
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_of_other_trainers_are_keys() {
+    fn options_of_other_trainers_map_to_recipe_keys() {
         for (option, key) in [
             ("--dropout", "model.dropout"),
             ("--n-layer", "model.n_layer"),
@@ -72,6 +72,6 @@ mod tests {
         }
         assert_eq!(key_of("--nonsense"), None);
         let keys = Recipe::keys();
-        assert!(OTHER_WORDS.iter().all(|(_, key)| keys.iter().any(|known| known == key)));
+        assert!(OTHER_NAMES.iter().all(|(_, key)| keys.iter().any(|known| known == key)));
     }
 }

@@ -1,8 +1,8 @@
-//! `kindling`: trains GPT language models on your own text and writes with them.
+//! `kindling`: trains GPT language models on your own text and generates text with them.
 //!
-//! Arguments to library calls to an exit code, and nothing else: 0 for success, 1 for failure, 2 for
-//! arguments that can't be understood (clap finds most, [`usage`] marks the others), 130 or 143 for a run that was
-//! stopped and can be resumed, 130 for samples that Ctrl-C ended. Text goes to stdout and nothing else does; the rest goes to stderr.
+//! The crate parses arguments, calls the libraries and returns an exit code: 0 for success, 1 for failure, 2 for
+//! invalid arguments (clap finds most, [`usage`] marks the others), 129, 130 or 143 for a run that a signal stopped and
+//! that can be resumed, 130 for samples that Ctrl-C ended. Results go to stdout, messages to stderr.
 
 mod allocator;
 mod bench;
@@ -25,8 +25,8 @@ mod presets;
 mod probe;
 mod recipe;
 mod runs;
+mod sample_printer;
 mod score;
-mod shown;
 mod signals;
 mod train;
 mod usage;
@@ -39,18 +39,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::key_tips::with_key_tip;
 
-/// The exit code for arguments that can't be understood, which is clap's too.
+/// The exit code for invalid arguments, the same as clap's.
 const USAGE: u8 = 2;
 
-/// Train small and mid-size GPT language models on your own text and write with them.
+/// Train small and mid-size GPT language models on your own text and generate text with them.
 #[derive(Parser)]
 #[command(name = "kindling", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
-  kindling train                             learn Shakespeare in a few minutes
-  kindling generate --prompt 'ROMEO:'        write with the newest run
-  kindling train --data my.txt --run mine    learn from your own text")]
+  kindling train                             train on Shakespeare, a few minutes
+  kindling generate --prompt 'ROMEO:'        generate with the newest run
+  kindling train --data my.txt --run mine    train on your own text")]
 struct Args {
-    /// Print only warnings and errors, besides what goes to stdout.
+    /// Print only warnings and errors to stderr.
     #[arg(long, short, global = true)]
     quiet: bool,
 
@@ -68,21 +68,21 @@ enum Command {
     Eval(eval::Args),
     /// Print the log-probability of each token of a text.
     Score(score::Args),
-    /// Show what a model is and what it was trained on.
+    /// Show the architecture, tokenizer and training of a model.
     Info(info::Args),
-    /// Make a run of a model from elsewhere: a folder, nanoGPT's ckpt.pt, the Hugging Face hub.
+    /// Import a model from a folder, a GGUF file, nanoGPT's ckpt.pt or the Hugging Face hub.
     Import(import::Args),
     /// Export a model for other programs, as safetensors or GGUF.
     Export(export::Args),
-    /// Measure the speed of training, of reading a prompt and of writing.
+    /// Measure the speed of training, prefill and decode.
     Bench(bench::Args),
     /// List runs with their size, progress and best loss.
     Runs(runs::Args),
     /// Plot the losses of a run, or compare several runs.
     Plot(plot::Args),
-    /// List the recipes that come with the program.
+    /// List the built-in recipes.
     Presets(presets::Args),
-    /// Print what a shell needs to complete commands and options.
+    /// Print a shell completion script.
     Completions(completions::Args),
     /// Write a manual page for each command.
     #[command(hide = true)]
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the reader of our output has gone, which is its right.
+/// Whether the reader of stdout has closed the pipe, which is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

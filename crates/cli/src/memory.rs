@@ -1,4 +1,4 @@
-//! Whether a run, or a text, fits into the memory of this machine.
+//! Checks that a training run or a KV cache fits in memory.
 
 use anyhow::bail;
 use console::{report, warn};
@@ -6,42 +6,43 @@ use indicatif::HumanBytes;
 use model::{GptConfig, SlotType, estimate_slots};
 use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
 
-/// What makes a new run smaller.
+/// Advice for a new run.
 const SMALLER: &str =
-    "a smaller optimizer.batch_size with more optimizer.grad_accumulation, or a smaller model, takes less";
+    "use a smaller optimizer.batch_size with more optimizer.grad_accumulation, or a smaller model";
 
-/// What helps a run whose sizes are what they are.
-const SAME_SIZE: &str = "free some memory, or resume it on a machine with more or on another --device";
+/// Advice for a resumed run, whose sizes are fixed.
+const SAME_SIZE: &str = "free some memory, or resume on a machine with more memory or on another --device";
 
-/// Says how much memory a new run will take, warns if more of it is in use, and refuses what the machine does not have.
+/// Reports the memory that a new run needs. Warns if it exceeds the free memory, and fails if it exceeds the machine's.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
     verdict(recipe, MachineMemory::now(), SMALLER)
 }
 
-/// As [`check`], of a run that is resumed.
+/// Like [`check`], for a resumed run.
 pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
     verdict(recipe, MachineMemory::now(), SAME_SIZE)
 }
 
-/// Warns if the keys and values of so many texts take more memory than is free, and refuses what the machine does not
-/// have.
-pub(crate) fn check_texts(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
+/// Checks the KV cache of `n_texts` texts with `n_tokens` each, like [`check`] but without a report.
+pub(crate) fn check_kv_cache(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
     let needed = estimate_slots(config, usize::try_from(n_texts)?, n_tokens, SlotType::F32);
-    verdict_on_texts(needed, MachineMemory::now())
+    verdict_on_kv_cache(needed, MachineMemory::now())
 }
 
-/// Memory that is free, in bytes.
+/// Free memory in bytes.
 pub(crate) fn available_bytes() -> u64 {
     MachineMemory::now().available
 }
 
 /// `needed` in bytes.
-fn verdict_on_texts(needed: u64, memory: MachineMemory) -> anyhow::Result<()> {
-    let smaller = "fewer --samples or --max-tokens, or a shorter prompt, takes less";
-    let needs = format!("the keys and values of this text need about {} of memory", HumanBytes(needed));
+fn verdict_on_kv_cache(needed: u64, memory: MachineMemory) -> anyhow::Result<()> {
+    let smaller = "use fewer --samples or --max-tokens, or a shorter prompt";
+    let needs = format!("the KV cache needs about {} of memory", HumanBytes(needed));
     match memory.fit(needed) {
-        Fit::TooLarge => bail!("{needs}, and the machine has {}; {smaller}", HumanBytes(memory.total)),
-        Fit::Tight => warn(format_args!("{needs}, and {} is free; {smaller}", HumanBytes(memory.available))),
+        Fit::TooLarge => bail!("{needs}, but the machine has {}; {smaller}", HumanBytes(memory.total)),
+        Fit::Tight => {
+            warn(format_args!("{needs}, but only {} is free; {smaller}", HumanBytes(memory.available)))
+        }
         Fit::Free => {}
     }
     Ok(())
@@ -52,13 +53,13 @@ fn verdict(recipe: &Recipe, memory: MachineMemory, advice: &str) -> anyhow::Resu
     let (fit, about) = (memory.fit(needed), HumanBytes(needed));
     if fit == Fit::TooLarge {
         bail!(
-            "this needs about {about} of memory, and the machine has {}; {advice}",
+            "training needs about {about} of memory, but the machine has {}; {advice}",
             HumanBytes(memory.total)
         );
     }
-    report(format_args!("about {about} of memory is needed, {} is free", HumanBytes(memory.available)));
+    report(format_args!("memory: about {about} needed, {} free", HumanBytes(memory.available)));
     if fit == Fit::Tight {
-        warn(format_args!("that may not suffice; {advice}"));
+        warn(format_args!("training may run out of memory; {advice}"));
     }
     Ok(())
 }
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_run_larger_than_the_memory_is_an_error() {
         let recipe = Recipe::parse(trainer::preset("nanogpt-gpu").unwrap(), &[]).unwrap();
         let needed = estimate_memory(&recipe);
         let memory = |total, available| MachineMemory { total, available };
@@ -79,10 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_do_not_fit_are_refused() {
-        verdict_on_texts(7, MachineMemory { total: 7, available: 6 }).unwrap();
-        let error = verdict_on_texts(8, MachineMemory { total: 7, available: 7 }).unwrap_err().to_string();
-        assert!(error.contains("keys and values") && error.contains("fewer --samples"), "{error}");
-        check_texts(&GptConfig::debug(), 8, 500).unwrap();
+    fn a_kv_cache_larger_than_the_memory_is_an_error() {
+        verdict_on_kv_cache(7, MachineMemory { total: 7, available: 6 }).unwrap();
+        let error = verdict_on_kv_cache(8, MachineMemory { total: 7, available: 7 }).unwrap_err().to_string();
+        assert!(error.contains("KV cache") && error.contains("fewer --samples"), "{error}");
+        check_kv_cache(&GptConfig::debug(), 8, 500).unwrap();
     }
 }

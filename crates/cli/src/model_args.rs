@@ -1,22 +1,22 @@
-//! MODEL and `--device`, and where models are.
+//! The arguments MODEL and `--device`, and where models are looked up.
 
 use std::path::PathBuf;
 
 use console::program;
-use engine::{Memory, Model, ModelFolder, Models, Source};
+use engine::{Model, ModelFolder, Models, Source, WeightStorage};
 
 use crate::{allocator, device::DeviceArgs};
 
-/// MODEL, for every command that looks at one.
+/// MODEL, for commands that open a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FolderArgs {
-    /// A run's folder or name, a Hugging Face folder or a GGUF file; without it, the newest run. RUN@last and RUN@STEP
-    /// are the weights of a run's checkpoint, as is the checkpoint's folder.
+    /// Run (name or folder), Hugging Face folder or GGUF file; without it, the newest run. RUN@last, RUN@STEP and
+    /// checkpoint folders select the weights of a checkpoint.
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 }
 
-/// MODEL and `--device`, for every command that runs one.
+/// MODEL and `--device`, for commands that run a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
     #[command(flatten)]
@@ -27,29 +27,28 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Whether the model is to run on the processor.
     pub(crate) fn is_on_cpu(&self) -> bool {
         self.device.is_cpu()
     }
 
-    /// The model for inference, and where it is.
-    pub(crate) fn open(&self) -> anyhow::Result<(Source, Model)> {
-        self.open_in(Memory::Mapped)
+    /// Opens the model for inference.
+    pub(crate) fn load(&self) -> anyhow::Result<(Source, Model)> {
+        self.load_with(WeightStorage::Mapped)
     }
 
-    /// As [`ModelArgs::open`], with its weights where `memory` says.
-    pub(crate) fn open_in(&self, memory: Memory) -> anyhow::Result<(Source, Model)> {
+    /// Like [`ModelArgs::load`], with the given storage of the weights.
+    pub(crate) fn load_with(&self, storage: WeightStorage) -> anyhow::Result<(Source, Model)> {
         let device = self.device.open()?;
         let source = self.folder.open()?;
         let tokenizer = source.load_tokenizer()?;
-        allocator::give_back();
-        let model = source.load_with(tokenizer, memory, &device)?;
+        allocator::release_free_memory();
+        let model = source.load_with(tokenizer, storage, &device)?;
         Ok((source, model))
     }
 }
 
 impl FolderArgs {
-    /// The folder or file, without reading its weights.
+    /// Opens the folder or file without reading its weights.
     pub(crate) fn open(&self) -> anyhow::Result<Source> {
         match &self.model {
             Some(path) => Ok(models().open(path)?),

@@ -5,17 +5,17 @@ use std::io::{self, Write};
 use console::program;
 use dataset::Prepared;
 use indicatif::{HumanBytes, HumanCount};
-use journal::words::{duration_about, epochs_in_words, sizes};
+use journal::summary::{duration_about, epochs_in_words, sizes};
 use monitor::warn_of_epochs;
 use roofline::peak_flops;
 use trainer::{Cost, Recipe, Schedule, estimate_memory};
 
 use crate::memory::available_bytes;
 
-/// Characters of the curve of the learning rate.
+/// Width of the learning rate sparkline, in characters.
 const CURVE_WIDTH: u64 = 60;
 
-/// The sizes of the text of a run.
+/// Token counts of a run's text.
 pub(crate) struct PlannedData {
     train_tokens: usize,
     valid_tokens: usize,
@@ -27,19 +27,19 @@ impl PlannedData {
     }
 }
 
-/// Prints the plan of a run that has done `step` steps.
+/// Prints the plan of a run from `step` on.
 pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: bool) -> anyhow::Result<()> {
     let schedule = &recipe.schedule;
     let (n_steps, epochs) = (schedule.max_steps.saturating_sub(step), recipe.epochs(data.train_tokens));
     let (train, valid) = (HumanCount(data.train_tokens as u64), HumanCount(data.valid_tokens as u64));
-    let from = if step > 0 { format!(", of which {} are left", HumanCount(n_steps)) } else { String::new() };
+    let from = if step > 0 { format!(", {} left", HumanCount(n_steps)) } else { String::new() };
     let mut rows = vec![
         ("model", sizes(&recipe.model)),
-        ("text", format!("{}: {train} tokens to train on, {valid} to validate on", recipe.data.corpus)),
+        ("text", format!("{}: {train} training tokens, {valid} validation tokens", recipe.data.corpus)),
         (
             "steps",
             format!(
-                "{} of {} tokens{from}",
+                "{} × {} tokens{from}",
                 HumanCount(schedule.max_steps),
                 HumanCount(recipe.tokens_per_step())
             ),
@@ -49,19 +49,19 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
     if is_on_cpu {
         let cost = Cost::of_steps(recipe, n_steps, peak_flops(rayon::current_num_threads()));
         let (needed, free) = (HumanBytes(estimate_memory(recipe)), HumanBytes(available_bytes()));
-        rows.push(("memory", format!("about {needed}, and {free} is free")));
-        rows.push(("time", format!("{} for the steps alone, about", duration_about(cost.seconds))));
+        rows.push(("memory", format!("about {needed}, {free} free")));
+        rows.push(("time", format!("{}, estimated for the steps alone", duration_about(cost.seconds))));
     } else {
         rows.push((
             "time",
             format!(
-                "unknown for this device; {} bench RECIPE --only train --device DEVICE measures it",
+                "unknown for this device; measure it with {} bench RECIPE --only train --device DEVICE",
                 program()
             ),
         ));
     }
     let curve = Schedule::new(&recipe.optimizer, schedule);
-    rows.push(("learning rate", in_bars(&curve, step, schedule.max_steps)));
+    rows.push(("learning rate", sparkline_of(&curve, step, schedule.max_steps)));
     let mut out = io::stdout().lock();
     for (name, value) in rows {
         writeln!(out, "{name:<14} {value}")?;
@@ -71,8 +71,8 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
     Ok(())
 }
 
-/// The curve of the learning rate from a step on, with its highest rate and its last.
-fn in_bars(curve: &Schedule, first: u64, max_steps: u64) -> String {
+/// A sparkline of the learning rate from step `first` on, with the highest and the last rate.
+fn sparkline_of(curve: &Schedule, first: u64, max_steps: u64) -> String {
     let n_steps = max_steps.saturating_sub(first);
     let n_bars = n_steps.min(CURVE_WIDTH);
     let step_of = |bar: u64| first + (n_steps - 1) * bar / (n_bars - 1).max(1);
@@ -80,7 +80,7 @@ fn in_bars(curve: &Schedule, first: u64, max_steps: u64) -> String {
     let highest = rates.iter().copied().fold(0.0, f64::max);
     match rates.last() {
         Some(last) => format!("{}  at most {highest:.2e}, {last:.2e} at the end", live::sparkline(&rates)),
-        None => "no step is left".to_owned(),
+        None => "no steps left".to_owned(),
     }
 }
 
@@ -89,18 +89,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_curve_has_a_bar_for_each_of_few_steps_and_some_of_many() {
+    fn the_sparkline_has_one_bar_per_step_up_to_its_width() {
         let recipe = |set: &str| Recipe::parse(trainer::preset("tiny").unwrap(), &[set.to_owned()]).unwrap();
         let bars = |set: &str, first| {
             let recipe = recipe(set);
-            in_bars(&Schedule::new(&recipe.optimizer, &recipe.schedule), first, recipe.schedule.max_steps)
+            sparkline_of(
+                &Schedule::new(&recipe.optimizer, &recipe.schedule),
+                first,
+                recipe.schedule.max_steps,
+            )
         };
         let whole = bars("schedule.max_steps=2800", 0);
         assert_eq!(whole.split_once("  at").unwrap().0.chars().count(), 60, "{whole}");
         assert!(whole.contains('█') && whole.ends_with("  at most 6.00e-3, 2.03e-9 at the end"), "{whole}");
         assert!(bars("schedule.max_steps=3", 0).starts_with("▂▅█  "), "{}", bars("schedule.max_steps=3", 0));
         assert!(bars("schedule.max_steps=1", 0).contains("at most"));
-        assert_eq!(bars("schedule.max_steps=3", 3), "no step is left");
+        assert_eq!(bars("schedule.max_steps=3", 3), "no steps left");
         assert!(bars("schedule.max_steps=1000000000000", 0).contains('█'));
     }
 }

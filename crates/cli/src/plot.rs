@@ -1,4 +1,4 @@
-//! `kindling plot`, and the charts of a run's losses.
+//! `kindling plot`, and chart files for other commands.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use checkpoint::RunFolder;
 use clap::ValueEnum;
 use console::report;
 use engine::{ModelFolder, is_gguf};
-use journal::{History, Metric, Picture, chart};
+use journal::{History, ImageFormat, Metric, chart};
 
 use crate::{
     model_args::models,
@@ -43,13 +43,13 @@ pub(crate) struct Args {
         long,
         num_args = 2,
         value_names = ["WIDTH", "HEIGHT"],
-        default_values_t = Picture::SIZE,
+        default_values_t = ImageFormat::SIZE,
         allow_negative_numbers = true
     )]
     size: Vec<u32>,
 }
 
-/// What can be plotted of a run. The aliases are the keys of `metrics.jsonl`.
+/// A metric to plot. The aliases are the keys of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MetricName {
     Loss,
@@ -75,7 +75,7 @@ impl From<MetricName> for Metric {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let metric = Metric::from(args.metric);
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}.svg", metric.name())));
-    let picture = picture_of(&output)?;
+    let format = image_format(&output)?;
     let folders = match args.runs.as_slice() {
         [] => vec![models().newest()?],
         runs => runs.iter().map(|run| open_run(run)).collect::<anyhow::Result<_>>()?,
@@ -83,18 +83,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let histories = folders.into_iter().map(History::open).collect::<Result<Vec<_>, _>>()?;
     if let Some(empty) = histories.iter().find(|history| history.metrics.is_empty()) {
         bail!(
-            "{} has no metrics: it was not trained here; name a run that was",
+            "{} has no metrics: it was not trained here; name a run that was trained here",
             empty.folder.path().display()
         );
     }
-    let image = draw(picture, &chart(&histories, metric), [args.size[0], args.size[1]])?;
+    let image = draw(format, &chart(&histories, metric), [args.size[0], args.size[1]])?;
     fs::write(&output, image)
         .with_context(|| format!("cannot write {}; name another file with -o", output.display()))?;
     report(format_args!("wrote {}", output.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder of a run. A GGUF file has no metrics, and imported it has none either.
+/// The folder of a run. A GGUF file is refused: even imported, it has no metrics.
 fn open_run(path: &Path) -> anyhow::Result<RunFolder> {
     if is_gguf(path) {
         bail!("{} is a GGUF file, which has no metrics; name a run that was trained here", path.display());
@@ -102,17 +102,17 @@ fn open_run(path: &Path) -> anyhow::Result<RunFolder> {
     Ok(ModelFolder::find(&models(), path)?.folder)
 }
 
-/// The image format that a file's name asks for.
-pub(crate) fn picture_of(path: &Path) -> anyhow::Result<Picture> {
-    match Picture::of(path) {
-        Some(picture) => Ok(picture),
+/// The image format by the file's extension.
+pub(crate) fn image_format(path: &Path) -> anyhow::Result<ImageFormat> {
+    match ImageFormat::from_path(path) {
+        Some(format) => Ok(format),
         None => bail_usage!("unsupported image format `{}`; use .svg or .png", path.display()),
     }
 }
 
-/// A chart as the bytes of a file.
-pub(crate) fn draw(picture: Picture, chart: &Chart, size: [u32; 2]) -> anyhow::Result<Vec<u8>> {
-    match picture.draw(chart, size) {
+/// Renders a chart as the bytes of an image file.
+pub(crate) fn draw(format: ImageFormat, chart: &Chart, size: [u32; 2]) -> anyhow::Result<Vec<u8>> {
+    match format.render(chart, size) {
         Err(error @ chart::Error::Size { .. }) => Err(error).usage(),
         image => Ok(image?),
     }

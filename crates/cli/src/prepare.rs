@@ -1,4 +1,4 @@
-//! The tokens of a recipe's data.
+//! Prepares the data of a recipe: from texts to tokens in the data folder.
 
 use std::{
     ffi::OsString,
@@ -16,10 +16,10 @@ use trainer::DataRecipe;
 
 use crate::usage::bail_usage;
 
-/// `--data-dir`, for every command that needs tokens.
+/// `--data-dir`, for commands that need tokens.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataDirArgs {
-    /// The folder for prepared data.
+    /// Folder for prepared data.
     #[arg(long, value_name = "DIR", env = "KINDLING_DATA", hide_env_values = true, default_value = DATA_DIR)]
     #[arg(value_parser = OsStringValueParser::new().map(or_default))]
     pub(crate) data_dir: PathBuf,
@@ -27,13 +27,13 @@ pub(crate) struct DataDirArgs {
 
 const DATA_DIR: &str = "datasets";
 
-/// An empty variable is one that is not set.
+/// The default folder if the environment variable is empty.
 fn or_default(folder: OsString) -> PathBuf {
     if folder.is_empty() { DATA_DIR.into() } else { folder.into() }
 }
 
 impl DataDirArgs {
-    /// The option, with a space before it, for a command that is to find the same folder.
+    /// The option with a leading space, to append to a suggested command; empty for the default folder.
     pub(crate) fn as_option(&self) -> String {
         match self.data_dir.display().to_string() {
             default if default == DATA_DIR => String::new(),
@@ -42,13 +42,11 @@ impl DataDirArgs {
     }
 }
 
-/// A recipe's data with the paths of its texts made absolute, so that a run finds them from any folder. Texts that can be
-/// read only once are copied to the folder for prepared data, and the copies named.
+/// Makes the paths of a recipe's texts absolute, so that a run finds them from any working directory. Standard input
+/// and pipes are copied to the data folder, and the recipe names the copies.
 pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::Result<DataRecipe> {
     if is_stdin(&data.corpus) && data.valid.as_deref().is_some_and(is_stdin) {
-        bail_usage!(
-            "--data and --valid both name standard input, which is one text; write one of them to a file"
-        );
+        bail_usage!("--data and --valid can't both be standard input; save one of the texts to a file");
     }
     let kept = |path: &str| -> anyhow::Result<String> {
         if !is_stream(Path::new(path)) {
@@ -56,16 +54,16 @@ pub(crate) fn with_absolute_paths(data: DataRecipe, data_dir: &Path) -> anyhow::
         }
         if path == "-" && io::stdin().is_terminal() {
             report(format_args!(
-                "reading the text from the terminal; Ctrl-D at the beginning of a line ends it"
+                "reading the text from the terminal; end it with Ctrl-D at the start of a line"
             ));
         }
-        let copy = with_progress(|show| dataset::keep_stream(Path::new(path), data_dir, show))
+        let copy = with_progress(|show| dataset::save_stream(Path::new(path), data_dir, show))
             .map_err(|error| data_error(error, data_dir))?;
         let name = if path == "-" { "standard input" } else { path };
-        report(format_args!("{name} is kept as {}", copy.display()));
+        report(format_args!("saved {name} as {}", copy.display()));
         absolute(copy.to_str().with_context(|| {
             format!(
-                "the name of {} is not UTF-8, as paths in a recipe are; name another folder with --data-dir",
+                "the path {} is not UTF-8, which a recipe requires; choose another folder with --data-dir",
                 copy.display()
             )
         })?)
@@ -87,12 +85,12 @@ fn is_stdin(path: &str) -> bool {
 
 fn absolute(path: &str) -> anyhow::Result<String> {
     let absolute = path::absolute(path).with_context(|| format!("cannot find {path}"))?;
-    // A recipe is text. A path within a folder whose name is not stays as it was typed.
+    // A recipe is UTF-8. If the working directory's path is not, keep the path as typed.
     Ok(absolute.to_str().unwrap_or(path).to_owned())
 }
 
-/// The tokens that a run has trained on, if their checksums are known; else those of its text. Shows the progress if it takes
-/// a while.
+/// The tokens that a run has trained on: by their checksums if these are known, otherwise from the recipe's text. Shows
+/// progress if it takes a while.
 pub(crate) fn prepare_again(
     data: &DataRecipe,
     choice: &TokenizerChoice,
@@ -107,10 +105,10 @@ pub(crate) fn prepare_again(
     Ok(prepared)
 }
 
-/// Warns of a text that was read by older rules.
+/// Warns that a text is read by the rules of an older version.
 pub(crate) fn warn_of_older_rules(data: &DataRecipe) {
     warn(format_args!(
-        "the run was begun by an older version, which read other files of {}, or read them otherwise; it keeps to that",
+        "an older version of kindling started this run and read the files of {} by other rules; the run keeps those rules",
         data.corpus
     ));
 }
@@ -124,12 +122,12 @@ pub(crate) fn read_text(data: &str, data_dir: &Path) -> anyhow::Result<String> {
     with_progress(|show| source.read(data_dir, show)).map_err(|error| data_error(error, data_dir))
 }
 
-/// An error of the folder for prepared data says how to choose another.
+/// Adds to an error of the data folder how to choose another one.
 pub(crate) fn data_error(error: dataset::Error, data_dir: &Path) -> anyhow::Error {
     match error {
         dataset::Error::Write { .. } | dataset::Error::DiskFull { .. } => {
             anyhow::Error::new(error).context(format!(
-                "cannot keep prepared data in {}; name another folder with --data-dir DIR or KINDLING_DATA",
+                "cannot write prepared data to {}; choose another folder with --data-dir DIR or KINDLING_DATA",
                 data_dir.display()
             ))
         }
@@ -137,7 +135,7 @@ pub(crate) fn data_error(error: dataset::Error, data_dir: &Path) -> anyhow::Erro
     }
 }
 
-/// Whether a text is not where the recipe says.
+/// Whether the text named by a recipe does not exist.
 pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(dataset::Error::is_missing)
 }

@@ -6,16 +6,15 @@ use std::{
 };
 
 use console::{report, table};
-use journal::words::{count, duration_about};
+use journal::summary::{count, duration_about};
 use serde::Serialize;
 use trainer::{Cost, PRESETS, Recipe, vocab_size};
 
-/// Lists the recipes that come with the program, and about how long each takes on this machine.
+/// Lists the built-in recipes, with an estimate of the time each takes on this machine.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The time is that of the arithmetic at the share of this processor's peak that training reaches, with
-nothing else running; evaluations, samples and other programs come on top. `kindling bench RECIPE`
-measures.
+    after_help = "Times are estimates: the FLOPs of the training steps, at the share of this CPU's peak that training
+usually reaches. Evaluations and samples are not included. `kindling bench RECIPE` measures speed.
 
 Examples:
   kindling presets
@@ -23,23 +22,23 @@ Examples:
   kindling train nanogpt-cpu"
 )]
 pub(crate) struct Args {
-    /// Print one JSON object for each.
+    /// Print one JSON object per preset, each on its own line.
     #[arg(long)]
     json: bool,
 }
 
-/// How often the peak is measured.
+/// Number of measurements of the peak.
 const N_PEAKS: usize = 3;
 
-/// Distinct characters in a text, about.
+/// Typical number of distinct characters in a text.
 const CHARACTERS: usize = 65;
 
 #[derive(Debug, Serialize)]
 struct Preset {
     name: &'static str,
-    /// What the first sentence of its file says.
+    /// The first sentence of the recipe file.
     description: String,
-    /// None where the recipe goes on with another model, whose sizes it takes.
+    /// None if the recipe takes its sizes from another model, as `finetune` does.
     #[serde(flatten)]
     cost: Option<Cost>,
     steps: u64,
@@ -71,7 +70,7 @@ impl Preset {
     }
 }
 
-/// The first sentence of the comment that a recipe begins with.
+/// The first sentence of the comment at the start of a recipe.
 fn first_sentence(text: &str) -> String {
     let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
     let comment = comment.join(" ");
@@ -79,7 +78,7 @@ fn first_sentence(text: &str) -> String {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // The best of a few: whatever else the machine does makes one lower, and nothing makes one higher.
+    // The highest of a few: other load lowers a measurement, and nothing raises it.
     let measured = (0..N_PEAKS).map(|_| roofline::peak_flops(rayon::current_num_threads()));
     let peak_flops = measured.fold(f64::MIN_POSITIVE, f64::max);
     let presets = PRESETS.iter().map(|(name, text)| Preset::of(name, text, peak_flops));
@@ -90,7 +89,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", serde_json::to_string(preset)?)?;
         }
     } else {
-        let header = ["preset", "parameters", "steps", "tokens", "time here", "what it is"];
+        let header = ["preset", "parameters", "steps", "tokens", "time here", "description"];
         writeln!(out, "{}", table(header, presets.iter().map(Preset::row), &[1, 2, 3, 4]))?;
         report(format_args!("any key can be changed: --set section.key=value"));
     }
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_says_what_it_is() {
+    fn every_preset_has_a_description() {
         for (name, text) in PRESETS {
             let preset = Preset::of(name, text, 1e11).unwrap();
             assert!((10..120).contains(&preset.description.len()), "{name}: {}", preset.description);
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_that_of_the_arithmetic() {
+    fn the_time_is_inversely_proportional_to_the_peak() {
         let seconds = |peak_flops| {
             let (name, text) = PRESETS[0];
             Preset::of(name, text, peak_flops).unwrap().cost.unwrap().seconds

@@ -11,19 +11,19 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use chart::{Chart, Scale, Series, Style};
 use console::{progress_bar, report};
-use journal::{Picture, words::evenly};
+use journal::{ImageFormat, summary::evenly};
 use model::Gpt;
-use trainer::{Control, PlannedRun, Probed, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
+use trainer::{Control, PlannedRun, ProbeStep, SWEEP_RATES, SWEEP_STEPS, SuggestedRate};
 
 use crate::{plot::draw, signals::Signals};
 
-/// Where the picture of a sweep goes.
-const SWEEP_PICTURE: &str = "learning-rate-sweep.svg";
+/// Output file for the chart of a sweep.
+const SWEEP_CHART: &str = "learning-rate-sweep.svg";
 
-/// Lines that are shown of an experiment.
+/// Maximum number of progress lines per experiment.
 const SHOWN: usize = 12;
 
-/// Says whether the model can learn one batch by heart.
+/// Reports whether the model can overfit one batch.
 pub(crate) fn overfit_one_batch(
     planned: PlannedRun,
     model: Gpt,
@@ -32,14 +32,14 @@ pub(crate) fn overfit_one_batch(
 ) -> anyhow::Result<ExitCode> {
     let PlannedRun { recipe, prepared } = planned;
     report(format_args!(
-        "learning {} tokens by heart, at a learning rate of {:e}",
+        "overfitting one batch of {} tokens, at a learning rate of {:e}",
         recipe.optimizer.batch_size.get() * recipe.model.block_size,
         recipe.optimizer.learning_rate
     ));
     let control = Control::new();
-    signals.pass_on(&control);
+    signals.forward_to(&control);
     let mut next_line = 1;
-    let observe = |probed: Probed, is_learnt| {
+    let observe = |probed: ProbeStep, is_learnt| {
         if probed.step + 1 == next_line || is_learnt {
             report(format_args!("step {:>4}  loss {:.4}", probed.step + 1, probed.loss));
             next_line *= 2;
@@ -50,20 +50,23 @@ pub(crate) fn overfit_one_batch(
     if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
-    let Some(overfit) = overfit else { bail!("no step was taken") };
+    let Some(overfit) = overfit else { bail!("no step was run") };
     let (first, last) = (overfit.first_loss, overfit.last_loss);
-    if overfit.is_learnt() {
-        writeln!(io::stdout(), "it can learn: the loss of one batch fell from {first:.4} to {last:.4}")?;
+    if overfit.is_memorised() {
+        writeln!(
+            io::stdout(),
+            "the model can learn: its loss on one batch fell from {first:.4} to {last:.4}"
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     bail!(
-        "the loss of one batch is {last:.4} after {} steps, from {first:.4}: the model does not learn it by heart; try another \
-         optimizer.learning_rate (--find-learning-rate shows which) or a wider model",
+        "the model does not overfit one batch: its loss went from {first:.4} to {last:.4} in {} steps; try another \
+         optimizer.learning_rate (--find-learning-rate suggests one) or a wider model",
         overfit.n_steps
     )
 }
 
-/// Shows how the loss goes as the learning rate grows, and which rate that speaks for.
+/// Reports the loss as the learning rate rises, and suggests a rate.
 pub(crate) fn find_learning_rate(
     planned: PlannedRun,
     model: Gpt,
@@ -74,7 +77,7 @@ pub(crate) fn find_learning_rate(
     let [lowest, highest] = SWEEP_RATES;
     report(format_args!("trying learning rates from {lowest:e} to {highest:e}"));
     let control = Control::new();
-    signals.pass_on(&control);
+    signals.forward_to(&control);
     let bar = progress_bar("{bar:24} {pos}/{len} learning rates  {eta} left");
     bar.set_length(SWEEP_STEPS);
     let start = (model, &recipe);
@@ -88,14 +91,13 @@ pub(crate) fn find_learning_rate(
         report(format_args!("learning rate {rate:.1e}  loss {loss:.4}"));
     }
     let found = sweep.suggestion();
-    let path = Path::new(SWEEP_PICTURE);
-    let picture = draw(Picture::Svg, &chart(&sweep.smooth, found), Picture::SIZE)?;
-    fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
-    report(format_args!("drew {}", path.display()));
+    let path = Path::new(SWEEP_CHART);
+    let image = draw(ImageFormat::Svg, &chart(&sweep.smooth, found), ImageFormat::SIZE)?;
+    fs::write(path, image).with_context(|| format!("cannot write {}", path.display()))?;
+    report(format_args!("wrote {}", path.display()));
     let Some(found) = found else {
         bail!("the loss did not fall at any learning rate from {lowest:e} to {highest:e}");
     };
-    // The result, for a person or a program.
     let set = recipe.optimizer.at_learning_rate(found.suggested);
     writeln!(
         io::stdout(),
@@ -107,7 +109,7 @@ pub(crate) fn find_learning_rate(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loss by learning rate, with the rate to try marked, up to where the loss is above what it was at first.
+/// Loss by learning rate with the suggested rate marked, up to the rate where the loss exceeds its first value by 10 %.
 fn chart(smooth: &[(f64, f64)], found: Option<SuggestedRate>) -> Chart {
     let first = smooth.first().map_or(f64::MAX, |point| point.1);
     let points: Vec<[f64; 2]> =
@@ -115,7 +117,7 @@ fn chart(smooth: &[(f64, f64)], found: Option<SuggestedRate>) -> Chart {
     let marked =
         found.and_then(|found| points.iter().rev().find(|point| point[0] <= found.suggested).copied());
     let title =
-        found.map_or_else(String::new, |found| format!("a learning rate to try: {:.0e}", found.suggested));
+        found.map_or_else(String::new, |found| format!("suggested learning rate: {:.0e}", found.suggested));
     Chart {
         title,
         x_label: "learning rate".to_owned(),
@@ -131,8 +133,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_picture_marks_the_rate_and_leaves_the_explosion_out() {
-        // A loss that falls from 4 to 2 around a rate of 1e-3, and blows up above 1e-1.
+    fn the_chart_marks_the_rate_and_omits_the_divergence() {
+        // A loss that falls from 4 to 2 around a rate of 1e-3, and diverges above 1e-1.
         let rates = (0..100).map(|step| 1e-6 * 1e6_f64.powf(f64::from(step) / 100.0));
         let loss = |rate: f64| 4.0 - 2.0 / (1.0 + (1e-3 / rate).powi(2)) + 10.0 * (rate / 0.2).powi(2);
         let smooth: Vec<(f64, f64)> = rates.map(|rate| (rate, loss(rate))).collect();
@@ -142,6 +144,6 @@ mod tests {
         let marked = curve.marked.unwrap();
         assert!((0.8..=1.0).contains(&(marked[0] / found.suggested)), "{marked:?} of {found:?}");
         assert!(curve.points.len() > 50 && curve.points.iter().all(|point| point[1] < 4.5));
-        chart.svg(Picture::SIZE).unwrap();
+        chart.svg(ImageFormat::SIZE).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use checkpoint::RunFolder;
 use console::{local_time, report, table, warn};
 use indicatif::HumanBytes;
-use journal::{History, words::count};
+use journal::{History, summary::count};
 use serde::Serialize;
 
 use crate::model_args::models;
@@ -22,32 +22,32 @@ use crate::model_args::models;
 #[command(after_help = "Examples:
   kindling runs            the runs in runs/
   kindling runs elsewhere  the runs in another folder
-  kindling runs --json     one line of JSON for each run")]
+  kindling runs --json     one line of JSON per run")]
 pub(crate) struct Args {
     /// Folder of the runs [default: runs].
     #[arg(value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// Print a line of JSON for each run, with the whole path of its corpus.
+    /// Print one line of JSON per run, with the full path of its corpus.
     #[arg(long)]
     json: bool,
 }
 
-/// A row.
+/// One run, as a row of the table or a line of JSON.
 #[derive(Debug, Serialize)]
 struct Run {
     name: String,
-    /// What it was started with: a preset's name, or a file.
+    /// Name of the preset or path of the recipe that the run was started with.
     recipe: Option<String>,
-    /// A corpus by name, or a path.
+    /// Name of a known corpus, or a path.
     corpus: Option<String>,
     parameters: usize,
     steps: Option<u64>,
     max_steps: Option<u64>,
     best_loss: Option<f64>,
-    /// Who trains it at this moment.
+    /// The process that is training the run now.
     trained_by: Option<String>,
-    /// When it changed last, in seconds since 1970.
+    /// Time of the last change, in seconds since 1970.
     changed: Option<u64>,
     bytes: u64,
 }
@@ -66,7 +66,7 @@ impl Run {
             max_steps: history.recipe.as_ref().map(|recipe| recipe.schedule.max_steps),
             best_loss: history.best().and_then(|best| best.loss),
             trained_by: folder.holder(),
-            changed: folder.changed().and_then(seconds),
+            changed: folder.last_modified().and_then(seconds),
             bytes: size_of(folder.path())?,
         })
     }
@@ -122,7 +122,7 @@ fn read(folder: RunFolder) -> anyhow::Result<Run> {
     Run::of(&History::open(folder)?).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// What all files in a folder take, in bytes.
+/// Total size of the files in a folder, in bytes.
 fn size_of(folder: &Path) -> io::Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(folder)? {
@@ -133,7 +133,7 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     Ok(total)
 }
 
-/// The last part of a path, or the name of a corpus as it is.
+/// The last component of a path; a corpus name is unchanged.
 fn last_name(corpus: &str) -> String {
     Path::new(corpus)
         .file_name()

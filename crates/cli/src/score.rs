@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use engine::{Model, ScoredText, score_texts, window_stride};
-use journal::words::plural;
+use journal::summary::plural;
 use serde::{Deserialize, Serialize};
 
 use crate::{model_args::ModelArgs, usage::at_least};
@@ -19,7 +19,7 @@ use crate::{model_args::ModelArgs, usage::at_least};
 #[command(
     after_help = "A text longer than the block size is scored with a sliding window; each token has at least the block
 size minus the stride of context. With --jsonl, each line of the file is a JSON string, or an object
-with a string \"text\"; for each, a line of JSON is printed, in the same order.
+with a string \"text\"; one line of JSON is printed for each, in the same order.
 
 Examples:
   kindling score --text 'To be, or not to be'
@@ -42,19 +42,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The text to score.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct TextArgs {
-    /// The text to score.
+    /// Text to score.
     #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
 
-    /// A file with the text to score; `-` reads standard input.
+    /// File with the text to score; `-` reads standard input.
     #[arg(long)]
     file: Option<PathBuf>,
 
-    /// A file with a text on each line, as JSON; `-` reads standard input.
+    /// File with one JSON-encoded text per line; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     jsonl: Option<PathBuf>,
 }
@@ -67,7 +66,7 @@ enum Line {
     Object { text: String },
 }
 
-/// The object of `--json`, and of each line with `--jsonl`.
+/// The object that `--json` prints, and `--jsonl` for each line.
 #[derive(Debug, Serialize)]
 struct Output {
     ids: Vec<u32>,
@@ -84,8 +83,8 @@ impl From<ScoredText> for Output {
     }
 }
 
-/// Texts that are scored together.
-const TEXTS_AT_ONCE: usize = 256;
+/// Number of texts per batch.
+const TEXTS_PER_BATCH: usize = 256;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
@@ -93,12 +92,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         TextArgs { text: Some(text), .. } => text.clone(),
         TextArgs { file: Some(path), .. } => dataset::read_text(path)?,
         TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
-        TextArgs { .. } => unreachable!("clap asks for one of them"),
+        TextArgs { .. } => unreachable!("clap requires one of them"),
     };
-    let (_, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.load()?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
     let ids = tokenizer.encode_text(&text)?;
-    if ids.len() == tokenizer.beginning().len() {
+    if ids.len() == tokenizer.prompt_prefix().len() {
         bail!("the text is empty; there is no token to score");
     }
     let score = Output::from(score_texts(&gpt, &tokenizer, vec![ids], stride).remove(0));
@@ -127,12 +126,12 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
         Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
     };
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let (_, Model { gpt, tokenizer, .. }) = args.model.open()?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.load()?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
     let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
         let at = || format!("line {} of {name}", idx + 1);
         let line = line.with_context(at)?;
-        // A byte order mark may come before the first.
+        // The first line may start with a byte order mark.
         let line = if idx == 0 { line.trim_start_matches('\u{feff}') } else { &line };
         let line = serde_json::from_str(line)
             .map_err(|_| anyhow!("{} must be a JSON string, or an object with a string \"text\"", at()))?;
@@ -140,9 +139,9 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
         tokenizer.encode_text(&text).with_context(at)
     });
     loop {
-        // What comes before a line that can't be scored is scored.
+        // Score the texts before an invalid line, then return the error.
         let (mut texts, mut problem) = (Vec::new(), None);
-        for ids in lines.by_ref().take(TEXTS_AT_ONCE) {
+        for ids in lines.by_ref().take(TEXTS_PER_BATCH) {
             match ids {
                 Ok(ids) => texts.push(ids),
                 Err(error) => {

@@ -1,16 +1,16 @@
-//! Signals to a run: stop, save.
+//! Signals that stop or save a training run.
 //!
 //! | signal | meaning |
 //! |---|---|
-//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end; before training, end at once |
-//! | SIGHUP: the terminal was closed | the same, unless `nohup` has it ignored |
-//! | SIGQUIT | end at once, and give the terminal back first |
+//! | SIGINT (Ctrl-C), SIGTERM | finish the step, save and exit; before training, exit immediately |
+//! | SIGHUP: the terminal was closed | the same, unless ignored, as under `nohup` |
+//! | SIGQUIT | restore the terminal and exit immediately |
 //! | SIGUSR1 | save and continue; batch systems send it some time before they stop a job |
 //!
-//! Signals within a second of the first are the same request, since `timeout` and terminals send several. A later one ends
-//! at once.
+//! Signals within a second of the first count as the same request, since `timeout` and terminals send several. A later
+//! one exits immediately.
 //!
-//! Windows has Ctrl-C only.
+//! Windows has only Ctrl-C.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,13 +21,13 @@ use anyhow::Context;
 use console::report;
 use trainer::Control;
 
-/// The exit code of a run that Ctrl-C stopped and that can be resumed: 128 + 2, the number of SIGINT.
+/// The exit code of a resumable run that Ctrl-C stopped: 128 + 2, the number of SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Signals this close to the first are the same request.
+/// Signals within this time of the first count as the same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Listens for signals, and passes them on.
+/// Receives signals and forwards them to the run.
 #[derive(Clone, Default)]
 pub(crate) struct Signals {
     state: Arc<Mutex<State>>,
@@ -35,7 +35,7 @@ pub(crate) struct Signals {
 
 #[derive(Default)]
 struct State {
-    /// The run, once there is one.
+    /// The run, once it has started.
     control: Option<Control>,
     first: Option<Request>,
 }
@@ -47,54 +47,54 @@ struct Request {
     arrived: Instant,
 }
 
-/// What a request to stop leads to.
+/// The response to a request to stop.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     FinishStep,
-    /// It belongs to the first request.
-    Nothing,
-    EndNow,
+    /// Part of the first request.
+    Ignore,
+    ExitNow,
 }
 
 impl State {
     fn answer(&self, now: Instant) -> Answer {
         match (self.first, &self.control) {
-            (Some(first), _) if now.duration_since(first.arrived) < SAME_REQUEST => Answer::Nothing,
+            (Some(first), _) if now.duration_since(first.arrived) < SAME_REQUEST => Answer::Ignore,
             (None, Some(_)) => Answer::FinishStep,
-            _ => Answer::EndNow,
+            _ => Answer::ExitNow,
         }
     }
 }
 
 impl Signals {
-    /// From now on.
+    /// Starts listening for signals.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let signals = Self::default();
         signals.clone().start()?;
         Ok(signals)
     }
 
-    /// Passes them on to a run.
-    pub(crate) fn pass_on(&self, control: &Control) {
+    /// Forwards signals to a run from now on.
+    pub(crate) fn forward_to(&self, control: &Control) {
         self.state().control = Some(control.clone());
     }
 
-    /// The exit code that says by which signal the run was stopped, or by a key that means the same.
+    /// The exit code for the signal, or the equivalent key, that stopped the run.
     pub(crate) fn exit_code(&self) -> u8 {
         self.by_signal().unwrap_or(INTERRUPTED)
     }
 
-    /// The exit code, if there was a signal.
+    /// The exit code, if a signal arrived.
     pub(crate) fn by_signal(&self) -> Option<u8> {
         self.state().first.map(|first| first.exit_code)
     }
 
-    /// As Ctrl-C.
+    /// Acts like Ctrl-C.
     pub(crate) fn interrupt(&self) {
         self.stop(INTERRUPTED);
     }
 
-    /// As Ctrl-C, but however often it is asked for, the steps done are saved.
+    /// Acts like the first Ctrl-C, however often it is called: the run is always saved.
     pub(crate) fn stop_gently(&self) {
         if self.by_signal().is_none() {
             self.stop(INTERRUPTED);
@@ -105,7 +105,7 @@ impl Signals {
         self.state.lock().expect("nothing panics while it is held")
     }
 
-    /// Stops the run, or ends the process: if there is no run yet, or it is being stopped already.
+    /// Stops the run. Exits the process if no run has started, or if it is already stopping.
     fn stop(&self, exit_code: u8) {
         let arrived = Instant::now();
         let mut state = self.state();
@@ -114,19 +114,19 @@ impl Signals {
         match (answer, &state.control) {
             (Answer::FinishStep, Some(control)) => {
                 report(format_args!(
-                    "\nfinishing this step and saving; to quit without saving, ask again after a second"
+                    "\nfinishing this step and saving; press Ctrl-C again after a second to quit without saving"
                 ));
                 control.stop();
             }
-            (Answer::Nothing, _) => {}
-            (Answer::EndNow | Answer::FinishStep, _) => {
+            (Answer::Ignore, _) => {}
+            (Answer::ExitNow | Answer::FinishStep, _) => {
                 live::restore();
                 std::process::exit(i32::from(exit_code));
             }
         }
     }
 
-    /// Has the run saved, if there is one.
+    /// Saves a checkpoint of the run, if it has started.
     #[cfg(unix)]
     fn save(&self) {
         match &self.state().control {
@@ -134,7 +134,7 @@ impl Signals {
                 report(format_args!("saving after this step"));
                 control.save();
             }
-            None => report(format_args!("training has not begun: there is nothing to save")),
+            None => report(format_args!("training has not started: nothing to save")),
         }
     }
 
@@ -181,8 +181,8 @@ impl Signals {
 #[expect(unsafe_code, reason = "the action of a signal can only be read through the C library")]
 fn is_hangup_ignored() -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action, the call writes the current one to `action`, which is valid for it, and changes nothing
-    // else. A zeroed action is a valid one.
+    // SAFETY: without a new action, the call writes the current one to `action`, which is valid for it, and changes
+    // nothing else. A zeroed action is a valid one.
     unsafe {
         libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
@@ -194,18 +194,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_within_a_second_are_one_request_and_a_later_one_ends_at_once() {
+    fn signals_within_a_second_are_one_request_and_a_later_one_exits() {
         let start = Instant::now();
         let mut state = State { control: Some(Control::new()), first: None };
         assert_eq!(state.answer(start), Answer::FinishStep);
         state.first = Some(Request { exit_code: INTERRUPTED, arrived: start });
-        for (later_ms, answer) in [(0, Answer::Nothing), (999, Answer::Nothing), (1000, Answer::EndNow)] {
+        for (later_ms, answer) in [(0, Answer::Ignore), (999, Answer::Ignore), (1000, Answer::ExitNow)] {
             assert_eq!(state.answer(start + Duration::from_millis(later_ms)), answer, "{later_ms} ms");
         }
     }
 
     #[test]
-    fn before_training_there_is_nothing_to_wait_for() {
-        assert_eq!(State::default().answer(Instant::now()), Answer::EndNow);
+    fn before_training_a_signal_exits_immediately() {
+        assert_eq!(State::default().answer(Instant::now()), Answer::ExitNow);
     }
 }

@@ -13,8 +13,8 @@ use std::{any::Any, process::ExitCode};
 use anyhow::Context;
 use checkpoint::Session;
 use console::{can_draw, is_quiet, warn};
-use journal::{History, SampleLog, words::sizes, write_card};
-use monitor::{Key, Lines, LiveView, Observer, Screen, Views, announce, conclude, print_resume_hint};
+use journal::{History, SampleLog, summary::sizes, write_card};
+use monitor::{ChartFiles, Key, Lines, LiveView, Observer, Screen, announce, conclude, print_resume_hint};
 use trainer::{Control, Ending, Event, Training};
 
 pub(crate) use self::args::Args;
@@ -22,7 +22,7 @@ use self::args::Log;
 use crate::{probe, signals::Signals};
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let args = args.with_subject_understood()?;
+    let args = args.with_subject_resolved()?;
     let signals = Signals::listen()?;
     if args.overfit_one_batch || args.find_learning_rate {
         let device = args.device.open()?;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let devices = args.device.open_all()?;
     let begun = if args.resume { resume::resume(&args, &devices)? } else { start::start(&args, &devices)? };
     let Some((training, changes)) = begun else {
-        return Ok(ExitCode::SUCCESS); // A plan was all that was asked for.
+        return Ok(ExitCode::SUCCESS); // --dry-run
     };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
@@ -52,20 +52,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
 
     let samples_path = folder.samples_path();
-    // A pending evaluation is followed by the sample of its step.
+    // A pending evaluation runs first, followed by the sample of its step.
     let pending = training.resume.as_ref().is_some_and(|checkpoint| checkpoint.state.evaluation_pending);
-    let shown_step = if pending { step.saturating_sub(1) } else { step };
-    let samples = SampleLog::open(&samples_path, shown_step)
+    let last_shown_step = if pending { step.saturating_sub(1) } else { step };
+    let samples = SampleLog::open(&samples_path, last_shown_step)
         .with_context(|| format!("cannot open {}", samples_path.display()))?;
-    let resumed_at = training.resume.as_ref().map(|_| shown_step);
-    let views = Views::open(&folder, resumed_at, args.log == Log::Tensorboard);
+    let resumed_at = training.resume.as_ref().map(|_| last_shown_step);
+    let chart_files = ChartFiles::open(&folder, resumed_at, args.log == Log::Tensorboard);
     let control = Control::new();
-    signals.pass_on(&control);
-    let (screen, shown) = open_screen(&args, &training, shown_step, &control, &signals)?;
-    let mut observer = Observer { screen, tokenizer, samples, views, seed: training.recipe.run.seed };
+    signals.forward_to(&control);
+    let (screen, screen_guard) = open_screen(&args, &training, last_shown_step, &control, &signals)?;
+    let mut observer = Observer { screen, tokenizer, samples, chart_files, seed: training.recipe.run.seed };
     let observe = Box::new(move |event: Event<'_>| observer.event(event));
     let outcome = trainer::train(training, control, observe);
-    drop(shown); // Whatever comes now is said on the terminal as it was.
+    drop(screen_guard); // Restores the terminal before anything else is printed.
     let outcome = outcome?;
     Ok(match outcome.ending {
         Ending::Interrupted => {
@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What the run is shown on, and what gives the terminal back when it is dropped.
+/// The live view or progress lines, and a guard that restores the terminal when it is dropped.
 fn open_screen(
     args: &Args,
     training: &Training,
@@ -103,9 +103,7 @@ fn open_screen(
         };
         match LiveView::open(titles, &before, on_key) {
             Ok((view, terminal)) => return Ok((Box::new(view), Box::new(terminal))),
-            Err(error) => {
-                warn(format_args!("the terminal can't be drawn on, so there is no live view: {error}"))
-            }
+            Err(error) => warn(format_args!("cannot open the live view, printing lines instead: {error}")),
         }
     }
     let (lines, bar) = Lines::open();

@@ -1,4 +1,4 @@
-//! Errors in the arguments, which end kindling with exit code 2, whoever finds them.
+//! Errors in the arguments that clap does not find. They exit with code 2, like clap's own.
 
 use std::{
     error::Error,
@@ -8,7 +8,7 @@ use std::{
 
 use engine::HubError;
 
-/// An error in the arguments that clap could not find. It reads like the error it wraps, and has the same source.
+/// An error in the arguments. Its message and source are those of the wrapped error.
 #[derive(Debug)]
 pub(crate) struct UsageError(anyhow::Error);
 
@@ -30,7 +30,7 @@ impl Error for UsageError {
     }
 }
 
-/// Marks the error of a result as one in the arguments.
+/// Marks the error of a result as an error in the arguments.
 pub(crate) trait ResultExt<T> {
     fn usage(self) -> anyhow::Result<T>;
 }
@@ -41,7 +41,7 @@ impl<T, E: Into<anyhow::Error>> ResultExt<T> for Result<T, E> {
     }
 }
 
-/// Returns an error in the arguments, as `anyhow::bail!` returns any.
+/// Like `anyhow::bail!`, for an error in the arguments.
 macro_rules! bail_usage {
     ($($message:tt)*) => {
         return Err($crate::usage::UsageError::new(anyhow::anyhow!($($message)*)).into())
@@ -49,7 +49,7 @@ macro_rules! bail_usage {
 }
 pub(crate) use bail_usage;
 
-/// Whether an error, or one that caused it, is in the arguments.
+/// Whether an error or one of its causes is an error in the arguments.
 pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
     let is_malformed = |cause: &engine::Error| cause.is_malformed_request();
     let is_usage = |cause: &(dyn Error + 'static)| {
@@ -60,7 +60,7 @@ pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
     error.chain().any(is_usage)
 }
 
-/// Parses a whole number that is not below `min`, for clap, whose own message for `usize` names no range.
+/// A clap value parser for a whole number of at least `min`. clap's own error for `usize` does not name the range.
 pub(crate) fn at_least<T>(min: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
 where
     T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_error_is_found_beneath_its_context_and_reads_as_before() {
+    fn a_usage_error_is_found_under_context_and_keeps_its_message() {
         let error = refuse(-1).context("cannot draw").unwrap_err();
         assert!(is_usage_error(&error));
         assert_eq!(format!("{error:#}"), "cannot draw: --size must be above 0 (got -1)");

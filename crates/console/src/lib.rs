@@ -1,6 +1,6 @@
-//! What the program says on a terminal: messages, progress bars, tables.
+//! Messages, progress bars and tables on a terminal.
 //!
-//! Everything goes to stderr, or to whoever has the terminal ([`divert`]).
+//! Messages go to stderr, or to a listener that controls the terminal ([`divert`]).
 
 use std::{
     borrow::Cow,
@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
-/// What is to be typed.
+/// Commands to type.
 const COMMAND: Style = Style::new().bold();
 
 /// Whether only warnings and errors are printed.
@@ -30,10 +30,10 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 
 type Listener = Box<dyn Fn(&str) + Send>;
 
-/// Who has the terminal, if anybody has, and is told instead.
+/// Receives messages in place of stderr while it controls the terminal.
 static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
 
-/// From now on, only warnings and errors are printed.
+/// Suppresses all messages except warnings and errors.
 pub fn set_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
@@ -43,29 +43,29 @@ pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// A line for the person.
+/// Prints a message, unless quiet.
 pub fn report(line: fmt::Arguments<'_>) {
     if !is_quiet() {
         say(&line.to_string());
     }
 }
 
-/// A line that says what to type.
+/// Prints a command to type, indented and bold, unless quiet.
 pub fn report_command(command: fmt::Arguments<'_>) {
     report(format_args!("  {COMMAND}{command}{COMMAND:#}"));
 }
 
-/// A line on what may not be as it should.
+/// Prints a warning.
 pub fn warn(line: fmt::Arguments<'_>) {
     say(&format!("{WARNING}warning:{WARNING:#} {line}"));
 }
 
-/// Why the program, or a part of it, does not do what it was asked to.
+/// Prints an error with its causes.
 pub fn error(error: &anyhow::Error) {
     say(&format!("{ERROR}error:{ERROR:#} {}", format!("{error:#}").trim_end()));
 }
 
-/// To whoever has the terminal, or else to stderr.
+/// Sends a line to the listener, or to stderr.
 fn say(line: &str) {
     match &*LISTENER.lock().expect("nothing panics while it is held") {
         Some(listener) => listener(line),
@@ -73,15 +73,15 @@ fn say(line: &str) {
     }
 }
 
-/// To stderr, which may be closed; in colours if that is a terminal and the person has nothing against it.
+/// Prints a line to stderr, which may be closed; in colour if it is a terminal and `NO_COLOR` is not set.
 pub fn print(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
-/// As long as it lives, lines go to a listener and not to stderr.
+/// Routes messages to a listener until it is dropped.
 pub struct Diversion(());
 
-/// Has every line go to a listener.
+/// Routes messages to a listener in place of stderr.
 pub fn divert(listener: impl Fn(&str) + Send + 'static) -> Diversion {
     *LISTENER.lock().expect("nothing panics while it is held") = Some(Box::new(listener));
     Diversion(())
@@ -93,10 +93,10 @@ impl Drop for Diversion {
     }
 }
 
-/// Where the libraries' events go: each is written in one piece, a warning or an error as one of this program's.
+/// Formats `tracing` events of the libraries as messages, warnings and errors.
 pub struct Events;
 
-/// The writer of one event.
+/// Writes one event.
 pub struct EventWriter {
     level: Level,
 }
@@ -130,18 +130,22 @@ impl Write for EventWriter {
     }
 }
 
-/// A bar of progress, which nobody sees who wants it quiet.
+/// A progress bar on stderr; hidden when quiet.
 pub fn progress_bar(template: &str) -> ProgressBar {
     let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     ProgressBar::with_draw_target(None, target).with_style(progress_style(template))
 }
 
-/// How a progress bar is drawn.
+/// The style of a progress bar.
+///
+/// # Panics
+///
+/// If the template is invalid.
 pub fn progress_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed")
 }
 
-/// Whether a person sits at a terminal that can be drawn on, and has nothing against it.
+/// Whether stdin, stdout and stderr are a terminal that can be drawn on, and `NO_COLOR` is not set.
 pub fn can_draw() -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = cfg!(unix) && env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
@@ -149,12 +153,12 @@ pub fn can_draw() -> bool {
     is_terminal && !is_dumb && !is_set("NO_COLOR")
 }
 
-/// How the person calls this program: through cargo when cargo runs it.
+/// The command that runs kindling: through cargo if cargo started the process.
 pub fn program() -> &'static str {
     if env::var_os("CARGO").is_some() { "cargo run -p cli --" } else { "kindling" }
 }
 
-/// Rows under a header, with some columns aligned to the right.
+/// Formats a table; the columns with the indices in `right` are right-aligned.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
@@ -171,24 +175,24 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// A moment, given in seconds since 1970, by the clock on the wall.
+/// Formats a Unix timestamp in seconds as local time; empty if it is out of range.
 pub fn local_time(seconds: u64) -> String {
-    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    moment.map_or_else(String::new, |moment| {
-        moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(String::new, |time| {
+        time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
     })
 }
 
-/// Text that moves no cursor and changes no colour: control characters, but for line breaks and tabs, become escapes
-/// such as `\u{1b}`. Text of a model may have any of them.
+/// Escapes control characters except line breaks and tabs, as `\u{1b}`, so that generated text can't control the
+/// terminal.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    if text.chars().all(is_harmless) {
+    let is_printable = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if is_harmless(c) { safe.push(c) } else { safe.extend(c.escape_default()) }
+        if is_printable(c) { safe.push(c) } else { safe.extend(c.escape_default()) }
     }
     Cow::Owned(safe)
 }

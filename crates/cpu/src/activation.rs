@@ -1,15 +1,15 @@
-//! The activations of feed-forward networks.
+//! Activation functions of feed-forward networks.
 
-/// The function between the linear layers of a feed-forward network.
+/// The activation function of a feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// `x · Φ(x)`, as nanoGPT has it ([Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)).
+    /// Exact GELU, `x · Φ(x)`, as in nanoGPT ([Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)).
     Gelu,
-    /// The tanh form of the same paper, as GPT-2 has it.
+    /// The tanh approximation of GELU from the same paper, as in GPT-2.
     GeluTanh,
     /// `max(x, 0)²` ([So et al., 2021](https://arxiv.org/abs/2109.08668)).
     Relu2,
-    /// `silu(g) · u`, with g the first half of a row and u the second
+    /// `silu(g) · u`, where g is the first half of a row and u the second
     /// ([Shazeer, 2020](https://arxiv.org/abs/2002.05202)).
     Swiglu,
 }

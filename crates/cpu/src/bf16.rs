@@ -1,7 +1,7 @@
-//! Products whose factors are rounded to bf16 and whose sums are f32.
+//! Matrix products with operands rounded to bf16 and sums in f32.
 //!
-//! As in `gemm`, but for numbers in pairs: an instruction multiplies two neighbours along the inner dimension and
-//! adds both to one sum. Both factors are packed, since both are rounded.
+//! The scheme is that of `gemm`, but on pairs: one instruction multiplies two neighbours along the inner dimension and
+//! adds both products to one sum. Both operands are packed, because both are rounded.
 
 use std::{cell::Cell, ops::Range};
 
@@ -21,42 +21,42 @@ use super::{
     store::Store,
 };
 
-/// Sums in a vector.
+/// Sums per vector.
 const LANES: usize = 16;
 
-/// Vectors in a row of a tile, and columns in it.
+/// Vectors and columns per row of a tile.
 const VECTORS: usize = 2;
 const WIDTH: usize = VECTORS * LANES;
 
-/// Rows of a tile.
+/// Rows per tile.
 pub(crate) const HEIGHT: usize = 12;
 
-/// Longest block of the inner dimension, in pairs: one panel of it fits the first-level cache.
+/// Maximum block of the inner dimension, in pairs: one panel of it fits the L1 cache.
 const INNER_BLOCK: usize = 192;
 
-/// Two numbers, the first in the low half.
+/// Two bf16 values, the first in the low half.
 type Pair = u32;
 
-/// The right factor of a product: blocks of the inner dimension, in each panels of `WIDTH` columns, in each
-/// `WIDTH` pairs for every two inner indices. What lies beyond the last index or column is zero.
+/// The packed right operand of a product: blocks of the inner dimension, each with panels of `WIDTH` columns. A panel
+/// has `WIDTH` pairs for every two inner indices. Padding beyond the last index or column is zero.
 #[derive(Default)]
 pub(crate) struct PackedPairs {
     n_inner: usize,
     n_cols: usize,
-    /// Pairs in a block, but for the last.
+    /// Pairs per block; the last block may be shorter.
     block: usize,
     data: Vec<Pair>,
 }
 
-/// Inner indices in a block of a product of `n_inner` in all.
+/// Inner indices per block, for an inner dimension of `n_inner`.
 pub(crate) fn block_len(n_inner: usize) -> usize {
     let n_pairs = n_inner.div_ceil(2);
     2 * n_pairs.div_ceil(n_pairs.div_ceil(INNER_BLOCK).max(1)).max(1)
 }
 
 impl PackedPairs {
-    /// Packs on all cores, in the memory of what was packed before.
-    pub(crate) fn renew_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
+    /// Packs `b` on all cores, reusing the buffer.
+    pub(crate) fn pack_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
         (self.n_inner, self.n_cols, self.block) = (b.rows, b.cols, block_len(b.rows) / 2);
         let n_panels = b.cols.div_ceil(WIDTH);
         let size = self.block * WIDTH;
@@ -84,8 +84,7 @@ impl PackedPairs {
     }
 }
 
-/// Packs some rows of a matrix: for every two columns, the pairs of `N` rows, of which those beyond the last are
-/// zero.
+/// Packs at most `N` rows of a matrix: for every two columns, the pairs of `N` rows, padded with zeros.
 #[inline(always)]
 fn pack<const N: usize>(a: Matrix<'_>, rows: Range<usize>, cols: Range<usize>, out: &mut [Pair]) {
     let out = out.as_chunks_mut::<N>().0;
@@ -125,7 +124,7 @@ fn pair(low: f32, high: f32) -> Pair {
     round(low) | round(high) << 16
 }
 
-/// The bits of the nearest bf16, of two as near the even one; NaN stays NaN.
+/// The bits of the nearest bf16, ties to even; NaN stays NaN.
 #[inline(always)]
 fn round(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -134,11 +133,11 @@ fn round(x: f32) -> u32 {
 }
 
 thread_local! {
-    /// Where a task packs its part of the left factor.
+    /// A task's packed part of the left operand.
     static LEFT: Cell<Vec<Pair>> = const { Cell::new(Vec::new()) };
 }
 
-/// `a · b` on this core, written to `c` with its rows one after another.
+/// Computes `a · b` on this core and writes it to `c`, row-major.
 pub(crate) fn multiply(
     level: SimdLevel,
     pairs: Pairs,
@@ -147,8 +146,8 @@ pub(crate) fn multiply(
     c: &mut [f32],
     store: Store,
 ) {
-    assert_eq!(a.cols, b.n_inner, "the left factor is {} wide, the right {} high", a.cols, b.n_inner);
-    assert_eq!(c.len(), a.rows * b.n_cols, "the product is {} x {}", a.rows, b.n_cols);
+    assert_eq!(a.cols, b.n_inner, "inner dimensions differ: {} and {}", a.cols, b.n_inner);
+    assert_eq!(c.len(), a.rows * b.n_cols, "the output must be {} x {}", a.rows, b.n_cols);
     let mut left = LEFT.take();
     for (block, start) in (0..a.cols).step_by(2 * b.block).enumerate() {
         let inner = start..(start + 2 * b.block).min(a.cols);
@@ -166,7 +165,7 @@ pub(crate) fn multiply(
         let part =
             Block { left: &left, n_pairs, b, block, store: if block == 0 { store } else { Store::Add } };
         match pairs {
-            // SAFETY: it exists only where the processor has the instructions.
+            // SAFETY: an `Avx512` exists only if the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
             Pairs::Avx512(avx512) => unsafe { avx512.tiles(part, c) },
             #[cfg(test)]
@@ -188,7 +187,7 @@ struct Block<'a> {
     store: Store,
 }
 
-/// Vectors of pairs and of sums.
+/// The vector instructions that a tile needs.
 trait Vectors: Copy {
     type Pairs: Copy;
     type Sums: Copy;
@@ -201,7 +200,7 @@ trait Vectors: Copy {
     fn store(self, sums: Self::Sums) -> [f32; LANES];
 }
 
-/// All tiles of a block.
+/// Computes all tiles of a block.
 #[inline(always)]
 fn tiles<V: Vectors>(vectors: V, part: Block<'_>, c: &mut [f32]) {
     let Block { left, n_pairs, b, block, store } = part;
@@ -237,7 +236,7 @@ fn tiles<V: Vectors>(vectors: V, part: Block<'_>, c: &mut [f32]) {
 impl Avx512 {
     /// # Safety
     ///
-    /// The processor has the instructions.
+    /// The processor has AVX-512 BF16.
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn tiles(self, part: Block<'_>, c: &mut [f32]) {
         tiles(self, part, c);
@@ -252,7 +251,7 @@ impl Vectors for Avx512 {
 
     #[inline(always)]
     fn zeros(self) -> __m512 {
-        // SAFETY: an `Avx512` exists only where the processor has AVX-512 BF16.
+        // SAFETY: an `Avx512` exists only if the processor has AVX-512 BF16.
         unsafe { _mm512_setzero_ps() }
     }
 
@@ -320,9 +319,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_is_to_the_nearest_and_then_to_even() {
+    fn rounds_to_nearest_ties_to_even() {
         let rounded = |x: f32| f32::from_bits(round(x) << 16);
-        // Eight bits of mantissa: neighbours of 1 are 2⁻⁷ apart above it.
+        // With eight bits of mantissa, values just above 1 are 2⁻⁷ apart.
         let unit = 1.0 / 128.0;
         assert_eq!(rounded(1.0 + 0.5 * unit), 1.0);
         assert_eq!(rounded(1.0 + 1.5 * unit), 1.0 + 2.0 * unit);

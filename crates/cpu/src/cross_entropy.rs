@@ -1,7 +1,7 @@
-//! The loss of the output head, without its logits.
+//! Cross-entropy loss of the output head, without materialising all logits.
 //!
-//! The logits of some rows at a time are made transposed, `[V, n]`: then the weight of the head, the largest
-//! matrix of a small model, is the left factor of every product and is read where it lies.
+//! Rows are processed in chunks, whose logits are transposed, `[V, n]`. The head's weight, the largest matrix of a
+//! small model, is then the left operand of every product and is read in place.
 
 use super::{
     gemm::{add_product, product},
@@ -11,16 +11,16 @@ use super::{
     simd_level::SimdLevel,
 };
 
-/// Logits held at once, as numbers: 64 MiB.
+/// Maximum logits of a chunk: 64 MiB.
 const MAX_LOGITS: usize = 1 << 24;
 
-/// Columns of transposed logits that a core goes down together.
+/// Columns of transposed logits per task.
 const COLS: usize = 64;
 
-/// Rows of transposed logits whose exponentials are added up together.
+/// Rows of transposed logits per partial sum of exponentials.
 const BLOCK: usize = 256;
 
-/// A loss, and its gradients where they were asked for.
+/// A loss and, if requested, its gradients.
 pub struct Loss {
     /// The mean over all rows of `-ln softmax(logits)[target]`.
     pub mean: f32,
@@ -28,17 +28,17 @@ pub struct Loss {
     pub gradients: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// The mean loss of `hidden`, `[N, C]`, under a head of weight `[V, C]`, and with `backward` its gradients.
+/// The mean loss of `hidden`, `[N, C]`, for a head with weight `[V, C]`; with `backward`, also its gradients.
 pub fn loss(level: SimdLevel, hidden: &[f32], weight: Matrix<'_>, targets: &[usize], backward: bool) -> Loss {
     let (n_vocab, width) = (weight.rows(), weight.cols());
     let n_rows = targets.len();
-    // Parts of one size, of whole panels of the products.
-    let most = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
-    let at_once = n_rows.div_ceil(n_rows.div_ceil(most).max(1)).max(1).next_multiple_of(COLS);
+    // Even chunks of whole panels.
+    let max_rows = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
+    let chunk = n_rows.div_ceil(n_rows.div_ceil(max_rows).max(1)).max(1).next_multiple_of(COLS);
     let mut sum = 0.0;
     let mut d_hidden = Vec::with_capacity(if backward { hidden.len() } else { 0 });
     let mut d_weight = if backward { vec![0.0; n_vocab * width] } else { Vec::new() };
-    for (hidden, targets) in hidden.chunks(at_once * width).zip(targets.chunks(at_once)) {
+    for (hidden, targets) in hidden.chunks(chunk * width).zip(targets.chunks(chunk)) {
         let n = targets.len();
         let rows = Matrix::new(hidden, n, width);
         let mut logits = product(level, weight, rows.transposed(), |_, _| {}); // [V, n]
@@ -55,8 +55,8 @@ pub fn loss(level: SimdLevel, hidden: &[f32], weight: Matrix<'_>, targets: &[usi
     Loss { mean, gradients: backward.then_some((d_hidden, d_weight)) }
 }
 
-/// The sum of the losses of columns of logits `[V, n]`; with `backward`, these become the gradients of the
-/// mean over `n_total`.
+/// The sum of the losses of the columns of logits `[V, n]`. With `backward`, replaces the logits by the gradients of
+/// the mean over `n_total`.
 fn softmax_loss(
     level: SimdLevel,
     logits: &mut [f32],
@@ -69,7 +69,7 @@ fn softmax_loss(
     let shared = Shared::new(logits);
     parallel::sum_pieces(n, COLS, |cols| {
         let targets = &targets[cols.clone()];
-        // SAFETY: pieces have their own columns, and rows of them do not overlap.
+        // SAFETY: pieces have disjoint columns, and their rows do not overlap.
         let column = |row: usize| unsafe { shared.part(row * n + cols.start..row * n + cols.end) };
         let target_logits: Vec<f32> = targets.iter().enumerate().map(|(i, &t)| column(t)[i]).collect();
         let (mut largest, mut sums) = ([f32::NEG_INFINITY; COLS], [0.0_f32; COLS]);
@@ -81,7 +81,7 @@ fn softmax_loss(
                         *largest = if x > *largest { x } else { *largest };
                     }
                 }
-                // Long sums of f32 lose digits: blocks of them are added up.
+                // Long f32 sums lose precision, so sums of blocks are added.
                 for start in (0..n_vocab).step_by(BLOCK) {
                     let mut block = [0.0_f32; COLS];
                     for row in start..(start + BLOCK).min(n_vocab) {
@@ -114,7 +114,7 @@ fn softmax_loss(
     })
 }
 
-/// `[rows, cols]` as `[cols, rows]`.
+/// Transposes `[n_rows, n_cols]` to `[n_cols, n_rows]`.
 fn transpose(x: &[f32], n_rows: usize, n_cols: usize) -> Vec<f32> {
     parallel::fill(x.len(), n_rows, 1, |range, out| {
         let first = range.start / n_rows;

@@ -1,18 +1,18 @@
-//! Dropout masks that are computed where they are used, and never kept.
+//! Dropout masks, recomputed where they are used and never stored.
 
-/// Which numbers of a tensor are dropped, as a function of their row and column.
+/// A dropout mask: a function of an element's row and column.
 #[derive(Debug, Clone, Copy)]
 pub struct Mask {
-    /// The low and the high half.
+    /// The low and the high 32 bits.
     pub seed: [u32; 2],
-    /// A number is dropped where its 32 random bits are below.
+    /// An element is dropped if its 32 random bits are below the threshold.
     pub threshold: u32,
-    /// What the others are multiplied by, so that the expectation stays.
+    /// Multiplies the kept elements, so that the expectation is unchanged.
     pub scale: f32,
 }
 
 impl Mask {
-    /// `None` for a probability of zero.
+    /// The mask for a dropout probability; `None` if it is zero.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a probability below 1")]
     pub fn new(probability: f64, seed: u64) -> Option<Self> {
         let threshold = (probability * 2f64.powi(32)) as u32;
@@ -21,7 +21,7 @@ impl Mask {
         (probability > 0.0).then_some(Self { seed, threshold, scale })
     }
 
-    /// Multiplies each number of a row by 0 or the scale.
+    /// Multiplies each element of a row by 0 or by the scale.
     #[inline(always)]
     pub fn apply(self, row: u64, values: &mut [f32]) {
         let key = row_key(self.seed, row);
@@ -36,14 +36,14 @@ impl Mask {
     }
 }
 
-/// A key for each row, different for all rows of a mask.
+/// The key of a row, distinct for all rows of a mask.
 #[expect(clippy::cast_possible_truncation, reason = "a tensor has fewer rows than 2³²")]
 fn row_key([low, high]: [u32; 2], row: u64) -> u32 {
     mix(mix(row as u32 ^ low) ^ high)
 }
 
-/// A bijection of 32 bits in which each bit of the input changes each of the output half the time: Wellons'
-/// [lowbias32](https://nullprogram.com/blog/2018/07/31/), in [`MIX`].
+/// A bijective 32-bit hash in which each input bit flips each output bit half the time: Wellons'
+/// [lowbias32](https://nullprogram.com/blog/2018/07/31/).
 #[inline(always)]
 fn mix(mut x: u32) -> u32 {
     for (shift, factor) in MIX {
@@ -52,8 +52,8 @@ fn mix(mut x: u32) -> u32 {
     x ^ (x >> MIX_LAST)
 }
 
-/// By how many bits it is shifted, and what it is multiplied by, in turn.
+/// The shift and the multiplier of each round of lowbias32.
 pub const MIX: [(u32, u32); 2] = [(16, 0x7feb_352d), (15, 0x846c_a68b)];
 
-/// By how many bits it is shifted at last.
+/// The last shift of lowbias32.
 pub const MIX_LAST: u32 = 16;

@@ -1,4 +1,4 @@
-//! The sum of a token's and a position's embedding.
+//! Token and position embeddings.
 
 use super::{
     dropout::Mask,
@@ -6,17 +6,18 @@ use super::{
     simd_level::SimdLevel,
 };
 
-/// Columns of a gradient that one core adds up.
+/// Columns of a gradient per task.
 const COLS: usize = 64;
 
-/// `dropout(tokens[id] + positions[place])` for each id and its place, `[N, C]`. Without places nothing is added.
+/// `dropout(tokens[id] + positions[position_id])` for each row, `[N, C]`. If `position_ids` is empty, no position is
+/// added.
 pub fn forward(
     level: SimdLevel,
     tokens: &[f32],
     positions: &[f32],
     width: usize,
     ids: &[usize],
-    places: &[usize],
+    position_ids: &[usize],
     mask: Option<Mask>,
 ) -> Vec<f32> {
     parallel::fill(ids.len() * width, width, 1, |range, out| {
@@ -26,8 +27,8 @@ pub fn forward(
             || {
                 for ((row, id), out) in (first..).zip(&ids[first..]).zip(out.chunks_exact_mut(width)) {
                     out.copy_from_slice(&tokens[id * width..][..width]);
-                    if let Some(place) = places.get(row) {
-                        let position = &positions[place * width..][..width];
+                    if let Some(id) = position_ids.get(row) {
+                        let position = &positions[id * width..][..width];
                         out.iter_mut().zip(position).for_each(|(out, position)| *out += position);
                     }
                     if let Some(mask) = mask {
@@ -39,7 +40,7 @@ pub fn forward(
     })
 }
 
-/// Adds each row of `d_rows` to the row of an `n` x `width` matrix of zeros that `index` names.
+/// Adds row i of `d_rows` to row `index(i)` of a zero matrix `[n, width]`.
 pub fn scatter(
     level: SimdLevel,
     n: usize,
@@ -49,11 +50,11 @@ pub fn scatter(
 ) -> Vec<f32> {
     let mut sums = vec![0.0; n * width];
     let shared = Shared::new(&mut sums);
-    // By columns, so that no two cores meet in a row and every sum has one order.
+    // Split by columns, so that tasks write disjoint parts and each sum has a fixed order.
     parallel::pieces(width, COLS.min(width), d_rows.len() / width, |cols| {
         for (idx, d_row) in d_rows.chunks_exact(width).enumerate() {
             let start = index(idx) * width;
-            // SAFETY: pieces have their own columns.
+            // SAFETY: pieces have disjoint columns.
             let sums = unsafe { shared.part(start + cols.start..start + cols.end) };
             level.vectorize(
                 #[inline(always)]

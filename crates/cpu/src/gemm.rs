@@ -1,10 +1,9 @@
-//! Products of matrices.
+//! Matrix products.
 //!
-//! The usual scheme ([Goto and van de Geijn, 2008](https://doi.org/10.1145/1356052.1356053)): the right factor is
-//! packed into panels as wide as the accumulators of one tile, and a tile of the product stays in registers
-//! while one block of the inner dimension goes by. The left factor is read where it lies when its rows are
-//! contiguous, and packed when its columns are. Bands of rows of the product are made on all cores, and what
-//! is to be done with a row afterwards is done while it is in cache.
+//! The usual scheme ([Goto and van de Geijn, 2008](https://doi.org/10.1145/1356052.1356053)): the right operand is
+//! packed into panels as wide as the accumulators of one tile. A tile of the product stays in registers for one block
+//! of the inner dimension. The left operand is read in place if its rows are contiguous, and packed if its columns are.
+//! Bands of rows are computed on all cores, and `finish` post-processes each row while it is in cache.
 
 use std::{cell::Cell, ops::Range};
 
@@ -19,20 +18,19 @@ use super::{
     store::Store,
 };
 
-/// Numbers in the rows of the product that one task makes at a time: they fit the second-level cache.
+/// Elements of the product per task: they fit the L2 cache.
 const BAND_SIZE: usize = 1 << 17;
 
-/// Rows that one task makes at a time, at least and at most.
+/// Minimum and maximum rows per task.
 const BAND_ROWS: (usize, usize) = (48, 120);
 
-/// Rows that one task makes of a product up to its diagonal: whole tiles, few enough to waste little beyond the diagonal.
+/// Rows per task of a symmetric product: whole tiles, few enough to waste little work beyond the diagonal.
 const LOWER_BAND_ROWS: usize = 24;
 
-/// Numbers of the right factor that are packed at a time, where one block of the inner dimension has not more.
+/// Elements of the right operand packed at a time, but at least one block of the inner dimension.
 const PACKED_SIZE: usize = 1 << 20;
 
-/// `a · b`, a new matrix with its rows one after another. `finish` gets each row, with its index, while it is
-/// in cache.
+/// `a · b` as a new row-major matrix. `finish` receives each row with its index, while the row is in cache.
 pub(crate) fn product(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -45,15 +43,15 @@ pub(crate) fn product(
     unsafe { c.finish() }
 }
 
-/// As [`product`], of factors whose product is symmetric. What is below the diagonal is made, and above it copied: `finish` gets
-/// of each row no more than the numbers up to some column after the diagonal.
+/// As [`product`], for operands whose product is symmetric. The lower triangle is computed, and copied to the upper
+/// one. `finish` receives each row only up to some column after the diagonal.
 pub(crate) fn symmetric_product(
     level: SimdLevel,
     a: Matrix<'_>,
     b: Matrix<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    assert_eq!(a.rows, b.cols, "a symmetric matrix is as high as it is wide");
+    assert_eq!(a.rows, b.cols, "a symmetric matrix must be square");
     let n = a.rows;
     let bands = lower_bands(level, n);
     let mut lower = Buffer::new(bands.iter().map(Band::size).sum());
@@ -74,8 +72,8 @@ pub(crate) fn symmetric_product(
         for other in &bands[idx + 1..] {
             for col in other.rows.clone().filter(|&col| col >= band.n_cols) {
                 let column = &row_of(other, col)[band.rows.clone()];
-                for (number, out) in column.iter().zip(out[col..].iter_mut().step_by(n)) {
-                    *out = *number;
+                for (value, out) in column.iter().zip(out[col..].iter_mut().step_by(n)) {
+                    *out = *value;
                 }
             }
         }
@@ -84,7 +82,7 @@ pub(crate) fn symmetric_product(
     unsafe { c.finish() }
 }
 
-/// Has the bands of a product put into a buffer that they cover, each where it starts.
+/// Writes the bands of a product to a buffer that they cover, each at its `start`.
 fn into_buffer(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -96,7 +94,7 @@ fn into_buffer(
     let shared = c.shared();
     let open = |band: &Band, is_first| {
         let range = band.start..band.start + band.size();
-        // SAFETY: bands do not overlap, and each comes first once before it comes again.
+        // SAFETY: bands do not overlap, and the first pass over a band is before all others.
         unsafe {
             if is_first {
                 (shared.zeroed(range), Store::Overwrite)
@@ -105,16 +103,16 @@ fn into_buffer(
             }
         }
     };
-    in_bands(level, a, b, bands, open, |band, numbers| {
-        for (row, values) in band.rows.clone().zip(numbers.chunks_exact_mut(band.n_cols.max(1))) {
+    in_bands(level, a, b, bands, open, |band, values| {
+        for (row, values) in band.rows.clone().zip(values.chunks_exact_mut(band.n_cols.max(1))) {
             finish(row, values);
         }
     });
 }
 
-/// Adds `a · b` to `c`, whose rows lie one after another.
+/// Adds `a · b` to the row-major `c`.
 pub(crate) fn add_product(level: SimdLevel, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
-    assert_eq!(c.len(), a.rows * b.cols, "the product is {} x {}", a.rows, b.cols);
+    assert_eq!(c.len(), a.rows * b.cols, "the output must be {} x {}", a.rows, b.cols);
     let shared = Shared::new(c);
     // SAFETY: bands do not overlap.
     let open = |band: &Band, _| unsafe { (shared.part(band.start..band.start + band.size()), Store::Add) };
@@ -122,16 +120,16 @@ pub(crate) fn add_product(level: SimdLevel, a: Matrix<'_>, b: Matrix<'_>, c: &mu
 }
 
 thread_local! {
-    /// Where the right factors of a thread's products are packed, one after another.
+    /// A thread's buffers for packed right operands.
     static RIGHT: Cell<(Packed, PackedPairs)> = Cell::default();
 }
 
-/// Rows of a product, and its first columns, that one task makes.
+/// The part of a product that one task computes: some rows, up to column `n_cols`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Band {
     rows: Range<usize>,
     n_cols: usize,
-    /// Numbers of the bands before it.
+    /// Elements of all earlier bands.
     start: usize,
 }
 
@@ -141,9 +139,9 @@ impl Band {
     }
 }
 
-/// Packs as many rows of the right factor at a time as stay in cache, and multiplies bands of the left factor's
-/// rows by them, on all cores. `open` says where a band of the product goes, also whether for the first time; `close` gets
-/// it when it is complete.
+/// Packs as many rows of the right operand at a time as stay in cache, and multiplies bands of the left operand's rows
+/// by them on all cores. `open` returns the output of a band and how to write it, given whether this is the first pass
+/// over the band. `close` receives the complete band.
 fn in_bands<'c>(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -152,50 +150,50 @@ fn in_bands<'c>(
     open: impl Fn(&Band, bool) -> (&'c mut [f32], Store) + Sync,
     close: impl Fn(&Band, &mut [f32]) + Sync,
 ) {
-    assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
+    assert_eq!(a.cols, b.rows, "inner dimensions differ: {} and {}", a.cols, b.rows);
     let block = match level.pairs() {
         None => PanelLayout::new(level, b.rows, b.cols).block,
         Some(_) => bf16::block_len(b.rows),
     };
-    let at_once = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
+    let n_packed = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
     let (mut right, mut right_pairs) = RIGHT.take();
-    for start in (0..b.rows.max(1)).step_by(at_once) {
-        let inner = start..(start + at_once).min(b.rows);
+    for start in (0..b.rows.max(1)).step_by(n_packed) {
+        let inner = start..(start + n_packed).min(b.rows);
         match level.pairs() {
-            None => right.renew_on_all_cores(level, b.row_range(inner.clone())),
-            Some(_) => right_pairs.renew_on_all_cores(level, b.row_range(inner.clone())),
+            None => right.pack_on_all_cores(level, b.row_range(inner.clone())),
+            Some(_) => right_pairs.pack_on_all_cores(level, b.row_range(inner.clone())),
         }
         parallel::each(bands.len(), |idx| {
             let band = &bands[idx];
             let left = a.row_range(band.rows.clone()).col_range(inner.clone());
-            let (numbers, store) = open(band, start == 0);
+            let (values, store) = open(band, start == 0);
             match level.pairs() {
-                None => multiply(level, left, &right, numbers, band.n_cols, store),
-                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, numbers, store),
+                None => multiply(level, left, &right, values, band.n_cols, store),
+                Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, values, store),
             }
             if inner.end == b.rows {
-                close(band, numbers);
+                close(band, values);
             }
         });
     }
     RIGHT.set((right, right_pairs));
 }
 
-/// Those of all rows and columns.
+/// Bands that cover all rows and columns.
 fn even_bands(level: SimdLevel, n_rows: usize, n_cols: usize) -> Vec<Band> {
     let height = if level.pairs().is_some() { bf16::HEIGHT } else { tile_size(level).0 };
     let rows = (BAND_SIZE / n_cols.max(1)).clamp(BAND_ROWS.0, BAND_ROWS.1);
     let n_tiles = n_rows.div_ceil(height);
-    // As many for one core as for another, and of as many tiles.
+    // The same number of bands for each core, with about the same number of tiles.
     let n_bands = n_rows.div_ceil(rows).next_multiple_of(rayon::current_num_threads()).min(n_tiles);
     let start = |band: usize| (band * n_tiles / n_bands * height).min(n_rows);
     let band = |idx| Band { rows: start(idx)..start(idx + 1), n_cols, start: start(idx) * n_cols };
     (0..n_bands).map(band).collect()
 }
 
-/// Those of a square matrix up to its diagonal.
+/// Bands that cover a square matrix up to its diagonal.
 fn lower_bands(level: SimdLevel, n: usize) -> Vec<Band> {
-    assert!(level.pairs().is_none(), "products in bf16 are of all columns");
+    assert!(level.pairs().is_none(), "a symmetric product in bf16 is not supported");
     let width = tile_size(level).1;
     let mut start = 0;
     let band = |first: usize| {
@@ -207,8 +205,8 @@ fn lower_bands(level: SimdLevel, n: usize) -> Vec<Band> {
     (0..n).step_by(LOWER_BAND_ROWS).map(band).collect()
 }
 
-/// `a · b` on this core, into `c` with its rows one after another: of the right factor as many rows as `a` has
-/// columns, and its first `n_cols` columns.
+/// Computes `a · b` on this core and writes it to `c`, row-major, using the first `a.cols` rows and `n_cols` columns of
+/// `b`.
 pub(crate) fn multiply(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -219,14 +217,14 @@ pub(crate) fn multiply(
 ) {
     assert!(
         a.cols <= b.layout().n_inner,
-        "the left factor is {} wide, the right {} high",
+        "the left operand has {} columns, the right one only {} rows",
         a.cols,
         b.layout().n_inner
     );
-    assert!(n_cols <= b.layout().n_cols, "{n_cols} columns of {}", b.layout().n_cols);
-    assert!(b.layout().is_for(level), "the right factor is packed for other instructions");
-    assert_eq!(c.len(), a.rows * n_cols, "the product is {} x {n_cols}", a.rows);
-    assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left factor is contiguous");
+    assert!(n_cols <= b.layout().n_cols, "{n_cols} columns requested of {}", b.layout().n_cols);
+    assert!(b.layout().is_for(level), "the right operand is packed for another SIMD level");
+    assert_eq!(c.len(), a.rows * n_cols, "the output must be {} x {n_cols}", a.rows);
+    assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left operand is contiguous");
     level.run(Multiply { a, b, c, n_cols, store });
 }
 
@@ -253,7 +251,7 @@ impl WithSimd for Multiply<'_> {
 }
 
 thread_local! {
-    /// Where a task packs its part of the left factor.
+    /// A task's packed part of the left operand.
     static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -261,7 +259,7 @@ impl Multiply<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
         let Self { a, b, c, n_cols, store } = self;
-        // Taken rather than borrowed: a closure would not be inlined, and what is not inlined is plain Rust.
+        // Taken rather than borrowed: a closure would not be inlined, and only inlined code is vectorised.
         let mut packed = LEFT.take();
         for (block, start) in (0..a.cols).step_by(b.layout().block).enumerate() {
             let inner = start..(start + b.layout().block).min(a.cols);
@@ -289,8 +287,7 @@ impl Multiply<'_> {
     }
 }
 
-/// Packs the columns `inner` of a left factor whose columns are contiguous: `HEIGHT` rows at a time, in each
-/// one column after another.
+/// Packs the columns `inner` of a left operand with contiguous columns: groups of `HEIGHT` rows, each column by column.
 #[inline(always)]
 fn pack_left<const HEIGHT: usize>(a: Matrix<'_>, inner: Range<usize>, packed: &mut Vec<f32>) {
     packed.resize(a.rows * inner.len(), 0.0);
@@ -299,21 +296,21 @@ fn pack_left<const HEIGHT: usize>(a: Matrix<'_>, inner: Range<usize>, packed: &m
         let out = packed[row * inner.len()..][..HEIGHT * inner.len()].as_chunks_mut::<HEIGHT>().0;
         for (col, out) in inner.clone().zip(out) {
             let column = a.data[col * a.col_stride + row..].first_chunk::<HEIGHT>();
-            *out = *column.expect("the rows are inside the matrix");
+            *out = *column.expect("the rows are in the matrix");
         }
     }
     let rest = a.rows - n_whole;
     if rest > 0 {
         let out = packed[n_whole * inner.len()..].chunks_exact_mut(rest);
         for (col, out) in inner.zip(out) {
-            for (out, number) in out.iter_mut().zip(&a.data[col * a.col_stride + n_whole..]) {
-                *out = *number;
+            for (out, value) in out.iter_mut().zip(&a.data[col * a.col_stride + n_whole..]) {
+                *out = *value;
             }
         }
     }
 }
 
-/// Some rows of a left factor: row `r` of column `p` is at `r · row_stride + p · col_stride`.
+/// Some rows of a left operand: element (r, p) is at `r · row_stride + p · col_stride`.
 #[derive(Clone, Copy)]
 struct Left<'a> {
     data: &'a [f32],
@@ -321,12 +318,9 @@ struct Left<'a> {
     col_stride: usize,
 }
 
-/// All tiles of one block of the inner dimension.
+/// Computes all tiles of one block of the inner dimension.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the loop nest of one function, cut where the left factor differs"
-)]
+#[expect(clippy::too_many_arguments, reason = "one loop nest, split where the left operand's layout differs")]
 fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     n_rows: usize,
@@ -348,7 +342,7 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
             store_tile(simd, &acc, &mut c[row * stride + col..], stride, n_cols, store);
             row += ROWS;
         }
-        // What is left over, in tiles of half the height and of one row.
+        // The remaining rows, in tiles of 4, 2 and 1.
         while row < n_rows {
             let (rest, base) = (n_rows - row, row - row % ROWS);
             let left = left(base, n_rows - base);
@@ -370,7 +364,7 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// One tile of the product of some rows and one panel.
+/// Computes one tile: the product of some rows and one panel.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -393,7 +387,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     acc
 }
 
-/// Writes a tile, of which `n_cols` columns count, to rows `stride` apart.
+/// Writes the first `n_cols` columns of a tile to rows `stride` apart.
 #[inline(always)]
 fn store_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,

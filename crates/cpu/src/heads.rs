@@ -1,4 +1,4 @@
-//! The heads of attention; QK norm and RoPE of one head's queries or keys.
+//! Head counts of attention; QK norm and RoPE of one head's queries or keys.
 
 use super::rope::RopeAngles;
 use super::{
@@ -7,58 +7,58 @@ use super::{
     simd_level::SimdLevel,
 };
 
-/// The heads of an attention layer, and how their queries and keys are prepared.
+/// The head counts, RoPE and QK norm of an attention layer.
 #[derive(Debug, Clone)]
 pub struct HeadLayout {
-    /// Heads of queries, H.
+    /// Query heads, H.
     pub n_head: usize,
-    /// Heads of keys and values, KV.
+    /// Key/value heads, KV.
     pub n_kv_head: usize,
-    /// Rotates queries and keys by their positions.
     pub rope: Option<RopeAngles>,
-    /// Added to the mean square of the QK norm.
+    /// Added to the mean square in QK norm.
     pub epsilon: f32,
 }
 
 impl HeadLayout {
-    /// The preparation of queries and that of keys, by the gains of their norms.
-    pub(super) fn preparations<'a>(&'a self, gains: [&'a [f32]; 2]) -> [Preparation<'a>; 2] {
+    /// The transforms of queries and of keys, given the gains of their norms.
+    pub(super) fn qk_transforms<'a>(&'a self, gains: [&'a [f32]; 2]) -> [QkTransform<'a>; 2] {
         let Self { epsilon, ref rope, .. } = *self;
-        gains.map(|gain| Preparation { gain, epsilon, rope: rope.as_ref() })
+        gains.map(|gain| QkTransform { gain, epsilon, rope: rope.as_ref() })
     }
 }
 
-/// What becomes of the queries of all heads, or of their keys.
+/// QK norm and RoPE of queries or of keys.
 #[derive(Clone, Copy)]
-pub(super) struct Preparation<'a> {
-    /// Of an RMS norm over each head; empty where there is none.
+pub(super) struct QkTransform<'a> {
+    /// Gain of the RMS norm over each head, `[D]`; empty without QK norm.
     pub(super) gain: &'a [f32],
     pub(super) epsilon: f32,
     pub(super) rope: Option<&'a RopeAngles>,
 }
 
-impl Preparation<'_> {
-    fn is_none(&self) -> bool {
+impl QkTransform<'_> {
+    fn is_identity(&self) -> bool {
         self.gain.is_empty() && self.rope.is_none()
     }
 
-    /// Rows `[n, D]` of one head, the first at position `first`, prepared in `memory` where there is anything to do.
+    /// Transforms rows `[n, D]` of one head, the first at position `first`. The result is in `buffer`, or is `rows` if
+    /// there is neither QK norm nor RoPE.
     pub(super) fn forward<'m>(
         &self,
         level: SimdLevel,
         rows: Matrix<'m>,
         first: usize,
-        memory: &'m mut Vec<f32>,
+        buffer: &'m mut Vec<f32>,
     ) -> Matrix<'m> {
-        if self.is_none() {
+        if self.is_identity() {
             return rows;
         }
         let width = rows.cols();
-        memory.resize(rows.rows() * width, 0.0);
+        buffer.resize(rows.rows() * width, 0.0);
         level.vectorize(
             #[inline(always)]
             || {
-                for (idx, out) in memory.chunks_exact_mut(width).enumerate() {
+                for (idx, out) in buffer.chunks_exact_mut(width).enumerate() {
                     out.copy_from_slice(rows.row(idx));
                     if !self.gain.is_empty() {
                         let scale = self.scale(out);
@@ -74,10 +74,11 @@ impl Preparation<'_> {
                 }
             },
         );
-        Matrix::new(memory, rows.rows(), width)
+        Matrix::new(buffer, rows.rows(), width)
     }
 
-    /// Makes gradients of prepared rows into those of the rows, and adds the gain's to `d_gain`.
+    /// Turns `d_rows`, the gradients of transformed rows, into the gradients of `rows`. Adds the gain's gradient to
+    /// `d_gain`.
     pub(super) fn backward(
         &self,
         level: SimdLevel,
@@ -86,7 +87,7 @@ impl Preparation<'_> {
         d_rows: &mut [f32],
         d_gain: &mut [f32],
     ) {
-        if self.is_none() {
+        if self.is_identity() {
             return;
         }
         let width = rows.cols();
@@ -121,7 +122,7 @@ impl Preparation<'_> {
         );
     }
 
-    /// One over the root of the mean square of a row.
+    /// `1 / √(mean square + ε)` of a row.
     #[inline(always)]
     fn scale(&self, row: &[f32]) -> f32 {
         1.0 / (sum(row, |x| x * x) / row.len() as f32 + self.epsilon).sqrt()

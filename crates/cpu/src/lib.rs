@@ -1,10 +1,11 @@
-//! The arithmetic of a GPT on slices of f32: vectorised, on all cores, forward and backward.
+//! CPU kernels of a GPT on `f32` slices: vectorised, multi-threaded, forward and backward.
 //!
-//! Nothing here knows Burn: the crate `kernels` makes these functions operations on tensors.
+//! This crate does not depend on Burn. The crate `kernels` wraps these functions as tensor operations.
 //!
-//! [`SimdLevel`] picks the vector instructions, `parallel.rs` shares work among the cores, `gemm.rs` and `skinny.rs`
-//! multiply matrices. The rest are the operations, one file each, forward and backward. Shapes follow the legend of
-//! `kernels`: B batch, T time, C channels, H heads, KV heads of keys and values, D head dimension, V vocabulary.
+//! [`SimdLevel`] selects the vector instructions, `parallel.rs` distributes work over the cores, and `gemm.rs` and
+//! `skinny.rs` multiply matrices. The other files are the operations, one file each, forward and backward. Shapes
+//! follow the legend of `kernels`: B batch, T time, C channels, H query heads, KV key/value heads, D head dimension, V
+//! vocabulary.
 //!
 //! ```
 //! use cpu::{SimdLevel, linear, matrix::Matrix};
@@ -16,8 +17,8 @@
 
 #![expect(
     unsafe_code,
-    reason = "cores fill parts of one buffer, and instructions are called that not every processor has; each block \
-              says why it may"
+    reason = "cores fill disjoint parts of one buffer, and some instructions are missing on some processors; each \
+              block says why it is sound"
 )]
 
 mod activation;
@@ -60,7 +61,7 @@ pub use norm::NormKind;
 pub use pool::on_pool;
 pub use precision::Precision;
 pub use rope::RopeAngles;
-pub use row_block::{Order, RowBlock};
+pub use row_block::{RowBlock, WeightOrder};
 pub use segments::Segment;
 pub use simd_level::SimdLevel;
 pub use skinny::INVARIANT_ROWS;

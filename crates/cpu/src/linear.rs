@@ -1,18 +1,18 @@
-//! Affine maps, with what commonly follows one done while its rows are in cache.
+//! Linear layers, fused with the operations that follow while rows are in cache.
 //!
-//! The weight of a forward pass is a list of blocks side by side, each `[in, out]` with rows or columns contiguous.
+//! A forward pass takes the weight as a list of blocks side by side, each `[in, out]` with contiguous rows or columns.
 
 use super::{
     activation::Activation, dropout::Mask, gemm::product, math, matrix::Matrix, parallel, parallel::Buffer,
     simd_level::SimdLevel, skinny,
 };
 
-/// Rows whose sums are added up together, whatever the number of cores.
+/// Rows per partial sum. It is fixed, so that a sum does not depend on the number of cores.
 const ROWS: usize = 64;
 
-/// `x · weights + bias`. An empty bias is none.
+/// `x · weights + bias`; the bias may be empty.
 pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>], bias: &[f32]) -> Vec<f32> {
-    rows_finished(level, x, weights, |_, row| {
+    finished_rows(level, x, weights, |_, row| {
         level.vectorize(
             #[inline(always)]
             || add(row, bias),
@@ -20,8 +20,8 @@ pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>], bias: &[
     })
 }
 
-/// `residual + dropout(x · weights + bias)`. An empty bias is none.
-pub fn forward_onto(
+/// `residual + dropout(x · weights + bias)`; the bias may be empty.
+pub fn forward_residual(
     level: SimdLevel,
     x: Matrix<'_>,
     weights: &[Matrix<'_>],
@@ -42,11 +42,11 @@ pub fn forward_onto(
             },
         );
     };
-    rows_finished(level, x, weights, finish)
+    finished_rows(level, x, weights, finish)
 }
 
-/// The activation of `x · weights + bias`; with `backward` also its slopes there, by which the backward pass
-/// multiplies. An empty bias is none.
+/// `activation(x · weights + bias)`; with `backward`, also the activation's derivatives, by which the backward pass
+/// multiplies. The bias may be empty.
 pub fn forward_activated(
     level: SimdLevel,
     x: Matrix<'_>,
@@ -56,7 +56,7 @@ pub fn forward_activated(
     backward: bool,
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     if !backward && activation.n_inputs() == 1 {
-        let y = rows_finished(level, x, weights, |_, row| {
+        let y = finished_rows(level, x, weights, |_, row| {
             level.vectorize(
                 #[inline(always)]
                 || {
@@ -70,23 +70,23 @@ pub fn forward_activated(
     let width = width_of(weights) / activation.n_inputs();
     let mut y = Buffer::new(x.rows() * width);
     let shared = y.shared();
-    let slopes = rows_finished(level, x, weights, |idx, row| {
+    let derivatives = finished_rows(level, x, weights, |idx, row| {
         // SAFETY: each row is finished once.
         let y = unsafe { shared.zeroed(idx * width..(idx + 1) * width) };
         level.vectorize(
             #[inline(always)]
             || {
                 add(row, bias);
-                activate_with_slopes(row, y, activation);
+                activate_with_derivatives(row, y, activation);
             },
         );
     });
     // SAFETY: every row has been finished.
-    (unsafe { y.finish() }, backward.then_some(slopes))
+    (unsafe { y.finish() }, backward.then_some(derivatives))
 }
 
-/// `x · weights`, of which `finish` gets each row, with its index.
-fn rows_finished(
+/// `x · weights`; `finish` receives each row with its index.
+fn finished_rows(
     level: SimdLevel,
     x: Matrix<'_>,
     weights: &[Matrix<'_>],
@@ -110,7 +110,7 @@ fn rows_finished(
     y
 }
 
-/// The products with each of the weights, side by side in each row.
+/// The products with each block of the weight, concatenated along the columns.
 fn side_by_side(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>]) -> Vec<f32> {
     let parts: Vec<_> =
         weights.iter().map(|weight| (product(level, x, *weight, |_, _| {}), weight.cols())).collect();
@@ -131,29 +131,29 @@ fn width_of(weights: &[Matrix<'_>]) -> usize {
     weights.iter().map(Matrix::cols).sum()
 }
 
-/// Replaces each number by its activation, one of a single number.
+/// Applies an elementwise activation in place.
 #[inline(always)]
 fn activate(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::Gelu => values.iter_mut().for_each(|x| *x = math::gelu(*x)),
         Activation::GeluTanh => values.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
         Activation::Relu2 => values.iter_mut().for_each(|x| *x = x.max(0.0) * x.max(0.0)),
-        Activation::Swiglu => unreachable!("it is one of two numbers"),
+        Activation::Swiglu => unreachable!("SwiGLU is not elementwise"),
     }
 }
 
-/// Puts the activation of a row into `y`, and its slope where each number was.
+/// Writes the activation of a row to `y`, and replaces the row by the derivatives.
 #[inline(always)]
-fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activation) {
+fn activate_with_derivatives(values: &mut [f32], y: &mut [f32], activation: Activation) {
     match activation {
         Activation::Gelu => {
             for (x, y) in values.iter_mut().zip(y) {
-                (*y, *x) = math::gelu_and_slope(*x);
+                (*y, *x) = math::gelu_and_derivative(*x);
             }
         }
         Activation::GeluTanh => {
             for (x, y) in values.iter_mut().zip(y) {
-                (*y, *x) = math::gelu_tanh_and_slope(*x);
+                (*y, *x) = math::gelu_tanh_and_derivative(*x);
             }
         }
         Activation::Relu2 => {
@@ -165,34 +165,37 @@ fn activate_with_slopes(values: &mut [f32], y: &mut [f32], activation: Activatio
         Activation::Swiglu => {
             let (gates, ups) = values.split_at_mut(y.len());
             for ((gate, up), y) in gates.iter_mut().zip(ups).zip(y) {
-                let (silu, slope) = math::silu_and_slope(*gate);
-                (*y, *gate, *up) = (silu * *up, slope * *up, silu);
+                let (silu, derivative) = math::silu_and_derivative(*gate);
+                (*y, *gate, *up) = (silu * *up, derivative * *up, silu);
             }
         }
     }
 }
 
-/// Makes slopes into the gradient of what a map makes, from that of its activation, whose rows are `width` long.
+/// Turns derivatives into the gradient of the activation's input, given `d_y`, the gradient of its output with rows of
+/// `width` elements.
 pub fn backward_activated(
     level: SimdLevel,
-    slopes: &mut [f32],
+    derivatives: &mut [f32],
     d_y: &[f32],
     width: usize,
     activation: Activation,
 ) {
     let n_inputs = activation.n_inputs();
-    assert_eq!(d_y.len() * n_inputs, slopes.len(), "each number has its slopes");
-    let shared = parallel::Shared::new(slopes);
+    assert_eq!(d_y.len() * n_inputs, derivatives.len(), "derivatives and gradient differ in size");
+    let shared = parallel::Shared::new(derivatives);
     parallel::pieces(d_y.len() / width.max(1), 1, 2 * n_inputs * width, |rows| {
         // SAFETY: pieces do not overlap.
-        let slopes = unsafe { shared.part(rows.start * n_inputs * width..rows.end * n_inputs * width) };
+        let derivatives = unsafe { shared.part(rows.start * n_inputs * width..rows.end * n_inputs * width) };
         let d_y = &d_y[rows.start * width..rows.end * width];
         level.vectorize(
             #[inline(always)]
             || {
-                for (slopes, d_y) in slopes.chunks_exact_mut(n_inputs * width).zip(d_y.chunks_exact(width)) {
-                    for slopes in slopes.chunks_exact_mut(width) {
-                        slopes.iter_mut().zip(d_y).for_each(|(slope, d_y)| *slope *= d_y);
+                for (derivatives, d_y) in
+                    derivatives.chunks_exact_mut(n_inputs * width).zip(d_y.chunks_exact(width))
+                {
+                    for derivatives in derivatives.chunks_exact_mut(width) {
+                        derivatives.iter_mut().zip(d_y).for_each(|(derivative, d_y)| *derivative *= d_y);
                     }
                 }
             },
@@ -200,7 +203,7 @@ pub fn backward_activated(
     });
 }
 
-/// Multiplies each row by its dropout mask.
+/// Applies a dropout mask to all rows.
 pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask) {
     let shared = parallel::Shared::new(values);
     parallel::pieces(shared.len() / width, 1, width, |rows| {
@@ -215,17 +218,17 @@ pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask)
     });
 }
 
-/// The gradient of `x` from that of `x · weightᵀ`.
+/// The gradient of `x`, given the gradient of `x · weightᵀ`.
 pub fn backward_input(level: SimdLevel, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, d_y, weight, |_, _| {})
 }
 
-/// The gradient of `weight` from that of `x · weightᵀ`.
+/// The gradient of `weight`, given the gradient of `x · weightᵀ`.
 pub fn backward_weight(level: SimdLevel, x: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
     product(level, d_y.transposed(), x, |_, _| {})
 }
 
-/// The sum of all rows of `width`, which is the gradient of a bias.
+/// The sum of all rows, which is the gradient of a bias.
 pub fn sum_rows(level: SimdLevel, values: &[f32], width: usize) -> Vec<f32> {
     let n_pieces = values.len().div_ceil(ROWS * width);
     let sums = parallel::fill(n_pieces * width, width, ROWS, |range, sums| {
@@ -248,7 +251,7 @@ pub fn sum_rows(level: SimdLevel, values: &[f32], width: usize) -> Vec<f32> {
     total
 }
 
-/// Adds one slice to another; an empty one changes nothing.
+/// Adds `other` to `values`; an empty `other` changes nothing.
 #[inline(always)]
 fn add(values: &mut [f32], other: &[f32]) {
     for (value, other) in values.iter_mut().zip(other) {

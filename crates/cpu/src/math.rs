@@ -1,21 +1,21 @@
-//! Elementary functions without branches, so that a loop over them becomes a vector loop.
+//! Branch-free elementary functions, so that loops over them are vectorised.
 
 #![expect(clippy::excessive_precision, reason = "coefficients as published, rounded by the compiler")]
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
-/// Below it `exp` is smaller than any normal number; above the other, its power of two has no exponent left.
+/// The range of `exp`: below it results are subnormal, above it the power of two overflows the exponent.
 const EXP_RANGE: (f32, f32) = (-87.336_54, 88.376_26);
 
-/// 1.5 · 2²³: added to a small number, it leaves its nearest integer in the lowest bits.
+/// 1.5 · 2²³: added to a small value, it leaves the nearest integer in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// ln 2 in two parts, the first of which has few bits.
+/// ln 2 as the sum of two constants, the first with few significant bits.
 const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
 
-/// eˣ, to two units in the last place; what would underflow is the smallest normal number.
+/// eˣ to within 2 ulp; a result that would underflow is the smallest normal f32.
 ///
-/// By 2ⁿ · eʳ with |r| ≤ ln 2 / 2, and for eʳ the polynomial of Cephes' `expf`.
+/// Computed as 2ⁿ · eʳ with |r| ≤ ln 2 / 2, and eʳ by the polynomial of Cephes' `expf`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(EXP_RANGE.0, EXP_RANGE.1);
@@ -32,7 +32,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * power
 }
 
-/// erf(x), to a few units in the last place: the rational approximation of Eigen's `erf`, on [-4, 4].
+/// erf(x) to within a few ulp, by the rational approximation of Eigen's `erf` on [-4, 4].
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
@@ -63,26 +63,26 @@ pub(crate) fn gelu(x: f32) -> f32 {
 
 /// [`gelu`] and its derivative, Φ(x) + x · φ(x).
 #[inline(always)]
-pub(crate) fn gelu_and_slope(x: f32) -> (f32, f32) {
+pub(crate) fn gelu_and_derivative(x: f32) -> (f32, f32) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_28;
     let cdf = normal_cdf(x);
-    // Out there the density is nothing, and the square would overflow.
+    // Beyond this the density is zero, and the square would overflow.
     let near = x.clamp(-13.0, 13.0);
     (x * cdf, cdf + near * DENSITY_AT_ZERO * exp(-0.5 * near * near))
 }
 
-/// Φ(x), the share of a normal distribution below x.
+/// Φ(x), the cumulative distribution function of the standard normal.
 #[inline(always)]
 fn normal_cdf(x: f32) -> f32 {
-    // Beyond it the approximation stays a unit short of one.
+    // Beyond this the approximation stays 1 ulp short of one.
     let cdf = if x < -5.65 { 0.0 } else { 0.5 + 0.5 * erf(x * FRAC_1_SQRT_2) };
     if x > 5.65 { 1.0 } else { cdf }
 }
 
 /// g · σ(g), and its derivative.
 #[inline(always)]
-pub(crate) fn silu_and_slope(g: f32) -> (f32, f32) {
+pub(crate) fn silu_and_derivative(g: f32) -> (f32, f32) {
     let sigmoid = 1.0 / (1.0 + exp(-g));
     (g * sigmoid, sigmoid * (1.0 + g * (1.0 - sigmoid)))
 }
@@ -96,16 +96,16 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
 
 /// [`gelu_tanh`] and its derivative, g + 2u' x · g (1 - g).
 #[inline(always)]
-pub(crate) fn gelu_tanh_and_slope(x: f32) -> (f32, f32) {
-    // Out there g is 0 or 1, and u' would overflow.
+pub(crate) fn gelu_tanh_and_derivative(x: f32) -> (f32, f32) {
+    // Beyond this g is 0 or 1, and u' would overflow.
     let near = x.clamp(-20.0, 20.0);
     let e = exp(-2.0 * TANH_FORM.0 * (near + TANH_FORM.1 * near * near * near));
     let gate = 1.0 / (1.0 + e);
-    let slope = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * near * near);
-    (x.max(-20.0) * gate, gate + near * slope * ((e * gate) * gate))
+    let derivative = 2.0 * TANH_FORM.0 * (1.0 + 3.0 * TANH_FORM.1 * near * near);
+    (x.max(-20.0) * gate, gate + near * derivative * ((e * gate) * gate))
 }
 
-/// The sum of a slice, in sixteen partial sums.
+/// The sum of `term` over a slice, in sixteen partial sums.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();
@@ -118,13 +118,13 @@ pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|&x| term(x)).sum::<f32>()
 }
 
-/// The sum of products of two slices, in sixteen partial sums.
+/// The dot product of two slices, in sixteen partial sums.
 #[inline(always)]
 pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     sum_pairs(x, y, |x, y| x * y)
 }
 
-/// The sum over the pairs of two slices, in sixteen partial sums.
+/// The sum of `term` over the pairs of two slices, in sixteen partial sums.
 #[inline(always)]
 pub(crate) fn sum_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
@@ -137,7 +137,7 @@ pub(crate) fn sum_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) ->
     sums.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(&x, &y)| term(x, y)).sum::<f32>()
 }
 
-/// The largest number of a slice, or negative infinity.
+/// The maximum of a slice; negative infinity if it is empty.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();

@@ -1,8 +1,8 @@
-//! Matrices as operands see them.
+//! Strided matrix views.
 
 use std::ops::Range;
 
-/// A matrix in memory: rows or columns of it are contiguous.
+/// A view of a matrix with contiguous rows or columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     pub(super) data: &'a [f32],
@@ -13,23 +13,23 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows one after another.
+    /// A row-major matrix.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// Rows that begin `row_stride` numbers apart.
+    /// A row-major matrix whose rows start `row_stride` elements apart.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(cols <= row_stride || rows <= 1, "rows of {cols} overlap {row_stride} apart");
         assert!(
             rows == 0 || (rows - 1) * row_stride + cols <= data.len(),
-            "{rows} rows of {cols}, {row_stride} apart, are not in {} numbers",
+            "{rows} rows of {cols}, {row_stride} apart, do not fit in {} elements",
             data.len()
         );
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
-    /// The same elements with rows and columns exchanged; nothing is copied.
+    /// The transpose, without a copy.
     pub fn transposed(self) -> Self {
         Self {
             rows: self.cols,
@@ -50,23 +50,23 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
-    /// Whether its rows are contiguous.
-    pub fn has_rows(&self) -> bool {
+    /// Whether rows are contiguous.
+    pub fn is_row_major(&self) -> bool {
         self.col_stride == 1
     }
 
-    /// One row of a matrix whose rows are contiguous.
+    /// One row; the matrix must be row-major.
     #[inline(always)]
     pub fn row(&self, row: usize) -> &'a [f32] {
         &self.data[row * self.row_stride..][..self.cols]
     }
 
-    /// Some of its columns.
+    /// A view of some columns.
     pub fn col_range(self, range: Range<usize>) -> Self {
         self.transposed().row_range(range).transposed()
     }
 
-    /// Some of its rows.
+    /// A view of some rows.
     pub fn row_range(self, range: Range<usize>) -> Self {
         let start = (range.start * self.row_stride).min(self.data.len());
         Self { data: &self.data[start..], rows: range.len(), ..self }

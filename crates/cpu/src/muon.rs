@@ -1,4 +1,4 @@
-//! Muon's step on the CPU, with products by `gemm`.
+//! The Muon step on the CPU.
 
 use super::{
     gemm::{product, symmetric_product},
@@ -6,48 +6,48 @@ use super::{
     simd_level::SimdLevel,
 };
 
-/// The factors of the polynomial of each iteration, the best ones for singular values from .004 on
-/// ([Amsel et al., 2025](https://arxiv.org/abs/2505.16932), algorithm 1, with its safety factor of 1.01). Together they
-/// take those to within .43 of one, and multiply smaller ones by 106.
-pub const FACTORS: [[f32; 3]; 3] = [
+/// The polynomial coefficients of each iteration, optimal for singular values from 0.004 on ([Amsel et al.,
+/// 2025](https://arxiv.org/abs/2505.16932), algorithm 1, with its safety factor of 1.01). All iterations together bring
+/// those to within 0.43 of 1, and multiply smaller ones by 106.
+pub const COEFFICIENTS: [[f32; 3]; 3] = [
     [8.104_987, -22.625_27, 16.262_508],
     [3.917_418, -2.825_654, 0.524_796],
     [3.344_747, -2.508_083, 0.512_269],
 ];
 
-/// What is added to the norm that a matrix is divided by.
+/// Added to the Frobenius norm by which a matrix is divided.
 pub const EPSILON: f32 = 1e-7;
 
-/// The values of one step of Muon.
+/// The hyperparameters of one Muon step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MuonStep {
-    /// How much the parameters move.
     pub learning_rate: f64,
-    /// How much of the mean of gradients stays.
+    /// Decay rate of the mean of gradients.
     pub momentum: f32,
-    /// How much of themselves the parameters lose, times the learning rate.
+    /// Decoupled weight decay: multiplied by the learning rate.
     pub weight_decay: f32,
-    /// The rows of each of the matrices that lie one below the other in one and are made orthogonal apart; together all.
+    /// Row counts of the stacked matrices that are orthogonalised separately, such as Q, K and V. They add up to all
+    /// rows.
     pub heights: Vec<usize>,
-    /// What the gradient is multiplied with before all else: below one where it is clipped.
+    /// Multiplies the gradient first. Below 1 if the gradient is clipped.
     pub gradient_scale: f32,
 }
 
 impl MuonStep {
-    /// What the parameters are multiplied with.
-    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
+    /// The factor on the parameters, `1 - ηλ`.
+    #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 values, computed in f64")]
     pub fn keep(&self) -> f32 {
         (1.0 - self.learning_rate * f64::from(self.weight_decay)) as f32
     }
 
-    /// What the orthogonal matrix of a part is multiplied with: more for one with more outputs than inputs.
-    #[expect(clippy::cast_possible_truncation, reason = "the factor of f32 numbers, computed in f64")]
+    /// The factor on the orthogonalised update of a matrix: `η · √max(1, n_out / n_in)`.
+    #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 values, computed in f64")]
     pub fn rate(&self, [n_out, n_in]: [usize; 2]) -> f32 {
         (self.learning_rate * (n_out as f64 / n_in as f64).max(1.0).sqrt()) as f32
     }
 }
 
-/// One step, on matrices `[out, in]` of `n_in` columns.
+/// Performs one Muon step in place, on stacked matrices `[out, in]` with `n_in` columns.
 pub fn step(
     level: SimdLevel,
     step: &MuonStep,
@@ -56,7 +56,10 @@ pub fn step(
     gradient: &[f32],
     mean: &mut [f32],
 ) {
-    assert!(x.len() == gradient.len() && x.len() == mean.len(), "all are of one size");
+    assert!(
+        x.len() == gradient.len() && x.len() == mean.len(),
+        "parameter, gradient and mean differ in size"
+    );
     let (momentum, scale, keep) = (step.momentum, step.gradient_scale, step.keep());
     let (mut x, mut gradient, mut mean) = (x, gradient, mean);
     for &height in &step.heights {
@@ -78,11 +81,11 @@ pub fn step(
     }
 }
 
-/// The matrix with the same singular vectors, and singular values near one. Its rows lie one after another.
+/// Orthogonalises a row-major matrix: the result has the same singular vectors, and singular values near 1.
 ///
-/// The iteration multiplies X by polynomials of the Gram matrix X·Xᵀ of its shorter side. These are symmetric, and so but for
-/// rounding are their products with one another, since they commute: half of each of them is made. For a long matrix the product of them all is made from the small
-/// matrices alone, and X is multiplied once.
+/// Each iteration multiplies X by a polynomial of the Gram matrix X·Xᵀ of its shorter side. These polynomials are
+/// symmetric and commute, so up to rounding their products are symmetric too, and only half of each is computed. If X
+/// is not square, the polynomials are multiplied with each other first, as small matrices, and X is multiplied once.
 fn orthogonal(level: SimdLevel, x: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
     let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     #[expect(clippy::cast_possible_truncation, reason = "matrices are f32")]
@@ -101,7 +104,7 @@ fn orthogonal(level: SimdLevel, x: &[f32], n_rows: usize, n_columns: usize) -> V
         let x = if is_tall { Matrix::new(x, long, short).transposed() } else { Matrix::new(x, short, long) };
         symmetric_product(level, x, x.transposed(), |_, _| {})
     };
-    // It is symmetric, so a tall matrix is multiplied by it from the right.
+    // The polynomial is symmetric, so a tall matrix is multiplied by it from the right.
     let multiplied = |polynomial: &[f32], x: &[f32]| {
         let polynomial = Matrix::new(polynomial, short, short);
         if is_tall {
@@ -112,16 +115,16 @@ fn orthogonal(level: SimdLevel, x: &[f32], n_rows: usize, n_columns: usize) -> V
     };
     let mut x: Vec<f32> = x.iter().map(|x| x * factor).collect();
     if long == short {
-        for factors in FACTORS {
-            x = multiplied(&polynomial_of(level, &gram_of(&x), short, factors), &x);
+        for coefficients in COEFFICIENTS {
+            x = multiplied(&polynomial_of(level, &gram_of(&x), short, coefficients), &x);
         }
         return x;
     }
     let mut gram = gram_of(&x);
     let mut all: Option<Vec<f32>> = None;
-    for (idx, factors) in FACTORS.into_iter().enumerate() {
-        let polynomial = polynomial_of(level, &gram, short, factors);
-        if idx + 1 < FACTORS.len() {
+    for (idx, coefficients) in COEFFICIENTS.into_iter().enumerate() {
+        let polynomial = polynomial_of(level, &gram, short, coefficients);
+        if idx + 1 < COEFFICIENTS.len() {
             gram = square(&polynomial, &square(&polynomial, &gram));
         }
         all = Some(all.map_or_else(|| polynomial.clone(), |all| square(&polynomial, &all)));

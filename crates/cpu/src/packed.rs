@@ -1,4 +1,4 @@
-//! The right factor of a product, in the order in which its tiles read it.
+//! The right operand of a product, packed in the order in which tiles read it.
 
 use std::ops::Range;
 
@@ -11,57 +11,57 @@ use super::{
     simd_level::SimdLevel,
 };
 
-/// Longest block of the inner dimension: one panel of it fits the first-level cache.
+/// Maximum block of the inner dimension: one panel of it fits the L1 cache.
 const INNER_BLOCK: usize = 320;
 
-/// Panels that are packed side by side, so that the rows of a matrix are read in long pieces.
+/// Panels packed together, so that long pieces of each row are read.
 const GROUP: usize = 8;
 
-/// Columns that are packed side by side, where these are contiguous.
+/// Contiguous columns packed together.
 const COLS: usize = 4;
 
-/// Numbers in a line of the caches.
+/// f32 values per cache line.
 const LINE: usize = 16;
 
-/// The right factor of a product, packed for one level.
+/// The right operand of a product, packed for one SIMD level.
 #[derive(Default)]
 pub(crate) struct Packed {
     layout: PanelLayout,
-    /// As long as the largest factor so far. What lies beyond the last column, or the last row of a short last
-    /// block, is not used.
+    /// As long as the largest operand so far. Values beyond the last column, or beyond the last row of a short block,
+    /// are not used.
     data: Vec<f32>,
 }
 
-/// Panels as wide as a tile, those of one block of the inner dimension and then those of the next; in each,
-/// `width` numbers for each inner index.
+/// The order of packed values: block by block of the inner dimension, panels as wide as a tile in each block, `width`
+/// values for each inner index in a panel.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PanelLayout {
     pub(crate) n_inner: usize,
     pub(crate) n_cols: usize,
     width: usize,
-    /// Inner indices in a block, but for the last.
+    /// Inner indices per block; the last block may be shorter.
     pub(crate) block: usize,
 }
 
 impl PanelLayout {
-    /// That of a matrix of `n_inner` rows and `n_cols` columns.
+    /// The layout of a matrix `[n_inner, n_cols]`.
     pub(crate) fn new(level: SimdLevel, n_inner: usize, n_cols: usize) -> Self {
         let n_blocks = n_inner.div_ceil(INNER_BLOCK).max(1);
         let (_, width) = tile_size(level);
         Self { n_inner, n_cols, width, block: n_inner.div_ceil(n_blocks).max(1) }
     }
 
-    /// Whether its panels are as wide as the tiles of a level.
+    /// Whether panels are as wide as the tiles of a level.
     pub(crate) fn is_for(&self, level: SimdLevel) -> bool {
         self.width == tile_size(level).1
     }
 
-    /// Panels in a block.
+    /// Panels per block.
     fn n_panels(&self) -> usize {
         self.n_cols.div_ceil(self.width)
     }
 
-    /// Numbers in a panel.
+    /// Elements per panel.
     fn panel_size(&self) -> usize {
         self.block * self.width
     }
@@ -76,15 +76,15 @@ impl Packed {
         self.layout
     }
 
-    /// Packs on this core, in the memory of what was packed before.
-    pub(crate) fn renew(&mut self, level: SimdLevel, b: Matrix<'_>) {
-        let (layout, out) = self.make_room(level, b);
+    /// Packs `b` on this core, reusing the buffer.
+    pub(crate) fn pack(&mut self, level: SimdLevel, b: Matrix<'_>) {
+        let (layout, out) = self.resize(level, b);
         level.run(Pack { layout, b, first: 0, out });
     }
 
-    /// Packs on all cores, in the memory of what was packed before.
-    pub(crate) fn renew_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
-        let (layout, out) = self.make_room(level, b);
+    /// Packs `b` on all cores, reusing the buffer.
+    pub(crate) fn pack_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
+        let (layout, out) = self.resize(level, b);
         let size = layout.panel_size();
         let shared = Shared::new(out);
         parallel::pieces(shared.len() / size, GROUP, size, |panels| {
@@ -94,7 +94,7 @@ impl Packed {
         });
     }
 
-    fn make_room(&mut self, level: SimdLevel, b: Matrix<'_>) -> (PanelLayout, &mut [f32]) {
+    fn resize(&mut self, level: SimdLevel, b: Matrix<'_>) -> (PanelLayout, &mut [f32]) {
         self.layout = PanelLayout::new(level, b.rows, b.cols);
         let size = self.layout.size();
         if self.data.len() < size {
@@ -103,14 +103,14 @@ impl Packed {
         (self.layout, &mut self.data[..size])
     }
 
-    /// The panel of some columns and the first `n_inner` indices of a block.
+    /// The first `n_inner` indices of a panel of a block.
     pub(crate) fn panel(&self, block: usize, panel: usize, n_inner: usize) -> &[f32] {
         let start = (block * self.layout.n_panels() + panel) * self.layout.panel_size();
         &self.data[start..][..n_inner * self.layout.width]
     }
 }
 
-/// Packs panels from number `first` on, as many as `out` holds.
+/// Packs panels from index `first` on, as many as fit in `out`.
 struct Pack<'a> {
     layout: PanelLayout,
     b: Matrix<'a>,
@@ -155,7 +155,7 @@ impl Pack<'_> {
     }
 }
 
-/// Packs a few panels from contiguous rows.
+/// Packs a group of panels from contiguous rows.
 #[inline(always)]
 fn pack_rows<const WIDTH: usize>(
     b: Matrix<'_>,
@@ -166,18 +166,18 @@ fn pack_rows<const WIDTH: usize>(
 ) {
     for (idx, row) in inner.enumerate() {
         let (whole, rest) = b.data[row * b.row_stride..][cols.clone()].as_chunks::<WIDTH>();
-        for (panel, numbers) in whole.iter().enumerate() {
+        for (panel, values) in whole.iter().enumerate() {
             let start = panel * size + idx * WIDTH;
-            out[start..start + WIDTH].copy_from_slice(numbers);
+            out[start..start + WIDTH].copy_from_slice(values);
         }
         let start = whole.len() * size + idx * WIDTH;
-        for (out, number) in out.iter_mut().skip(start).zip(rest) {
-            *out = *number;
+        for (out, value) in out.iter_mut().skip(start).zip(rest) {
+            *out = *value;
         }
     }
 }
 
-/// Packs a few panels from contiguous columns.
+/// Packs a group of panels from contiguous columns.
 #[inline(always)]
 fn pack_columns<const WIDTH: usize>(
     b: Matrix<'_>,
@@ -195,7 +195,7 @@ fn pack_columns<const WIDTH: usize>(
                 let columns: [&[f32]; COLS] = std::array::from_fn(|idx| column(first + idx));
                 let (blocks, _) = rows[..inner.len()].as_chunks_mut::<COLS>();
                 for (block, rows) in blocks.iter_mut().enumerate() {
-                    // A line of one of the next columns, whose reads are too short for the processor to foresee.
+                    // A cache line of a later column: its reads are too short for the hardware prefetcher.
                     prefetch(columns[block % COLS], COLS * b.col_stride + block / COLS * LINE);
                     let square: [[f32; COLS]; COLS] = std::array::from_fn(|idx| {
                         *columns[idx][block * COLS..].first_chunk().expect("the block is inside the column")
@@ -214,15 +214,15 @@ fn pack_columns<const WIDTH: usize>(
             }
         } else {
             for idx in 0..n {
-                for (row, number) in rows.iter_mut().zip(column(idx)) {
-                    row[idx] = *number;
+                for (row, value) in rows.iter_mut().zip(column(idx)) {
+                    row[idx] = *value;
                 }
             }
         }
     }
 }
 
-/// Rows and columns of a tile.
+/// Rows and columns per tile.
 pub(crate) fn tile_size(level: SimdLevel) -> (usize, usize) {
     level.run(TileSize)
 }
@@ -239,8 +239,8 @@ impl WithSimd for TileSize {
     }
 }
 
-/// Rows of a tile, and vectors in each: as many accumulators as leave registers for a row of the right
-/// factor and a number of the left.
+/// Rows per tile and vectors per row: as many accumulators as leave registers for one row of the right operand and one
+/// value of the left.
 pub(crate) const fn tile_of<S: Simd>() -> (usize, usize) {
     match (S::F32_LANES, S::REGISTER_COUNT) {
         (16, _) => (12, 2),

@@ -1,18 +1,17 @@
-//! Which instructions multiply bf16 values in pairs.
+//! Instructions that multiply bf16 values in pairs, and their detection.
 
-/// How pairs are multiplied.
+/// How pairs of bf16 values are multiplied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pairs {
-    /// By the instructions of AVX-512 BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    /// One after another, to test what surrounds the instructions.
+    /// In plain Rust, to test the code around the instructions.
     #[cfg(test)]
     Emulated,
 }
 
 impl Pairs {
-    /// None where the processor has no instructions for them.
+    /// `None` if the processor has no such instructions.
     pub(crate) fn detect() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         return Avx512::detect().map(Self::Avx512);
@@ -21,7 +20,7 @@ impl Pairs {
     }
 }
 
-/// The proof that the processor has AVX-512 BF16.
+/// Proof that the processor has AVX-512 BF16.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());

@@ -1,7 +1,7 @@
-//! The pool of threads that computes.
+//! The pool of compute threads.
 
-/// Runs work on a thread of the pool, and waits for it. A thread of the pool hands parts of its work to the others at a
-/// fraction of what it costs a thread outside, so a whole step of a model is one call.
+/// Runs `work` on a thread of the pool and waits for it. Splitting work inside the pool costs a fraction of splitting
+/// it outside, so a whole model step is one call.
 pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| work())
 }

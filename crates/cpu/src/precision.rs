@@ -1,18 +1,17 @@
-//! What products are computed in.
+//! The precision of matrix products.
 
 use serde::{Deserialize, Serialize};
 
-/// What the products of linear layers and of the output head, and on other devices than the CPU those of attention, are
-/// computed in, forward and backward. Sums, softmax, norms, the loss and the weights themselves are f32 in either case.
+/// The precision of matrix products, forward and backward: of linear layers, of the output head and, on GPUs, of
+/// attention. Sums, softmax, norms, the loss and the weights are always f32.
 ///
-/// A GPU may make products of f32 with TF32, whose factors have eleven bits of mantissa.
+/// A GPU may compute f32 products in TF32, which rounds operands to 11 bits of mantissa.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Factors as they are.
     #[default]
     F32,
-    /// Factors rounded to eight bits of mantissa: about twice as fast where there are instructions for it. A
-    /// product of four rows or fewer, as in decoding, stays in f32: it waits for memory.
+    /// Operands rounded to 8 bits of mantissa: about twice as fast with hardware support. On the CPU, a product of at
+    /// most 8 rows, as in decoding, stays in f32, because memory bandwidth limits it.
     Bf16,
 }

@@ -1,9 +1,9 @@
-//! Attention of a block of one head's queries over the keys up to its last one.
+//! Attention of one head for a block of queries, over all keys up to the last query.
 
 use super::{
     dropout::Mask,
     gemm::multiply,
-    heads::Preparation,
+    heads::QkTransform,
     math::{exp, max},
     matrix::Matrix,
     packed::Packed,
@@ -11,16 +11,16 @@ use super::{
     store::Store,
 };
 
-/// Rows of scores made at a time, at most.
+/// Maximum queries per block.
 pub(super) const MAX_QUERIES: usize = 96;
 
-/// A multiple of the rows in a tile of a product.
+/// A multiple of the rows of a tile on every SIMD level.
 const TILE: usize = 12;
 
-/// Numbers of a block of scores, which stays in the second-level cache beside its gradients.
+/// Scores per block, which fit the L2 cache together with their gradients.
 const BLOCK_SIZE: usize = 1 << 16;
 
-/// Queries in a block where there are `n_keys` keys: a quarter, so that most of the future is skipped, in whole tiles.
+/// Queries per block for `n_keys` keys: a quarter of them, so that most of the future is skipped, in whole tiles.
 pub(super) fn n_queries(n_keys: usize) -> usize {
     let most = (BLOCK_SIZE / n_keys.max(1)).clamp(TILE, MAX_QUERIES) / TILE * TILE;
     (n_keys / 4).next_multiple_of(TILE).clamp(TILE, most)
@@ -31,7 +31,7 @@ pub(super) fn scale(head_dim: usize) -> f32 {
     1.0 / (head_dim as f32).sqrt()
 }
 
-/// The keys of a head, prepared, and its values, as the products of a block read them.
+/// The packed keys of a head, after QK norm and RoPE, and its packed values.
 #[derive(Default)]
 pub(super) struct PackedHead {
     /// `[D, S]`.
@@ -40,10 +40,10 @@ pub(super) struct PackedHead {
     pub(super) values: Packed,
 }
 
-/// Memory for a block of queries.
+/// Buffers for a block of queries.
 #[derive(Default)]
-pub(super) struct BlockMemory {
-    /// Queries, where they are not taken as they are.
+pub(super) struct BlockBuffers {
+    /// Queries after QK norm and RoPE.
     pub(super) queries: Vec<f32>,
     pub(super) probs: Vec<f32>,
     pub(super) rows: Vec<f32>,
@@ -51,31 +51,31 @@ pub(super) struct BlockMemory {
 
 /// A block of one head's queries.
 pub(super) struct QueryBlock<'a> {
-    /// `[n, D]`, as they are in the input.
+    /// `[n, D]`, before QK norm and RoPE.
     pub(super) rows: Matrix<'a>,
-    pub(super) preparation: Preparation<'a>,
-    /// The position of the first; that of the first key is 0.
+    pub(super) transform: QkTransform<'a>,
+    /// The position of the first query. The first key is at position 0.
     pub(super) first: usize,
-    /// Dropout of the attention weights, with the number of the first query's row in its stream.
+    /// Dropout of the attention weights, and the mask's row for the first query.
     pub(super) mask: Option<(Mask, u64)>,
 }
 
 impl QueryBlock<'_> {
-    /// Puts the output of each query where `out` says. `sums` gets two numbers for each query: the largest score, and one
-    /// over the sum of the exponentials relative to it.
-    pub(super) fn mix<'o>(
+    /// Writes the output of query i of the block to `out(i)`. `sums` receives the softmax statistics of each query: the
+    /// maximum score m, and `1 / Σ exp(score - m)`.
+    pub(super) fn attend<'o>(
         self,
         level: SimdLevel,
         head: &PackedHead,
         sums: &mut [f32],
-        memory: &mut BlockMemory,
+        buffers: &mut BlockBuffers,
         out: impl Fn(usize) -> &'o mut [f32],
     ) {
-        let Self { rows, preparation, first, mask } = self;
+        let Self { rows, transform, first, mask } = self;
         let (n, head_dim) = (rows.rows(), rows.cols());
         let (end, scale) = (first + n, scale(head_dim));
-        let queries = preparation.forward(level, rows, first, &mut memory.queries);
-        let probs = sized(&mut memory.probs, n * end);
+        let queries = transform.forward(level, rows, first, &mut buffers.queries);
+        let probs = resized(&mut buffers.probs, n * end);
         multiply(level, queries, &head.keys_transposed, probs, end, Store::Overwrite);
         level.vectorize(
             #[inline(always)]
@@ -93,7 +93,7 @@ impl QueryBlock<'_> {
                 }
             },
         );
-        let mixed = sized(&mut memory.rows, n * head_dim);
+        let mixed = resized(&mut buffers.rows, n * head_dim);
         multiply(level, Matrix::new(probs, n, end), &head.values, mixed, head_dim, Store::Overwrite);
         let rows = mixed.chunks_exact(head_dim).zip(sums.as_chunks::<2>().0);
         for (row, (mixed, [_, scale])) in rows.enumerate() {
@@ -104,7 +104,7 @@ impl QueryBlock<'_> {
     }
 }
 
-/// Replaces each `x` by exp(scale · x - offset), and returns their sum.
+/// Replaces each `x` by exp(scale · x - offset), and returns the sum.
 #[inline(always)]
 pub(super) fn exponentiate(values: &mut [f32], scale: f32, offset: f32) -> f32 {
     let (chunks, rest) = values.as_chunks_mut::<16>();
@@ -123,8 +123,8 @@ pub(super) fn exponentiate(values: &mut [f32], scale: f32, offset: f32) -> f32 {
     sum
 }
 
-/// A memory made `n` numbers long, whatever they are.
-pub(super) fn sized(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    memory.resize(n, 0.0);
-    memory
+/// Resizes a buffer to `n` elements of unspecified value.
+pub(super) fn resized(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    buffer.resize(n, 0.0);
+    buffer
 }

@@ -1,19 +1,19 @@
-//! The angles of rotary positions.
+//! The rotation angles of RoPE.
 
 use std::{
     fmt,
     sync::{Arc, OnceLock},
 };
 
-/// Cosines and sines by which queries and keys are rotated, so that their dot products depend on how far apart they are
-/// ([Su et al., 2021](https://arxiv.org/abs/2104.09864)).
+/// Cosines and sines of rotary position embeddings: queries and keys are rotated by them, so that attention scores
+/// depend on relative positions ([Su et al., 2021](https://arxiv.org/abs/2104.09864)).
 ///
-/// Channel i of the first half of a head is paired with channel i of the second half, as Llama and Qwen have it in
-/// Hugging Face's layout, and rotated by `position · theta^(-2i / D)`. A clone shares the angles.
+/// Channel i of the first half of a head is paired with channel i of the second half, as in the Hugging Face layout of
+/// Llama and Qwen, and rotated by `position · theta^(-2i / D)`. Clones share the angles.
 #[derive(Clone)]
 pub struct RopeAngles {
-    /// [`CHUNK`](Self::CHUNK) positions each, computed at the first use: a model may have room for far more positions than
-    /// are ever read.
+    /// [`CHUNK`](Self::CHUNK) positions each, computed at first use: a model may support far more positions than are
+    /// used.
     chunks: Arc<[OnceLock<Box<[f32]>>]>,
     n_positions: usize,
     head_dim: usize,
@@ -24,13 +24,16 @@ impl RopeAngles {
     /// Positions whose angles are computed together.
     pub const CHUNK: usize = 256;
 
-    /// The angles of `n_positions` positions of heads that are `head_dim` wide.
+    /// The angles of `n_positions` positions, for heads of `head_dim` channels.
     ///
     /// # Panics
     ///
     /// If `head_dim` is odd or 0.
     pub fn new(head_dim: usize, n_positions: usize, theta: f64) -> Self {
-        assert!(head_dim > 0 && head_dim.is_multiple_of(2), "{head_dim} channels are no pairs");
+        assert!(
+            head_dim > 0 && head_dim.is_multiple_of(2),
+            "RoPE needs an even head dimension (got {head_dim})"
+        );
         let chunks = (0..n_positions.div_ceil(Self::CHUNK)).map(|_| OnceLock::new()).collect();
         Self { chunks, n_positions, head_dim, theta }
     }
@@ -40,7 +43,7 @@ impl RopeAngles {
         self.n_positions
     }
 
-    /// Width of a head, D.
+    /// Head dimension, D.
     pub fn head_dim(&self) -> usize {
         self.head_dim
     }

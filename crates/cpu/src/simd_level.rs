@@ -1,24 +1,24 @@
-//! Which vector instructions run.
+//! SIMD instruction sets, selected at run time.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{pairs::Pairs, precision::Precision};
 
-/// A set of vector instructions that this machine has.
+/// A SIMD instruction set that this machine has.
 #[derive(Debug, Clone, Copy)]
 pub struct SimdLevel {
     arch: Arch,
-    /// With which of them matrices are multiplied, where their numbers are rounded to bf16.
+    /// Instructions for products in bf16; `None` if products are in f32.
     pairs: Option<Pairs>,
 }
 
 impl SimdLevel {
-    /// The widest one.
+    /// The widest instruction set, with products in f32.
     pub fn best() -> Self {
         Self::from(Arch::new())
     }
 
-    /// The widest one, for products in a precision; in f32 where it has no instructions for that.
+    /// The widest instruction set, with products in `precision`, or in f32 if the processor has no bf16 instructions.
     pub fn of(precision: Precision) -> Self {
         let pairs = match precision {
             Precision::F32 => None,
@@ -32,18 +32,18 @@ impl SimdLevel {
         Pairs::detect().is_some()
     }
 
-    /// None where products are in f32.
+    /// `None` if products are in f32.
     pub(crate) fn pairs(self) -> Option<Pairs> {
         self.pairs
     }
 
-    /// The same, with products in bf16 that are emulated.
+    /// The same level with emulated bf16 products.
     #[cfg(test)]
     pub(crate) fn with_emulated_pairs(self) -> Self {
         Self { pairs: Some(Pairs::Emulated), ..self }
     }
 
-    /// Every one, so that a test can run them all. The first is plain Rust.
+    /// All levels of this machine, for tests. The first is plain Rust.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
         let mut levels = vec![Self::from(Arch::Scalar)];
@@ -57,17 +57,16 @@ impl SimdLevel {
         levels
     }
 
-    /// Compiles `op` once for each level, and runs the one that this is. Everything `op` calls has to be
-    /// inlined into it.
+    /// Runs the version of `op` that is compiled for this level. Everything that `op` calls must be inlined into it.
     #[inline(always)]
     pub(crate) fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
         self.arch.dispatch(op)
     }
 
-    /// Runs plain loops as vector loops: compiles `op` once for each level, as [`Self::run`] does.
+    /// Runs plain loops as vector loops: `op` is compiled once for each level, as in [`Self::run`].
     ///
-    /// `op` is a closure marked `#[inline(always)]` that writes to what it captures and takes nothing out of
-    /// it. A call through another of the closure traits would go through a function that is not inlined.
+    /// `op` must be a closure marked `#[inline(always)]` that mutates its captures and moves nothing out of them. Calls
+    /// through the other closure traits are not inlined.
     #[inline(always)]
     pub(crate) fn vectorize(self, op: impl FnMut()) {
         self.run(Vectorize(op));

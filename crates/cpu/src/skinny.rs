@@ -1,27 +1,26 @@
-//! Products with a few rows, as in decoding: the weight is read from memory once, however many rows there are.
+//! Products with a few rows, as in decoding: the weight is read from memory once for all rows.
 //!
-//! Each number of a product is summed in one order, which depends on the length of the sum and on the orientation
-//! of the weight alone. So a row has the same bits whatever rows are beside it, on any number of cores.
+//! The order of each sum depends only on its length and on the weight's orientation. So the bits of a row depend
+//! neither on the other rows nor on the number of cores (batch invariance).
 
 mod by_columns;
 mod by_rows;
 
 use super::{matrix::Matrix, parallel::Buffer, simd_level::SimdLevel};
 
-/// Rows up to which a row of a product in f32 has the same bits whatever rows are beside it.
+/// Maximum rows of an f32 product in which the bits of a row do not depend on the other rows.
 pub const INVARIANT_ROWS: usize = 64;
 
-/// Rows up to which these products are used. In bf16 it is where packing the weight pays; these products are in f32 even
-/// then.
+/// Maximum rows of these products, which are always in f32. With bf16, packing the weight pays off from 9 rows on.
 pub(crate) fn max_rows(level: SimdLevel) -> usize {
     if level.pairs().is_some() { 8 } else { INVARIANT_ROWS }
 }
 
-/// `a · [b₀ b₁ ...]`, its rows one after another.
+/// `a · [b₀ b₁ ...]`, row-major.
 pub(crate) fn product(level: SimdLevel, a: Matrix<'_>, weights: &[Matrix<'_>]) -> Vec<f32> {
-    assert!(a.has_rows(), "the rows of the left factor are not contiguous");
+    assert!(a.is_row_major(), "the rows of the left operand are not contiguous");
     for b in weights {
-        assert_eq!(a.cols, b.rows, "the left factor is {} wide, the right {} high", a.cols, b.rows);
+        assert_eq!(a.cols, b.rows, "inner dimensions differ: {} and {}", a.cols, b.rows);
     }
     let width = weights.iter().map(Matrix::cols).sum();
     let mut c = Buffer::new(a.rows * width);
@@ -30,7 +29,7 @@ pub(crate) fn product(level: SimdLevel, a: Matrix<'_>, weights: &[Matrix<'_>]) -
         end += b.cols;
         (end - b.cols, *b)
     });
-    let (rows, columns): (Vec<_>, Vec<_>) = blocks.partition(|(_, b)| b.has_rows());
+    let (rows, columns): (Vec<_>, Vec<_>) = blocks.partition(|(_, b)| b.is_row_major());
     let shared = c.shared();
     by_columns::multiply(level, a, &columns, shared, width);
     for (start, b) in rows {

@@ -1,6 +1,6 @@
-//! Every operation on every set of vector instructions that this machine has, against f64.
+//! Every operation, on every SIMD level of this machine, compared with f64.
 
-#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#![allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 
 mod attention;
 mod few_rows;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Activation, AdamWStep, NormKind, Precision, SimdLevel};
 
-/// `n` numbers in [-1, 1), the same for the same seed.
+/// `n` values in [-1, 1), determined by the seed.
 fn random(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     let mut next = || {
@@ -36,7 +36,7 @@ fn assert_close(level: SimdLevel, got: &[f32], expected: &[f64], tolerance: f64)
     }
 }
 
-/// Each number as the nearest one with eight bits, of two as near the even one.
+/// Each value rounded to 8 bits of mantissa, ties to even.
 fn rounded(x: &[f32]) -> Vec<f32> {
     let round = |x: f32| {
         let unit = 2f32.powi(x.abs().max(1e-30).log2().floor() as i32 - 7);
@@ -45,8 +45,8 @@ fn rounded(x: &[f32]) -> Vec<f32> {
     x.iter().map(|&x| round(x)).collect()
 }
 
-/// The gradient of `f` at `x`, by central differences.
-fn differences(x: &[f32], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+/// The gradient of `f` at `x`, by central finite differences.
+fn finite_differences(x: &[f32], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let mut x = wide(x);
     (0..x.len())
@@ -69,8 +69,8 @@ fn dot(x: &[f64], y: &[f32]) -> f64 {
 
 fn multiply(a: &[f32], b: &[f32], [n, k, m]: [usize; 3]) -> Vec<f64> {
     let (a, b) = (wide(a), wide(b));
-    let number = |i: usize, j: usize| (0..k).map(|p| a[i * k + p] * b[p * m + j]).sum();
-    (0..n * m).map(|idx| number(idx / m, idx % m)).collect()
+    let element = |i: usize, j: usize| (0..k).map(|p| a[i * k + p] * b[p * m + j]).sum();
+    (0..n * m).map(|idx| element(idx / m, idx % m)).collect()
 }
 
 fn transpose(x: &[f32], n_rows: usize) -> Vec<f32> {
@@ -117,7 +117,7 @@ proptest! {
             for row in 0..n {
                 prop_assert!((0..row).all(|col| c[row * n + col] == c[col * n + row]), "row {row} of {n}");
             }
-            // What is done to rows is done below the diagonal, and up to a whole tile beyond it.
+            // `finish` sees each row up to the diagonal, and up to one tile beyond it.
             c = gemm::symmetric_product(level, rows, rows.transposed(), add_row);
             let lower = |values: Vec<f64>| -> Vec<f64> {
                 values.into_iter().enumerate().filter(|(idx, _)| idx % n <= idx / n).map(|(_, x)| x).collect()
@@ -134,7 +134,7 @@ proptest! {
         let expected = multiply(&rounded(&a), &rounded(&b), [n, k, m]);
         let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
         let emulated = SimdLevel::best().with_emulated_pairs();
-        // The instructions too, where the processor has them.
+        // The hardware instructions too, if the processor has them.
         for level in [emulated, SimdLevel::of(Precision::Bf16)].into_iter().filter(|level| level.pairs().is_some()) {
             for a in [Matrix::new(&a, n, k), Matrix::new(&a_columns, k, n).transposed()] {
                 for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
@@ -149,7 +149,7 @@ proptest! {
 }
 
 #[test]
-fn a_large_right_factor_is_packed_in_parts() {
+fn large_right_operands_are_packed_in_parts() {
     let (n, k, m) = (7, 1300, 1000);
     let (a, b) = (random(n * k, 1), random(k * m, 2));
     let once = |idx: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += idx as f32);
@@ -167,7 +167,7 @@ fn a_large_right_factor_is_packed_in_parts() {
 }
 
 #[test]
-fn products_without_rows_columns_or_terms_are_empty_or_zero() {
+fn products_with_an_empty_dimension_are_empty_or_zero() {
     for [n, k, m] in [[0, 3, 5], [3, 0, 5], [3, 5, 0], [9, 0, 40], [9, 40, 0]] {
         let (a, b) = (random(n * k, 1), random(k * m, 2));
         for level in SimdLevel::all().into_iter().chain([SimdLevel::best().with_emulated_pairs()]) {
@@ -177,8 +177,8 @@ fn products_without_rows_columns_or_terms_are_empty_or_zero() {
     }
 }
 
-/// What a row of `n` numbers is multiplied by.
-fn factors(mask: Option<Mask>, row: u64, n: usize) -> Vec<f32> {
+/// The dropout factors of a row of `n` elements.
+fn dropout_factors(mask: Option<Mask>, row: u64, n: usize) -> Vec<f32> {
     let mut factors = vec![1.0; n];
     if let Some(mask) = mask {
         mask.apply(row, &mut factors);
@@ -191,14 +191,14 @@ fn norm_gradients_are_finite_differences() {
     let (n, width) = (3, 19);
     let (x, gain, offset, d_y) =
         (random(n * width, 6), random(width, 7), random(width, 8), random(n * width, 9));
-    let by_hand = |kind: NormKind, x: &[f64], gain: &[f64], offset: &[f64]| -> Vec<f64> {
+    let reference = |kind: NormKind, x: &[f64], gain: &[f64], offset: &[f64]| -> Vec<f64> {
         let row = |x: &[f64]| -> Vec<f64> {
-            let middle = match kind {
+            let mean = match kind {
                 NormKind::Layer => x.iter().sum::<f64>() / width as f64,
                 NormKind::Rms => 0.0,
             };
-            let mean_square = x.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / width as f64;
-            let normal = |x: f64| (x - middle) / (mean_square + 1e-5).sqrt();
+            let mean_square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let normal = |x: f64| (x - mean) / (mean_square + 1e-5).sqrt();
             x.iter().zip(gain).zip(offset).map(|((&x, gain), offset)| normal(x) * gain + offset).collect()
         };
         x.chunks_exact(width).flat_map(row).collect()
@@ -209,14 +209,16 @@ fn norm_gradients_are_finite_differences() {
         .flat_map(|level| [NormKind::Layer, NormKind::Rms].map(|kind| (level, kind)))
     {
         let (y, moments) = norm::forward(level, kind, &x, &gain, &offset, 1e-5);
-        assert_close(level, &y, &by_hand(kind, &x64, &gain64, &offset64), 1e-6);
+        assert_close(level, &y, &reference(kind, &x64, &gain64, &offset64), 1e-6);
         let (d_x, d_gain, d_offset) = norm::backward(level, kind, &x, &gain, &moments, &d_y);
-        let of_x = differences(&x, |x| dot(&by_hand(kind, x, &gain64, &offset64), &d_y));
-        let of_gain = differences(&gain, |gain| dot(&by_hand(kind, &x64, gain, &offset64), &d_y));
-        let of_offset = differences(&offset, |offset| dot(&by_hand(kind, &x64, &gain64, offset), &d_y));
-        assert_close(level, &d_x, &of_x, 2e-6);
-        assert_close(level, &d_gain, &of_gain, 2e-6);
-        assert_close(level, &d_offset, &of_offset, 2e-6);
+        let expected_x = finite_differences(&x, |x| dot(&reference(kind, x, &gain64, &offset64), &d_y));
+        let expected_gain =
+            finite_differences(&gain, |gain| dot(&reference(kind, &x64, gain, &offset64), &d_y));
+        let expected_offset =
+            finite_differences(&offset, |offset| dot(&reference(kind, &x64, &gain64, offset), &d_y));
+        assert_close(level, &d_x, &expected_x, 2e-6);
+        assert_close(level, &d_gain, &expected_gain, 2e-6);
+        assert_close(level, &d_offset, &expected_offset, 2e-6);
     }
 }
 
@@ -224,7 +226,7 @@ fn norm_gradients_are_finite_differences() {
 fn loss_gradients_are_finite_differences() {
     let (n, width, n_vocab) = (5, 3, 7);
     let (hidden, weight, targets) = (random(n * width, 10), random(n_vocab * width, 11), [0, 6, 3, 3, 1]);
-    let by_hand = |hidden: &[f64], weight: &[f64]| -> f64 {
+    let reference = |hidden: &[f64], weight: &[f64]| -> f64 {
         let loss = |(hidden, &target): (&[f64], &usize)| {
             let logit = |w: &[f64]| -> f64 { hidden.iter().zip(w).map(|(h, w)| h * w).sum() };
             let logits: Vec<f64> = weight.chunks_exact(width).map(logit).collect();
@@ -233,19 +235,24 @@ fn loss_gradients_are_finite_differences() {
         hidden.chunks_exact(width).zip(&targets).map(loss).sum::<f64>() / n as f64
     };
     let (hidden64, weight64) = (wide(&hidden), wide(&weight));
-    let d_weight = differences(&weight, |weight| by_hand(&hidden64, weight));
+    let d_weight = finite_differences(&weight, |weight| reference(&hidden64, weight));
     for level in SimdLevel::all() {
         let matrix = Matrix::new(&weight, n_vocab, width);
         let loss = cross_entropy::loss(level, &hidden, matrix, &targets, true);
-        assert_close(level, &[loss.mean], &[by_hand(&hidden64, &weight64)], 1e-6);
-        let (d_hidden, got) = loss.gradients.expect("gradients were asked for");
-        assert_close(level, &d_hidden, &differences(&hidden, |hidden| by_hand(hidden, &weight64)), 1e-6);
+        assert_close(level, &[loss.mean], &[reference(&hidden64, &weight64)], 1e-6);
+        let (d_hidden, got) = loss.gradients.expect("gradients were requested");
+        assert_close(
+            level,
+            &d_hidden,
+            &finite_differences(&hidden, |hidden| reference(hidden, &weight64)),
+            1e-6,
+        );
         assert_close(level, &got, &d_weight, 1e-6);
         assert!(cross_entropy::loss(level, &hidden, matrix, &targets, false).gradients.is_none());
     }
 }
 
-/// erf by its Taylor series, which converges everywhere and in f64 is good enough to 3.
+/// erf by its Taylor series, which converges everywhere and is accurate in f64 up to 3.
 fn erf(x: f64) -> f64 {
     let term = |(n, power): (i32, f64)| power / f64::from(2 * n + 1);
     let powers = (0..80).scan(x, |power, n| {
@@ -257,7 +264,7 @@ fn erf(x: f64) -> f64 {
 }
 
 #[test]
-fn activations_and_their_slopes_match_f64() {
+fn activations_and_their_derivatives_match_f64() {
     let x: Vec<f32> = (-400..=400).map(|i| i as f32 / 100.0).collect();
     let exact = |x: f64| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
     let tanh =
@@ -266,33 +273,33 @@ fn activations_and_their_slopes_match_f64() {
         [(Activation::Gelu, &exact), (Activation::GeluTanh, &tanh)];
     for (activation, f) in cases {
         let value: Vec<f64> = x.iter().map(|&x| f(x.into())).collect();
-        let slope: Vec<f64> =
+        let derivative: Vec<f64> =
             x.iter().map(|&x| (f(f64::from(x) + 1e-5) - f(f64::from(x) - 1e-5)) / 2e-5).collect();
         for level in SimdLevel::all() {
             let (input, one) = (Matrix::new(&x, x.len(), 1), [1.0]);
             let forward = |backward| {
                 linear::forward_activated(level, input, &[Matrix::new(&one, 1, 1)], &[], activation, backward)
             };
-            let (y, slopes) = forward(true);
+            let (y, derivatives) = forward(true);
             assert_close(level, &y, &value, 1e-6);
-            assert_close(level, &slopes.expect("slopes were asked for"), &slope, 1e-6);
-            let (y, slopes) = forward(false);
+            assert_close(level, &derivatives.expect("derivatives were requested"), &derivative, 1e-6);
+            let (y, derivatives) = forward(false);
             assert_close(level, &y, &value, 1e-6);
-            assert!(slopes.is_none());
+            assert!(derivatives.is_none());
         }
     }
 }
 
 #[test]
-fn activations_end_at_zero_and_at_their_input() {
+fn activations_approach_zero_and_the_identity() {
     for x in [6.0_f32, 20.0, 1e4, 1e30, f32::MAX] {
-        for (value, slope) in [math::gelu_and_slope(x), math::gelu_tanh_and_slope(x)] {
-            assert_eq!((value, slope), (x, 1.0));
+        for (value, derivative) in [math::gelu_and_derivative(x), math::gelu_tanh_and_derivative(x)] {
+            assert_eq!((value, derivative), (x, 1.0));
         }
-        for (value, slope) in [math::gelu_and_slope(-x), math::gelu_tanh_and_slope(-x)] {
+        for (value, derivative) in [math::gelu_and_derivative(-x), math::gelu_tanh_and_derivative(-x)] {
             assert!(
-                value.abs() < 1e-7 * x.min(10.0) && slope.abs() < 1e-6,
-                "gelu(-{x}) is {value}, its slope {slope}"
+                value.abs() < 1e-7 * x.min(10.0) && derivative.abs() < 1e-6,
+                "gelu(-{x}) is {value}, its derivative {derivative}"
             );
         }
         assert!(math::gelu(-x).abs() < 1e-6 && math::gelu_tanh(-x).abs() < 1e-6);
@@ -300,7 +307,7 @@ fn activations_end_at_zero_and_at_their_input() {
 }
 
 #[test]
-fn exponentials_are_right_to_two_units_in_the_last_place() {
+fn exp_is_within_two_ulp() {
     for i in -8_600..8_800 {
         let x = i as f32 / 100.0;
         let expected = f64::from(x).exp();
@@ -324,7 +331,7 @@ fn sums_and_updates_match_f64() {
         time: 1,
         gradient_scale: 0.25,
     };
-    // After one step from zero the moments, corrected, are the scaled gradient and its square.
+    // After one step from zero, the corrected moments are the scaled gradient and its square.
     let scaled_gradient: Vec<f64> = wide(&gradient).iter().map(|g| 0.25 * g).collect();
     let moved = |(x, g): (&f64, &f64)| x * 0.99 - 0.1 * g / (g.abs() + 1e-8);
     let expected: Vec<f64> = wide(&x).iter().zip(&scaled_gradient).map(moved).collect();
@@ -343,15 +350,15 @@ fn sums_and_updates_match_f64() {
 
 #[test]
 fn rows_are_gathered_and_scattered() {
-    let (width, ids, places) = (70, [2, 0, 2, 2], [0, 1, 0, 1]);
+    let (width, ids, position_ids) = (70, [2, 0, 2, 2], [0, 1, 0, 1]);
     let (tokens, positions) = (random(3 * width, 14), random(2 * width, 15));
     for level in SimdLevel::all() {
-        let y = embedding::forward(level, &tokens, &positions, width, &ids, &places, None);
+        let y = embedding::forward(level, &tokens, &positions, width, &ids, &position_ids, None);
         for (row, &id) in ids.iter().enumerate() {
             for col in 0..width {
                 assert_eq!(
                     y[row * width + col],
-                    tokens[id * width + col] + positions[places[row] * width + col]
+                    tokens[id * width + col] + positions[position_ids[row] * width + col]
                 );
             }
         }
@@ -365,22 +372,22 @@ fn rows_are_gathered_and_scattered() {
 #[test]
 fn masks_are_functions_of_seed_row_and_column() {
     let (probability, n) = (0.25, 40_000);
-    let draw = |seed, row| {
+    let masked = |seed, row| {
         let mut values = vec![1.0; n];
-        Mask::new(probability, seed).expect("something is dropped").apply(row, &mut values);
+        Mask::new(probability, seed).expect("a probability above 0").apply(row, &mut values);
         values
     };
-    let values = draw(1, 0);
-    assert_eq!(values, draw(1, 0));
+    let values = masked(1, 0);
+    assert_eq!(values, masked(1, 0));
     assert!(values.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-6));
-    // Two masks that have nothing to do with each other agree in p² + (1 - p)² of all places, and each drops
-    // p of them: within five standard deviations.
+    // Independent masks agree in a share p² + (1 - p)² of elements, and each drops a share p: within five standard
+    // deviations.
     let close = |count: usize, share: f64| {
         let deviation = (n as f64 * share * (1.0 - share)).sqrt();
         (count as f64 - n as f64 * share).abs() < 5.0 * deviation
     };
     assert!(close(values.iter().filter(|&&x| x == 0.0).count(), probability));
-    for other in [draw(2, 0), draw(1, 1), [&values[1..], &values[..1]].concat()] {
+    for other in [masked(2, 0), masked(1, 1), [&values[1..], &values[..1]].concat()] {
         let same = values.iter().zip(&other).filter(|(x, y)| x == y).count();
         assert!(close(same, probability * probability + (1.0 - probability) * (1.0 - probability)));
     }
@@ -388,12 +395,12 @@ fn masks_are_functions_of_seed_row_and_column() {
 }
 
 #[test]
-fn what_is_dropped_forward_is_dropped_backward() {
+fn forward_and_backward_drop_the_same_elements() {
     let (n, width, time) = (40, 70, 5);
     let mask = Mask::new(0.3, 19).expect("a probability above 0");
-    let expected: Vec<f32> = (0..n).flat_map(|row| factors(Some(mask), row as u64, width)).collect();
+    let expected: Vec<f32> = (0..n).flat_map(|row| dropout_factors(Some(mask), row as u64, width)).collect();
     assert!(expected.contains(&0.0) && expected.iter().any(|&factor| factor > 1.0));
-    // Through an identity, of ones, onto nothing, each number of the output is its own factor.
+    // With an identity weight, an input of ones and a zero residual, the output is the dropout factors.
     let identity: Vec<f32> =
         (0..width * width).map(|idx| f32::from(u8::from(idx % (width + 1) == 0))).collect();
     let (ones, zeros) = (vec![1.0; n * width], vec![0.0; n * width]);
@@ -403,9 +410,10 @@ fn what_is_dropped_forward_is_dropped_backward() {
         linear::drop_rows(level, &mut d_y, width, mask);
         assert_eq!(d_y, expected);
         let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
-        assert_eq!(linear::forward_onto(level, x, &[weight], &[], &zeros, Some(mask)), expected);
+        assert_eq!(linear::forward_residual(level, x, &[weight], &[], &zeros, Some(mask)), expected);
         let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
-        let places: Vec<usize> = (0..ids.len()).map(|row| row % time).collect();
-        assert_eq!(embedding::forward(level, tokens, positions, width, &ids, &places, Some(mask)), expected);
+        let position_ids: Vec<usize> = (0..ids.len()).map(|row| row % time).collect();
+        let y = embedding::forward(level, tokens, positions, width, &ids, &position_ids, Some(mask));
+        assert_eq!(y, expected);
     }
 }

@@ -1,6 +1,6 @@
-//! Stands in for CubeCL's LLVM compiler: the names that `cubecl-cuda` uses, and no compiler.
+//! A stub of CubeCL's LLVM compiler: the items that `cubecl-cuda` uses, without a compiler.
 //!
-//! The README of this crate says why.
+//! This crate's README says why.
 
 use std::{ffi::c_char, fmt};
 
@@ -15,18 +15,18 @@ use cubecl_runtime::{
 
 use crate::nvptx::ptx_version::PtxVersion;
 
-/// For NVIDIA's devices.
+/// NVIDIA devices.
 pub mod nvptx {
-    /// Versions of PTX.
+    /// PTX versions.
     pub mod ptx_version {
         use std::fmt;
 
-        /// A version of PTX. There is none without a compiler to it.
+        /// A PTX version. It has no values, because there is no compiler.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum PtxVersion {}
 
         impl PtxVersion {
-            /// None for any driver.
+            /// Always `None`.
             pub fn for_driver(_driver: i32) -> Option<Self> {
                 None
             }
@@ -40,79 +40,70 @@ pub mod nvptx {
     }
 }
 
-/// For all devices.
+/// Definitions for all devices.
 pub mod shared {
-    /// What a device can do by this compiler.
+    /// The features of a device that this compiler supports.
     pub mod lowered_features {
         use cubecl_core::ir::DeviceProperties;
 
-        /// A kind of device.
+        /// The kind of a device.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum GpuTarget {
-            /// NVIDIA's.
             Nvptx,
-            /// AMD's.
             AmdGpu,
         }
 
-        /// Leaves the properties as they are: nothing is compiled for them.
+        /// Leaves the properties unchanged, because nothing is compiled.
         pub fn restrict_features(_properties: &mut DeviceProperties, _target: GpuTarget) {}
     }
 }
 
-/// What is compiled for.
+/// The target of the compiler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LlvmTarget {
-    /// The processor.
     #[default]
     Cpu,
-    /// NVIDIA's devices.
     Nvptx,
-    /// AMD's devices.
     AmdGpu,
 }
 
-/// A compiler that refuses every kernel.
+/// A compiler that returns an error for every kernel.
 #[derive(Debug, Clone, Default)]
 pub struct PlironCompiler {
-    /// What it would compile for.
     pub target: LlvmTarget,
 }
 
-/// What such a compiler would be told.
+/// The options of the compiler.
 #[derive(Debug, Clone, Default)]
 pub struct PlironOptions {
-    /// AMD's device.
+    /// AMD devices.
     pub arch: Option<GfxArch>,
-    /// NVIDIA's device.
+    /// NVIDIA devices.
     pub sm_arch: Option<SmArch>,
-    /// The version of PTX.
     pub ptx_version: Option<PtxVersion>,
-    /// Whether parameters are constants of the grid.
+    /// Whether parameters are grid constants.
     pub grid_constants: bool,
 }
 
 /// A kernel in PTX.
 #[derive(Debug, Clone)]
 pub struct NvptxModule {
-    /// As text that ends in NUL.
+    /// NUL-terminated text.
     pub ptx: Vec<c_char>,
-    /// The name of its function.
+    /// The name of the kernel's function.
     pub entrypoint: String,
-    /// As it was before.
     pub ir: String,
-    /// In bytes.
+    /// Bytes.
     pub shared_memory_size: usize,
-    /// What it does with each buffer.
+    /// How the kernel accesses each buffer.
     pub io: Vec<BufferIOAttr>,
 }
 
 /// A compiled kernel.
 #[derive(Debug, Clone)]
 pub enum PlironArtifact {
-    /// For NVIDIA's devices.
     NvptxCode(NvptxModule),
-    /// For the processor, of which `cubecl-cuda` has no use.
+    /// Code for the CPU, which `cubecl-cuda` does not use.
     Jit,
 }
 

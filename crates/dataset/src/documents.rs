@@ -1,31 +1,30 @@
-//! Documents within a text: what a separator such as `<|endoftext|>` divides it into.
+//! Counts the documents of a text, which are divided by a separator such as `<|endoftext|>`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::text::Block;
 
-/// The separator that the corpora of GPT-2 and its like are written with.
+/// The document separator of GPT-2's corpora and many others.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The documents of a text, and the separators in it.
+/// The separators and documents of a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Documents {
-    /// The string that was looked for.
     pub separator: String,
-    /// How often it stands in the text.
     pub n_separators: u64,
-    /// Documents with more in them than white space; each file of a folder is at least one.
+    /// Documents that are not blank. A document ends at a separator or at the end of a file.
     pub n_documents: u64,
-    /// Whether each separator became a token. Otherwise the tokenizer has none, or nobody asked for it, and it is plain text.
+    /// Whether separators were encoded as `<|endoftext|>`. False if the tokenizer lacks that token or no separator was
+    /// requested; then they are plain text.
     pub are_tokens: bool,
 }
 
-/// Counts the documents of a text that is read block by block.
+/// Counts documents incrementally, block by block.
 #[derive(Debug)]
 pub(crate) struct Counter<'a> {
     separator: &'a str,
-    /// Text that may be the beginning of a separator.
+    /// Text that may begin a separator.
     rest: String,
     n_separators: u64,
     n_documents: u64,
@@ -53,7 +52,7 @@ impl<'a> Counter<'a> {
         self.rest.drain(..certain);
     }
 
-    /// The documents, whose separators are not tokens yet.
+    /// Returns the counts, with `are_tokens` false.
     pub(crate) fn finish(mut self) -> Documents {
         self.end_file();
         let Self { separator, n_separators, n_documents, .. } = self;
@@ -71,7 +70,7 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// How much of a text that has no separator in it has no beginning of one at its end either.
+/// The length of the part of `text` that cannot be the beginning of a separator. `text` must not contain a whole one.
 pub(crate) fn end_without_separator(text: &str, separator: &str) -> usize {
     text.floor_char_boundary((text.len() + 1).saturating_sub(separator.len()))
 }
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_have_text_in_them() {
+    fn blank_documents_are_not_counted() {
         assert_eq!(count(&[("one<|>two", true)]), (1, 2));
         assert_eq!(count(&[("one<|>two<|>\n", true)]), (2, 2), "nothing but white space follows");
         assert_eq!(count(&[("<|><|> <|>", true)]), (3, 0));

@@ -1,4 +1,4 @@
-//! Stands in for `fetch` where the crate is built without that feature.
+//! Replaces `fetch` in builds without that feature: every download is an error.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) fn url(url: &str, _input: &Path, _on_progress: OnProgress<'_>) -> Res
 fn missing_feature(what: &str) -> Error {
     Error::Fetch {
         what: what.into(),
-        reason: "this program was built without the feature `fetch`".into(),
-        advice: "build it with that feature, or download the text and give its path as --data".into(),
+        reason: "kindling was built without the feature `fetch`".into(),
+        advice: "enable that feature, or download the text and give its path with --data".into(),
     }
 }

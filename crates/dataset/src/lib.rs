@@ -1,13 +1,13 @@
-//! A corpus as token shards on disk, and as the windows that a training step sees.
+//! Corpora as token shards on disk, and the batches of windows that training reads from them.
 //!
-//! Four steps lead from what a user names to a batch:
-//! 1. [`Source::resolve`] understands a `--data` value: a known [`Corpus`], a path or an address.
-//! 2. [`prepare()`] turns its text into tokens on the disk, or finds them there.
-//! 3. [`Windows`] says which windows of the tokens a step sees, as a pure function of the seed and the step.
-//! 4. [`Prefetch`] makes them ahead of time.
+//! Four steps lead from a `--data` value to a batch:
+//! 1. [`Source::resolve`] parses the value: a known [`Corpus`], a path or a URL.
+//! 2. [`prepare()`] tokenises the text into shards, or reuses existing ones.
+//! 3. [`Windows`] samples the windows of a step, as a pure function of the seed and the step.
+//! 4. [`Prefetch`] builds batches ahead of time.
 //!
 //! ```
-//! use dataset::{Options, Prefetch, Source, Stream, TokenizerChoice, Windows, prepare};
+//! use dataset::{Options, Prefetch, RngStream, Source, TokenizerChoice, Windows, prepare};
 //! use tokenizer::TokenizerKind;
 //!
 //! # let folder = tempfile::tempdir()?;
@@ -16,15 +16,15 @@
 //! let corpus = prepare(&source, &TokenizerChoice::Kind(TokenizerKind::Char), &options, &|_| ())?;
 //!
 //! let (block_size, batch_size, seed) = (64, 12, 1337);
-//! let windows = Windows::new(corpus.train, block_size, batch_size, seed, Stream::Train)?;
+//! let windows = Windows::new(corpus.train, block_size, batch_size, seed, RngStream::Train)?;
 //! let mut batches = Prefetch::new(windows, 0, 1);
-//! let batch = batches.next().expect("batches have no end");
+//! let batch = batches.next().expect("training batches are endless");
 //! assert_eq!(batch.inputs.len(), batch_size * block_size);
 //! assert_eq!(batch.inputs[1..block_size], batch.targets[..block_size - 1]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Nothing here knows of tensors. Downloads are the default feature `fetch`.
+//! The crate does not depend on a tensor library. Downloads need the feature `fetch`, which is on by default.
 
 mod chunks;
 mod corpus;
@@ -40,7 +40,7 @@ mod files;
 mod listing;
 mod meta;
 mod not_text;
-mod path_text;
+mod path_serde;
 mod prefetch;
 mod prepare;
 mod prepared;
@@ -72,7 +72,7 @@ pub use progress::{OnProgress, Phase, Progress};
 pub use rules::Rules;
 pub use source::Source;
 pub use source_file::SourceFile;
-pub use stream::{is_stream, keep_stream, read_text};
+pub use stream::{is_stream, read_text, save_stream};
 pub use texts::rules_matter;
 pub use tokens::Tokens;
-pub use windows::{Batch, Draw, Stream, Windows};
+pub use windows::{Batch, BatchIndex, RngStream, Windows};

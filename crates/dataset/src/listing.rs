@@ -1,4 +1,4 @@
-//! The text files of a folder.
+//! Lists the text files of a folder.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -9,76 +9,76 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::files::sha256_of_file;
-use crate::not_text::{NotText, Place, Problem};
+use crate::not_text::{NotText, Origin, Problem};
 use crate::sniff::{Contents, Encoding, HEAD_BYTES, sniff};
 use crate::source_file::{Identity, SourceFile, identity, read_head};
 use crate::text_file::TextFile;
 use crate::{Corpus, Error, Result, Rules};
 
-/// Binary files that are named one by one; more are counted.
+/// Binary files with a warning each; further ones are only counted.
 const MAX_NAMED: usize = 10;
 
-/// How a file or folder is opened.
+/// Options for opening a file or folder.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Opening<'a> {
-    /// Left out of a folder: the root of prepared data.
+pub(crate) struct OpenOptions<'a> {
+    /// The root of prepared data, skipped in a folder.
     pub(crate) root: &'a Path,
-    /// Left out of a folder too.
+    /// The files of the other part, skipped in a folder.
     pub(crate) other_part: Option<OtherPart<'a>>,
     pub(crate) rules: Rules,
 }
 
-/// The files of the validation text, for the training text, or the other way round.
+/// The files of the validation text while the training text is opened, and vice versa.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OtherPart<'a> {
     pub(crate) name: &'static str,
     pub(crate) identities: &'a HashSet<Identity>,
-    /// Files whose copies are left out too.
+    /// Files whose copies are skipped too.
     pub(crate) files: &'a [SourceFile],
 }
 
-/// What is left out of a folder, to be said once.
+/// The skipped entries of a folder, reported once by kind.
 #[derive(Debug, Default)]
-struct LeftOut {
+struct Skipped {
     binaries: Vec<NotText>,
-    /// Folders and pictures.
+    /// Runs, models, prepared data and charts.
     outputs: Vec<PathBuf>,
-    /// Files that are in the other part of the data.
+    /// Files of the other part.
     other_part: Vec<PathBuf>,
-    /// Copies of such files.
+    /// Copies of files of the other part.
     copies: Vec<PathBuf>,
-    second_links: Vec<PathBuf>,
-    dead_links: Vec<PathBuf>,
+    duplicate_links: Vec<PathBuf>,
+    broken_links: Vec<PathBuf>,
     loops: Vec<PathBuf>,
 }
 
-/// The text files of a folder, sorted by path. Hidden files and empty ones are left out, and so is, with a warning,
-/// whatever is not text.
-pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<TextFile>> {
-    let root = opening.root.canonicalize().ok();
+/// Lists the text files of a folder, sorted by path. Hidden and empty files are skipped silently, others that are not
+/// text with a warning.
+pub(crate) fn list(folder: &Path, options: OpenOptions<'_>) -> Result<Vec<TextFile>> {
+    let root = options.root.canonicalize().ok();
     let mut entries =
         WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| {
             !is_hidden(entry.depth(), entry.path()) && Some(entry.path()) != root.as_deref()
         });
 
     let mut documents = Vec::new();
-    let mut left_out = LeftOut::default();
+    let mut skipped = Skipped::default();
     let mut seen = HashSet::new();
-    let mut copies = Copies::of(opening.other_part.map_or(&[], |part| part.files));
+    let mut copies = Copies::of(options.other_part.map_or(&[], |part| part.files));
     while let Some(entry) = entries.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                left_out.add_link(folder, error)?;
+                skipped.add_link(folder, error)?;
                 continue;
             }
         };
-        if opening.rules.is_v1() {
+        if options.rules.is_v1() {
             documents.extend(open_by_v1(&entry)?);
             continue;
         }
         if entry.file_type().is_dir() && entry.depth() > 0 && is_output(entry.path()) {
-            left_out.outputs.push(entry.path().into());
+            skipped.outputs.push(entry.path().into());
             entries.skip_current_dir();
         }
         if !entry.file_type().is_file() {
@@ -87,35 +87,35 @@ pub(crate) fn list(folder: &Path, opening: Opening<'_>) -> Result<Vec<TextFile>>
         let path = entry.path();
         let metadata = fs::metadata(path).map_err(|source| Error::read(path, source))?;
         let identity = identity(path)?;
-        if opening.other_part.is_some_and(|part| part.identities.contains(&identity)) {
-            left_out.other_part.push(path.into());
+        if options.other_part.is_some_and(|part| part.identities.contains(&identity)) {
+            skipped.other_part.push(path.into());
         } else if metadata.len() > 0 && !seen.insert(identity) {
-            left_out.second_links.push(path.into());
+            skipped.duplicate_links.push(path.into());
         } else if copies.contain(path, metadata.len())? {
-            left_out.copies.push(path.into());
+            skipped.copies.push(path.into());
         } else {
             let head = read_head(path)?;
             match sniff(&head, head.len() < HEAD_BYTES, path) {
-                Contents::Text(_) if is_picture(&head) => left_out.outputs.push(path.into()),
+                Contents::Text(_) if is_chart(&head) => skipped.outputs.push(path.into()),
                 Contents::Text(encoding) => {
                     let file = SourceFile::new(path, &metadata);
-                    let (place, rules) = (Place::InFolder, opening.rules);
+                    let (origin, rules) = (Origin::InFolder, options.rules);
                     let is_empty = metadata.len() == 0;
-                    documents.extend((!is_empty).then_some(TextFile { file, encoding, place, rules }));
+                    documents.extend((!is_empty).then_some(TextFile { file, encoding, origin, rules }));
                 }
-                contents => left_out.add_binary(path, contents),
+                contents => skipped.add_binary(path, contents),
             }
         }
     }
-    left_out.report(folder, opening.other_part.map_or("", |part| part.name));
+    skipped.report(folder, options.other_part.map_or("", |part| part.name));
     if documents.is_empty() {
         return Err(Error::NoText { folder: folder.into() });
     }
     Ok(documents)
 }
 
-/// Whether a link can't be followed: its target is missing, or it leads to itself.
-fn leads_nowhere(error: &io::Error) -> bool {
+/// Whether a symbolic link can't be followed: its target is missing, or it links to itself.
+fn is_broken_link(error: &io::Error) -> bool {
     const TOO_MANY_LINKS: i32 = match () {
         () if cfg!(any(target_os = "linux", target_os = "android")) => 40, // ELOOP
         () if cfg!(windows) => 1921,                                       // ERROR_CANT_RESOLVE_FILENAME
@@ -130,7 +130,7 @@ fn is_hidden(depth: usize, path: &Path) -> bool {
     depth > 0 && path.file_name().is_some_and(starts_with_dot)
 }
 
-/// A file as the first rules read it.
+/// Opens a file by the rules of [`Rules::V1`].
 fn open_by_v1(entry: &DirEntry) -> Result<Option<TextFile>> {
     if !entry.file_type().is_file() || read_head(entry.path())?.contains(&0) {
         return Ok(None);
@@ -141,24 +141,24 @@ fn open_by_v1(entry: &DirEntry) -> Result<Option<TextFile>> {
     Ok((file.size_bytes > 0).then_some(TextFile {
         file,
         encoding: Encoding::Utf8,
-        place: Place::InFolder,
+        origin: Origin::InFolder,
         rules,
     }))
 }
 
-/// Whether a folder has what this program writes: a run, a model, or prepared data. None of it is meant as text.
+/// Whether a folder is Kindling output, which is not training text: a run, a model, or prepared data.
 fn is_output(folder: &Path) -> bool {
     is_run(folder) || is_prepared(folder) || is_prepared_corpus(folder) || is_prepared_root(folder)
 }
 
-/// Whether an SVG file begins with the comment that the `chart` crate writes.
-fn is_picture(head: &[u8]) -> bool {
+/// Whether a file is an SVG chart, which begins with a comment of the `chart` crate.
+fn is_chart(head: &[u8]) -> bool {
     let mut tags = head.splitn(2, |&byte| byte == b'>');
     let (root, content) = (tags.next().unwrap_or_default(), tags.next().unwrap_or_default());
     root.starts_with(b"<svg ") && content.starts_with(b"<!-- Drawn by Kindling -->")
 }
 
-/// A run, or a model in Hugging Face's layout.
+/// Whether a folder is a run, or a model in Hugging Face layout.
 fn is_run(folder: &Path) -> bool {
     const WEIGHTS: [&str; 4] = [
         "model.safetensors",
@@ -171,12 +171,12 @@ fn is_run(folder: &Path) -> bool {
         || has("recipe.toml") && has("checkpoints")
 }
 
-/// The shards of one tokenizer.
+/// Whether a folder has the shards of one tokenizer.
 fn is_prepared(folder: &Path) -> bool {
     ["meta.json", "train.bin", "val.bin"].iter().all(|name| folder.join(name).is_file())
 }
 
-/// The shards that were made from one text.
+/// Whether a folder has the shards made from one text.
 fn is_prepared_corpus(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let has_checksum = name.rsplit_once('-').is_some_and(|(_, checksum)| {
@@ -185,7 +185,7 @@ fn is_prepared_corpus(folder: &Path) -> bool {
     (has_checksum || Corpus::find(&name).is_some()) && folders(folder).any(|folder| is_prepared(&folder))
 }
 
-/// A folder that `--data-dir` has named.
+/// Whether a folder is a root of prepared data (`--data-dir`).
 fn is_prepared_root(folder: &Path) -> bool {
     folder.join(".locks").is_dir() && folders(folder).any(|folder| is_prepared_corpus(&folder))
 }
@@ -195,10 +195,10 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
-/// Tells whether a file is a copy of one of these.
+/// Finds copies of some files by their checksums.
 pub(crate) struct Copies<'a> {
     files: &'a [SourceFile],
-    /// The checksums of those of a size, once a file of that size was found.
+    /// Checksums of the files, by size; computed when a candidate of that size is found.
     checksums: HashMap<u64, HashSet<String>>,
 }
 
@@ -207,7 +207,7 @@ impl<'a> Copies<'a> {
         Self { files, checksums: HashMap::new() }
     }
 
-    /// Reads only files of the size of one of them.
+    /// Whether a file is a copy. It is read only if one of the files has its size.
     pub(crate) fn contain(&mut self, path: &Path, size_bytes: u64) -> Result<bool> {
         let checksum = |path: &Path| sha256_of_file(path, |_| ());
         let mut originals = self.files.iter().filter(|file| file.size_bytes == size_bytes).peekable();
@@ -224,19 +224,19 @@ impl<'a> Copies<'a> {
     }
 }
 
-impl LeftOut {
-    /// Leaves out a link that leads nowhere or back; another error stays one.
+impl Skipped {
+    /// Skips broken and circular links; returns any other error.
     fn add_link(&mut self, folder: &Path, error: walkdir::Error) -> Result<()> {
         let path = error.path().unwrap_or(folder).to_owned();
         if error.loop_ancestor().is_some() {
             self.loops.push(path);
             return Ok(());
         }
-        let source = error.into_io_error().unwrap_or_else(|| io::Error::other("it can't be listed"));
-        if leads_nowhere(&source) && path.is_symlink() {
-            // Editors lock a file by a hidden link to nothing.
+        let source = error.into_io_error().unwrap_or_else(|| io::Error::other("cannot list it"));
+        if is_broken_link(&source) && path.is_symlink() {
+            // Editors lock a file with a hidden broken link.
             if !is_hidden(1, &path) {
-                self.dead_links.push(path);
+                self.broken_links.push(path);
             }
             return Ok(());
         }
@@ -250,18 +250,18 @@ impl LeftOut {
         };
         self.binaries.push(NotText {
             path: path.into(),
-            place: Place::InFolder,
+            origin: Origin::InFolder,
             problem: Problem::Format(format),
         });
     }
 
-    /// A line for each kind.
+    /// Logs a warning for each kind.
     fn report(&self, folder: &Path, other_part: &str) {
         for file in self.binaries.iter().take(MAX_NAMED) {
-            tracing::warn!("left out: {file}");
+            tracing::warn!("skipped: {file}");
         }
         if let Some(n_more) = self.binaries.len().checked_sub(MAX_NAMED).filter(|&n_more| n_more > 0) {
-            tracing::warn!("left out: {n_more} more binary files of {}", folder.display());
+            tracing::warn!("skipped {n_more} more binary files in {}", folder.display());
         }
         let (one_part, many_parts) =
             (format!("file of the {other_part} text"), format!("files of the {other_part} text"));
@@ -269,28 +269,24 @@ impl LeftOut {
         for (paths, one, many) in [
             (
                 &self.outputs,
-                "output of Kindling (a run, a model, prepared data or a picture)",
-                "outputs of Kindling (runs, models, prepared data or pictures)",
+                "Kindling output (a run, a model, prepared data or a chart)",
+                "Kindling outputs (runs, models, prepared data or charts)",
             ),
             (&self.other_part, one_part.as_str(), many_parts.as_str()),
             (&self.copies, one_copy.as_str(), many_copies.as_str()),
             (
-                &self.second_links,
-                "second link to a file that is read already",
-                "second links to files that are read already",
+                &self.duplicate_links,
+                "duplicate link to a file that was already read",
+                "duplicate links to files that were already read",
             ),
-            (&self.dead_links, "link to a file that is missing", "links to files that are missing"),
-            (
-                &self.loops,
-                "link that leads back to a folder it is in",
-                "links that lead back to folders they are in",
-            ),
+            (&self.broken_links, "broken link", "broken links"),
+            (&self.loops, "link to one of its own parent folders", "links to their own parent folders"),
         ] {
             match paths.as_slice() {
                 [] => (),
-                [path] => tracing::warn!("left out: 1 {one}, {}", path.display()),
+                [path] => tracing::warn!("skipped 1 {one}: {}", path.display()),
                 [path, ..] => {
-                    tracing::warn!("left out: {} {many}, the first {}", paths.len(), path.display())
+                    tracing::warn!("skipped {} {many}, the first: {}", paths.len(), path.display())
                 }
             }
         }

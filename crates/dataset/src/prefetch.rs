@@ -1,16 +1,14 @@
-//! Batches made ahead of time, on a thread of their own.
+//! Builds batches ahead of time, on a separate thread.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::{Batch, Draw, Windows};
+use crate::{Batch, BatchIndex, Windows};
 
-/// How many batches may lie ready. Two hide the time that one takes; more would only hold memory.
-const N_READY: usize = 2;
+/// Capacity of the queue. Two batches hide the time to build one; more would only use memory.
+const QUEUE_LEN: usize = 2;
 
-/// Batches in the order in which they are used: those of a run without end, or any others.
-///
-/// The thread stops when this is dropped.
+/// An iterator over prefetched batches. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct Prefetch {
     batches: Option<Receiver<Batch>>,
@@ -18,25 +16,26 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Begins with `first_step` and makes `grad_accumulation` batches for each step.
+    /// The endless batches of a run from `first_step`, with `grad_accumulation` batches per step.
     ///
     /// # Panics
     ///
     /// If `grad_accumulation` is zero.
     pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64) -> Self {
         assert!(grad_accumulation > 0, "a step accumulates at least one batch");
-        let draws = (first_step..)
-            .flat_map(move |step| (0..grad_accumulation).map(move |micro_batch| Draw { step, micro_batch }));
-        Self::of(draws.map(move |draw| windows.batch(draw)))
+        let indices = (first_step..).flat_map(move |step| {
+            (0..grad_accumulation).map(move |micro_batch| BatchIndex { step, micro_batch })
+        });
+        Self::of(indices.map(move |index| windows.batch(index)))
     }
 
-    /// The batches of an iterator, in its order.
+    /// Prefetches the batches of an iterator.
     pub fn of(all: impl Iterator<Item = Batch> + Send + 'static) -> Self {
-        let (sender, batches) = sync_channel(N_READY);
+        let (sender, batches) = sync_channel(QUEUE_LEN);
         let thread = thread::spawn(move || {
             for batch in all {
                 if sender.send(batch).is_err() {
-                    return; // Nobody wants more.
+                    return; // The receiver was dropped.
                 }
             }
         });
@@ -54,9 +53,9 @@ impl Iterator for Prefetch {
 
 impl Drop for Prefetch {
     fn drop(&mut self) {
-        drop(self.batches.take()); // Wakes a thread that waits for room.
+        drop(self.batches.take()); // Wakes a thread that waits for space in the queue.
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed already, and ended the iterator.
+            // A panic of the thread was already printed and has ended the iterator.
             let _ = thread.join();
         }
     }
@@ -67,26 +66,26 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Stream, Tokens};
+    use crate::{RngStream, Tokens};
 
     fn windows() -> (Arc<Tokens>, Windows) {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
-        let windows = Windows::new(tokens.clone(), 6, 3, 7, Stream::Train).unwrap();
+        let windows = Windows::new(tokens.clone(), 6, 3, 7, RngStream::Train).unwrap();
         (tokens, windows)
     }
 
     #[test]
-    fn prefetched_batches_are_those_drawn_directly() {
+    fn prefetched_batches_equal_those_built_directly() {
         let (_, windows) = windows();
         let prefetched: Vec<_> = Prefetch::new(windows.clone(), 10, 2).take(6).collect();
         let direct: Vec<_> = [(10, 0), (10, 1), (11, 0), (11, 1), (12, 0), (12, 1)]
-            .map(|(step, micro_batch)| windows.batch(Draw { step, micro_batch }))
+            .map(|(step, micro_batch)| windows.batch(BatchIndex { step, micro_batch }))
             .to_vec();
         assert_eq!(prefetched, direct);
     }
 
     #[test]
-    fn dropping_ends_the_thread() {
+    fn dropping_stops_the_thread() {
         let (tokens, windows) = windows();
         let mut unused = Prefetch::new(windows.clone(), 0, 1);
         let mut used = Prefetch::new(windows, 0, 1);

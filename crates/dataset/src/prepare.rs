@@ -1,14 +1,14 @@
-//! From a source to a prepared folder, `ROOT/NAME/TOKENIZER/`.
+//! Prepares a source as a folder of shards, `ROOT/NAME/TOKENIZER/`:
 //!
 //! ```text
-//! train.bin       tokens to learn from: raw, little-endian, as nanoGPT writes them
-//! val.bin         tokens to estimate the loss on
-//! tokenizer.json  Hugging Face's format
-//! meta.json       what the others hold and what they were made from
+//! train.bin       training tokens: raw, little-endian, as in nanoGPT
+//! val.bin         validation tokens
+//! tokenizer.json  the tokenizer, in Hugging Face's format
+//! meta.json       counts, checksums and the source of the shards
 //! ```
 //!
-//! The folder is made under a temporary name and renamed when all of it is on the disk. A lock keeps two
-//! processes from making it at once; the second waits and then uses what the first has made.
+//! The folder is written under a temporary name and renamed once it is complete and flushed to disk. A lock prevents
+//! two processes from preparing the same source; the second waits and then reuses the folder of the first.
 
 use ::fs::{
     lock_waiting,
@@ -35,10 +35,10 @@ use crate::text::Text;
 use crate::texts::Texts;
 use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens, shard};
 
-/// Sees to it that the tokens of a source are on the disk, and opens them.
+/// Tokenises a source into shards on disk, if needed, and opens them.
 ///
-/// What was prepared before is reused if the text, the tokenizer and the split are the same and the shards are
-/// whole. Texts of any size are read in blocks.
+/// An existing folder is reused if the text, the tokenizer and the split are the same and the shards are intact. The
+/// text is read in blocks and may be larger than memory.
 ///
 /// ```
 /// use dataset::{Options, Source, TokenizerChoice, prepare};
@@ -70,13 +70,13 @@ pub fn prepare(
     remove_leftovers(&parent);
 
     let mut target = parent.join(variant_name(tokenizer, options)?);
-    let mut elsewhere = other_folders(&parent, tokenizer, options)?;
-    // What is read by older rules may lie where an older version has put it, and is put beside.
+    let mut others = other_folders(&parent, tokenizer, options)?;
+    // With older rules, reuse the folder of an older version, but write new shards to a separate folder.
     if options.rules != Rules::NEWEST {
-        elsewhere.push(target.clone());
+        others.push(target.clone());
         target.as_mut_os_string().push("-older-rules");
     }
-    for folder in elsewhere {
+    for folder in others {
         if let Existing::Usable(prepared) = reuse::load(&folder, tokenizer, options, on_progress)
             && let Ok(prepared) = reuse::unchanged(*prepared, &texts, source, options, on_progress)?
         {
@@ -85,8 +85,8 @@ pub fn prepare(
     }
     let reason = match reuse::load(&target, tokenizer, options, on_progress) {
         Existing::Absent => None,
-        Existing::Useless(reason) => {
-            tracing::warn!("{} is prepared again: {reason}", target.display());
+        Existing::Unusable(reason) => {
+            tracing::warn!("preparing {} again: {reason}", target.display());
             Some(reason)
         }
         Existing::Usable(prepared) => {
@@ -98,13 +98,13 @@ pub fn prepare(
     };
     let prepared = build(&texts, source, tokenizer, options, &parent, &target, on_progress);
     if prepared.is_err() {
-        let _ = fs::remove_dir(&parent); // Only succeeds if nothing is in it.
+        let _ = fs::remove_dir(&parent); // Succeeds only if it is empty.
     }
     let outcome = reason.map_or(Outcome::Built, |reason| Outcome::Rebuilt { reason });
     Ok(Prepared { outcome, ..prepared? })
 }
 
-/// Older rules let the same text be trained and validated on.
+/// Fails if the training and validation texts are the same. Older rules allow that.
 fn check_parts_differ(source: &Source, options: &Options) -> Result<()> {
     let (Source::Path(train), Some(valid), false) = (source, &options.valid, options.rules.is_v1()) else {
         return Ok(());
@@ -121,14 +121,14 @@ fn check_parts_differ(source: &Source, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Folders of other names that may hold the same shards.
+/// Folders with other names that may hold the same shards.
 fn other_folders(parent: &Path, choice: &TokenizerChoice, options: &Options) -> Result<Vec<PathBuf>> {
-    // A tokenizer that was made from this text has its shards in the folder of its kind.
+    // The shards of a tokenizer that was trained on this text are in the folder of its kind.
     let kind = match choice {
         TokenizerChoice::Given(given) => given.kind().map(TokenizerChoice::Kind),
         TokenizerChoice::Kind(_) => None,
     };
-    // Before separators were looked for, shards without them had the names of those with.
+    // Versions before separator support used the folder names that shards with separators have now.
     let before = options.separator.is_none() && choice.has_end_of_text();
     let before = before.then(|| Options { separator: Some(END_OF_TEXT.to_owned()), ..options.clone() });
     let ways = [
@@ -140,7 +140,7 @@ fn other_folders(parent: &Path, choice: &TokenizerChoice, options: &Options) -> 
     ways.into_iter().flatten().map(folder).collect()
 }
 
-/// The folder of one way to prepare a text. Ways that give different shards have different names.
+/// The folder name for a tokenizer and options. Combinations that give different shards have different names.
 fn variant_name(choice: &TokenizerChoice, options: &Options) -> Result<String> {
     let tokenizer = match choice {
         TokenizerChoice::Kind(kind) => kind.to_string().replace(':', "-"),
@@ -175,12 +175,12 @@ fn build(
 ) -> Result<Prepared> {
     let (text, valid) = (texts.train(on_progress)?, texts.valid()?);
     let separator = options.separator.as_deref();
-    let are_taken_out = separator.is_some() && choice.has_end_of_text();
+    let removes_separators = separator.is_some() && choice.has_end_of_text();
     let scan = |text: &Text| {
         let scanned = scan(text, separator.or(Some(END_OF_TEXT)), on_progress)?;
         let has_document = scanned.documents.as_ref().is_none_or(|documents| documents.n_documents > 0);
-        // Separators become tokens: nothing is left to learn.
-        if has_document || !are_taken_out {
+        // If separators become tokens, a text of only separators is empty.
+        if has_document || !removes_separators {
             Ok(scanned)
         } else {
             Err(Error::Empty { text: text.name.clone() })
@@ -212,7 +212,7 @@ fn build(
 
     let total = scanned.size_bytes + valid_scanned.as_ref().map_or(0, |scan| scan.size_bytes);
     let dtype = Dtype::for_vocab(tokenizer.vocab_size());
-    let needed_bytes = total * dtype.size_bytes() as u64; // No byte of text makes more than one token.
+    let needed_bytes = total * dtype.size_bytes() as u64; // At most one token per byte of text.
     let failed = |source| Error::write(target, needed_bytes, source);
     let folder = temporary_folder(parent).map_err(failed)?;
     tokenizer.save(&folder.path().join("tokenizer.json")).map_err(|error| match error {
@@ -271,7 +271,7 @@ impl Options {
 }
 
 impl Prepared {
-    /// Maps the shards of a finished folder.
+    /// Maps the shards of a complete folder.
     pub(crate) fn open(folder: &Path, meta: Meta, tokenizer: Tokenizer) -> Result<Self> {
         let open = |name| Tokens::open(&folder.join(name), meta.dtype).map(Arc::new);
         let (train, valid) = (open("train.bin")?, open("val.bin")?);
@@ -279,7 +279,7 @@ impl Prepared {
     }
 }
 
-/// How many of `n_characters` are for training, cut as nanoGPT does: ⌊n · 0.9⌋ for a fraction of 0.1.
+/// The number of training characters, split as in nanoGPT: ⌊n · 0.9⌋ for a fraction of 0.1.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -289,7 +289,7 @@ fn n_train(n_characters: u64, valid_fraction: f64) -> u64 {
     (n_characters as f64 * (1.0 - valid_fraction)).floor() as u64
 }
 
-/// Learns merges from the training part alone: the validation part is to be text the model knows nothing of.
+/// Trains a BPE on the training part alone, so that the validation part stays unseen.
 fn train_bpe(
     text: &Text,
     n_train: u64,
@@ -297,17 +297,17 @@ fn train_bpe(
     vocab_size: usize,
     on_progress: OnProgress<'_>,
 ) -> Result<Tokenizer> {
-    // The library reads its corpus as I/O; an error of ours waits here meanwhile.
+    // The trainer accepts only I/O errors, so the original error is stored here.
     let failed = Cell::new(None);
     let size_bytes = text.size_bytes();
-    let border = |text: &str| {
+    let boundary = |text: &str| {
         let before_space = text.rfind(char::is_whitespace).filter(|&end| end > 0);
-        before_space.or_else(|| tokenizer::last_border(text))
+        before_space.or_else(|| tokenizer::last_boundary(text))
     };
-    let chunks = Chunks::new(text, 0..n_train, border).separated_by(separator).map(|chunk| {
+    let chunks = Chunks::new(text, 0..n_train, boundary).separated_by(separator).map(|chunk| {
         chunk.map(|chunk| chunk.text).map_err(|error| {
             failed.set(Some(error));
-            io::Error::other("the text cannot be read")
+            io::Error::other("cannot read the text")
         })
     });
     let trained = Tokenizer::train_bpe(chunks, vocab_size, &mut |progress| {
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_split_is_that_of_nanogpt() {
+    fn the_split_equals_nanogpts() {
         assert_eq!(n_train(1_115_394, 0.1), 1_003_854);
         for n in 1..2000 {
             assert!(n_train(n, 0.1) < n);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_to_prepare_have_names_of_their_own() {
+    fn each_combination_of_options_has_its_own_name() {
         let name = |kind: &str, options: Options| {
             variant_name(&TokenizerChoice::Kind(kind.parse().unwrap()), &options).unwrap()
         };

@@ -1,4 +1,4 @@
-//! How a corpus is prepared, and a corpus that is.
+//! The options for preparing a corpus, and the result.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -6,12 +6,12 @@ use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{Rules, Tokens, documents::END_OF_TEXT, meta::Meta};
 
-/// Which tokenizer turns the text into tokens.
+/// The choice of tokenizer for a corpus.
 #[derive(Debug, Clone)]
 pub enum TokenizerChoice {
-    /// One of this kind, made from the text where the kind needs it.
+    /// A tokenizer of this kind, trained on the text if the kind requires it.
     Kind(TokenizerKind),
-    /// The tokenizer of a model that goes on learning.
+    /// An existing tokenizer, such as the tokenizer of a model to be fine-tuned.
     Given(Tokenizer),
 }
 
@@ -26,21 +26,19 @@ impl TokenizerChoice {
     }
 }
 
-/// Where and how to prepare.
+/// Options for preparing a corpus.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Folder of all prepared data.
+    /// The folder of all prepared data.
     pub root: PathBuf,
-    /// Part of the characters, at the end, that is kept for validation; in `(0, 1)`.
+    /// The fraction of characters, at the end of the text, used for validation; in `(0, 1)`.
     pub valid_fraction: f64,
-    /// A text of its own for validation, in place of the fraction.
+    /// A separate validation text, used instead of `valid_fraction`.
     pub valid: Option<PathBuf>,
-    /// A string that divides the text into documents: it becomes `<|endoftext|>`, if the tokenizer has that token.
+    /// The separator between documents, encoded as `<|endoftext|>` if the tokenizer has that token.
     pub separator: Option<String>,
-    /// Compare the checksums of shards that are reused even where they are large. Small ones are always
-    /// compared.
+    /// Verify the checksums of large shards before reuse. Small ones are always verified.
     pub verify: bool,
-    /// Which files are read, and how.
     pub rules: Rules,
 }
 
@@ -57,33 +55,26 @@ impl Default for Options {
     }
 }
 
-/// A corpus, ready to be drawn from.
+/// A prepared corpus: tokenizer and token shards.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The folder with the shards.
     pub folder: PathBuf,
-    /// What the shards hold.
     pub meta: Meta,
-    /// What made the tokens.
     pub tokenizer: Tokenizer,
-    /// The tokens to learn from.
+    /// Training tokens.
     pub train: Arc<Tokens>,
-    /// The tokens to estimate the loss on.
+    /// Validation tokens.
     pub valid: Arc<Tokens>,
-    /// What had to be done.
     pub outcome: Outcome,
 }
 
-/// What had to be done to have a corpus ready.
+/// Whether existing shards were reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was prepared for the first time.
     Built,
-    /// It was ready.
     Reused,
-    /// It was prepared again.
     Rebuilt {
-        /// Why what there was could not be used.
+        /// Why the existing shards could not be reused.
         reason: String,
     },
 }

@@ -1,40 +1,37 @@
-//! How far a long piece of work is, told to the caller, who may draw it.
+//! Progress reports of long operations, for a progress bar.
 
 use std::fmt;
 
-/// What is being done.
+/// A phase of preparing a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Downloading a text.
     Fetch,
-    /// Reading the text for the first time: checking its encoding, counting, hashing.
+    /// The first pass over the text: checks the encoding, counts and hashes.
     Read,
-    /// Counting the words that the merges of a byte-level BPE are learned from.
+    /// Counts the words that the merges of a byte-level BPE are learned from.
     CountWords,
-    /// Learning these merges.
     LearnMerges,
-    /// Turning text into tokens and writing them.
+    /// Tokenises the text and writes the tokens.
     Encode,
-    /// Checking the checksums of what was prepared before.
+    /// Verifies the checksums of existing shards.
     Verify,
 }
 
-/// How far it is.
+/// A progress report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done.
     pub phase: Phase,
-    /// Bytes done; merges in [`Phase::LearnMerges`].
+    /// In the unit of the phase ([`Phase::unit`]).
     pub done: u64,
-    /// Bytes or merges to be done in this phase, where that is known.
+    /// `None` if unknown.
     pub total: Option<u64>,
 }
 
-/// Is called now and then, from one thread at a time.
+/// A callback for progress reports, called from one thread at a time.
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
 
 impl Phase {
-    /// What its progress is counted in.
+    /// The unit of its progress.
     pub fn unit(self) -> &'static str {
         match self {
             Self::LearnMerges => "merges",

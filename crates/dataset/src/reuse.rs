@@ -1,4 +1,4 @@
-//! Whether what was prepared before can be used again.
+//! Checks whether an existing prepared folder can be reused.
 
 use std::fs;
 use std::path::Path;
@@ -15,19 +15,19 @@ use crate::text::Text;
 use crate::texts::Texts;
 use crate::{Dtype, Error, OnProgress, Phase, Progress, Result, Rules, Source, Tokens};
 
-/// Shards up to this size are compared with their checksums each time: it takes a fraction of a second.
-const CHEAP_BYTES: u64 = 1 << 26;
+/// The checksums of shards up to this size are always verified, which takes a fraction of a second.
+const ALWAYS_VERIFIED_BYTES: u64 = 1 << 26;
 
-/// What is in the place of a prepared folder.
+/// The state of a prepared folder.
 pub(crate) enum Existing {
     Absent,
-    /// Nothing of use, and why.
-    Useless(String),
-    /// Whole shards of the tokenizer and the split asked for.
+    /// The reason why it can't be reused.
+    Unusable(String),
+    /// Intact shards with the requested tokenizer and split.
     Usable(Box<Prepared>),
 }
 
-/// Looks at a prepared folder, all but whether its text is still the same.
+/// Loads and checks a prepared folder, except whether its text has changed.
 pub(crate) fn load(
     folder: &Path,
     tokenizer: &TokenizerChoice,
@@ -39,7 +39,7 @@ pub(crate) fn load(
     }
     match try_load(folder, tokenizer, options, on_progress) {
         Ok(prepared) => Existing::Usable(Box::new(prepared)),
-        Err(reason) => Existing::Useless(reason),
+        Err(reason) => Existing::Unusable(reason),
     }
 }
 
@@ -50,7 +50,7 @@ fn try_load(
     on_progress: OnProgress<'_>,
 ) -> Result<Prepared, String> {
     let prepared = Prepared::load(folder, options.verify, on_progress).map_err(|error| match error {
-        // What to do about it is being done.
+        // Without the advice to delete the folder: it is prepared again automatically.
         Error::Unusable { path, reason } => format!("{} can't be used: {reason}", path.display()),
         error => error.to_string(),
     })?;
@@ -62,31 +62,34 @@ fn try_load(
     let has_token = prepared.tokenizer.end_of_text().is_some();
     let documents = prepared.meta.documents.as_ref().filter(|documents| documents.are_tokens);
     let separator = documents.map(|documents| documents.separator.as_str());
-    // Without a token for it, the tokens are the same either way.
+    // Without an `<|endoftext|>` token, separators do not affect the tokens.
     if has_token && separator != options.separator.as_deref() {
-        return Err("its documents are divided in another way".into());
+        return Err("it was made with another document separator".into());
     }
     if options.split() != prepared.meta.split {
-        return Err("it was split in another way".into());
+        return Err("it was made with another train/validation split".into());
     }
     Ok(prepared)
 }
 
 impl Prepared {
-    /// Opens a prepared folder as it lies there, after comparing each file with what `meta.json` says of it.
+    /// Opens an existing prepared folder after checking each file against `meta.json`.
     ///
-    /// The contents of large shards are compared only if `verify` asks for it. Fails if a file is missing, damaged
-    /// or does not belong to the others; the error names it.
+    /// The checksums of large shards are checked only if `verify` is true. Fails if a file is missing, damaged or
+    /// inconsistent with the others; the error names it.
     pub fn load(folder: &Path, verify: bool, on_progress: OnProgress<'_>) -> Result<Self> {
         let meta = Meta::read(folder)?;
         let path = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::load(&path)?;
         if tokenizer.fingerprint() != meta.tokenizer_fingerprint {
-            return Err(Error::Unusable { path, reason: "it is not the one that made the shards".into() });
+            return Err(Error::Unusable {
+                path,
+                reason: "the shards were made with another tokenizer".into(),
+            });
         }
         let facts = (meta.vocab_size, meta.dtype);
         if facts != (tokenizer.vocab_size(), Dtype::for_vocab(tokenizer.vocab_size())) {
-            let reason = format!("{} tokens of {:?} are not those of tokenizer.json", facts.0, facts.1);
+            let reason = format!("{} tokens of type {:?} do not match tokenizer.json", facts.0, facts.1);
             return Err(Error::Unusable { path: folder.join("meta.json"), reason });
         }
         let shard = |name: &str, part: &Part| {
@@ -94,8 +97,11 @@ impl Prepared {
             let unusable = |reason: String| Error::Unusable { path: path.clone(), reason };
             let verified = check_shard(&path, &meta, part, verify, on_progress).map_err(unusable)?;
             let tokens = Tokens::open(&path, meta.dtype)?;
-            if verified && let Some((place, id)) = tokens.find_outside(meta.vocab_size) {
-                return Err(unusable(format!("token {place} is {id}, and there are {}", meta.vocab_size)));
+            if verified && let Some((position, id)) = tokens.find_outside(meta.vocab_size) {
+                let n_tokens = meta.vocab_size;
+                return Err(unusable(format!(
+                    "id {id} at position {position} is outside the vocabulary of {n_tokens}"
+                )));
             }
             Ok(Arc::new(tokens))
         };
@@ -104,7 +110,7 @@ impl Prepared {
     }
 }
 
-/// Whether the contents of a shard were compared and not its size alone.
+/// Checks the size and, where required, the checksum of a shard. Returns whether the checksum was verified.
 fn check_shard(
     path: &Path,
     meta: &Meta,
@@ -114,9 +120,9 @@ fn check_shard(
 ) -> Result<bool, String> {
     let size_bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if Some(size_bytes) != part.n_tokens.checked_mul(meta.dtype.size_bytes() as u64) {
-        return Err(format!("it has {size_bytes} bytes, and not {} {:?} tokens", part.n_tokens, meta.dtype));
+        return Err(format!("it has {size_bytes} bytes, not {} {:?} tokens", part.n_tokens, meta.dtype));
     }
-    if size_bytes > CHEAP_BYTES && !verify {
+    if size_bytes > ALWAYS_VERIFIED_BYTES && !verify {
         return Ok(false);
     }
     let mut done = 0;
@@ -130,7 +136,7 @@ fn check_shard(
     Ok(true)
 }
 
-/// Gives the folder back if the text is what it was, or says why it is not to be used.
+/// Returns the folder if its text is unchanged, or the reason why it can't be reused.
 pub(crate) fn unchanged(
     mut prepared: Prepared,
     texts: &Texts<'_>,
@@ -139,7 +145,7 @@ pub(crate) fn unchanged(
     on_progress: OnProgress<'_>,
 ) -> Result<Result<Prepared, String>> {
     let before = prepared.meta.clone();
-    // By other rules, the same files may be another text.
+    // Under other rules, the same files may give another text.
     let same_rules = before.rules == options.rules;
     let same_text = match source.sha256() {
         Some(sha256) => before.source.sha256 == sha256,
@@ -162,8 +168,8 @@ pub(crate) fn unchanged(
     Ok(Ok(prepared))
 }
 
-/// Whether a text is the one that was prepared. Files of the same size and time are taken to be the same; others
-/// are read, and their new times noted if they are.
+/// Whether a text equals the prepared one. Files with the same size and time count as unchanged. Others are read; if
+/// they are unchanged, their new times are recorded in `before`.
 fn is_same(
     text: &Text,
     before: &mut SourceText,
@@ -182,7 +188,7 @@ fn is_same(
     Ok(true)
 }
 
-/// Notes new file times, so that the text need not be read again. Not worth an error.
+/// Saves new file times, so that the text need not be read again. A failure is only logged.
 fn save(prepared: &Prepared) {
     let path = prepared.folder.join("meta.json");
     let json = prepared.meta.to_json();
@@ -192,6 +198,6 @@ fn save(prepared: &Prepared) {
         persist(file, &path, json.len() as u64)
     });
     if let Err(error) = saved {
-        tracing::debug!("the times of unchanged files are not noted: {error}");
+        tracing::debug!("cannot save the times of unchanged files: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What must be known of a whole text before its first token is written: sizes, checksum, characters.
+//! Scans a whole text before tokenisation: sizes, checksum, alphabet and documents.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use crate::documents::{Counter, Documents};
 use crate::text::Text;
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
-/// A text, read once from end to end.
+/// The properties of a text, found by reading it once.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) size_bytes: u64,
     pub(crate) n_characters: u64,
     pub(crate) sha256: String,
     pub(crate) alphabet: BTreeSet<char>,
-    /// The documents, if a separator was looked for.
+    /// The documents, if a separator was given.
     pub(crate) documents: Option<Documents>,
-    /// Whether a file begins with a JSON object in a line.
+    /// Whether a file begins with a line that is a JSON object.
     pub(crate) has_json_lines: bool,
 }
 
-/// Reads a text. Fails if not all of it is text, or if it is empty.
+/// Scans a text. Fails if a file is not text, or if the whole text is empty.
 pub(crate) fn scan(text: &Text, separator: Option<&str>, on_progress: OnProgress<'_>) -> Result<Scan> {
     let total = Some(text.size_bytes());
     let (mut size_bytes, mut n_characters) = (0, 0);
@@ -55,13 +55,13 @@ pub(crate) fn scan(text: &Text, separator: Option<&str>, on_progress: OnProgress
     })
 }
 
-/// Whether the first line of a text is a JSON object, as those of JSON lines are.
+/// Whether the first line is a JSON object, as in JSON Lines.
 fn begins_with_json(text: &str) -> bool {
     let line = text.trim_start().lines().next().unwrap_or_default();
     line.starts_with('{') && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
 }
 
-/// A set of characters: one bit for each there could be, 136 KiB in all.
+/// A set of characters, as one bit for each code point: 136 KiB.
 struct Alphabet(Vec<u64>);
 
 impl Alphabet {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_lines_are_noticed() {
+    fn json_lines_are_detected() {
         for (text, expected) in [
             ("{\"id\": 3, \"text\": \"a\"}\n{\"id\": 4}\n", true),
             ("\n {\"text\": \"only\"}", true),

@@ -1,4 +1,4 @@
-//! Writes one shard: reads, tokenises on all cores, writes, with a few megabytes in memory.
+//! Tokenises a text on all cores and writes it as a shard, with a few megabytes of memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -15,15 +15,14 @@ use crate::meta::Part;
 use crate::text::Text;
 use crate::{Dtype, Error, Result};
 
-/// Chunks in hand for each core: enough that none waits for the others long.
+/// Chunks per core in a batch: with more than one, cores rarely wait for each other.
 const CHUNKS_PER_CORE: usize = 2;
 
-/// Encodes the characters of a range into a new file, on the disk when this returns.
+/// Encodes a range of characters into a new file, which is flushed to disk.
 ///
-/// Between the documents of a folder stands `<|endoftext|>` if the tokenizer has it, and in place of each `separator` in the
-/// text, which is no text of the part. `on_bytes` is told how many
-/// more bytes of text are done. Fails as reading and tokenising do, and with what `failed` makes of a failed write;
-/// the file is then unfinished.
+/// If the tokenizer has `<|endoftext|>`, that token is written between the documents of a folder and in place of each
+/// `separator`. Separators do not count as text of the part. `on_bytes` receives the number of bytes of text encoded
+/// since the last call. `failed` converts write errors; after an error the file is incomplete.
 pub(crate) fn write(
     path: &Path,
     text: &Text,
@@ -35,8 +34,8 @@ pub(crate) fn write(
 ) -> Result<Part> {
     let dtype = Dtype::for_vocab(tokenizer.vocab_size());
     let end_of_text = tokenizer.end_of_text();
-    let border = |text: &str| tokenizer.last_border(text);
-    let mut chunks = Chunks::new(text, characters, border).keep_documents_apart(end_of_text.is_some());
+    let boundary = |text: &str| tokenizer.last_boundary(text);
+    let mut chunks = Chunks::new(text, characters, boundary).keep_documents_apart(end_of_text.is_some());
     chunks = chunks.separated_by(separator.filter(|_| end_of_text.is_some()));
     let batch_size = CHUNKS_PER_CORE * rayon::current_num_threads();
     let mut read = || chunks.by_ref().take(batch_size).collect::<Result<Vec<Chunk>>>();
@@ -63,7 +62,7 @@ pub(crate) fn write(
     Ok(part)
 }
 
-/// The tokens of a chunk as they stand in the shard.
+/// Encodes a chunk as bytes of the shard.
 fn encode(
     chunk: &Chunk,
     text: &Text,
@@ -87,7 +86,7 @@ fn encode(
 }
 
 fn narrow(id: u32) -> u16 {
-    u16::try_from(id).expect("an id of a vocabulary of at most 65,536")
+    u16::try_from(id).expect("the vocabulary has at most 65,536 tokens")
 }
 
 fn unknown_character(text: &Text, character: char, offset: u64) -> Error {
@@ -135,13 +134,13 @@ mod tests {
     #[test]
     fn a_large_vocabulary_takes_four_bytes() {
         let tokenizer = Tokenizer::from_chars(('\0'..=char::MAX).take(65_537)).unwrap();
-        // There are no characters from U+D800 to U+DFFF.
+        // U+D800 to U+DFFF are not characters.
         let (_, ids) = write_all(&Text::embedded("test", "a\u{10000}\u{10800}"), &tokenizer);
         assert_eq!(ids, [97, 0x10000 - 0x800, 0x10800 - 0x800]);
     }
 
     #[test]
-    fn separators_become_tokens_and_are_no_text() {
+    fn separators_become_tokens_and_do_not_count_as_text() {
         let text = Text::embedded("test", "one<|endoftext|>two<|endoftext|>");
         let gpt2 = Tokenizer::gpt2();
         let separator = Some(crate::END_OF_TEXT);
@@ -150,14 +149,14 @@ mod tests {
         let (part, ids) = write_separated(&text, &gpt2, separator);
         assert_eq!(ids.into_iter().map(i32::cast_unsigned).collect::<Vec<_>>(), expected);
         assert_eq!(part.text_bytes, 6);
-        // Without a token for it, it is text like any; so it is where nobody asked.
+        // It stays plain text if the tokenizer has no such token, or no separator is given.
         let (part, ids) = write_separated(&text, &Tokenizer::byte(), separator);
         assert_eq!((part.text_bytes, ids.len()), (32, 32));
         assert_eq!(write_all(&text, &gpt2).0.text_bytes, 32);
     }
 
     #[test]
-    fn documents_are_separated_by_end_of_text_if_there_is_one() {
+    fn documents_are_separated_by_end_of_text_if_the_tokenizer_has_it() {
         let documents = ["one", "two"].map(Document::Embedded).to_vec();
         let text = Text { name: "test".into(), documents };
         let gpt2 = Tokenizer::gpt2();

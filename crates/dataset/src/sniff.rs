@@ -1,23 +1,23 @@
-//! Whether a file holds text, and in which encoding, judged by its first bytes.
+//! Detects text, its encoding and other file formats from the first bytes of a file.
 
 use std::path::Path;
 use std::str;
 
 use infer::MatcherType;
 
-/// Bytes that are looked at. Git looks at as many to tell binary files from text.
+/// Bytes inspected; Git inspects the same number to distinguish binary files from text.
 pub(crate) const HEAD_BYTES: usize = 8000;
 
-/// The beginning of the text that a clone without Git LFS has in place of a large file.
+/// The beginning of a Git LFS pointer, the text in place of a large file in a clone without Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Stands for the extension of such a text, which has none of its own.
+/// The extension used for Git LFS pointers, which have none of their own.
 pub(crate) const LFS: &str = "git-lfs";
 
-/// Text in which more than one character in this many is a control character is not text.
+/// Data with more than one control character in this many characters is not text.
 const MIN_CHARACTERS_PER_CONTROL: u64 = 10;
 
-/// An encoding that is read.
+/// A supported text encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Utf8,
@@ -28,30 +28,32 @@ pub(crate) enum Encoding {
 /// A format other than plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// One that is recognised: its name, and the extension its files usually have.
-    Known { name: &'static str, extension: &'static str },
-    /// Text in UTF-32.
+    /// A recognised format, with the usual extension of its files.
+    Known {
+        name: &'static str,
+        extension: &'static str,
+    },
     Utf32,
-    /// Bytes that no text has, in a file named `.bin`, as nanoGPT names its tokens.
+    /// Binary data in a `.bin` file, the extension of nanoGPT's token files.
     Tokens,
-    /// Bytes that no text has.
+    /// Other binary data.
     Unknown,
 }
 
-/// What the first bytes of a file say of it.
+/// The contents of a file, judged by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contents {
-    /// Text, or at least nothing that is known to be something else.
+    /// Text, or no recognised other format.
     Text(Encoding),
     /// UTF-8 with a few zero bytes.
     TextWithZeros,
     Binary(Format),
 }
 
-/// A format and the test for it.
+/// Name, extension and test of a format.
 type Signature = (&'static str, &'static str, fn(&[u8]) -> bool);
 
-/// Formats that `infer` does not know, or not by the bytes that are at hand: name, extension and test.
+/// Formats that `infer` does not know, or does not recognise by their first bytes.
 const FORMATS: [Signature; 8] = [
     ("zstd", "zst", is_zstd),
     ("Parquet", "parquet", |head| head.starts_with(b"PAR1")),
@@ -65,21 +67,21 @@ const FORMATS: [Signature; 8] = [
     }),
 ];
 
-/// Looks at the first bytes of a file; `is_whole` says whether it has no more.
+/// Classifies a file by its first bytes, `head`; `is_whole` is true if the file has no more bytes.
 pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
     match head {
         [0xef, 0xbb, 0xbf, ..] => return Contents::Text(Encoding::Utf8),
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Contents::Binary(Format::Utf32),
         [0xff, 0xfe, ..] => return Contents::Text(Encoding::Utf16Le),
         [0xfe, 0xff, ..] => return Contents::Text(Encoding::Utf16Be),
-        // Its first kilobytes may well be ASCII.
+        // The first kilobytes of a PDF may be ASCII.
         [b'%', b'P', b'D', b'F', b'-', ..] => return known("PDF", "pdf"),
         _ if head.starts_with(LFS_POINTER) => return known("Git LFS", LFS),
         _ => (),
     }
     let text = utf8(head, is_whole);
     if !head.contains(&0) && (text.is_some() || !has_controls(head)) && !is_zstd(head) {
-        return Contents::Text(Encoding::Utf8); // Or an older encoding, which shows when it is decoded.
+        return Contents::Text(Encoding::Utf8); // Or an older encoding, which is detected while decoding.
     }
     if let Some(extension) = zipped_document(head, path) {
         return known(name_of(extension), extension);
@@ -105,12 +107,12 @@ pub(crate) fn sniff(head: &[u8], is_whole: bool, path: &Path) -> Contents {
         return Contents::Binary(Format::Utf32);
     }
     if !head.contains(&0) && !is_full_of_controls(head) {
-        return Contents::Text(Encoding::Utf8); // Such as a text of DOS, which ends in a control character.
+        return Contents::Text(Encoding::Utf8); // Such as a DOS text file, which ends in a control character.
     }
     Contents::Binary(if is_bin { Format::Tokens } else { Format::Unknown })
 }
 
-/// Characters that text does not have, and all characters.
+/// The number of control characters and of all characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Controls {
     pub(crate) n_controls: u64,
@@ -131,28 +133,28 @@ impl Controls {
         }
     }
 
-    /// Whether there are no more than a text may have.
+    /// Whether the control characters are few enough for text.
     pub(crate) fn are_few(self) -> bool {
         MIN_CHARACTERS_PER_CONTROL * self.n_controls <= self.n_characters
     }
 }
 
-/// Line ends, tabs, form feeds and the escapes of terminals occur in text.
+/// Line ends, tabs, form feeds and terminal escapes are allowed in text.
 fn is_control(character: char) -> bool {
     character.is_control() && !matches!(character, '\t' | '\n' | '\r' | '\x0c' | '\x1b' | '\u{85}')
 }
 
-/// Whether bytes of an unknown encoding are control characters in each that is a superset of ASCII.
+/// Whether any byte is an ASCII control character, which it is in every superset of ASCII too.
 pub(crate) fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().any(|&byte| byte.is_ascii() && is_control(char::from(byte)))
 }
 
-/// Whether bytes of an unknown encoding have more control characters than a text has.
+/// Whether more than 2% of the bytes are ASCII control characters.
 pub(crate) fn is_full_of_controls(bytes: &[u8]) -> bool {
     50 * bytes.iter().filter(|&&byte| has_controls(&[byte])).count() > bytes.len()
 }
 
-/// The bytes as UTF-8, but for a last character that is cut off.
+/// The bytes as UTF-8, without an incomplete last character.
 fn utf8(head: &[u8], is_whole: bool) -> Option<&str> {
     match str::from_utf8(head) {
         Ok(text) => Some(text),
@@ -163,10 +165,10 @@ fn utf8(head: &[u8], is_whole: bool) -> Option<&str> {
     }
 }
 
-/// The order of bytes in which this is UTF-16 without a byte order mark, if it is.
+/// Detects UTF-16 without a byte order mark, and its byte order.
 ///
-/// In the right order there are hardly any control characters, and many of the ASCII or fullwidth characters
-/// (spaces, line ends, punctuation) that every script shares; in the wrong one there are none of these.
+/// In the right byte order there are hardly any control characters, and many ASCII or fullwidth characters (spaces,
+/// line ends, punctuation), which all scripts share. In the wrong order there are almost none.
 fn utf16(head: &[u8], is_whole: bool) -> Option<Encoding> {
     if is_whole && !head.len().is_multiple_of(2) {
         return None;
@@ -186,7 +188,7 @@ fn utf16(head: &[u8], is_whole: bool) -> Option<Encoding> {
                     n_common += usize::from(is_common);
                 }
                 Err(_) if is_cut_off => (),
-                Err(_) => n_controls += 1, // Half a character.
+                Err(_) => n_controls += 1, // An unpaired surrogate.
             }
         }
         let is_text = n_characters >= 4 && 100 * n_controls <= n_characters && 20 * n_common > n_characters;
@@ -200,7 +202,7 @@ fn utf16(head: &[u8], is_whole: bool) -> Option<Encoding> {
     }
 }
 
-/// UTF-32 of a script of the first plane: two bytes of each four are zero.
+/// Detects UTF-32 text of the Basic Multilingual Plane, in which two of every four bytes are zero.
 fn is_utf32(head: &[u8]) -> bool {
     let characters = head.as_chunks::<4>().0;
     let all = |order: fn([u8; 4]) -> u32| {
@@ -212,17 +214,17 @@ fn is_utf32(head: &[u8]) -> bool {
     !characters.is_empty() && (all(u32::from_le_bytes) || all(u32::from_be_bytes))
 }
 
-/// A short archive may have no control character.
+/// Checked separately because a short archive may contain no control character.
 fn is_zstd(head: &[u8]) -> bool {
     head.starts_with(b"\x28\xb5\x2f\xfd")
 }
 
-/// The length of a JSON object, and its beginning.
+/// A safetensors file begins with the length of a JSON object and the object itself.
 fn is_safetensors(head: &[u8]) -> bool {
     matches!(head, [_, _, _, _, _, 0, 0, 0, b'{', b'"', ..])
 }
 
-/// A zip archive whose first file is a pickle, or the pickle of a magic number that older versions begin with.
+/// A zip archive whose first entry is a pickle, or the pickled magic number of PyTorch's older format.
 fn is_pytorch(head: &[u8]) -> bool {
     let begins_with_pickle = || {
         let length = u16::from_le_bytes([*head.get(26)?, *head.get(27)?]);
@@ -232,8 +234,7 @@ fn is_pytorch(head: &[u8]) -> bool {
         || (head.starts_with(b"PK\x03\x04") && begins_with_pickle() == Some(true))
 }
 
-/// The extension of documents that are zip archives, by their first entries, or by the file's name where these are those
-/// of any such document.
+/// The extension of a zipped document, by its first entries, or by the file's name where the entries are ambiguous.
 fn zipped_document(head: &[u8], path: &Path) -> Option<&'static str> {
     const MIME_TYPES: [(&[u8], &str); 2] =
         [(b"application/vnd.oasis.opendocument.text", "odt"), (b"application/epub+zip", "epub")];
@@ -241,7 +242,7 @@ fn zipped_document(head: &[u8], path: &Path) -> Option<&'static str> {
         header.starts_with(b"PK\x03\x04") && header.get(30..).is_some_and(|rest| rest.starts_with(name))
     };
     if is_entry(head, b"mimetype") {
-        // It is stored without compression.
+        // The entry is stored uncompressed.
         let found = MIME_TYPES.iter().find(|(mime_type, _)| head[38..].starts_with(mime_type));
         return found.map(|&(_, extension)| extension);
     }
@@ -260,7 +261,7 @@ fn known(name: &'static str, extension: &'static str) -> Contents {
     Contents::Binary(Format::Known { name, extension })
 }
 
-/// How people call a format of this extension, where that is another name.
+/// The common name of the format with this extension.
 fn name_of(extension: &'static str) -> &'static str {
     match extension {
         "gz" => "gzip",
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_any_script_is_recognised_in_either_order_of_bytes() {
+    fn text_in_any_script_is_recognised_in_either_byte_order() {
         for text in [
             "To be, or not to be\r\n",
             "Каждый день, и ночью тоже.\n",
@@ -312,14 +313,14 @@ mod tests {
             let is_one_plane = text.chars().all(|c| u32::from(c) < 0x10000);
             assert_eq!(of(&wide) == Contents::Binary(Format::Utf32), is_one_plane, "{text}");
         }
-        // A head may end within a character.
+        // The head may end within a character.
         let head = "é".repeat(50);
         assert_eq!(sniff(&head.as_bytes()[..99], false, Path::new("a")), Contents::Text(Encoding::Utf8));
         let head = encoded("abc 🙂", u16::to_le_bytes);
         assert_eq!(sniff(&head[..10], false, Path::new("a")), Contents::Text(Encoding::Utf16Le));
     }
 
-    /// The headers of a zip archive's entries, each followed by a byte that no text has.
+    /// The headers of a zip archive's entries, each followed by a byte that is not valid text.
     fn zip(entries: &[&str]) -> Vec<u8> {
         let header = b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0";
         entries.iter().flat_map(|entry| [header, entry.as_bytes(), b"\xff"].concat()).collect()
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_begins_as_a_format_does_is_text() {
+    fn text_that_begins_like_another_format_is_text() {
         for text in [
             "BM stands for",
             "MZ",
@@ -364,25 +365,29 @@ mod tests {
         ] {
             assert_eq!(of(text.as_bytes()), Contents::Text(Encoding::Utf8), "{text}");
         }
-        assert_eq!(of(b"GIFTS for a caf\xe9"), Contents::Text(Encoding::Utf8), "its encoding shows later");
+        assert_eq!(
+            of(b"GIFTS for a caf\xe9"),
+            Contents::Text(Encoding::Utf8),
+            "the encoding is detected while decoding"
+        );
         let dos =
             [&b"caf\x82 au lait, s'il vous pla\x8ct; et un croissant, bien chaud\r\n"[..], b"\x1a"].concat();
         assert_eq!(of(&dos), Contents::Text(Encoding::Utf8));
     }
 
     #[test]
-    fn zeros_and_control_characters_are_no_text() {
+    fn zeros_and_control_characters_are_not_text() {
         assert_eq!(of(b"a log of \x1b[1mcolours\x1b[0m with one\0 in it"), Contents::TextWithZeros);
         assert_eq!(of(&[0; 99]), Contents::Binary(Format::Unknown));
         assert_eq!(of(&[0xff, 1, 7, 0, 0x80, 3]), Contents::Binary(Format::Unknown));
-        // Tokens of nanoGPT's, of characters and of GPT-2's vocabulary: they are UTF-16 as little as UTF-8.
+        // nanoGPT token files, with character and GPT-2 ids, are neither UTF-16 nor UTF-8.
         let ids: Vec<u8> = (0..4000_u16).flat_map(|place| (place * 7 % 65).to_le_bytes()).collect();
         assert_eq!(of(&ids), Contents::Binary(Format::Unknown));
         let ids: Vec<u8> =
             (0..4000_u16).flat_map(|place| place.wrapping_mul(7919).min(50256).to_le_bytes()).collect();
         assert!(!matches!(sniff(&ids, false, Path::new("train.bin")), Contents::Text(_)));
         let bytes: Vec<u8> =
-            b"of bytes, as this program makes them".iter().flat_map(|&byte| [byte, 0]).collect();
+            b"of bytes, as Kindling writes them".iter().flat_map(|&byte| [byte, 0]).collect();
         assert_eq!(sniff(&bytes, true, Path::new("train.bin")), Contents::Binary(Format::Tokens));
     }
 }

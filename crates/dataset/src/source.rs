@@ -1,29 +1,28 @@
-//! What `--data` names: a known corpus, a file or folder, or an address.
+//! The sources of text that `--data` accepts: a known corpus, a file or folder, or a URL.
 
 use std::path::{Path, PathBuf};
 
 use ::fs::sha256_hex;
 
 use crate::corpus::{Corpus, default_text};
-use crate::listing::Opening;
+use crate::listing::OpenOptions;
 use crate::text::Text;
 use crate::{Error, OnProgress, Result, Rules};
 
-/// Where a text is to be had.
+/// The source of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A known corpus.
     Corpus(&'static Corpus),
     /// A file, or a folder of files.
     Path(PathBuf),
-    /// The address of a text file, `https://` or `http://`.
+    /// The `https://` or `http://` URL of a text file.
     Url(String),
 }
 
 impl Source {
-    /// Understands a `--data` value: the name of a known corpus, else an address, else an existing path.
+    /// Parses a `--data` value: the name of a known corpus, a URL, or an existing path.
     ///
-    /// A name wins over a path; `./kjv` is always a path.
+    /// A corpus name takes precedence over a path; `./kjv` is always a path.
     pub fn resolve(value: &str) -> Result<Self> {
         if let Some(corpus) = Corpus::find(value) {
             return Ok(Self::Corpus(corpus));
@@ -38,7 +37,7 @@ impl Source {
         if path.is_symlink() {
             return Err(Error::missing(path));
         }
-        // Who writes a separator or an extension does not mean a corpus.
+        // With a separator or an extension, the value is meant as a path.
         if path.components().count() > 1 || path.extension().is_some() {
             return Err(Error::Missing { path: path.into() });
         }
@@ -49,10 +48,10 @@ impl Source {
         })
     }
 
-    /// The folder, under the root of prepared data, that holds everything made from this source.
+    /// The name of this source's folder under the root of prepared data.
     ///
-    /// A corpus has its name. Others add eight digits of a checksum of where they are, so that two files
-    /// `my.txt` in different folders do not meet.
+    /// For a corpus, it is the corpus's name. For a path or URL, eight digits of its checksum are added, so that two
+    /// files `my.txt` in different folders do not collide.
     pub(crate) fn folder_name(&self) -> Result<String> {
         match self {
             Self::Corpus(corpus) => Ok(corpus.name.clone()),
@@ -71,7 +70,7 @@ impl Source {
         }
     }
 
-    /// How messages and the sidecar call it.
+    /// The name used in messages and in `meta.json`.
     pub(crate) fn description(&self) -> String {
         match self {
             Self::Corpus(corpus) => corpus.name.clone(),
@@ -80,21 +79,21 @@ impl Source {
         }
     }
 
-    /// The whole text, as it would be trained on: the documents of a folder are joined by a blank line. A download goes to
-    /// a folder under `root`, the folder of prepared data.
+    /// Reads the whole text as training sees it: the documents of a folder are joined by a blank line. Downloads are
+    /// saved in a folder under `root`, the folder of prepared data.
     ///
     /// # Errors
     ///
-    /// If it can't be read or downloaded, or is not text.
+    /// If the source can't be read or downloaded, or is not text.
     pub fn read(&self, root: &Path, on_progress: OnProgress<'_>) -> Result<String> {
-        let opening = Opening { root, other_part: None, rules: Rules::NEWEST };
-        let text = self.open(&root.join(self.folder_name()?), opening, on_progress)?;
+        let open_options = OpenOptions { root, other_part: None, rules: Rules::NEWEST };
+        let text = self.open(&root.join(self.folder_name()?), open_options, on_progress)?;
         let mut whole = String::new();
         text.read(|block| whole += &block.text)?;
         Ok(whole)
     }
 
-    /// The checksum its text must have, if it is a known one.
+    /// The expected SHA-256 of the text, for a known corpus.
     pub(crate) fn sha256(&self) -> Option<&'static str> {
         match self {
             Self::Corpus(corpus) => Some(&corpus.sha256),
@@ -102,34 +101,34 @@ impl Source {
         }
     }
 
-    /// The text, downloaded to `input.txt` of `folder` if it has to be and is not there yet.
+    /// Opens the text. A corpus or URL is first downloaded to `folder/input.txt`, unless that file exists.
     pub(crate) fn open(
         &self,
         folder: &Path,
-        opening: Opening<'_>,
+        open_options: OpenOptions<'_>,
         on_progress: OnProgress<'_>,
     ) -> Result<Text> {
         let input = folder.join("input.txt");
         match self {
-            Self::Path(path) => Text::open(path, opening),
+            Self::Path(path) => Text::open(path, open_options),
             Self::Corpus(corpus) if corpus.source == crate::CorpusSource::Embedded => {
                 Ok(Text::embedded(&corpus.name, default_text()))
             }
             Self::Corpus(corpus) => {
                 crate::fetch::corpus(corpus, &input, on_progress)?;
-                Text::open(&input, opening)
+                Text::open(&input, open_options)
             }
             Self::Url(url) => {
                 if !input.exists() {
                     crate::fetch::url(url, &input, on_progress)?;
                 }
-                Text::open(&input, opening)
+                Text::open(&input, open_options)
             }
         }
     }
 }
 
-/// A name for a folder, readable and unique.
+/// A readable and unique folder name.
 fn with_checksum(stem: &str, unique: &[u8]) -> String {
     let keep = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
     let stem: String = stem.chars().map(keep).take(40).collect();
@@ -156,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_is_answered_with_the_right_one() {
+    fn a_misspelled_name_suggests_the_nearest_corpus() {
         let error = Source::resolve("shakespere").unwrap_err().to_string();
         assert_eq!(
             error,
             "`shakespere` is neither a known corpus nor an existing file or folder (did you mean \
-             `shakespeare`?); known are shakespeare, names, kjv, sotu, tinystories-valid, tinystories"
+             `shakespeare`?); known corpora: shakespeare, names, kjv, sotu, tinystories-valid, tinystories"
         );
         let error = Source::resolve("qqq").unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{error}");
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_text_is_that_of_all_its_documents() {
+    fn a_whole_text_joins_all_documents() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.txt"), "one").unwrap();
         fs::write(folder.path().join("b.txt"), "\u{feff}two\n").unwrap();
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_name_have_folders_of_their_own() {
+    fn files_of_the_same_name_have_separate_folders() {
         let folder = tempfile::tempdir().unwrap();
         let name_of = |path: &str| {
             let path = folder.path().join(path);

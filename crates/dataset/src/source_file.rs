@@ -1,4 +1,4 @@
-//! A file of a text: what it was when it was listed, what tells it from others, and its first bytes.
+//! The size, modification time, identity and first bytes of a source file.
 
 use std::{
     fs::{self, File},
@@ -11,15 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, sniff::HEAD_BYTES};
 
-/// A file as it was when it was listed. If size and time are what they were, so is the content.
+/// A file's size and time when it was listed. If both are unchanged, the content is assumed to be unchanged too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Absolute path.
-    #[serde(with = "crate::path_text")]
+    /// Absolute.
+    #[serde(with = "crate::path_serde")]
     pub path: PathBuf,
-    /// Size in bytes.
     pub size_bytes: u64,
-    /// Time of the last change, in nanoseconds since 1970; 0 where the file system keeps none.
+    /// Modification time in nanoseconds since 1970; 0 if the file system has none.
     pub modified_ns: u64,
 }
 
@@ -38,13 +37,13 @@ impl SourceFile {
     }
 }
 
-/// What two paths of one file have in common.
+/// Identifies a file: equal for all paths to it.
 #[cfg(unix)]
 pub(crate) type Identity = (u64, u64);
 #[cfg(not(unix))]
 pub(crate) type Identity = PathBuf;
 
-/// Device and inode, or the path without links.
+/// Device and inode on Unix, else the canonical path.
 pub(crate) fn identity(path: &Path) -> Result<Identity> {
     let identity = || -> io::Result<Identity> {
         #[cfg(unix)]
@@ -59,7 +58,7 @@ pub(crate) fn identity(path: &Path) -> Result<Identity> {
     identity().map_err(|source| Error::read(path, source))
 }
 
-/// As many bytes as [`sniff`](crate::sniff::sniff) looks at.
+/// Reads the first [`HEAD_BYTES`] bytes of a file.
 pub(crate) fn read_head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     let read = |file: File, head: &mut Vec<u8>| file.take(HEAD_BYTES as u64).read_to_end(head);

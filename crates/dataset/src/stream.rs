@@ -1,4 +1,4 @@
-//! Texts that can be read only once: standard input, pipes, devices.
+//! Streams, which can be read only once: standard input, pipes and devices.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -8,31 +8,31 @@ use ::fs::{hex, scratch::remove_leftovers};
 use sha2::{Digest, Sha256};
 
 use crate::files::{persist, temporary_file};
-use crate::not_text::{Place, Problem};
+use crate::not_text::{Origin, Problem};
 use crate::sniff::{Contents, HEAD_BYTES, sniff};
 use crate::text::decode;
 use crate::text_file::not_text;
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
-/// Bytes copied at once.
+/// Bytes read at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Whether a path can be read only once: `-`, which is standard input, or what is neither a file nor a folder.
+/// Whether a path is a stream: `-` (standard input), or neither a file nor a folder.
 ///
-/// What a shell calls `/dev/stdin` or `/dev/fd/63` may be a file that has no path any more.
+/// A file counts as a stream if its path can't be resolved: `/dev/stdin` or `/dev/fd/63` may be a deleted file.
 pub fn is_stream(path: &Path) -> bool {
     path == Path::new("-")
         || fs::metadata(path)
             .is_ok_and(|metadata| !metadata.is_dir() && (!metadata.is_file() || path.canonicalize().is_err()))
 }
 
-/// Copies a stream to a file under `root`, named by its checksum, and gives the path of that: the same text has the
-/// same path.
+/// Copies a stream to a file under `root` and returns its path. The file is named by its checksum, so the same text
+/// has the same path.
 ///
 /// # Errors
 ///
-/// If the stream can't be read, does not begin as text does, or can't be written.
-pub fn keep_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> Result<PathBuf> {
+/// If the stream can't be read, its first bytes are not text, or the file can't be written.
+pub fn save_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> Result<PathBuf> {
     let failed = |source| Error::Read { path: stream.into(), source };
     let mut reader = open(stream)?;
     let mut block = Vec::with_capacity(BLOCK_BYTES);
@@ -43,7 +43,7 @@ pub fn keep_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> R
     read(&mut block)?;
     let head = &block[..block.len().min(HEAD_BYTES)];
     if let Contents::Binary(format) = sniff(head, block.len() <= HEAD_BYTES, stream) {
-        return Err(not_text(stream, Place::Stream, Problem::Format(format)));
+        return Err(not_text(stream, Origin::Stream, Problem::Format(format)));
     }
 
     let unnamed = root.join("piped");
@@ -68,7 +68,8 @@ pub fn keep_stream(stream: &Path, root: &Path, on_progress: OnProgress<'_>) -> R
     Ok(path)
 }
 
-/// Removes what interrupted copies left, unless one is being made. As long as the lock lives, others leave ours alone.
+/// Removes the temporary files of interrupted copies, unless another process is copying. The returned shared lock
+/// protects this process's temporary file.
 fn remove_leftovers_of_streams(root: &Path) -> Option<File> {
     let folder = root.join(".locks");
     fs::create_dir_all(&folder).ok()?;
@@ -81,17 +82,16 @@ fn remove_leftovers_of_streams(root: &Path) -> Option<File> {
     Some(lock)
 }
 
-/// The text of a file, a pipe or standard input (`-`), decoded as texts to train on are: UTF-8 or UTF-16, without a
-/// byte order mark.
+/// Reads a file, a pipe or standard input (`-`) as training reads its text: UTF-8 or UTF-16, without a byte order mark.
 ///
 /// # Errors
 ///
-/// If it can't be read, or is not text.
+/// If the path can't be read, or is not text.
 pub fn read_text(path: &Path) -> Result<String> {
-    let place = if is_stream(path) { Place::Stream } else { Place::Alone };
+    let origin = if is_stream(path) { Origin::Stream } else { Origin::SingleFile };
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|source| Error::read(path, source))?;
-    decode(bytes, path, place)
+    decode(bytes, path, origin)
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {
@@ -105,29 +105,29 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
 mod tests {
     use super::*;
 
-    /// A path of `/dev/fd` through which these bytes can be read once, as long as the pipe lives.
+    /// A `/dev/fd` path from which `bytes` can be read once, while the returned reader exists.
     fn pipe(bytes: &[u8]) -> (PathBuf, io::PipeReader) {
         use std::os::fd::AsRawFd;
-        let (reader, mut writer) = io::pipe().expect("a pipe can be made");
-        writer.write_all(bytes).expect("there is room in a pipe");
+        let (reader, mut writer) = io::pipe().expect("a pipe can be created");
+        writer.write_all(bytes).expect("the bytes fit in the pipe");
         (PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd())), reader)
     }
 
     #[test]
-    fn a_stream_becomes_a_file_of_its_own_and_leftovers_go() {
+    fn each_stream_is_saved_once_and_leftovers_are_removed() {
         let root = tempfile::tempdir().unwrap();
-        let keep = |bytes: &[u8]| {
+        let save = |bytes: &[u8]| {
             let (path, _pipe) = pipe(bytes);
             assert!(is_stream(&path));
-            keep_stream(&path, root.path(), &|_| ())
+            save_stream(&path, root.path(), &|_| ())
         };
-        let one = keep(b"one").unwrap();
+        let one = save(b"one").unwrap();
         assert_eq!(fs::read(&one).unwrap(), b"one");
         fs::write(root.path().join(".tmp-left"), "half").unwrap();
-        assert_eq!(keep(b"one").unwrap(), one);
-        assert_ne!(keep(b"two").unwrap(), one);
-        assert!(matches!(keep(b""), Err(Error::Empty { .. })));
-        assert!(matches!(keep(&[0; 99]), Err(Error::NotText(_))));
+        assert_eq!(save(b"one").unwrap(), one);
+        assert_ne!(save(b"two").unwrap(), one);
+        assert!(matches!(save(b""), Err(Error::Empty { .. })));
+        assert!(matches!(save(&[0; 99]), Err(Error::NotText(_))));
         let mut names: Vec<_> =
             fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_are_no_streams() {
+    fn files_and_folders_are_not_streams() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(!is_stream(file.path()) && !is_stream(file.path().parent().unwrap()));
         assert!(!is_stream(Path::new("no such file")));

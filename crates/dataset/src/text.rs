@@ -1,8 +1,8 @@
-//! A text as it is read: one file, a folder of files, or a string, in blocks of whole characters.
+//! Reads a text (a file, a folder of files, or a string) in blocks of whole characters.
 //!
-//! Nothing here holds more than one block, so that a text may be larger than the memory. A folder's files are
-//! its documents, joined by a blank line. UTF-16 is decoded; otherwise bytes are taken as they are (line ends too),
-//! but for the byte order mark that some editors put before a file's first character: it is no text and is left out.
+//! Only one block is in memory at a time, so a text may be larger than memory. The files of a folder are its documents,
+//! joined by a blank line. UTF-16 is decoded. UTF-8 is not changed (line ends are kept), except that a byte order mark
+//! at the beginning of a file is removed.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -12,25 +12,25 @@ use std::str;
 
 use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 
-use crate::listing::{Opening, list};
-use crate::not_text::{NotText, Place, Problem, diagnose, diagnose_file};
+use crate::listing::{OpenOptions, list};
+use crate::not_text::{NotText, Origin, Problem, diagnose, diagnose_file};
 use crate::sniff::{Contents, Controls, Encoding, HEAD_BYTES, sniff};
 use crate::source_file::{Identity, SourceFile, identity};
 use crate::text_file::{TextFile, not_text};
 use crate::{Error, Result};
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Between the documents of a text.
+/// Separates the documents of a text.
 const BLANK_LINE: &str = "\n\n";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A text that can be read as often as needed.
+/// A text that can be read repeatedly.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
-    /// How messages call it.
+    /// The name in messages.
     pub(crate) name: String,
     pub(crate) documents: Vec<Document>,
 }
@@ -54,8 +54,8 @@ impl Text {
         Self { name: name.into(), documents: vec![Document::Embedded(text)] }
     }
 
-    /// The text of a file, or of all text files of a folder.
-    pub(crate) fn open(path: &Path, opening: Opening<'_>) -> Result<Self> {
+    /// Opens a file, or all text files of a folder.
+    pub(crate) fn open(path: &Path, options: OpenOptions<'_>) -> Result<Self> {
         let name = path.display().to_string();
         let metadata = fs::metadata(path).map_err(|source| Error::read(path, source))?;
         if !metadata.is_file() && !metadata.is_dir() {
@@ -63,14 +63,13 @@ impl Text {
         }
         let path = path.canonicalize().map_err(|source| Error::read(path, source))?;
         let files = if metadata.is_dir() {
-            list(&path, opening)?
+            list(&path, options)?
         } else {
-            vec![TextFile::open(&path, &metadata, opening.rules)?]
+            vec![TextFile::open(&path, &metadata, options.rules)?]
         };
         Ok(Self { name, documents: files.into_iter().map(Document::File).collect() })
     }
 
-    /// The files it is read from.
     pub(crate) fn files(&self) -> Vec<SourceFile> {
         let file = |document: &Document| match document {
             Document::Embedded(_) => None,
@@ -79,12 +78,12 @@ impl Text {
         self.documents.iter().filter_map(file).collect()
     }
 
-    /// What tells its files from others.
+    /// The identities of its files.
     pub(crate) fn identities(&self) -> Result<HashSet<Identity>> {
         self.files().iter().map(|file| identity(&file.path)).collect()
     }
 
-    /// About how many bytes it has, without reading it.
+    /// Approximate size in bytes, without reading the text.
     pub(crate) fn size_bytes(&self) -> u64 {
         let size = |document: &Document| match document {
             Document::Embedded(text) => text.len() as u64,
@@ -93,7 +92,7 @@ impl Text {
         self.documents.iter().map(size).sum()
     }
 
-    /// Fails if a file is no longer what it was when it was listed.
+    /// Fails if a file has changed since it was listed.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         match self.files().into_iter().find(|file| SourceFile::stat(&file.path).ok().as_ref() != Some(file)) {
             Some(file) => Err(Error::Changed { path: file.path }),
@@ -101,7 +100,7 @@ impl Text {
         }
     }
 
-    /// The file (or the text's name) and the line, from 1, where byte `offset` of the whole text stands.
+    /// The file (or the text's name) and the line, counted from 1, of byte `offset` of the whole text.
     pub(crate) fn locate(&self, offset: u64) -> Result<(String, u64)> {
         let mut blocks = self.blocks();
         let (mut start, mut line) = (0, 1);
@@ -125,22 +124,22 @@ impl Text {
         Ok((name, line))
     }
 
-    /// Reads it from the beginning.
+    /// An iterator over the blocks of the text.
     pub(crate) fn blocks(&self) -> Blocks<'_> {
         Blocks { text: self, next_document: 0, open: None }
     }
 
-    /// Reads all of it. Fails with all files that are not text, of each of which only a part may have been read.
+    /// Reads the whole text. The error lists all files that are not text; each of them may have been read in part.
     pub(crate) fn read(&self, mut on_block: impl FnMut(&Block)) -> Result<()> {
         let mut blocks = self.blocks();
         let mut bad = Vec::new();
-        // The document that is being read, and its control characters.
+        // The current document and its control characters.
         let mut current = (0, Controls::default());
         loop {
             let block = match blocks.read() {
                 Ok(block) => block,
                 Err(Error::NotText(file)) => {
-                    // The one before may be bad too, where this one ends before its first block.
+                    // If this document failed before its first block, the previous one is still unchecked.
                     let failed_idx = blocks.next_document.saturating_sub(1);
                     if current.0 != failed_idx {
                         bad.extend(self.check(current.0, current.1));
@@ -157,7 +156,7 @@ impl Text {
                 current = (blocks.next_document.saturating_sub(1), Controls::default());
             }
             let Some(block) = block else { break };
-            // The blank line after a document is not of it.
+            // The blank line after a document is not part of it.
             if blocks.open.is_some() {
                 current.1.add(&block.text);
             }
@@ -170,7 +169,7 @@ impl Text {
         }
     }
 
-    /// What is wrong with a document that has been read, by its control characters.
+    /// The error of a document with too many control characters.
     fn check(&self, document_idx: usize, controls: Controls) -> Option<NotText> {
         let Document::File(file) = self.documents.get(document_idx)? else { return None };
         let is_text = file.rules.is_v1() || controls.are_few();
@@ -178,32 +177,32 @@ impl Text {
     }
 }
 
-/// The text of a file of these bytes, read as [`Text`] reads files.
-pub(crate) fn decode(mut bytes: Vec<u8>, path: &Path, place: Place) -> Result<String> {
+/// Decodes the bytes of a file as [`Text`] does.
+pub(crate) fn decode(mut bytes: Vec<u8>, path: &Path, origin: Origin) -> Result<String> {
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let text = match sniff(head, bytes.len() <= HEAD_BYTES, path) {
-        Contents::Binary(format) => return Err(not_text(path, place, Problem::Format(format))),
+        Contents::Binary(format) => return Err(not_text(path, origin, Problem::Format(format))),
         Contents::Text(Encoding::Utf8) | Contents::TextWithZeros => {
             let n_mark = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
             bytes.drain(..n_mark);
             String::from_utf8(bytes).map_err(|error| {
                 let offset = error.utf8_error().valid_up_to();
                 let problem = diagnose(error.as_bytes(), (n_mark + offset) as u64);
-                not_text(path, place, problem)
+                not_text(path, origin, problem)
             })?
         }
         Contents::Text(encoding) => {
             let mut utf16 = Utf16::new(encoding);
             let mut text = String::new();
-            utf16.decode(&bytes, true, &mut text).map_err(|problem| not_text(path, place, problem))?;
+            utf16.decode(&bytes, true, &mut text).map_err(|problem| not_text(path, origin, problem))?;
             text
         }
     };
     let controls = Controls::of(&text);
-    if controls.are_few() { Ok(text) } else { Err(not_text(path, place, Problem::Controls(controls))) }
+    if controls.are_few() { Ok(text) } else { Err(not_text(path, origin, Problem::Controls(controls))) }
 }
 
-/// The characters of a text, block by block; each is an error if the file is not UTF-8 there.
+/// Iterates over the blocks of a text. An item is an error if its file can't be read or decoded.
 #[derive(Debug)]
 pub(crate) struct Blocks<'a> {
     text: &'a Text,
@@ -211,7 +210,7 @@ pub(crate) struct Blocks<'a> {
     open: Option<Open<'a>>,
 }
 
-/// A document that is being read.
+/// An open document.
 #[derive(Debug)]
 enum Open<'a> {
     Embedded { rest: &'a str, is_new: bool },
@@ -222,20 +221,20 @@ enum Open<'a> {
 struct OpenFile<'a> {
     text_file: &'a TextFile,
     file: File,
-    /// Of a text that is not UTF-8.
+    /// The decoder of a UTF-16 file.
     utf16: Option<Utf16>,
-    /// The first bytes of a character whose last bytes are not read yet.
+    /// The bytes of an incomplete last character.
     partial: Vec<u8>,
     /// Bytes of the file before `partial`.
     offset: u64,
     is_new: bool,
 }
 
-/// Decodes UTF-16 piece by piece, without the byte order mark.
+/// Decodes UTF-16 incrementally, without the byte order mark.
 struct Utf16 {
     encoding: Encoding,
     decoder: Decoder,
-    /// Bytes that were decoded.
+    /// Bytes decoded so far.
     offset: u64,
     is_finished: bool,
 }
@@ -307,7 +306,7 @@ impl<'a> Open<'a> {
 impl OpenFile<'_> {
     fn read(&mut self) -> Result<Option<Block>> {
         let mut text = String::new();
-        // A piece of UTF-16 may end within its first character.
+        // A block of UTF-16 may end within its first character.
         while text.is_empty() {
             let mut bytes = Vec::with_capacity(BLOCK_BYTES);
             bytes.append(&mut self.partial);
@@ -321,7 +320,7 @@ impl OpenFile<'_> {
             text = match &mut self.utf16 {
                 None => self.decode_utf8(bytes, is_end)?,
                 Some(utf16) => {
-                    let failed = |problem| not_text(path, self.text_file.place, problem);
+                    let failed = |problem| not_text(path, self.text_file.origin, problem);
                     utf16.decode(&bytes, is_end, &mut text).map_err(failed)?;
                     text
                 }
@@ -341,17 +340,17 @@ impl OpenFile<'_> {
         }
         let valid = match str::from_utf8(&bytes) {
             Ok(_) => bytes.len(),
-            // The last character may go on in the next block.
+            // The last character may continue in the next block.
             Err(error) if error.error_len().is_none() && !is_end => error.valid_up_to(),
             Err(error) => {
                 let offset = self.offset + error.valid_up_to() as u64;
                 let path = &self.text_file.file.path;
-                return Err(not_text(path, self.text_file.place, diagnose_file(path, offset)));
+                return Err(not_text(path, self.text_file.origin, diagnose_file(path, offset)));
             }
         };
         self.partial = bytes.split_off(valid);
         self.offset += valid as u64;
-        Ok(String::from_utf8(bytes).expect("the bytes up to here were validated"))
+        Ok(String::from_utf8(bytes).expect("the bytes are validated above"))
     }
 }
 
@@ -361,18 +360,18 @@ impl Utf16 {
         Self { encoding, decoder: decoder.new_decoder_with_bom_removal(), offset: 0, is_finished: false }
     }
 
-    /// Appends the characters of the next bytes.
+    /// Appends the decoded characters of `bytes` to `text`.
     fn decode(&mut self, bytes: &[u8], is_end: bool, text: &mut String) -> Result<(), Problem> {
         if std::mem::replace(&mut self.is_finished, is_end) {
-            return Ok(()); // The end was reached by the block before.
+            return Ok(()); // The previous block reached the end.
         }
         let length = self.decoder.max_utf8_buffer_length_without_replacement(bytes.len());
-        text.reserve(length.expect("the bytes are in memory, and their text is at most thrice as long"));
+        text.reserve(length.expect("the text is at most three times as long as the bytes in memory"));
         let (result, n_read) = self.decoder.decode_to_string_without_replacement(bytes, text, is_end);
         self.offset += n_read as u64;
         match result {
             DecoderResult::InputEmpty => Ok(()),
-            DecoderResult::OutputFull => unreachable!("there is room for all"),
+            DecoderResult::OutputFull => unreachable!("enough space is reserved"),
             DecoderResult::Malformed(length, after) => {
                 let offset = self.offset.saturating_sub(u64::from(length) + u64::from(after));
                 let encoding = match self.encoding {
@@ -381,7 +380,7 @@ impl Utf16 {
                 };
                 let is_odd = is_end && n_read == bytes.len() && !self.offset.is_multiple_of(2);
                 Err(if is_odd {
-                    Problem::CutShort { size_bytes: self.offset, encoding }
+                    Problem::Truncated { size_bytes: self.offset, encoding }
                 } else {
                     Problem::Damaged { offset, encoding }
                 })

@@ -1,49 +1,49 @@
-//! One text file and how it is read.
+//! A text file with its encoding and reading rules.
 
 use std::{fs, path::Path};
 
 use crate::{
     Error, Result, Rules,
-    not_text::{NotText, Place, Problem},
+    not_text::{NotText, Origin, Problem},
     sniff::{Contents, Encoding, HEAD_BYTES, sniff},
     source_file::{SourceFile, read_head},
 };
 
-/// A file and how it is read.
+/// A text file with its encoding and reading rules.
 #[derive(Debug, Clone)]
 pub(crate) struct TextFile {
     pub(crate) file: SourceFile,
     pub(crate) encoding: Encoding,
-    pub(crate) place: Place,
+    pub(crate) origin: Origin,
     pub(crate) rules: Rules,
 }
 
 impl TextFile {
-    /// A file that is named by itself.
+    /// Opens a file given by its own path.
     pub(crate) fn open(path: &Path, metadata: &fs::Metadata, rules: Rules) -> Result<Self> {
         let file = SourceFile::new(path, metadata);
-        let alone = |encoding| Self { file, encoding, place: Place::Alone, rules };
+        let single = |encoding| Self { file, encoding, origin: Origin::SingleFile, rules };
         if rules.is_v1() {
-            return Ok(alone(Encoding::Utf8));
+            return Ok(single(Encoding::Utf8));
         }
-        match look_at(path)? {
-            Contents::Text(encoding) => Ok(alone(encoding)),
-            Contents::TextWithZeros => Ok(alone(Encoding::Utf8)),
-            Contents::Binary(format) => Err(not_text(path, Place::Alone, Problem::Format(format))),
+        match sniff_file(path)? {
+            Contents::Text(encoding) => Ok(single(encoding)),
+            Contents::TextWithZeros => Ok(single(Encoding::Utf8)),
+            Contents::Binary(format) => Err(not_text(path, Origin::SingleFile, Problem::Format(format))),
         }
     }
 
     pub(crate) fn not_text(&self, problem: Problem) -> NotText {
-        NotText { path: self.file.path.clone(), place: self.place, problem }
+        NotText { path: self.file.path.clone(), origin: self.origin, problem }
     }
 }
 
-/// What the first bytes of a file say of it.
-pub(crate) fn look_at(path: &Path) -> Result<Contents> {
+/// Classifies a file by its first bytes.
+pub(crate) fn sniff_file(path: &Path) -> Result<Contents> {
     let head = read_head(path)?;
     Ok(sniff(&head, head.len() < HEAD_BYTES, path))
 }
 
-pub(crate) fn not_text(path: &Path, place: Place, problem: Problem) -> Error {
-    Error::NotText(Box::new(NotText { path: path.into(), place, problem }))
+pub(crate) fn not_text(path: &Path, origin: Origin, problem: Problem) -> Error {
+    Error::NotText(Box::new(NotText { path: path.into(), origin, problem }))
 }

@@ -1,4 +1,4 @@
-//! One shard: the tokens of a part of a corpus, little-endian and without a header, as nanoGPT writes them.
+//! A shard: the tokens of a training or validation part, little-endian and without a header, as in nanoGPT.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use ::fs::Map;
 
 use crate::{Dtype, Error, Result};
 
-/// The tokens of one part of a corpus, memory-mapped or in memory.
+/// The tokens of a shard, memory-mapped or in memory.
 ///
-/// A mapped shard costs no memory of its own: the operating system keeps in its page cache what is read. The
-/// file must not be changed in place meanwhile; [`prepare`](crate::prepare()) never does, it renames a whole new
-/// folder over the old one.
+/// A mapped shard needs no memory of its own: the operating system caches the pages that are read. The file must not be
+/// changed in place while it is mapped. [`prepare`](crate::prepare()) never does so: it replaces the whole folder by
+/// renaming a new one.
 #[derive(Debug)]
 pub struct Tokens(Storage);
 
@@ -21,7 +21,7 @@ enum Storage {
 }
 
 impl Tokens {
-    /// Maps a shard of tokens that are `dtype` wide.
+    /// Maps a shard of `dtype` tokens.
     pub fn open(path: &Path, dtype: Dtype) -> Result<Self> {
         let file = Map::open(path).map_err(|source| Error::Map { path: path.into(), source })?;
         let size_bytes = file.len();
@@ -31,7 +31,7 @@ impl Tokens {
         Ok(Self(Storage::Mapped { file, dtype, n_tokens: size_bytes / dtype.size_bytes() }))
     }
 
-    /// Tokens that are in memory already.
+    /// Tokens in memory.
     pub fn from_vec(ids: Vec<u32>) -> Self {
         Self(Storage::InMemory(ids))
     }
@@ -44,33 +44,33 @@ impl Tokens {
         }
     }
 
-    /// Whether there is no token at all.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first token that is none of a vocabulary of `vocab_size`, as its position and its id.
+    /// Position and id of the first token that is not below `vocab_size`.
     pub(crate) fn find_outside(&self, vocab_size: usize) -> Option<(usize, u32)> {
-        const AT_ONCE: usize = 1 << 12;
-        let mut ids = [0; AT_ONCE];
-        (0..self.len()).step_by(AT_ONCE).find_map(|start| {
-            let ids = &mut ids[..AT_ONCE.min(self.len() - start)];
+        const BLOCK_TOKENS: usize = 1 << 12;
+        let mut ids = [0; BLOCK_TOKENS];
+        (0..self.len()).step_by(BLOCK_TOKENS).find_map(|start| {
+            let ids = &mut ids[..BLOCK_TOKENS.min(self.len() - start)];
             self.copy_range(start, ids);
             let found = ids.iter().position(|id| id.cast_unsigned() as usize >= vocab_size)?;
             Some((start + found, ids[found].cast_unsigned()))
         })
     }
 
-    /// Copies `out.len()` tokens from position `start` on, as the 32-bit integers that tensors hold.
+    /// Copies `out.len()` tokens, from position `start`, as the 32-bit integers of tensors.
     ///
     /// # Panics
     ///
-    /// If the range reaches beyond the last token.
+    /// If the range is out of bounds.
     pub fn copy_range(&self, start: usize, out: &mut [i32]) {
         let n_tokens = self.len();
         assert!(
             start.checked_add(out.len()).is_some_and(|end| end <= n_tokens),
-            "{} tokens from {start} on reach beyond the {n_tokens} there are",
+            "{} tokens from position {start} are out of bounds: the shard has {n_tokens}",
             out.len()
         );
         match &self.0 {
@@ -95,7 +95,7 @@ impl Tokens {
     }
 }
 
-/// `len` elements of `SIZE` bytes, from element `start` on.
+/// `len` elements of `SIZE` bytes, from element `start`.
 fn elements<const SIZE: usize>(file: &[u8], start: usize, len: usize) -> &[[u8; SIZE]] {
     file[start * SIZE..][..len * SIZE].as_chunks().0
 }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_shard_reads_as_the_tokens_written() {
+    fn a_mapped_shard_has_the_tokens_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shard.bin");
 
@@ -148,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "2 tokens from 2 on reach beyond the 3 there are")]
+    #[should_panic(expected = "2 tokens from position 2 are out of bounds: the shard has 3")]
     fn reading_beyond_the_end_panics() {
         read(&Tokens::from_vec(vec![1, 2, 3]), 2, 2);
     }
 
     #[test]
-    fn the_width_follows_the_vocabulary() {
+    fn the_dtype_depends_on_the_vocabulary_size() {
         assert_eq!(Dtype::for_vocab(65_536), Dtype::U16);
         assert_eq!(Dtype::for_vocab(65_537), Dtype::U32);
     }

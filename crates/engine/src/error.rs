@@ -2,127 +2,90 @@ use std::path::PathBuf;
 
 use crate::HubError;
 
-/// Why a model could not be opened or used.
+/// An error while finding, loading or using a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A path or name that leads nowhere.
     #[error(
-        "there is no run, folder or GGUF file {}; name a run of {}/, a folder with a model or a GGUF file{advice}",
+        "there is no run, folder or GGUF file {}; give a run in {}/, a model folder or a GGUF file{advice}",
         .path.display(), .runs.display()
     )]
     Missing {
-        /// The path or name.
         path: PathBuf,
         /// The folder of runs.
         runs: PathBuf,
-        /// The model that was probably meant.
+        /// A suggestion, or empty.
         advice: String,
     },
 
-    /// There is no run to take by default.
     #[error("there is no run in {}/ yet; train one first: {program} train", .runs.display())]
-    NoRuns {
-        /// The folder of runs.
-        runs: PathBuf,
-        /// The program that trains.
-        program: String,
-    },
+    NoRuns { runs: PathBuf, program: String },
 
-    /// A pipe or device.
-    #[error(
-        "{} is a pipe or device, which can't be read as a model; save the model to a file and name that", .path.display()
-    )]
-    Stream {
-        /// The path.
-        path: PathBuf,
-    },
+    #[error("{} is a pipe or device, not a model; save the model to a file first", .path.display())]
+    Stream { path: PathBuf },
 
-    /// A GGUF file where only a folder is of use.
-    #[error("{} is a GGUF file; import it first, and name the run: {import}", .path.display())]
+    /// A GGUF file where a folder is required.
+    #[error("{} is a GGUF file; import it first, then use the run: {import}", .path.display())]
     NotImported {
-        /// The file.
         path: PathBuf,
         /// The command that imports it.
         import: String,
     },
 
-    /// A part of a model in Hugging Face layout.
-    #[error("{} is a part of a model; name the folder that it is in: {}", .path.display(), .folder.display())]
-    Part {
-        /// The file.
-        path: PathBuf,
-        /// Its folder.
-        folder: PathBuf,
-    },
+    /// A file of a model in Hugging Face layout.
+    #[error("{} is one file of a model; give its folder: {}", .path.display(), .folder.display())]
+    Part { path: PathBuf, folder: PathBuf },
 
-    /// Another file.
-    #[error("{} is a file and not a model{advice}", .path.display())]
+    /// Any other file.
+    #[error("{} is not a model{advice}", .path.display())]
     File {
-        /// The file.
         path: PathBuf,
-        /// The way to a model.
+        /// How to import it, or what to give instead.
         advice: String,
     },
 
-    /// A folder without a model that has a PyTorch checkpoint.
+    /// A folder with a PyTorch checkpoint, not in Hugging Face layout.
     #[error("{} is not a model{advice}", .path.display())]
     Folder {
-        /// The folder.
         path: PathBuf,
-        /// The way to a model.
+        /// How to import the checkpoint.
         advice: String,
     },
 
-    /// An @ that is not followed by a step, `last` or `best`.
     #[error("{}@{which}: after @, give a step, `last` or `best`", .path.display())]
     WhichWeights {
-        /// The run.
         path: PathBuf,
         /// The text after the @.
         which: String,
     },
 
-    /// `@last` of a run without checkpoints.
-    #[error("{} has no checkpoints; leave @last out", .path.display())]
-    NoCheckpoints {
-        /// The run.
-        path: PathBuf,
-    },
+    #[error("{} has no checkpoints; omit @last", .path.display())]
+    NoCheckpoints { path: PathBuf },
 
-    /// A step whose weights a run does not have.
     #[error(
         "{} has no weights of step {step}; it has {}. A run keeps more with --set schedule.keep_every=N",
         .path.display(), names_of(.path, .known)
     )]
     NoStep {
-        /// The run.
         path: PathBuf,
-        /// The step.
         step: u64,
-        /// The steps whose weights it has.
+        /// The steps whose weights the run has.
         known: Vec<u64>,
     },
 
-    /// The weights that a run keeps can't be read, but it has checkpoints.
-    #[error("cannot open the weights of {0}; those of its last checkpoint are {0}@last", .path.display())]
-    HasCheckpoint {
-        /// The run.
-        path: PathBuf,
-        /// Why.
-        source: Box<checkpoint::Error>,
-    },
+    /// `model.safetensors` can't be loaded, but the run has checkpoints.
+    #[error("cannot load the weights of {0}; to use its last checkpoint instead, give {0}@last", .path.display())]
+    HasCheckpoint { path: PathBuf, source: Box<checkpoint::Error> },
 
-    /// A model that can't be read.
     #[error(transparent)]
     Model(#[from] families::Error),
 
-    /// A run folder that can't be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
 
-    /// A tokenizer and a model that do not belong together.
-    #[error("the tokenizer has {n_tokens} tokens and the model {vocab_size}: they do not belong together")]
+    #[error(
+        "the tokenizer has {n_tokens} tokens but the model only {vocab_size}; they do not belong together"
+    )]
     Vocabulary {
         /// Tokens of the tokenizer.
         n_tokens: usize,
@@ -130,28 +93,17 @@ pub enum Error {
         vocab_size: usize,
     },
 
-    /// The tokenizer named for a `ckpt.pt` can't be read.
-    #[error("--tokenizer {}", .path.display())]
-    NamedTokenizer {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: tokenizer::Error,
-    },
+    /// The tokenizer given for a `ckpt.pt` can't be read.
+    #[error("cannot read the tokenizer {} given with --tokenizer", .path.display())]
+    NamedTokenizer { path: PathBuf, source: tokenizer::Error },
 
-    /// Nothing says what the tokens of a `ckpt.pt` are.
+    /// No tokenizer was given or found for a `ckpt.pt`.
     #[error(
-        "{} does not say what its {vocab_size} tokens are; name its tokenizer by --tokenizer, for characters the \
-         meta.pkl of its corpus", .path.display()
+        "{} contains no tokenizer for its {vocab_size} tokens; give one with --tokenizer, such as the meta.pkl of a \
+         character-level corpus", .path.display()
     )]
-    UnnamedTokenizer {
-        /// The checkpoint.
-        path: PathBuf,
-        /// Tokens of the model.
-        vocab_size: usize,
-    },
+    UnnamedTokenizer { path: PathBuf, vocab_size: usize },
 
-    /// A model of the hub that can't be had.
     #[error(transparent)]
     Hub(#[from] HubError),
 
@@ -159,7 +111,6 @@ pub enum Error {
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
 
-    /// A token that a model does not have.
     #[error(
         "{token:?} is neither a single token nor an id of this model, which has {n_tokens} token{}",
         if *.n_tokens == 1 { "" } else { "s" }
@@ -167,33 +118,25 @@ pub enum Error {
     NoToken {
         /// Its text or id.
         token: String,
-        /// Tokens of the tokenizer.
         n_tokens: usize,
     },
 
-    /// Sampling options that can't work, or logits that no token can be sampled from.
+    /// Invalid sampling options, or logits that no token can be sampled from.
     #[error(transparent)]
     Sampler(#[from] sampler::Error),
 
-    /// Logits that did not come back from the device.
-    #[error("the model could not compute the next token's logits: {0:?}")]
+    #[error("cannot read the next token's logits from the device: {0:?}")]
     Logits(burn::tensor::DataError),
 
-    /// A window over a text that can't move so far.
-    #[error("--stride {stride} is not between 1 and the block of {block_size}")]
-    Stride {
-        /// Tokens by which it was to move.
-        stride: usize,
-        /// The model's block size.
-        block_size: usize,
-    },
+    #[error("--stride must be between 1 and the block size {block_size} (got {stride})")]
+    Stride { stride: usize, block_size: usize },
 }
 
-/// The result of opening or using a model.
+/// The result of an engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether the request itself is malformed, whatever models there are: a name or an option that can't be understood.
+    /// Whether the request itself is malformed, independent of existing models: an invalid name or option.
     pub fn is_malformed_request(&self) -> bool {
         match self {
             Self::WhichWeights { .. } | Self::NoToken { .. } | Self::Stride { .. } => true,
@@ -203,7 +146,7 @@ impl Error {
     }
 }
 
-/// The names of weights that a run has.
+/// The available weights of a run, as RUN@STEP.
 fn names_of(run: &std::path::Path, steps: &[u64]) -> String {
     if steps.is_empty() {
         return "no checkpoints".to_owned();

@@ -11,40 +11,38 @@ use crate::{
     score::{logprobs, mean},
 };
 
-/// A text to measure a model on.
+/// A text to evaluate a model on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeasuredText {
-    /// Its tokens.
+pub struct EvaluationText {
     pub ids: Vec<u32>,
-    /// Its bytes.
     pub n_bytes: u64,
-    /// Those of its bytes that the first token stands for, which is not predicted.
+    /// Bytes of the first token, which is not predicted.
     pub first_bytes: u64,
 }
 
-/// How well a model predicts a text.
+/// Loss, perplexity and bits per byte of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// The mean loss, in nats per token.
+    /// Mean cross-entropy loss, in nats per token.
     pub loss: f64,
-    /// e to the loss.
+    /// `exp(loss)`
     pub perplexity: f64,
-    /// Bits that the predicted tokens take together, for each byte that they stand for.
+    /// Total loss of the predicted tokens in bits, divided by their bytes.
     pub bits_per_byte: f64,
-    /// Tokens that were predicted: all but the first.
+    /// Predicted tokens: all except the first.
     pub tokens: usize,
-    /// Bytes of the text.
+    /// Bytes of the whole text.
     pub bytes: u64,
 }
 
-impl MeasuredText {
-    /// A text that was tokenized before, as a part of a corpus is.
+impl EvaluationText {
+    /// A text that is already tokenized, such as the validation part of a corpus.
     pub fn tokenized(tokenizer: &Tokenizer, ids: Vec<u32>, n_bytes: u64) -> Self {
         let first = ids.first().and_then(|&id| tokenizer.token_bytes(id));
         Self { first_bytes: first.map_or(0, |bytes| bytes.len() as u64), ids, n_bytes }
     }
 
-    /// Encodes a text. Where the tokenizer has an EOS token, each `separator` becomes one, and its bytes do not count.
+    /// Encodes a text. If the tokenizer has an EOS token, it replaces each `separator`, whose bytes do not count.
     ///
     /// # Errors
     ///
@@ -52,7 +50,7 @@ impl MeasuredText {
     pub fn encode(tokenizer: &Tokenizer, text: &str, separator: Option<&str>) -> Result<Self> {
         let (ids, n_bytes) = match (separator, tokenizer.end_of_text()) {
             (Some(separator), Some(end)) => {
-                let (mut ids, mut n_bytes) = (tokenizer.beginning().to_vec(), 0);
+                let (mut ids, mut n_bytes) = (tokenizer.prompt_prefix().to_vec(), 0);
                 for (idx, document) in text.split(separator).enumerate() {
                     ids.extend((idx > 0).then_some(end));
                     ids.extend(tokenizer.encode(document)?);
@@ -63,19 +61,20 @@ impl MeasuredText {
             _ => (tokenizer.encode_text(text)?, text.len() as u64),
         };
         let text = Self::tokenized(tokenizer, ids, n_bytes);
-        // A BOS token stands for no byte of the text.
-        Ok(if tokenizer.beginning().is_empty() { text } else { Self { first_bytes: 0, ..text } })
+        // A BOS token has no bytes.
+        Ok(if tokenizer.prompt_prefix().is_empty() { text } else { Self { first_bytes: 0, ..text } })
     }
 }
 
 impl Evaluation {
-    /// Measures a model on a text, through a window that moves by `stride` tokens. `None` for a text of less than two tokens.
+    /// Evaluates a model on a text with a sliding window that moves by `stride` tokens. `None` for a text of fewer than
+    /// two tokens.
     ///
     /// # Panics
     ///
     /// If `stride` is not between 1 and the block size.
-    pub fn of(gpt: &Gpt, text: MeasuredText, stride: usize) -> Option<Self> {
-        let MeasuredText { ids, n_bytes, first_bytes } = text;
+    pub fn of(gpt: &Gpt, text: EvaluationText, stride: usize) -> Option<Self> {
+        let EvaluationText { ids, n_bytes, first_bytes } = text;
         let logprobs = logprobs(gpt, &[ids], stride).remove(0);
         let loss = -mean(logprobs.iter().copied())?;
         let total_bits = loss * logprobs.len() as f64 / LN_2;
@@ -98,24 +97,24 @@ mod tests {
     #[test]
     fn bytes_of_the_first_token_and_of_separators_do_not_count() {
         let gpt2 = Tokenizer::gpt2();
-        let whole = MeasuredText::encode(&gpt2, "Hello there.|Hello", None).unwrap();
+        let whole = EvaluationText::encode(&gpt2, "Hello there.|Hello", None).unwrap();
         assert_eq!((whole.n_bytes, whole.first_bytes), (18, 5));
-        let divided = MeasuredText::encode(&gpt2, "Hello there.|Hello", Some("|")).unwrap();
+        let divided = EvaluationText::encode(&gpt2, "Hello there.|Hello", Some("|")).unwrap();
         assert_eq!((divided.n_bytes, divided.first_bytes), (17, 5));
         assert_eq!(
             divided.ids,
             [gpt2.encode("Hello there.").unwrap(), vec![50_256], gpt2.encode("Hello").unwrap()].concat()
         );
         let characters = Tokenizer::from_chars("ab|".chars()).unwrap();
-        let text = MeasuredText::encode(&characters, "a|b", Some("|")).unwrap();
-        assert_eq!((text.ids.len(), text.n_bytes), (3, 3), "there is no EOS token to become");
+        let text = EvaluationText::encode(&characters, "a|b", Some("|")).unwrap();
+        assert_eq!((text.ids.len(), text.n_bytes), (3, 3), "the tokenizer has no EOS token");
     }
 
     #[test]
-    fn the_measures_are_one_loss_in_three_units() {
+    fn perplexity_and_bits_per_byte_follow_from_the_loss() {
         let tokenizer = Tokenizer::from_chars("abcdefghijkl\u{e9}".chars()).unwrap();
         let gpt = GptConfig::debug().init(7, &kernels::testing::test_device()).unwrap();
-        let text = MeasuredText::encode(&tokenizer, "\u{e9}abc", None).unwrap();
+        let text = EvaluationText::encode(&tokenizer, "\u{e9}abc", None).unwrap();
         assert_eq!((text.n_bytes, text.first_bytes), (5, 2));
         let found = Evaluation::of(&gpt, text.clone(), 4).unwrap();
         let logprobs = model::score(&gpt, &[&text.ids], 4).remove(0);
@@ -124,6 +123,6 @@ mod tests {
         assert!((found.loss - nats / 3.0).abs() < 1e-9);
         assert!((found.perplexity - (nats / 3.0).exp()).abs() < 1e-9);
         assert!((found.bits_per_byte - nats / LN_2 / 3.0).abs() < 1e-9, "three bytes are predicted");
-        assert_eq!(Evaluation::of(&gpt, MeasuredText { ids: vec![1], ..text }, 4), None);
+        assert_eq!(Evaluation::of(&gpt, EvaluationText { ids: vec![1], ..text }, 4), None);
     }
 }

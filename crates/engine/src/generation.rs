@@ -1,4 +1,4 @@
-//! Generating text after a prompt, a token at a time.
+//! Generation of samples after a prompt, as an iterator of text.
 
 use std::{collections::VecDeque, fmt, ops::Range};
 
@@ -6,48 +6,47 @@ use model::Gpt;
 use sampler::{Options, Sample, Sequence, StoppedBy};
 use tokenizer::Tokenizer;
 
-use crate::{Result, side_by_side::SideBySide};
+use crate::{Result, batch::SampleBatch};
 
-/// Samples that are generated together, at most. The others follow.
-pub const SIDE_BY_SIDE: usize = 16;
+/// Maximum number of samples in a batch. Further samples follow in later batches.
+pub const MAX_BATCH_SIZE: usize = 16;
 
-/// Text that one more token made certain.
+/// The text that one token adds to a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// The sample that it continues, from 0.
+    /// Index of the sample, from 0.
     pub sample: usize,
-    /// The text; empty while a character is incomplete or a stop string may be beginning.
+    /// Empty while a character is incomplete or the text may be the start of a stop string.
     pub text: String,
-    /// Why the sample is complete with it.
+    /// The reason if this is the last piece of the sample.
     pub stopped_by: Option<StoppedBy>,
 }
 
-/// Samples of one prompt while they are generated: an iterator of [`Piece`]s.
+/// Generates samples of one prompt: an iterator of [`Piece`]s.
 ///
-/// The pieces of a sample, joined, are its text. Up to [`SIDE_BY_SIDE`] samples are computed together, and each has a piece
-/// for every token, in ascending order. A sample does not depend on how many others there are, as far as the logits don't.
-///
-/// After an error there are no more pieces.
+/// The concatenated pieces of a sample are its text. Up to [`MAX_BATCH_SIZE`] samples are generated in one batch, and
+/// each has a piece for every token, in ascending order of samples. With equal logits, a sample does not depend on the
+/// number of others. The iterator ends after an error.
 pub struct Generation<'a> {
     gpt: &'a Gpt,
     tokenizer: &'a Tokenizer,
     options: Options,
     prompt: Vec<u32>,
-    /// Samples that have not begun, by the numbers that choose their random numbers.
+    /// Sample indices that have not started.
     waiting: Range<u64>,
     complete: Vec<Sample>,
-    running: Option<SideBySide<'a>>,
+    running: Option<SampleBatch<'a>>,
     ready: VecDeque<Result<Piece>>,
     is_interrupted: bool,
 }
 
 impl<'a> Generation<'a> {
-    /// Begins samples after a prompt. `samples` are the numbers that, with the seed, choose the random numbers of each: the
-    /// same number has the same text.
+    /// Starts samples after a prompt. Each index in `samples` determines, with the seed, the random numbers of one
+    /// sample.
     ///
     /// # Errors
     ///
-    /// If an option can't work or the prompt is empty.
+    /// If an option is out of range or the prompt is empty.
     pub fn begin(
         gpt: &'a Gpt,
         tokenizer: &'a Tokenizer,
@@ -66,11 +65,12 @@ impl<'a> Generation<'a> {
             ready: VecDeque::new(),
             is_interrupted: false,
         };
-        generation.begin_next()?;
+        generation.begin_batch()?;
         Ok(generation)
     }
 
-    /// Ends every sample after its last token, and begins no others. Pieces of tokens that were sampled still come.
+    /// Ends every sample after its current token and starts no others. The iterator still returns the pieces of sampled
+    /// tokens.
     pub fn interrupt(&mut self) {
         self.is_interrupted = true;
         if let Some(running) = &mut self.running {
@@ -78,20 +78,20 @@ impl<'a> Generation<'a> {
         }
     }
 
-    /// All samples that were begun, as far as they are.
+    /// All started samples, complete or not.
     pub fn into_samples(mut self) -> Vec<Sample> {
-        self.complete.extend(self.running.into_iter().flat_map(SideBySide::into_samples));
+        self.complete.extend(self.running.into_iter().flat_map(SampleBatch::into_samples));
         self.complete
     }
 
-    /// Begins the next samples side by side.
-    fn begin_next(&mut self) -> Result<()> {
-        let numbers = self.waiting.by_ref().take(SIDE_BY_SIDE);
+    /// Starts the next batch.
+    fn begin_batch(&mut self) -> Result<()> {
+        let numbers = self.waiting.by_ref().take(MAX_BATCH_SIZE);
         let sequence = |number| Sequence::new(self.options.clone(), number, self.prompt.clone());
         let sequences = numbers.map(sequence).collect::<Result<Vec<_>, _>>()?;
         if !sequences.is_empty() {
-            let next = SideBySide::new(self.gpt, self.tokenizer, sequences, self.options.n_best());
-            // A sample of no tokens has a piece too.
+            let next = SampleBatch::new(self.gpt, self.tokenizer, sequences, self.options.n_best());
+            // A sample with `max_tokens` 0 has one empty piece.
             let pieces = next.sequences().iter().enumerate().filter_map(|(idx, sequence)| {
                 let stopped_by = Some(sequence.stopped_by()?.clone());
                 Some(Ok(Piece { sample: self.complete.len() + idx, text: String::new(), stopped_by }))
@@ -102,11 +102,11 @@ impl<'a> Generation<'a> {
         Ok(())
     }
 
-    /// Samples one more token of each running sample, or begins the next samples.
-    fn advance(&mut self, mut running: SideBySide<'a>) -> Result<()> {
+    /// Samples one token of each running sample, or starts the next batch.
+    fn advance(&mut self, mut running: SampleBatch<'a>) -> Result<()> {
         if running.is_complete() {
             self.complete.extend(running.into_samples());
-            return if self.is_interrupted { Ok(()) } else { self.begin_next() };
+            return if self.is_interrupted { Ok(()) } else { self.begin_batch() };
         }
         let first = self.complete.len();
         let ready = &mut self.ready;

@@ -1,4 +1,4 @@
-//! Models of the Hugging Face hub.
+//! Models on the Hugging Face hub.
 
 #[cfg(feature = "hub")]
 mod client;

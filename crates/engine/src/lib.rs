@@ -1,9 +1,10 @@
-//! Inference: opens any model, generates text with it, and scores text.
+//! Inference: finds and loads models, generates text and scores text.
 //!
-//! A model is a run, a run's checkpoint (`RUN@STEP`, `RUN@last`), a folder in Hugging Face layout or a GGUF file;
-//! [`Models`] finds it by its name or path. A model of the Hugging Face hub is downloaded first (`hub`), nanoGPT's
-//! `ckpt.pt` is opened by [`open_nanogpt`]. Nothing here prints, or reads arguments or the environment: warnings go through
-//! `tracing`, progress to a [`Progress`], and a [`Hub`] says where the hub is.
+//! A model is a run, a run's checkpoint (`RUN@STEP`, `RUN@last`), a folder in Hugging Face layout or a GGUF file.
+//! [`Models::open`] finds it by its name or path without reading the weights, and [`Source::load`] loads it.
+//! [`Hub::download`] downloads a model from the Hugging Face hub first, and [`load_nanogpt_model`] loads nanoGPT's
+//! `ckpt.pt`. The crate does not print, and does not read arguments or the environment. Warnings go through `tracing`,
+//! progress through [`Progress`], and [`Hub`] contains the settings of the hub.
 //!
 //! ```
 //! use engine::{Generation, Models, encode_prompt};
@@ -18,7 +19,7 @@
 //! let prompt = encode_prompt(&model.tokenizer, "the cat")?;
 //! let mut text = String::new();
 //! for piece in Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, 0..1)? {
-//!     text += &piece?.text; // Some characters at a time, as they come.
+//!     text += &piece?.text; // A few characters at a time.
 //! }
 //! println!("the cat{text}");
 //! # assert_eq!(text, " saw it.\nthe hen sle");
@@ -32,10 +33,10 @@ mod nanogpt;
 mod source;
 mod stored_weights;
 
+mod batch;
 mod generation;
 mod next_logits;
 mod prompt;
-mod side_by_side;
 
 mod evaluation;
 mod score;
@@ -46,13 +47,13 @@ mod error;
 
 pub use advice::{did_you_mean, quoted};
 pub use error::{Error, Result};
-pub use evaluation::{Evaluation, MeasuredText};
-pub use families::Memory;
-pub use generation::{Generation, Piece, SIDE_BY_SIDE};
+pub use evaluation::{Evaluation, EvaluationText};
+pub use families::WeightStorage;
+pub use generation::{Generation, MAX_BATCH_SIZE, Piece};
 pub use hub::{Download, Hub, HubError, HubName, Progress, Token};
 pub use lookup::{Models, is_gguf};
-pub use nanogpt::open_nanogpt;
-pub use prompt::{encode_prompt, prompt_start, token_id, with_start};
+pub use nanogpt::load_nanogpt_model;
+pub use prompt::{default_prompt, encode_prompt, token_id, with_prompt_prefix};
 pub use score::{ScoredText, score_texts, window_stride};
 pub use source::{Model, Source, check_vocabulary};
 pub use speed::{time_decode, time_prefill};

@@ -1,4 +1,4 @@
-//! nanoGPT's `ckpt.pt`, which does not say what its tokens are.
+//! Loading of nanoGPT's `ckpt.pt`, which contains no tokenizer.
 
 use std::path::Path;
 
@@ -9,22 +9,22 @@ use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Error, Model, Result, check_vocabulary, lookup::refuse_part};
 
-/// Opens nanoGPT's `ckpt.pt`. `tokenizer` is `gpt2`, `byte`, nanoGPT's `meta.pkl` or a `tokenizer.json`; without it, the
-/// `meta.pkl` beside the checkpoint counts, or GPT-2's tokenizer where the vocabulary is GPT-2's.
+/// Loads nanoGPT's `ckpt.pt`. `tokenizer` is `gpt2`, `byte`, nanoGPT's `meta.pkl` or a `tokenizer.json`. The default is
+/// the `meta.pkl` beside the checkpoint, or GPT-2's tokenizer if the vocabulary has GPT-2's size.
 ///
 /// # Errors
 ///
-/// If the checkpoint or the tokenizer can't be read, they do not belong together, or nothing says what the tokens are.
-pub fn open_nanogpt(checkpoint: &Path, tokenizer: Option<&Path>, device: &Device) -> Result<Model> {
+/// If the checkpoint or the tokenizer can't be read, they do not fit together, or the tokenizer is unknown.
+pub fn load_nanogpt_model(checkpoint: &Path, tokenizer: Option<&Path>, device: &Device) -> Result<Model> {
     refuse_part(checkpoint)?;
     let gpt = load_nanogpt(checkpoint, device)?;
-    let tokenizer = tokenizer_of(checkpoint, tokenizer, gpt.config().vocab_size)?;
+    let tokenizer = find_tokenizer(checkpoint, tokenizer, gpt.config().vocab_size)?;
     check_vocabulary(&tokenizer, gpt.config())?;
     Ok(Model { special_tokens: SpecialTokens::of(&tokenizer), gpt, tokenizer })
 }
 
-fn tokenizer_of(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Tokenizer> {
-    /// nanoGPT pads GPT-2's vocabulary up to this.
+fn find_tokenizer(checkpoint: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Tokenizer> {
+    /// nanoGPT's padded size of GPT-2's vocabulary.
     const PADDED: usize = 50_304;
     let beside = checkpoint.with_file_name("meta.pkl");
     match named {

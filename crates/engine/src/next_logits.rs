@@ -1,11 +1,11 @@
-//! From logits on a device to the logits that the sampler looks at.
+//! Copies the logits that the sampler needs from the device.
 //!
-//! On a GPU a step would copy the logit of each token of a vocabulary and row to the host, which then looks for the few
-//! largest. Where only those count, the device finds candidates that include them, and only the candidates are copied.
+//! On a GPU, copying the logits of the whole vocabulary in every step is slow. If only the largest count, the device
+//! selects candidates that include them, and only the candidates are copied.
 //!
-//! A device's own top-k compares each token with k others, and sorting runs on the host. So the vocabulary is split into
-//! many groups, and the device finds the few largest of each group, all groups at once. More than a few of the k largest
-//! are in one group so rarely that all logits can be copied then.
+//! The device's own top-k compares each token with k others, and its sort runs on the host. So the vocabulary is split
+//! into many groups, and the device selects the few largest logits of all groups in parallel. In the rare case that one
+//! group may contain more of the k largest, all logits are copied.
 
 use burn::{
     prelude::*,
@@ -13,13 +13,14 @@ use burn::{
 };
 use sampler::{Logits, top_k};
 
-/// The groups that a vocabulary is dealt to. Of as many tokens, eight are of one group once in 200 times.
+/// Number of groups of the vocabulary. With `k` as large as this, a group contains eight of the `k` largest once in 200
+/// steps.
 const N_GROUPS: usize = 512;
-/// The largest logits of a group that are copied, at most.
-const PER_GROUP: usize = 8;
+/// Maximum number of logits copied per group.
+const MAX_PER_GROUP: usize = 8;
 
-/// The logits of the first `n_tokens` tokens, for each row: of all, or of the `n_best` most probable if these are all that
-/// count and copying them alone saves time.
+/// The logits of the first `n_tokens` tokens of each row. If only the `n_best` largest count and selecting them on the
+/// device saves time, only candidates that include these are returned.
 ///
 /// # Shapes
 ///
@@ -30,7 +31,7 @@ pub(crate) fn read(
     n_best: Option<usize>,
 ) -> Result<Vec<Logits>, DataError> {
     let logits = logits.narrow(1, 0, n_tokens);
-    if let Some(k) = n_best.filter(|&k| logits.device() != Device::flex() && is_worth_it(n_tokens, k))
+    if let Some(k) = n_best.filter(|&k| logits.device() != Device::flex() && saves_time(n_tokens, k))
         && let Some(rows) = read_best(logits.clone(), k)
     {
         return Ok(rows.into_iter().map(Logits::Best).collect());
@@ -39,25 +40,25 @@ pub(crate) fn read(
     Ok(logits.chunks_exact(n_tokens).map(|row| Logits::All(row.to_vec())).collect())
 }
 
-/// Whether groups seldom have too many of the best, and at most half as many bytes are copied: each candidate is one of
-/// two numbers, the other being where it was.
-fn is_worth_it(n_tokens: usize, k: usize) -> bool {
+/// Whether selecting candidates saves time: it rarely fails, and at most half as many bytes are copied. A candidate has
+/// two values, its logit and its row in the group.
+fn saves_time(n_tokens: usize, k: usize) -> bool {
     k <= N_GROUPS && 2 * (2 * N_GROUPS * per_group(k)) <= n_tokens
 }
 
-/// One more than are looked for, where these are few: by the last one it is known whether a group may have more.
+/// For a small `k`, one more than needed: the last one shows whether the group may contain more of the `k` largest.
 fn per_group(k: usize) -> usize {
-    PER_GROUP.min(k.saturating_add(1))
+    MAX_PER_GROUP.min(k.saturating_add(1))
 }
 
-/// Candidates of each row, with their ids, among which are its `k` largest logits and of equal ones those with the lower
-/// ids. `None` if a group may have more of them than were copied, or a logit is not finite.
+/// The `k` largest logits of each row with their ids; ties keep the lower ids. `None` if a group may contain more of
+/// them than were copied, or a logit is not finite.
 fn read_best(logits: Tensor<2>, k: usize) -> Option<Vec<Vec<(u32, f32)>>> {
     let [batch, n_tokens] = logits.dims();
     let n_rows = n_tokens.div_ceil(N_GROUPS);
     let n_each = per_group(k).min(n_rows);
     let sums = logits.clone().sum_dim(1); // Finite only if every logit is.
-    // Neighbours are of different groups: threads of a GPU read neighbours.
+    // Adjacent tokens are in different groups, so that adjacent GPU threads read adjacent memory.
     let padding = [(0, 0), (0, n_rows * N_GROUPS - n_tokens)];
     let groups = logits.pad(padding, PadMode::Constant(f32::NEG_INFINITY)).reshape([batch, n_rows, N_GROUPS]);
     let (values, rows) = groups.topk_with_indices(n_each, 1); // [B, n_each, N_GROUPS]
@@ -79,8 +80,8 @@ fn read_best(logits: Tensor<2>, k: usize) -> Option<Vec<Vec<(u32, f32)>>> {
     best.collect()
 }
 
-/// The logits of tokens, among the largest of every group, the second largest, and so on, of which `rows` says where they
-/// were. What fills up the groups is no token; a device may say anything of where that was.
+/// The candidates with their ids. `values` are the largest logits of all groups, then the second largest, and so on;
+/// `rows` are their rows in the groups. Padding is left out; a device may return any row for it.
 fn candidates<'a>(
     values: &'a [f32],
     rows: &'a [i64],
@@ -103,8 +104,8 @@ mod tests {
 
     const BATCH: usize = 3;
 
-    /// Two rounds of samples, one for each row, that are drawn from these logits.
-    fn drawn(options: &Options, logits: &[Logits]) -> Vec<Sample> {
+    /// Samples of two tokens, one sample for each row of logits.
+    fn sampled(options: &Options, logits: &[Logits]) -> Vec<Sample> {
         let options = Options { max_tokens: 2, ..options.clone() };
         generate_batch(
             &options,
@@ -126,11 +127,15 @@ mod tests {
         let best: Vec<_> = best.into_iter().map(Logits::Best).collect();
         for temperature in [0.0, 0.8, 3.0] {
             let options = Options { temperature, top_k: Some(k), ..Options::default() };
-            assert_eq!(drawn(&options, &best), drawn(&options, &all), "{k} of {n_tokens}, at {temperature}");
+            assert_eq!(
+                sampled(&options, &best),
+                sampled(&options, &all),
+                "{k} of {n_tokens}, at {temperature}"
+            );
         }
     }
 
-    /// As they come, and rounded so that many are equal.
+    /// Random logits, and the same rounded so that many are equal.
     fn random(n_tokens: usize) -> [Tensor<2>; 2] {
         let device = kernels::testing::test_device();
         device.seed(7);
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_candidates_draw_what_all_logits_draw() {
+    fn candidates_give_the_same_samples_as_all_logits() {
         for n_tokens in [1, 511, 512, 513, 5000, 50_257] {
             let [logits, _] = random(n_tokens);
             for k in [1, 2, 7, 8, 40, 200] {
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_logits_go_by_the_lowest_ids_or_are_all_copied() {
+    fn ties_keep_the_lowest_ids_or_copy_all_logits() {
         let [_, logits] = random(5000);
         for k in [1, 2, 7, 40] {
             check(&logits, k, read_best(logits.clone(), k).is_some());
@@ -157,14 +162,14 @@ mod tests {
         let even = logits.zeros_like();
         check(&even, 1, false);
         let two = even.clone().slice_fill(s![.., 1700..1702], 1.0);
-        check(&two, 1, true); // Of two groups.
+        check(&two, 1, true); // In two groups.
         let same_group = two.slice_fill(s![.., 1700 + 512..1701 + 512], 1.0);
         check(&same_group, 1, false);
         check(&same_group, 2, true);
     }
 
     #[test]
-    fn a_group_with_more_of_the_best_than_are_copied_has_all_copied() {
+    fn a_crowded_group_copies_all_logits() {
         let [logits, _] = random(20 * N_GROUPS);
         let rows: [usize; 9] = std::array::from_fn(|row| 2 * row);
         let mut crowded = logits;
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_to_the_sampler() {
+    fn logits_that_are_not_finite_are_left_to_the_sampler() {
         let [logits, _] = random(5000);
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             check(&logits.clone().slice_fill(s![2, 4000..4001], wrong), 3, false);
@@ -186,16 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn what_fills_up_a_group_is_no_token() {
+    fn padding_is_not_a_candidate() {
         let (values, rows) = ([f32::MIN; N_GROUPS], |row| [row; N_GROUPS]);
-        for nowhere in [-1, u32::MAX.into(), i64::MAX, 2] {
-            assert_eq!(candidates(&values, &rows(nowhere), 2 * N_GROUPS).count(), 0, "{nowhere}");
+        for row in [-1, u32::MAX.into(), i64::MAX, 2] {
+            assert_eq!(candidates(&values, &rows(row), 2 * N_GROUPS).count(), 0, "{row}");
         }
         assert_eq!(candidates(&values, &rows(1), N_GROUPS + 3).count(), 3);
     }
 
     #[test]
-    fn tokens_beyond_the_tokenizers_are_left_out() {
+    fn padding_of_the_vocabulary_is_left_out() {
         let logits =
             Tensor::<2>::from_data([[1.0, 2.0, 9.0], [4.0, 3.0, 9.0]], &kernels::testing::test_device());
         let rows = read(logits, 2, Some(1)).unwrap();
@@ -203,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn a_small_vocabulary_is_copied_whole() {
-        assert!(is_worth_it(50_257, 1) && is_worth_it(50_257, 200) && is_worth_it(32_000, 512));
-        assert!(!is_worth_it(256, 1) && !is_worth_it(8000, 40) && !is_worth_it(50_257, 513));
+    fn a_small_vocabulary_copies_all_logits() {
+        assert!(saves_time(50_257, 1) && saves_time(50_257, 200) && saves_time(32_000, 512));
+        assert!(!saves_time(256, 1) && !saves_time(8000, 40) && !saves_time(50_257, 513));
     }
 }

@@ -1,4 +1,4 @@
-//! The log-probability of each token of a text.
+//! Log-probabilities of the tokens of texts.
 
 use model::Gpt;
 use tokenizer::Tokenizer;
@@ -8,22 +8,21 @@ use crate::{Error, Result};
 /// A text with the log-probabilities of its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredText {
-    /// Its tokens.
     pub ids: Vec<u32>,
-    /// The text of each token; bytes of half a character are replaced.
+    /// The text of each token, with incomplete characters replaced by U+FFFD.
     pub tokens: Vec<String>,
-    /// For each token the natural logarithm of its probability given those before it; `None` for the first.
+    /// The log-probability of each token given the tokens before it; `None` for the first.
     pub logprobs: Vec<Option<f32>>,
 }
 
 impl ScoredText {
-    /// The mean of the log-probabilities; `None` if there is none.
+    /// The mean log-probability; `None` for fewer than two tokens.
     pub fn mean_logprob(&self) -> Option<f64> {
         mean(self.logprobs.iter().flatten().copied())
     }
 }
 
-/// The tokens by which the window over a long text moves: `stride`, or half the block without one.
+/// The stride of the sliding window over a long text: `stride`, or half the block by default.
 ///
 /// # Errors
 ///
@@ -36,8 +35,8 @@ pub fn window_stride(stride: Option<usize>, block_size: usize) -> Result<usize> 
     }
 }
 
-/// Scores texts together. A text longer than the block is read through a window that moves by `stride` tokens, as
-/// [`model::score`] has it.
+/// Scores texts in batches. A text longer than the block is scored with a sliding window that moves by `stride` tokens,
+/// as in [`model::score`].
 ///
 /// # Panics
 ///
@@ -56,13 +55,13 @@ pub fn score_texts(gpt: &Gpt, tokenizer: &Tokenizer, texts: Vec<Vec<u32>>, strid
     texts.into_iter().zip(scored).map(score).collect()
 }
 
-/// The log-probabilities of all tokens but the first, of each text.
+/// The log-probabilities of all tokens of each text, except the first.
 pub(crate) fn logprobs(gpt: &Gpt, texts: &[Vec<u32>], stride: usize) -> Vec<Vec<f32>> {
     let slices: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     kernels::on_pool(|| model::score(gpt, &slices, stride))
 }
 
-/// The mean of values, if there are any.
+/// `None` without values.
 pub(crate) fn mean(values: impl Iterator<Item = f32>) -> Option<f64> {
     let (mut sum, mut n) = (0.0, 0_usize);
     for value in values {
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_moves_by_half_a_block_unless_told_otherwise() {
+    fn the_default_stride_is_half_a_block() {
         assert_eq!(window_stride(None, 7).unwrap(), 4);
         assert_eq!(window_stride(Some(7), 7).unwrap(), 7);
         for wrong in [0, 8] {

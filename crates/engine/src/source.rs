@@ -1,41 +1,37 @@
-//! A model that was found, and one that is loaded.
+//! Finding and loading models.
 
 use std::{fmt, path::Path};
 
 use burn::prelude::Device;
-use families::{Memory, gguf::GgufFile};
+use families::{WeightStorage, gguf::GgufFile};
 use model::{Gpt, GptConfig};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Error, ModelFolder, Models, Result, is_gguf, stored_weights::names_weights};
 
-/// Where a model is. Its weights are not read yet.
+/// A model that was found, before its weights are loaded.
 #[derive(Debug)]
 pub enum Source {
     /// A run, one of its checkpoints, or a folder in Hugging Face layout.
     Folder(ModelFolder),
-    /// A GGUF file.
     Gguf(Box<GgufFile>),
 }
 
-/// A model with its tokenizer and special tokens, ready to use.
+/// A loaded model with its tokenizer and special tokens.
 #[derive(Debug)]
 pub struct Model {
-    /// The model.
     pub gpt: Gpt,
-    /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// Its special tokens: where texts begin and end.
     pub special_tokens: SpecialTokens,
 }
 
 impl Models {
-    /// Finds the model of a path or name: a run, `RUN@STEP`, `RUN@last`, a checkpoint's folder, a folder in Hugging Face
-    /// layout, or a GGUF file. Its weights are not read.
+    /// Finds a model by path or name, without loading its weights: a run, `RUN@STEP`, `RUN@last`, a checkpoint's
+    /// folder, a folder in Hugging Face layout, or a GGUF file.
     ///
     /// # Errors
     ///
-    /// If there is none; the message says what is there instead, and how to make a model of it.
+    /// If it is not a model. The message has the command that imports it, if there is one.
     pub fn open(&self, path: &Path) -> Result<Source> {
         if is_gguf(path) {
             return Ok(Source::Gguf(Box::new(GgufFile::open(path)?)));
@@ -43,19 +39,19 @@ impl Models {
         Ok(Source::Folder(ModelFolder::find(self, path)?))
     }
 
-    /// Whether a path or name leads to something on this machine, be it a model or not.
-    pub fn is_here(&self, path: &Path) -> bool {
-        self.path_of(path).exists() || names_weights(self, path)
+    /// Whether a path or name exists on this machine, as a model or as anything else.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.resolve(path).exists() || names_weights(self, path)
     }
 
-    /// Whether a path or name leads to a folder, a GGUF file or a run's weights.
+    /// Whether a path or name is a folder, a GGUF file or the weights of a run.
     pub fn may_be_model(&self, path: &Path) -> bool {
-        self.path_of(path).is_dir() || is_gguf(path) || names_weights(self, path)
+        self.resolve(path).is_dir() || is_gguf(path) || names_weights(self, path)
     }
 }
 
 impl Source {
-    /// The folder or the file.
+    /// The path of the folder or GGUF file.
     pub fn path(&self) -> &Path {
         match self {
             Self::Folder(model) => model.folder.path(),
@@ -63,7 +59,7 @@ impl Source {
         }
     }
 
-    /// The model's name, fit for a file.
+    /// The model's name, usable as a file name.
     pub fn name(&self) -> String {
         match self {
             Self::Folder(model) => model.name(),
@@ -71,8 +67,8 @@ impl Source {
         }
     }
 
-    /// The tokenizer and the special tokens. Reading them takes some 40 MB for a while. A caller that counts its memory
-    /// asks for them before the weights.
+    /// Loads the tokenizer and the special tokens. This temporarily uses about 40 MB, so a caller that limits its peak
+    /// memory loads them before the weights.
     ///
     /// # Errors
     ///
@@ -84,18 +80,17 @@ impl Source {
         })
     }
 
-    /// The model with its weights on a device, for inference. On the CPU they stay in their file where that has them as
-    /// f32.
+    /// Loads the model onto a device, for inference. On the CPU, f32 weights stay in their memory-mapped file.
     ///
     /// # Errors
     ///
-    /// If a file is missing or damaged, or model and tokenizer do not belong together.
+    /// If a file is missing or damaged, or the tokenizer does not fit the model.
     pub fn load(&self, device: &Device) -> Result<Model> {
-        self.load_with(self.load_tokenizer()?, Memory::Mapped, device)
+        self.load_with(self.load_tokenizer()?, WeightStorage::Mapped, device)
     }
 
-    /// As [`Source::load`], with the tokenizer and the special tokens that it has. With [`Memory::Own`] all weights are
-    /// parameters, as an export needs them.
+    /// As [`Source::load`], with a loaded tokenizer and special tokens. With [`WeightStorage::Owned`] all weights are
+    /// parameters, as export requires.
     ///
     /// # Errors
     ///
@@ -103,11 +98,11 @@ impl Source {
     pub fn load_with(
         &self,
         (tokenizer, special_tokens): (Tokenizer, SpecialTokens),
-        memory: Memory,
+        storage: WeightStorage,
         device: &Device,
     ) -> Result<Model> {
         let gpt = match self {
-            Self::Folder(model) => model.load_model(memory, device)?,
+            Self::Folder(model) => model.load_model(storage, device)?,
             Self::Gguf(file) => file.load_model(device)?,
         };
         check_vocabulary(&tokenizer, gpt.config())?;
@@ -124,21 +119,20 @@ impl fmt::Display for Source {
     }
 }
 
-/// Refuses a tokenizer with tokens that the model lacks, unless it is limited to the model's, which is worth a warning. A
-/// model may have more tokens than the tokenizer.
+/// Checks that the model has all tokens of the tokenizer. Warns if the tokenizer was limited to the model's vocabulary.
 ///
 /// # Errors
 ///
-/// [`Error::Vocabulary`].
+/// [`Error::Vocabulary`] if the tokenizer has more tokens.
 pub fn check_vocabulary(tokenizer: &Tokenizer, config: &GptConfig) -> Result<()> {
     let (n_tokens, vocab_size) = (tokenizer.vocab_size(), config.vocab_size);
     if n_tokens > vocab_size {
         return Err(Error::Vocabulary { n_tokens, vocab_size });
     }
-    if tokenizer.n_beyond() > 0 {
+    if tokenizer.n_excess_tokens() > 0 {
         tracing::warn!(
-            "the tokenizer has {} tokens and the model {n_tokens}: a text with one of the others is refused",
-            n_tokens + tokenizer.n_beyond()
+            "the tokenizer has {} tokens and the model only {n_tokens}; texts that need the others are rejected",
+            n_tokens + tokenizer.n_excess_tokens()
         );
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! How long inference takes.
+//! Timing of inference.
 
 use std::time::{Duration, Instant};
 
 use kernels::on_pool;
 use model::{Context, Decoder, Gpt};
 
-/// Times reading a prompt of tokens without a meaning, up to the logits of the next token.
+/// Times `n_times` prefills of a synthetic prompt, up to the logits of the next token.
 pub fn time_prefill(model: &Gpt, n_tokens: usize, n_times: usize) -> Vec<Duration> {
     let (prompt, decoder) = (prompt(model, n_tokens), Decoder::new(model));
     let times = (0..n_times).map(|_| {
@@ -16,7 +16,7 @@ pub fn time_prefill(model: &Gpt, n_tokens: usize, n_times: usize) -> Vec<Duratio
     times.collect()
 }
 
-/// Times each of so many steps of decoding, in which each of `n_sequences` gets its most probable token.
+/// Times each of `n_steps` steps of greedy decoding with `n_sequences` sequences.
 pub fn time_decode(model: &Gpt, n_steps: usize, n_sequences: usize) -> Vec<Duration> {
     let decoder = Decoder::new(model);
     let mut contexts: Vec<Context> = (0..n_sequences).map(|_| decoder.context()).collect();

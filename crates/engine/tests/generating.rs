@@ -1,10 +1,10 @@
 //! Generation: samples, pieces and interrupts.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::{env, path::Path};
 
-use engine::{Error, Generation, Model, Models, Piece, SIDE_BY_SIDE, encode_prompt};
+use engine::{Error, Generation, MAX_BATCH_SIZE, Model, Models, Piece, encode_prompt};
 use sampler::{Options, Sample, StoppedBy};
 
 fn model() -> Model {
@@ -13,7 +13,7 @@ fn model() -> Model {
     Models::default().open(&folder).unwrap().load(&kernels::testing::test_device()).unwrap()
 }
 
-/// Hot enough that samples differ, and with an end that comes at different times.
+/// Samples differ, and end after different numbers of tokens.
 fn options() -> Options {
     Options { max_tokens: 40, temperature: 1.0, stop: vec!["\n".to_owned()], ..Options::default() }
 }
@@ -23,16 +23,16 @@ fn begin<'a>(model: &'a Model, options: Options, samples: std::ops::Range<u64>) 
     Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, samples).unwrap()
 }
 
-/// The samples, after all pieces.
+/// All pieces and samples.
 fn samples(mut generation: Generation<'_>) -> (Vec<Piece>, Vec<Sample>) {
     let pieces = generation.by_ref().collect::<Result<_, _>>().unwrap();
     (pieces, generation.into_samples())
 }
 
 #[test]
-fn several_samples_of_a_prompt_equal_single_ones() {
+fn samples_of_a_batch_equal_single_samples() {
     let model = model();
-    let n = SIDE_BY_SIDE + 3; // More than are computed together.
+    let n = MAX_BATCH_SIZE + 3; // More than one batch.
     let (pieces, together) = samples(begin(&model, options(), 0..n as u64));
     assert_eq!(together.len(), n);
     for (number, sample) in together.iter().enumerate() {
@@ -45,14 +45,14 @@ fn several_samples_of_a_prompt_equal_single_ones() {
     for (number, sample) in together.iter().enumerate() {
         let own = || pieces.iter().filter(|piece| piece.sample == number);
         assert_eq!(own().map(|piece| piece.text.as_str()).collect::<String>(), sample.text);
-        assert_eq!(own().count(), sample.ids.len(), "a piece for each token");
+        assert_eq!(own().count(), sample.ids.len(), "one piece per token");
         let ends: Vec<_> = own().filter_map(|piece| piece.stopped_by.as_ref()).collect();
         assert_eq!(ends, [&sample.stopped_by]);
     }
 }
 
 #[test]
-fn samples_do_not_depend_on_their_log_probabilities_being_kept() {
+fn logprobs_do_not_change_samples() {
     let model = model();
     let (_, plain) = samples(begin(&model, options(), 3..5));
     let (_, scored) = samples(begin(&model, Options { logprobs: true, ..options() }, 3..5));
@@ -63,22 +63,22 @@ fn samples_do_not_depend_on_their_log_probabilities_being_kept() {
 }
 
 #[test]
-fn an_interrupt_ends_all_samples_after_the_tokens_that_they_have() {
+fn an_interrupt_ends_all_samples_and_starts_no_others() {
     let model = model();
     let mut generation = begin(&model, Options { stop: Vec::new(), ..options() }, 0..20);
     let first = generation.next().unwrap().unwrap();
     generation.interrupt();
     let rest: Vec<Piece> = generation.by_ref().map(Result::unwrap).collect();
-    assert_eq!((first.sample, rest.len()), (0, SIDE_BY_SIDE - 1), "the others of the same step");
+    assert_eq!((first.sample, rest.len()), (0, MAX_BATCH_SIZE - 1), "the other samples of the same step");
     let samples = generation.into_samples();
-    assert_eq!(samples.len(), SIDE_BY_SIDE, "no others have begun");
+    assert_eq!(samples.len(), MAX_BATCH_SIZE, "no other samples were started");
     for sample in samples {
         assert_eq!((sample.ids.len(), sample.stopped_by), (1, StoppedBy::Interrupted));
     }
 }
 
 #[test]
-fn samples_of_no_tokens_are_complete_at_once() {
+fn max_tokens_0_completes_samples_without_tokens() {
     let model = model();
     let (pieces, samples) = samples(begin(&model, Options { max_tokens: 0, ..options() }, 0..10));
     let numbers: Vec<usize> = pieces.iter().map(|piece| piece.sample).collect();
@@ -87,7 +87,7 @@ fn samples_of_no_tokens_are_complete_at_once() {
 }
 
 #[test]
-fn what_can_not_be_generated_is_an_error_and_the_end() {
+fn generation_ends_after_an_error() {
     let model = model();
     let biased = Options { logit_bias: [(22, 1.0)].into(), ..options() };
     let mut generation = begin(&model, biased, 0..2);

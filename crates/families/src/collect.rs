@@ -1,4 +1,4 @@
-//! The weights of a model under their names in files, some rows after the others.
+//! The weights of a model by their names in files, read a few rows at a time.
 
 use std::{collections::BTreeMap, io::Write, ops::Range};
 
@@ -11,32 +11,31 @@ use model::{Gpt, GptConfig};
 
 use crate::{names::Names, registry::names};
 
-/// Numbers in memory at once: 4 MiB of f32.
+/// Values that are copied at a time: 4 MiB of f32.
 const CHUNK: usize = 1 << 20;
 
-/// Writes the weights of a model as a safetensors file, with few of them in memory beside the model.
+/// Writes the weights of a model as a safetensors file, copying only a few rows at a time.
 ///
-/// A model without biases gets zeros for those that files of its family always have, so that its logits stay the same
-/// wherever it is opened.
+/// Biases that the family always has, but the model lacks, are written as zeros; the logits stay the same.
 ///
 /// # Errors
 ///
-/// If `out` fails, or a value is too large for the type.
+/// If `out` fails, or `ty` can't represent a value.
 pub fn write_safetensors(model: &Gpt, out: &mut impl Write, ty: FloatType) -> Result<(), WriteError> {
     let weights = collect(model);
     let shapes = weights.iter().map(|(key, weight)| (key.clone(), weight.shape.clone())).collect();
     write(out, &shapes, ty, |key| weights[key].chunks())
 }
 
-/// A weight of a model, whose numbers are copied from it when they are asked for.
+/// A weight of a model; its values are copied on demand.
 pub(crate) struct Weight {
-    /// Its extents, the outermost first.
+    /// Outermost dimension first.
     pub(crate) shape: Vec<usize>,
     rows: Box<dyn Fn(Range<usize>) -> Vec<f32>>,
 }
 
 impl Weight {
-    /// Its numbers row by row, some rows at a time.
+    /// The values in row-major order, a few rows at a time.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Vec<f32>> {
         let [n_rows, row_len] = [self.shape[0], self.shape[1..].iter().product()];
         let step = (CHUNK / row_len).max(1);
@@ -48,8 +47,8 @@ impl Weight {
     }
 }
 
-/// The weights of a model as its layout has them, biases of zero where only the layout has some; sorted, so that the
-/// same weights make the same file.
+/// The weights of a model in the layout of its family, with zeros for biases that only the layout has. They are sorted,
+/// so that equal weights make equal files.
 pub(crate) fn collect(model: &Gpt) -> BTreeMap<String, Weight> {
     let (config, names) = (model.config(), names(model.config()));
     let mut collector = Collector { path: Vec::new(), names, config, weights: BTreeMap::new() };
@@ -79,7 +78,7 @@ impl ModuleVisitor for Collector<'_> {
         let place = self.names.place(&self.path.join("."), self.config);
         let value = param.val().detach();
         let whole = place.shape(&value.dims());
-        // Of the parameter, the axis that is the first of what is stored.
+        // The axis of the parameter that is the first stored axis.
         let axis = if place.is_transposed { D - 1 } else { 0 };
         let is_transposed = place.is_transposed;
         let mut start = 0;
@@ -97,7 +96,7 @@ impl ModuleVisitor for Collector<'_> {
     }
 }
 
-/// A bias of zeros, as long as the last axis of its weight, for each weight that has one in files alone.
+/// Adds a zero bias for each weight that has one only in files. Its length is the last axis of the weight.
 fn add_zero_biases(names: &Names, config: &GptConfig, weights: &mut BTreeMap<String, Weight>) {
     let bias = |(key, weight): (&String, &Weight)| {
         let n = *weight.shape.last().expect("a weight has at least one axis");
@@ -108,12 +107,12 @@ fn add_zero_biases(names: &Names, config: &GptConfig, weights: &mut BTreeMap<Str
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss, reason = "the numbers of tests are small")]
+#[allow(clippy::cast_precision_loss, reason = "the values of tests are small")]
 mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_all_rows_in_order_and_no_more_than_fit() {
+    fn chunks_cover_all_rows_in_order() {
         for (shape, expected) in [
             (vec![5, CHUNK / 2], vec![(0, 2), (2, 4), (4, 5)]),
             (vec![2, CHUNK + 1], vec![(0, 1), (1, 2)]),

@@ -1,4 +1,4 @@
-//! `config.json`: the sizes and options of a model, in its family's keys or, where it has no family, in our own.
+//! `config.json`: the sizes and options of a model, with the keys of its family, or Kindling's own without a family.
 
 use std::path::Path;
 
@@ -13,22 +13,22 @@ use crate::{
     Error, Result,
     config_problem::ConfigProblem,
     family::Family,
-    load::{Memory, load},
+    load::{WeightStorage, load},
     names::Names,
     own,
     quantization::{is_quantized, quantization},
     registry::listed,
 };
 
-/// What the `config.json` of a model without a family says of it.
+/// The `config.json` of a model without a family.
 #[derive(Serialize, Deserialize)]
 struct OwnConfig {
     vocab_size: usize,
-    /// All the rest, as in a recipe.
+    /// All other options, as in a recipe.
     kindling: GptConfig,
 }
 
-/// `config.json` of a model; `dtype` is PyTorch's name of the type that its weights are stored as.
+/// The `config.json` of a model; `dtype` is PyTorch's name of the type of its stored weights.
 pub fn config_to_json(config: &GptConfig, special_tokens: &SpecialTokens, dtype: &str) -> Value {
     let mut file = match Family::of(config) {
         Ok(family) => (family.to_json)(config),
@@ -40,59 +40,59 @@ pub fn config_to_json(config: &GptConfig, special_tokens: &SpecialTokens, dtype:
         }),
     };
     special_tokens.write_to(&mut file);
-    special_tokens.companions.lay_over_config(&mut file);
+    special_tokens.companions.add_to_config(&mut file);
     file["dtype"] = json!(dtype);
     file
 }
 
-/// A model as its `config.json` describes it.
+/// A parsed `config.json`.
 #[derive(Debug)]
-pub struct Described {
+pub struct ConfigJson {
     config: GptConfig,
     names: &'static Names,
-    /// A part of the keys of those matrices that have no bias where others have one; a [`Gpt`] has zeros there.
+    /// A substring of the keys of matrices without bias, if other matrices have one; a [`Gpt`] has zeros there.
     without_bias: Option<&'static str>,
 }
 
-impl Described {
-    /// Reads the text of the `config.json` at `path`.
+impl ConfigJson {
+    /// Parses the text of the `config.json` at `path`.
     ///
     /// # Errors
     ///
-    /// If it describes no model that can be opened.
+    /// If it is invalid, or the model is not supported.
     pub fn read(text: &str, path: &Path) -> Result<Self> {
-        let described = described(text).map_err(|problem| match problem {
+        let parsed = parse(text).map_err(|problem| match problem {
             ConfigProblem::Json(source) => Error::Json { path: path.to_owned(), source },
             ConfigProblem::Unsupported(reason) => Error::Config { path: path.to_owned(), reason },
         })?;
-        described.config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-        Ok(described)
+        parsed.config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
+        Ok(parsed)
     }
 
-    /// The sizes and options.
+    /// The sizes and options of the model.
     pub fn config(&self) -> &GptConfig {
         &self.config
     }
 
-    /// Whether the matrices of a file can be used where they lie.
+    /// Whether all matrices of a weight file can be memory-mapped.
     pub fn is_mappable(&self, weights: &Weights) -> bool {
         let mut tensors =
             weights.names().filter_map(|name| weights.get(name).filter(|_| self.names.key(name).is_some()));
         tensors.all(|tensor| tensor.shape().len() != 2 || tensor.is_mappable())
     }
 
-    /// The model with the weights of its files.
+    /// Loads the model.
     ///
     /// # Errors
     ///
-    /// If they can't be read, or a tensor is missing, left over, of another shape or of another kind; every such
-    /// tensor is named.
-    pub fn load(&self, weights: Weights, memory: Memory, device: &Device) -> Result<Gpt> {
-        load(&self.config, weights, self.names, self.without_bias, memory, device)
+    /// If the weights can't be read, or tensors are missing, unexpected, or of the wrong shape or type. All such
+    /// tensors are named.
+    pub fn load(&self, weights: Weights, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        load(&self.config, weights, self.names, self.without_bias, storage, device)
     }
 }
 
-fn described(text: &str) -> Result<Described, ConfigProblem> {
+fn parse(text: &str) -> Result<ConfigJson, ConfigProblem> {
     #[derive(Deserialize)]
     struct Kind {
         model_type: String,
@@ -103,14 +103,14 @@ fn described(text: &str) -> Result<Described, ConfigProblem> {
         return Err(ConfigProblem::Unsupported(is_quantized(&method)));
     }
     if let Some(family) = Family::of_model_type(&model_type) {
-        let config = family.chosen_for((family.from_json)(&file)?);
+        let config = family.pin_family((family.from_json)(&file)?);
         let without_bias = (family.without_bias)(&file);
-        return Ok(Described { config, names: &family.names, without_bias });
+        return Ok(ConfigJson { config, names: &family.names, without_bias });
     }
     if model_type == own::MODEL_TYPE {
         let OwnConfig { vocab_size, kindling } = serde_json::from_value(file)?;
         let config = GptConfig { vocab_size, ..kindling };
-        return Ok(Described { config, names: &own::NAMES, without_bias: None });
+        return Ok(ConfigJson { config, names: &own::NAMES, without_bias: None });
     }
     let known = listed(Family::model_types());
     Err(ConfigProblem::Unsupported(format!("`model_type` is {model_type:?}; only {known} are supported")))
@@ -124,18 +124,18 @@ mod tests {
     use crate::FAMILIES;
 
     fn read(file: &Value) -> GptConfig {
-        described(&file.to_string()).expect("it is supported").config
+        parse(&file.to_string()).expect("it is supported").config
     }
 
     fn refusal(file: &Value) -> String {
-        match described(&file.to_string()) {
+        match parse(&file.to_string()) {
             Err(ConfigProblem::Unsupported(reason)) => reason,
-            other => panic!("{file} was taken for a model: {other:?}"),
+            other => panic!("{file} was accepted: {other:?}"),
         }
     }
 
     #[test]
-    fn a_model_of_no_layout_is_described_whole() {
+    fn a_model_without_a_family_survives_the_round_trip() {
         let debug = GptConfig::debug();
         let config = GptConfig {
             zero_init: true,
@@ -145,13 +145,13 @@ mod tests {
             ..debug
         };
         let text = config_to_json(&config, &SpecialTokens::default(), "float32").to_string();
-        let read = described(&text).expect("it was just written");
+        let read = parse(&text).expect("it was just written");
         assert_eq!(read.config, config);
         assert!(std::ptr::eq(read.names, &raw const own::NAMES));
     }
 
     #[test]
-    fn a_family_is_written_where_it_was_chosen_and_read_where_it_does_not_follow() {
+    fn a_chosen_family_is_read_back_if_the_options_alone_do_not_imply_it() {
         for family in FAMILIES {
             let config = GptConfig { vocab_size: 5, ..(family.base)() };
             let chosen = GptConfig { family: Some(family.model_type.to_owned()), ..config };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn other_models_are_refused_by_name() {
+    fn unsupported_model_types_are_refused_by_name() {
         let mut value = config_to_json(&GptConfig::debug(), &SpecialTokens::default(), "float32");
         value["model_type"] = json!("gemma3");
         let reason = refusal(&value);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn quantized_models_are_refused_by_their_method() {
+    fn quantized_models_are_refused_with_the_method() {
         let mut value = config_to_json(&GptConfig::debug(), &SpecialTokens::default(), "float32");
         value["quantization_config"] = json!({ "quant_method": "gptq", "bits": 4 });
         assert!(refusal(&value).starts_with("its weights are quantized (gptq)"));

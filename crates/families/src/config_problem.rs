@@ -1,9 +1,9 @@
-//! Why a `config.json` describes no model that can be opened.
+//! Errors while parsing a `config.json`.
 
 use serde::Serialize;
 use serde_json::json;
 
-/// Why a `config.json` describes no model that can be opened.
+/// An error while parsing a `config.json`.
 #[derive(Debug)]
 pub(crate) enum ConfigProblem {
     Json(serde_json::Error),
@@ -16,7 +16,7 @@ impl From<serde_json::Error> for ConfigProblem {
     }
 }
 
-/// A value that no model here has.
+/// An unsupported value of a key.
 pub(crate) fn unsupported(key: &str, value: impl Serialize, supported: &str) -> ConfigProblem {
     ConfigProblem::Unsupported(format!("`{key}` is {}; only {supported} is supported", json!(value)))
 }

@@ -1,4 +1,4 @@
-//! Why a model could not be read.
+//! Errors while reading a model.
 
 use std::{
     io,
@@ -7,124 +7,81 @@ use std::{
 
 use crate::quantization::is_quantized;
 
-/// Why a model could not be read.
+/// An error while reading a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// A verb, such as `open`.
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 
-    /// A file of another program that holds something else.
+    /// A checkpoint of another program.
     #[error("{} {reason}", .path.display())]
     OtherModel {
-        /// The file.
         path: PathBuf,
-        /// What it holds, and the way to a model.
+        /// A predicate with the kind of the file and how to convert it.
         reason: String,
     },
 
-    /// A `config.json` that does not say what it should.
-    #[error("cannot understand {}; put back the file that belongs to the weights beside it", .path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
+    /// `config.json` is invalid JSON or lacks a key.
+    #[error("{} is not a valid model config; restore the file that belongs to the weights", .path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
 
-    /// Settings of another kind of model.
+    /// The config has an unsupported option.
     #[error("{}: {reason}", .path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is not supported, and what is.
-        reason: String,
-    },
+    Config { path: PathBuf, reason: String },
 
-    /// Sizes no model has.
-    #[error("{}: no model has these sizes; put back the file that belongs to the weights beside it", .path.display())]
-    Sizes {
-        /// The file.
-        path: PathBuf,
-        /// Which size.
-        source: model::ConfigError,
-    },
+    #[error("{} has invalid model sizes; restore the file that belongs to the weights", .path.display())]
+    Sizes { path: PathBuf, source: model::ConfigError },
 
-    /// A file of weights that can't be read.
+    /// The weights can't be read.
     #[error(transparent)]
     Read(#[from] formats::weights::Error),
 
-    /// Weights of integers, which other programs multiply by scales.
+    /// The weights are quantized.
     #[error("{}: {}", .path.display(), is_quantized(.method))]
-    Quantized {
-        /// The file.
-        path: PathBuf,
-        /// What quantized them.
-        method: String,
-    },
+    Quantized { path: PathBuf, method: String },
 
-    /// Weights that do not fit the model that `config.json` describes.
+    /// The weights do not fit the model of `config.json`.
     #[error(
-        "{} does not fit the sizes given with it; the two are of different models: {}",
-        .path.display(), few(.problems, "; ")
+        "{} does not match the model config; the two belong to different models: {}",
+        .path.display(), first_few(.problems, "; ")
     )]
     Weights {
-        /// The file.
         path: PathBuf,
-        /// One for each tensor that is missing, left over or misshapen, with both shapes.
+        /// One for each missing, unexpected or misshapen tensor.
         problems: Vec<String>,
     },
 
-    /// Tokens that make no tokenizer.
-    #[error("the tokenizer of {} can't be used; put back the tokenizer.json it was trained with", .path.display())]
-    Tokenizer {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: tokenizer::Error,
-    },
+    #[error("cannot load the tokenizer from {}", .path.display())]
+    Tokenizer { path: PathBuf, source: tokenizer::Error },
 
-    /// A GGUF file that is damaged, or whose model is not supported.
+    /// The GGUF file is damaged, or its model is not supported.
     #[error("cannot read {}", .path.display())]
-    Gguf {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<crate::gguf::Error>,
-    },
+    Gguf { path: PathBuf, source: Box<crate::gguf::Error> },
 
-    /// A GGUF file with sizes no model has.
+    /// The GGUF file has invalid model sizes.
     #[error("cannot read {}: {reason}", .path.display())]
     GgufSizes {
-        /// The file.
         path: PathBuf,
-        /// Which size, by its key there.
+        /// The invalid size, by its GGUF key.
         reason: String,
     },
 
-    /// A GGUF file whose tokens make no tokenizer.
+    /// The GGUF file has an invalid vocabulary.
     #[error("cannot read {}", .path.display())]
-    GgufVocabulary {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: tokenizer::Error,
-    },
+    GgufVocabulary { path: PathBuf, source: tokenizer::Error },
 }
 
 /// The result of reading a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The first of many texts.
-pub(crate) fn few(problems: &[String], separator: &str) -> String {
+/// Joins the first texts, with the number of the others.
+pub(crate) fn first_few(problems: &[String], separator: &str) -> String {
     const SHOWN: usize = 3;
     let mut shown: Vec<_> = problems.iter().take(SHOWN).cloned().collect();
     if problems.len() > SHOWN {
@@ -133,7 +90,7 @@ pub(crate) fn few(problems: &[String], separator: &str) -> String {
     shown.join(separator)
 }
 
-/// Makes an I/O error say what was done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path: path.to_owned(), source }
 }

@@ -1,4 +1,4 @@
-//! A model family, and how a model is told to be one.
+//! Model families and their requirements.
 
 use std::fmt;
 
@@ -8,65 +8,65 @@ use serde_json::{Value, json};
 
 use crate::{config_problem::ConfigProblem, names::Names};
 
-/// A model family: the options of its models, and how their files name and store everything.
+/// A model family: its options, and its names in files.
 pub struct Family {
     /// `family` in a recipe and `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The name in prose.
+    /// The name for messages, such as `Llama`.
     pub name: &'static str,
-    /// The class of `transformers` that opens it.
+    /// The class in `transformers`.
     pub class: &'static str,
-    /// llama.cpp's name, `general.architecture`. Families may share one; the first in the list is read.
+    /// `general.architecture` in GGUF. If families share one, a file is read as the first of
+    /// [`FAMILIES`](crate::FAMILIES).
     pub architecture: &'static str,
-    /// A model with the options that all members have; its sizes mean nothing.
+    /// A config with the options that all members share. Its sizes are arbitrary.
     pub(crate) base: fn() -> GptConfig,
-    /// The options that a model needs to be a member.
+    /// The options that a member needs.
     pub(crate) options: fn(&GptConfig) -> Vec<Stage>,
-    /// `config.json` of a member, without what is the same in all families.
+    /// The `config.json` of a member, without the keys that all families share.
     pub(crate) to_json: fn(&GptConfig) -> Value,
-    /// The sizes and options that a `config.json` describes.
+    /// Parses a `config.json`.
     pub(crate) from_json: fn(&Value) -> Result<GptConfig, ConfigProblem>,
-    /// The Hugging Face key prefix of the matrices without biases in a file whose other matrices have them.
+    /// A substring of the Hugging Face keys of matrices without bias, if the other matrices have one.
     pub(crate) without_bias: fn(&Value) -> Option<&'static str>,
-    /// The names of its tensors.
     pub(crate) names: Names,
-    /// Keys that llama.cpp's converter writes for this architecture and not for others.
-    pub(crate) more_gguf_keys: fn(&GptConfig) -> Vec<(&'static str, usize)>,
-    /// An option that llama.cpp has only in another form.
-    pub(crate) not_in_llama_cpp: fn(&GptConfig) -> Option<String>,
+    /// GGUF keys that llama.cpp's converter writes only for this architecture.
+    pub(crate) extra_gguf_keys: fn(&GptConfig) -> Vec<(&'static str, usize)>,
+    /// The reason why llama.cpp does not support the options of a model.
+    pub(crate) unsupported_by_llama_cpp: fn(&GptConfig) -> Option<String>,
 }
 
-/// A choice among options that leads to a family, and what goes with it there.
+/// An option that distinguishes families, and the other options that it requires.
 pub(crate) struct Stage {
     pub(crate) choice: Need,
     pub(crate) others: Vec<Need>,
 }
 
-/// An option that a family needs.
+/// An option that a family requires.
 pub(crate) struct Need {
-    /// The option of the model, as a recipe has it.
+    /// The option of the model, as in a recipe.
     pub(crate) option: String,
-    /// Whether it will do.
+    /// Whether the model meets the requirement.
     pub(crate) holds: bool,
-    /// What would do.
+    /// The required option.
     pub(crate) expected: String,
 }
 
 impl Need {
-    /// An option that has to be this one.
+    /// Requires `expected`.
     pub(crate) fn equal<T: PartialEq + Serialize>(key: &str, found: T, expected: T) -> Self {
         let holds = found == expected;
         Self { option: option(key, found), holds, expected: option(key, expected) }
     }
 }
 
-/// A key of a recipe with its value.
+/// A recipe key with its value.
 pub(crate) fn option(key: &str, value: impl Serialize) -> String {
     format!("`{key}` = {}", json!(value))
 }
 
 impl Family {
-    /// A model with the options that all members have. Its sizes are some or other.
+    /// A config with the options that all members share. Its sizes are arbitrary.
     pub fn base(&self) -> GptConfig {
         (self.base)()
     }

@@ -1,4 +1,4 @@
-//! A model as one GGUF file, llama.cpp's format, out and in.
+//! Export and import of models as GGUF files, llama.cpp's format.
 
 mod error;
 mod export;

@@ -1,4 +1,4 @@
-//! GPT-2: learned positions, layer norms, one hidden layer.
+//! GPT-2: learned positions, layer norm, an MLP without gate.
 
 use model::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
@@ -11,12 +11,11 @@ use crate::{
     family::{Family, Need, Stage, option},
     names::{
         Bias::{Always, Never},
-        Matrices, Module, Names,
-        Rows::Same,
+        MatrixLayout, Module, Names,
+        RowOrder::Same,
     },
 };
 
-/// GPT-2.
 pub(crate) static FAMILY: Family = Family {
     model_type: "gpt2",
     name: "GPT-2",
@@ -28,16 +27,15 @@ pub(crate) static FAMILY: Family = Family {
     from_json,
     without_bias: |_| None,
     names: NAMES,
-    more_gguf_keys: |_| Vec::new(),
-    not_in_llama_cpp,
+    extra_gguf_keys: |_| Vec::new(),
+    unsupported_by_llama_cpp,
 };
 
-/// The names in the files of Hugging Face and llama.cpp.
 pub(crate) const NAMES: Names = Names {
     prefix: "transformer.",
     // The causal mask and its fill value.
     buffers: &[".attn.bias", ".attn.masked_bias"],
-    matrices: Matrices::InOutButHead,
+    matrices: MatrixLayout::InOutButHead,
     norm_leaves: ["weight", "bias"],
     modules: &MODULES,
 };
@@ -84,13 +82,13 @@ fn options(config: &GptConfig) -> Vec<Stage> {
     }]
 }
 
-fn not_in_llama_cpp(config: &GptConfig) -> Option<String> {
+fn unsupported_by_llama_cpp(config: &GptConfig) -> Option<String> {
     (config.feed_forward.activation == Activation::Relu2).then(|| {
-        "llama.cpp's GPT-2 has the tanh form of GELU, and this model `activation` = \"relu2\"".to_owned()
+        "llama.cpp's GPT-2 uses the tanh form of GELU, this model `activation` = \"relu2\"".to_owned()
     })
 }
 
-/// The part of `config.json` that decides the model. Other keys may stand beside these.
+/// The relevant keys of `config.json`; others are ignored.
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
     vocab_size: usize,
@@ -116,12 +114,11 @@ struct ConfigFile {
     kindling: Extension,
 }
 
-/// What GPT-2's `config.json` has no key for. `transformers` keeps and ignores it.
+/// Options without a key in GPT-2's `config.json`. `transformers` keeps and ignores them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Extension {
-    /// Whether the biases are parameters. A GPT-2 always has them, so without they are stored as zeros.
+    /// Whether the model has biases. If not, they are stored as zeros, since a GPT-2 always has them.
     bias: bool,
-    /// What the model began with.
     #[serde(default)]
     zero_init: bool,
 }
@@ -152,7 +149,7 @@ fn to_json(config: &GptConfig) -> Value {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_new",
             Activation::Relu2 => "relu2",
-            Activation::Swiglu => unreachable!("a GPT-2 has one hidden layer"),
+            Activation::Swiglu => unreachable!("a GPT-2 has no gate"),
         },
         "vocab_size": config.vocab_size,
         "n_positions": config.block_size,
@@ -225,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_model_lacks_is_refused_by_name() {
+    fn unsupported_options_are_refused_by_name() {
         for (key, value, expected) in [
             ("activation_function", json!("relu"), "`activation_function` is \"relu\""),
             ("scale_attn_weights", json!(false), "`scale_attn_weights` is false; only true is supported"),
@@ -235,7 +232,7 @@ mod tests {
             file[key] = value;
             match from_json(&file) {
                 Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains(expected), "{reason}"),
-                other => panic!("{key} was taken for that of a GPT-2: {other:?}"),
+                other => panic!("{key} was accepted: {other:?}"),
             }
         }
     }

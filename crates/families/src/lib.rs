@@ -1,10 +1,10 @@
-//! What is known of each model family: `config.json` in both directions, the names of its tensors in Hugging Face's layout
-//! and in GGUF, and llama.cpp's keys.
+//! Model families such as Llama and Qwen3: their `config.json`, tensor names in Hugging Face layout and GGUF, and GGUF
+//! keys.
 //!
-//! One file describes one family, and [`FAMILIES`] lists them. All families are read and written by the same code, which
-//! asks the description: [`Described`] opens Hugging Face's layout, [`write_safetensors`] and [`config_to_json`] write it,
-//! [`gguf`] does both for llama.cpp's, and [`load_nanogpt`] reads nanoGPT's checkpoints. A model with options that no family
-//! has is kept in a layout of our own.
+//! Each family is described in one file, and [`FAMILIES`] lists them. The same code reads and writes all families:
+//! [`ConfigJson`] opens models in Hugging Face layout, [`write_safetensors`] and [`config_to_json`] write them,
+//! [`gguf`] reads and writes GGUF files, and [`load_nanogpt`] reads nanoGPT checkpoints. A model with options that no
+//! family combines is saved in Kindling's own layout.
 //!
 //! ```
 //! use families::Family;
@@ -20,7 +20,6 @@ mod config_json;
 mod config_problem;
 mod error;
 mod family;
-mod foreign;
 pub mod gguf;
 mod gpt2;
 mod llama;
@@ -41,13 +40,14 @@ mod qwen3;
 mod registry;
 mod shell;
 mod stored;
+mod unsupported;
 
 pub use collect::write_safetensors;
-pub use config_json::{Described, config_to_json};
+pub use config_json::{ConfigJson, config_to_json};
 pub use error::{Error, Result};
 pub use family::Family;
-pub use foreign::{adapter, merge_advice, other_contents, unread_tokenizer};
-pub use load::Memory;
+pub use load::WeightStorage;
 pub use nanogpt::{check_nanogpt, load_nanogpt, load_nanogpt_tokenizer};
 pub use registry::{FAMILIES, NoFamily};
 pub use shell::quoted;
+pub use unsupported::{describe_adapter, explain_missing, merge_advice, unsupported_tokenizer};

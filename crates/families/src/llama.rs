@@ -1,4 +1,4 @@
-//! Llama: rotary positions, RMS norms, SwiGLU.
+//! Llama: RoPE, RMSNorm, SwiGLU.
 
 use model::GptConfig;
 use serde_json::{Value, json};
@@ -9,12 +9,11 @@ use crate::{
     llama_like::{self, BUFFERS, PREFIX},
     names::{
         Bias::{Never, Optional},
-        Matrices, Module, Names,
-        Rows::{Pairs, Same},
+        MatrixLayout, Module, Names,
+        RowOrder::{Pairs, Same},
     },
 };
 
-/// Llama.
 pub(crate) static FAMILY: Family = Family {
     model_type: "llama",
     name: "Llama",
@@ -26,15 +25,14 @@ pub(crate) static FAMILY: Family = Family {
     from_json,
     without_bias,
     names: NAMES,
-    more_gguf_keys,
-    not_in_llama_cpp: |_| None,
+    extra_gguf_keys,
+    unsupported_by_llama_cpp: |_| None,
 };
 
-/// The names in the files of Hugging Face and llama.cpp.
 pub(crate) const NAMES: Names = Names {
     prefix: PREFIX,
     buffers: BUFFERS,
-    matrices: Matrices::OutIn,
+    matrices: MatrixLayout::OutIn,
     norm_leaves: ["weight", "bias"],
     modules: &MODULES,
 };
@@ -98,7 +96,7 @@ fn from_json(file: &Value) -> Result<GptConfig, ConfigProblem> {
     Ok(GptConfig { bias, ..config })
 }
 
-/// Models have biases in all matrices or in none: a file that has some has zeros for the others.
+/// A `Gpt` has biases in all matrices or in none, so matrices without biases get zeros.
 fn without_bias(file: &Value) -> Option<&'static str> {
     match ["attention_bias", "mlp_bias"].map(|key| file[key] == true) {
         [true, false] => Some(".mlp."),
@@ -107,7 +105,6 @@ fn without_bias(file: &Value) -> Option<&'static str> {
     }
 }
 
-/// What llama.cpp's converter writes of a Llama.
-pub(crate) fn more_gguf_keys(config: &GptConfig) -> Vec<(&'static str, usize)> {
+pub(crate) fn extra_gguf_keys(config: &GptConfig) -> Vec<(&'static str, usize)> {
     vec![("vocab_size", config.vocab_size), ("rope.dimension_count", config.head_dim())]
 }

@@ -1,5 +1,4 @@
-//! What Llama and the families made after it share: rotary positions, RMS norms, SwiGLU, grouped queries, and most of
-//! their `config.json`.
+//! The common parts of Llama-like families: RoPE, RMSNorm, SwiGLU, GQA, and most of `config.json`.
 
 use model::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
@@ -12,13 +11,13 @@ use crate::{
     family::{Family, Need, Stage, option},
 };
 
-/// The beginning of all keys but the head's.
+/// The prefix of all keys except the head's.
 pub(crate) const PREFIX: &str = "model.";
 
-/// The ends of the keys of buffers in old files: the angles of rotary positions.
+/// Suffixes of the keys of buffers in old files: the RoPE frequencies.
 pub(crate) const BUFFERS: &[&str] = &[".rotary_emb.inv_freq"];
 
-/// A model with the options that all of them share, without biases.
+/// A config with the common options, without biases.
 pub(crate) fn base() -> GptConfig {
     let gpt2 = GptConfig::gpt2();
     GptConfig {
@@ -32,7 +31,7 @@ pub(crate) fn base() -> GptConfig {
     }
 }
 
-/// The options that lead to one of them.
+/// The common requirements.
 pub(crate) fn options(config: &GptConfig) -> Stage {
     Stage {
         choice: Need::equal("position", config.position.kind, Position::Rope),
@@ -43,7 +42,7 @@ pub(crate) fn options(config: &GptConfig) -> Stage {
     }
 }
 
-/// Without a width of its own for heads, `transformers` divides.
+/// Requires that `n_embd` is a multiple of `n_head`, which `transformers` divides to get the head size.
 pub(crate) fn whole_heads(config: &GptConfig) -> Need {
     let (n_embd, n_head) = (config.n_embd, config.attention.n_head);
     Need {
@@ -53,7 +52,7 @@ pub(crate) fn whole_heads(config: &GptConfig) -> Need {
     }
 }
 
-/// The part of `config.json` that decides the model. Other keys may stand beside these.
+/// The relevant keys of `config.json`; others are ignored.
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
     vocab_size: usize,
@@ -81,13 +80,12 @@ struct ConfigFile {
     kindling: Extension,
 }
 
-/// What these `config.json` have no key for. `transformers` keeps and ignores it.
+/// Options without a key in `config.json`. `transformers` keeps and ignores them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Extension {
-    /// Of activations while training; theirs is of the weights of attention alone.
+    /// Dropout of activations; `attention_dropout` only applies to attention weights.
     #[serde(default)]
     dropout: f64,
-    /// What the model began with.
     #[serde(default)]
     zero_init: bool,
 }
@@ -100,10 +98,10 @@ fn default_epsilon() -> f64 {
     1e-6
 }
 
-/// The base of the angles where a file does not say.
+/// The default RoPE base.
 const DEFAULT_THETA: f64 = 1e4;
 
-/// `config.json` of a model, without the keys of one family alone.
+/// `config.json`, without the keys of single families.
 pub(crate) fn to_json(config: &GptConfig, family: &Family) -> Value {
     json!({
         "architectures": [family.class],
@@ -118,7 +116,7 @@ pub(crate) fn to_json(config: &GptConfig, family: &Family) -> Value {
         "num_key_value_heads": config.n_kv_head(),
         "head_dim": config.head_dim(),
         "rms_norm_eps": config.norm.epsilon,
-        // As version 5 of transformers has it, and as those before.
+        // For version 5 of transformers and for earlier ones.
         "rope_parameters": { "rope_type": "default", "rope_theta": config.position.rope_theta },
         "rope_theta": config.position.rope_theta,
         "attention_dropout": config.dropout,
@@ -128,11 +126,10 @@ pub(crate) fn to_json(config: &GptConfig, family: &Family) -> Value {
     })
 }
 
-/// What the keys that all of them have say of a model. Where a file has no width of heads, it is `head_dim`, or their share
-/// of the stream.
+/// Parses the common keys. `head_dim` is the family's default; without one it is `hidden_size / num_attention_heads`.
 pub(crate) fn from_json(file: &Value, head_dim: Option<usize>) -> Result<GptConfig, ConfigProblem> {
     let file = ConfigFile::deserialize(file)?;
-    // Two names of one function.
+    // Two names of the same function.
     if !["silu", "swish"].contains(&file.hidden_act.as_str()) {
         return Err(unsupported("hidden_act", file.hidden_act, "\"silu\""));
     }
@@ -165,13 +162,13 @@ pub(crate) fn from_json(file: &Value, head_dim: Option<usize>) -> Result<GptConf
         norm: NormConfig { epsilon: file.rms_norm_eps, ..base.norm },
         ..base
     };
-    // A width that follows from the others is left to them, as in a recipe.
-    let is_usual = hidden_size < usize::MAX / 16 && config.n_inner() == file.intermediate_size;
-    let n_inner = Some(file.intermediate_size).filter(|_| !is_usual);
+    // The default width is left out, as in a recipe.
+    let is_default = hidden_size < usize::MAX / 16 && config.n_inner() == file.intermediate_size;
+    let n_inner = Some(file.intermediate_size).filter(|_| !is_default);
     Ok(GptConfig { feed_forward: FeedForwardConfig { n_inner, ..config.feed_forward }, ..config })
 }
 
-/// A key that is true or false, and false where the file lacks it.
+/// A bool key, by default false.
 pub(crate) fn flag(file: &Value, key: &str) -> Result<bool, ConfigProblem> {
     Ok(file.get(key).map_or(Ok(false), bool::deserialize)?)
 }
@@ -182,10 +179,10 @@ fn rope_theta(file: &ConfigFile) -> Result<f64, ConfigProblem> {
     let mut theta = None;
     for (key, value) in given {
         let Some(value) = value else { continue };
-        // The second is what it was called before.
+        // `type` is the older name.
         let ty = [&value["rope_type"], &value["type"]].into_iter().find(|ty| !ty.is_null());
         let is_partial = value["partial_rotary_factor"].as_f64().is_some_and(|factor| factor < 1.0);
-        // Positions that are divided by one stay as they are.
+        // Linear scaling by 1 has no effect.
         let is_unscaled =
             |ty: &Value| ty == "default" || (ty == "linear" && value["factor"].as_f64() == Some(1.0));
         if !value.is_object() || ty.is_some_and(|ty| !is_unscaled(ty)) || is_partial {

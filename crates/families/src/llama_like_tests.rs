@@ -1,4 +1,4 @@
-//! What Llama and Qwen3 share of their `config.json`.
+//! Tests of the common keys of `config.json`, with Llama and Qwen3.
 
 use model::GptConfig;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn config_survives_the_round_trip() {
 }
 
 #[test]
-fn files_of_older_transformers_say_the_same() {
+fn files_of_older_transformers_are_read() {
     let mut config = GptConfig::debug_modern();
     (config.attention.qk_norm, config.position.rope_theta) = (false, 5e5);
     let mut file = (llama::FAMILY.to_json)(&config);
@@ -44,7 +44,7 @@ fn files_of_older_transformers_say_the_same() {
 }
 
 #[test]
-fn what_a_file_leaves_out_is_as_in_transformers() {
+fn missing_keys_have_the_defaults_of_transformers() {
     let mut file = (qwen3::FAMILY.to_json)(&GptConfig::debug_modern());
     let keys = file.as_object_mut().expect("it is an object");
     for key in ["head_dim", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "rope_theta"] {
@@ -58,8 +58,8 @@ fn what_a_file_leaves_out_is_as_in_transformers() {
 }
 
 #[test]
-fn what_a_model_lacks_is_refused_by_name() {
-    let stretched = json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5 });
+fn unsupported_options_are_refused_by_name() {
+    let scaled = json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5 });
     for (family, key, value, expected) in [
         (&llama::FAMILY, "hidden_act", json!("gelu"), "`hidden_act` is \"gelu\"; only \"silu\" is supported"),
         (&qwen3::FAMILY, "attention_bias", json!(true), "`attention_bias` is true; only false is supported"),
@@ -70,8 +70,8 @@ fn what_a_model_lacks_is_refused_by_name() {
             json!(["full_attention", "sliding_attention"]),
             "`layer_types` is [\"sliding_attention\"]; only \"full_attention\" is supported",
         ),
-        (&llama::FAMILY, "rope_parameters", stretched.clone(), "`rope_parameters` is {\"factor\":8.0"),
-        (&llama::FAMILY, "rope_scaling", stretched, "`rope_scaling` is {\"factor\":8.0"),
+        (&llama::FAMILY, "rope_parameters", scaled.clone(), "`rope_parameters` is {\"factor\":8.0"),
+        (&llama::FAMILY, "rope_scaling", scaled, "`rope_scaling` is {\"factor\":8.0"),
         (&llama::FAMILY, "rope_scaling", json!({ "type": "linear", "factor": 2 }), "\"factor\":2"),
         (
             &llama::FAMILY,
@@ -85,7 +85,7 @@ fn what_a_model_lacks_is_refused_by_name() {
         file[key] = value;
         match (family.from_json)(&file) {
             Err(ConfigProblem::Unsupported(reason)) => assert!(reason.contains(expected), "{reason}"),
-            other => panic!("{key} was taken for one of ours: {other:?}"),
+            other => panic!("{key} was accepted: {other:?}"),
         }
     }
 }

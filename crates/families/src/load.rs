@@ -1,4 +1,4 @@
-//! The weights of a file, in a model.
+//! Loading of weights into a model.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,37 +12,37 @@ use model::{Gpt, GptConfig};
 
 use crate::{
     Error, Result,
-    map::{blocks, tensor},
-    names::{Names, Place, without_wrapper},
+    map::{mapped_row_blocks, mapped_tensor},
+    names::{Names, Place, strip_compile_prefix},
     quantization::quantization_of,
 };
 
-/// Parameters of a model that is not worth a second thought.
+/// Tolerance of the check that the file has enough values for all parameters.
 const MARGIN: usize = 1 << 20;
 
-/// Where the weights of a model are.
+/// Where the weights of a loaded model are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// In memory of its own, as training needs them.
-    Own,
-    /// In the file, where that has them as f32 and aligned; the others in memory of its own. This is for inference on the CPU: a
-    /// matrix stored in another layout becomes row blocks and is no parameter ([`Gpt::with_row_blocks`]).
+pub enum WeightStorage {
+    /// In memory; required for training.
+    Owned,
+    /// Aligned f32 weights in the memory-mapped file, the others in memory. For inference on the CPU only: a matrix in
+    /// another layout becomes row blocks instead of a parameter ([`Gpt::with_row_blocks`]).
     Mapped,
 }
 
-/// A model of these sizes with the weights of a file, which may hold f32, f16 or bf16, with or without the prefix of
-/// most keys. Biases of the keys with `without_bias` in them are not looked for: they are zeros.
+/// Loads a model. Weights may be f32, f16 or bf16, and keys may lack the family's prefix. Biases with `without_bias` in
+/// their keys are zeros.
 ///
 /// # Errors
 ///
-/// If the file can't be read, or a tensor is missing, left over, of another shape or of another kind; every
-/// such tensor is named.
+/// If the file can't be read, or tensors are missing, unexpected, or of the wrong shape or type. All such tensors are
+/// named.
 pub(crate) fn load(
     config: &GptConfig,
     weights: Weights,
     names: &Names,
     without_bias: Option<&str>,
-    memory: Memory,
+    storage: WeightStorage,
     device: &Device,
 ) -> Result<Gpt> {
     let path = weights.path().to_owned();
@@ -54,21 +54,21 @@ pub(crate) fn load(
     for (name, tensor) in weights.into_tensors() {
         let Some(key) = names.key(&name) else { continue };
         if tensors.insert(key.clone(), tensor).is_some() {
-            problems.push(format!("{key} is there twice, with and without a prefix"));
+            problems.push(format!("{key} occurs twice, with and without a prefix"));
         }
     }
     let head_key = names.head_key();
     let ignored = take_ignored(&mut tensors, config.tie_embeddings.then_some(&head_key));
-    // Before memory is asked for.
-    let n_held: usize = tensors.values().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
+    // Checked before memory is allocated.
+    let n_stored: usize = tensors.values().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
     let n_params = config.n_params();
-    if n_params / 2 > n_held + MARGIN {
-        let problem = format!("the sizes make {n_params} parameters, and the file holds {n_held}");
+    if n_params / 2 > n_stored + MARGIN {
+        let problem = format!("the config has {n_params} parameters, but the file only {n_stored}");
         return Err(Error::Weights { path, problems: vec![problem] });
     }
     if config.tie_embeddings {
         let (head, embedding) = (tensors.remove(&head_key), tensors.get(&names.embedding_key()));
-        problems.extend(untied(&head_key, head, embedding)?);
+        problems.extend(check_tied(&head_key, head, embedding)?);
     }
     drop_zero_biases(names, config, &mut tensors, &mut problems)?;
     let model = config.zeros(device).map_err(|source| Error::Sizes { path: path.clone(), source })?;
@@ -80,7 +80,7 @@ pub(crate) fn load(
         tensors,
         problems,
         failure: None,
-        maps: (memory == Memory::Mapped && has_fused_operations(device) && !device.is_autodiff())
+        maps: (storage == WeightStorage::Mapped && has_fused_operations(device) && !device.is_autodiff())
             .then(Maps::default),
         blocks: BTreeMap::new(),
     };
@@ -89,35 +89,35 @@ pub(crate) fn load(
     if let Some(failure) = failure {
         return Err(failure.into());
     }
-    // Zero-sized placeholders that nothing asked for.
+    // Empty tensors are placeholders.
     let (empty, others): (Vec<_>, Vec<_>) = tensors.into_values().partition(is_empty);
-    problems.extend(others.iter().map(|tensor| format!("{} has no place in the model", tensor.name())));
+    problems.extend(others.iter().map(|tensor| format!("{} is not part of the model", tensor.name())));
     if problems.is_empty() {
         warn_of_ignored(&path, &[ignored, empty].concat());
         Ok(model.with_row_blocks(|path| blocks.remove(path)))
     } else {
-        // Those that say most first.
+        // The most informative problems first.
         problems.sort_by_cached_key(|problem| (problem.ends_with("is missing"), problem.clone()));
         Err(Error::Weights { path, problems })
     }
 }
 
-/// Takes out what is no part of a language model: heads for other tasks, and a placeholder in place of a tied head.
+/// Removes tensors outside the language model: heads for other tasks, and an empty placeholder of a tied head.
 fn take_ignored(tensors: &mut BTreeMap<String, FileTensor>, tied_head: Option<&String>) -> Vec<FileTensor> {
     let is_ignored = |key: &str, tensor: &FileTensor| {
-        is_on_top(tensor.name()) || (tied_head.is_some_and(|head| head == key) && is_empty(tensor))
+        is_task_head(tensor.name()) || (tied_head.is_some_and(|head| head == key) && is_empty(tensor))
     };
     tensors.extract_if(.., |key, tensor| is_ignored(key, tensor)).map(|(_, tensor)| tensor).collect()
 }
 
-/// Tensors of a file that `transformers` passes over too, as no part of the language model: what was trained on top of it.
-fn is_on_top(name: &str) -> bool {
+/// Whether a tensor belongs to a head for another task, which `transformers` ignores too.
+fn is_task_head(name: &str) -> bool {
     const MODULES: [&str; 6] =
         ["v_head", "value_head", "score", "classifier", "multiple_choice_head", "reward_head"];
-    let name = without_wrapper(name);
+    let name = strip_compile_prefix(name);
     let mut parts = name.split('.');
     let first = parts.next();
-    // trl keeps the model beside the head in some versions.
+    // Some versions of trl put the model into `pretrained_model`, beside the head.
     let module = if first == Some("pretrained_model") { parts.next() } else { first };
     module.is_some_and(|module| MODULES.contains(&module))
 }
@@ -126,7 +126,6 @@ fn is_empty(tensor: &FileTensor) -> bool {
     tensor.shape().contains(&0)
 }
 
-/// Names tensors as the file does.
 fn warn_of_ignored(path: &Path, tensors: &[FileTensor]) {
     const SHOWN: usize = 3;
     if tensors.is_empty() {
@@ -138,7 +137,7 @@ fn warn_of_ignored(path: &Path, tensors: &[FileTensor]) {
     names.truncate(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     tracing::warn!(
-        "{}: {}{more} left out, as no part of the language model",
+        "{}: ignoring tensors that are not part of the language model: {}{more}",
         path.display(),
         names.join(", ")
     );
@@ -151,16 +150,16 @@ struct Loader<'a> {
     without_bias: Option<&'a str>,
     tensors: BTreeMap<String, FileTensor>,
     problems: Vec<String>,
-    /// The first file that could not be read; the rest is not tried.
+    /// The first read error; no more files are read after it.
     failure: Option<formats::weights::Error>,
-    /// The files whose tensors are used where they lie, if any are.
+    /// The mapped files; `None` if weights are loaded into memory.
     maps: Option<Maps>,
-    /// Weights that lie otherwise than their parameters do, by the paths of these.
+    /// Mapped weights in another layout than their parameters, by the paths of the parameters.
     blocks: BTreeMap<String, RowBlocks>,
 }
 
 impl Loader<'_> {
-    /// The parameter with the numbers of its tensors.
+    /// Fills a parameter with the values of its tensors.
     fn loaded<const D: usize>(
         &mut self,
         param: Param<Tensor<D>>,
@@ -170,33 +169,32 @@ impl Loader<'_> {
         if let Some(maps) = &mut self.maps {
             match tensors {
                 [whole] if !place.is_transposed => {
-                    if let Some(mapped) = tensor(whole, maps, &param.val().device())? {
+                    if let Some(mapped) = mapped_tensor(whole, maps, &param.val().device())? {
                         return Ok(param.map(|_| mapped));
                     }
                 }
                 parts if D == 2 => {
-                    if let Some(blocks) = blocks(parts, place.is_transposed, maps)? {
+                    if let Some(blocks) = mapped_row_blocks(parts, place.is_transposed, maps)? {
                         self.blocks.insert(self.path.join("."), blocks);
-                        return Ok(param); // It gives way to the blocks.
+                        return Ok(param); // Later replaced by the blocks.
                     }
                 }
                 _ => {}
             }
         }
-        let data = TensorData::new(joined(tensors)?, place.shape(&param.val().dims()));
+        let data = TensorData::new(concatenated(tensors)?, place.shape(&param.val().dims()));
         Ok(param.map(|old| {
             let new = Tensor::<D>::from_data(data, &old.device());
-            // Laid out anew, or every product with it would do that first.
+            // Made contiguous once, or every product would copy it.
             let new = match place.is_transposed {
                 true => Tensor::from_data(new.transpose().into_data(), &old.device()),
                 false => new,
             };
-            // A parameter goes on asking for its gradient.
             new.set_require_grad(old.is_require_grad())
         }))
     }
 
-    /// The tensor of a key, if it is there and has this shape.
+    /// Removes the tensor of a key. Reports a problem if it is missing or has another shape.
     fn take(&mut self, key: &str, shape: &[usize]) -> Option<FileTensor> {
         if self.without_bias.is_some_and(|part| key.contains(part) && key.ends_with(".bias")) {
             let n_zeros = shape.iter().product();
@@ -232,7 +230,7 @@ impl ModuleMapper for Loader<'_> {
         for part in &place.parts {
             tensors.extend(self.take(&part.key, &part.shape(shape.clone())));
         }
-        // Once something is wrong, the shapes of the others are still worth telling and their numbers are not.
+        // After a problem, shapes are still checked, but no values are read.
         if self.failure.is_some() || !self.problems.is_empty() {
             return param;
         }
@@ -244,32 +242,32 @@ impl ModuleMapper for Loader<'_> {
     }
 }
 
-/// The numbers of some tensors, one after the other.
-fn joined(tensors: &[FileTensor]) -> formats::weights::Result<Vec<f32>> {
+/// The values of all tensors, concatenated.
+fn concatenated(tensors: &[FileTensor]) -> formats::weights::Result<Vec<f32>> {
     let [first, others @ ..] = tensors else { return Ok(Vec::new()) };
-    let mut numbers = first.read()?;
+    let mut values = first.read()?;
     for tensor in others {
-        numbers.extend(tensor.read()?);
+        values.extend(tensor.read()?);
     }
-    Ok(numbers)
+    Ok(values)
 }
 
-/// The same numbers as the token embedding are stored twice by some; others are those of another model.
-fn untied(
+/// A tied head may be stored, but must equal the token embedding; otherwise it belongs to another model.
+fn check_tied(
     head_key: &str,
     head: Option<FileTensor>,
     embedding: Option<&FileTensor>,
 ) -> Result<Option<String>> {
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(None) };
-    if head.shape() == embedding.shape() && head.has_numbers_of(embedding)? {
+    if head.shape() == embedding.shape() && head.has_same_values(embedding)? {
         return Ok(None);
     }
     Ok(Some(format!(
-        "{head_key} is not the token embedding, and config.json has tie_word_embeddings for true"
+        "{head_key} differs from the token embedding, but config.json has tie_word_embeddings = true"
     )))
 }
 
-/// Takes out the biases that the model lacks, and reports those that are not zero.
+/// Removes biases that the model does not have, and reports those that are not zero.
 fn drop_zero_biases(
     names: &Names,
     config: &GptConfig,
@@ -281,7 +279,7 @@ fn drop_zero_biases(
         if let Some(tensor) = tensors.remove(&key)
             && tensor.read()?.iter().any(|&x| x != 0.0)
         {
-            problems.push(format!("{key} is not zero and the model has no biases"));
+            problems.push(format!("{key} is not zero, but the model has no biases"));
         }
     }
     Ok(())
@@ -292,17 +290,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_trained_on_top_is_told_from_the_model() {
+    fn task_heads_are_recognised() {
         for name in [
             "v_head.summary.weight",
             "pretrained_model.v_head.summary.bias",
             "score.weight",
             "_orig_mod.score.weight",
         ] {
-            assert!(is_on_top(name), "{name}");
+            assert!(is_task_head(name), "{name}");
         }
         for name in ["lm_head.weight", "transformer.h.0.attn.c_attn.weight", "h.0.score.weight", "scores"] {
-            assert!(!is_on_top(name), "{name}");
+            assert!(!is_task_head(name), "{name}");
         }
     }
 }

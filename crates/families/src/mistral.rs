@@ -1,4 +1,4 @@
-//! Mistral: a Llama without biases, whose files may ask for a sliding window.
+//! Mistral: a Llama without biases. A sliding window is only supported if it covers the whole context.
 
 use model::GptConfig;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::{
     llama, llama_like,
 };
 
-/// Mistral. To llama.cpp it is a Llama.
+/// In llama.cpp, Mistral has the architecture `llama`.
 pub(crate) static FAMILY: Family = Family {
     model_type: "mistral",
     name: "Mistral",
@@ -22,15 +22,15 @@ pub(crate) static FAMILY: Family = Family {
     from_json,
     without_bias: |_| None,
     names: llama::NAMES,
-    more_gguf_keys: llama::more_gguf_keys,
-    not_in_llama_cpp: |_| None,
+    extra_gguf_keys: llama::extra_gguf_keys,
+    unsupported_by_llama_cpp: |_| None,
 };
 
-/// What `transformers` takes for the window where a file does not say; with `null` there is none.
+/// The sliding window in `transformers` if the key is missing; `null` disables it.
 const DEFAULT_WINDOW: usize = 4096;
 
 fn options(config: &GptConfig) -> Vec<Stage> {
-    // Options alone never lead here: a Llama has the same.
+    // Only chosen explicitly: the options alone make a Llama.
     let chosen = Stage {
         choice: Need::equal("family", config.family.as_deref(), Some(FAMILY.model_type)),
         others: vec![
@@ -54,8 +54,8 @@ fn from_json(file: &Value) -> Result<GptConfig, ConfigProblem> {
     match window.filter(|&window| window < config.block_size) {
         Some(window) => {
             let block_size = config.block_size;
-            let none = format!("null or at least `max_position_embeddings` = {block_size}");
-            Err(unsupported("sliding_window", window, &none))
+            let supported = format!("null or at least `max_position_embeddings` = {block_size}");
+            Err(unsupported("sliding_window", window, &supported))
         }
         None => Ok(config),
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_in_use_is_refused_by_name() {
+    fn a_sliding_window_in_use_is_refused() {
         let mut config = GptConfig { family: None, ..GptConfig::debug_modern() };
         config.attention.qk_norm = false;
         let mut file = to_json(&config);
@@ -75,17 +75,17 @@ mod tests {
             from_json(&file)
         };
         for none in [json!(null), json!(8), json!(4096)] {
-            assert_eq!(read(none).expect("all of the block is seen"), config);
+            assert_eq!(read(none).expect("the window covers the context"), config);
         }
         match read(json!(7)) {
             Err(ConfigProblem::Unsupported(reason)) => assert_eq!(
                 reason,
                 "`sliding_window` is 7; only null or at least `max_position_embeddings` = 8 is supported"
             ),
-            other => panic!("a window was passed over: {other:?}"),
+            other => panic!("a window was accepted: {other:?}"),
         }
         assert!(matches!(read(json!("wide")), Err(ConfigProblem::Json(_))));
-        // As in the first version's file, which says nothing and has more positions.
+        // The first version's file has no such key and a longer context.
         let mut old = to_json(&GptConfig { block_size: 32_768, ..config });
         old.as_object_mut().expect("it is an object").remove("sliding_window");
         assert!(

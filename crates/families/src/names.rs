@@ -1,79 +1,76 @@
-//! The names of a family's tensors: in the model, in Hugging Face's layout and in GGUF, all from one table.
+//! Tensor names of a family in the model, in Hugging Face layout and in GGUF, from one table.
 
 use model::{GptConfig, NormKind};
 
 use crate::stored::Stored;
 
-/// The tensors of a family and how they lie in its files.
+/// The tensors of a family, and their layout in files.
 #[derive(Debug)]
 pub(crate) struct Names {
-    /// What Hugging Face's keys begin with, but for the head's; some files lack it.
+    /// The prefix of all Hugging Face keys except the head's. Some files lack it.
     pub(crate) prefix: &'static str,
-    /// Ends of keys that old files have for buffers, which are no weights.
+    /// Suffixes of the keys of buffers in old files, which are not weights.
     pub(crate) buffers: &'static [&'static str],
-    /// How matrices lie in Hugging Face's layout.
-    pub(crate) matrices: Matrices,
-    /// What the gain and the shift of a norm are called.
+    pub(crate) matrices: MatrixLayout,
+    /// The names of the gain and the shift of a norm.
     pub(crate) norm_leaves: [&'static str; 2],
     /// The modules, in the order of the forward pass.
     pub(crate) modules: &'static [Module],
 }
 
-/// A module of the model: its path, whether files have a bias, and the tensors of its weight, one after the other.
-/// `*` stands for the number of a block.
+/// A module of the model: its path, whether files have a bias, and the tensors into which its weight is split. `*`
+/// stands for the block index.
 pub(crate) type Module = (&'static str, Bias, &'static [Part]);
 
-/// Hugging Face's name of a tensor, GGUF's, and the order of its rows there.
-pub(crate) type Part = (&'static str, &'static str, Rows);
+/// A tensor: its name in Hugging Face layout, its name in GGUF, and its row order in GGUF.
+pub(crate) type Part = (&'static str, &'static str, RowOrder);
 
-/// Whether files have a bias beside a weight.
+/// Whether files have a bias for a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bias {
-    /// None.
     Never,
-    /// Where the model has one.
+    /// If the model has one.
     Optional,
-    /// Always: zeros where the model has none.
+    /// Zeros if the model has none.
     Always,
 }
 
-/// The order of a matrix's rows in GGUF.
+/// The order of the rows of a matrix in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rows {
-    /// Hugging Face's.
+pub(crate) enum RowOrder {
+    /// As in Hugging Face layout.
     Same,
-    /// The rows of each head in pairs; see [`Stored::Interleaved`].
+    /// RoPE pairs are adjacent rows; see [`Stored::Interleaved`].
     Pairs,
 }
 
-/// How matrices lie in a file.
+/// The layout of matrices in Hugging Face files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Matrices {
+pub(crate) enum MatrixLayout {
     /// `[in, out]`.
     InOut,
-    /// `[in, out]`, but the head `[out, in]`: GPT-2's `Conv1D`.
+    /// `[in, out]` (GPT-2's `Conv1D`), except the head, which is `[out, in]`.
     InOutButHead,
-    /// `[out, in]`, as in memory: `torch.nn.Linear`.
+    /// `[out, in]`, as in memory and in `torch.nn.Linear`.
     OutIn,
 }
 
-/// Where in a file of weights a parameter lies.
+/// The location of a parameter in a weight file.
 pub(crate) struct Place {
-    /// What is stored of it, one or several one after the other.
+    /// The tensors into which it is split, in order.
     pub(crate) parts: Vec<PlacedPart>,
-    /// Whether it is stored transposed.
     pub(crate) is_transposed: bool,
 }
 
-/// What is stored of a parameter under one key.
+/// The part of a parameter under one key.
 pub(crate) struct PlacedPart {
     pub(crate) key: String,
-    /// How many outputs it has, the first axis of what is stored; `None` if it has all.
+    /// Its number of outputs, which is the length of the first stored axis. `None` for a whole parameter.
     pub(crate) n_outputs: Option<usize>,
 }
 
 impl PlacedPart {
-    /// The extents of what is stored under its key.
+    /// The stored shape of this part, from the stored shape of the whole.
     pub(crate) fn shape(&self, mut whole: Vec<usize>) -> Vec<usize> {
         if let Some(n_outputs) = self.n_outputs {
             whole[0] = n_outputs;
@@ -83,7 +80,7 @@ impl PlacedPart {
 }
 
 impl Place {
-    /// The shape of all parts together; `dims` is the shape of the parameter.
+    /// The stored shape of all parts together, from the shape of the parameter.
     pub(crate) fn shape(&self, dims: &[usize]) -> Vec<usize> {
         let mut shape = dims.to_vec();
         if self.is_transposed {
@@ -97,7 +94,7 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapped {
     pub(crate) name: String,
-    /// How it lies in GGUF.
+    /// Its layout in GGUF.
     pub(crate) stored: Stored,
 }
 
@@ -105,20 +102,20 @@ pub(crate) struct Mapped {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GgufTensor {
     pub(crate) name: String,
-    /// The dimensions, the length of a row first.
+    /// In GGUF's order: the length of a row first.
     pub(crate) dims: Vec<usize>,
 }
 
-/// A part of a module, found by a name.
+/// A tensor of a module, found by its name.
 struct Found<'n> {
     module: &'static Module,
     part: &'static Part,
-    /// The number of the block, if it is in one.
+    /// The block index, if it is in a block.
     layer: Option<&'n str>,
 }
 
 impl Names {
-    /// Where a parameter lies, by its path in the model.
+    /// The location of a parameter, by its path in the model.
     ///
     /// # Panics
     ///
@@ -144,44 +141,43 @@ impl Names {
         }
     }
 
-    /// The key of what a file calls `name`, which may lack the prefix of the others, or have one more; `None` for a
-    /// buffer that is no weight.
+    /// The key of a tensor called `name` in a file, which may lack the prefix or have that of `torch.compile`. `None`
+    /// for buffers.
     pub(crate) fn key(&self, name: &str) -> Option<String> {
-        let name = without_wrapper(name);
+        let name = strip_compile_prefix(name);
         let is_whole = name == self.head_key() || name.starts_with(self.prefix);
         let key = if is_whole { name.to_owned() } else { format!("{}{name}", self.prefix) };
         (!self.buffers.iter().any(|end| name.ends_with(end))).then_some(key)
     }
 
-    /// The key of the head, where it is not the token embedding.
+    /// The key of an untied head.
     pub(crate) fn head_key(&self) -> String {
         self.key_of("head")
     }
 
-    /// The key of the token embedding.
     pub(crate) fn embedding_key(&self) -> String {
         self.key_of("token_embedding")
     }
 
-    /// The key of a module's only weight, outside the blocks.
+    /// The key of the only weight of a module outside the blocks.
     fn key_of(&self, path: &str) -> String {
         let module = self.modules.iter().find(|(module, ..)| *module == path);
         let (_, _, parts) = module.unwrap_or_else(|| panic!("there is no {path}"));
         format!("{}.weight", parts[0].0)
     }
 
-    /// The key of the bias that files have beside a weight, where the model has none: it is zero.
+    /// The key of the bias of a weight, if files have one and the model does not.
     pub(crate) fn zero_bias_key(&self, weight_key: &str, config: &GptConfig) -> Option<String> {
         let name = weight_key.strip_suffix(&format!(".{}", self.norm_leaves[0]))?;
         let &(module, bias, _) = self.find(|part| part.0, name)?.module;
         (bias == Bias::Always && !has_bias(module, config)).then(|| format!("{name}.bias"))
     }
 
-    /// The tensors of a GGUF file, in the order of the forward pass. Of biases with `without_bias` in their keys there
-    /// are none.
+    /// The tensors of a GGUF file, in the order of the forward pass, without biases that have `without_bias` in their
+    /// keys.
     pub(crate) fn gguf_tensors(&self, config: &GptConfig, without_bias: Option<&str>) -> Vec<GgufTensor> {
         let is_in_block = |module: &&Module| module.0.contains('*');
-        let is_there = |module: &&Module| module.0 != "head" || !config.tie_embeddings;
+        let is_stored = |module: &&Module| module.0 != "head" || !config.tie_embeddings;
         let first = self.modules.iter().position(|module| is_in_block(&module)).unwrap_or_default();
         let (before, rest) = self.modules.split_at(first);
         let n_in_block = rest.iter().take_while(is_in_block).count();
@@ -193,10 +189,10 @@ impl Names {
                 let dims = gguf_dims(module, idx, parts.len(), config);
                 let n_outputs = dims.last().copied();
                 tensors.push(GgufTensor { name: format!("{name}.weight"), dims });
-                let is_left_out = without_bias.is_some_and(|part| key.contains(part));
+                let is_excluded = without_bias.is_some_and(|part| key.contains(part));
                 let is_biased = match bias {
                     Bias::Never => false,
-                    Bias::Optional => has_bias(module, config) && !is_left_out,
+                    Bias::Optional => has_bias(module, config) && !is_excluded,
                     Bias::Always => true,
                 };
                 if let Some(n_outputs) = n_outputs.filter(|_| is_biased) {
@@ -208,19 +204,19 @@ impl Names {
         for layer in 0..config.n_layer {
             inside.iter().for_each(|module| push(module, &layer.to_string()));
         }
-        after.iter().filter(is_there).for_each(|module| push(module, ""));
+        after.iter().filter(is_stored).for_each(|module| push(module, ""));
         tensors
     }
 
-    /// How many tensors with a weight a block has in GGUF, and their names in one.
+    /// The names of all weights of a block in GGUF, without biases.
     pub(crate) fn gguf_block_weights(&self, layer: usize) -> impl Iterator<Item = String> {
         let inside = self.modules.iter().filter(|module| module.0.contains('*'));
         let parts = inside.flat_map(|&(_, _, parts)| parts);
         parts.map(move |part| format!("{}.weight", part.1.replace('*', &layer.to_string())))
     }
 
-    /// Whether there is a bias in attention and in the feed-forward network of the first block, of those that a file need
-    /// not have. `has` says whether it has a tensor.
+    /// Whether a GGUF file has the optional biases of attention and of the feed-forward network, judged by the first
+    /// block. `has` tells whether the file has a tensor.
     pub(crate) fn optional_biases(&self, has: impl Fn(&str) -> bool) -> [bool; 2] {
         ["blocks.*.attention.qkv", "blocks.*.feed_forward.expand"].map(|path| {
             let module = self.modules.iter().find(|(module, ..)| *module == path);
@@ -231,15 +227,15 @@ impl Names {
         })
     }
 
-    /// The GGUF name of a key of Hugging Face's layout. `None` for what is no tensor of this family.
+    /// The GGUF name of a Hugging Face key. `None` for tensors outside the family.
     pub(crate) fn gguf_name(&self, key: &str) -> Option<Mapped> {
         let (name, leaf) = key.rsplit_once('.')?;
         let found = self.find(|part| part.0, name)?;
         self.mapped(&found, found.part.1, leaf)
     }
 
-    /// The key in Hugging Face's layout of a tensor of a GGUF file.
-    pub(crate) fn key_of_gguf(&self, name: &str) -> Option<Mapped> {
+    /// The Hugging Face key of a GGUF tensor. `None` for tensors outside the family.
+    pub(crate) fn key_from_gguf(&self, name: &str) -> Option<Mapped> {
         let (name, leaf) = name.rsplit_once('.')?;
         let found = self.find(|part| part.1, name)?;
         self.mapped(&found, found.part.0, leaf)
@@ -250,12 +246,12 @@ impl Names {
         let is_known = leaf == "weight" || (leaf == "bias" && bias != Bias::Never);
         let name = format!("{}.{leaf}", pattern.replace('*', found.layer.unwrap_or_default()));
         let stored = match found.part.2 {
-            // A bias lies as the rows of its matrix do.
-            Rows::Pairs => Stored::Interleaved,
-            Rows::Same if leaf == "weight" && is_matrix(module) && !self.is_out_in(module) => {
+            // A bias has the order of the rows of its matrix.
+            RowOrder::Pairs => Stored::Interleaved,
+            RowOrder::Same if leaf == "weight" && is_matrix(module) && !self.is_out_in(module) => {
                 Stored::Transposed
             }
-            Rows::Same => Stored::AsIs,
+            RowOrder::Same => Stored::AsIs,
         };
         is_known.then_some(Mapped { name, stored })
     }
@@ -269,25 +265,25 @@ impl Names {
         })
     }
 
-    /// Whether a matrix lies as `[out, in]`.
+    /// Whether a matrix is stored as `[out, in]`.
     fn is_out_in(&self, module: &str) -> bool {
         match self.matrices {
-            Matrices::InOut => false,
-            Matrices::InOutButHead => module == "head",
-            Matrices::OutIn => true,
+            MatrixLayout::InOut => false,
+            MatrixLayout::InOutButHead => module == "head",
+            MatrixLayout::OutIn => true,
         }
     }
 }
 
-/// What `torch.compile` puts before every key of a model that it saves.
-const COMPILED: &str = "_orig_mod.";
+/// The prefix of all keys of a model saved after `torch.compile`.
+const COMPILE_PREFIX: &str = "_orig_mod.";
 
-/// A name without what `torch.compile` puts before it.
-pub(crate) fn without_wrapper(name: &str) -> &str {
-    name.strip_prefix(COMPILED).unwrap_or(name)
+/// A name without the prefix of `torch.compile`.
+pub(crate) fn strip_compile_prefix(name: &str) -> &str {
+    name.strip_prefix(COMPILE_PREFIX).unwrap_or(name)
 }
 
-/// Whether a name is of a pattern, and the number that it has for `*`.
+/// Matches a name against a pattern, and returns the block index for `*`.
 fn matched<'n>(pattern: &str, name: &'n str) -> Option<Option<&'n str>> {
     let Some((before, after)) = pattern.split_once('*') else { return (pattern == name).then_some(None) };
     let layer = name.strip_prefix(before)?.strip_suffix(after)?;
@@ -295,12 +291,12 @@ fn matched<'n>(pattern: &str, name: &'n str) -> Option<Option<&'n str>> {
     is_number.then_some(Some(layer))
 }
 
-/// Whether a module is a linear layer.
+/// Whether a module is a linear layer, by its path.
 fn is_matrix(module: &str) -> bool {
     module == "head" || [".qkv", ".project", ".expand"].iter().any(|end| module.ends_with(end))
 }
 
-/// Whether a module of a model has a bias.
+/// Whether a module of the model has a bias.
 fn has_bias(module: &str, config: &GptConfig) -> bool {
     match module {
         "token_embedding" | "position_embedding" | "head" => false,
@@ -311,12 +307,12 @@ fn has_bias(module: &str, config: &GptConfig) -> bool {
     }
 }
 
-/// The outputs of each tensor of a module that is stored as several.
+/// The number of outputs of each tensor of a split module.
 fn outputs(module: &str, config: &GptConfig) -> Vec<usize> {
     if module.ends_with(".qkv") { config.qkv_widths().to_vec() } else { vec![config.n_inner(); 2] }
 }
 
-/// GGUF's dimensions of one of the `n_parts` tensors of a weight.
+/// The GGUF dimensions of tensor `idx` of a weight that is split into `n_parts`.
 fn gguf_dims(module: &str, idx: usize, n_parts: usize, config: &GptConfig) -> Vec<usize> {
     let [queries, keys, values] = config.qkv_widths();
     let n_outputs = |whole: usize| if n_parts > 1 { outputs(module, config)[idx] } else { whole };

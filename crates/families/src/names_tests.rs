@@ -1,4 +1,4 @@
-//! The tables of names, of all families.
+//! Tests of the name tables of all families.
 
 use model::GptConfig;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn names_go_both_ways() {
+fn names_map_both_ways() {
     for family in FAMILIES {
         let names = &family.names;
         for &(_, bias, parts) in names.modules {
@@ -18,9 +18,9 @@ fn names_go_both_ways() {
                 let leaves = if bias == Bias::Never { &["weight"][..] } else { &["weight", "bias"] };
                 for leaf in leaves {
                     let key = format!("{}.{leaf}", key.replace('*', "17"));
-                    let there = names.gguf_name(&key).expect(&key);
-                    let back = names.key_of_gguf(&there.name).expect(&there.name);
-                    assert_eq!((&back.name, back.stored), (&key, there.stored));
+                    let gguf = names.gguf_name(&key).expect(&key);
+                    let back = names.key_from_gguf(&gguf.name).expect(&gguf.name);
+                    assert_eq!((&back.name, back.stored), (&key, gguf.stored));
                     let bare = key.strip_prefix(names.prefix).unwrap_or(&key);
                     assert_eq!(names.key(bare), Some(key.clone()));
                     assert_eq!(names.key(&format!("_orig_mod.{key}")), Some(key));
@@ -31,7 +31,7 @@ fn names_go_both_ways() {
 }
 
 #[test]
-fn paths_become_the_keys_of_their_parts() {
+fn paths_map_to_keys() {
     let config = GptConfig::debug_modern();
     let keys = |names: &Names, path: &str| -> Vec<String> {
         names.place(path, &config).parts.into_iter().map(|part| part.key).collect()
@@ -66,7 +66,7 @@ fn paths_become_the_keys_of_their_parts() {
 }
 
 #[test]
-fn matrices_are_transposed_where_they_lie_the_other_way() {
+fn matrices_are_transposed_if_stored_as_in_out() {
     let config = GptConfig::debug();
     let is_transposed = |names: &Names, path: &str| names.place(path, &config).is_transposed;
     for (path, in_gpt2, in_llama) in [
@@ -88,7 +88,7 @@ fn matrices_are_transposed_where_they_lie_the_other_way() {
 }
 
 #[test]
-fn a_bias_that_the_model_lacks_is_zero_where_files_always_have_it() {
+fn a_bias_that_only_files_have_is_zero() {
     let config = GptConfig::debug();
     let key = |key: &str| gpt2::FAMILY.names.zero_bias_key(key, &config);
     assert_eq!(key("transformer.h.1.mlp.c_fc.weight").as_deref(), Some("transformer.h.1.mlp.c_fc.bias"));
@@ -101,7 +101,7 @@ fn a_bias_that_the_model_lacks_is_zero_where_files_always_have_it() {
 }
 
 #[test]
-fn what_is_no_weight_has_no_name() {
+fn unknown_names_are_not_mapped() {
     for (family, key) in [
         (&gpt2::FAMILY, ""),
         (&gpt2::FAMILY, "wte"),
@@ -125,19 +125,19 @@ fn what_is_no_weight_has_no_name() {
         (&qwen3::FAMILY, "blk.0.attn_q.bias"),
         (&gpt2::FAMILY, "blk.0.attn_q.weight"),
     ] {
-        assert_eq!(family.names.key_of_gguf(name), None, "{name}");
+        assert_eq!(family.names.key_from_gguf(name), None, "{name}");
     }
     assert_eq!(llama::FAMILY.names.key("model.layers.0.self_attn.rotary_emb.inv_freq"), None);
     assert_eq!(gpt2::FAMILY.names.key("h.0.attn.bias"), None);
 }
 
-/// Made by xtask/golden/gguf_files.py: lines of an architecture, Hugging Face's key and the tensor's name.
+/// Made by xtask/golden/gguf_files.py: lines of an architecture, a Hugging Face key and the GGUF name.
 #[test]
-fn names_are_those_of_llama_cpps_package() {
+fn names_match_llama_cpps_package() {
     for line in include_str!("../tests/fixtures/names.txt").lines() {
         let [model_type, key, name] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let family = FAMILIES.iter().find(|family| family.model_type == model_type).expect(line);
         assert_eq!(family.names.gguf_name(key).expect(line).name, name);
-        assert_eq!(family.names.key_of_gguf(name).expect(line).name, key);
+        assert_eq!(family.names.key_from_gguf(name).expect(line).name, key);
     }
 }

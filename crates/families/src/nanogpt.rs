@@ -1,4 +1,4 @@
-//! What nanoGPT saves: `ckpt.pt`, and the `meta.pkl` of a corpus of characters.
+//! nanoGPT files: `ckpt.pt`, and `meta.pkl` with a character vocabulary.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,15 +10,15 @@ use tokenizer::Tokenizer;
 
 use crate::{
     Error, Result,
-    error::few,
+    error::first_few,
     gpt2,
-    load::{Memory, load},
-    names::{Matrices, Names},
+    load::{WeightStorage, load},
+    names::{MatrixLayout, Names},
     shell::{python, quoted},
 };
 
-/// GPT-2's names; every linear layer lies the other way.
-const NAMES: Names = Names { matrices: Matrices::OutIn, ..gpt2::NAMES };
+/// GPT-2's names, with all matrices as `[out, in]`.
+const NAMES: Names = Names { matrices: MatrixLayout::OutIn, ..gpt2::NAMES };
 
 /// `model_args` of a `ckpt.pt`.
 #[derive(Debug, Deserialize)]
@@ -27,29 +27,28 @@ struct Arguments {
     n_head: usize,
     n_embd: usize,
     block_size: usize,
-    /// Before it was a choice, every layer had one.
+    /// Missing in old files, whose layers all have biases.
     bias: Option<bool>,
     vocab_size: usize,
     dropout: Option<f64>,
-    /// nanoGPT has no such key.
+    /// Not a key of nanoGPT; the conversion commands of this file write it.
     activation: Option<String>,
 }
 
-/// The keys without which there is no model.
+/// The required keys.
 const REQUIRED: [&str; 5] = ["n_layer", "n_head", "n_embd", "block_size", "vocab_size"];
 
 /// `meta.pkl`.
 #[derive(Debug, Deserialize)]
 struct Meta {
-    /// The id of each character.
     stoi: BTreeMap<String, u32>,
 }
 
-/// Checks that a file is a checkpoint as nanoGPT saves it, without reading its weights.
+/// Checks that a file is a nanoGPT checkpoint, without reading its weights.
 ///
 /// # Errors
 ///
-/// If the file is damaged or another program's; the error says what it is and how to open it.
+/// If the file is damaged or from another program; the error tells how to convert it.
 pub fn check_nanogpt(path: &Path) -> Result<()> {
     match other_checkpoint(path)? {
         Some(reason) => Err(Error::OtherModel { path: path.to_owned(), reason }),
@@ -57,16 +56,16 @@ pub fn check_nanogpt(path: &Path) -> Result<()> {
     }
 }
 
-/// The model in a `ckpt.pt`.
+/// Loads the model of a `ckpt.pt`.
 ///
 /// # Errors
 ///
-/// If the file is damaged or none of nanoGPT's, or its weights are not those that its settings ask for.
+/// If the file is damaged or not a nanoGPT checkpoint, or its weights do not match its `model_args`.
 pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
     check_nanogpt(path)?;
     let arguments: Arguments = read_value(path, Some("model_args"))?;
     let weights = Weights::open_under(path, "model")?;
-    // Before biases were a choice, nanoGPT had the tanh form of GELU, as minGPT and build-nanogpt have.
+    // Files without `bias` are from versions with the tanh form of GELU, which minGPT and build-nanogpt have too.
     let default = if arguments.bias.is_none() { Activation::GeluTanh } else { Activation::Gelu };
     let activation = match arguments.activation {
         None => default,
@@ -90,16 +89,16 @@ pub fn load_nanogpt(path: &Path, device: &Device) -> Result<Gpt> {
         ..gpt2
     };
     config.check().map_err(|source| Error::Sizes { path: path.to_owned(), source })?;
-    load(&config, weights, &NAMES, None, Memory::Own, device)
+    load(&config, weights, &NAMES, None, WeightStorage::Owned, device)
 }
 
-/// Whether the head is the token embedding, as in nanoGPT and not in minGPT.
+/// Whether the head equals the token embedding, as in nanoGPT, unlike minGPT.
 fn is_tied(weights: &Weights) -> Result<bool> {
-    let of = |key: &str| {
+    let tensor = |key: &str| {
         let name = weights.names().find(|name| NAMES.key(name).as_deref() == Some(key))?;
         weights.get(name)
     };
-    let (head, embedding) = (of(&NAMES.head_key()), of(&NAMES.embedding_key()));
+    let (head, embedding) = (tensor(&NAMES.head_key()), tensor(&NAMES.embedding_key()));
     let (Some(head), Some(embedding)) = (head, embedding) else { return Ok(true) };
     Ok(head.shape() != embedding.shape() || head.read()? == embedding.read()?)
 }
@@ -108,7 +107,7 @@ fn has_biases(weights: &Weights) -> bool {
     weights.names().any(|name| name.ends_with("ln_f.bias"))
 }
 
-/// The program that wrote a checkpoint in another form than nanoGPT, and how to convert it.
+/// Describes a checkpoint of another program, and how to convert it. `None` for nanoGPT.
 fn other_checkpoint(path: &Path) -> Result<Option<String>> {
     let file = format!("{:?}", path.display().to_string());
     let root = entries(path, None)?;
@@ -117,12 +116,12 @@ fn other_checkpoint(path: &Path) -> Result<Option<String>> {
         let missing = REQUIRED.into_iter().find(|&key| !arguments.contains_key(key));
         return Ok(missing.map(|key| match arguments.contains_key("dim") {
             true => format!(
-                "is a checkpoint of llama2.c's (its model_args have dim, and no {key}), and none of nanoGPT's; make a \
-                 folder of it with llama2.c's own program: python export.py FOLDER --version -1 --checkpoint {}",
+                "is a llama2.c checkpoint (its model_args have dim, but no {key}), not a nanoGPT one; convert it with \
+                 llama2.c: python export.py FOLDER --version -1 --checkpoint {}",
                 quoted(&path.display().to_string())
             ),
             false => format!(
-                "is no checkpoint of nanoGPT's: its model_args have no {key}; they need {}",
+                "is not a nanoGPT checkpoint: its model_args have no {key}; they need {}",
                 REQUIRED.join(", ")
             ),
         }));
@@ -135,23 +134,23 @@ fn other_checkpoint(path: &Path) -> Result<Option<String>> {
              c[\"model_args\"] = vars(c.pop(\"config\")); torch.save(c, \"ckpt.pt\")"
         );
         return Ok(Some(format!(
-            "is a checkpoint like build-nanogpt's: its config is an object of the class {class}, which is not read. Save it \
-             as nanoGPT does: {}",
+            "is a checkpoint like build-nanogpt's: its config is an object of the class {class}, which is not \
+             supported. Convert it: {}",
             python(&code)
         )));
     }
     if root.values().all(|what| what.starts_with("the object torch")) && !root.is_empty() {
-        return Ok(Some(bare(path, &file)?));
+        return Ok(Some(bare_state_dict(path, &file)?));
     }
     Ok(Some(format!(
-        "is no checkpoint of nanoGPT's: it has no model_args; it has {}",
-        few(&root.into_keys().collect::<Vec<_>>(), ", ")
+        "is not a nanoGPT checkpoint: it has no model_args, but {}",
+        first_few(&root.into_keys().collect::<Vec<_>>(), ", ")
     )))
 }
 
-/// What is said of a dictionary of tensors alone, which does not say how many heads there are.
-fn bare(path: &Path, file: &str) -> Result<String> {
-    const WHAT: &str = "is a state dict alone, without the sizes of the model";
+/// Describes a state dict without a config, and how to convert it. The number of heads can't be derived from it.
+fn bare_state_dict(path: &Path, file: &str) -> Result<String> {
+    const WHAT: &str = "is a bare state dict without the sizes of the model";
     let weights = Weights::open(path)?;
     let shape = |key: &str| {
         let name = weights.names().find(|name| NAMES.key(name).as_deref() == Some(key))?;
@@ -166,12 +165,12 @@ fn bare(path: &Path, file: &str) -> Result<String> {
     };
     let (Some(&[vocab_size, n_embd]), Some(&[block_size, _])) = embeddings else {
         return Ok(format!(
-            "{WHAT}; name it pytorch_model.bin, put its config.json beside it, and name the folder"
+            "{WHAT}; name it pytorch_model.bin, put its config.json into the same folder, and give the folder"
         ));
     };
     if !is_linear {
         return Ok(format!(
-            "{WHAT}; name it pytorch_model.bin, put GPT-2's config.json beside it, and name the folder"
+            "{WHAT}; name it pytorch_model.bin, put GPT-2's config.json into the same folder, and give the folder"
         ));
     }
     let code = format!(
@@ -181,22 +180,22 @@ fn bare(path: &Path, file: &str) -> Result<String> {
         if has_biases(&weights) { "True" } else { "False" }
     );
     Ok(format!(
-        "{WHAT}. Save it as nanoGPT does, with the number of heads for N_HEAD, and for minGPT with gelu_tanh for gelu: {}",
+        "{WHAT}. Convert it, with the number of heads instead of N_HEAD, and for minGPT with gelu_tanh instead of \
+         gelu: {}",
         python(&code)
     ))
 }
 
-/// The tokenizer in a `meta.pkl`, which has one id for each character.
+/// Loads the character tokenizer of a `meta.pkl`.
 ///
 /// # Errors
 ///
-/// If the file is damaged, or its ids are not 0, 1, 2, ... of characters in the order of their code points.
+/// If the file is damaged, or its ids are not 0, 1, 2, ... in the order of code points.
 pub fn load_nanogpt_tokenizer(path: &Path) -> Result<Tokenizer> {
     let Meta { stoi } = read_value(path, None)?;
     let unusable = || Error::Config {
         path: path.to_owned(),
-        reason: "`stoi` does not give 0, 1, 2, ... to characters in the order of their code points"
-            .to_owned(),
+        reason: "`stoi` does not map characters in the order of code points to 0, 1, 2, ...".to_owned(),
     };
     let mut characters = Vec::with_capacity(stoi.len());
     for (text, id) in stoi {

@@ -1,20 +1,20 @@
-//! The layout of models whose options no family has: each parameter under its path, matrices of linear layers as `[in, out]`, as
-//! the first version had them in memory. No other program opens them.
+//! Kindling's own layout, for models with options that no family combines. No other program opens it.
+//!
+//! Each parameter is stored under its path, and matrices as `[in, out]`.
 
 use crate::names::{
     Bias::{Never, Optional},
-    Matrices, Module, Names,
-    Rows::Same,
+    MatrixLayout, Module, Names,
+    RowOrder::Same,
 };
 
-/// `model_type` in the `config.json` of such a model.
+/// `model_type` in `config.json`.
 pub(crate) const MODEL_TYPE: &str = "kindling";
 
-/// The parameters under their paths.
 pub(crate) static NAMES: Names = Names {
     prefix: "",
     buffers: &[],
-    matrices: Matrices::InOut,
+    matrices: MatrixLayout::InOut,
     norm_leaves: ["gamma", "beta"],
     modules: &MODULES,
 };

@@ -1,22 +1,22 @@
-//! Quantized weights of other programs, which can't be read.
+//! Detection of quantized weights, which are not supported.
 
 use serde_json::Value;
 
-/// How the weights of a `config.json` are quantized, if they are; bitsandbytes leaves its settings in the file of weights
-/// that are not.
+/// The quantization method in a `config.json`. bitsandbytes is not one: its settings also remain in files of
+/// unquantized weights.
 pub(crate) fn quantization(config: &Value) -> Option<String> {
     let settings = [&config["quantization_config"], &config["quantization"]];
     let settings = settings.into_iter().find(|settings| settings.is_object())?;
     match settings["quant_method"].as_str() {
         Some("bitsandbytes") => None,
         Some(method) => Some(method.to_owned()),
-        // What mlx_lm writes has no name in it.
+        // mlx_lm writes no method name.
         None if settings["bits"].is_number() && settings["group_size"].is_number() => Some("MLX".to_owned()),
         None => None,
     }
 }
 
-/// How weights are quantized, by the names of the tensors that go with it.
+/// The quantization method, by the names of auxiliary tensors.
 pub(crate) fn quantization_of(names: &[&str]) -> Option<&'static str> {
     const METHODS: [(&str, &str); 6] = [
         (".SCB", "bitsandbytes"),
@@ -30,11 +30,11 @@ pub(crate) fn quantization_of(names: &[&str]) -> Option<&'static str> {
     METHODS.into_iter().find(|(suffix, _)| is_there(suffix)).map(|(_, method)| method)
 }
 
-/// What is said of quantized weights.
+/// The error message for quantized weights.
 pub(crate) fn is_quantized(method: &str) -> String {
     format!(
-        "its weights are quantized ({method}), which can't be read; take the model that they were made from, or a GGUF \
-         file of it as f16, q8_0, q4_0 or q4_1"
+        "its weights are quantized ({method}), which is not supported; use the original model, or a GGUF file of it in \
+         f16, q8_0, q4_0 or q4_1"
     )
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantized_weights_are_known_by_settings_and_by_names() {
+    fn quantization_is_detected_by_settings_and_by_names() {
         let method = |config: Value| quantization(&config);
         assert_eq!(
             method(json!({"quantization_config": {"quant_method": "awq", "bits": 4}})),
@@ -54,13 +54,13 @@ mod tests {
         let mlx = json!({"group_size": 64, "bits": 4});
         assert_eq!(method(json!({"quantization": mlx})), Some("MLX".to_owned()));
         assert_eq!(method(json!({"quantization_config": mlx})), Some("MLX".to_owned()));
-        // They stay behind where a model was loaded in 4 bits and saved in 16.
+        // They remain if a model was loaded in 4 bits and saved in 16.
         assert_eq!(method(json!({"quantization_config": {"quant_method": "bitsandbytes"}})), None);
         assert_eq!(method(json!({"quantization_config": null})), None);
-        let of = |name: &'static str| quantization_of(&["model.norm.weight", name]);
-        assert_eq!(of("model.layers.0.mlp.up_proj.weight.absmax"), Some("bitsandbytes"));
-        assert_eq!(of("model.layers.0.mlp.up_proj.SCB"), Some("bitsandbytes"));
-        assert_eq!(of("model.layers.0.mlp.up_proj.qweight"), Some("GPTQ or AWQ"));
-        assert_eq!(of("model.layers.0.mlp.up_proj.weight"), None);
+        let method_of = |name: &'static str| quantization_of(&["model.norm.weight", name]);
+        assert_eq!(method_of("model.layers.0.mlp.up_proj.weight.absmax"), Some("bitsandbytes"));
+        assert_eq!(method_of("model.layers.0.mlp.up_proj.SCB"), Some("bitsandbytes"));
+        assert_eq!(method_of("model.layers.0.mlp.up_proj.qweight"), Some("GPTQ or AWQ"));
+        assert_eq!(method_of("model.layers.0.mlp.up_proj.weight"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Qwen2: a Llama whose queries, keys and values have biases, and nothing else.
+//! Qwen2: a Llama with biases for queries, keys and values only.
 
 use model::{AttentionConfig, GptConfig};
 use serde_json::Value;
@@ -9,12 +9,12 @@ use crate::{
     llama_like::{self, BUFFERS, PREFIX},
     names::{
         Bias::{Always, Never},
-        Matrices, Module, Names,
-        Rows::Same,
+        MatrixLayout, Module, Names,
+        RowOrder::Same,
     },
 };
 
-/// Qwen2, and Qwen2.5.
+/// Qwen2 and Qwen2.5.
 pub(crate) static FAMILY: Family = Family {
     model_type: "qwen2",
     name: "Qwen2",
@@ -26,14 +26,14 @@ pub(crate) static FAMILY: Family = Family {
     from_json,
     without_bias: |_| None,
     names: NAMES,
-    more_gguf_keys: |_| Vec::new(),
-    not_in_llama_cpp,
+    extra_gguf_keys: |_| Vec::new(),
+    unsupported_by_llama_cpp,
 };
 
 const NAMES: Names = Names {
     prefix: PREFIX,
     buffers: BUFFERS,
-    matrices: Matrices::OutIn,
+    matrices: MatrixLayout::OutIn,
     norm_leaves: ["weight", "bias"],
     modules: &MODULES,
 };
@@ -96,11 +96,11 @@ fn from_json(file: &Value) -> Result<GptConfig, ConfigProblem> {
     Ok(config)
 }
 
-fn not_in_llama_cpp(config: &GptConfig) -> Option<String> {
+fn unsupported_by_llama_cpp(config: &GptConfig) -> Option<String> {
     let head_dim = config.head_dim();
     (head_dim * config.attention.n_head != config.n_embd).then(|| {
         format!(
-            "llama.cpp's Qwen2 has heads of `n_embd` / `n_head`, and this model {}",
+            "llama.cpp's Qwen2 needs `head_dim` = `n_embd` / `n_head`; this model has {}",
             option("head_dim", head_dim)
         )
     })
@@ -111,11 +111,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn llama_cpp_has_no_heads_of_a_width_of_their_own() {
+    fn llama_cpp_needs_the_default_head_size() {
         let mut config = base();
-        assert_eq!(not_in_llama_cpp(&config), None);
+        assert_eq!(unsupported_by_llama_cpp(&config), None);
         config.attention.head_dim = Some(6);
-        let reason = not_in_llama_cpp(&config).expect("its heads are of another width");
-        assert!(reason.ends_with("and this model `head_dim` = 6"), "{reason}");
+        let reason = unsupported_by_llama_cpp(&config).expect("another head size");
+        assert!(reason.ends_with("this model has `head_dim` = 6"), "{reason}");
     }
 }

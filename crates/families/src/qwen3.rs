@@ -1,4 +1,4 @@
-//! Qwen3: a Llama whose queries and keys are normalised head by head, without biases.
+//! Qwen3: a Llama with QK norm and without biases.
 
 use model::{AttentionConfig, GptConfig};
 use serde_json::{Value, json};
@@ -7,10 +7,9 @@ use crate::{
     config_problem::{ConfigProblem, unsupported},
     family::{Family, Need, Stage},
     llama_like::{self, BUFFERS, PREFIX},
-    names::{Bias::Never, Matrices, Module, Names, Rows::Same},
+    names::{Bias::Never, MatrixLayout, Module, Names, RowOrder::Same},
 };
 
-/// Qwen3.
 pub(crate) static FAMILY: Family = Family {
     model_type: "qwen3",
     name: "Qwen3",
@@ -22,14 +21,14 @@ pub(crate) static FAMILY: Family = Family {
     from_json,
     without_bias: |_| None,
     names: NAMES,
-    more_gguf_keys: |_| Vec::new(),
-    not_in_llama_cpp: |_| None,
+    extra_gguf_keys: |_| Vec::new(),
+    unsupported_by_llama_cpp: |_| None,
 };
 
 const NAMES: Names = Names {
     prefix: PREFIX,
     buffers: BUFFERS,
-    matrices: Matrices::OutIn,
+    matrices: MatrixLayout::OutIn,
     norm_leaves: ["weight", "bias"],
     modules: &MODULES,
 };
@@ -71,7 +70,7 @@ const MODULES: [Module; 11] = [
     ("head", Never, &[("lm_head", "output", Same)]),
 ];
 
-/// What `transformers` takes for `head_dim` where a file has none.
+/// The default `head_dim` in `transformers`.
 const DEFAULT_HEAD_DIM: usize = 128;
 
 fn base() -> GptConfig {

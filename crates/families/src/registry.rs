@@ -1,4 +1,4 @@
-//! The families, and which one a model or a file belongs to.
+//! The list of families, and the family of a model or a file.
 
 use model::GptConfig;
 
@@ -8,56 +8,57 @@ use crate::{
     own,
 };
 
-/// Every family. A model without a chosen one belongs to the first that has its options.
+/// All families. A model without a chosen family belongs to the first whose requirements it meets.
 pub const FAMILIES: &[&Family] = &[
     &crate::gpt2::FAMILY,
     &crate::llama::FAMILY,
     &crate::mistral::FAMILY,
     &crate::qwen2::FAMILY,
-    &crate::qwen3::FAMILY, // A line of its own for each.
+    &crate::qwen3::FAMILY, // One line for each.
 ];
 
-/// Why a model is of no family.
+/// The reason why a model belongs to no family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoFamily {
-    /// Options that none of them has together.
-    #[error("{chosen} with {other} is in no layout of Hugging Face's, which with {chosen} have {expected}")]
+    /// No family combines these options.
+    #[error(
+        "no Hugging Face architecture combines {chosen} with {other}; models with {chosen} use {expected}"
+    )]
     Options {
-        /// The option that leads to those that are nearest.
+        /// The option that the closest families share.
         chosen: String,
-        /// The options that they don't have.
+        /// The options that they lack.
         other: String,
-        /// What they have instead.
+        /// Their options instead.
         expected: String,
     },
 
-    /// A name that no family has.
-    #[error("{chosen} is not known; choose {known}")]
+    #[error("unknown {chosen}; choose {known}")]
     Unknown {
-        /// The key with the name.
+        /// `family` = "NAME".
         chosen: String,
         /// The names of all families.
         known: String,
     },
 
-    /// Options that the chosen family does not have.
-    #[error("{chosen} can't have {other}; it has {expected}")]
+    /// The chosen family lacks some options.
+    #[error("{chosen} is incompatible with {other}; it needs {expected}")]
     Chosen {
-        /// The key with the family's name.
+        /// `family` = "NAME".
         chosen: String,
-        /// The options that it does not have.
+        /// The options that it lacks.
         other: String,
-        /// What it has instead.
+        /// Its options instead.
         expected: String,
     },
 }
 
 impl Family {
-    /// The family of a model: the chosen one, or the first that has its options.
+    /// The family of a model: the chosen one, or the first whose requirements it meets.
     ///
     /// # Errors
     ///
-    /// If the chosen one is not known or lacks an option of the model, or no family has all of them.
+    /// If the chosen family is unknown or lacks an option of the model, or no family has all options.
     pub fn of(config: &GptConfig) -> Result<&'static Self, NoFamily> {
         let Some(name) = &config.family else {
             let found = FAMILIES.iter().copied().find(|family| family.fits(config));
@@ -77,17 +78,17 @@ impl Family {
         FAMILIES.iter().copied().find(|family| family.model_type == model_type)
     }
 
-    /// The family that is read from a GGUF file with an architecture.
+    /// The family of a GGUF file with an architecture.
     pub fn of_architecture(architecture: &str) -> Option<&'static Self> {
         FAMILIES.iter().copied().find(|family| family.architecture == architecture)
     }
 
-    /// What `config.json` calls the families.
+    /// The `model_type` of all families.
     pub fn model_types() -> impl Iterator<Item = &'static str> {
         FAMILIES.iter().copied().map(|family| family.model_type)
     }
 
-    /// llama.cpp's names of the families, each once.
+    /// The GGUF architectures of all families, without duplicates.
     pub fn architectures() -> Vec<&'static str> {
         let mut names = Vec::new();
         for family in FAMILIES {
@@ -98,7 +99,7 @@ impl Family {
         names
     }
 
-    /// llama.cpp's names of the families, as a sentence has them.
+    /// The GGUF architectures as text, such as `gpt2, llama and qwen3`.
     pub(crate) fn architectures_in_words() -> String {
         match &Self::architectures()[..] {
             [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
@@ -106,15 +107,15 @@ impl Family {
         }
     }
 
-    /// Whether a model has the options of this family.
+    /// Whether a model meets the requirements of this family.
     pub(crate) fn fits(&self, config: &GptConfig) -> bool {
         (self.options)(config)
             .iter()
             .all(|stage| stage.choice.holds && stage.others.iter().all(|need| need.holds))
     }
 
-    /// The same model with this family chosen, where its options alone lead to another.
-    pub(crate) fn chosen_for(&self, config: GptConfig) -> GptConfig {
+    /// Sets `family` in the config if the options alone imply another one.
+    pub(crate) fn pin_family(&self, config: GptConfig) -> GptConfig {
         if Self::of(&config).is_ok_and(|family| family.model_type == self.model_type) {
             return config;
         }
@@ -128,9 +129,9 @@ pub(crate) fn names(config: &GptConfig) -> &'static Names {
     Family::of(config).map_or(&own::NAMES, |family| &family.names)
 }
 
-/// What the families that come nearest have in place of a model's options.
+/// The error for a model without a family: names the options of the closest families.
 fn none_fits(config: &GptConfig) -> NoFamily {
-    // Of each, the first choice with an option that is missing, and how many choices are made before it.
+    // For each family, its first unmet stage, and how many choices the model meets before.
     let missing = FAMILIES.iter().copied().filter_map(|family| {
         let stages = (family.options)(config).into_iter().enumerate();
         stages.into_iter().find_map(|(depth, stage)| {
@@ -138,21 +139,21 @@ fn none_fits(config: &GptConfig) -> NoFamily {
             (!is_met).then_some((2 * depth + usize::from(stage.choice.holds), stage))
         })
     });
-    // The first of those that are as near.
+    // The first of the closest families.
     let nearest = missing.reduce(|best, other| if other.0 > best.0 { other } else { best });
     let (_, stage) = nearest.expect("a model that fits no family lacks an option of each");
     let (other, expected) = unmet(stage.others.into_iter());
     NoFamily::Options { chosen: stage.choice.option, other, expected }
 }
 
-/// The options that are not as needed, and what is needed.
+/// The unmet options of a model, and the required ones.
 fn unmet(needs: impl Iterator<Item = Need>) -> (String, String) {
     let unmet = needs.filter(|need| !need.holds).map(|need| (need.option, need.expected));
     let (others, expected): (Vec<_>, Vec<_>) = unmet.unzip();
     (others.join(" and "), expected.join(" and "))
 }
 
-/// `"a", "b" and "c"`.
+/// Formats names as `"a", "b" and "c"`.
 pub(crate) fn listed(names: impl Iterator<Item = &'static str>) -> String {
     let names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
     match &names[..] {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_family_has_to_have_the_options() {
+    fn a_chosen_family_must_have_the_options() {
         let chosen = |family: &str, config: GptConfig| {
             Family::of(&GptConfig { family: Some(family.to_owned()), ..config }).map(|family| family.name)
         };
@@ -200,17 +201,17 @@ mod tests {
         let refused = |family: &str, config| chosen(family, config).unwrap_err().to_string();
         assert_eq!(
             refused("lama", llama()),
-            format!("`family` = \"lama\" is not known; choose {}", listed(Family::model_types()))
+            format!("unknown `family` = \"lama\"; choose {}", listed(Family::model_types()))
         );
         assert_eq!(
             refused("llama", GptConfig { n_embd: 14, ..GptConfig::debug_modern() }),
-            "`family` = \"llama\" can't have `qk_norm` = true and `n_embd` = 14 and `n_head` = 4; it has `qk_norm` = \
-             false and an `n_embd` that is a multiple of `n_head`"
+            "`family` = \"llama\" is incompatible with `qk_norm` = true and `n_embd` = 14 and `n_head` = 4; it needs \
+             `qk_norm` = false and an `n_embd` that is a multiple of `n_head`"
         );
     }
 
     #[test]
-    fn each_family_has_the_options_that_it_needs() {
+    fn each_family_meets_its_own_requirements() {
         for family in FAMILIES {
             let config = GptConfig { family: Some(family.model_type.to_owned()), ..(family.base)() };
             assert_eq!(Family::of(&config).map(|found| found.name), Ok(family.name));
@@ -218,19 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn options_that_no_family_has_together_are_named() {
+    fn incompatible_options_are_named() {
         let refused =
             |config: GptConfig| Family::of(&config).expect_err("no family has these options").to_string();
         let debug = GptConfig::debug;
         assert_eq!(
             refused(with(debug(), |config| config.position.kind = Position::Rope)),
-            "`position` = \"rope\" with `norm` = \"layer_norm\" and `activation` = \"gelu\" is in no layout of Hugging \
-             Face's, which with `position` = \"rope\" have `norm` = \"rms_norm\" and `activation` = \"swiglu\""
+            "no Hugging Face architecture combines `position` = \"rope\" with `norm` = \"layer_norm\" and \
+             `activation` = \"gelu\"; models with `position` = \"rope\" use `norm` = \"rms_norm\" and `activation` = \"swiglu\""
         );
         assert_eq!(
             refused(with(debug(), |config| config.attention.n_kv_head = Some(1))),
-            "`position` = \"learned\" with `n_kv_head` = 1 is in no layout of Hugging Face's, which with \
-             `position` = \"learned\" have `n_kv_head` = 3"
+            "no Hugging Face architecture combines `position` = \"learned\" with `n_kv_head` = 1; models with \
+             `position` = \"learned\" use `n_kv_head` = 3"
         );
         for (config, part) in [
             (with(debug(), |config| config.norm.kind = NormKind::RmsNorm), "`norm` = \"rms_norm\""),
@@ -248,7 +249,7 @@ mod tests {
             (GptConfig { n_embd: 14, ..llama() }, "`n_embd` = 14 and `n_head` = 4"),
         ] {
             let reason = refused(config);
-            assert!(reason.contains(&format!("{part} is in no layout")), "{reason}");
+            assert!(reason.contains(&format!("{part}; models with")), "{reason}");
         }
         let wide = GptConfig { n_embd: 14, ..GptConfig::debug_modern() };
         assert_eq!(Family::of(&wide).map(|family| family.name), Ok("Qwen3"));

@@ -1,19 +1,18 @@
-//! How the values of a tensor lie in GGUF.
+//! The layout of tensors in GGUF.
 
-/// How a weight of Hugging Face's layout lies in GGUF.
+/// The layout of a weight in GGUF, relative to Hugging Face.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// As it is.
     AsIs,
-    /// The other way round: a `Conv1D` is `[in, out]`, and GGUF has rows of inputs, one for each output.
+    /// Transposed: GPT-2's `Conv1D` is `[in, out]`, GGUF `[out, in]` (both outermost first).
     Transposed,
-    /// With the rows of each head in another order. A rotation turns pairs of rows: in Hugging Face's layout, a row of
-    /// the first half of a head and the one as far into the second half; in GGUF's of a Llama, as in Meta's, neighbours.
+    /// The rows of each head are reordered. RoPE rotates pairs of rows: in Hugging Face layout, row `i` of a head and
+    /// row `i + D/2`; in GGUF files of a Llama, as in Meta's, rows `2i` and `2i + 1`.
     Interleaved,
 }
 
 impl Stored {
-    /// Hugging Face's shape of a tensor of `dims`, which are GGUF's.
+    /// The Hugging Face shape of a tensor of `dims`, in GGUF's order.
     pub(crate) fn shape(self, dims: &[usize]) -> Vec<usize> {
         match self {
             Self::Transposed => dims.to_vec(),
@@ -21,11 +20,11 @@ impl Stored {
         }
     }
 
-    /// Numbers of Hugging Face's layout, of `shape` there, as GGUF has them. Heads are `head_dim` wide.
+    /// Converts values from Hugging Face to GGUF layout. `shape` is the Hugging Face shape.
     ///
     /// # Panics
     ///
-    /// If there are fewer numbers than `shape` says, or rows that make no whole heads of an even width.
+    /// If there are too few values for `shape`, `head_dim` is odd, or the rows do not divide into heads.
     pub(crate) fn apply(self, values: Vec<f32>, shape: &[usize], head_dim: usize) -> Vec<f32> {
         match self {
             Self::AsIs => values,
@@ -37,8 +36,7 @@ impl Stored {
         }
     }
 
-    /// The opposite of [`apply`](Self::apply): numbers of a GGUF file in the order of Hugging Face's layout, where they
-    /// have `shape`.
+    /// Converts values from GGUF to Hugging Face layout. `shape` is the Hugging Face shape.
     ///
     /// # Panics
     ///
@@ -55,18 +53,18 @@ impl Stored {
     }
 }
 
-/// A matrix of rows of `n_cols`, column by column.
+/// Transposes a row-major matrix of `n_cols` columns.
 fn transposed(values: &[f32], n_cols: usize) -> Vec<f32> {
     (0..n_cols).flat_map(|col| values[col..].iter().step_by(n_cols).copied()).collect()
 }
 
-/// A matrix whose rows, in each head for itself, are those at `source`.
+/// Reorders the rows within each head: row `i` of the result is row `source(i)`.
 fn reordered(values: &[f32], shape: &[usize], head_dim: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
-    // A bias has one number a row.
+    // A bias has one column.
     let [n_rows, n_cols] = [shape[0], shape.get(1).copied().unwrap_or(1)];
     assert!(
         head_dim.is_multiple_of(2) && n_rows.is_multiple_of(head_dim),
-        "{n_rows} rows make no heads of {head_dim}"
+        "{n_rows} rows do not divide into heads of {head_dim}"
     );
     let row = |row: usize| {
         let (head, row) = (row / head_dim, row % head_dim);
@@ -79,14 +77,14 @@ fn reordered(values: &[f32], shape: &[usize], head_dim: usize, source: impl Fn(u
 mod tests {
     use super::*;
 
-    /// A matrix whose numbers say their row and column.
+    /// A matrix whose values encode their row and column.
     fn numbered([n_rows, n_cols]: [usize; 2]) -> Vec<f32> {
         (0..n_rows).flat_map(|row| (0..n_cols).map(move |col| (10 * row + col) as f32)).collect()
     }
 
     #[test]
-    fn pairs_of_a_rotation_become_neighbours_in_each_head() {
-        // Two heads, six wide.
+    fn rope_pairs_become_adjacent_rows() {
+        // Two heads of size 6.
         let shape = [12, 3];
         let values = numbered(shape);
         let stored = Stored::Interleaved.apply(values.clone(), &shape, 6);
@@ -102,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transposed_matrix_comes_back() {
+    fn transposition_survives_the_round_trip() {
         let shape = [2, 5];
         let stored = Stored::Transposed.apply(numbered(shape), &shape, 1);
         assert_eq!(stored[..4], [0.0, 10.0, 1.0, 11.0]);

@@ -1,21 +1,21 @@
-//! The structure of whole, small models as GGUF files, against what is committed.
+//! The structure of small models as GGUF files, compared with committed fixtures.
 
 mod support;
 
-use formats::gguf::{Gguf, Joins, Pattern, TensorType, Token, TokenKind, Vocabulary};
+use formats::gguf::{BpeModel, Gguf, Pattern, TensorType, Token, TokenKind, Vocabulary};
 use support::{family, sizes, written};
 
 fn check(file: &[u8], expected: &str) {
-    let structure = Gguf::parse(file).expect("it was written").to_string();
+    let structure = Gguf::parse(file).expect("a valid file").to_string();
     assert_eq!(structure, expected, "the structure is now:\n{structure}");
 }
 
-/// Characters, and a mark that ends a text.
+/// A character vocabulary with an EOS token.
 fn chars() -> Vocabulary {
     let mut vocabulary = Vocabulary::from_chars(&['\n', ' ', 'a', 'é', '🙂']);
     vocabulary.tokens.push(Token { text: "<|endoftext|>".to_owned(), kind: TokenKind::Control });
-    vocabulary.begin_of_text = Some(5);
-    vocabulary.ends_of_text = vec![5];
+    vocabulary.bos = Some(5);
+    vocabulary.eos = vec![5];
     vocabulary.pad(7);
     vocabulary
 }
@@ -41,10 +41,10 @@ fn a_llama_has_the_committed_structure() {
             token("a", TokenKind::Normal),
             token("▁a", TokenKind::Normal),
         ],
-        joins: Joins::Scores { scores: vec![0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -1.0], adds_space: true },
-        begin_of_text: Some(1),
-        ends_of_text: vec![2],
-        adds_begin: true,
+        bpe: BpeModel::Scores { scores: vec![0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -1.0], adds_space: true },
+        bos: Some(1),
+        eos: vec![2],
+        adds_bos: true,
     };
     check(
         &written(&sizes(family("llama")), family("llama"), TensorType::BF16, &vocabulary),
@@ -55,7 +55,7 @@ fn a_llama_has_the_committed_structure() {
 #[test]
 fn a_qwen3_has_the_committed_structure() {
     let mut vocabulary = chars();
-    let Joins::Merges { pattern, .. } = &mut vocabulary.joins else { panic!("a BPE") };
+    let BpeModel::Merges { pattern, .. } = &mut vocabulary.bpe else { panic!("a BPE") };
     *pattern = Pattern::Qwen2;
     check(
         &written(&sizes(family("qwen3")), family("qwen3"), TensorType::F16, &vocabulary),

@@ -1,8 +1,8 @@
-//! Files in GGUF, the format of llama.cpp, Ollama and others: one file with metadata and tensors.
+//! GGUF, the format of llama.cpp and Ollama: one file with metadata and tensors.
 //!
-//! [`write()`] makes files of version 3, one tensor at a time, so that a model need not be in memory twice.
-//! [`Gguf::parse`] reads the structure of versions 1 to 3 over a slice of bytes, such as a memory map, and copies
-//! no tensor. It trusts nothing: whatever a file says is checked against its length before memory is taken for it.
+//! [`write()`] writes version 3, one tensor at a time, so that a model is not in memory twice. [`Gguf::parse`] reads
+//! the structure of versions 1 to 3 from a byte slice, such as a memory map, and copies no tensor. It checks every
+//! length against the file size before it allocates memory.
 //!
 //! ```
 //! use formats::gguf::{self, Gguf, TensorInfo, TensorType, Value};
@@ -20,10 +20,9 @@
 //! # Ok::<(), gguf::Error>(())
 //! ```
 //!
-//! The order of dimensions is GGUF's: the first one is the length of a row, whose values lie side by side. It is
-//! the reverse of the shape that PyTorch or Burn would print.
+//! Dimensions are in GGUF's order, the reverse of a PyTorch or Burn shape: the first is the length of a contiguous row.
 //!
-//! What tensors and keys mean for a model is not known here, but for the tokens: a [`Vocabulary`] is read and written.
+//! [`Vocabulary`] is the only part of the metadata that this module interprets.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
@@ -42,5 +41,5 @@ pub use error::{Error, Result};
 pub use reader::{Gguf, TensorView};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
-pub use vocabulary::{Joins, Pattern, Token, TokenKind, Vocabulary};
+pub use vocabulary::{BpeModel, Pattern, Token, TokenKind, Vocabulary};
 pub use writer::{TensorInfo, write};

@@ -1,27 +1,25 @@
-//! Git LFS pointers: small texts that a clone without Git LFS has in place of large files.
+//! Git LFS pointers: small text files that a clone without Git LFS has instead of large files.
 
 use std::{fs::File, io::Read, path::Path};
 
 use crate::weights::{Error, Result};
 
-/// The beginning of every pointer.
-///
-/// See [the specification](https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
-const BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// The prefix of every pointer, see [the specification](https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
+const PREFIX: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Refuses a file that is a Git LFS pointer. A file that can't be read is left to whoever reads it.
+/// Refuses a Git LFS pointer. An unreadable file passes; its reader reports the problem.
 ///
 /// # Errors
 ///
-/// If it is a pointer.
+/// If the file is a pointer.
 pub fn refuse_lfs_pointer(path: &Path) -> Result<()> {
-    // A pipe would block, and what is read of it is gone.
+    // Reading a pipe may block and consumes its data.
     if !path.is_file() {
         return Ok(());
     }
-    let mut beginning = [0; BEGINNING.len()];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut beginning)) {
-        Ok(()) if beginning == BEGINNING => Err(Error::LfsPointer { path: path.to_owned() }),
+    let mut prefix = [0; PREFIX.len()];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut prefix)) {
+        Ok(()) if prefix == PREFIX => Err(Error::LfsPointer { path: path.to_owned() }),
         _ => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
-//! Readers and writers of files with weights.
+//! Readers and writers of weight files.
 //!
-//! [`weights`] reads and writes safetensors and reads PyTorch's pickles, whole or in shards; [`gguf`] reads and writes
-//! llama.cpp's format, with its vocabulary. A file is never trusted: each length is checked against the bytes that are
-//! there before memory is taken for it, and nothing in a pickle is executed. What a tensor means for a model is not
-//! known here.
+//! [`weights`] reads and writes safetensors and reads PyTorch pickles, in one file or in shards. [`gguf`] reads and
+//! writes llama.cpp's format, including its vocabulary. Files are not trusted: each length is checked against the file
+//! size before memory is allocated, and pickles are never executed. The crate does not interpret tensors; `families`
+//! does.
 
 pub mod gguf;
 mod lfs;

@@ -1,16 +1,15 @@
-//! Named tensors in the files of other programs, read one at a time.
+//! Named tensors in safetensors files and PyTorch pickles, read one at a time.
 //!
-//! Opening a file reads what it says of its tensors; their numbers are read when they are asked for, into memory of
-//! their own ([`Tensor::read`]), or used where they lie in the mapped file ([`Tensor::mapped`]). So a model takes its own size in
-//! memory and no more. Files are not trusted: whatever they declare is
-//! checked against what they hold before memory is asked for, and nothing in a pickle is executed.
+//! Opening a file reads only its header. Values are loaded on demand, either copied ([`Tensor::read`]) or used in the
+//! mapped file ([`Tensor::mapped`]), so a model needs only its own size in memory. Files are not trusted: declared
+//! sizes are checked against the file size before memory is allocated, and pickles are never executed.
 //!
-//! | file | what it is |
+//! | file | format |
 //! |---|---|
-//! | `model.safetensors` | Hugging Face's format, in one file |
-//! | `model.safetensors.index.json` | the same in several files, and which tensor is in which |
-//! | `pytorch_model.bin`, `ckpt.pt` | a pickle of PyTorch's, as old models and nanoGPT have it |
-//! | `pytorch_model.bin.index.json` | the same in several files |
+//! | `model.safetensors` | safetensors, one file |
+//! | `model.safetensors.index.json` | index of several safetensors files |
+//! | `pytorch_model.bin`, `ckpt.pt` | PyTorch pickle, as in old models and nanoGPT |
+//! | `pytorch_model.bin.index.json` | index of several pickles |
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! Blocks that llama.cpp's Python package made, unpacked.
+//! Decoding of blocks made by llama.cpp's Python package.
 
 use formats::gguf::{Gguf, TensorType};
 
@@ -6,12 +6,12 @@ use formats::gguf::{Gguf, TensorType};
 const BLOCKS: &[u8] = include_bytes!("fixtures/blocks.gguf");
 
 #[test]
-fn blocks_are_unpacked_to_the_numbers_that_llama_cpps_package_has() {
+fn decoded_blocks_match_llama_cpps_package() {
     let file = Gguf::parse(BLOCKS).unwrap();
     let types = TensorType::ALL.into_iter().filter(|&ty| ty != TensorType::F32);
     for ty in types {
-        let of = |name: &str| file.tensor(name).expect(name);
-        let (stored, values) = (of(&ty.to_string()), of(&format!("{ty}.values")));
+        let tensor = |name: &str| file.tensor(name).expect(name);
+        let (stored, values) = (tensor(&ty.to_string()), tensor(&format!("{ty}.values")));
         assert_eq!((stored.ty, &stored.dims), (ty, &values.dims));
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(stored.to_f32()), bits(values.to_f32()), "{ty}");

@@ -1,4 +1,4 @@
-//! What holds for all files: they come back as they were written, and nothing makes the reader panic.
+//! Properties of all files: they survive the round trip, and no input makes the reader panic.
 
 use std::borrow::Cow;
 
@@ -55,7 +55,6 @@ fn tensor() -> impl Strategy<Value = (Vec<usize>, TensorType)> {
     })
 }
 
-/// Metadata and tensors of a file.
 fn content() -> impl Strategy<Value = (Vec<(String, Value)>, Vec<TensorInfo>)> {
     let metadata = btree_map("[a-z.]{1,20}", value(), 0..9);
     let tensors = btree_map("[a-z.]{1,20}", tensor(), 0..9);
@@ -65,24 +64,24 @@ fn content() -> impl Strategy<Value = (Vec<(String, Value)>, Vec<TensorInfo>)> {
     })
 }
 
-/// Values that every type holds exactly: quanta up to ±127, of which every block has the largest, times 2^-6.
+/// Values that every type represents exactly: quanta up to ±127 times 2^-6. Every block has the largest.
 fn weights(tensor: &TensorInfo) -> Vec<f32> {
     let n_values: usize = tensor.dims.iter().product();
     let salt = tensor.name.len();
-    let quantum = |place: usize| if place.is_multiple_of(32) { 254 } else { (place * 37 + salt) % 255 };
-    (0..n_values).map(|place| (quantum(place) as f32 - 127.0) / 64.0).collect()
+    let quantum = |idx: usize| if idx.is_multiple_of(32) { 254 } else { (idx * 37 + salt) % 255 };
+    (0..n_values).map(|idx| (quantum(idx) as f32 - 127.0) / 64.0).collect()
 }
 
 fn written(metadata: &[(String, Value)], tensors: &[TensorInfo]) -> Vec<u8> {
     let mut bytes = Vec::new();
     formats::gguf::write(&mut bytes, metadata, tensors, |tensor| Ok::<_, Error>(weights(tensor).into()))
-        .expect("the strategies make nothing that can't be written");
+        .expect("the strategies only make valid files");
     bytes
 }
 
 proptest! {
     #[test]
-    fn a_file_is_read_as_it_was_written((metadata, tensors) in content()) {
+    fn a_file_survives_the_round_trip((metadata, tensors) in content()) {
         let bytes = written(&metadata, &tensors);
         let read = Gguf::parse(&bytes).unwrap();
         let keys = read.metadata().iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
@@ -96,7 +95,7 @@ proptest! {
         }
         prop_assert_eq!(read.tensors().len(), tensors.len());
         prop_assert!(bytes.len().is_multiple_of(32));
-        // Written again from what was read, it is the same file.
+        // Written again, it is the same file.
         prop_assert_eq!(written(&keys, &tensors), bytes);
     }
 
@@ -118,7 +117,7 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = byte;
         }
-        // What can still be read can be decoded and shown.
+        // Files that can still be parsed can be decoded and shown.
         for bytes in [&bytes[..], &bytes[..length.index(bytes.len())]] {
             if let Ok(read) = Gguf::parse(bytes) {
                 let n_values: usize = read.tensors().iter().map(|tensor| tensor.to_f32().len()).sum();
@@ -130,9 +129,9 @@ proptest! {
     }
 
     #[test]
-    fn encoded_values_are_near(values in vec(-8.0_f32..8.0, 64)) {
-        // Half a step of the last bit, relative; for blocks half a step of 1/127 of the largest, and as much for
-        // the scale's own rounding, which counts up to 127 times.
+    fn encoding_errors_are_bounded(values in vec(-8.0_f32..8.0, 64)) {
+        // Half a unit in the last place, relative. For blocks half a step of 1/127 of the largest value, and the
+        // rounding of the scale, times up to 127.
         for (ty, relative, of_largest) in [
             (TensorType::F32, 0.0, 0.0),
             (TensorType::F16, 2.0_f32.powi(-11), 0.0),
@@ -146,7 +145,7 @@ proptest! {
             for (block, decoded) in values.chunks(32).zip(decoded.chunks(32)) {
                 let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                 for (value, decoded) in block.iter().zip(decoded) {
-                    // The last term is what f16 has below its normal numbers.
+                    // The last term bounds subnormal f16 values.
                     let bound = value.abs() * relative + largest * of_largest + 2.0_f32.powi(-17);
                     prop_assert!((value - decoded).abs() <= bound, "{ty}: {value} became {decoded}");
                 }
@@ -156,13 +155,13 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_written() {
+fn invalid_files_are_not_written() {
     let refusal = |metadata: &[(String, Value)], tensors: &[TensorInfo]| {
         let mut bytes = Vec::new();
         let error = formats::gguf::write(&mut bytes, metadata, tensors, |tensor| {
             Ok::<_, Error>(weights(tensor).into())
         });
-        assert!(bytes.is_empty(), "nothing is written before all is checked");
+        assert!(bytes.is_empty(), "nothing is written before all checks");
         error.unwrap_err().to_string()
     };
     let key = |key: &str| (key.to_owned(), Value::from(1));
@@ -170,7 +169,7 @@ fn what_cannot_be_read_is_not_written() {
     assert!(refusal(&[key("")], &[]).contains("1 to 65535"));
     assert!(refusal(&[("general.alignment".to_owned(), Value::from(24))], &[]).contains("u32 24"));
     let deep = (0..4).fold(Array::U8(vec![]), |inner, _| Array::Array(vec![inner]));
-    assert!(refusal(&[("deep".to_owned(), Value::Array(deep))], &[]).contains("more than 4 deep"));
+    assert!(refusal(&[("deep".to_owned(), Value::Array(deep))], &[]).contains("more than 4 levels deep"));
 
     let tensor = |name: &str, dims: &[usize]| TensorInfo {
         name: name.to_owned(),
@@ -183,11 +182,11 @@ fn what_cannot_be_read_is_not_written() {
     assert!(refusal(&[], &[tensor("a", &[32; 5])]).contains("5 dimensions"));
     let q4 = TensorInfo { ty: TensorType::Q4_1, ..tensor("a", &[32, 2]) };
     assert!(refusal(&[], &[q4]).contains("\"a\" cannot be written as q4_1"));
-    assert!(refusal(&[], &[tensor("a", &[usize::MAX / 64 * 32, 32])]).contains("beyond the numbers"));
+    assert!(refusal(&[], &[tensor("a", &[usize::MAX / 64 * 32, 32])]).contains("too large for this machine"));
 }
 
 #[test]
-fn tensors_are_asked_for_one_by_one_and_their_values_are_checked() {
+fn values_are_checked() {
     let info = |ty| TensorInfo { name: "a".to_owned(), dims: vec![4, 2], ty };
     let write = |ty: TensorType, values: &[f32]| {
         formats::gguf::write(&mut Vec::new(), &[], &[info(ty)], |_| Ok::<_, Error>(values.into()))
@@ -195,23 +194,26 @@ fn tensors_are_asked_for_one_by_one_and_their_values_are_checked() {
     };
     assert_eq!(write(TensorType::F16, &[1.0; 8]), Ok(()));
     let few = write(TensorType::F16, &[1.0; 7]).unwrap_err();
-    assert_eq!(few, "tensor \"a\" of [4, 2] takes 8 values, and 7 were given");
+    assert_eq!(few, "tensor \"a\" of [4, 2] needs 8 values (got 7)");
     let mut values = [1.0; 8];
     values[5] = 1e5;
     assert_eq!(
         write(TensorType::F16, &values).unwrap_err(),
-        "tensor \"a\" has the value 100000 at 5, which f16 cannot hold; choose f32 or bf16"
+        "tensor \"a\" has the value 100000 at index 5, which f16 cannot represent; choose f32 or bf16"
     );
     assert_eq!(write(TensorType::BF16, &values), Ok(()));
 
-    // What fails to make the values is the caller's own error.
+    // An error of the callback is returned unchanged.
     #[derive(Debug, PartialEq)]
-    struct Mine;
-    impl From<Error> for Mine {
+    struct CallerError;
+    impl From<Error> for CallerError {
         fn from(error: Error) -> Self {
             unreachable!("{error}")
         }
     }
-    let values = |_: &TensorInfo| Err::<Cow<'static, [f32]>, _>(Mine);
-    assert_eq!(formats::gguf::write(&mut Vec::new(), &[], &[info(TensorType::F32)], values), Err(Mine));
+    let values = |_: &TensorInfo| Err::<Cow<'static, [f32]>, _>(CallerError);
+    assert_eq!(
+        formats::gguf::write(&mut Vec::new(), &[], &[info(TensorType::F32)], values),
+        Err(CallerError)
+    );
 }

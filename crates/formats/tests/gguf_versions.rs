@@ -1,11 +1,11 @@
-//! Files of all three versions, built byte by byte.
+//! Files of versions 1 to 3, built byte by byte.
 
 mod support;
 
 use formats::gguf::{Array, Gguf, TensorType, Value};
 use support::FileBytes;
 
-/// A file of `version` with two keys and two tensors, and data behind them.
+/// A file of `version` with two keys, two tensors and their data.
 fn file(version: u32) -> Vec<u8> {
     let keys = FileBytes::new(version, 2, 2).key("general.name", 8).string("tiny");
     let keys = keys.key("sizes", 9).u32(10).length(2).u64(5).u64(u64::MAX);
@@ -15,7 +15,7 @@ fn file(version: u32) -> Vec<u8> {
 }
 
 #[test]
-fn all_versions_say_the_same() {
+fn all_versions_are_read_alike() {
     for version in [1, 2, 3] {
         let bytes = file(version);
         let read = Gguf::parse(&bytes).unwrap();
@@ -32,7 +32,7 @@ fn all_versions_say_the_same() {
         assert_eq!(head.to_f32(), [1.0, -2.0]);
         assert!(read.tensor("tail").is_none());
     }
-    // A version is not only a label: its lengths are read otherwise.
+    // Version 1 has other lengths than version 3.
     let mut relabelled = file(3);
     relabelled[4] = 1;
     assert!(Gguf::parse(&relabelled).is_err());
@@ -57,7 +57,7 @@ fn the_writer_writes_version_3() {
     })
     .unwrap();
     let mut expected = file(3);
-    // Behind the last tensor too.
+    // The last tensor is padded too.
     expected.resize(expected.len().next_multiple_of(32), 0);
     assert_eq!(bytes, expected);
 }

@@ -1,4 +1,4 @@
-//! Files that someone has changed, or made to do harm: each is read, or the error names it.
+//! Corrupted and malicious files: each is read, or the error names it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy.toml sees no test in a helper")]
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-/// `{"w": tensor of four times four}` in protocol 2.
+/// `{"w": 4x4 tensor}` in pickle protocol 2.
 const PICKLE: &[u8] = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage\
     ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQK\0K\x04K\x04\x86K\x04K\x01\x86\x89\
     ccollections\nOrderedDict\n)RtRs.";
@@ -23,8 +23,8 @@ const HEADER: &str = concat!(
 
 const INDEX: &str = r#"{"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}"#;
 
-/// Names and numbers of the tensors of a file, beside which lies a whole `a.safetensors`; an error has to name the
-/// file or the one beside it.
+/// Names and values of the tensors of a file. A valid `a.safetensors` is in the same folder. Checks that an error names
+/// one of the two.
 fn read(name: &str, contents: &[u8]) -> Result<Vec<(String, Vec<f32>)>, String> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.safetensors"), safetensors()).unwrap();
@@ -46,7 +46,7 @@ fn safetensors() -> Vec<u8> {
     [&length, HEADER.as_bytes(), &[0; 16]].concat()
 }
 
-/// What `torch.save` makes of a pickle and the numbers of one tensor, but for the way in which the pickle is stored.
+/// An archive of `torch.save` with a pickle and the values of one tensor. `method` compresses the pickle.
 fn archive(pickle: &[u8], method: CompressionMethod) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, contents, method) in
@@ -59,8 +59,8 @@ fn archive(pickle: &[u8], method: CompressionMethod) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// A whole file of each kind.
-fn whole() -> [(&'static str, Vec<u8>); 3] {
+/// A valid file of each format.
+fn valid() -> [(&'static str, Vec<u8>); 3] {
     [
         ("model.safetensors", safetensors()),
         ("model.safetensors.index.json", INDEX.into()),
@@ -68,14 +68,14 @@ fn whole() -> [(&'static str, Vec<u8>); 3] {
     ]
 }
 
-fn n_numbers(tensors: &[(String, Vec<f32>)]) -> usize {
-    tensors.iter().map(|(_, numbers)| numbers.len()).sum()
+fn n_values(tensors: &[(String, Vec<f32>)]) -> usize {
+    tensors.iter().map(|(_, values)| values.len()).sum()
 }
 
 #[test]
-fn whole_files_are_read() {
-    assert_eq!(whole().map(|(name, contents)| n_numbers(&read(name, &contents).unwrap())), [7, 7, 16]);
-    assert_eq!(n_numbers(&read("ckpt.pt", &archive(PICKLE, CompressionMethod::Deflated)).unwrap()), 16);
+fn valid_files_are_read() {
+    assert_eq!(valid().map(|(name, contents)| n_values(&read(name, &contents).unwrap())), [7, 7, 16]);
+    assert_eq!(n_values(&read("ckpt.pt", &archive(PICKLE, CompressionMethod::Deflated)).unwrap()), 16);
 }
 
 #[test]
@@ -85,17 +85,17 @@ fn a_pickle_that_unpacks_to_more_than_the_file_is_refused() {
     let contents = archive(&lists, CompressionMethod::Deflated);
     assert!(contents.len() < 1 << 13);
     let error = read("pytorch_model.bin", &contents).unwrap_err();
-    assert!(error.contains("its pickle unpacks to 1048579 bytes, and the file has"), "{error}");
+    assert!(error.contains("its pickle unpacks to 1048579 bytes, but the file has"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ckpt.pt");
     fs::write(&path, contents).unwrap();
     let error = read_value::<Vec<u8>>(&path, Some("settings")).unwrap_err().to_string();
-    assert!(error.contains("ckpt.pt can't be read: its pickle unpacks"), "{error}");
+    assert!(error.contains("ckpt.pt: its pickle unpacks"), "{error}");
 }
 
 #[test]
-fn a_shard_that_is_missing_is_named() {
+fn a_missing_shard_is_named() {
     for shard in ["b.safetensors", "b.bin"] {
         let index = INDEX.replace("a.safetensors", shard);
         let error = read("model.safetensors.index.json", index.as_bytes()).unwrap_err();
@@ -103,9 +103,9 @@ fn a_shard_that_is_missing_is_named() {
     }
 }
 
-/// Files of each kind with some bytes changed and perhaps an end cut off.
+/// A file of each format with some bytes changed, and truncated at `cut`.
 fn changed(changes: &[(Index, u8)], cut: Option<Index>) -> [(&'static str, Vec<u8>); 3] {
-    whole().map(|(name, mut contents)| {
+    valid().map(|(name, mut contents)| {
         for (place, byte) in changes {
             let place = place.index(contents.len());
             contents[place] = *byte;
@@ -118,13 +118,13 @@ fn changed(changes: &[(Index, u8)], cut: Option<Index>) -> [(&'static str, Vec<u
 proptest! {
     #[test]
     fn any_bytes_are_refused_by_name(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        for (name, _) in whole() {
+        for (name, _) in valid() {
             prop_assert!(read(name, &bytes).is_err());
         }
     }
 
     #[test]
-    fn a_file_that_is_cut_short_is_refused(cut: Index) {
+    fn a_truncated_file_is_refused(cut: Index) {
         for (name, contents) in changed(&[], Some(cut)) {
             prop_assert!(read(name, &contents).is_err(), "{} of {} bytes", name, contents.len());
         }
@@ -135,14 +135,14 @@ proptest! {
         changes in prop::collection::vec(any::<(Index, u8)>(), 1..5), cut: Option<Index>,
     ) {
         for (name, contents) in changed(&changes, cut) {
-            let n_numbers = read(name, &contents).map_or(0, |tensors| n_numbers(&tensors));
-            prop_assert!(n_numbers <= contents.len().max(safetensors().len()));
+            let n_values_read = read(name, &contents).map_or(0, |tensors| n_values(&tensors));
+            prop_assert!(n_values_read <= contents.len().max(safetensors().len()));
         }
     }
 
     #[test]
     fn changed_pickles_are_read_or_refused_by_name(changes in prop::collection::vec(any::<(Index, u8)>(), 1..5)) {
-        // Within an archive whose checksum is right.
+        // Within an archive with a correct checksum.
         let mut pickle = PICKLE.to_owned();
         for (place, byte) in changes {
             let place = place.index(pickle.len());

@@ -1,7 +1,7 @@
-//! Files and folders that are there whole or not at all.
+//! Writes and removes files and folders atomically.
 //!
-//! What is being written has a name that ends in `.partial`; what is about to be replaced, one that
-//! ends in `.old`; what is being removed, one that ends in `.removed`.
+//! During an operation, a new file or folder has a name that ends in `.partial`, a replaced one in `.old`, and a
+//! removed one in `.removed`.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +15,7 @@ use crate::{
     sync::{sync_folder, sync_parent as flush_parent},
 };
 
-/// Ends the name of what is being written.
+/// The extension of incomplete files and folders.
 pub const PARTIAL: &str = "partial";
 const OLD: &str = "old";
 const REMOVED: &str = "removed";
@@ -25,7 +25,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(contents).map_err(failed_to("write", path)))
 }
 
-/// As [`write_file`], with contents that are made as they are written. If that fails, nothing is left of them.
+/// Like [`write_file`], with contents written by a function. On failure, the temporary file is removed.
 pub fn write_with<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
@@ -35,12 +35,12 @@ pub fn write_with<E: From<Error>>(
         .and_then(|()| Ok(fs::rename(&partial, path).map_err(failed_to("rename to", path))?))
         .and_then(|()| Ok(sync_parent(path)?));
     if result.is_err() {
-        let _ = fs::remove_file(&partial); // The first error is the one to tell.
+        let _ = fs::remove_file(&partial); // The first error is returned.
     }
     result
 }
 
-/// Writes `partial`, which is to become `path`, down to the disk.
+/// Writes `partial`, the temporary file of `path`, and flushes it to disk.
 fn write_flushed<E: From<Error>>(
     partial: &Path,
     path: &Path,
@@ -54,38 +54,38 @@ fn write_flushed<E: From<Error>>(
     Ok(file.sync_all().map_err(failed_to("flush", path))?)
 }
 
-/// Writes a folder under a temporary name, filled by a function that is given that name and flushes what it writes, and
-/// renames it.
+/// Creates a folder under a temporary name, calls `fill` with that name, and renames the folder. `fill` must flush its
+/// files.
 ///
-/// A folder of that name is replaced. If a file can't be written, nothing is left of the new ones.
+/// An existing folder is replaced. On failure, the temporary folder is removed.
 pub fn fill_folder<E: From<Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let partial = temporary(path, PARTIAL);
     remove_if_present(&partial)?;
     let created = fs::create_dir(&partial).map_err(failed_to("create", &partial));
     let filled = created.map_err(E::from).and_then(|()| fill(&partial));
     if let Err(error) = filled {
-        let _ = remove_if_present(&partial); // The first error is the one to tell.
+        let _ = remove_if_present(&partial); // The first error is returned.
         return Err(error);
     }
-    // One of that name is put aside first, since a folder with something in it can't be renamed over.
+    // An existing folder is moved aside first, since a non-empty folder can't be replaced by a rename.
     let old = temporary(path, OLD);
     remove_if_present(&old)?;
     if path.exists() {
-        fs::rename(path, &old).map_err(failed_to("put aside", path))?;
+        fs::rename(path, &old).map_err(failed_to("move aside", path))?;
     }
     rename_folder(&partial, path)?;
     Ok(remove_if_present(&old)?)
 }
 
-/// Removes a folder in such a way that none is ever seen with a part of its files under its own name.
-pub fn remove_whole(path: &Path) -> Result<()> {
+/// Removes a folder atomically: it never exists under its own name with only a part of its files.
+pub fn remove_folder(path: &Path) -> Result<()> {
     let removed = temporary(path, REMOVED);
     remove_if_present(&removed)?;
     fs::rename(path, &removed).map_err(failed_to("remove", path))?;
     remove_if_present(&removed)
 }
 
-/// Removes a folder, and does not mind if it is not there.
+/// Removes a folder, if it exists.
 pub fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed_to("remove", path)(error)),
@@ -93,7 +93,7 @@ pub fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes whatever in a folder has a temporary name. What was put aside, and not yet replaced, is put back.
+/// Removes files and folders with temporary names. One that was moved aside and not replaced is restored.
 pub fn remove_unfinished(folder: &Path) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -106,7 +106,7 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
         }
         let replaced = path.with_extension("");
         if path.extension().is_some_and(|it| it == OLD) && !replaced.exists() {
-            fs::rename(&path, &replaced).map_err(failed_to("put back", &replaced))?;
+            fs::rename(&path, &replaced).map_err(failed_to("restore", &replaced))?;
         } else if path.is_dir() {
             remove_if_present(&path)?;
         } else {
@@ -116,12 +116,12 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file or folder is one that is being written or replaced, or was cut off in that.
+/// Whether a path has a temporary name, from an operation in progress or interrupted.
 pub fn is_temporary(path: &Path) -> bool {
     path.extension().is_some_and(|it| [PARTIAL, OLD, REMOVED].iter().any(|temporary| it == *temporary))
 }
 
-/// `NAME.partial` for NAME, whatever dots are in it.
+/// Appends an extension to the name: `NAME.partial` for NAME, which may contain dots.
 pub fn temporary(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or(OsStr::new("unnamed")).to_owned();
     name.push(".");
@@ -129,12 +129,12 @@ pub fn temporary(path: &Path, extension: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Flushes the list of names that a file or folder is in: a rename or a removal lasts from here on.
+/// Flushes the parent folder of a path, which makes a rename or removal durable.
 pub fn sync_parent(path: &Path) -> Result<()> {
     flush_parent(path).map_err(failed_to("flush", path.parent().unwrap_or(path)))
 }
 
-/// Flushes a folder and renames it, then flushes that.
+/// Flushes a folder, renames it, and flushes the rename.
 pub fn rename_folder(partial: &Path, path: &Path) -> Result<()> {
     sync_folder(partial).map_err(failed_to("flush", partial))?;
     fs::rename(partial, path).map_err(failed_to("rename to", path))?;
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_fails_leaves_nothing() {
+    fn a_failed_folder_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("step-1");
         let write_folder = |path: &Path, files: &[(&str, &[u8])]| {
@@ -154,7 +154,7 @@ mod tests {
                 files.iter().try_for_each(|(name, contents)| write_file(&partial.join(name), contents))
             })
         };
-        // A name with a folder in it that is not there can't be written.
+        // The parent folder of `no/such` does not exist.
         write_folder(&path, &[("whole", b"1"), ("no/such", b"2")]).unwrap_err();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
         write_folder(&path, &[("whole", b"1")]).unwrap();

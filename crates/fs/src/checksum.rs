@@ -21,7 +21,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The SHA-256 of a file. `on_bytes` is told how many more bytes were read.
+/// The SHA-256 of a file. `on_bytes` receives the size of each block read.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub fn sha256_of_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<
     }
 }
 
-/// Lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(bytes)
 }

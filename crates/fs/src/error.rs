@@ -1,26 +1,24 @@
-//! What could not be done to which file.
+//! I/O errors with the action and the path.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// What could not be done to a file or folder, and why.
+/// An I/O error with the action and the path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", .path.display())]
 pub struct Error {
-    /// What was tried, as a verb.
+    /// A verb, such as `write`.
     pub action: &'static str,
-    /// The file or folder.
     pub path: PathBuf,
-    /// What the operating system said.
     pub source: io::Error,
 }
 
-/// The result of an operation on files.
+/// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An [`Error`] of an [`io::Error`], for `map_err`.
+/// Converts an [`io::Error`] to an [`Error`], for `map_err`.
 pub fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error { action, path: path.to_owned(), source }
 }

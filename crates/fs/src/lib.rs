@@ -1,9 +1,9 @@
-//! Files and folders that appear whole or not at all, locks, checksums and memory maps.
+//! Atomic writes of files and folders, locks, checksums and memory maps.
 //!
-//! - [`atomic`]: for the one owner of a folder, under a temporary name that ends in `.partial`.
-//! - [`scratch`]: for several processes that may prepare the same thing, under a random temporary name.
-//! - [`Lock`]: one process at a time, and who it is.
-//! - [`Map`]: a file as bytes in memory.
+//! - [`atomic`]: writes by a single owner, under a temporary name that ends in `.partial`.
+//! - [`scratch`]: writes by several processes to the same target, under random temporary names.
+//! - [`Lock`]: an exclusive lock that names its holder.
+//! - [`Map`]: a memory-mapped file.
 //! - [`sha256_hex`], [`sha256_of_file`]: checksums.
 
 pub mod atomic;

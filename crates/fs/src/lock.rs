@@ -1,4 +1,4 @@
-//! One process at a time.
+//! Lock files, which admit one process at a time.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,34 +12,35 @@ use same_file::Handle;
 
 use crate::{Error, failed_to};
 
-/// A lock file that this process holds, until it is dropped or the process ends, however it ends.
+/// A held lock file, released on drop or when the process ends for any reason.
 #[derive(Debug)]
 pub struct Lock {
     file: Handle,
 }
 
-/// Why a lock can't be had.
+/// An error of acquiring a lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it.
-    #[error("{holder} holds it")]
+    /// Another process holds the lock.
+    #[error("the lock is held by {holder}")]
     Held {
-        /// Who says to hold it.
+        /// The process, as recorded in the lock file.
         holder: String,
     },
-    /// The lock file can't be made or written.
+    /// The lock file can't be created or written.
     #[error(transparent)]
     Io(#[from] Error),
 }
 
 impl Lock {
-    /// Takes the lock and writes into the file who has it.
+    /// Acquires the lock and records this process in the file.
     ///
-    /// Where the file system knows no locks, as some network shares, nobody is kept out and a warning says so.
+    /// On a file system without locks, such as some network shares, logs a warning and does not exclude other
+    /// processes.
     ///
     /// # Errors
     ///
-    /// If another process holds it, or the file can't be made or written.
+    /// If another process holds the lock, or the file can't be created or written.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let opened = File::options().create(true).truncate(false).write(true).open(path);
         let mut file = opened.map_err(failed_to("open", path))?;
@@ -48,7 +49,7 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(LockError::Held { holder: read_holder(path) }),
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
                 let folder = path.parent().unwrap_or(path);
-                tracing::warn!("{} can't be locked: let no other process use it meanwhile", folder.display());
+                tracing::warn!("cannot lock {}: make sure that no other process uses it", folder.display());
             }
             Err(TryLockError::Error(error)) => return Err(failed_to("lock", path)(error).into()),
         }
@@ -57,16 +58,16 @@ impl Lock {
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes()));
         written.map_err(failed_to("write", path))?;
-        Ok(Self { file: Handle::from_file(file).map_err(failed_to("hold", path))? })
+        Ok(Self { file: Handle::from_file(file).map_err(failed_to("identify", path))? })
     }
 
-    /// Whether the file at a path is the one that is held: it may have been moved, and another have its name.
+    /// Whether the file at `path` is the held one. It may have been moved or replaced.
     pub fn is_at(&self, path: &Path) -> bool {
         Handle::from_path(path).is_ok_and(|file| file == self.file)
     }
 }
 
-/// Who holds the lock file at a path at this moment, if anybody does.
+/// The process that holds the lock file at `path`, if any.
 pub fn holder(path: &Path) -> Option<String> {
     match File::open(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read_holder(path)),
@@ -74,9 +75,10 @@ pub fn holder(path: &Path) -> Option<String> {
     }
 }
 
-/// Takes the lock `folder/.locks/NAME`, and waits for another process that has it. It is held until the file is dropped.
+/// Acquires the lock `folder/.locks/NAME`, waiting while another process holds it. It is held until the file is
+/// dropped.
 ///
-/// `None` where there can be no lock: the folder may be read-only, and hold what is wanted all the same.
+/// `None` if the lock file can't be created: the folder may be read-only but already contain the needed data.
 pub fn lock_waiting(folder: &Path, name: &str) -> Option<File> {
     let folder = folder.join(".locks");
     fs::create_dir_all(&folder).ok()?;
@@ -88,25 +90,25 @@ pub fn lock_waiting(folder: &Path, name: &str) -> Option<File> {
     Some(file)
 }
 
-/// Takes a lock, from one who looks at who has it too, if need be.
+/// Tries to lock, with retries because [`holder`] takes a shared lock for a moment.
 fn try_lock(file: &File) -> Result<(), TryLockError> {
-    const MOMENT: Duration = Duration::from_millis(20);
+    const RETRY_INTERVAL: Duration = Duration::from_millis(20);
     for _ in 0..5 {
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
+            Err(TryLockError::WouldBlock) => thread::sleep(RETRY_INTERVAL),
             result => return result,
         }
     }
     file.try_lock()
 }
 
-/// Who says to hold a lock that is held. Whoever has just taken it gets a moment to say so.
+/// Reads the holder of a held lock from its file. Polls, because a new holder may not have written it yet.
 fn read_holder(path: &Path) -> String {
-    const MOMENT: Duration = Duration::from_millis(50);
-    const MOMENTS: u32 = 20;
+    const POLL_INTERVAL: Duration = Duration::from_millis(50);
+    const N_POLLS: u32 = 20;
     let mut holder = String::new();
-    for _ in 0..MOMENTS {
-        thread::sleep(MOMENT);
+    for _ in 0..N_POLLS {
+        thread::sleep(POLL_INTERVAL);
         holder = fs::read_to_string(path).unwrap_or_default();
         if !holder.is_empty() {
             break;
@@ -120,12 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_holds_a_lock_and_the_other_learns_who() {
+    fn a_second_lock_fails_and_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("it.lock");
         let lock = Lock::acquire(&path).unwrap();
         let LockError::Held { holder: named } = Lock::acquire(&path).unwrap_err() else {
-            panic!("it is held");
+            panic!("another error");
         };
         if cfg!(unix) {
             assert!(named.contains(&format!("process {} on", process::id())), "{named}");
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_waited_for_keeps_others_out_until_it_is_dropped() {
+    fn lock_waiting_excludes_others_until_it_is_dropped() {
         let root = tempfile::tempdir().unwrap();
         let held = lock_waiting(root.path(), "name").unwrap();
         let other = File::open(root.path().join(".locks/name")).unwrap();

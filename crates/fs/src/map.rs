@@ -1,14 +1,14 @@
-//! Files as bytes in memory.
+//! Memory-mapped files.
 
 use std::{fmt, fs::File, io, ops::Deref, path::Path};
 
 use memmap2::Mmap;
 
-/// A file mapped into memory, for reading.
+/// A read-only memory map of a file.
 ///
-/// It costs no memory of its own: the operating system keeps in its page cache what is read. The file must not be
-/// changed in place meanwhile. Kindling renames a new file over the old one, which stays readable as long as it is
-/// mapped.
+/// It needs no memory of its own: the operating system caches the pages that are read. The file must not be changed in
+/// place while it is mapped. Kindling replaces files by renaming a new one over the old, which stays readable while it
+/// is mapped.
 pub struct Map(Mmap);
 
 impl Map {
@@ -19,10 +19,10 @@ impl Map {
     /// If the file can't be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the map is read-only, and Kindling never changes a file in place: it renames a new one over the old. That no
-        // other program does is for the user to see to, as with every program that maps weights: numbers read after such a
-        // change are those of the new contents, and the system stops the process with SIGBUS if the file becomes shorter.
-        #[expect(unsafe_code, reason = "a map is only as constant as the file below it")]
+        // SAFETY: the map is read-only, and Kindling never changes a file in place: it renames a new one over the old.
+        // The user must ensure the same of other programs, as with every program that maps weights. After such a
+        // change, reads return the new contents; if the file becomes shorter, the system stops the process with SIGBUS.
+        #[expect(unsafe_code, reason = "a map is only as constant as its file")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(map))
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_has_the_bytes_of_the_file_and_outlives_its_name() {
+    fn a_map_outlives_the_removal_of_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for contents in [&b"some bytes"[..], b""] {

@@ -1,4 +1,4 @@
-//! Temporary files and folders that several processes may make at the same time, and that are renamed when they are whole.
+//! Temporary files and folders that several processes can create at the same time, renamed when complete.
 
 use std::{
     fs, io,
@@ -9,10 +9,10 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::sync::sync_parent;
 
-/// Begins the name of whatever is not finished.
+/// The prefix of temporary names.
 const TEMPORARY: &str = ".tmp-";
 
-/// Removes what interrupted runs left in a folder. Only for who holds its lock.
+/// Removes temporary files and folders of interrupted processes. The caller must hold the folder's lock.
 pub fn remove_leftovers(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in
@@ -21,25 +21,25 @@ pub fn remove_leftovers(folder: &Path) {
         let path = entry.path();
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         if let Err(error) = removed {
-            tracing::warn!("cannot remove {}, left by an interrupted run: {error}", path.display());
+            tracing::warn!("cannot remove {}, left by an interrupted process: {error}", path.display());
         }
     }
 }
 
-/// A file beside `target` that removes itself unless it is persisted.
+/// A temporary file beside `target`, removed on drop unless it is persisted.
 pub fn temporary_file(target: &Path) -> io::Result<NamedTempFile> {
     let folder = target.parent().unwrap_or(target);
     fs::create_dir_all(folder)?;
     builder(0o666).tempfile_in(folder)
 }
 
-/// A folder within `folder` that removes itself unless it replaces another.
+/// A temporary folder within `folder`, removed on drop unless it is renamed with [`replace_folder`].
 pub fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
     fs::create_dir_all(folder)?;
     builder(0o777).tempdir_in(folder)
 }
 
-/// Permissions are those of any new file, less the user's umask.
+/// A builder with the permissions `mode`, restricted by the user's umask as for any new file.
 fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
@@ -50,14 +50,14 @@ fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Flushes a file to the disk and gives it its name.
+/// Flushes a temporary file to disk and renames it to `target`.
 pub fn persist(file: NamedTempFile, target: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(target)?;
     sync_parent(target)
 }
 
-/// Gives a finished folder its name, in place of the one that may have it. The files in it are on the disk.
+/// Renames a complete folder to `target`, replacing an existing one. Its files must already be flushed.
 pub fn replace_folder(folder: TempDir, target: &Path) -> io::Result<()> {
     let mut aside = None;
     if target.exists() {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_replaces_another_and_leaves_nothing() {
+    fn replacing_a_folder_leaves_no_temporary_folder() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("name");
         for content in ["old", "new"] {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_removed_and_nothing_else() {
+    fn only_leftovers_are_removed() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join(".tmp-abc")).unwrap();
         fs::write(root.path().join(".tmp-abc/half"), "half").unwrap();

@@ -1,8 +1,8 @@
-//! Making renames last.
+//! Flushes folders to make renames durable.
 
 use std::{fs::File, io, path::Path};
 
-/// Flushes the list of names that a file or folder is in.
+/// Flushes the parent folder of a path.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent != Path::new("") => sync_folder(parent),
@@ -10,7 +10,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Flushes a folder's list of names; only Unix lets a folder be opened.
+/// Flushes a folder's entries. Does nothing except on Unix, where folders can be opened.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

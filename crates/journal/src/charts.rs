@@ -1,4 +1,4 @@
-//! Charts of the metrics of runs.
+//! Charts of metrics, of one run or several.
 
 use std::path::Path;
 
@@ -11,18 +11,15 @@ use crate::{History, Result};
 /// A metric of a run that can be plotted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// Training and validation loss.
     Loss,
-    /// Speed of training.
     TokensPerSecond,
-    /// The norm of the gradient before clipping.
+    /// Before clipping.
     GradNorm,
-    /// The learning rate.
     LearningRate,
 }
 
 impl Metric {
-    /// Its key in `metrics.jsonl`.
+    /// The key in `metrics.jsonl`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Loss => "loss",
@@ -53,19 +50,17 @@ impl Metric {
 
 /// An image format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Picture {
-    /// SVG
+pub enum ImageFormat {
     Svg,
-    /// PNG
     Png,
 }
 
-impl Picture {
-    /// The size of the pictures in a run's folder, in pixels.
+impl ImageFormat {
+    /// Width and height of the charts in a run folder, in pixels.
     pub const SIZE: [u32; 2] = [900, 500];
 
-    /// The format that a file's name ends in, if it is one of these.
-    pub fn of(path: &Path) -> Option<Self> {
+    /// The format of a file name's extension; `None` for an unsupported one.
+    pub fn from_path(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_string_lossy().to_lowercase();
         match extension.as_str() {
             "svg" => Some(Self::Svg),
@@ -74,12 +69,12 @@ impl Picture {
         }
     }
 
-    /// A chart as the bytes of a file, with width and height in pixels.
+    /// Renders a chart to the bytes of an image file. `size` is width and height in pixels.
     ///
     /// # Errors
     ///
     /// If the size is out of range.
-    pub fn draw(self, chart: &Chart, size: [u32; 2]) -> Result<Vec<u8>, chart::Error> {
+    pub fn render(self, chart: &Chart, size: [u32; 2]) -> Result<Vec<u8>, chart::Error> {
         match self {
             Self::Svg => chart.svg(size).map(String::into_bytes),
             Self::Png => chart.png(size),
@@ -87,26 +82,26 @@ impl Picture {
     }
 }
 
-/// Writes `loss.svg` and `loss.png` of a run.
+/// Writes the loss charts `loss.svg` and `loss.png` to the run folder.
 ///
 /// # Errors
 ///
-/// If the run can't be read or a file not be written.
-pub fn update_pictures(folder: &RunFolder) -> Result<()> {
+/// If the run can't be read or a file can't be written.
+pub fn update_loss_charts(folder: &RunFolder) -> Result<()> {
     let history = History::open(folder.clone())?;
     let chart = chart(std::slice::from_ref(&history), Metric::Loss);
-    for (name, picture) in [("loss.svg", Picture::Svg), ("loss.png", Picture::Png)] {
-        folder.save_picture(name, &picture.draw(&chart, Picture::SIZE)?)?;
+    for (name, format) in [("loss.svg", ImageFormat::Svg), ("loss.png", ImageFormat::Png)] {
+        folder.save_picture(name, &format.render(&chart, ImageFormat::SIZE)?)?;
     }
     Ok(())
 }
 
-/// The chart of a metric, of one run or of several.
+/// A chart of one metric over the steps of one run or several.
 pub fn chart(histories: &[History], metric: Metric) -> Chart {
     let several = histories.len() > 1;
     let several_best = histories.iter().filter(|history| history.best().is_some()).count() > 1;
     let curves = histories.iter().enumerate().flat_map(|(idx, history)| match metric {
-        Metric::Loss if several => losses_among_others(idx, history, several_best),
+        Metric::Loss if several => losses_in_comparison(idx, history, several_best),
         Metric::Loss => losses(history),
         _ => vec![curve(idx, history, metric, several)],
     });
@@ -121,7 +116,7 @@ pub fn chart(histories: &[History], metric: Metric) -> Chart {
     }
 }
 
-/// The losses of one run: training and validation have a colour each.
+/// The losses of a single run: one colour for training, one for validation.
 fn losses(history: &History) -> Vec<Series> {
     vec![
         Series {
@@ -141,9 +136,9 @@ fn losses(history: &History) -> Vec<Series> {
     ]
 }
 
-/// The losses of one run of several: a colour and a legend entry for each run. With `has_best`, the chart writes the
-/// best loss after the entry.
-fn losses_among_others(idx: usize, history: &History, has_best: bool) -> Vec<Series> {
+/// The losses of one of several runs: one colour and one legend entry per run. With `has_best`, the entry is followed
+/// by the best loss.
+fn losses_in_comparison(idx: usize, history: &History, has_best: bool) -> Vec<Series> {
     let name = history.folder.name();
     let best = best(history);
     let (train_name, valid_name) = match best {
@@ -169,7 +164,6 @@ fn losses_among_others(idx: usize, history: &History, has_best: bool) -> Vec<Ser
     ]
 }
 
-/// A metric of training.
 fn curve(idx: usize, history: &History, metric: Metric, several: bool) -> Series {
     Series {
         name: if several { history.folder.name() } else { "training".to_owned() },
@@ -181,10 +175,10 @@ fn curve(idx: usize, history: &History, metric: Metric, several: bool) -> Series
 }
 
 fn points(history: &History, split: Split, metric: Metric) -> Vec<[f64; 2]> {
-    history.of(split).map(|line| [line.step as f64, metric.of(line).unwrap_or(f64::NAN)]).collect()
+    history.metrics_of(split).map(|line| [line.step as f64, metric.of(line).unwrap_or(f64::NAN)]).collect()
 }
 
-/// The step and the value of the lowest validation loss.
+/// Step and value of the lowest validation loss.
 fn best(history: &History) -> Option<[f64; 2]> {
     history.best().and_then(|best| Some([best.step as f64, best.loss?]))
 }

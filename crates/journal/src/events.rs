@@ -1,4 +1,4 @@
-//! TensorBoard's event files.
+//! TensorBoard event files.
 
 use std::time::SystemTime;
 
@@ -8,12 +8,12 @@ use trainer::{Metrics, Split};
 
 use crate::Result;
 
-/// Event files in a run's folder, which `tensorboard --logdir runs` shows.
+/// The event file of a session. `tensorboard --logdir runs` shows the files of all runs.
 #[derive(Debug)]
 pub struct EventLog(EventWriter);
 
 impl EventLog {
-    /// Opens a file for a new run, or for one that resumes after a step.
+    /// Creates an event file for a new run, or for a session that resumes after step `resumed_at`.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl EventLog {
         Ok(Self(writer))
     }
 
-    /// Adds a line of metrics.
+    /// Logs a line of metrics as scalars.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// Adds a sample.
+    /// Logs a sample as text.
     ///
     /// # Errors
     ///

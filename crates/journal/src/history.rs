@@ -1,43 +1,42 @@
-//! What a run's folder says about the run.
+//! The history of a run, read from its folder.
 
 use std::fs;
 
 use checkpoint::{RunFolder, Session, TrainerState};
 use model::GptConfig;
-use trainer::{Metrics, Recipe, Split, best_evaluation, read_metrics};
+use trainer::{Metrics, Recipe, RecipeSource, Split, best_evaluation, read_metrics};
 
 use crate::{Error, Result};
 
-/// What is known of a run, or of a model from elsewhere, without its weights.
+/// A run or an imported model without its weights: configuration, metrics and sessions.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// Where it is.
     pub folder: RunFolder,
-    /// The sizes in its `config.json`.
+    /// From `config.json`.
     pub config: GptConfig,
-    /// A model from elsewhere has none.
+    /// `None` for an imported model.
     pub recipe: Option<Recipe>,
-    /// The state of its newest checkpoint.
+    /// From the newest checkpoint.
     pub state: Option<TrainerState>,
-    /// Every line of its metrics.
+    /// All lines of `metrics.jsonl`.
     pub metrics: Vec<Metrics>,
-    /// Every time it was begun or resumed.
+    /// One for each time the run was started or resumed.
     pub sessions: Vec<Session>,
 }
 
 impl History {
-    /// Reads what the folder says. Lines of metrics that are cut off are left out.
+    /// Reads the folder. Truncated lines of metrics are skipped.
     ///
     /// # Errors
     ///
-    /// If `config.json` or `recipe.toml` are damaged.
+    /// If `config.json` or `recipe.toml` is invalid.
     pub fn open(folder: RunFolder) -> Result<Self> {
-        let recipe = fs::read_to_string(folder.recipe_path()).ok().map(|text| Recipe::parse(&text, &[]));
-        let recipe = recipe.transpose();
-        let recipe = recipe.map_err(|source| Error::Recipe { path: folder.recipe_path(), source })?;
+        let path = folder.recipe_path();
+        let text = fs::read_to_string(&path).ok();
+        let recipe = text.map(|text| RecipeSource::new(path.display().to_string(), text).parse(&[]));
         Ok(Self {
             config: folder.config()?,
-            recipe,
+            recipe: recipe.transpose()?,
             state: folder.trainer_state(),
             metrics: read_metrics(&folder),
             sessions: folder.sessions(),
@@ -45,28 +44,28 @@ impl History {
         })
     }
 
-    /// The sizes and parts of the model, also those that no layout of Hugging Face's has a key for.
+    /// The model's configuration, including `zero_init`, for which Hugging Face layouts have no key.
     pub fn model(&self) -> GptConfig {
         let zero_init = self.recipe.as_ref().map_or(self.config.zero_init, |recipe| recipe.model.zero_init);
         GptConfig { zero_init, ..self.config.clone() }
     }
 
-    /// The name of the recipe that it was begun with.
+    /// The name of the recipe that the run was started with.
     pub fn recipe_name(&self) -> Option<&str> {
         self.sessions.first()?.recipe.as_deref()
     }
 
-    /// Tokens of the text that it was trained on.
+    /// The number of tokens in the training text.
     pub fn train_tokens(&self) -> Option<u64> {
         self.sessions.iter().rev().find_map(|session| session.train_tokens)
     }
 
-    /// The lines of one split.
-    pub fn of(&self, split: Split) -> impl Iterator<Item = &Metrics> {
+    /// The metrics of one split.
+    pub fn metrics_of(&self, split: Split) -> impl Iterator<Item = &Metrics> {
         self.metrics.iter().filter(move |line| line.split == split)
     }
 
-    /// The evaluation with the lowest loss, the first of several.
+    /// The evaluation with the lowest loss; of equal ones, the first.
     pub fn best(&self) -> Option<&Metrics> {
         best_evaluation(&self.metrics)
     }

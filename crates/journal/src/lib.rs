@@ -1,29 +1,29 @@
-//! What a run leaves for its readers: its history, samples, charts, TensorBoard's event files and the model card.
+//! Records of a training run: its history, samples, charts, TensorBoard event files and the model card.
 //!
-//! Nothing here prints; what is written goes into the run's folder.
+//! This crate does not print. All files go to the run folder.
 //!
 //! ```
-//! use journal::words;
+//! use journal::summary;
 //!
-//! assert_eq!(words::plural(words::count(804_096), "parameter"), "804k parameters");
+//! assert_eq!(summary::plural(summary::count(804_096), "parameter"), "804k parameters");
 //! ```
 
+mod architecture;
 mod card;
 mod charts;
 mod events;
 mod history;
-mod parts;
+mod loss_trend;
 mod samples;
-mod standing;
 
 mod error;
-pub mod words;
+pub mod summary;
 
+pub use architecture::{architecture_options, describe_options};
 pub use card::write_card;
-pub use charts::{Metric, Picture, chart, update_pictures};
+pub use charts::{ImageFormat, Metric, chart, update_loss_charts};
 pub use error::{Error, Result};
 pub use events::EventLog;
 pub use history::History;
-pub use parts::{in_words as parts_in_words, parts};
+pub use loss_trend::{LossTrend, loss_trend};
 pub use samples::{LAST_SAMPLE_TOKENS, SAMPLE_TOKENS, SampleLog, sample};
-pub use standing::{Standing, standing};

@@ -1,4 +1,4 @@
-//! Samples of a run as it learns, and `samples.txt`, which keeps them.
+//! Samples generated during training, and the file that records them, `samples.txt`.
 
 use std::{
     fs::{self, File},
@@ -6,39 +6,39 @@ use std::{
     path::Path,
 };
 
-use engine::{Generation, prompt_start};
+use engine::{Generation, default_prompt};
 use model::Gpt;
 use sampler::Options;
 use tokenizer::Tokenizer;
 
 use crate::Result;
 
-/// Tokens of a sample during training.
+/// Length of a sample during training, in tokens.
 pub const SAMPLE_TOKENS: usize = 200;
 
-/// Tokens of the sample at the end of training.
+/// Length of the sample at the end of training, in tokens.
 pub const LAST_SAMPLE_TOKENS: usize = 500;
 
-/// A sample as runs have them: without a prompt, by the run's seed, up to the EOS token.
+/// Generates a sample without a prompt, with the run's seed, up to the EOS token or `max_tokens`.
 ///
 /// # Errors
 ///
-/// If no token can be sampled from the logits, as those of weights that diverged.
+/// If the logits are not finite, as in a model that diverged.
 pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64, max_tokens: usize) -> Result<String> {
     let stop_tokens = tokenizer.end_of_text().into_iter().collect();
     let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
-    let generation = Generation::begin(model, tokenizer, options, &prompt_start(tokenizer), 0..1)?;
+    let generation = Generation::begin(model, tokenizer, options, &default_prompt(tokenizer), 0..1)?;
     Ok(generation.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, engine::Error>>()?)
 }
 
-/// Appends samples to a file, each under the step it was generated after.
+/// Appends samples to a file, each below a heading with its step.
 #[derive(Debug)]
 pub struct SampleLog {
     file: File,
 }
 
 impl SampleLog {
-    /// Opens the file for the samples after `step`: whatever an earlier session wrote beyond it goes.
+    /// Opens the file for the samples after `step`. Later samples, of an earlier session, are removed.
     ///
     /// # Errors
     ///
@@ -62,24 +62,24 @@ impl SampleLog {
     }
 }
 
-/// The last sample of a file that was generated after this step, if there is one.
-pub(crate) fn sample_of(path: &Path, step: u64) -> Option<String> {
+/// The last sample that the file has for this step.
+pub(crate) fn recorded_sample(path: &Path, step: u64) -> Option<String> {
     let samples = fs::read(path).ok()?;
-    let (mut found, mut is_in) = (None, false);
+    let (mut found, mut is_inside) = (None, false);
     for line in samples.split_inclusive(|&byte| byte == b'\n') {
-        if let Some(heads) = step_of(line) {
-            is_in = heads == step;
-            if is_in {
+        if let Some(heading) = step_of(line) {
+            is_inside = heading == step;
+            if is_inside {
                 found = Some(Vec::new());
             }
-        } else if let Some(text) = found.as_mut().filter(|_| is_in) {
+        } else if let Some(text) = found.as_mut().filter(|_| is_inside) {
             text.extend_from_slice(line);
         }
     }
     Some(String::from_utf8_lossy(&found?).trim_end().to_owned())
 }
 
-/// How much of a file comes before the first sample of a step beyond `step`.
+/// The length of the file up to the first sample after `step`.
 fn bytes_up_to(samples: &[u8], step: u64) -> usize {
     let mut n_bytes = 0;
     for line in samples.split_inclusive(|&byte| byte == b'\n') {
@@ -91,7 +91,7 @@ fn bytes_up_to(samples: &[u8], step: u64) -> usize {
     n_bytes
 }
 
-/// The step of a line that heads a sample.
+/// The step in a sample's heading; `None` for other lines.
 fn step_of(line: &[u8]) -> Option<u64> {
     str::from_utf8(line).ok()?.trim_end().strip_prefix("--- step ")?.strip_suffix(" ---")?.parse().ok()
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resumed_run_has_each_sample_once() {
+    fn a_resumed_run_records_each_sample_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samples.txt");
         let mut log = SampleLog::open(&path, 0).unwrap();
@@ -113,11 +113,11 @@ mod tests {
         let mut log = SampleLog::open(&path, 10).unwrap();
         log.write(15, "Thus, after 15,\n--- he said ---").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
-        assert_eq!(sample_of(&path, 10).unwrap(), "Thus, after 10,\n--- he said ---");
-        assert_eq!(sample_of(&path, 15).unwrap(), "Thus, after 15,\n--- he said ---");
-        assert_eq!(sample_of(&path, 11), None);
+        assert_eq!(recorded_sample(&path, 10).unwrap(), "Thus, after 10,\n--- he said ---");
+        assert_eq!(recorded_sample(&path, 15).unwrap(), "Thus, after 15,\n--- he said ---");
+        assert_eq!(recorded_sample(&path, 11), None);
         drop(SampleLog::open(&path, 15).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), before, "nothing is lost");
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "no sample is removed");
         drop(SampleLog::open(&path, 0).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }

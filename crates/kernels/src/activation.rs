@@ -1,4 +1,4 @@
-//! What stands between the linear layers of a feed-forward network.
+//! Activation functions of feed-forward networks.
 
 use burn::{
     prelude::*,
@@ -6,17 +6,16 @@ use burn::{
 };
 use cpu::Activation;
 
-/// Applies the activation to each element, or to each pair of one in the first half of the last axis and one in the
-/// second.
+/// Applies the activation elementwise; SwiGLU combines the first and the second half of the last axis.
 ///
 /// # Shapes
 ///
 /// - `x`: any; for [`Activation::Swiglu`] `[.., 2C]`
-/// - output: that of `x`; for [`Activation::Swiglu`] `[.., C]`
+/// - output: as `x`; for [`Activation::Swiglu`] `[.., C]`
 ///
 /// # Panics
 ///
-/// If halves are to be made of an odd axis.
+/// If the activation is SwiGLU and the last axis is odd.
 pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::Gelu => gelu(x),
@@ -24,7 +23,7 @@ pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<
         Activation::Relu2 => relu(x).square(),
         Activation::Swiglu => {
             let width = x.dims()[D - 1];
-            assert!(width.is_multiple_of(2), "a row of {width} has no halves");
+            assert!(width.is_multiple_of(2), "SwiGLU needs an even number of channels (got {width})");
             let [gate, up] = [0, width / 2].map(|start| x.clone().narrow(D - 1, start, width / 2));
             silu(gate) * up
         }
@@ -44,7 +43,7 @@ mod tests {
     const TANH: [f32; 4] = [-0.045_402_306, -0.154_286, 0.345_714, 2.996_363];
 
     #[test]
-    fn halves_are_gate_and_values() {
+    fn swiglu_and_squared_relu_match_their_formulas() {
         let x = Tensor::<2>::from_floats([[-2.0, 3.0, 0.5, -1.0]], &test_device());
         let y = activate(x.clone(), Activation::Swiglu).into_data();
         // -2 · σ(-2) · 0.5 and 3 · σ(3) · -1.
@@ -55,10 +54,10 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_match_their_formulas() {
+    fn both_forms_of_gelu_match_their_formulas() {
         for (activation, expected) in [(Activation::Gelu, EXACT), (Activation::GeluTanh, TANH)] {
             let x = Tensor::<1>::from_floats(X, &test_device());
-            // f32 carries seven digits; the two forms differ in the fourth.
+            // f32 has seven digits; the two forms differ in the fourth.
             activate(x, activation)
                 .into_data()
                 .assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::absolute(2e-6));

@@ -1,18 +1,21 @@
-//! The optimizer's arithmetic.
+//! The AdamW step.
 
 use burn::{backend::Dispatch, prelude::*};
 use cpu::AdamWStep;
 
 use crate::{device::is_fused, fused::InPlaceOps};
 
-/// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2): with g the scaled gradient, m = β₁m + (1 - β₁)g,
-/// v = β₂v + (1 - β₂)g², x = (1 - ηλ)x - η m̂ / (√v̂ + ε), where m̂ and v̂ are corrected for their start at zero.
+/// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2). With g the scaled gradient:
 ///
-/// Returns x and the two moments. Memory of theirs that nobody else holds is used again.
+/// - m = β₁m + (1 - β₁)g
+/// - v = β₂v + (1 - β₂)g²
+/// - x = (1 - ηλ)x - η m̂ / (√v̂ + ε), where m̂ and v̂ are bias-corrected
+///
+/// Returns x and the two moments. Buffers that are not shared are reused.
 ///
 /// # Shapes
 ///
-/// All alike.
+/// All the same.
 pub fn adamw<const D: usize>(
     step: &AdamWStep,
     x: Tensor<D>,
@@ -25,15 +28,15 @@ pub fn adamw<const D: usize>(
         let (x, first, second) = <Dispatch as InPlaceOps>::adamw(x, gradient, first, second, *step);
         return (Tensor::from_dispatch(x), [first, second].map(Tensor::from_dispatch));
     }
-    let factors = step.factors();
+    let coefficients = step.coefficients();
     let gradient = gradient * step.gradient_scale;
     let first = first * step.beta_1 + gradient.clone() * (1.0 - step.beta_1);
     let second = second * step.beta_2 + gradient.square() * (1.0 - step.beta_2);
-    let change = first.clone() / ((second.clone() * factors.second).sqrt() + step.epsilon);
-    (x * factors.keep - change * factors.rate, [first, second])
+    let change = first.clone() / ((second.clone() * coefficients.second).sqrt() + step.epsilon);
+    (x * coefficients.keep - change * coefficients.rate, [first, second])
 }
 
-/// The sum of the squares of all elements.
+/// The sum of squares of all elements.
 ///
 /// # Shapes
 ///

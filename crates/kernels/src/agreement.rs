@@ -1,6 +1,6 @@
-//! Every fused operation against its definition in tensor operations: outputs and gradients.
+//! Every fused operation compared with its reference implementation in tensor operations: outputs and gradients.
 
-#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#![allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 
 use burn::{
     prelude::*,
@@ -9,25 +9,25 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Attention, Head, NormKind,
+    Activation, AdamWStep, Attention, LmHead, NormKind,
     Precision::{self, F32},
     QkNorm, Rope, Segment, Slot, SlotShape, SlotType, adamw,
     attention::{attend_in_chunks, attention_reference},
     causal_attention, cross_entropy,
-    device::{is_fused, is_on_gpu, plainly},
+    device::{is_fused, is_on_gpu, with_plain_operations},
     embed,
     embedding::rows_on_gpu,
     linear, linear_activate, linear_residual, norm, ragged_attention, seed_dropout, sum_of_squares,
     testing::{test_device, test_device_has_bf16, test_tolerance},
 };
 
-/// f32 sums of up to a few thousand terms of order one, taken in different orders; for a large vocabulary sums of
-/// a quarter of a million, which Burn's definition takes one by one.
+/// For f32 sums of up to a few thousand terms of order one, in different orders. Sums over a large vocabulary have a
+/// quarter of a million terms, which Burn's operations add one by one.
 fn close() -> Tolerance<f32> {
     Tolerance::rel_abs(test_tolerance(1e-5), test_tolerance(2e-5))
 }
 
-/// A tensor of the same numbers that gradients are kept for.
+/// A copy of the tensor that requires gradients.
 fn leaf(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_data(x.into_data(), &test_device().autodiff()).require_grad()
 }
@@ -36,7 +36,7 @@ fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let device = test_device().autodiff();
     let n = shape.iter().product();
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    // Sums of uniform numbers: near enough to normal, and free of the device's generator.
+    // Sums of uniform values: close enough to normal, and independent of the device's generator.
     let values: Vec<f32> = (0..n)
         .map(|_| {
             let mut sum = 0.0;
@@ -50,52 +50,58 @@ fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     Tensor::<D>::from_data(TensorData::new(values, shape), &device).require_grad()
 }
 
-/// The output of `f`, and the gradients of a weighted sum of it for each input.
-fn outcome<const N: usize, const D: usize>(
+/// The output of `f`, and the gradient of a weighted sum of it for each input.
+fn output_and_gradients<const N: usize, const D: usize>(
     inputs: &[Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
 ) -> Vec<TensorData> {
     let y = f(inputs.clone());
     let weights = normal([y.shape().num_elements()], 99).detach().reshape(y.dims());
     let grads = (y.clone() * weights).sum().backward();
-    let mut outcome = vec![y.into_data()];
-    outcome.extend(
+    let mut data = vec![y.into_data()];
+    data.extend(
         inputs.iter().map(|x| x.grad(&grads).map_or_else(|| x.zeros_like().into_data(), Tensor::into_data)),
     );
-    outcome
+    data
 }
 
-/// `f` with the same numbers dropped each time.
+/// Runs `f` with a fixed dropout seed.
 fn seeded<R>(f: impl FnOnce() -> R) -> R {
     seed_dropout(5);
     f()
 }
 
-/// Whether the tests run where operations are fused.
+/// Whether the tests run on a device with fused operations.
 fn on_fused_device() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").map_or(true, |device| device == "cpu")
 }
 
-/// Whether the tests run on a device that has the definition for everything.
-fn is_definition() -> bool {
+/// Whether the tests run the reference implementations.
+fn on_reference_device() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").is_ok_and(|device| device == "cpu-plain")
 }
 
-/// Runs `f` fused and plainly on the same inputs.
-fn agree<const N: usize, const D: usize>(inputs: [Tensor<2>; N], f: impl Fn([Tensor<2>; N]) -> Tensor<D>) {
-    agree_within(close(), inputs, f);
+/// Compares `f` with its reference implementation on the same inputs.
+fn assert_agrees<const N: usize, const D: usize>(
+    inputs: [Tensor<2>; N],
+    f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
+) {
+    assert_agrees_within(close(), inputs, f);
 }
 
-fn agree_within<const N: usize, const D: usize>(
+fn assert_agrees_within<const N: usize, const D: usize>(
     tolerance: Tolerance<f32>,
     inputs: [Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
 ) {
-    let fused = outcome(&inputs, &f);
-    assert!(!on_fused_device() || is_fused(&inputs[0]), "none would be fused");
-    assert!(on_fused_device() || is_definition() || is_on_gpu(&inputs[0]), "none would be done as on GPUs");
-    assert!(!plainly(|| is_fused(&inputs[0])), "both would be fused");
-    let plain = plainly(|| outcome(&inputs, &f));
+    let fused = output_and_gradients(&inputs, &f);
+    assert!(!on_fused_device() || is_fused(&inputs[0]), "neither run is fused");
+    assert!(
+        on_fused_device() || on_reference_device() || is_on_gpu(&inputs[0]),
+        "neither run takes the GPU paths"
+    );
+    assert!(!with_plain_operations(|| is_fused(&inputs[0])), "both runs are fused");
+    let plain = with_plain_operations(|| output_and_gradients(&inputs, &f));
     for (fused, plain) in fused.iter().zip(&plain) {
         fused.assert_approx_eq::<f32>(plain, tolerance);
     }
@@ -108,43 +114,45 @@ proptest! {
     #[test]
     fn attention(batch in 1usize..4, time in 1usize..70, n_head in 1usize..4, head_dim in 1usize..20) {
         let width = 3 * n_head * head_dim;
-        agree([normal([batch * time, width], 1)], |[qkv]| {
+        assert_agrees([normal([batch * time, width], 1)], |[qkv]| {
             causal_attention(qkv.reshape([batch, time, width]), &Attention::plain(n_head), 0.0)
         });
     }
 
     #[test]
-    fn dropouts(batch in 1usize..3, time in 1usize..20, n_head in 1usize..4, head_dim in 1usize..9) {
+    fn dropout_in_all_operations(batch in 1usize..3, time in 1usize..20, n_head in 1usize..4, head_dim in 1usize..9) {
         let (width, n_rows) = (n_head * head_dim, batch * time);
-        agree([normal([n_rows, 3 * width], 1)], |[qkv]| {
+        assert_agrees([normal([n_rows, 3 * width], 1)], |[qkv]| {
             let qkv = qkv.reshape([batch, time, 3 * width]);
             seeded(|| causal_attention(qkv, &Attention::plain(n_head), 0.3)) + 1.0
         });
-        agree([normal([n_rows, width], 2), normal([width, width], 3), normal([n_rows, width], 4)], |[x, w, r]| {
+        assert_agrees([normal([n_rows, width], 2), normal([width, width], 3), normal([n_rows, width], 4)], |[x, w, r]| {
             seeded(|| linear_residual(x, w, None, 0.3, r, F32))
         });
         let ids: Vec<i32> = (0..n_rows).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
-        agree([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, None, 0.3)) + 1.0);
+        assert_agrees([normal([7, width], 9)], |[tokens]| seeded(|| embed(ids.clone(), tokens, None, None, 0.3)) + 1.0);
     }
 
     #[test]
-    fn prepared_attention(
+    fn attention_with_qk_norm_and_rope(
         batch in 1usize..3,
         time in 1usize..70,
         n_kv_head in 1usize..4,
-        n_served in 1usize..4,
+        group_size in 1usize..4,
         half in 1usize..10,
         has_norm: bool,
         has_rope: bool,
     ) {
-        let (n_head, head_dim) = (n_kv_head * n_served, 2 * half);
+        let (n_head, head_dim) = (n_kv_head * group_size, 2 * half);
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let gains = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
         let [query_gain, key_gain] = gains;
-        // The gain's gradients are sums over all heads and positions, of terms that a norm of two channels makes large.
+        // The gains' gradients are sums over all heads and positions, of terms that are large if a norm has two
+        // channels.
         let close = Tolerance::rel_abs(1e-4, 2e-4);
-        agree_within(close, [normal([batch * time, width], 1), query_gain, key_gain], |[qkv, query_gain, key_gain]| {
+        let inputs = [normal([batch * time, width], 1), query_gain, key_gain];
+        assert_agrees_within(close, inputs, |[qkv, query_gain, key_gain]| {
             let [query_gain, key_gain] = [query_gain, key_gain].map(|gain| gain.reshape([head_dim]));
             let attention = Attention {
                 n_head,
@@ -158,30 +166,32 @@ proptest! {
     }
 
     #[test]
-    fn affine_maps(n in 1usize..40, d_in in 1usize..40, d_out in 1usize..40, biased: bool) {
+    fn linear_layers(n in 1usize..40, d_in in 1usize..40, d_out in 1usize..40, biased: bool) {
         let inputs = || [normal([n, d_in], 2), normal([d_out, d_in], 3), normal([1, d_out], 4), normal([n, d_out], 5)];
         let vector = move |b: Tensor<2>| biased.then(|| b.reshape([d_out]));
-        agree(inputs(), |[x, w, b, _]| linear(x, w, vector(b), F32));
-        agree(inputs(), |[x, w, _, _]| Head::new(w).logits(x, F32));
-        agree(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
-        // Hidden values are some √C_in, and these activations multiply them with one another.
+        assert_agrees(inputs(), |[x, w, b, _]| linear(x, w, vector(b), F32));
+        assert_agrees(inputs(), |[x, w, _, _]| LmHead::new(w).logits(x, F32));
+        assert_agrees(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
+        // Hidden values are of order √C_in, and these activations multiply two of them.
         let products = || Tolerance::rel_abs(1e-5, 4e-5 * d_in as f32);
         for activation in [Activation::Gelu, Activation::GeluTanh] {
-            agree(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
+            assert_agrees(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
         }
-        agree_within(products(), inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), Activation::Relu2, F32) + 1.0);
+        assert_agrees_within(products(), inputs(), |[x, w, b, _]| {
+            linear_activate(x, w, vector(b), Activation::Relu2, F32) + 1.0
+        });
         let inputs = [normal([n, d_in], 2), normal([2 * d_out, d_in], 3), normal([1, 2 * d_out], 4)];
         let vector = move |b: Tensor<2>| biased.then(|| b.reshape([2 * d_out]));
-        agree_within(products(), inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
+        assert_agrees_within(products(), inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
     }
 
     #[test]
     fn norms(n in 1usize..150, width in 8usize..50, biased: bool) {
-        agree([normal([n, width], 6), normal([1, width], 7), normal([1, width], 8)], |[x, gain, offset]| {
+        assert_agrees([normal([n, width], 6), normal([1, width], 7), normal([1, width], 8)], |[x, gain, offset]| {
             let offset = biased.then(|| offset.reshape([width]));
             norm(x, NormKind::Layer, gain.reshape([width]), offset, 1e-5)
         });
-        agree([normal([n, width], 6), normal([1, width], 7)], |[x, gain]| {
+        assert_agrees([normal([n, width], 6), normal([1, width], 7)], |[x, gain]| {
             norm(x, NormKind::Rms, gain.reshape([width]), None, 1e-6)
         });
     }
@@ -191,45 +201,45 @@ proptest! {
         let ids: Vec<i32> = (0..batch * time).map(|i| (i * i % 7) as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, time]), &test_device().autodiff());
         let rows = [normal([7, width], 9), normal([14, width], 10)];
-        agree(rows.clone(), |[tokens, positions]| embed(ids.clone(), tokens, Some(positions), None, 0.0));
-        // Rows of one sequence after others, and the rest as one that begins.
+        assert_agrees(rows.clone(), |[tokens, positions]| embed(ids.clone(), tokens, Some(positions), None, 0.0));
+        // A sequence with a past, and the remaining rows as sequences without one.
         let n = time.min(5);
         let mut segments = vec![Segment { past, n }];
         let rest = batch * time - n;
         segments.extend((0..rest).step_by(3).map(|start| Segment { past: 0, n: 3.min(rest - start) }));
-        agree(rows.clone(), |[tokens, positions]| {
+        assert_agrees(rows.clone(), |[tokens, positions]| {
             embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
         });
-        let places = segments.iter().flat_map(|segment| segment.positions());
-        let by_place = |[tokens, positions]: [Tensor<2>; 2]| {
-            let row = |place: usize| positions.clone().slice(s![place..place + 1, ..]);
-            let positions = Tensor::cat(places.clone().map(row).collect(), 0).reshape([batch, time, width]);
+        let position_ids = segments.iter().flat_map(|segment| segment.positions());
+        let by_position_id = |[tokens, positions]: [Tensor<2>; 2]| {
+            let row = |id: usize| positions.clone().slice(s![id..id + 1, ..]);
+            let positions = Tensor::cat(position_ids.clone().map(row).collect(), 0).reshape([batch, time, width]);
             embed(ids.clone(), tokens, None, None, 0.0) + positions
         };
-        same(close(), &rows, by_place, |[tokens, positions]| {
+        assert_same(close(), &rows, by_position_id, |[tokens, positions]| {
             embed(ids.clone(), tokens, Some(positions), Some(&segments), 0.0)
         });
-        agree([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, Some(&segments), 0.0));
+        assert_agrees([normal([7, width], 9)], |[tokens]| embed(ids.clone(), tokens, None, Some(&segments), 0.0));
     }
 
     #[test]
     fn losses(n in 1usize..200, width in 1usize..20, n_vocab in 1usize..90) {
         let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
-        agree([normal([n, width], 11), normal([n_vocab, width], 12)], |[hidden, weight]| {
-            Head::new(weight).loss(hidden, targets.clone(), F32) + 1.0
+        assert_agrees([normal([n, width], 11), normal([n_vocab, width], 12)], |[hidden, weight]| {
+            LmHead::new(weight).loss(hidden, targets.clone(), F32) + 1.0
         });
     }
 }
 
-/// Longer than what GPUs do at once.
+/// Longer than one chunk on GPUs.
 #[test]
 fn attention_over_a_long_context() {
     let (time, head_dim) = (300, 4);
     let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
-    // A gradient of the gains is a sum over all heads and positions.
+    // The gains' gradients are sums over all heads and positions.
     let close = Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-3));
-    agree_within(
+    assert_agrees_within(
         close,
         [normal([time, 6 * head_dim], 1), query_gain, key_gain],
         |[qkv, query_gain, key_gain]| {
@@ -246,7 +256,7 @@ fn attention_over_a_long_context() {
     );
 }
 
-/// The outputs of sequences `[T, W]` each, of which every step reads so many rows, each into a slot of its own.
+/// The outputs of sequences `[T, W]`, each with its own slot. `steps` has the rows of each sequence per step.
 fn in_steps(
     sequences: &[Tensor<2>],
     attention: &Attention,
@@ -268,14 +278,14 @@ fn in_steps(
                 read.push((idx, slot));
             }
         }
-        let (places, mut slots): (Vec<usize>, Vec<&mut Slot>) = read.into_iter().unzip();
+        let (idxs, mut slots): (Vec<usize>, Vec<&mut Slot>) = read.into_iter().unzip();
         let qkv = Tensor::cat(rows, 0).unsqueeze();
-        // Another layer has other keys, which no query of this one sees.
+        // Another layer has other keys, which this layer's queries must not attend to.
         ragged_attention(qkv.clone() * 3.0, attention, &segments, &mut slots, 0);
         let mixed: Tensor<2> = ragged_attention(qkv, attention, &segments, &mut slots, 1).squeeze_dim(0);
         let mut first = 0;
-        for (place, segment) in places.into_iter().zip(segments) {
-            out[place].push(mixed.clone().slice(s![first..first + segment.n, ..]));
+        for (idx, segment) in idxs.into_iter().zip(segments) {
+            out[idx].push(mixed.clone().slice(s![first..first + segment.n, ..]));
             first += segment.n;
         }
     }
@@ -287,15 +297,15 @@ proptest! {
 
     #[test]
     fn ragged_steps(
-        // Not there, one row, or a piece of several rows; each sequence is read to its end, in the last step at the latest.
+        // Absent, one row, or several rows; the last step has the rest of each sequence.
         steps in prop::collection::vec(prop::collection::vec(prop_oneof![Just(0), Just(1), 2usize..20], 3), 0..5),
         n_kv_head in 1usize..4,
-        n_served in 1usize..4,
+        group_size in 1usize..4,
         half in 1usize..10,
         has_norm: bool,
         has_rope: bool,
     ) {
-        let (n_head, head_dim, time) = (n_kv_head * n_served, 2 * half, 100);
+        let (n_head, head_dim, time) = (n_kv_head * group_size, 2 * half, 100);
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let [query_gain, key_gain] = [2, 3].map(|seed| (normal([head_dim], seed) + 1.0).inner());
         let attention = Attention {
@@ -309,10 +319,10 @@ proptest! {
         let mut steps = steps.clone();
         steps.push([0, 1, 2].map(|idx| time - read(idx)).to_vec());
         let sequences = [4, 5, 6].map(|seed| normal([time, width], seed).inner());
-        // A norm of two channels makes large numbers.
+        // A norm of two channels gives large values.
         let close = || Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(1e-4));
         let fused = in_steps(&sequences, &attention, &steps, SlotType::F32);
-        let plain = plainly(|| in_steps(&sequences, &attention, &steps, SlotType::F32));
+        let plain = with_plain_operations(|| in_steps(&sequences, &attention, &steps, SlotType::F32));
         let half = test_device().supports_dtype(DType::F16).then(|| in_steps(&sequences, &attention, &steps, SlotType::F16));
         for (idx, sequence) in sequences.into_iter().enumerate() {
             let whole: Tensor<2> = causal_attention(sequence.unsqueeze(), &attention, 0.0).squeeze_dim(0);
@@ -320,38 +330,38 @@ proptest! {
             fused[idx].to_data().assert_approx_eq::<f32>(&whole, close());
             plain[idx].to_data().assert_approx_eq::<f32>(&whole, close());
             if let Some(half) = &half {
-                // Keys of up to some units, rounded to 2⁻¹¹, move scores and so weights by about as much each.
+                // Keys of order one, rounded to 2⁻¹¹, change scores and weights by about as much.
                 half[idx].to_data().assert_approx_eq::<f32>(&whole, Tolerance::rel_abs(3e-2, 3e-2));
-                assert_ne!(half[idx].to_data(), whole, "nothing was rounded");
+                assert_ne!(half[idx].to_data(), whole, "bf16 or f16 had no effect");
             }
         }
     }
 }
 
 #[test]
-fn a_long_prompt_in_pieces_is_read_as_in_training() {
-    // Beyond what GPUs do at once.
+fn a_long_prompt_in_pieces_matches_training() {
+    // More than one chunk on GPUs.
     let qkv = normal([300, 3 * 8], 1).inner();
     let heads = Attention::plain(2);
-    let whole = plainly(|| causal_attention(qkv.clone().unsqueeze(), &heads, 0.0)).into_data();
+    let whole = with_plain_operations(|| causal_attention(qkv.clone().unsqueeze(), &heads, 0.0)).into_data();
     let steps = [vec![20], vec![280]];
     let pieces: Tensor<3> = in_steps(&[qkv], &heads, &steps, SlotType::F32).remove(0).unsqueeze();
     pieces.into_data().assert_approx_eq::<f32>(&whole, close());
 }
 
-/// The numbers of `f` and of `g` for the same inputs.
-fn same<const N: usize, const D: usize>(
+/// Compares `f` with `g` on the same inputs.
+fn assert_same<const N: usize, const D: usize>(
     tolerance: Tolerance<f32>,
     inputs: &[Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
     g: impl Fn([Tensor<2>; N]) -> Tensor<D>,
 ) {
-    for (f, g) in outcome(inputs, f).iter().zip(&outcome(inputs, g)) {
+    for (f, g) in output_and_gradients(inputs, f).iter().zip(&output_and_gradients(inputs, g)) {
         f.assert_approx_eq::<f32>(g, tolerance);
     }
 }
 
-// What GPUs do, on any device.
+// The GPU paths, on any device.
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -360,13 +370,13 @@ proptest! {
         batch in 1usize..3,
         time in 1usize..40,
         n_kv_head in 1usize..4,
-        n_served in 1usize..4,
+        group_size in 1usize..4,
         head_dim in 1usize..9,
         n_rows in 1usize..50,
         drops: bool,
     ) {
         let heads = |n: usize, seed| normal([batch * n * time, head_dim], seed);
-        let inputs = [heads(n_kv_head * n_served, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
+        let inputs = [heads(n_kv_head * group_size, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
         let split = |inputs: [Tensor<2>; 3]| {
             inputs.map(|x| {
                 let n = x.dims()[0] / (batch * time);
@@ -375,15 +385,16 @@ proptest! {
         };
         let probability = if drops { 0.3 } else { 0.0 };
         let chunked = |x| seeded(|| attend_in_chunks(split(x), probability, n_rows, F32));
-        same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), probability, F32)));
+        assert_same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), probability, F32)));
     }
 
     #[test]
-    fn rows_as_on_gpus(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90) {
+    fn rows_of_a_small_table_on_gpus(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90) {
         let ids: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &test_device().autodiff());
         let inputs = [normal([n_vocab, width], 9)];
-        same(close(), &inputs, |[table]| rows_on_gpu(table, ids.clone()), |[table]| table.select(0, ids.clone()));
+        let rows = |[table]: [Tensor<2>; 1]| rows_on_gpu(table, ids.clone());
+        assert_same(close(), &inputs, rows, |[table]| table.select(0, ids.clone()));
     }
 
     #[test]
@@ -392,26 +403,31 @@ proptest! {
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
         let hidden = normal([n, width], 11);
         let inputs = [hidden, normal([n_vocab, width], 12)];
-        // A loss that counts more than once.
+        // A loss with a factor, so that the incoming gradient is not 1.
         let chunked = |[hidden, weight]: [Tensor<2>; 2]| {
-            Head::new(weight).loss_in_chunks(hidden, targets.clone(), n_rows, F32) * 3.0
+            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), n_rows, F32) * 3.0
         };
         let whole = |[hidden, weight]: [Tensor<2>; 2]| {
-            cross_entropy(Head::new(weight).logits(hidden, F32), targets.clone()) * 3.0
+            cross_entropy(LmHead::new(weight).logits(hidden, F32), targets.clone()) * 3.0
         };
-        same(close(), &inputs, chunked, whole);
+        assert_same(close(), &inputs, chunked, whole);
     }
 }
 
 #[test]
-fn rows_of_a_large_table_as_on_gpus() {
+fn rows_of_a_large_table_on_gpus() {
     let ids = Tensor::<1, Int>::from_data([8_999, 0, 17, 8_999], &test_device().autodiff());
     let inputs = [normal([9_000, 3], 9)];
-    same(close(), &inputs, |[table]| rows_on_gpu(table, ids.clone()), |[table]| table.select(0, ids.clone()));
+    assert_same(
+        close(),
+        &inputs,
+        |[table]| rows_on_gpu(table, ids.clone()),
+        |[table]| table.select(0, ids.clone()),
+    );
 }
 
 #[test]
-fn bf16_in_chunks_is_f32_to_eight_bits() {
+fn bf16_in_chunks_is_close_to_f32() {
     if !test_device_has_bf16() {
         return;
     }
@@ -419,55 +435,55 @@ fn bf16_in_chunks_is_f32_to_eight_bits() {
     let split = |[q, k, v]: [Tensor<2>; 3]| {
         [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
     };
-    let attention = |precision| outcome(&qkv, |x| attend_in_chunks(split(x), 0.0, 4, precision));
+    let attention = |precision| output_and_gradients(&qkv, |x| attend_in_chunks(split(x), 0.0, 4, precision));
     let targets = Tensor::<1, Int>::from_data([3, 0, 6, 6, 1], &test_device().autodiff());
     let head = [normal([5, 8], 4), normal([7, 8], 5)];
     let loss = |precision| {
-        outcome(&head, |[hidden, weight]| {
-            Head::new(weight).loss_in_chunks(hidden, targets.clone(), 2, precision)
+        output_and_gradients(&head, |[hidden, weight]| {
+            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), 2, precision)
         })
     };
     let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&attention, &loss];
     for run in runs {
         for (exact, rounded) in run(F32).iter().zip(&run(Precision::Bf16)) {
-            assert_ne!(exact, rounded, "nothing was rounded");
+            assert_ne!(exact, rounded, "bf16 or f16 had no effect");
             rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
         }
     }
 }
 
 #[test]
-fn the_loss_of_a_large_vocabulary_is_made_in_several_parts() {
-    // 2^24 logits at once are 63 rows of this vocabulary: no fewer than 64 rows are taken.
+fn loss_of_a_large_vocabulary_in_chunks() {
+    // 2^24 logits are 63 rows of this vocabulary; a chunk has at least 64.
     let n_vocab = (1 << 18) + 3;
     let targets: Vec<i32> = (0..130).map(|i| i * 2011 % n_vocab).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [130]), &test_device().autodiff());
-    agree([normal([130, 3], 13), normal([n_vocab as usize, 3], 14)], |[hidden, weight]| {
-        Head::new(weight).loss(hidden, targets.clone(), F32)
+    assert_agrees([normal([130, 3], 13), normal([n_vocab as usize, 3], 14)], |[hidden, weight]| {
+        LmHead::new(weight).loss(hidden, targets.clone(), F32)
     });
 }
 
-/// The definition on any device; the instructions have a test of their own.
+/// The reference implementation; the bf16 instructions are tested in the crate `cpu`.
 #[test]
-fn bf16_is_f32_to_eight_bits() {
+fn bf16_is_close_to_f32() {
     if !test_device_has_bf16() {
         return;
     }
     let inputs = [normal([30, 20], 18), normal([40, 20], 19)];
-    let affine = |precision| outcome(&inputs, |[x, w]| linear(x, w, None, precision));
+    let affine = |precision| output_and_gradients(&inputs, |[x, w]| linear(x, w, None, precision));
     let qkv = [normal([12, 3 * 8], 20)];
     let attention = |precision| {
-        outcome(&qkv, |[qkv]| {
+        output_and_gradients(&qkv, |[qkv]| {
             let heads = Attention { precision, ..Attention::plain(2) };
             causal_attention(qkv.reshape([2, 6, 24]), &heads, 0.0)
         })
     };
     let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&affine, &attention];
     for run in runs {
-        let (exact, rounded) = plainly(|| (run(F32), run(Precision::Bf16)));
+        let (exact, rounded) = with_plain_operations(|| (run(F32), run(Precision::Bf16)));
         for (exact, rounded) in exact.iter().zip(&rounded) {
-            assert_ne!(exact, rounded, "nothing was rounded");
-            // At most forty terms of order one, each of two factors and one sum rounded to 2⁻⁸.
+            assert_ne!(exact, rounded, "bf16 or f16 had no effect");
+            // At most forty terms of order one; both operands and the sum are rounded to 2⁻⁸.
             rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
         }
     }
@@ -477,18 +493,21 @@ fn bf16_is_f32_to_eight_bits() {
 fn large_magnitudes_do_not_overflow() {
     let x = normal([1, 3 * 8], 15) * 1e4;
     let inputs = [leaf(x.repeat_dim(0, 6))];
-    let [output, gradient] =
-        outcome(&inputs, |[qkv]| causal_attention(qkv.reshape([1, 6, 24]), &Attention::plain(2), 0.0))
-            .try_into()
-            .expect("one output, one input");
+    let [output, gradient] = output_and_gradients(&inputs, |[qkv]| {
+        causal_attention(qkv.reshape([1, 6, 24]), &Attention::plain(2), 0.0)
+    })
+    .try_into()
+    .expect("one output, one input");
     assert!(output.iter::<f32>().chain(gradient.iter()).all(f32::is_finite));
 
     let targets = Tensor::<1, Int>::zeros([4], &test_device().autodiff());
     let hidden = [leaf(normal([4, 5], 16) * 1e18), normal([9, 5], 17)];
-    let outcome = outcome(&hidden, |[hidden, weight]| Head::new(weight).loss(hidden, targets.clone(), F32));
-    assert!(outcome[0].iter::<f32>().all(f32::is_finite), "the loss is {}", outcome[0]);
+    let loss = output_and_gradients(&hidden, |[hidden, weight]| {
+        LmHead::new(weight).loss(hidden, targets.clone(), F32)
+    });
+    assert!(loss[0].iter::<f32>().all(f32::is_finite), "the loss is {}", loss[0]);
 
-    // Burn's own tanh form overflows backward.
+    // The tanh form in Burn's operations overflows in the backward pass.
     if !on_fused_device() {
         return;
     }
@@ -496,9 +515,10 @@ fn large_magnitudes_do_not_overflow() {
         let one = leaf(normal([1, 1], 1).ones_like());
         for x in [-1e30f32, -100.0, 100.0, 1e30] {
             let x = leaf(one.clone().mul_scalar(x));
-            let outcome =
-                self::outcome(&[x, leaf(one.clone())], |[x, w]| linear_activate(x, w, None, activation, F32));
-            assert!(outcome[0].iter::<f32>().chain(outcome[1].iter()).all(f32::is_finite), "{outcome:?}");
+            let data = output_and_gradients(&[x, leaf(one.clone())], |[x, w]| {
+                linear_activate(x, w, None, activation, F32)
+            });
+            assert!(data[0].iter::<f32>().chain(data[1].iter()).all(f32::is_finite), "{data:?}");
         }
     }
 }
@@ -525,11 +545,11 @@ fn optimizer_steps_agree() {
             let (x, [first, second]) = adamw(&step, x.clone(), gradient.clone(), moments);
             [x, first, second].map(Tensor::into_data)
         };
-        for (fused, plain) in run().iter().zip(&plainly(run)) {
+        for (fused, plain) in run().iter().zip(&with_plain_operations(run)) {
             fused.assert_approx_eq::<f32>(plain, close());
         }
     }
     let fused: f32 = sum_of_squares(x.clone()).into_scalar();
-    let plain: f32 = plainly(|| sum_of_squares(x)).into_scalar();
+    let plain: f32 = with_plain_operations(|| sum_of_squares(x)).into_scalar();
     assert!((fused / plain - 1.0).abs() < 1e-5, "{fused} is not {plain}");
 }

@@ -1,4 +1,4 @@
-//! Causal multi-head attention, from fused activations and back.
+//! Causal multi-head attention.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
 use cpu::{HeadLayout, NormKind, Precision, Segment};
@@ -11,22 +11,21 @@ use crate::{
     gpu::GpuOps,
     norm,
     precision::product,
-    slot::{Slot, SlotMemory},
+    slot::{Slot, SlotStorage},
 };
 
-/// The heads of an attention layer, and what becomes of queries and keys before they meet.
+/// The head layout, QK norm and RoPE of an attention layer.
 #[derive(Debug, Clone)]
 pub struct Attention {
-    /// Heads of queries, H.
+    /// Query heads, H.
     pub n_head: usize,
-    /// Heads of keys and values, KV, each of which serves H / KV heads of queries in turn
+    /// Key/value heads, KV; each serves H / KV consecutive query heads
     /// ([Ainslie et al., 2023](https://arxiv.org/abs/2305.13245)).
     pub n_kv_head: usize,
-    /// Applies to each head, first.
+    /// Applies to each head, before RoPE.
     pub qk_norm: Option<QkNorm>,
-    /// Turns queries and keys by their positions.
     pub rope: Option<Rope>,
-    /// What the products of queries with keys and of weights with values are computed in; on the CPU it is f32.
+    /// Precision of the products of queries with keys and of weights with values. The fused CPU path always uses f32.
     pub precision: Precision,
 }
 
@@ -35,40 +34,43 @@ pub struct Attention {
 pub struct QkNorm {
     /// `[D]`, the same for all heads.
     pub query_gain: Tensor<1>,
-    /// As `query_gain`.
+    /// `[D]`, the same for all heads.
     pub key_gain: Tensor<1>,
-    /// What is added to the mean square.
+    /// Added to the mean square.
     pub epsilon: f64,
 }
 
 impl Attention {
-    /// As many heads of keys and values as of queries, which meet as they are.
+    /// Multi-head attention in f32 with KV = H, without QK norm and RoPE.
     pub fn plain(n_head: usize) -> Self {
         Self { n_head, n_kv_head: n_head, qk_norm: None, rope: None, precision: Precision::F32 }
     }
 
-    /// The width of a head, of activations `[B, T, (H + 2 KV) · D]`.
+    /// The head dimension D of activations `[B, T, (H + 2 KV) · D]`.
     fn head_dim(&self, qkv: &Tensor<3>) -> usize {
         let Self { n_head, n_kv_head, .. } = *self;
-        assert!(n_head.is_multiple_of(n_kv_head), "{n_head} heads are not shared by {n_kv_head} evenly");
+        assert!(
+            n_head.is_multiple_of(n_kv_head),
+            "{n_head} query heads are not a multiple of {n_kv_head} key/value heads"
+        );
         let ([_, _, width], n_parts) = (qkv.dims(), n_head + 2 * n_kv_head);
         assert!(
             width.is_multiple_of(n_parts),
-            "{width} channels do not split into {n_head} heads of queries and {n_kv_head} of keys and values"
+            "{width} channels do not split into {n_head} query heads and {n_kv_head} key and value heads"
         );
         width / n_parts
     }
 
-    /// Refuses positions that have no angles, and angles of other heads.
+    /// Panics if RoPE has too few positions or another head dimension.
     fn check_rope(&self, end: usize, head_dim: usize) {
         if let Some(rope) = &self.rope {
             let (n, width) = (rope.angles().n_positions(), rope.angles().head_dim());
-            assert!(end <= n, "{end} positions, and angles for {n}");
-            assert_eq!(head_dim, width, "heads are {head_dim} wide and angles are for {width}");
+            assert!(end <= n, "RoPE has angles for {n} positions, not for {end}");
+            assert_eq!(head_dim, width, "RoPE has angles for heads of {width} channels, not of {head_dim}");
         }
     }
 
-    /// What fused operations take: the gains, empty where there are none, and the rest.
+    /// The arguments of fused operations: the gains, empty without QK norm, and the layout.
     fn fused(&self, device: &Device) -> ([Tensor<1>; 2], HeadLayout) {
         let (gains, epsilon) = match &self.qk_norm {
             Some(norm) => ([norm.query_gain.clone(), norm.key_gain.clone()], norm.epsilon),
@@ -81,8 +83,8 @@ impl Attention {
         (gains, HeadLayout { n_head, n_kv_head, rope, epsilon })
     }
 
-    /// `[B, T, (H + 2 KV) · D]` to queries `[B, H, T, D]`, keys and values `[B, KV, T, D]` as they meet; the first is
-    /// at position `first`.
+    /// Splits `[B, T, (H + 2 KV) · D]` into queries `[B, H, T, D]`, keys and values `[B, KV, T, D]`, and applies QK
+    /// norm and RoPE. The first row is at position `first`.
     fn split(&self, qkv: Tensor<3>, first: usize) -> [Tensor<4>; 3] {
         let ([batch, time, _], head_dim) = (qkv.dims(), self.head_dim(&qkv));
         let Self { n_head, n_kv_head, .. } = *self;
@@ -106,21 +108,20 @@ impl Attention {
     }
 }
 
-/// Lets every position read the values of itself and of the positions before it.
+/// Causal self-attention: `softmax(q · kᵀ / √D) · v` per head, with the future masked, section 3.2 of
+/// [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 ///
-/// `softmax(q · kᵀ / √D) · v` per head, the future masked out, section 3.2 of
-/// [Attention Is All You Need](https://arxiv.org/abs/1706.03762). `dropout_probability` applies to the
-/// attention weights, while training.
+/// In training, dropout with `dropout_probability` applies to the attention weights.
 ///
 /// # Shapes
 ///
-/// - `qkv`: `[B, T, (H + 2 KV) · D]`: the queries, keys and values of all heads, side by side
+/// - `qkv`: `[B, T, (H + 2 KV) · D]`: the queries of all heads, then their keys, then their values
 /// - output: `[B, T, H · D]`
 ///
 /// # Panics
 ///
-/// If the channels do not split into the heads, the heads not into groups, or rotary positions are fewer than T or for
-/// heads of another width.
+/// If the channels do not split into the heads, H is not a multiple of KV, or RoPE has fewer than T positions or
+/// another head dimension.
 pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probability: f64) -> Tensor<3> {
     let ([_, time, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
     attention.check_rope(time, head_dim);
@@ -141,8 +142,8 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
     attend([q, k, v], dropout_probability, attention.precision)
 }
 
-/// As [`causal_attention`] without dropout, of a step: each row attends to the positions in its segment's slot as well, and the
-/// rows' own keys and values are added to a layer of the slots.
+/// [`causal_attention`] of an inference step, without dropout: each row also attends to the positions in its segment's
+/// slot. Appends the keys and values of the rows to a layer of the slots.
 ///
 /// # Shapes
 ///
@@ -152,8 +153,8 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
 ///
 /// # Panics
 ///
-/// As [`causal_attention`]; if the segments do not cover the rows or do not follow what their slots hold; if a slot was made
-/// for other sizes or another device, or has no room.
+/// As [`causal_attention`]. Also if the segments do not cover the rows, a segment does not follow the positions in its
+/// slot, or a slot has other sizes, another device or no room.
 pub fn ragged_attention(
     qkv: Tensor<3>,
     attention: &Attention,
@@ -162,16 +163,16 @@ pub fn ragged_attention(
     layer: usize,
 ) -> Tensor<3> {
     let ([_, n_rows, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
-    assert_eq!(slots.len(), segments.len(), "a slot for each segment");
+    assert_eq!(slots.len(), segments.len(), "each segment needs a slot");
     assert_eq!(
         segments.iter().map(|segment| segment.n).sum::<usize>(),
         n_rows,
-        "the segments cover the rows"
+        "the segments do not cover the rows"
     );
     for segment in segments {
         attention.check_rope(segment.positions().end, head_dim);
     }
-    if slots.iter().any(|slot| matches!(slot.memory, SlotMemory::Cpu(_))) {
+    if slots.iter().any(|slot| matches!(slot.storage, SlotStorage::Cpu(_))) {
         let slots: Vec<&mut cpu::Slot> = slots.iter_mut().map(|slot| slot.on_cpu()).collect();
         let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
         check_gains(&query_gain, &key_gain, head_dim);
@@ -198,11 +199,11 @@ pub fn ragged_attention(
 
 fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
     for [n] in [query_gain.dims(), key_gain.dims()] {
-        assert!(n == 0 || n == head_dim, "a gain of {n} for heads of {head_dim}");
+        assert!(n == 0 || n == head_dim, "a gain of {n} channels does not fit heads of {head_dim}");
     }
 }
 
-/// The definition; the T queries are the last T of the S positions.
+/// The reference implementation. The T queries are the last T of the S positions.
 ///
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
@@ -214,33 +215,32 @@ pub(crate) fn attention_reference(
 ) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = q.dims();
     let [_, n_kv_head, seen, _] = k.dims();
-    // The queries that a head of keys and values serves, one head of them after the other, meet it in one product.
-    let n_served = n_head / n_kv_head * time;
+    // All query heads of a key/value head are stacked, for one product.
+    let group_rows = n_head / n_kv_head * time;
 
-    // Unit variance in, unit variance out: a sum of D products grows as √D.
+    // The scale keeps unit variance: a sum of D products grows as √D.
     let scale = 1.0 / (head_dim as f64).sqrt();
     let scores =
-        product((q * scale).reshape([batch, n_kv_head, n_served, head_dim]), k.transpose(), precision);
+        product((q * scale).reshape([batch, n_kv_head, group_rows, head_dim]), k.transpose(), precision);
     let mut scores = scores.reshape([batch, n_head, time, seen]);
     if time > 1 {
-        // True strictly above the diagonal, that is, for the future. One query is the newest position and
-        // has no future.
+        // True strictly above the diagonal, for the future. A single query is the newest position and has no future.
         let offset = i64::try_from(seen - time).expect("a block is far below 2^63 positions");
         let future = Tensor::<2, Bool>::tril_mask([time, seen], offset, &scores.device());
         scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
     }
     let weights = dropout(softmax(scores, 3), dropout_probability);
-    let mixed = product(weights.reshape([batch, n_kv_head, n_served, seen]), v, precision); // [B, KV, H/KV · T, D]
-    side_by_side(mixed.reshape([batch, n_head, time, head_dim]))
+    let mixed = product(weights.reshape([batch, n_kv_head, group_rows, seen]), v, precision); // [B, KV, H/KV · T, D]
+    merge_heads(mixed.reshape([batch, n_head, time, head_dim]))
 }
 
-/// Scores that exist at a time, where they are made in chunks: 256 MiB of them, but for very many heads.
+/// Maximum scores of a chunk: 256 MiB, unless there are very many heads.
 const CHUNK: usize = 1 << 26;
 
-/// Queries that meet the keys at a time, where they do so in chunks, at least and at most.
+/// Minimum and maximum queries of a chunk.
 const CHUNK_ROWS: (usize, usize) = (16, 256);
 
-/// Attention proper, in chunks where there is need; as [`attention_reference`].
+/// As [`attention_reference`], in chunks on GPUs if the sequence is long.
 fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
     let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
@@ -251,7 +251,7 @@ fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precis
     attention_reference([q, k, v], dropout_probability, precision)
 }
 
-/// As [`attention_reference`], `n_rows` queries at a time: no more than their scores is ever there.
+/// As [`attention_reference`], `n_rows` queries at a time, so that only their scores exist.
 pub(crate) fn attend_in_chunks(
     [q, k, v]: [Tensor<4>; 3],
     dropout_probability: f64,
@@ -262,17 +262,17 @@ pub(crate) fn attend_in_chunks(
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     count_gpu_path();
     let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, mask, n_rows, precision);
-    side_by_side(Tensor::from_dispatch(mixed))
+    merge_heads(Tensor::from_dispatch(mixed))
 }
 
-/// `[B, H, T, D]` to `[B, T, H · D]`
-fn side_by_side(heads: Tensor<4>) -> Tensor<3> {
+/// `[B, H, T, D]` to `[B, T, H · D]`.
+fn merge_heads(heads: Tensor<4>) -> Tensor<3> {
     let [batch, n_head, time, head_dim] = heads.dims();
     heads.swap_dims(1, 2).reshape([batch, time, n_head * head_dim])
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#[allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
@@ -290,8 +290,8 @@ mod tests {
         Tensor::random([BATCH, TIME, 3 * HEADS * HEAD_DIM], Distribution::Normal(0.0, 1.0), device)
     }
 
-    /// The definition, position by position, in f64.
-    fn by_hand(qkv: &[f32]) -> Vec<f32> {
+    /// Attention in f64, position by position.
+    fn expected(qkv: &[f32]) -> Vec<f32> {
         let channels = HEADS * HEAD_DIM;
         let at = |batch: usize, time: usize, part: usize, head: usize, dim: usize| {
             f64::from(qkv[(batch * TIME + time) * 3 * channels + part * channels + head * HEAD_DIM + dim])
@@ -319,9 +319,9 @@ mod tests {
     }
 
     #[test]
-    fn matches_the_definition() {
+    fn matches_f64() {
         let qkv = random_qkv(&test_device());
-        let expected = by_hand(&qkv.to_data().try_into_vec::<f32>().unwrap());
+        let expected = expected(&qkv.to_data().try_into_vec::<f32>().unwrap());
         let got = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.
@@ -350,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "heads are 3 wide and angles are for 4")]
-    fn angles_of_other_heads_are_refused() {
+    #[should_panic(expected = "RoPE has angles for heads of 4 channels, not of 3")]
+    fn rope_of_another_head_dimension_is_refused() {
         let device = test_device();
         let attention = Attention { rope: Some(Rope::new(4, TIME, 1e4)), ..Attention::plain(HEADS) };
         causal_attention(random_qkv(&device), &attention, 0.0);

@@ -1,4 +1,4 @@
-//! The loss of a language model.
+//! The output head and the cross-entropy loss.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
@@ -10,15 +10,15 @@ use crate::{
     linear,
 };
 
-/// The output head of a language model: what makes logits of a hidden vector.
+/// The output head of a language model: the projection from hidden vectors to logits.
 #[derive(Debug, Clone)]
-pub struct Head<'a> {
-    /// `[V, C]`, as a token embedding is.
+pub struct LmHead<'a> {
+    /// `[V, C]`, as a token embedding.
     weight: Weight<'a>,
 }
 
-impl<'a> Head<'a> {
-    /// A head of this weight, `[V, C]`.
+impl<'a> LmHead<'a> {
+    /// A head with the weight `[V, C]`.
     pub fn new(weight: impl Into<Weight<'a>>) -> Self {
         Self { weight: weight.into() }
     }
@@ -33,8 +33,8 @@ impl<'a> Head<'a> {
         linear(hidden, self.weight, None, precision)
     }
 
-    /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. On the CPU no more than 2²⁴ logits
-    /// exist at a time, or those of 64 rows; on GPUs 2²⁶.
+    /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. Logits are computed in chunks: on the CPU at
+    /// most 2²⁴ logits or 64 rows, on GPUs at most 2²⁶ logits or 128 rows.
     ///
     /// # Shapes
     ///
@@ -44,12 +44,11 @@ impl<'a> Head<'a> {
     ///
     /// # Panics
     ///
-    /// If there is not one target for each hidden row, a target is not below V, or a row is not as wide as the head
-    /// takes it.
+    /// If rows and targets differ in number, a target is not below V, or the rows do not have C channels.
     pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
         let ([n_rows, width], [n_targets]) = (hidden.dims(), targets.dims());
         let [_, expected] = self.weight.dims();
-        assert_eq!(width, expected, "the hidden rows are {width} wide and the head takes {expected}");
+        assert_eq!(width, expected, "the hidden rows have {width} channels, but the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
             let weight = self.weight.dense(&hidden.device());
@@ -60,7 +59,7 @@ impl<'a> Head<'a> {
             ));
         }
         if is_on_gpu(&hidden) {
-            // Even chunks, of whole tiles of products.
+            // Even chunks of whole product tiles.
             let n_chunks = (n_rows * self.n_vocab()).div_ceil(CHUNK).max(1);
             let n_rows = n_rows.div_ceil(n_chunks).next_multiple_of(TILE);
             return self.loss_in_chunks(hidden, targets, n_rows, precision);
@@ -68,8 +67,7 @@ impl<'a> Head<'a> {
         cross_entropy(self.logits(hidden, precision), targets)
     }
 
-    /// `ln softmax(logits)[target]` of each row, without gradients. No more than 2²⁴ logits exist at a time, or those of 64
-    /// rows; on GPUs 2²⁶.
+    /// `ln softmax(logits)[target]` of each row, without gradients. Computed in chunks, as [`LmHead::loss`].
     ///
     /// # Shapes
     ///
@@ -79,15 +77,15 @@ impl<'a> Head<'a> {
     ///
     /// # Panics
     ///
-    /// If there is not one target for each hidden row, or no row at all.
+    /// If rows and targets differ in number, or there are no rows.
     pub fn logprobs(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
         let ([n_rows, _], [n_targets]) = (hidden.dims(), targets.dims());
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         let (chunk, tile) = if is_on_gpu(&hidden) { (CHUNK, TILE) } else { (CPU_CHUNK, CPU_TILE) };
-        // Even chunks, of whole tiles of products.
-        let most = (chunk / self.n_vocab() / tile).max(1) * tile;
-        let n_at_once = n_rows.div_ceil(n_rows.div_ceil(most)).next_multiple_of(tile);
-        let logprobs = hidden.split(n_at_once, 0).into_iter().zip(targets.split(n_at_once, 0)).map(
+        // Even chunks of whole product tiles.
+        let max_rows = (chunk / self.n_vocab() / tile).max(1) * tile;
+        let chunk_rows = n_rows.div_ceil(n_rows.div_ceil(max_rows)).next_multiple_of(tile);
+        let logprobs = hidden.split(chunk_rows, 0).into_iter().zip(targets.split(chunk_rows, 0)).map(
             |(hidden, targets)| {
                 let logits = self.clone().logits(hidden, precision); // [n, V]
                 let targets = targets.unsqueeze_dim(1); // [n, 1]
@@ -97,7 +95,7 @@ impl<'a> Head<'a> {
         Tensor::cat(logprobs.collect(), 0)
     }
 
-    /// As [`Head::loss`], with the logits of `n_rows` rows at a time.
+    /// As [`LmHead::loss`], in chunks of `n_rows` rows.
     pub(crate) fn loss_in_chunks(
         self,
         hidden: Tensor<2>,
@@ -119,10 +117,10 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Logits that exist at a time, where they are made in chunks: 256 MiB of them.
+/// Maximum logits of a chunk: 256 MiB.
 const CHUNK: usize = 1 << 26;
 
-/// Rows that a product on a GPU makes at a time.
+/// Rows per tile of a product on a GPU.
 const TILE: usize = 128;
 
 /// As [`CHUNK`], on the CPU: 64 MiB.
@@ -150,20 +148,20 @@ mod tests {
     use crate::testing::test_device;
 
     #[test]
-    fn equal_logits_cost_the_logarithm_of_their_number() {
+    fn equal_logits_have_a_loss_of_ln_v() {
         let device = test_device();
         let loss = cross_entropy(Tensor::zeros([3, 7], &device), Tensor::from_ints([0, 3, 6], &device));
         assert!((loss.into_scalar::<f32>() - 7f32.ln()).abs() < 1e-6);
     }
 
     #[test]
-    fn logprobs_in_chunks_are_those_of_all_logits() {
+    fn logprobs_in_chunks_match_those_of_all_logits() {
         let device = test_device();
-        let (n_vocab, n_rows, width) = (1 << 18, 150, 3); // More than a chunk.
+        let (n_vocab, n_rows, width) = (1 << 18, 150, 3); // More than one chunk.
         let weight = Tensor::<2>::random([n_vocab, width], Distribution::Default, &device);
         let hidden = Tensor::<2>::random([n_rows, width], Distribution::Normal(0.0, 2.0), &device);
         let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &device) * 1000;
-        let head = Head::new(weight.clone());
+        let head = LmHead::new(weight.clone());
         let found = head.logprobs(hidden.clone(), targets.clone(), Precision::F32);
         let expected = log_softmax(hidden.matmul(weight.transpose()), 1).gather(1, targets.unsqueeze_dim(1));
         let tolerance = Tolerance::absolute(crate::testing::test_tolerance(1e-4));
@@ -175,8 +173,12 @@ mod tests {
         let device = test_device().autodiff();
         let logits = Tensor::<2>::from_floats([[1.0, 2.0, 0.5], [-1.0, 0.0, 300.0]], &device).require_grad();
         let loss = cross_entropy(logits.clone(), Tensor::from_ints([1, 2], &device));
-        let gradient: Vec<f32> =
-            logits.grad(&loss.backward()).expect("logits require it").into_data().try_into_vec().unwrap();
+        let gradient: Vec<f32> = logits
+            .grad(&loss.backward())
+            .expect("logits require gradients")
+            .into_data()
+            .try_into_vec()
+            .unwrap();
 
         let sum: f64 = [1.0, 2.0, 0.5].into_iter().map(f64::exp).sum();
         let expected = [1f64.exp() / sum, 2f64.exp() / sum - 1.0, 0.5f64.exp() / sum, 0.0, 0.0, 0.0];

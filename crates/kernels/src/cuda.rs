@@ -1,7 +1,7 @@
-//! What a machine needs to compute on an NVIDIA GPU, and what of it is missing.
+//! Checks that a machine can compute on an NVIDIA GPU.
 //!
-//! The libraries are loaded when they are used, so that a program built with CUDA starts anywhere. Asked for a device
-//! on a machine without them they panic, with a page of names; hence the look before.
+//! The CUDA libraries are loaded on first use, so that a build with CUDA starts on any machine. Opening a device
+//! without them panics with a long list of file names. So they are checked first.
 
 use std::{
     env,
@@ -14,68 +14,53 @@ use cudarc::{
     nvrtc::sys as compiler_library,
 };
 
-/// Why there is no such device.
+/// Why an NVIDIA GPU can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
-    /// The driver is not installed.
-    #[error("no NVIDIA driver is installed: there is no libcuda; install the driver of your GPU")]
+    #[error("no NVIDIA driver found (libcuda is missing); install the driver of your GPU")]
     NoDriver,
-    /// It is, and does not work.
-    #[error("the NVIDIA driver does not start ({reason}); `nvidia-smi` may say more")]
-    DriverFails {
-        /// What it said.
-        reason: String,
-    },
-    /// It works, and there is nothing to work on.
-    #[error("the NVIDIA driver works and finds no GPU; CUDA_VISIBLE_DEVICES may hide it")]
+    #[error("the NVIDIA driver does not start ({reason}); run `nvidia-smi` for details")]
+    DriverFails { reason: String },
+    #[error("the NVIDIA driver finds no GPU; check that CUDA_VISIBLE_DEVICES does not hide it")]
     NoDevice,
-    /// There are others.
-    #[error("there is no cuda:{idx}: this machine has {n_devices}, from cuda:0 on")]
-    NoSuchDevice {
-        /// What was asked for.
-        idx: usize,
-        /// How many there are.
-        n_devices: usize,
-    },
-    /// Kernels can't be compiled.
+    #[error("no device cuda:{idx}; NVIDIA GPUs found: {n_devices} (from cuda:0 on)")]
+    NoSuchDevice { idx: usize, n_devices: usize },
+    /// Without NVRTC, kernels can't be compiled.
     #[error(
-        "no CUDA toolkit is installed: there is no libnvrtc; install the toolkit, version 12 or newer, and let \
-         LD_LIBRARY_PATH name the folder of its libraries if they are not found"
+        "no CUDA toolkit found (libnvrtc is missing); install CUDA 12 or newer, or add the folder of its libraries to \
+         LD_LIBRARY_PATH"
     )]
     NoToolkit,
-    /// Kernels can't be compiled for want of what they include.
+    /// Without the headers, kernels can't be compiled.
     #[error(
-        "the CUDA toolkit has no headers in {}; install all of it, or let CUDA_PATH name the folder that has \
+        "the CUDA toolkit has no headers in {}; install the full toolkit, or set CUDA_PATH to the folder that contains \
          include/cuda_runtime.h", .path.display()
     )]
-    NoHeaders {
-        /// Where they were looked for.
-        path: PathBuf,
-    },
+    NoHeaders { path: PathBuf },
 }
 
-/// Makes sure that a device is there and that kernels can be compiled for it.
+/// Checks that a device exists and that kernels can be compiled for it.
 ///
 /// # Errors
 ///
-/// If something is missing; what comes first is told first.
+/// The first requirement that is missing: driver, device, toolkit, headers.
 pub fn check_cuda(idx: usize) -> Result<(), CudaError> {
     let n_devices = n_cuda_devices()?;
-    #[expect(unsafe_code, reason = "the library is tried by loading it")]
-    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    #[expect(unsafe_code, reason = "the check loads the library")]
+    // SAFETY: loading runs the library's initialisers, and NVIDIA's libraries are made to be loaded at run time.
     let has_compiler = unsafe { compiler_library::is_culib_present() };
-    has_what_is_needed(idx, n_devices, has_compiler, &toolkit())
+    check_requirements(idx, n_devices, has_compiler, &toolkit_dir())
 }
 
-/// How many devices the driver finds.
+/// The number of devices that the driver finds.
 ///
 /// # Errors
 ///
-/// If there is no driver, or it does not work.
+/// If there is no driver, or it does not start.
 pub fn n_cuda_devices() -> Result<usize, CudaError> {
-    #[expect(unsafe_code, reason = "the library is tried by loading it")]
-    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    #[expect(unsafe_code, reason = "the check loads the library")]
+    // SAFETY: loading runs the library's initialisers, and NVIDIA's libraries are made to be loaded at run time.
     let has_driver = unsafe { driver_library::is_culib_present() };
     if !has_driver {
         return Err(CudaError::NoDriver);
@@ -88,16 +73,16 @@ pub fn n_cuda_devices() -> Result<usize, CudaError> {
     }
 }
 
-/// Whether there is the library by which several devices add up tensors.
+/// Whether NCCL is installed.
 pub(crate) fn has_nccl() -> bool {
-    #[expect(unsafe_code, reason = "the library is tried by loading it")]
-    // SAFETY: loading it runs its initialisers, which are NVIDIA's and made to be loaded so.
+    #[expect(unsafe_code, reason = "the check loads the library")]
+    // SAFETY: loading runs the library's initialisers, and NVIDIA's libraries are made to be loaded at run time.
     unsafe {
         collective_library::is_culib_present()
     }
 }
 
-fn has_what_is_needed(
+fn check_requirements(
     idx: usize,
     n_devices: usize,
     has_compiler: bool,
@@ -119,8 +104,8 @@ fn has_what_is_needed(
     Ok(())
 }
 
-/// Where CubeCL looks for the toolkit.
-fn toolkit() -> PathBuf {
+/// The folder in which CubeCL looks for the toolkit.
+fn toolkit_dir() -> PathBuf {
     if let Some(path) = env::var_os("CUDA_PATH") {
         return PathBuf::from(path);
     }
@@ -130,8 +115,8 @@ fn toolkit() -> PathBuf {
         ["/usr/local/cuda", "/opt/cuda"].as_slice()
     };
     let found = usual.iter().find(|path| Path::new(path).exists());
-    let of_the_system = Path::new("/usr/bin/nvcc").exists().then_some(&"/usr");
-    PathBuf::from(found.or(of_the_system).unwrap_or(&usual[0]))
+    let system = Path::new("/usr/bin/nvcc").exists().then_some(&"/usr");
+    PathBuf::from(found.or(system).unwrap_or(&usual[0]))
 }
 
 #[cfg(test)]
@@ -139,10 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_apart() {
+    fn each_missing_requirement_has_its_error() {
         let toolkit = tempfile::tempdir().unwrap();
         let check =
-            |idx, n_devices, has_compiler| has_what_is_needed(idx, n_devices, has_compiler, toolkit.path());
+            |idx, n_devices, has_compiler| check_requirements(idx, n_devices, has_compiler, toolkit.path());
         assert_eq!(check(0, 0, true), Err(CudaError::NoDevice));
         assert_eq!(check(2, 2, true), Err(CudaError::NoSuchDevice { idx: 2, n_devices: 2 }));
         assert_eq!(check(1, 2, false), Err(CudaError::NoToolkit));
@@ -153,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_looked_at_without_a_panic() {
+    fn check_does_not_panic() {
         let found = check_cuda(0);
         let message = found.as_ref().err().map(ToString::to_string).unwrap_or_default();
         assert_eq!(found.is_err(), !message.is_empty());

@@ -1,4 +1,4 @@
-//! Devices by name: `cpu`, `cuda:1`, `auto`.
+//! Device names, such as `cpu`, `cuda:1` or `auto`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,9 +7,9 @@ use burn::prelude::Device;
 #[cfg(feature = "cuda")]
 use crate::{CudaError, check_cuda, n_cuda_devices};
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
-use crate::{Graphics, GraphicsError};
+use crate::{GraphicsApi, GraphicsError};
 
-/// A device as one names it: its backend, and which of several.
+/// The name of a device: a backend and optionally an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName {
     backend: Backend,
@@ -20,20 +20,14 @@ pub struct DeviceName {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Its backend is not compiled in.
     #[error(
-        "this program was built without the device `{feature}`; build it with the feature: cargo run -p cli --features \
+        "kindling was built without the device `{feature}`; rebuild it with the feature: cargo run -p cli --features \
          {feature} -- ..."
     )]
-    NotBuilt {
-        /// The feature that has it.
-        feature: &'static str,
-    },
-    /// There is no such NVIDIA GPU.
+    NotBuilt { feature: &'static str },
     #[cfg(feature = "cuda")]
     #[error(transparent)]
     Cuda(#[from] CudaError),
-    /// There is no such graphics card.
     #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
     #[error(transparent)]
     Graphics(#[from] GraphicsError),
@@ -42,22 +36,22 @@ pub enum DeviceError {
 /// Which of several devices of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
-    /// The backend's default.
+    /// The default device of the backend.
     Default,
-    Number(usize),
-    /// All that there are, together.
+    Index(usize),
+    /// All devices of the backend, together.
     All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backend {
-    /// The fastest that is compiled in and there.
+    /// The fastest available device of this build.
     Auto,
     Cpu,
     Cuda,
     Vulkan,
     Metal,
-    /// What of Vulkan, Metal and Direct3D there is.
+    /// Vulkan, Metal or Direct3D, whichever is available.
     Wgpu,
 }
 
@@ -76,23 +70,25 @@ impl FromStr for DeviceName {
             "vulkan" => Backend::Vulkan,
             "metal" => Backend::Metal,
             "wgpu" => Backend::Wgpu,
-            _ => return Err("the devices are cpu, cuda, vulkan, metal, wgpu and auto".to_owned()),
+            _ => return Err("expected cpu, cuda, vulkan, metal, wgpu or auto".to_owned()),
         };
         let which = match idx {
             None => Which::Default,
             Some("all") => Which::All,
             Some(idx) => {
-                let number = idx.parse();
-                Which::Number(number.map_err(|_| format!("{idx:?} is no number of a device, as in cuda:1"))?)
+                let index = idx.parse();
+                Which::Index(index.map_err(|_| format!("{idx:?} is not a device index, as in cuda:1"))?)
             }
         };
         match (backend, which) {
-            (Backend::Cpu, Which::Number(1..) | Which::All) => Err("there is one cpu".to_owned()),
-            (Backend::Vulkan | Backend::Metal | Backend::Wgpu, Which::All) => {
-                Err("only the devices of cuda train together, as cuda:all".to_owned())
+            (Backend::Cpu, Which::Index(1..) | Which::All) => {
+                Err("there is only one cpu device; use cpu".to_owned())
             }
-            (Backend::Auto, Which::Number(_) | Which::All) => {
-                Err("auto has no number; name the device, as in cuda:1".to_owned())
+            (Backend::Vulkan | Backend::Metal | Backend::Wgpu, Which::All) => {
+                Err("`all` is supported for cuda only, as in cuda:all".to_owned())
+            }
+            (Backend::Auto, Which::Index(_) | Which::All) => {
+                Err("auto takes no index; name the backend, as in cuda:1".to_owned())
             }
             _ => Ok(Self { backend, which }),
         }
@@ -100,44 +96,44 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// Whether it is to be chosen: `auto`.
+    /// Whether the name is `auto`.
     pub fn is_auto(self) -> bool {
         self.backend == Backend::Auto
     }
 
-    /// Whether it is the processor, or `auto` comes to that.
+    /// Whether this is the CPU, or `auto` resolves to it.
     pub fn is_cpu(self) -> bool {
         self.resolved().backend == Backend::Cpu
     }
 
-    /// Whether it is all devices of a backend, together.
+    /// Whether this is all devices of a backend.
     pub fn is_all(self) -> bool {
         self.which == Which::All
     }
 
-    /// The device that is meant: of `auto` the first NVIDIA GPU, on a Mac its GPU, else a graphics card of its own, else the CPU,
-    /// of those that are compiled in.
+    /// Resolves `auto` to the first available device of this build: an NVIDIA GPU, a Mac's GPU, a discrete GPU, the
+    /// CPU.
     pub fn resolved(self) -> Self {
         let first = |backend| Self { backend, which: Which::Default };
         match self.backend {
             #[cfg(feature = "cuda")]
             Backend::Auto if check_cuda(0).is_ok() => first(Backend::Cuda),
             #[cfg(feature = "metal")]
-            Backend::Auto if Graphics::Metal.device(None).is_ok() => first(Backend::Metal),
+            Backend::Auto if GraphicsApi::Metal.device(None).is_ok() => first(Backend::Metal),
             #[cfg(feature = "vulkan")]
-            Backend::Auto if Graphics::Vulkan.device(Some(0)).is_ok() => first(Backend::Vulkan),
+            Backend::Auto if GraphicsApi::Vulkan.device(Some(0)).is_ok() => first(Backend::Vulkan),
             #[cfg(feature = "wgpu")]
-            Backend::Auto if Graphics::Wgpu.device(Some(0)).is_ok() => first(Backend::Wgpu),
+            Backend::Auto if GraphicsApi::Wgpu.device(Some(0)).is_ok() => first(Backend::Wgpu),
             Backend::Auto => first(Backend::Cpu),
             _ => self,
         }
     }
 
-    /// The devices, one or more.
+    /// Opens the device, or all devices of the backend.
     ///
     /// # Errors
     ///
-    /// If their backend is not compiled in, or they are not there.
+    /// If the backend is not compiled in, or a device is not available.
     pub fn open(self) -> Result<Vec<Device>, DeviceError> {
         #[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal", feature = "wgpu"))]
         crate::use_shipped_settings();
@@ -147,20 +143,20 @@ impl DeviceName {
             Backend::Cuda => {
                 let idxs = match self.which {
                     Which::Default => 0..1,
-                    Which::Number(idx) => idx..idx + 1,
-                    // At least the first, whose absence is then told.
+                    Which::Index(idx) => idx..idx + 1,
+                    // At least the first, so that its absence is an error.
                     Which::All => 0..n_cuda_devices()?.max(1),
                 };
                 let open = |idx| check_cuda(idx).map(|()| Device::cuda(idx));
                 Ok(idxs.map(open).collect::<Result<_, CudaError>>()?)
             }
             #[cfg(feature = "vulkan")]
-            Backend::Vulkan => Ok(vec![Graphics::Vulkan.device(self.which.number())?]),
+            Backend::Vulkan => Ok(vec![GraphicsApi::Vulkan.device(self.which.index())?]),
             #[cfg(feature = "metal")]
-            Backend::Metal => Ok(vec![Graphics::Metal.device(self.which.number())?]),
+            Backend::Metal => Ok(vec![GraphicsApi::Metal.device(self.which.index())?]),
             #[cfg(feature = "wgpu")]
-            Backend::Wgpu => Ok(vec![Graphics::Wgpu.device(self.which.number())?]),
-            #[allow(unreachable_patterns, reason = "not reached where every backend is compiled in")]
+            Backend::Wgpu => Ok(vec![GraphicsApi::Wgpu.device(self.which.index())?]),
+            #[allow(unreachable_patterns, reason = "unreachable if every backend is compiled in")]
             missing => Err(DeviceError::NotBuilt { feature: missing.feature() }),
         }
     }
@@ -168,9 +164,9 @@ impl DeviceName {
 
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 impl Which {
-    fn number(self) -> Option<usize> {
+    fn index(self) -> Option<usize> {
         match self {
-            Self::Number(idx) => Some(idx),
+            Self::Index(idx) => Some(idx),
             Self::Default | Self::All => None,
         }
     }
@@ -181,7 +177,7 @@ impl fmt::Display for DeviceName {
         f.write_str(self.backend.feature())?;
         match self.which {
             Which::Default => Ok(()),
-            Which::Number(idx) => write!(f, ":{idx}"),
+            Which::Index(idx) => write!(f, ":{idx}"),
             Which::All => f.write_str(":all"),
         }
     }
@@ -205,23 +201,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_is_a_device_that_opens() {
+    fn auto_resolves_to_a_device_that_opens() {
         let auto: DeviceName = "auto".parse().unwrap();
         assert_ne!(auto.resolved().backend, Backend::Auto);
         assert!(auto.open().is_ok());
         let cuda: DeviceName = "cuda:3".parse().unwrap();
-        assert_eq!(cuda.resolved(), cuda, "what is named is meant");
+        assert_eq!(cuda.resolved(), cuda, "only auto is resolved");
     }
 
     #[test]
-    fn names_are_backends_with_an_optional_number() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, which: Which::Number(1) }));
+    fn names_are_backends_with_an_optional_index() {
+        assert_eq!("cuda:1".parse(), Ok(DeviceName { backend: Backend::Cuda, which: Which::Index(1) }));
         assert_eq!("cuda:all".parse(), Ok(DeviceName { backend: Backend::Cuda, which: Which::All }));
         assert_eq!("vulkan".parse(), Ok(DeviceName { backend: Backend::Vulkan, which: Which::Default }));
         for name in ["cpu", "cuda:1", "cuda:all", "metal"] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
-        assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, which: Which::Number(0) }));
+        assert_eq!("cpu:0".parse(), Ok(DeviceName { backend: Backend::Cpu, which: Which::Index(0) }));
         for wrong in ["gpu", "cuda:x", "cpu:1", "cpu:all", "auto:0", "vulkan:all", ""] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! The peak speed of a GPU, measured; the processor's is in the crate `roofline`.
+//! The measured peak speed of a GPU. The CPU's is in the crate `roofline`.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use burn::{
     tensor::{DType, Distribution, ExecutionError, FloatDType},
 };
 
-/// Measurements of which the best counts: the first compile kernels and choose among them.
+/// Number of measurements, of which the best counts: the first ones compile and autotune kernels.
 const TRIES: u32 = 8;
-/// Products in one measurement, so that starting and waiting count for little.
+/// Products per measurement, so that launch and synchronisation take a small share.
 const PRODUCTS: u32 = 20;
-/// Rows and columns of a matrix that keeps the largest GPU busy.
+/// Rows and columns of the matrices: enough to keep the largest GPU busy.
 const SIZE: usize = 8192;
 
-/// The most operations a second of a product of two large bf16 matrices, a multiply-add being two. `None` on a device
+/// Peak operations per second of a product of two large bf16 matrices; a multiply-add counts as two. `None` on a device
 /// without bf16.
 ///
 /// # Errors
@@ -24,12 +24,12 @@ pub fn device_peak_flops(device: &Device) -> Result<Option<f64>, ExecutionError>
     peak_flops(device, SIZE)
 }
 
-/// As [`device_peak_flops`], of matrices of `size` rows and columns.
+/// As [`device_peak_flops`], for matrices with `size` rows and columns.
 fn peak_flops(device: &Device, size: usize) -> Result<Option<f64>, ExecutionError> {
     if !device.supports_dtype(DType::BF16) {
         return Ok(None);
     }
-    // A product is as large as its left factor, so that each can be the factor of the next.
+    // The scale keeps the variance of the product, so that it can be the left operand of the next.
     let scale = Distribution::Normal(0.0, (size as f64).sqrt().recip());
     let right = Tensor::<2>::random([size; 2], scale, device).cast(FloatDType::BF16);
     let mut left =
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_larger_product_is_no_slower_an_operation() {
+    fn a_larger_product_has_more_flops() {
         let device = crate::testing::test_device();
         let [small, large] = [2, 256].map(|size| peak_flops(&device, size).unwrap().unwrap());
         assert!(0.0 < small && small < large && large < 1e16, "{small} and {large}");

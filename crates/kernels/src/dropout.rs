@@ -16,34 +16,34 @@ thread_local! {
     static MASKS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Fixes what dropout drops on this thread from here on, on any device: the same numbers on each.
+/// Sets the dropout seed of this thread. The same elements are dropped on every device.
 ///
-/// A thread on which this was never called begins with a seed of 0.
+/// A thread starts with a seed of 0.
 pub fn seed_dropout(seed: u64) {
     MASKS.set(seed);
 }
 
-/// Zeroes each element with probability `probability` while training, and scales the rest so that the
-/// expectation stays ([Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
+/// In training, zeroes each element with probability `probability` and scales the others so that the expectation is
+/// unchanged ([Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
 ///
-/// Training means that `x` lives on a device that records gradients; anywhere else, and for a probability
-/// of zero, it is the identity. [`seed_dropout`] makes it reproducible.
+/// Training means that `x` is on a device with autodiff. On other devices, and for a probability of zero, this is the
+/// identity. [`seed_dropout`] makes it reproducible.
 ///
 /// # Shapes
 ///
-/// Any; the output's is that of `x`.
+/// Any; the output has the shape of `x`.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     let Some(mask) = mask(&x.device(), probability) else { return x };
     let shape = x.dims();
     let n_columns = shape[D - 1];
     let n_rows = shape.iter().product::<usize>() / n_columns.max(1);
     let x = x.into_dispatch();
-    let is_dropped = is_dropped::<Dispatch>(mask, numbers::<Dispatch>(0..n_rows, &x.device()), n_columns);
+    let is_dropped = is_dropped::<Dispatch>(mask, arange::<Dispatch>(0..n_rows, &x.device()), n_columns);
     let is_dropped = Tensor::<2, Bool>::from_dispatch(is_dropped).reshape(shape);
     Tensor::from_dispatch(drop_out::<Dispatch>(x, is_dropped.into_dispatch(), mask))
 }
 
-/// The next mask of this thread, or `None` where nothing is dropped: outside training.
+/// The next mask of this thread; `None` outside training.
 pub(crate) fn mask(device: &Device, probability: f64) -> Option<Mask> {
     if probability == 0.0 || !device.is_autodiff() {
         return None;
@@ -60,8 +60,8 @@ fn next_seed() -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether `mask` drops each of the first `n_columns` elements of some rows, `[R, C]`, by tensor operations; `rows`, `[R]`,
-/// are their indices.
+/// Whether `mask` drops each of the first `n_columns` elements of the rows with indices `rows`, `[R]`, as `[R, C]`.
+/// Computed with tensor operations.
 pub(crate) fn is_dropped<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
     let (n_rows, device) = (rows.shape()[0], rows.device());
     let rows = B::int_cast(B::int_reshape(rows, [n_rows, 1].into()), IntDType::U32);
@@ -69,13 +69,13 @@ pub(crate) fn is_dropped<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: 
         .seed
         .into_iter()
         .fold(rows, |keys, half| mix::<B>(B::bitwise_xor_scalar(keys, Scalar::UInt(half.into()))));
-    let columns = B::int_cast(numbers::<B>(0..n_columns, &device), IntDType::U32);
+    let columns = B::int_cast(arange::<B>(0..n_columns, &device), IntDType::U32);
     let bits = mix::<B>(B::bitwise_xor(keys, B::int_reshape(columns, [1, n_columns].into())));
     let booleans = get_device_settings::<B>(&device).bool_dtype;
     B::int_lower_elem(bits, Scalar::UInt(mask.threshold.into()), booleans)
 }
 
-/// Zero where `is_dropped` says so, and else `x` times the scale of `mask`.
+/// Zero where `is_dropped` is true, and elsewhere `x` times the scale of `mask`.
 pub(crate) fn drop_out<B: Backend>(
     x: FloatTensor<B>,
     is_dropped: BoolTensor<B>,
@@ -84,13 +84,13 @@ pub(crate) fn drop_out<B: Backend>(
     B::float_mask_fill(B::float_mul_scalar(x, mask.scale.into()), is_dropped, 0.0.into())
 }
 
-/// Numbers that are counted at once.
+/// Length of the short ranges in [`arange`].
 const RUN: usize = 256;
 
-/// `range`, `[N]`, of i32.
+/// `range` as i32, `[N]`.
 ///
-/// Of two short ranges: on GPUs a long one is a sum over all before each.
-pub(crate) fn numbers<B: Backend>(range: Range<usize>, device: &B::Device) -> IntTensor<B> {
+/// Computed from two short ranges: on GPUs, a long one is a prefix sum.
+pub(crate) fn arange<B: Backend>(range: Range<usize>, device: &B::Device) -> IntTensor<B> {
     let count = |n: usize| B::int_arange(0..i64::try_from(n).unwrap_or(i64::MAX), device, IntDType::I32);
     let scalar = |n: usize| Scalar::Int(i64::try_from(n).unwrap_or(i64::MAX));
     let n = range.len();
@@ -101,8 +101,8 @@ pub(crate) fn numbers<B: Backend>(range: Range<usize>, device: &B::Device) -> In
     B::int_slice(B::int_reshape(all, [n_runs * RUN].into()), &[(0..n).into()])
 }
 
-/// As that of [`cpu::dropout`]. On the CPU, Burn multiplies u32 as i64, whose overflow is not to be checked; it does
-/// not matter.
+/// The hash of [`cpu::dropout`]. On the CPU, Burn multiplies u32 as i64 without overflow checks, which does not change
+/// the low 32 bits.
 fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
     let shifted = |x: IntTensor<B>, shift: u32| {
         B::bitwise_xor(x.clone(), B::bitwise_right_shift_scalar(x, Scalar::UInt(shift.into())))
@@ -114,7 +114,7 @@ fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#[allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 mod tests {
     use super::*;
     use crate::testing::test_device;
@@ -132,37 +132,36 @@ mod tests {
         let scaled = 1.0 / (1.0 - PROBABILITY as f32);
         assert!(kept.iter().all(|&x| x == 0.0 || (x - scaled).abs() < 1e-6));
 
-        // A binomial count within five standard deviations: wrong once in two million seeds.
+        // A binomial count within five standard deviations: fails for one seed in two million.
         let n_dropped = kept.iter().filter(|&&x| x == 0.0).count() as f64;
         let deviation = (N as f64 * PROBABILITY * (1.0 - PROBABILITY)).sqrt();
         assert!((n_dropped - N as f64 * PROBABILITY).abs() < 5.0 * deviation, "{n_dropped} dropped");
     }
 
     #[test]
-    fn a_seed_fixes_what_is_dropped() {
+    fn the_seed_determines_the_dropped_elements() {
         let device = test_device().autodiff();
-        let draw = || dropout(Tensor::<1>::ones([100], &device), 0.5).into_data();
+        let dropped = || dropout(Tensor::<1>::ones([100], &device), 0.5).into_data();
         let [one, same, other] = [1, 1, 2].map(|seed| {
             seed_dropout(seed);
-            [draw(), draw()]
+            [dropped(), dropped()]
         });
         assert_eq!(one, same);
         assert_ne!(one, other);
-        assert_ne!(one[0], one[1], "the same was dropped twice");
+        assert_ne!(one[0], one[1], "both masks are the same");
     }
 
     #[test]
-    fn numbers_are_those_of_the_range() {
+    fn arange_is_the_range() {
         let device = Tensor::<1>::zeros([1], &test_device()).into_dispatch().device();
         for range in [0..1, 0..256, 3..260, 7..1000, 0..100_000] {
-            let got = Tensor::<1, Int>::from_dispatch(numbers::<Dispatch>(range.clone(), &device));
-            assert!(got.into_data().iter::<i64>().eq(range.map(|number| number as i64)));
+            let got = Tensor::<1, Int>::from_dispatch(arange::<Dispatch>(range.clone(), &device));
+            assert!(got.into_data().iter::<i64>().eq(range.map(|idx| idx as i64)));
         }
     }
 
-    /// The one that fused operations compute has other code.
     #[test]
-    fn a_mask_is_the_same_by_rows_and_by_tensor_operations() {
+    fn tensor_operations_give_the_mask_of_fused_operations() {
         let (n_rows, n_columns) = (37, 41);
         for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
             let mask = Mask::new(0.3, seed).expect("a probability above 0");
@@ -171,7 +170,7 @@ mod tests {
                 mask.apply(row, values);
             }
             let ones = Tensor::<2>::ones([n_rows, n_columns], &test_device()).into_dispatch();
-            let rows = numbers::<Dispatch>(0..n_rows, &ones.device());
+            let rows = arange::<Dispatch>(0..n_rows, &ones.device());
             let is_dropped = is_dropped::<Dispatch>(mask, rows, n_columns);
             let factors = Tensor::<2>::from_dispatch(drop_out::<Dispatch>(ones, is_dropped, mask));
             assert_eq!(factors.into_data(), TensorData::new(expected, [n_rows, n_columns]));

@@ -1,4 +1,4 @@
-//! Tokens and positions as vectors.
+//! Token and position embeddings.
 
 use burn::{backend::Dispatch, prelude::*};
 use cpu::Segment;
@@ -11,9 +11,10 @@ use crate::{
     gpu::GpuOps,
 };
 
-/// [`dropout`] of the sum of each token's embedding and its position's, where positions have one.
+/// [`dropout`] of the token embeddings plus, if given, the position embeddings.
 ///
-/// Each sequence of the batch begins at position 0; with `segments`, which cover the B · T rows, their positions count.
+/// Each sequence of the batch starts at position 0. With `segments`, which must cover the B · T rows, positions are
+/// those of the segments.
 ///
 /// # Shapes
 ///
@@ -24,7 +25,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If a token is beyond the last position, the segments do not cover the rows, the tables are not of one width, or, on the
+/// If a token is beyond the last position, the segments do not cover the rows, the tables differ in width, or, on the
 /// CPU, an id is outside the vocabulary.
 pub fn embed<'a>(
     ids: Tensor<2, Int>,
@@ -37,7 +38,7 @@ pub fn embed<'a>(
     let (ids, tokens) = match tokens.into() {
         Weight::Dense(table) => (ids, table),
         Weight::Blocks(blocks) => {
-            // A table of the rows that are asked for, in their order.
+            // A table of the requested rows, in order.
             let index = |id: i64| usize::try_from(id).expect("an id is not negative");
             let indices: Vec<usize> = ids.to_data().iter::<i64>().map(index).collect();
             let (device, n_rows) = (ids.device(), i64::try_from(indices.len()).unwrap_or(i64::MAX));
@@ -52,17 +53,17 @@ pub fn embed<'a>(
         let [n_positions, width] = positions.dims();
         let end = segments.iter().map(|segment| segment.positions().end).max().unwrap_or(0);
         assert!(end <= n_positions, "{end} tokens do not fit a block of {n_positions}");
-        assert_eq!(channels, width, "tokens are {channels} wide and positions {width}");
+        assert_eq!(channels, width, "token embeddings have {channels} channels, position embeddings {width}");
         let n_rows = n_times * segments.iter().map(|segment| segment.n).sum::<usize>();
-        assert_eq!(n_rows, batch * time, "the segments cover the rows");
+        assert_eq!(n_rows, batch * time, "the segments do not cover the rows");
     }
     if is_fused(&tokens) {
         let mask = dropout::mask(&tokens.device(), dropout_probability);
         let sequences = (0..n_times).flat_map(|_| segments.iter().flat_map(|segment| segment.positions()));
-        let places = positions.is_some().then_some(sequences).into_iter().flatten().collect();
+        let position_ids = positions.is_some().then_some(sequences).into_iter().flatten().collect();
         let positions = positions.unwrap_or_else(|| Tensor::empty([0, channels], &tokens.device()));
         let tables = (tokens.into_dispatch(), positions.into_dispatch());
-        let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), places, mask);
+        let y = <Dispatch as FusedOps>::embed(tables.0, tables.1, ids.into_dispatch(), position_ids, mask);
         return Tensor::from_dispatch(y);
     }
     let ids = ids.reshape([batch * time]);
@@ -74,14 +75,14 @@ pub fn embed<'a>(
             [segment] => rows_of(segment),
             segments => Tensor::cat(segments.iter().map(rows_of).collect(), 0),
         };
-        // Those of one sequence serve all.
+        // Without segments, all sequences share the positions of one.
         let [n_rows, _] = rows.dims();
         x = x + rows.reshape([n_rows / time.max(1), time, channels]);
     }
     dropout(x, dropout_probability)
 }
 
-/// `table.select(0, ids)`, whose gradient is not.
+/// `table.select(0, ids)`, with another algorithm for the gradient.
 pub(crate) fn rows_on_gpu(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     count_gpu_path();
     Tensor::from_dispatch(<Dispatch as GpuOps>::rows(table.into_dispatch(), ids.into_dispatch()))

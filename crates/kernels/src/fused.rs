@@ -1,5 +1,5 @@
-//! The operations of the crate `cpu` as operations of Burn: what they are in `ops`, their forward passes in `forward`, and
-//! where gradients are recorded in `backward`.
+//! The functions of the crate `cpu` as Burn operations: declared in `ops`, forward passes in `forward`, autodiff in
+//! `backward`.
 
 mod backward;
 mod flex;

@@ -1,8 +1,8 @@
-//! Operations as GPUs do them, of ordinary tensor operations too: where autodiff would keep too much of the definition, or
-//! leave most of a GPU idle in its backward pass.
+//! GPU paths of operations, built from tensor operations with their own backward pass. They exist where autodiff of the
+//! reference implementation would keep too much memory, or leave most of a GPU idle.
 //!
-//! Long ones go in chunks. What a chunk needs in the backward pass is computed again there, or was computed with the forward
-//! pass at once.
+//! Large operations are computed in chunks. The backward pass recomputes the intermediates of a chunk, or the forward
+//! pass has already computed the gradients.
 
 mod attention;
 mod embedding;
@@ -21,13 +21,16 @@ use burn::backend::{
 };
 use cpu::{Precision, dropout::Mask};
 
-use self::attention::Heads;
+use self::{attention::Heads, head_loss::HeadLoss};
 
-/// The bodies here have no backward pass; [`Autodiff`] has its own.
+/// The default methods have no backward pass; [`Autodiff`] overrides them.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GpuOps: Backend {
-    /// As `attention_reference`: `[B, H, T, D]`, and keys and values `[B, KV, S, D]`, to `[B, H, T, D]`; `mask` is of the weights. No more
-    /// than `n_rows` queries meet the keys at a time.
+    /// As `attention_reference`, in chunks of `n_rows` queries. `mask` is the dropout of the attention weights.
+    ///
+    /// - `queries`: `[B, H, T, D]`
+    /// - `keys`, `values`: `[B, KV, S, D]`
+    /// - output: `[B, H, T, D]`
     fn attention_in_chunks(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
@@ -41,8 +44,7 @@ pub(crate) trait GpuOps: Backend {
         out
     }
 
-    /// As [`crate::Head::loss`], with the weight `[V, C]`. Logits of no more than `n_rows`
-    /// rows exist at a time.
+    /// As [`crate::LmHead::loss`], with the weight `[V, C]`, in chunks of `n_rows` rows.
     fn head_loss_in_chunks(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -50,10 +52,10 @@ pub(crate) trait GpuOps: Backend {
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        head_loss::Call::<Self> { hidden, weight, targets, n_rows, precision }.loss()
+        HeadLoss::<Self> { hidden, weight, targets, n_rows, precision }.loss()
     }
 
-    /// The rows `ids`, `[N]`, of a table `[V, C]`, to `[N, C]`.
+    /// The rows `ids`, `[N]`, of a table `[V, C]`, as `[N, C]`.
     fn rows(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
     }
@@ -92,13 +94,13 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
-        let call = head_loss::Call::<B> { hidden, weight, targets, n_rows, precision };
+        let head_loss = HeadLoss::<B> { hidden, weight, targets, n_rows, precision };
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (loss, gradients) = call.loss_and_gradients();
+                let (loss, gradients) = head_loss.loss_and_gradients();
                 prep.finish(gradients, loss)
             }
-            OpsKind::UnTracked(prep) => prep.finish(call.loss()),
+            OpsKind::UnTracked(prep) => prep.finish(head_loss.loss()),
         }
     }
 
@@ -118,7 +120,7 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
 struct AttentionBackward;
 
 impl<B: Backend> Backward<B, 3> for AttentionBackward {
-    /// What went in, and what came out.
+    /// The inputs and the outputs of the forward pass.
     type State = (Heads<B>, [FloatTensor<B>; 2]);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -137,7 +139,7 @@ impl<B: Backend> Backward<B, 3> for AttentionBackward {
 struct LossBackward;
 
 impl<B: Backend> Backward<B, 2> for LossBackward {
-    /// The gradients for a loss that counts once.
+    /// The gradients of the loss, before they are scaled by the incoming gradient.
     type State = [FloatTensor<B>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -156,7 +158,7 @@ impl<B: Backend> Backward<B, 2> for LossBackward {
 struct RowsBackward;
 
 impl<B: Backend> Backward<B, 1> for RowsBackward {
-    /// The ids, and how many rows the table has.
+    /// The ids, and the number of rows of the table.
     type State = (IntTensor<B>, usize);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {

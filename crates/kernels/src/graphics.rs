@@ -1,4 +1,4 @@
-//! Devices of the interfaces that graphics programs use, and whether they are there: asked for one that is not, they panic.
+//! GPUs of the graphics APIs. Opening a device that does not exist panics, so this checks first.
 
 use std::fmt;
 
@@ -7,42 +7,33 @@ use burn::{
     tensor::{DeviceKind, DeviceType},
 };
 
-/// An interface to GPUs of any maker.
+/// A graphics API, through which GPUs of any vendor compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Graphics {
-    /// That of most systems.
+pub enum GraphicsApi {
     #[cfg(feature = "vulkan")]
     Vulkan,
-    /// That of Apple's.
     #[cfg(feature = "metal")]
     Metal,
-    /// What there is of these two and Direct3D.
+    /// Vulkan, Metal or Direct3D, whichever is available.
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
 
-/// Why there is no such device.
+/// Why a GPU of a graphics API can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphicsError {
-    /// None at all.
-    #[error("{0} finds no device; the driver of your GPU may be missing, or not have {0}")]
-    NoDevice(Graphics),
-    /// There are others.
+    #[error("no {0} device found; check that the driver of your GPU is installed and supports {0}")]
+    NoDevice(GraphicsApi),
     #[error(
-        "{graphics} finds {n_cards} graphics cards of their own, numbered from 0; without a number it takes the best device, \
-         which may be part of the processor"
+        "no such {api} device; discrete GPUs found: {n_discrete} (from 0 on). Without an index, {api} uses the \
+         best device, which may be an integrated GPU"
     )]
-    NoSuchCard {
-        /// Where it was looked for.
-        graphics: Graphics,
-        /// How many there are.
-        n_cards: usize,
-    },
+    NoSuchDevice { api: GraphicsApi, n_discrete: usize },
 }
 
-impl fmt::Display for Graphics {
+impl fmt::Display for GraphicsApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             #[cfg(feature = "vulkan")]
@@ -55,13 +46,13 @@ impl fmt::Display for Graphics {
     }
 }
 
-impl Graphics {
-    /// The graphics card of a number; without one the best device, which may be part of the processor.
+impl GraphicsApi {
+    /// The discrete GPU with this index; without an index the best device, which may be an integrated GPU.
     ///
     /// # Errors
     ///
-    /// If there is none.
-    pub fn device(self, card: Option<usize>) -> Result<Device, GraphicsError> {
+    /// If there is no such device.
+    pub fn device(self, idx: Option<usize>) -> Result<Device, GraphicsError> {
         let (devices, device): (_, fn(DeviceKind) -> Device) = match self {
             #[cfg(feature = "vulkan")]
             Self::Vulkan => (Device::enumerate(DeviceType::Vulkan), Device::vulkan),
@@ -73,12 +64,12 @@ impl Graphics {
         if devices.is_empty() {
             return Err(GraphicsError::NoDevice(self));
         }
-        let Some(number) = card else { return Ok(device(DeviceKind::DefaultDevice)) };
-        let n_cards =
+        let Some(idx) = idx else { return Ok(device(DeviceKind::DefaultDevice)) };
+        let n_discrete =
             (0..).take_while(|&idx| devices.contains(&device(DeviceKind::DiscreteGpu(idx)))).count();
-        if number >= n_cards {
-            return Err(GraphicsError::NoSuchCard { graphics: self, n_cards });
+        if idx >= n_discrete {
+            return Err(GraphicsError::NoSuchDevice { api: self, n_discrete });
         }
-        Ok(device(DeviceKind::DiscreteGpu(number)))
+        Ok(device(DeviceKind::DiscreteGpu(idx)))
     }
 }

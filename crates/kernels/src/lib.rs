@@ -1,11 +1,11 @@
-//! The operations a GPT is made of, one function per concept.
+//! The operations of a GPT, one function per concept.
 //!
-//! The model calls these and nothing below them, so which implementation runs is decided here and only
-//! here. Each function is defined by ordinary tensor operations, which every backend runs and autodiff
-//! takes apart; a fused path for one backend has to agree with that definition.
+//! The model calls only these functions, so this crate alone decides which implementation runs. Each function has a
+//! reference implementation in ordinary tensor operations, which every backend and autodiff support. A fused path for
+//! one backend must agree with it.
 //!
-//! Shapes follow one legend throughout the project: B batch, T time, C `n_embd`, H `n_head`, D head
-//! dimension (C = H · D), V vocabulary, S keys in sight (S ≥ T when a cache holds earlier ones).
+//! Shapes follow one legend throughout the project: B batch, T time, C `n_embd`, H query heads, KV key/value heads, D
+//! head dimension (C = H · D), V vocabulary, S visible keys (S ≥ T if a cache holds earlier ones).
 //!
 //! ```
 //! use burn::prelude::*;
@@ -50,10 +50,10 @@ pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
-    Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Order, Precision, RowBlock, Segment,
-    SlotShape, SlotType, on_pool,
+    Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
+    SlotType, WeightOrder, on_pool,
 };
-pub use cross_entropy::{Head, cross_entropy};
+pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{has_collectives, has_fused_operations, use_plain_operations};
@@ -62,7 +62,7 @@ pub use device_peak::device_peak_flops;
 pub use dropout::{dropout, seed_dropout};
 pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
-pub use graphics::{Graphics, GraphicsError};
+pub use graphics::{GraphicsApi, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};
 pub use muon::muon;
 pub use norm::norm;

@@ -1,4 +1,4 @@
-//! Affine maps, alone and with what commonly follows them.
+//! Linear layers, alone and fused with the operations that commonly follow them.
 
 use burn::{backend::Dispatch, prelude::*};
 
@@ -61,7 +61,7 @@ pub fn linear_activate<'a, const D: usize>(
     activate(plain(x, &weight, bias, precision), activation)
 }
 
-/// `residual` + [`dropout`] of [`linear`]: the end of a branch of a residual block.
+/// `residual` + [`dropout`] of [`linear`]: the end of a residual branch.
 ///
 /// # Shapes
 ///
@@ -92,7 +92,7 @@ pub fn linear_residual<'a, const D: usize>(
 
 fn check<const D: usize>(x: &Tensor<D>, weight: &Weight<'_>) {
     let ([_, d_in], width) = (weight.dims(), x.dims()[D - 1]);
-    assert_eq!(width, d_in, "the input is {width} wide and the weight takes {d_in}");
+    assert_eq!(width, d_in, "the input has {width} channels, but the weight takes {d_in}");
 }
 
 fn fused<const D: usize>(
@@ -104,12 +104,12 @@ fn fused<const D: usize>(
 ) -> Tensor<D> {
     let [d_out, _] = weight.dims();
     if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [d_out], "the bias has another width than the output");
+        assert_eq!(bias.dims(), [d_out], "bias and output differ in width");
     }
     if let Some(residual) = &residual {
         let mut expected = x.dims();
         expected[D - 1] = d_out;
-        assert_eq!(residual.dims(), expected, "the residual has another shape than the output");
+        assert_eq!(residual.dims(), expected, "residual and output differ in shape");
     }
     let device = x.device();
     let none = || Tensor::<1>::empty([0], &device).into_dispatch();
@@ -126,8 +126,8 @@ fn fused<const D: usize>(
     })
 }
 
-/// The other axes are flattened into one around the product. A batched product would be one small product
-/// per sequence, each packing the weight again; one tall product packs it once.
+/// The reference implementation. It flattens all axes but the last: a batched product would be a small product per
+/// sequence, each packing the weight again.
 fn plain<const D: usize>(
     x: Tensor<D>,
     weight: &Weight<'_>,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the input is 3 wide and the weight takes 4")]
+    #[should_panic(expected = "the input has 3 channels, but the weight takes 4")]
     fn widths_must_agree() {
         let device = test_device();
         let _ =

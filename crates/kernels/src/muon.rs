@@ -1,18 +1,17 @@
-//! Muon's arithmetic.
+//! The Muon step.
 
 use burn::{backend::Dispatch, prelude::*};
 use cpu::{
     MuonStep,
-    muon::{EPSILON, FACTORS},
+    muon::{COEFFICIENTS, EPSILON},
 };
 
 use crate::{device::is_fused, fused::InPlaceOps};
 
-/// One step of [Muon](https://kellerjordan.github.io/posts/muon/): with g the scaled gradient, m = μm + (1 - μ)g, and x
-/// moves against the matrix with the singular vectors of (1 - μ)g + μm and singular values near one, times
-/// √max(1, out/in); before that it loses ηλx.
+/// One step of [Muon](https://kellerjordan.github.io/posts/muon/). With g the scaled gradient: m = μm + (1 - μ)g,
+/// x = (1 - ηλ)x - η √max(1, out/in) · O, where O is (1 - μ)g + μm with its singular values replaced by values near 1.
 ///
-/// Returns x and m. Memory of theirs that nobody else holds is used again.
+/// Returns x and m. Buffers that are not shared are reused.
 ///
 /// # Shapes
 ///
@@ -20,11 +19,11 @@ use crate::{device::is_fused, fused::InPlaceOps};
 ///
 /// # Panics
 ///
-/// If the heights of the parts do not add up to the rows.
+/// If `step.heights` do not add up to the rows.
 pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let [n_rows, n_in] = x.dims();
     let MuonStep { heights, .. } = step;
-    assert_eq!(heights.iter().sum::<usize>(), n_rows, "parts of {heights:?} rows are not {n_rows}");
+    assert_eq!(heights.iter().sum::<usize>(), n_rows, "heights {heights:?} do not add up to {n_rows} rows");
     if is_fused(&x) && !x.device().is_autodiff() {
         let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
         let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step.clone());
@@ -38,14 +37,14 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
     (x * step.keep() - Tensor::cat(changes.collect(), 0), mean)
 }
 
-/// The matrix with the same singular vectors, and singular values near one.
+/// The matrix with the same singular vectors, and singular values near 1.
 fn orthogonal(x: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = x.dims();
     let is_tall = rows > columns;
     let x = if is_tall { x.transpose() } else { x };
     let norm = x.clone().square().sum().sqrt() + EPSILON;
     let mut x = x / norm.unsqueeze();
-    for [a, b, c] in FACTORS {
+    for [a, b, c] in COEFFICIENTS {
         let gram = x.clone().matmul(x.clone().transpose());
         let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
         x = x.clone() * a + polynomial.matmul(x);
@@ -59,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        device::plainly,
+        device::with_plain_operations,
         testing::{test_device, test_tolerance},
     };
 
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn singular_values_come_near_one() {
+    fn singular_values_are_near_one() {
         let device = test_device();
         device.seed(1);
         for shape in [[8, 8], [6, 20], [20, 6], [33, 70]] {
@@ -90,14 +89,14 @@ mod tests {
             let q = moved / -stretch;
             let q = if shape[0] > shape[1] { q.transpose() } else { q };
             let x = if shape[0] > shape[1] { x.transpose() } else { x };
-            // q has the singular vectors of x: q·xᵀ is symmetric, and its trace the sum of x's singular values times ones.
+            // q has the singular vectors of x, so q·xᵀ is symmetric.
             let product = q.clone().matmul(x.transpose());
             let scale = product.clone().abs().max().into_scalar::<f32>();
             product.clone().transpose().into_data().assert_approx_eq::<f32>(
                 &product.into_data(),
                 Tolerance::absolute(scale * test_tolerance(1e-4)),
             );
-            // The polynomials leave them within about a half of one; the smallest of a square matrix may be below.
+            // The singular values are within about 0.5 of 1, except the smallest ones of a square matrix.
             let gram = q.clone().matmul(q.transpose());
             let [n, _] = gram.dims();
             let squares: f32 = gram.clone().square().sum().into_scalar();
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_made_orthogonal_apart() {
+    fn stacked_matrices_are_orthogonalised_separately() {
         let device = test_device();
         device.seed(2);
         let [x, gradient, mean] = [(); 3].map(|()| random([36, 12], &device));
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fused_step_is_its_definition() {
+    fn the_fused_step_matches_the_reference() {
         let device = test_device();
         device.seed(3);
         let cases: [([usize; 2], &[usize]); 8] = [
@@ -143,8 +142,8 @@ mod tests {
             let step = MuonStep { gradient_scale: 0.7, ..step(heights) };
             let run = || muon(&step, x.clone(), gradient.clone(), mean.clone());
             let (moved, mean_after) = run();
-            let (expected, mean_expected) = plainly(run);
-            // Three iterations of products whose terms are below one; f32 in another order.
+            let (expected, mean_expected) = with_plain_operations(run);
+            // Three iterations of f32 products in another order, with terms below one.
             moved
                 .into_data()
                 .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(test_tolerance(2e-5)));
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_gradient_moves_nothing_but_the_decay() {
+    fn a_zero_gradient_only_decays_weights() {
         let device = test_device();
         let ones = Tensor::<2>::ones([4, 4], &device);
         let zeros = Tensor::zeros([4, 4], &device);

@@ -5,7 +5,7 @@ use cpu::NormKind;
 
 use crate::{device::is_fused, fused::FusedOps};
 
-/// `(x - middle) / √(mean((x - middle)²) + epsilon) · gain + offset` over the last axis.
+/// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis. RMS norm takes the mean as 0.
 ///
 /// # Shapes
 ///
@@ -15,7 +15,7 @@ use crate::{device::is_fused, fused::FusedOps};
 ///
 /// # Panics
 ///
-/// If the last axis of `x` is not as long as `gain`.
+/// If `gain` or `offset` is not as long as the last axis of `x`.
 pub fn norm<const D: usize>(
     x: Tensor<D>,
     kind: NormKind,
@@ -24,9 +24,9 @@ pub fn norm<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     let ([channels], width) = (gain.dims(), x.dims()[D - 1]);
-    assert_eq!(width, channels, "the input is {width} wide and the norm {channels}");
+    assert_eq!(width, channels, "the input has {width} channels, but the norm takes {channels}");
     if let Some(offset) = &offset {
-        assert_eq!(offset.dims(), [channels], "the offset is not as long as the gain");
+        assert_eq!(offset.dims(), [channels], "offset and gain differ in length");
     }
     if is_fused(&x) {
         let offset = offset.unwrap_or_else(|| Tensor::empty([0], &x.device()));

@@ -1,4 +1,4 @@
-//! Products in a precision, and which of them a device has.
+//! Matrix products in a precision, and the precisions of a device.
 
 use burn::{
     prelude::*,
@@ -8,8 +8,8 @@ use cpu::{Precision, SimdLevel};
 
 use crate::device::has_fused_operations;
 
-/// The precision that a device computes in when asked for `precision`: f32 on a GPU that has no bf16, and on a processor
-/// that lacks AVX-512 BF16.
+/// The precision in which a device computes if `precision` is requested: f32 on a GPU without bf16, and on a CPU
+/// without AVX-512 BF16.
 #[must_use]
 pub fn supported_precision(precision: Precision, device: &Device) -> Precision {
     let has_bf16 =
@@ -17,7 +17,7 @@ pub fn supported_precision(precision: Precision, device: &Device) -> Precision {
     if has_bf16 { precision } else { Precision::F32 }
 }
 
-/// `x · y`, the definition.
+/// The reference implementation of `x · y`.
 pub(crate) fn product<const D: usize>(x: Tensor<D>, y: Tensor<D>, precision: Precision) -> Tensor<D> {
     match precision {
         Precision::F32 => x.matmul(y),

@@ -1,11 +1,11 @@
-//! Rotary positions.
+//! Rotary position embeddings (RoPE).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::prelude::*;
 use cpu::RopeAngles;
 
-/// [`RopeAngles`] and the tables of them that devices hold. A clone shares both.
+/// [`RopeAngles`], and their tables on devices. Clones share both.
 #[derive(Debug, Clone)]
 pub struct Rope {
     angles: RopeAngles,
@@ -21,7 +21,7 @@ struct Table {
 }
 
 impl Rope {
-    /// The angles of `n_positions` positions of heads that are `head_dim` wide.
+    /// The angles of `n_positions` positions, for heads of `head_dim` channels.
     ///
     /// # Panics
     ///
@@ -30,12 +30,12 @@ impl Rope {
         Self { angles: RopeAngles::new(head_dim, n_positions, theta), tables: Arc::default() }
     }
 
-    /// The angles, as operations on the CPU read them.
+    /// The angles, as the CPU operations read them.
     pub fn angles(&self) -> &RopeAngles {
         &self.angles
     }
 
-    /// Rotates heads `[B, H, T, D]`, the first of which are at position `first`.
+    /// Rotates `[B, H, T, D]`, with the first row at position `first`.
     pub(crate) fn rotate(&self, x: Tensor<4>, first: usize) -> Tensor<4> {
         let [_, _, time, head_dim] = x.dims();
         let half = head_dim / 2;
@@ -49,8 +49,8 @@ impl Rope {
         Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
     }
 
-    /// Cosines and sines of all positions up to `end`, or of more, on a device, which keeps them: what a step needs is
-    /// there from the step before. They are constants, on the device without autodiff.
+    /// Cosines and sines of at least the positions before `end`, as constants on a device without autodiff. They are
+    /// cached per device.
     fn on(&self, device: &Device, end: usize) -> [Tensor<2>; 2] {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tables.iter().position(|table| table.device == *device);
@@ -86,7 +86,7 @@ mod tests {
     use crate::testing::test_device;
 
     #[test]
-    fn products_depend_on_the_distance_alone() {
+    fn dot_products_depend_only_on_the_distance() {
         let device = test_device();
         device.seed(1);
         let rope = Rope::new(6, 300, 100.0);
@@ -95,7 +95,7 @@ mod tests {
             let product = rope.rotate(q.clone(), at_q) * rope.rotate(k.clone(), at_k);
             product.sum().into_data()
         };
-        // 250 and 9 more are in two chunks.
+        // 250 and 259 are in two chunks.
         for first in [1, 7, 250] {
             // Six products of order one.
             product(first + 9, first).assert_approx_eq::<f32>(&product(9, 0), Tolerance::absolute(3e-6));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_keeps_the_angles_of_the_positions_that_were_read() {
+    fn tables_are_cached_per_device() {
         let device = test_device();
         device.seed(2);
         let x: Tensor<4> = Tensor::random([2, 3, 40, 6], Distribution::Normal(0.0, 1.0), &device);
@@ -112,36 +112,32 @@ mod tests {
         let rows = |rope: &Rope| -> Vec<usize> {
             rope.tables.lock().unwrap().iter().map(|table| table.sines.dims()[0]).collect()
         };
-        // Those of a chunk, and no more of them for a position in it; a clone has the same ones.
+        // A table has whole chunks and grows only if a position is beyond it; clones share it.
         for (first, expected) in [(0, 256), (7, 256), (216, 256), (217, 512), (0, 512), (560, 600)] {
-            let turned = rope.clone().rotate(x.clone(), first).into_data();
-            assert_eq!(turned, Rope::new(6, 600, 100.0).rotate(x.clone(), first).into_data(), "{first}");
+            let rotated = rope.clone().rotate(x.clone(), first).into_data();
+            assert_eq!(rotated, Rope::new(6, 600, 100.0).rotate(x.clone(), first).into_data(), "{first}");
             assert_eq!(rows(&rope), [expected]);
         }
-        // Each step of training has the same angles on the way back as well.
+        // Training steps use the same table, in the backward pass too.
         let x = x.autodiff();
         for _ in 0..2 {
             let leaf = x.clone().detach().require_grad();
             let gradients = (rope.rotate(leaf.clone(), 3) * 2.0).sum().backward();
             let back = leaf.grad(&gradients).unwrap();
-            // A gradient is turned the other way: the sum of its squares stays.
+            // The gradient is rotated back, which keeps its sum of squares.
             let squares: f32 = back.square().sum().into_scalar();
             assert!((squares / (4.0 * 2.0 * 3.0 * 40.0 * 6.0) - 1.0).abs() < 1e-5, "{squares}");
         }
-        assert_eq!(
-            rows(&rope),
-            [600],
-            "they are constants, so there are no others for tensors that are followed"
-        );
+        assert_eq!(rows(&rope), [600], "tensors with autodiff use the same table");
     }
 
     #[test]
     fn halves_are_paired() {
-        // Channel 0 with channel 2 turns by a radian a position, channel 1 with channel 3 by a tenth.
+        // Channels 0 and 2 rotate by 1 radian per position, channels 1 and 3 by 0.1.
         let rope = Rope::new(4, 3, 100.0);
         let x = Tensor::<4>::from_data([[[[1.0, 0.0, 0.0, 1.0]]]], &test_device());
         let expected = [2f32.cos(), -0.2f32.sin(), 2f32.sin(), 0.2f32.cos()];
-        let turned = rope.rotate(x, 2).reshape([-1]);
-        turned.into_data().assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::absolute(1e-6));
+        let rotated = rope.rotate(x, 2).reshape([-1]);
+        rotated.into_data().assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::absolute(1e-6));
     }
 }

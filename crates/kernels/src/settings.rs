@@ -1,4 +1,4 @@
-//! How GPUs are used: `burn.toml`, at the root of the repository.
+//! The GPU settings of `burn.toml`, at the root of the repository.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use serde::Deserialize;
 
-/// The file, without which CubeCL keeps no kernel that it has compiled.
+/// Without these settings, CubeCL does not cache compiled kernels on disk.
 const SHIPPED: &str = include_str!("../../../burn.toml");
 
 #[derive(Debug, Deserialize)]
@@ -17,24 +17,24 @@ struct Shipped {
     cubecl: CubeClRuntimeConfig,
 }
 
-/// Has GPUs used as our `burn.toml` says, unless there is one where Burn itself looks: in the working directory, or one
-/// above.
+/// Applies the settings of the built-in `burn.toml`, unless the user has a settings file where Burn looks: in the
+/// working directory or one of its parents.
 ///
-/// It counts if it is called before the first GPU is opened, and changes nothing later.
+/// Call it before the first GPU is opened; later calls have no effect.
 pub fn use_shipped_settings() {
-    if env::current_dir().is_ok_and(|folder| own_settings(&folder).is_some()) {
+    if env::current_dir().is_ok_and(|folder| user_settings(&folder).is_some()) {
         return;
     }
     CubeClRuntimeConfig::try_set(shipped().override_from_env());
 }
 
 fn shipped() -> CubeClRuntimeConfig {
-    let Shipped { cubecl } = toml::from_str(SHIPPED).expect("a test has read it");
+    let Shipped { cubecl } = toml::from_str(SHIPPED).expect("a test parses this file");
     cubecl
 }
 
-/// The file that CubeCL would read.
-fn own_settings(folder: &Path) -> Option<PathBuf> {
+/// The user's settings file, which CubeCL reads.
+fn user_settings(folder: &Path) -> Option<PathBuf> {
     let sections = CubeClRuntimeConfig::section_file_names().iter().map(|(name, _)| name);
     let names = || CubeClRuntimeConfig::file_names().iter().chain(sections.clone());
     folder.ancestors().flat_map(|folder| names().map(|name| folder.join(name))).find(|path| path.is_file())
@@ -50,37 +50,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_settings_are_understood() {
+    fn the_shipped_settings_are_parsed() {
         let settings = shipped();
         assert!(settings.compilation.cache);
         assert!(matches!(settings.environment.path, CacheConfig::Global));
         assert!(matches!(settings.memory.persistent_memory, PersistentMemory::SizeMatch));
     }
 
-    /// CubeCL passes over most keys that it does not know.
+    /// CubeCL ignores most unknown keys.
     #[test]
-    fn every_key_of_the_shipped_settings_is_one_of_cubecls() {
-        fn check(written: &Value, understood: &Value, path: &str) {
-            let Some(keys) = written.as_object() else { return assert_eq!(written, understood, "{path}") };
+    fn every_key_of_the_shipped_settings_is_known_to_cubecl() {
+        fn check(file: &Value, parsed: &Value, path: &str) {
+            let Some(keys) = file.as_object() else { return assert_eq!(file, parsed, "{path}") };
             for (key, value) in keys {
-                check(value, &understood[key], &format!("{path}.{key}"));
+                check(value, &parsed[key], &format!("{path}.{key}"));
             }
         }
-        let written: Value = toml::from_str(SHIPPED).unwrap();
-        check(&written["cubecl"], &serde_json::to_value(shipped()).unwrap(), "cubecl");
+        let file: Value = toml::from_str(SHIPPED).unwrap();
+        check(&file["cubecl"], &serde_json::to_value(shipped()).unwrap(), "cubecl");
     }
 
     #[test]
-    fn a_file_of_ones_own_is_found_from_below() {
+    fn the_users_file_is_found_in_a_parent_folder() {
         let folder = tempfile::tempdir().unwrap();
         let below = folder.path().join("a/b");
         fs::create_dir_all(&below).unwrap();
         let own = folder.path().join("a/burn.toml");
-        assert_ne!(own_settings(&below), Some(own.clone()));
+        assert_ne!(user_settings(&below), Some(own.clone()));
         fs::write(&own, "").unwrap();
-        assert_eq!(own_settings(&below), Some(own));
+        assert_eq!(user_settings(&below), Some(own));
         let nearer = below.join("cubecl.toml");
         fs::write(&nearer, "").unwrap();
-        assert_eq!(own_settings(&below), Some(nearer));
+        assert_eq!(user_settings(&below), Some(nearer));
     }
 }

@@ -1,34 +1,34 @@
-//! The weight of a linear map, whole or in blocks.
+//! The weight of a linear layer, as one tensor or in blocks.
 
 use std::sync::Arc;
 
 use burn::prelude::*;
-use cpu::{Order, RowBlock};
+use cpu::{RowBlock, WeightOrder};
 
-/// The weight of a linear map, `[C_out, C_in]`.
+/// The weight of a linear layer, `[C_out, C_in]`.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "it is a view, made for one call")]
+#[expect(clippy::large_enum_variant, reason = "a short-lived view")]
 pub enum Weight<'a> {
     /// One tensor.
     Dense(Tensor<2>),
-    /// For inference: no gradient passes through.
+    /// For inference: without gradients.
     Blocks(&'a RowBlocks),
 }
 
-/// Blocks of rows, one below the other.
+/// Stacked blocks of rows.
 #[derive(Debug, Clone)]
 pub struct RowBlocks(Arc<[RowBlock]>);
 
 impl RowBlocks {
-    /// The weight of these rows.
+    /// Stacks blocks.
     ///
     /// # Panics
     ///
-    /// If there is no block, or they differ in their inputs.
+    /// If there is no block, or the blocks differ in `C_in`.
     pub fn new(blocks: Vec<RowBlock>) -> Self {
-        let [_, n_in] = blocks.first().expect("a weight has a block").dims();
+        let [_, n_in] = blocks.first().expect("a weight has at least one block").dims();
         for [_, width] in blocks.iter().map(RowBlock::dims) {
-            assert_eq!(width, n_in, "a block takes {width} inputs and another one {n_in}");
+            assert_eq!(width, n_in, "one block takes {width} inputs, another {n_in}");
         }
         Self(blocks.into())
     }
@@ -39,30 +39,30 @@ impl RowBlocks {
         [self.0.iter().map(|block| block.dims()[0]).sum(), n_in]
     }
 
-    /// A copy, as one tensor.
+    /// A copy as one tensor.
     pub fn dense(&self, device: &Device) -> Tensor<2> {
         let dense = |block: &RowBlock| {
-            let ([n_out, n_in], (numbers, order)) = (block.dims(), block.numbers());
+            let ([n_out, n_in], (values, order)) = (block.dims(), block.values());
             let tensor =
-                |shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(numbers.to_vec(), shape), device);
+                |shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
             match order {
-                Order::OutIn => tensor([n_out, n_in]),
-                Order::InOut => tensor([n_in, n_out]).transpose(),
+                WeightOrder::OutIn => tensor([n_out, n_in]),
+                WeightOrder::InOut => tensor([n_in, n_out]).transpose(),
             }
         };
         Tensor::cat(self.0.iter().map(dense).collect(), 0)
     }
 
-    /// The rows of some indices, as a table `[N, C_in]`.
+    /// The rows with these indices, as a table `[N, C_in]`.
     ///
     /// # Panics
     ///
-    /// If there is no such row.
+    /// If an index is not below `C_out`.
     pub(crate) fn rows(&self, indices: &[usize], device: &Device) -> Tensor<2> {
         let [n_out, n_in] = self.dims();
         let mut rows = vec![0.0; indices.len() * n_in];
         for (&index, out) in indices.iter().zip(rows.chunks_exact_mut(n_in)) {
-            assert!(index < n_out, "row {index} is not one of {n_out}");
+            assert!(index < n_out, "row {index} is outside the weight of {n_out} rows");
             let mut row = index;
             let block = self.0.iter().find(|block| {
                 let n_rows = block.dims()[0];
@@ -70,7 +70,7 @@ impl RowBlocks {
                 row -= if is_inside { 0 } else { n_rows };
                 is_inside
             });
-            block.expect("the blocks have all rows").copy_row(row, out);
+            block.expect("the blocks cover all rows").copy_row(row, out);
         }
         Tensor::from_data(TensorData::new(rows, [indices.len(), n_in]), device)
     }
@@ -89,7 +89,7 @@ impl Weight<'_> {
         }
     }
 
-    /// One tensor: blocks are copied.
+    /// The weight as one tensor; blocks are copied.
     pub(crate) fn dense(&self, device: &Device) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight.clone(),
@@ -117,19 +117,19 @@ mod tests {
 
     use super::*;
     use crate::{
-        Activation, Head, Precision, embed, linear, linear_activate, linear_residual,
+        Activation, LmHead, Precision, embed, linear, linear_activate, linear_residual,
         testing::{test_device, test_tolerance},
     };
 
-    /// Numbers as a file has them.
-    fn block(matrix: Tensor<2>, order: Order) -> RowBlock {
+    /// A block in the order of a file.
+    fn block(matrix: Tensor<2>, order: WeightOrder) -> RowBlock {
         let dims = matrix.dims();
-        let matrix = if order == Order::InOut { matrix.transpose() } else { matrix };
-        let numbers: Vec<f32> = matrix.into_data().try_into_vec().unwrap();
-        RowBlock::new(Bytes::from_owner(AsBytes(numbers)), dims, order).unwrap()
+        let matrix = if order == WeightOrder::InOut { matrix.transpose() } else { matrix };
+        let values: Vec<f32> = matrix.into_data().try_into_vec().unwrap();
+        RowBlock::new(Bytes::from_owner(AsBytes(values)), dims, order).unwrap()
     }
 
-    /// Memory that is aligned for f32.
+    /// Bytes that are aligned for f32.
     struct AsBytes(Vec<f32>);
 
     impl AsRef<[u8]> for AsBytes {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_in_blocks_is_the_weight() {
+    fn a_weight_in_blocks_equals_the_weight() {
         let device = test_device();
         device.seed(1);
         let (n_in, heights) = (37, [24, 8, 16]);
@@ -147,12 +147,16 @@ mod tests {
         let parts = heights.map(|height| random([height, n_in]));
         let weight = Tensor::cat(parts.to_vec(), 0);
         let bias = random([1, 48]).reshape([48]);
-        for orders in [[Order::OutIn; 3], [Order::InOut; 3], [Order::OutIn, Order::InOut, Order::OutIn]] {
+        for orders in [
+            [WeightOrder::OutIn; 3],
+            [WeightOrder::InOut; 3],
+            [WeightOrder::OutIn, WeightOrder::InOut, WeightOrder::OutIn],
+        ] {
             let blocks = parts.iter().zip(orders).map(|(part, order)| block(part.clone(), order));
             let blocks = RowBlocks::new(blocks.collect());
             assert_eq!(blocks.dims(), [48, n_in]);
             assert_eq!(blocks.dense(&device).into_data(), weight.clone().into_data());
-            // One row, a few, and more than are done without packing.
+            // One row, a few rows, and enough rows that the weight is packed.
             for n_rows in [1, 5, 70] {
                 let (x, residual) = (random([n_rows, n_in]), random([n_rows, 48]));
                 let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &device) % 48;
@@ -163,8 +167,8 @@ mod tests {
                         linear_residual(x(), weight.clone(), bias(), 0.0, residual.clone(), f32),
                         linear_activate(x(), weight.clone(), bias(), Activation::Gelu, f32),
                         linear_activate(x(), weight.clone(), bias(), Activation::Swiglu, f32),
-                        Head::new(weight.clone()).logits(x(), f32),
-                        Head::new(weight).logprobs(x(), targets.clone(), f32).unsqueeze(),
+                        LmHead::new(weight.clone()).logits(x(), f32),
+                        LmHead::new(weight).logprobs(x(), targets.clone(), f32).unsqueeze(),
                     ]
                 };
                 for (found, expected) in all((&blocks).into()).into_iter().zip(all(weight.clone().into())) {
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_embedding_in_blocks_is_the_embedding() {
+    fn an_embedding_in_blocks_equals_the_embedding() {
         let device = test_device();
         device.seed(2);
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, &device);
@@ -185,7 +189,7 @@ mod tests {
         let table = Tensor::cat(parts.to_vec(), 0);
         let ids = Tensor::<2, Int>::from_ints([[0, 7, 4], [5, 5, 2]], &device);
         let positions = random([3, 6]);
-        for orders in [[Order::OutIn; 2], [Order::InOut, Order::OutIn]] {
+        for orders in [[WeightOrder::OutIn; 2], [WeightOrder::InOut, WeightOrder::OutIn]] {
             let blocks = parts.iter().zip(orders).map(|(part, order)| block(part.clone(), order));
             let blocks = RowBlocks::new(blocks.collect());
             let embed =
@@ -195,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "row 8 is not one of 8")]
+    #[should_panic(expected = "row 8 is outside the weight of 8 rows")]
     fn a_token_beyond_the_blocks_is_refused() {
         let device = test_device();
-        let blocks = RowBlocks::new(vec![block(Tensor::ones([8, 2], &device), Order::OutIn)]);
+        let blocks = RowBlocks::new(vec![block(Tensor::ones([8, 2], &device), WeightOrder::OutIn)]);
         embed(Tensor::<2, Int>::from_ints([[8]], &device), &blocks, None, None, 0.0);
     }
 
     #[test]
-    #[should_panic(expected = "a block takes 4 inputs and another one 3")]
-    fn blocks_take_the_same_inputs() {
+    #[should_panic(expected = "one block takes 4 inputs, another 3")]
+    fn blocks_must_take_the_same_inputs() {
         let device = test_device();
-        let blocks = [3, 4].map(|n_in| block(Tensor::ones([2, n_in], &device), Order::OutIn));
+        let blocks = [3, 4].map(|n_in| block(Tensor::ones([2, n_in], &device), WeightOrder::OutIn));
         RowBlocks::new(blocks.into());
     }
 }

@@ -1,20 +1,21 @@
-//! A curve that grows for as long as a run goes on, and stays small.
+//! A curve with a bounded number of points.
 
-/// More points than a terminal has columns of dots.
+/// More than the columns of Braille dots on a terminal.
 const MAX_POINTS: usize = 4096;
 
-/// Points from left to right. Of a long run it keeps fewer: each the mean of as many measurements as the others.
+/// Points from left to right. When there are too many, pairs are merged: each point is the mean of equally many
+/// measurements.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Curve {
     points: Vec<(f64, f64)>,
-    /// How many measurements a point stands for, but for the last, as a power of two.
+    /// log2 of the number of measurements per point, except for the last.
     halvings: u32,
-    /// How many the last one stands for.
+    /// Number of measurements in the last point.
     n_in_last: u32,
 }
 
 impl Curve {
-    /// Adds a measurement, further right than those before. What is not finite is left out.
+    /// Adds a measurement to the right of the earlier ones. Values that are not finite are skipped.
     pub fn push(&mut self, x: f64, y: f64) {
         if !(x.is_finite() && y.is_finite()) {
             return;
@@ -39,17 +40,17 @@ impl Curve {
         }
     }
 
-    /// Its points.
+    /// The points `(x, y)`.
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
 
-    /// The points right of a place, that one included.
+    /// The points from `x` on.
     pub(crate) fn from(&self, x: f64) -> &[(f64, f64)] {
         &self.points[self.points.partition_point(|point| point.0 < x)..]
     }
 
-    /// The last so many values.
+    /// The last `n` values.
     pub(crate) fn last_values(&self, n: usize) -> impl Iterator<Item = f64> {
         self.points[self.points.len().saturating_sub(n)..].iter().map(|point| point.1)
     }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_one_keeps_every_point() {
+    fn a_short_curve_keeps_every_finite_point() {
         let mut curve = Curve::default();
         for (x, y) in [(1.0, 4.0), (2.0, f64::NAN), (3.0, 3.0), (4.0, f64::INFINITY)] {
             curve.push(x, y);
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_one_has_means_of_equal_weight() {
+    fn a_long_curve_has_means_of_equal_weight() {
         let mut curve = Curve::default();
         let n = 10 * MAX_POINTS;
         for x in 0..n {
@@ -83,7 +84,7 @@ mod tests {
         }
         assert!((MAX_POINTS / 2..=MAX_POINTS).contains(&curve.points().len()), "{}", curve.points().len());
         let steps: Vec<f64> = curve.points().windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
-        assert!(steps[..steps.len() - 1].iter().all(|&step| step == steps[0]), "none is left out");
+        assert!(steps[..steps.len() - 1].iter().all(|&step| step == steps[0]), "every measurement counts");
         assert_eq!(curve.points()[0].0, (steps[0] - 1.0) / 2.0);
         assert!(curve.points().iter().all(|&(x, y)| y == 2.0 * x));
     }

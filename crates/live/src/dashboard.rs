@@ -1,22 +1,21 @@
-//! What is shown of a run, as plain data.
+//! The contents of the live view, as plain data.
 
 use std::collections::VecDeque;
 
 use crate::Curve;
 
-/// Messages that are kept.
+/// Number of messages kept.
 const MAX_MESSAGES: usize = 200;
 
-/// What is shown of a run. Numbers and texts come as they are to be read.
+/// The contents of the live view. Values and texts are already formatted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dashboard {
-    /// The run's name.
     pub title: String,
-    /// What it trains, in a few words.
+    /// Short description of the model and device.
     pub subtitle: String,
-    /// How much of it is done, from 0 to 1.
+    /// Fraction of the run that is done, from 0 to 1.
     pub done: f64,
-    /// The same in words.
+    /// Progress as text.
     pub progress: String,
     /// Labels and values.
     pub numbers: Vec<(&'static str, String)>,
@@ -26,42 +25,38 @@ pub struct Dashboard {
     pub validation: Curve,
     /// The step and the value of the lowest validation loss.
     pub best: Option<(f64, f64)>,
-    /// Other measurements.
+    /// Metrics shown as bars.
     pub strips: Vec<Strip>,
-    /// What the model wrote last.
+    /// The last sample.
     pub sample: Option<Sample>,
-    /// Whether only the last half of the losses is shown.
+    /// Whether only the second half of the losses is shown.
     pub(crate) is_zoomed: bool,
     messages: VecDeque<String>,
 }
 
-/// A measurement that is shown as a strip of bars.
+/// A metric shown as a strip of bars.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Strip {
-    /// What it is.
     pub name: &'static str,
-    /// By step.
     pub curve: Curve,
-    /// Its last value, as it is to be read.
+    /// The last value, formatted.
     pub last: String,
 }
 
-/// What a model wrote.
+/// A generated text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// After which step, in words.
     pub title: String,
-    /// The text.
     pub text: String,
 }
 
 impl Dashboard {
-    /// Nothing has happened yet.
+    /// A dashboard without measurements or messages.
     pub fn new(title: impl Into<String>, subtitle: impl Into<String>) -> Self {
         Self { title: title.into(), subtitle: subtitle.into(), ..Self::default() }
     }
 
-    /// Adds a message for the person who looks.
+    /// Adds a message, one entry per line.
     pub fn say(&mut self, message: &str) {
         let lines = message.lines().filter(|line| !line.is_empty()).map(str::to_owned);
         self.messages.extend(lines);

@@ -1,4 +1,4 @@
-//! A dashboard as a picture of characters, for terminals of any size.
+//! Draws a dashboard on a terminal of any size.
 
 use ratatui::{
     Frame,
@@ -12,23 +12,23 @@ use ratatui::{
 
 use crate::{Curve, Dashboard, Strip};
 
-/// From so many columns, numbers stand beside the curves and not below.
+/// Minimum width, in columns, to place the metrics beside the curves rather than below.
 const WIDE: u16 = 100;
 const NUMBERS_WIDTH: u16 = 36;
 
-/// From so many, below the curves they stand in two columns.
+/// Minimum width to place the metrics below the curves in two columns.
 const HALF_WIDE: u16 = 60;
 
-/// The fewest lines that curves are worth.
+/// Minimum height of the chart; on a smaller terminal it is omitted.
 const MIN_CHART: u16 = 7;
 
-/// Lines of a sample that are given up last.
+/// Minimum height of the sample.
 const MIN_SAMPLE: u16 = 5;
 
 const TRAINING: Color = Color::Cyan;
 const VALIDATION: Color = Color::Magenta;
 
-/// Draws a dashboard over the whole of a terminal.
+/// Draws a dashboard on the whole terminal.
 pub fn draw(dashboard: &Dashboard, frame: &mut Frame<'_>) {
     let area = frame.area();
     let [head, progress, body, keys] = Layout::vertical([
@@ -48,7 +48,7 @@ pub fn draw(dashboard: &Dashboard, frame: &mut Frame<'_>) {
     }
 }
 
-/// Curves and numbers side by side, texts below.
+/// Curves and metrics side by side, texts below.
 fn draw_wide(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let texts = (area.height / 3).min(area.height.saturating_sub(MIN_CHART));
     let [top, bottom] = Layout::vertical([Constraint::Min(0), Constraint::Length(texts)]).areas(area);
@@ -65,7 +65,7 @@ fn draw_wide(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     draw_messages(dashboard, frame, messages);
 }
 
-/// All below each other, as far as there is room: numbers first, then curves, then texts.
+/// Stacked panels. If space is short, metrics take precedence over curves, and curves over texts.
 fn draw_narrow(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let is_in_two = area.width >= HALF_WIDE;
     let n_numbers = dashboard.numbers.len();
@@ -88,7 +88,7 @@ fn draw_narrow(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     }
     draw_sample(dashboard, frame, sample);
     if let Some(message) = dashboard.messages().next_back() {
-        frame.render_widget(Line::from(shown(message)), news);
+        frame.render_widget(Line::from(printable(message)), news);
     }
 }
 
@@ -113,7 +113,7 @@ fn draw_progress(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn draw_keys(frame: &mut Frame<'_>, area: Rect) {
-    let keys = [("q", "stop"), ("s", "save"), ("w", "write"), ("z", "zoom")];
+    let keys = [("q", "stop"), ("s", "save"), ("w", "sample"), ("z", "zoom")];
     let mut spans = Vec::new();
     for (key, meaning) in keys {
         spans.extend([Span::from(format!(" {key} ")).reversed(), Span::from(format!(" {meaning} ")).dim()]);
@@ -131,7 +131,7 @@ fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
         let dataset = Dataset::default().marker(Marker::Braille).style(Style::new().fg(color));
         dataset.graph_type(GraphType::Line).data(Curve::from(curve, window.left))
     };
-    // A cell has one colour, that of what is drawn last: the training loss has more to show.
+    // A cell has the colour of the last curve drawn, so the training loss, with more points, comes second.
     let datasets = vec![
         line(&dashboard.validation, VALIDATION),
         line(&dashboard.training, TRAINING),
@@ -156,10 +156,10 @@ fn draw_losses(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(chart, area);
 }
 
-/// What the losses' curves are, in their colours.
+/// The names of the loss curves, in their colours.
 fn legend(dashboard: &Dashboard) -> Line<'static> {
     let mut legend = vec![
-        Span::from(if dashboard.is_zoomed { " loss, the last half: " } else { " loss: " }),
+        Span::from(if dashboard.is_zoomed { " loss, second half: " } else { " loss: " }),
         Span::from("training").fg(TRAINING),
         Span::from(", "),
         Span::from("validation").fg(VALIDATION),
@@ -171,7 +171,7 @@ fn legend(dashboard: &Dashboard) -> Line<'static> {
     Line::from(legend)
 }
 
-/// The part of the plane that losses are shown of.
+/// The visible range of the loss chart.
 struct Window {
     left: f64,
     right: f64,
@@ -180,7 +180,7 @@ struct Window {
 }
 
 impl Window {
-    /// What has been measured, or the last half of it, with a little space above and below.
+    /// The range of all losses or of their second half, with a margin above and below.
     fn of(dashboard: &Dashboard) -> Option<Self> {
         let curves = [&dashboard.training, &dashboard.validation];
         let all = || curves.into_iter().flat_map(Curve::points);
@@ -200,11 +200,11 @@ impl Window {
 fn draw_numbers(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let inner = area.width.saturating_sub(2);
     let rows = dashboard.numbers.iter().map(|(label, value)| row(label, value, inner));
-    frame.render_widget(Paragraph::new(rows.collect::<Vec<_>>()).block(panel("now")), area);
+    frame.render_widget(Paragraph::new(rows.collect::<Vec<_>>()).block(panel("metrics")), area);
 }
 
 fn draw_numbers_in_two_columns(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
-    let block = panel("now");
+    let block = panel("metrics");
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let halves = [Constraint::Fill(1), Constraint::Length(2), Constraint::Fill(1)];
@@ -216,7 +216,7 @@ fn draw_numbers_in_two_columns(dashboard: &Dashboard, frame: &mut Frame<'_>, are
     }
 }
 
-/// A label on the left and its value on the right.
+/// A row with the label on the left and the value on the right.
 fn row(label: &'static str, value: &str, width: u16) -> Line<'static> {
     let [label_width, value_width] = [label, value].map(|text| Span::from(text).width());
     let space = usize::from(width).saturating_sub(label_width + value_width).max(1);
@@ -227,7 +227,7 @@ fn row(label: &'static str, value: &str, width: u16) -> Line<'static> {
     ])
 }
 
-/// Each strip has its name, its last value and two lines of bars.
+/// Draws each strip with its name, last value and bars.
 fn draw_strips(strips: &[Strip], frame: &mut Frame<'_>, area: Rect) {
     let heights = strips.iter().map(|_| Constraint::Fill(1));
     for (strip, area) in strips.iter().zip(Layout::vertical(heights).split(area).iter()) {
@@ -240,7 +240,7 @@ fn draw_strips(strips: &[Strip], frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-/// A line of bars from zero, one for each value; only one of 0 has none.
+/// A one-line bar chart from zero, one bar per value; positive values get at least the lowest bar.
 pub fn sparkline(values: &[f64]) -> String {
     let width = u16::try_from(values.len()).unwrap_or(u16::MAX);
     let mut buffer = Buffer::empty(Rect::new(0, 0, width, 1));
@@ -250,13 +250,13 @@ pub fn sparkline(values: &[f64]) -> String {
     buffer.content().iter().map(Cell::symbol).collect()
 }
 
-/// Values as bars from zero, one a column.
+/// Values as bars from zero, one per column.
 fn bars(values: Vec<f64>) -> Sparkline<'static> {
     const FULL: f64 = 1000.0;
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 to 1000")]
     let heights = values.into_iter().map(|value| (value / highest * FULL).clamp(0.0, FULL) as u64);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 1000")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1000 fits")]
     let full = FULL as u64;
     Sparkline::default()
         .data(heights.collect::<Vec<u64>>())
@@ -267,10 +267,10 @@ fn bars(values: Vec<f64>) -> Sparkline<'static> {
 
 fn draw_sample(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let Some(sample) = &dashboard.sample else {
-        return frame.render_widget(panel("what it writes"), area);
+        return frame.render_widget(panel("sample"), area);
     };
     let block = panel(&sample.title);
-    let text = Paragraph::new(shown(&sample.text)).wrap(Wrap { trim: false }).block(block);
+    let text = Paragraph::new(printable(&sample.text)).wrap(Wrap { trim: false }).block(block);
     frame.render_widget(text, area);
 }
 
@@ -278,7 +278,7 @@ fn draw_sample(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
 fn draw_messages(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     let block = panel("messages");
     let inner = block.inner(area);
-    let all: Vec<Line<'_>> = dashboard.messages().map(|message| Line::from(shown(message))).collect();
+    let all: Vec<Line<'_>> = dashboard.messages().map(|message| Line::from(printable(message))).collect();
     let text = Paragraph::new(all).wrap(Wrap { trim: false });
     let n_lines = u16::try_from(n_wrapped_lines(dashboard, inner.width)).unwrap_or(u16::MAX);
     let text = text.scroll((n_lines.saturating_sub(inner.height), 0));
@@ -286,14 +286,14 @@ fn draw_messages(dashboard: &Dashboard, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(text, inner);
 }
 
-/// About how many lines the messages take.
+/// Approximate number of lines of the wrapped messages.
 fn n_wrapped_lines(dashboard: &Dashboard, width: u16) -> usize {
     let lines = dashboard.messages().map(|message| Span::from(message).width());
     lines.map(|columns| columns.div_ceil(usize::from(width.max(1))).max(1)).sum()
 }
 
-/// A text without what would move a terminal's cursor.
-fn shown(text: &str) -> String {
+/// Removes control characters, which would move the cursor, and replaces tabs.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|&c| c == '\n' || !c.is_control()).collect()
 }
 

@@ -1,8 +1,8 @@
 //! A live view of a training run on a terminal.
 //!
-//! A [`Dashboard`] is plain data: curves, numbers and texts, as their owner wants them read. [`Live`] shows it on the
-//! whole terminal from a thread of its own, a few times a second, and passes on what keys ask for. The terminal
-//! is given back when it is closed, when the program panics, and by [`restore`] before a process ends.
+//! A [`Dashboard`] is plain data: curves, formatted values and texts. [`Live`] draws it full-screen from its own
+//! thread, a few times a second, and reports key presses. The terminal is restored when the view closes, when the
+//! drawing thread panics, and by [`restore`] before a process exits.
 //!
 //! ```
 //! use live::Dashboard;

@@ -1,4 +1,4 @@
-//! The terminal: taken, drawn on by a thread of its own, and given back however things end.
+//! Takes over the terminal, draws on it from a thread of its own, and restores it however the process ends.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -27,44 +27,44 @@ use ratatui::{
 
 use crate::{Dashboard, draw};
 
-/// How long a change waits before it is shown.
+/// Minimum time between two draws.
 const FRAME: Duration = Duration::from_millis(250);
 
-/// How often clocks are brought up to date.
+/// Interval of the `refresh` callback, for clocks.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// How soon a key is noticed, and the end.
+/// Maximum delay until a key press or the end is noticed.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Whether the terminal is ours.
+/// Whether the live view controls the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The messages of panics while the terminal is taken, which are shown when it is given back.
+/// Panic messages while the terminal is taken, printed when it is restored.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Held while something is drawn.
+/// Held while a frame is drawn.
 static DRAWING: Mutex<()> = Mutex::new(());
 
-/// How long whoever ends the process waits for that.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Maximum time that [`restore`] waits for [`DRAWING`].
+const DRAWING_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long the view may take to end.
-const CLOSING: Duration = Duration::from_secs(1);
+/// Maximum time for the drawing thread to end.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a person asks for by a key.
+/// A request by a key press.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// Finish the step, save and end: q.
+    /// Finish the step, save and exit: q.
     Stop,
-    /// What the signal of that name means, which the terminal does not send meanwhile: Ctrl-C.
+    /// Ctrl-C, which does not send SIGINT in raw mode.
     Interrupt,
-    /// Save a checkpoint and go on: s.
+    /// Save a checkpoint and continue: s.
     Save,
-    /// Write a sample and go on: w.
+    /// Generate a sample and continue: w.
     Sample,
 }
 
-/// A dashboard that is shown. Clones show the same one.
+/// The live view of a dashboard. Clones share it.
 #[derive(Clone)]
 pub struct Live {
     shared: Arc<Shared>,
@@ -78,8 +78,8 @@ struct Shared {
 }
 
 impl Live {
-    /// Takes the terminal that stderr goes to. `on_key` is called with what keys ask for, and `refresh` each second,
-    /// both from the thread that draws.
+    /// Takes over the terminal on stderr. The drawing thread calls `on_key` for each request, and `refresh` every
+    /// second.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Live {
             let _restored = RestoreOnPanic;
             let mut n_panics = 0;
             while !view.shared.closed.load(Ordering::Acquire) {
-                // The first line of each says where; the rest is shown at the end.
+                // The first line of each has the location; the whole message is printed when the view closes.
                 let panics: Vec<String> = lock_panics().iter().skip(n_panics).cloned().collect();
                 n_panics += panics.len();
                 for message in panics {
@@ -138,23 +138,23 @@ impl Live {
         Ok(live)
     }
 
-    /// Changes what is shown.
+    /// Changes the dashboard.
     pub fn update(&self, change: impl FnOnce(&mut Dashboard)) {
         change(&mut self.dashboard());
         self.shared.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Gives the terminal back. What was shown is returned, the first time.
+    /// Closes the view and restores the terminal. Returns the last dashboard on the first call.
     pub fn close(&self) -> Option<Dashboard> {
         self.shared.closed.store(true, Ordering::Release);
         let thread = self.thread().take()?;
-        // On a terminal that was closed, looking for keys does not return: the thread is then left to itself.
+        // On a closed terminal, polling for keys may block forever; the thread is then abandoned.
         let asked = Instant::now();
-        while !thread.is_finished() && asked.elapsed() < CLOSING {
+        while !thread.is_finished() && asked.elapsed() < CLOSING_TIMEOUT {
             thread::sleep(POLL / 10);
         }
         if thread.is_finished() {
-            let _ = thread.join(); // If it has panicked, the terminal is given back and the message shown already.
+            let _ = thread.join(); // After a panic, the terminal is restored and the message printed already.
         }
         restore();
         Some(self.dashboard().clone())
@@ -179,7 +179,7 @@ impl Live {
         let dashboard = self.dashboard().clone();
         let _drawing = DRAWING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if TAKEN.load(Ordering::SeqCst) {
-            let _ = terminal.draw(|frame| draw(&dashboard, frame)); // Nobody is there to tell.
+            let _ = terminal.draw(|frame| draw(&dashboard, frame)); // There is no place to report the error.
         }
     }
 
@@ -192,19 +192,19 @@ impl Live {
     }
 }
 
-/// What a person did, if anything before the next look.
+/// The next terminal event, if one arrives within [`POLL`].
 fn next_event() -> Option<Event> {
     match event::poll(POLL) {
         Ok(true) => event::read().ok(),
         Ok(false) => None,
         Err(_) => {
-            thread::sleep(POLL); // No keys can be read; the view goes on without them.
+            thread::sleep(POLL); // Keys can't be read; the view continues without them.
             None
         }
     }
 }
 
-/// Gives the terminal back where the thread that draws panics: nobody else would before the run ends.
+/// Restores the terminal if the drawing thread panics, since the run continues.
 struct RestoreOnPanic;
 
 impl Drop for RestoreOnPanic {
@@ -215,8 +215,8 @@ impl Drop for RestoreOnPanic {
     }
 }
 
-/// Takes the terminal. From here on a panic does not write over the view: its message is kept until the terminal is given
-/// back, and the view shows its first line. The panic may be caught, and then the view goes on.
+/// Takes over the terminal. From now on, panic messages are kept until it is restored, and the view shows their first
+/// lines. A panic that is caught leaves the view open.
 fn take() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stderr>>>> {
     keep_panics();
     enable_raw_mode()?;
@@ -226,16 +226,16 @@ fn take() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stderr>>>> {
     terminal.inspect_err(|_| restore())
 }
 
-/// Has panics kept while the terminal is taken.
+/// Installs a panic hook that keeps messages while the terminal is taken.
 fn keep_panics() {
     static ON_PANIC: Once = Once::new();
     ON_PANIC.call_once(|| {
-        let shown_before = panic::take_hook();
+        let previous_hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             if TAKEN.load(Ordering::SeqCst) {
                 keep_panic(panic);
             } else {
-                shown_before(panic);
+                previous_hook(panic);
             }
         }));
     });
@@ -255,19 +255,19 @@ fn lock_panics() -> MutexGuard<'static, Vec<String>> {
     PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Gives the terminal back at once, if it is taken: for a process that is about to end.
+/// Restores the terminal immediately if it is taken, for a process that is about to exit.
 pub fn restore() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    // Not for ever: it may be the drawing that has panicked, on this very thread.
+    // Wait with a timeout: this thread may hold the lock, if it panicked while drawing.
     let asked = Instant::now();
     let mut drawing = DRAWING.try_lock();
-    while drawing.is_err() && asked.elapsed() < PATIENCE {
+    while drawing.is_err() && asked.elapsed() < DRAWING_TIMEOUT {
         thread::sleep(Duration::from_millis(5));
         drawing = DRAWING.try_lock();
     }
-    // Whatever fails, the rest is tried.
+    // If one call fails, the others are still tried.
     let _ = disable_raw_mode();
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     let panics = std::mem::take(&mut *lock_panics());
@@ -282,11 +282,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_that_is_caught_leaves_the_view_and_is_told_at_the_end() {
+    fn a_caught_panic_leaves_the_view_open_and_is_printed_at_the_end() {
         keep_panics();
         TAKEN.store(true, Ordering::SeqCst);
         panic::catch_unwind(|| panic!("caught")).unwrap_err();
-        assert!(TAKEN.load(Ordering::SeqCst), "the view goes on");
+        assert!(TAKEN.load(Ordering::SeqCst), "the view stays open");
         let kept = PANICS.lock().unwrap().clone();
         assert!(kept.len() == 1 && kept[0].contains("\ncaught"), "{kept:?}");
 
@@ -295,7 +295,7 @@ mod tests {
             panic!("drawing")
         });
         drawing.join().unwrap_err();
-        assert!(!TAKEN.load(Ordering::SeqCst), "nothing draws any more");
-        assert!(PANICS.lock().unwrap().is_empty(), "they have been told");
+        assert!(!TAKEN.load(Ordering::SeqCst), "the terminal is restored");
+        assert!(PANICS.lock().unwrap().is_empty(), "the messages are printed");
     }
 }

@@ -1,10 +1,10 @@
-//! What is drawn, on terminals of several sizes.
+//! The dashboard on terminals of several sizes.
 
 use expect_test::{ExpectFile, expect_file};
 use live::{Dashboard, Sample, Strip, draw};
 use ratatui::{Terminal, backend::TestBackend};
 
-/// Half of a run that has gone well.
+/// A run after half of its steps.
 fn dashboard() -> Dashboard {
     let mut dashboard = Dashboard::new("runs/tiny", "804k parameters, on cpu");
     dashboard.done = 0.5;
@@ -35,7 +35,7 @@ fn dashboard() -> Dashboard {
     let names = ["learning rate", "gradient norm", "tokens/s"];
     dashboard.strips = names.map(|name| Strip { name, ..speed.clone() }).to_vec();
     let text = "ROMEO:\nWhat light \u{1b}[2Jis\tthis?".to_owned();
-    dashboard.sample = Some(Sample { title: "what it writes after step 1000".to_owned(), text });
+    dashboard.sample = Some(Sample { title: "sample after step 1000".to_owned(), text });
     dashboard.say("saved after step 900");
     dashboard
 }
@@ -54,22 +54,22 @@ fn check(width: u16, height: u16, expected: &ExpectFile) {
 }
 
 #[test]
-fn a_wide_terminal_has_numbers_and_texts_side_by_side() {
+fn a_wide_terminal_has_panels_side_by_side() {
     check(110, 28, &expect_file!["pictures/wide.txt"]);
 }
 
 #[test]
-fn a_usual_terminal_has_all_below_each_other() {
+fn a_usual_terminal_has_stacked_panels() {
     check(80, 24, &expect_file!["pictures/usual.txt"]);
 }
 
 #[test]
-fn a_small_terminal_has_numbers() {
+fn a_small_terminal_shows_only_the_metrics() {
     check(40, 9, &expect_file!["pictures/small.txt"]);
 }
 
 #[test]
-fn a_run_that_begins_says_so() {
+fn a_run_without_losses_says_so() {
     let empty = Dashboard::new("runs/tiny", "");
     assert!(picture(&empty, 80, 24).contains("no loss has been measured yet"));
 }

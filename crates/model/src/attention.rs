@@ -5,17 +5,15 @@ use kernels::{Attention, Precision, QkNorm, Rope, Segment, Slot};
 
 use crate::{GptConfig, init::Init, linear::Linear, norm::Norm, settings::Settings};
 
-/// Lets every position read from itself and from the positions before it.
-///
-/// See section 3.2 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
+/// Causal multi-head self-attention, section 3.2 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 #[derive(Module, Debug)]
 pub(crate) struct CausalSelfAttention {
-    /// C → (H + 2 KV) · D: the queries, keys and values of all heads, side by side.
+    /// C → (H + 2 KV) · D: concatenated queries, keys and values of all heads.
     qkv: Linear,
-    /// Of each head, before they meet.
+    /// QK norm, applied to each head.
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
-    /// H · D → C: mixes the heads back into the residual stream.
+    /// H · D → C: the output projection.
     project: Linear,
     n_head: usize,
     n_kv_head: usize,
@@ -23,16 +21,16 @@ pub(crate) struct CausalSelfAttention {
     rope: Option<Rope>,
 }
 
-/// A step, as one layer sees it. Its rows are one batch, `[1, N, C]`.
+/// A step of inference in one layer. Its input is `[1, N, C]`.
 pub(crate) struct LayerStep<'a, 's> {
     pub(crate) segments: &'a [Segment],
-    /// One for each segment.
+    /// One per segment.
     pub(crate) slots: &'a mut [&'s mut Slot],
     pub(crate) layer: usize,
 }
 
 impl CausalSelfAttention {
-    /// `rope` is that of the model, where its positions are rotary.
+    /// `rope` is `None` if positions are learned.
     pub(crate) fn new(config: &GptConfig, rope: Option<Rope>, init: &mut Init<'_>) -> Self {
         let widths = config.qkv_widths();
         let head_norm = |init: &Init<'_>| config.attention.qk_norm.then(|| init.head_norm());
@@ -47,12 +45,12 @@ impl CausalSelfAttention {
         }
     }
 
-    /// That of queries, keys and values, and the projection.
+    /// The QKV layer and the output projection.
     pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
         [&mut self.qkv, &mut self.project]
     }
 
-    /// In a step, the rows of `x` follow what the slots of their segments hold, and are added to it.
+    /// In a step, the rows of `x` follow the positions in the slots of their segments, and are appended to them.
     ///
     /// # Shapes
     ///
@@ -74,7 +72,7 @@ impl CausalSelfAttention {
             }
             None => kernels::causal_attention(qkv, &heads, dropout),
         }; // [B, T, H · D]
-        self.project.forward_onto(mixed, dropout, residual, precision)
+        self.project.forward_residual(mixed, dropout, residual, precision)
     }
 
     fn heads(&self, precision: Precision) -> Attention {

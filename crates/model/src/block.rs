@@ -13,7 +13,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Attention, then feed-forward, each normalised before and added to the residual stream after.
+/// A pre-norm residual block: attention, then the feed-forward network.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
     attention_norm: Norm,
@@ -32,7 +32,7 @@ impl Block {
         }
     }
 
-    /// The linear layers, by their paths.
+    /// The linear layers with their paths.
     pub(crate) fn linear_layers(&mut self) -> [(&'static str, &mut Linear); 4] {
         let [qkv, mix] = self.attention.linear_layers();
         let [expand, contract] = self.feed_forward.linear_layers();

@@ -2,80 +2,71 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The sizes and architecture options of a [`Gpt`](crate::Gpt), with GPT-2's names where GPT-2 has one.
+/// The sizes and architecture options of a [`Gpt`](crate::Gpt), with GPT-2's names where they exist.
 ///
-/// In a file, the keys of all sections are side by side; those that a recipe leaves out are as in GPT-2.
+/// Serialised, all keys are at one level; optional keys default to GPT-2's values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "FlatConfig", into = "FlatConfig")]
 pub struct GptConfig {
-    /// The family whose files the model is stored as; if none is given, the first one with these options.
+    /// The family whose file layout is used; by default the first one with these options.
     pub family: Option<String>,
-    /// Number of distinct token ids. Not part of a recipe: it follows from the tokenizer.
+    /// Number of token ids. Not part of a recipe, since the tokenizer determines it.
     pub vocab_size: usize,
-    /// Longest input, in tokens.
+    /// Context length, in tokens.
     pub block_size: usize,
-    /// Number of residual blocks.
     pub n_layer: usize,
     /// Width of the residual stream, a multiple of `n_head` unless `head_dim` is given.
     pub n_embd: usize,
-    /// Probability of dropping an activation while training, in `[0, 1)`.
+    /// Dropout probability in training, in `[0, 1)`.
     pub dropout: f64,
-    /// Whether linear layers and layer norms add a bias. RMS norms have none.
+    /// Whether linear layers and layer norms have a bias.
     pub bias: bool,
-    /// Whether the output head is the token embedding, transposed.
+    /// Whether the output head shares the weight of the token embedding.
     pub tie_embeddings: bool,
-    /// Whether a fresh model's residual projections are zero, so that every block begins by adding nothing.
+    /// Whether residual projections are initialised to zero, so that every block starts as the identity.
     pub zero_init: bool,
-    /// Heads, and the normalisation of queries and keys.
     pub attention: AttentionConfig,
-    /// Width and activation of the feed-forward networks.
     pub feed_forward: FeedForwardConfig,
-    /// Learned or rotary positions.
     pub position: PositionConfig,
-    /// Normalisation of the residual stream.
     pub norm: NormConfig,
 }
 
-/// The options of attention.
+/// Attention options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionConfig {
-    /// Number of attention heads in each block.
     pub n_head: usize,
-    /// Number of heads of keys and values, each of which serves as many heads of queries; `n_head` if none is given.
+    /// Number of key-value heads, for grouped-query attention (GQA); by default `n_head`.
     pub n_kv_head: Option<usize>,
-    /// Width of an attention head; `n_embd` / `n_head` if none is given.
+    /// Width of an attention head; by default `n_embd / n_head`.
     pub head_dim: Option<usize>,
-    /// Whether queries, keys and values have a bias where the other linear layers have none.
+    /// Whether the QKV layer has a bias although `bias` is false.
     pub qkv_bias: bool,
-    /// Whether the queries and keys of each head are RMS-normalised, with a gain, before their dot product.
+    /// QK norm: whether the queries and keys of each head pass an RMS norm before their dot product.
     pub qk_norm: bool,
 }
 
-/// The options of the feed-forward networks.
+/// Options of the feed-forward networks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedForwardConfig {
-    /// Width of the hidden layer; if none is given 4 · `n_embd`, and for SwiGLU, which has three matrices in place of
-    /// two, two thirds of that, rounded up to a multiple of 8.
+    /// Width of the hidden layer. The default is 4 · `n_embd`. With SwiGLU, which has three matrices instead of two, it
+    /// is two thirds of that, rounded up to a multiple of 8.
     pub n_inner: Option<usize>,
-    /// What stands between the linear layers.
     pub activation: Activation,
 }
 
-/// The options of positions.
+/// Options of position encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PositionConfig {
-    /// Learned or rotary.
     pub kind: Position,
-    /// The base of the angles of rotary positions.
+    /// Base of the RoPE frequencies.
     pub rope_theta: f64,
 }
 
-/// The options of the norms before each part of a block, and before the head.
+/// Options of the norms in each block and before the head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormConfig {
-    /// Layer norm or RMS norm.
     pub kind: NormKind,
-    /// Added to the mean square.
+    /// Added to the variance or the mean square.
     pub epsilon: f64,
 }
 
@@ -83,46 +74,44 @@ pub struct NormConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// `x · Φ(x)`, as nanoGPT has it.
+    /// `x · Φ(x)`, as in nanoGPT.
     Gelu,
-    /// The tanh form, as GPT-2 has it.
+    /// The tanh approximation of GELU, as in GPT-2.
     GeluTanh,
-    /// `max(x, 0)²`.
+    /// `max(x, 0)²`
     Relu2,
-    /// `silu(g) · u` of two maps g and u, as Llama has it.
+    /// `silu(g) · u` of two projections g and u, as in Llama.
     Swiglu,
 }
 
-/// How a model knows the position of a token.
+/// Position encoding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
-    /// A learned vector for each position is added to the token's, as GPT-2 has it.
+    /// A learned embedding of the position is added to the token embedding, as in GPT-2.
     #[default]
     Learned,
-    /// Queries and keys are rotated by angles that grow with the position, as Llama has it.
+    /// Rotary position embeddings of queries and keys, as in Llama.
     Rope,
 }
 
-/// How the residual stream is normalised.
+/// Normalisation of the residual stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
-    /// To mean zero and variance one, as GPT-2 has it.
+    /// To mean 0 and variance 1, as in GPT-2.
     #[default]
     LayerNorm,
-    /// To mean square one, as Llama has it.
+    /// To mean square 1, as in Llama.
     RmsNorm,
 }
 
-/// The base of rotary angles in a file that does not say.
 pub(crate) const DEFAULT_ROPE_THETA: f64 = 1e4;
 
-/// What norms add in a file that does not say.
 pub(crate) const DEFAULT_NORM_EPSILON: f64 = 1e-5;
 
 impl GptConfig {
-    /// Number of heads of keys and values.
+    /// Number of key-value heads.
     pub fn n_kv_head(&self) -> usize {
         self.attention.n_kv_head.unwrap_or(self.attention.n_head)
     }
@@ -132,12 +121,12 @@ impl GptConfig {
         self.attention.head_dim.unwrap_or(self.n_embd / self.attention.n_head.max(1))
     }
 
-    /// Whether queries, keys and values have a bias.
+    /// Whether the QKV layer has a bias.
     pub fn has_qkv_bias(&self) -> bool {
         self.bias || self.attention.qkv_bias
     }
 
-    /// Width of all queries, of all keys, and of all values.
+    /// Widths of the queries, keys and values of all heads.
     pub fn qkv_widths(&self) -> [usize; 3] {
         [self.attention.n_head, self.n_kv_head(), self.n_kv_head()].map(|n| n.saturating_mul(self.head_dim()))
     }
@@ -150,7 +139,7 @@ impl GptConfig {
         })
     }
 
-    /// Width of what the first map of a feed-forward network makes: for SwiGLU, two hidden layers.
+    /// Output width of the first linear layer of a feed-forward network: `n_inner`, or twice that with SwiGLU.
     pub fn expanded_width(&self) -> usize {
         match self.feed_forward.activation {
             Activation::Swiglu => 2 * self.n_inner(),
@@ -158,7 +147,7 @@ impl GptConfig {
         }
     }
 
-    /// Number of trainable parameters; a tied head counts once.
+    /// Number of parameters. A tied head counts once.
     pub fn n_params(&self) -> usize {
         let (c, bias) = (self.n_embd, usize::from(self.bias));
         let linear = |d_in: usize, d_out: usize| d_in * d_out + bias * d_out;
@@ -182,7 +171,7 @@ impl GptConfig {
     }
 }
 
-/// The keys of a file.
+/// The serialised form of [`GptConfig`].
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename = "GptConfig", deny_unknown_fields)]
 struct FlatConfig {
@@ -309,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameter_counts_are_the_published_ones() {
+    fn parameter_counts_match_the_published_ones() {
         assert_eq!(GptConfig::gpt2().n_params(), 124_439_808);
         assert_eq!(GptConfig::gpt2_medium().n_params(), 354_823_168);
         assert_eq!(GptConfig::gpt2_large().n_params(), 774_030_080);
@@ -352,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_file_are_flat_and_those_without_a_choice_are_left_out() {
+    fn serialised_keys_are_flat_and_unset_options_are_omitted() {
         let config = GptConfig { vocab_size: 0, ..GptConfig::debug_modern() };
         let file = serde_json::to_value(&config).unwrap();
         assert_eq!(

@@ -1,77 +1,51 @@
-//! Which sizes can't work.
+//! Validation of a model's config.
 
 use crate::{GptConfig, Position, config::DEFAULT_ROPE_THETA};
 
-/// No machine has memory for a model of more parameters.
+/// Above the memory of any machine.
 const MAX_PARAMS: f64 = 1e12;
 
-/// No model has been made for longer texts.
+/// Longer than the block of any known model.
 const MAX_BLOCK_SIZE: usize = 1 << 24;
 
-/// Why no model has these sizes.
+/// An invalid model config.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A size that has to be at least one.
-    #[error("`{field}` is 0; it has to be at least 1")]
-    Zero {
-        /// The field's name.
-        field: &'static str,
-    },
-    /// Sizes that no memory holds.
-    #[error("these sizes make a model of {n_params:.0e} parameters; at most {MAX_PARAMS:.0e} can be")]
+    #[error("`{field}` must be at least 1 (got 0)")]
+    Zero { field: &'static str },
+    #[error("these sizes give a model of {n_params:.0e} parameters; the limit is {MAX_PARAMS:.0e}")]
     TooLarge {
-        /// About how many it would have.
+        /// Approximate.
         n_params: f64,
     },
-    /// A length that no memory holds the keys of.
-    #[error("`block_size` = {0} is too long; it can be at most {MAX_BLOCK_SIZE}")]
+    #[error("`block_size` must be at most {MAX_BLOCK_SIZE} (got {0})")]
     BlockTooLong(usize),
-    /// A width that the heads can't share.
     #[error("`n_embd` = {n_embd} is not a multiple of `n_head` = {n_head}")]
-    UnevenHeads {
-        /// Width of the residual stream.
-        n_embd: usize,
-        /// Number of heads.
-        n_head: usize,
-    },
-    /// Heads of queries that the heads of keys and values can't share evenly.
+    UnevenHeads { n_embd: usize, n_head: usize },
     #[error("`n_head` = {n_head} is not a multiple of `n_kv_head` = {n_kv_head}")]
-    UnevenGroups {
-        /// Number of heads of queries.
-        n_head: usize,
-        /// Number of heads of keys and values.
-        n_kv_head: usize,
-    },
-    /// A head whose channels do not make pairs to rotate.
-    #[error("heads are {0} wide; `position` = \"rope\" rotates pairs of channels, so it has to be even")]
+    UnevenGroups { n_head: usize, n_kv_head: usize },
+    #[error(
+        "the head width must be even with `position` = \"rope\", which rotates pairs of channels (got {0})"
+    )]
     OddRope(usize),
-    /// A probability outside its range.
-    #[error("`dropout` = {0} is not in [0, 1)")]
+    #[error("`dropout` must be in [0, 1) (got {0})")]
     Dropout(f64),
-    /// A key without effect.
-    #[error("`rope_theta` has no effect without `position` = \"rope\"; leave it out, or set that")]
+    #[error("`rope_theta` has no effect without `position` = \"rope\"; remove it, or set `position`")]
     UnusedTheta,
-    /// A bias that is there already.
-    #[error("`qkv_bias` has no effect with `bias` = true; leave it out, or set that to false")]
+    #[error("`qkv_bias` has no effect with `bias` = true; remove it, or set `bias` = false")]
     UnusedQkvBias,
-    /// A number that has to be above zero.
-    #[error("`{field}` = {value} is not a number above 0")]
-    NotPositive {
-        /// The field's name.
-        field: &'static str,
-        /// What it was.
-        value: f64,
-    },
+    #[error("`{field}` must be a number above 0 (got {value})")]
+    NotPositive { field: &'static str, value: f64 },
 }
 
 impl GptConfig {
-    /// Says which size can't work, if any.
+    /// Checks that a model with this config can exist.
     ///
     /// # Errors
     ///
-    /// If a size is 0, heads do not share a width or each other evenly, rotated heads are odd, `dropout` is not in
-    /// `[0, 1)`, `qkv_bias` is set with `bias`, or `rope_theta` or `norm_epsilon` is not a number above 0.
+    /// If a size is 0 or too large, a width or a number of heads is not divisible as required, `dropout`, `rope_theta`
+    /// or `norm_epsilon` is out of range, or an option has no effect.
     pub fn check(&self) -> Result<(), ConfigError> {
         let heads = &self.attention;
         let sizes = [
@@ -116,7 +90,7 @@ impl GptConfig {
         }
     }
 
-    /// In floating point, which does not overflow.
+    /// Estimates the size in floating point, which does not overflow.
     fn check_memory(&self) -> Result<(), ConfigError> {
         let [width, n_layer] = [self.n_embd, self.n_layer].map(|size| size as f64);
         let n_head = self.attention.n_head;
@@ -142,16 +116,16 @@ mod tests {
     }
 
     #[test]
-    fn impossible_sizes_are_named() {
-        let refused = |config: GptConfig| config.check().expect_err("these sizes can't work").to_string();
+    fn errors_name_the_invalid_field() {
+        let refused = |config: GptConfig| config.check().expect_err("the config is invalid").to_string();
         let debug = GptConfig::debug;
         assert!(debug().check().is_ok());
-        assert_eq!(refused(GptConfig { n_layer: 0, ..debug() }), "`n_layer` is 0; it has to be at least 1");
+        assert_eq!(refused(GptConfig { n_layer: 0, ..debug() }), "`n_layer` must be at least 1 (got 0)");
         assert_eq!(
             refused(with(debug(), |config| config.attention.n_head = 5)),
             "`n_embd` = 12 is not a multiple of `n_head` = 5"
         );
-        assert_eq!(refused(GptConfig { dropout: 1.0, ..debug() }), "`dropout` = 1 is not in [0, 1)");
+        assert_eq!(refused(GptConfig { dropout: 1.0, ..debug() }), "`dropout` must be in [0, 1) (got 1)");
         let modern = GptConfig::debug_modern;
         assert!(modern().check().is_ok());
         assert_eq!(
@@ -160,22 +134,22 @@ mod tests {
         );
         assert_eq!(
             refused(with(modern(), |config| config.attention.head_dim = Some(5))),
-            "heads are 5 wide; `position` = \"rope\" rotates pairs of channels, so it has to be even"
+            "the head width must be even with `position` = \"rope\", which rotates pairs of channels (got 5)"
         );
         assert_eq!(
             refused(with(modern(), |config| config.feed_forward.n_inner = Some(0))),
-            "`n_inner` is 0; it has to be at least 1"
+            "`n_inner` must be at least 1 (got 0)"
         );
         assert!(refused(with(debug(), |config| config.position.rope_theta = 5.0)).contains("has no effect"));
         let twice = with(debug(), |config| (config.bias, config.attention.qkv_bias) = (true, true));
         assert!(refused(twice).starts_with("`qkv_bias` has no effect with `bias` = true"));
         assert_eq!(
             refused(with(modern(), |config| config.norm.epsilon = f64::NAN)),
-            "`norm_epsilon` = NaN is not a number above 0"
+            "`norm_epsilon` must be a number above 0 (got NaN)"
         );
         assert_eq!(
             refused(GptConfig { block_size: 1 << 32, ..modern() }),
-            "`block_size` = 4294967296 is too long; it can be at most 16777216"
+            "`block_size` must be at most 16777216 (got 4294967296)"
         );
         let huge = with(modern(), |config| {
             config.attention.head_dim = Some(usize::MAX);

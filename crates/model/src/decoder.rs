@@ -1,49 +1,47 @@
-//! Decoding: one token after another, for as long as one likes.
+//! Decoding with a KV cache, for sequences of any length.
 
 use burn::{module::Module, prelude::*};
 use kernels::{INVARIANT_ROWS, Slot, SlotType, has_fused_operations};
 
 use crate::{Feed, Gpt};
 
-/// A model that reads sequences, each into its own [`Context`].
+/// A model that processes sequences, each with its own [`Context`].
 #[derive(Debug)]
 pub struct Decoder {
     model: Gpt,
-    stored: SlotType,
+    slot_type: SlotType,
 }
 
-/// What a model has read of one sequence, ready for the next token.
+/// The tokens of one sequence and their KV cache.
 ///
-/// A clone is a fork: it continues the sequence by itself. Dropping a context frees its memory; no other one is touched.
+/// A clone is an independent fork of the sequence. Dropping a context frees its memory and affects no other.
 ///
-/// Positions are absolute, so a full block can't simply drop its oldest token: every later one would move
-/// to another position and all keys and values change. When the block is full it slides by an eighth of its
-/// size and what stays is read again at its new positions, so the extra work is amortised over that many
-/// tokens. [`window_start`] is the rule, and decoding with and without slots both follow it.
+/// Positions are absolute, so a full block can't drop its oldest token: later tokens would change their positions, and
+/// all keys and values with them. When the block is full, it slides by an eighth of its size, and the remaining tokens
+/// are processed again at their new positions. [`window_start`] is the rule, with and without a KV cache.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Every token read so far.
     ids: Vec<u32>,
     slot: Slot,
 }
 
 impl Context {
-    /// Every token read so far.
+    /// All tokens so far.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Its memory for keys and values, in bytes.
+    /// The memory of keys and values, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.slot.size_bytes()
     }
 
-    /// Adds tokens, and returns how many at the end of all are to be read, after what is left in the slot.
+    /// Appends tokens. Returns how many of the last tokens the model must process after those left in the slot.
     fn extend(&mut self, ids: &[u32], block_size: usize) -> usize {
-        let read = self.ids.len();
+        let before = self.ids.len();
         self.ids.extend_from_slice(ids);
         let start = window_start(self.ids.len(), block_size);
-        if start == window_start(read, block_size) {
+        if start == window_start(before, block_size) {
             return ids.len();
         }
         self.slot.truncate(0);
@@ -52,22 +50,22 @@ impl Context {
 }
 
 impl Decoder {
-    /// A decoder whose contexts have keys and values as they are computed.
+    /// A decoder with KV caches in f32.
     pub fn new(model: &Gpt) -> Self {
-        Self::storing(model, SlotType::F32)
+        Self::with_slot_type(model, SlotType::F32)
     }
 
-    /// A decoder whose contexts store keys and values in a type.
-    pub fn storing(model: &Gpt, stored: SlotType) -> Self {
-        Self { model: model.valid(), stored }
+    /// A decoder with KV caches of a type.
+    pub fn with_slot_type(model: &Gpt, slot_type: SlotType) -> Self {
+        Self { model: model.valid(), slot_type }
     }
 
-    /// A sequence of which nothing has been read.
+    /// An empty sequence.
     pub fn context(&self) -> Context {
-        Context { ids: Vec::new(), slot: self.model.slot(self.stored) }
+        Context { ids: Vec::new(), slot: self.model.slot(self.slot_type) }
     }
 
-    /// Reads `ids` after what has been read, and returns the logits of the token after them.
+    /// Appends `ids` to a sequence and returns the logits of the next token.
     ///
     /// # Shapes
     ///
@@ -75,25 +73,25 @@ impl Decoder {
     ///
     /// # Panics
     ///
-    /// If there are no ids, or an id is outside the vocabulary.
+    /// If `ids` is empty, or an id is outside the vocabulary.
     pub fn next_logits(&self, context: &mut Context, ids: &[u32]) -> Tensor<1> {
         self.step(&mut [(context, ids)]).squeeze_dim(0)
     }
 
-    /// Reads some ids of each of several sequences, and returns the logits of the tokens after them. A long prompt may be
-    /// read in pieces, beside sequences that are decoded token by token.
+    /// Appends ids to several sequences and returns the logits of each next token. Prefill and decoding can be mixed: a
+    /// long prompt may be split into pieces, beside sequences that grow by one token per step.
     ///
-    /// On the CPU, in f32, the logits of a sequence are the same bits whatever the others read: more rows than
-    /// [`INVARIANT_ROWS`] are done in several steps.
+    /// On the CPU in f32, the logits of a sequence do not depend on the other sequences, bit for bit: more than
+    /// [`INVARIANT_ROWS`] rows are split into several steps.
     ///
     /// # Shapes
     ///
-    /// - `feeds`: S contexts, and ids of any numbers after what each has read
+    /// - `feeds`: S contexts, each with any number of new ids
     /// - output: `[S, V]`
     ///
     /// # Panics
     ///
-    /// If there are no contexts, no ids for one of them, or an id is outside the vocabulary.
+    /// If there are no contexts, a context has no new ids, or an id is outside the vocabulary.
     pub fn step(&self, feeds: &mut [(&mut Context, &[u32])]) -> Tensor<2> {
         let block_size = self.model.config().block_size;
         let feeds = feeds.iter_mut().map(|(context, ids)| {
@@ -101,20 +99,23 @@ impl Decoder {
             let Context { ids, slot } = &mut **context;
             Feed { slot, ids: &ids[ids.len() - n..] }
         });
-        let most = if has_fused_operations(&self.model.devices()[0]) { INVARIANT_ROWS } else { usize::MAX };
-        let logits = in_steps(feeds.collect(), most).into_iter().map(|mut step| self.model.step(&mut step));
+        let max_rows =
+            if has_fused_operations(&self.model.devices()[0]) { INVARIANT_ROWS } else { usize::MAX };
+        let logits = split_into_steps(feeds.collect(), max_rows)
+            .into_iter()
+            .map(|mut step| self.model.step(&mut step));
         Tensor::cat(logits.collect(), 0)
     }
 }
 
-/// The feeds in steps of at most `most` rows, or of one feed that has more.
-fn in_steps(feeds: Vec<Feed<'_>>, most: usize) -> Vec<Vec<Feed<'_>>> {
+/// Splits feeds into steps of at most `max_rows` rows, or of one longer feed.
+fn split_into_steps(feeds: Vec<Feed<'_>>, max_rows: usize) -> Vec<Vec<Feed<'_>>> {
     let mut steps: Vec<Vec<Feed<'_>>> = Vec::new();
-    let mut n_rows = most;
+    let mut n_rows = max_rows;
     for feed in feeds {
         n_rows = n_rows.saturating_add(feed.ids.len());
         match steps.last_mut() {
-            Some(step) if n_rows <= most => step.push(feed),
+            Some(step) if n_rows <= max_rows => step.push(feed),
             _ => {
                 n_rows = feed.ids.len();
                 steps.push(vec![feed]);
@@ -124,9 +125,9 @@ fn in_steps(feeds: Vec<Feed<'_>>, most: usize) -> Vec<Vec<Feed<'_>>> {
     steps
 }
 
-/// Index of the oldest token in sight once `len` have been read.
+/// Index of the oldest token in the context window of a sequence of `len` tokens.
 ///
-/// Zero while they fit the block; afterwards a multiple of an eighth of the block.
+/// It is 0 while the sequence fits the block, then a multiple of an eighth of the block.
 ///
 /// ```
 /// assert_eq!(model::window_start(64, 64), 0);

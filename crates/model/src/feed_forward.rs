@@ -4,14 +4,13 @@ use burn::prelude::*;
 
 use crate::{Activation, GptConfig, init::Init, linear::Linear, settings::Settings};
 
-/// Two linear layers with an activation between, applied to each position on its own. The hidden layer is I wide.
-///
-/// See section 3.3 of [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
+/// Two linear layers with an activation between them, section 3.3 of
+/// [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 #[derive(Module, Debug)]
 pub(crate) struct FeedForward {
-    /// C → I, or for SwiGLU C → 2I: first the gates, then what they let through.
+    /// C → I, or C → 2I with SwiGLU: the gates, then the gated values.
     expand: Linear,
-    /// I → C.
+    /// I → C
     project: Linear,
     #[module(skip)]
     activation: Activation,
@@ -26,7 +25,6 @@ impl FeedForward {
         }
     }
 
-    /// The expansion and the projection.
     pub(crate) fn linear_layers(&mut self) -> [&mut Linear; 2] {
         [&mut self.expand, &mut self.project]
     }
@@ -43,6 +41,6 @@ impl FeedForward {
         Settings { dropout, precision }: Settings,
     ) -> Tensor<3> {
         let hidden = self.expand.forward_activated(x, self.activation.into(), precision); // [B, T, I]
-        self.project.forward_onto(hidden, dropout, residual, precision)
+        self.project.forward_residual(hidden, dropout, residual, precision)
     }
 }

@@ -1,34 +1,34 @@
-//! The whole model.
+//! The whole model, and its forward passes.
 
 use std::collections::BTreeMap;
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{Head, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
+use kernels::{LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
 
 use crate::{
     ConfigError, GptConfig, Position,
     attention::LayerStep,
     block::Block,
-    init::{Init, Numbered},
+    init::{Init, SequentialIds},
     linear::Linear,
     lora::Lora,
     norm::Norm,
     settings::Settings,
 };
 
-/// A decoder-only transformer, as in
-/// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), or with
-/// the parts of [Llama](https://arxiv.org/abs/2302.13971) and [Qwen3](https://arxiv.org/abs/2505.09388).
+/// A decoder-only transformer with the architecture options of
+/// [GPT-2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
+/// [Llama](https://arxiv.org/abs/2302.13971) and [Qwen3](https://arxiv.org/abs/2505.09388).
 ///
-/// It exists only with sizes that work; [`GptConfig::init`] makes one.
+/// Its config is always valid, because [`GptConfig::init`] checks it.
 #[derive(Module, Debug)]
 pub struct Gpt {
     token_embedding: Embedding,
-    /// `None` where positions are rotary.
+    /// `None` with RoPE.
     position_embedding: Option<Embedding>,
     blocks: Vec<Block>,
     norm: Norm,
-    /// `None` where the head is the token embedding.
+    /// `None` if the head is tied to the token embedding.
     head: Option<Linear>,
     #[module(skip)]
     config: GptConfig,
@@ -37,18 +37,17 @@ pub struct Gpt {
 }
 
 impl GptConfig {
-    /// A freshly initialised model: the same `seed` gives the same weights on every device.
+    /// A new model with random weights. A `seed` gives the same weights on every device.
     ///
     /// # Errors
     ///
-    /// If the sizes can't work; see [`GptConfig::check`].
+    /// If the config is invalid; see [`GptConfig::check`].
     pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt, ConfigError> {
         self.check()?;
         Ok(Gpt::new(self, Init::new(self, seed, device)))
     }
 
-    /// A model whose embeddings and matrices are zero, which takes neither time nor memory: for weights that are about
-    /// to be read.
+    /// A model whose embeddings and matrices are zero, for weights that will be loaded. They take no memory.
     ///
     /// # Errors
     ///
@@ -76,25 +75,25 @@ impl Gpt {
             config: config.clone(),
             precision: Precision::F32,
         };
-        gpt.map(&mut Numbered::default())
+        gpt.map(&mut SequentialIds::default())
     }
 
-    /// The sizes it was made with.
+    /// The model's sizes and architecture options.
     pub fn config(&self) -> &GptConfig {
         &self.config
     }
 
-    /// The same model with another probability of dropping an activation while training.
+    /// The same model with another dropout probability.
     pub fn with_dropout(mut self, probability: f64) -> Self {
         self.config.dropout = probability;
         self
     }
 
-    /// The same model with a shorter block: the first positions, without the others.
+    /// The same model with a shorter block. Learned embeddings of later positions are dropped.
     ///
     /// # Panics
     ///
-    /// If the block is empty, or longer than the one it has.
+    /// If `block_size` is 0 or larger than before.
     pub fn with_block_size(mut self, block_size: usize) -> Self {
         let before = self.config.block_size;
         assert!((1..=before).contains(&block_size), "a block of {before} can't be cropped to {block_size}");
@@ -110,51 +109,50 @@ impl Gpt {
         self
     }
 
-    /// The same model with the products of its linear layers and of its head in a precision, as far as its device
-    /// has that; a new one has them in f32.
+    /// The same model with another precision of matrix products, if the device supports it. The default is f32.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = kernels::supported_precision(precision, &self.token_embedding.weight.device());
         self
     }
 
-    /// The same model with low-rank updates of linear layers of its blocks, by paths such as `blocks.0.attention.qkv`.
-    /// Their matrices become parameters, numbered after the others.
+    /// The same model with low-rank updates of linear layers in its blocks, by paths such as `blocks.0.attention.qkv`.
+    /// The matrices of the updates are parameters, with ids after the others.
     ///
     /// # Panics
     ///
-    /// If there is no layer of a path, or an update is of a weight of another shape.
+    /// If a path names no layer, or an update does not fit its weight.
     pub fn with_lora(mut self, mut updates: BTreeMap<String, Vec<Lora>>) -> Self {
-        let mut numbered = Numbered::after(&self);
-        self.each_linear_of_blocks(|path, layer| {
+        let mut numbered = SequentialIds::after(&self);
+        self.for_each_linear(|path, layer| {
             for lora in updates.remove(path).unwrap_or_default() {
                 layer.add_lora(lora.map(&mut numbered));
             }
         });
-        assert!(updates.is_empty(), "there is no layer {:?}", updates.keys().next());
+        assert!(updates.is_empty(), "the model has no layer {:?}", updates.keys().next());
         self
     }
 
-    /// The same model with the weights of some linear layers as a file has them, for inference: `blocks` gives those of a path
-    /// such as `blocks.0.attention.qkv.weight`.
+    /// The same model with row blocks as the weights of some linear layers, for inference. `blocks` returns them for a
+    /// path such as `blocks.0.attention.qkv.weight`.
     ///
     /// # Panics
     ///
-    /// If blocks are of another shape than the weight.
+    /// If row blocks have another shape than the weight they replace.
     pub fn with_row_blocks(mut self, mut blocks: impl FnMut(&str) -> Option<RowBlocks>) -> Self {
         let mut set = |path: &str, layer: &mut Linear| {
             if let Some(blocks) = blocks(&format!("{path}.weight")) {
                 layer.set_blocks(blocks);
             }
         };
-        self.each_linear_of_blocks(&mut set);
+        self.for_each_linear(&mut set);
         if let Some(head) = &mut self.head {
             set("head", head);
         }
         self
     }
 
-    /// Calls `change` with each linear layer of the blocks and its path.
-    fn each_linear_of_blocks(&mut self, mut change: impl FnMut(&str, &mut Linear)) {
+    /// Calls `change` for each linear layer of the blocks.
+    fn for_each_linear(&mut self, mut change: impl FnMut(&str, &mut Linear)) {
         for (idx, block) in self.blocks.iter_mut().enumerate() {
             for (path, layer) in block.linear_layers() {
                 change(&format!("blocks.{idx}.{path}"), layer);
@@ -162,7 +160,7 @@ impl Gpt {
         }
     }
 
-    /// The logits of the next token, at every position.
+    /// The logits of the next token at every position.
     ///
     /// # Shapes
     ///
@@ -176,7 +174,7 @@ impl Gpt {
         self.head().logits(self.hidden(tokens), self.precision)
     }
 
-    /// The mean cross-entropy of the targets given the tokens up to each, in nats.
+    /// The mean cross-entropy loss, in nats.
     ///
     /// # Shapes
     ///
@@ -192,7 +190,7 @@ impl Gpt {
         self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
     }
 
-    /// The natural logarithm of the probability of each target given the tokens up to it, without all logits at a time.
+    /// The log-probability of each target given the tokens up to it. The full logits are never in memory.
     ///
     /// # Shapes
     ///
@@ -209,30 +207,30 @@ impl Gpt {
         logprobs.reshape([batch, time])
     }
 
-    /// One step of several sequences. Each reads some tokens after those that its slot holds, and they are added to the
-    /// slot. Returns the logits of the token after each.
+    /// One step of inference: processes new tokens of several sequences, appends their keys and values to the slot (KV
+    /// cache) of each sequence, and returns the logits of each next token.
     ///
-    /// On the CPU the attention of a sequence does not depend on what the others read, to the last bit. Nor do products in f32,
-    /// of up to [`kernels::INVARIANT_ROWS`] rows.
+    /// On the CPU, the attention of a sequence does not depend on the other sequences, bit for bit. The same holds for
+    /// f32 products with up to [`kernels::INVARIANT_ROWS`] rows.
     ///
     /// # Shapes
     ///
-    /// - `feeds`: S sequences, of any numbers of ids below V
+    /// - `feeds`: S sequences, each with any number of ids below V
     /// - output: `[S, V]`
     ///
     /// # Panics
     ///
-    /// If there are no sequences or one reads nothing, if a slot was made for another model or has no room, or, on the CPU, if an
-    /// id is outside the vocabulary.
+    /// If there are no sequences, a sequence has no new tokens, a slot belongs to another model or is full, or, on the
+    /// CPU, an id is outside the vocabulary.
     pub fn step(&self, feeds: &mut [Feed<'_>]) -> Tensor<2> {
-        assert!(!feeds.is_empty(), "a step is of at least one sequence");
+        assert!(!feeds.is_empty(), "a step needs at least one sequence");
         let segment = |feed: &Feed<'_>| Segment { past: feed.slot.len(), n: feed.ids.len() };
         let segments: Vec<Segment> = feeds.iter().map(segment).collect();
         assert!(
             segments.iter().all(|segment| segment.n > 0),
-            "a model needs at least one token to say what follows"
+            "each sequence of a step needs at least one token"
         );
-        let id = |&id: &u32| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens");
+        let id = |&id: &u32| i32::try_from(id).expect("token ids are below 2^31");
         let ids: Vec<i32> = feeds.iter().flat_map(|feed| feed.ids).map(id).collect();
         let n_rows = ids.len();
         let tokens =
@@ -249,17 +247,17 @@ impl Gpt {
         self.head().logits(last, self.precision).squeeze_dim(0)
     }
 
-    /// A slot for `block_size` positions of one sequence.
+    /// An empty KV cache for `block_size` positions of one sequence.
     ///
     /// # Panics
     ///
-    /// If the device of the model has no values of the type.
-    pub fn slot(&self, stored: SlotType) -> Slot {
-        Slot::new(slot_shape(&self.config), stored, &self.token_embedding.weight.device())
+    /// If the model's device does not support `slot_type`.
+    pub fn slot(&self, slot_type: SlotType) -> Slot {
+        Slot::new(slot_shape(&self.config), slot_type, &self.token_embedding.weight.device())
     }
 
     /// - `tokens`: `[B, T]`
-    /// - output: `[B, T, C]`, normalised
+    /// - output: `[B, T, C]`, after the final norm
     fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let ([_, time], block_size) = (tokens.dims(), self.config.block_size);
         assert!(time <= block_size, "{time} tokens do not fit a block of {block_size}");
@@ -271,7 +269,7 @@ impl Gpt {
         self.norm.forward(x)
     }
 
-    /// - `tokens`: `[B, T]`, of the positions of `segments`, or each sequence from position 0
+    /// - `tokens`: `[B, T]`, at the positions of `segments`, or from position 0
     /// - output: `[B, T, C]`
     fn embed(&self, tokens: Tensor<2, Int>, segments: Option<&[Segment]>) -> Tensor<3> {
         let embeddings = self.token_embedding.weight.val();
@@ -283,27 +281,27 @@ impl Gpt {
         Settings { dropout: self.config.dropout, precision: self.precision }
     }
 
-    fn head(&self) -> Head<'_> {
+    fn head(&self) -> LmHead<'_> {
         match &self.head {
-            Some(head) => Head::new(head.weight()),
-            None => Head::new(self.token_embedding.weight.val()),
+            Some(head) => LmHead::new(head.weight()),
+            None => LmHead::new(self.token_embedding.weight.val()),
         }
     }
 }
 
-/// What one sequence reads in a step.
+/// The new tokens of one sequence in a step.
 #[derive(Debug)]
 pub struct Feed<'a> {
-    /// What it has read before.
+    /// Keys and values of the tokens before `ids`.
     pub slot: &'a mut Slot,
-    /// The tokens after that, at least one.
+    /// At least one.
     pub ids: &'a [u32],
 }
 
-/// The most memory that the slots of `n_sequences` have, in bytes, when each holds `positions`.
-pub fn estimate_slots(config: &GptConfig, n_sequences: usize, positions: usize, stored: SlotType) -> u64 {
+/// An upper bound on the memory of `n_sequences` KV caches with `positions` positions each, in bytes.
+pub fn estimate_slots(config: &GptConfig, n_sequences: usize, positions: usize, slot_type: SlotType) -> u64 {
     let shape = slot_shape(config);
-    let one = shape.size_bytes(stored, shape.room(positions));
+    let one = shape.size_bytes(slot_type, shape.room(positions));
     one.saturating_mul(n_sequences as u64)
 }
 

@@ -1,9 +1,11 @@
-//! A GPT as Burn modules: embeddings, residual blocks of causal multi-head attention and feed-forward, and
-//! the head.
+//! A GPT as Burn modules: embeddings, residual blocks of causal multi-head attention and feed-forward networks, and the
+//! output head.
 //!
-//! Shapes follow one legend: B batch, T time, C `n_embd`, H `n_head`, KV `n_kv_head`, D head
-//! dimension, I `n_inner`, V vocabulary. The crate does no input or output and never prints. There is one implementation of the
-//! forward pass: training, evaluation and decoding all run the same blocks.
+//! There is one implementation of the forward pass: training, evaluation and decoding run the same blocks. The crate
+//! does no input or output.
+//!
+//! Axes in shapes: B batch, T time, C `n_embd`, H `n_head`, KV `n_kv_head`, D head dimension, I `n_inner`, V
+//! vocabulary, S sequences of a step, N rows of a step, R rank of a low-rank update.
 //!
 //! ```
 //! use burn::prelude::*;

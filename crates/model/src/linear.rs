@@ -8,11 +8,11 @@ use crate::lora::Lora;
 /// `x · Wᵀ + b`.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
-    /// `[C_out, C_in]`. `None` where `blocks` are the weight.
+    /// `[C_out, C_in]`. `None` if `blocks` are the weight.
     weight: Option<Param<Tensor<2>>>,
-    /// `[C_out]`.
+    /// `[C_out]`
     pub(crate) bias: Option<Param<Tensor<1>>>,
-    /// The weight as a file has it, for inference: it is no parameter.
+    /// The weight as row blocks in a mapped file, for inference. It is not a parameter.
     #[module(skip)]
     blocks: Option<RowBlocks>,
     lora: Vec<Lora>,
@@ -23,27 +23,27 @@ impl Linear {
         Self { weight: Some(weight), bias, blocks: None, lora: Vec::new() }
     }
 
-    /// Has blocks for its weight from now on.
+    /// Replaces the weight by row blocks.
     ///
     /// # Panics
     ///
-    /// If they are of another shape.
+    /// If the shapes differ.
     pub(crate) fn set_blocks(&mut self, blocks: RowBlocks) {
-        assert_eq!(blocks.dims(), self.weight().dims(), "a weight keeps its shape");
+        assert_eq!(blocks.dims(), self.weight().dims(), "row blocks must have the shape of the weight");
         (self.weight, self.blocks) = (None, Some(blocks));
     }
 
-    /// Adds a low-rank update of some rows.
+    /// Adds a low-rank update.
     ///
     /// # Panics
     ///
-    /// If it is of a weight of another shape.
+    /// If it does not fit the weight.
     pub(crate) fn add_lora(&mut self, lora: Lora) {
         lora.check(self.weight().dims());
         self.lora.push(lora);
     }
 
-    /// The weight as kernels take it, without low-rank updates.
+    /// The weight without low-rank updates.
     pub(crate) fn weight(&self) -> Weight<'_> {
         match (&self.weight, &self.blocks) {
             (Some(weight), _) => weight.val().into(),
@@ -61,12 +61,12 @@ impl Linear {
         self.lora.iter().fold(y, |y, lora| lora.add_to(y, x.clone(), precision))
     }
 
-    /// The activation of the layer.
+    /// The layer followed by an activation.
     ///
     /// # Shapes
     ///
     /// - `x`: `[B, T, C_in]`
-    /// - output: `[B, T, C_out]`, or half as wide for an activation of two numbers
+    /// - output: `[B, T, C_out]`, or `[B, T, C_out / 2]` with SwiGLU
     pub(crate) fn forward_activated(
         &self,
         x: Tensor<3>,
@@ -79,14 +79,14 @@ impl Linear {
         kernels::linear_activate(x, self.weight(), self.bias(), activation, precision)
     }
 
-    /// `residual` plus the layer with dropout.
+    /// The layer with dropout, added to `residual`.
     ///
     /// # Shapes
     ///
     /// - `x`: `[B, T, C_in]`
     /// - `residual`: `[B, T, C_out]`
     /// - output: `[B, T, C_out]`
-    pub(crate) fn forward_onto(
+    pub(crate) fn forward_residual(
         &self,
         x: Tensor<3>,
         dropout: f64,

@@ -1,15 +1,15 @@
-//! Norms, with what they have learned.
+//! Layer norm and RMS norm.
 
 use burn::{module::Param, prelude::*};
 
 use crate::NormKind;
 
-/// A layer norm or an RMS norm.
+/// A layer norm or an RMS norm with learned gain and bias.
 #[derive(Module, Debug)]
 pub(crate) struct Norm {
-    /// `[C]`.
+    /// `[C]`
     pub(crate) gamma: Param<Tensor<1>>,
-    /// `[C]`; an RMS norm has none.
+    /// `[C]`; `None` in an RMS norm.
     beta: Option<Param<Tensor<1>>>,
     #[module(skip)]
     kind: NormKind,
@@ -17,7 +17,7 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// Plain normalisation of rows of `width`.
+    /// A norm of rows of `width`, with a gain of 1 and a bias of 0.
     pub(crate) fn new(width: usize, kind: NormKind, epsilon: f64, bias: bool, device: &Device) -> Self {
         Self {
             gamma: Param::from_tensor(Tensor::ones([width], device)),

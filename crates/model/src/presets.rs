@@ -1,4 +1,4 @@
-//! The models people know by name, and those of tests.
+//! Configs of known models, and of models for tests.
 
 use crate::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl GptConfig {
-    /// The smallest GPT-2 (124M parameters).
+    /// GPT-2 small (124M parameters).
     pub fn gpt2() -> Self {
         Self {
             family: None,
@@ -32,22 +32,22 @@ impl GptConfig {
         }
     }
 
-    /// The second GPT-2 (355M parameters).
+    /// GPT-2 medium (355M parameters).
     pub fn gpt2_medium() -> Self {
         Self { n_layer: 24, n_embd: 1024, ..Self::gpt2() }.with_heads(16)
     }
 
-    /// The third GPT-2 (774M parameters).
+    /// GPT-2 large (774M parameters).
     pub fn gpt2_large() -> Self {
         Self { n_layer: 36, n_embd: 1280, ..Self::gpt2() }.with_heads(20)
     }
 
-    /// The largest GPT-2 (1558M parameters).
+    /// GPT-2 XL (1558M parameters).
     pub fn gpt2_xl() -> Self {
         Self { n_layer: 48, n_embd: 1600, ..Self::gpt2() }.with_heads(25)
     }
 
-    /// nanoGPT's model for Shakespeare on a GPU (10.7M parameters over 65 characters).
+    /// nanoGPT's model for Shakespeare on a GPU (10.7M parameters, 65 characters).
     pub fn nanogpt_gpu() -> Self {
         let gpt2 = Self::gpt2();
         Self {
@@ -63,17 +63,17 @@ impl GptConfig {
         .with_heads(6)
     }
 
-    /// nanoGPT's model for Shakespeare on a CPU (0.8M parameters over 65 characters).
+    /// nanoGPT's model for Shakespeare on a CPU (0.8M parameters, 65 characters).
     pub fn nanogpt_cpu() -> Self {
         Self { block_size: 64, n_layer: 4, n_embd: 128, dropout: 0.0, ..Self::nanogpt_gpu() }.with_heads(4)
     }
 
-    /// A model for tests: everything small, all sizes different.
+    /// A tiny model for tests, whose sizes all differ.
     pub fn debug() -> Self {
         Self { vocab_size: 13, block_size: 8, n_layer: 2, n_embd: 12, ..Self::nanogpt_cpu() }.with_heads(3)
     }
 
-    /// A model for tests with every option of today's open models: everything small, all sizes different.
+    /// A tiny model for tests with RoPE, RMSNorm, SwiGLU, QK norm and GQA, whose sizes all differ.
     pub fn debug_modern() -> Self {
         let debug = Self::debug();
         Self {

@@ -1,23 +1,23 @@
-//! How likely a model finds a text.
+//! Log-probabilities of texts.
 
 use burn::{module::Module, prelude::*};
 
 use crate::Gpt;
 
-/// Logits of the windows that are read together, at most. They do not exist at a time, so this bounds the activations.
+/// Maximum number of logits of a batch of windows. The logits are never in memory together, so this bounds the
+/// activations.
 const MAX_LOGITS: usize = 1 << 24;
 
-/// The natural logarithm of the probability of each token given those before it: of all but the first of each
-/// text.
+/// The log-probability of each token given the tokens before it, except the first token of each text.
 ///
-/// A text longer than the block is read through a window that moves by `stride`, and each token is scored in the
-/// first window that reaches it, so every token past the first block has at least `block_size - stride` tokens of
-/// context. Windows of all texts are read in batches.
+/// A text longer than the block is scored with a sliding window that moves by `stride`. Each token is scored in the
+/// first window that contains it, so every token past the first block has at least `block_size - stride` tokens of
+/// context. Windows of all texts are processed in batches.
 ///
 /// # Shapes
 ///
-/// - `texts`: N ids each, each below V
-/// - output: for each text N - 1, or none for an empty one
+/// - `texts`: any number of ids each, below V
+/// - output: for each text one value less than it has ids, or none for an empty text
 ///
 /// # Panics
 ///
@@ -30,7 +30,7 @@ pub fn score(model: &Gpt, texts: &[&[u32]], stride: usize) -> Vec<Vec<f32>> {
     let mut windows: Vec<Window> = (texts.iter().enumerate())
         .flat_map(|(text, ids)| windows(text, ids.len().saturating_sub(1), block_size, stride))
         .collect();
-    // Windows of like length make a batch; the shorter ones are filled up, which no earlier position sees.
+    // Batches of similar length need little padding, which causal attention does not let earlier positions see.
     windows.sort_by_key(|window| std::cmp::Reverse(window.len()));
 
     let mut logprobs: Vec<Vec<f32>> =
@@ -49,7 +49,7 @@ pub fn score(model: &Gpt, texts: &[&[u32]], stride: usize) -> Vec<Vec<f32>> {
     logprobs
 }
 
-/// Inputs `start..end` of a text, of which those from `fresh` on have not been scored by an earlier window.
+/// Inputs `start..end` of a text. Those from `fresh` on are scored by this window, the others by an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
     text: usize,
@@ -64,7 +64,7 @@ impl Window {
     }
 }
 
-/// The windows over the `n` inputs of a text.
+/// The windows of a text with `n` inputs.
 fn windows(text: usize, n: usize, block_size: usize, stride: usize) -> Vec<Window> {
     let mut windows = Vec::new();
     let mut fresh = 0;
@@ -76,16 +76,14 @@ fn windows(text: usize, n: usize, block_size: usize, stride: usize) -> Vec<Windo
     windows
 }
 
-/// The log-probability of the token after each input, window after window, each filled up to `len`.
+/// The log-probability of the token after each input: `[windows, len]`, padded.
 fn score_batch(model: &Gpt, texts: &[&[u32]], windows: &[Window], len: usize) -> Vec<f32> {
     let device = &model.devices()[0];
     let gather = |shift: usize| -> Tensor<2, Int> {
         let mut ids = Vec::with_capacity(windows.len() * len);
         for window in windows {
             let inputs = &texts[window.text][window.start + shift..window.end + shift];
-            ids.extend(
-                inputs.iter().map(|&id| i32::try_from(id).expect("a vocabulary has less than 2^31 tokens")),
-            );
+            ids.extend(inputs.iter().map(|&id| i32::try_from(id).expect("token ids are below 2^31")));
             ids.resize(ids.len() + len - window.len(), 0);
         }
         Tensor::from_data(TensorData::new(ids, [windows.len(), len]), device)
@@ -94,7 +92,7 @@ fn score_batch(model: &Gpt, texts: &[&[u32]], windows: &[Window], len: usize) ->
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#[allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 mod tests {
     use burn::tensor::activation::log_softmax;
 
@@ -117,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_one_forward_pass_for_each_token() {
+    fn score_agrees_with_one_forward_pass_per_token() {
         let device = kernels::testing::test_device();
         let config = crate::GptConfig::debug();
         let model = config.init(1, &device).unwrap();
         let text = |n: u32, step: u32| -> Vec<u32> { (0..n).map(|i| (i * i * step + 3) % 13).collect() };
-        // Together, so that short ones are filled up beside long ones.
+        // Short texts are padded beside long ones.
         let texts = [text(30, 1), text(5, 2), text(0, 1), text(1, 1), text(19, 5)];
         let stride = config.block_size / 2;
         let scored = score(&model, &texts.each_ref().map(Vec::as_slice), stride);

@@ -1,12 +1,12 @@
-//! What a forward pass is told beside its input.
+//! Settings of a forward pass.
 
 use kernels::Precision;
 
-/// What the layers of all blocks have in common, and may change from one forward pass to the next.
+/// Settings of a forward pass that all layers share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// Probability of dropping an activation while training.
+    /// Dropout probability.
     pub(crate) dropout: f64,
-    /// What the products of linear layers are computed in.
+    /// Precision of matrix products.
     pub(crate) precision: Precision,
 }

@@ -1,9 +1,9 @@
-//! Sequences that are read and decoded side by side: each is as if alone.
+//! Decoding several sequences in one step: each gives the same logits as alone.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "tests may panic, and their values are small"
 )]
 
 use burn::{
@@ -13,7 +13,7 @@ use burn::{
 use kernels::testing::{test_device, test_tolerance};
 use model::{Context, Decoder, Gpt, GptConfig, SlotType};
 
-/// The same numbers for the same seed.
+/// A seeded random number generator.
 struct Random(u64);
 
 impl Random {
@@ -27,53 +27,56 @@ impl Random {
     }
 }
 
-/// A sequence with all that it has read: pieces, and the logits after each.
-struct Reader {
+/// A sequence with its pieces of ids and the logits after each.
+struct TestSequence {
     context: Context,
     pieces: Vec<(Vec<u32>, TensorData)>,
 }
 
-/// Sequences that come, end, fork and read pieces of up to `max_piece` tokens over three seats, as a seed has it: all that there were.
-fn schedule(decoder: &Decoder, seed: u64, n_steps: usize, max_piece: usize) -> Vec<Reader> {
+/// Runs up to three sequences in each step, with pieces of up to `max_piece` tokens. Sequences start, end and fork at
+/// random. Returns all sequences.
+fn schedule(decoder: &Decoder, seed: u64, n_steps: usize, max_piece: usize) -> Vec<TestSequence> {
     let mut random = Random(seed);
-    let (mut seats, mut ended): ([Option<Reader>; 3], _) = ([None, None, None], Vec::new());
+    let (mut active, mut ended): ([Option<TestSequence>; 3], _) = ([None, None, None], Vec::new());
     for _ in 0..n_steps {
-        for seat in 0..seats.len() {
-            match (&seats[seat], random.below(8)) {
-                (Some(_), 0) => ended.extend(seats[seat].take()),
-                (None, 0..4) => seats[seat] = Some(Reader { context: decoder.context(), pieces: vec![] }),
+        for idx in 0..active.len() {
+            match (&active[idx], random.below(8)) {
+                (Some(_), 0) => ended.extend(active[idx].take()),
+                (None, 0..4) => {
+                    active[idx] = Some(TestSequence { context: decoder.context(), pieces: vec![] });
+                }
                 (None, 4) => {
-                    let other = seats[(seat + 1) % 3].as_ref();
-                    seats[seat] =
-                        other.map(|it| Reader { context: it.context.clone(), pieces: it.pieces.clone() });
+                    let other = active[(idx + 1) % 3].as_ref();
+                    active[idx] = other
+                        .map(|it| TestSequence { context: it.context.clone(), pieces: it.pieces.clone() });
                 }
                 _ => {}
             }
         }
-        let mut read: Vec<(&mut Reader, Vec<u32>)> = Vec::new();
-        for reader in seats.iter_mut().flatten() {
-            // Nothing, a token as in decoding, or a piece of a prompt.
+        let mut read: Vec<(&mut TestSequence, Vec<u32>)> = Vec::new();
+        for sequence in active.iter_mut().flatten() {
+            // No tokens, one token as in decoding, or a piece of a prompt.
             let n = [0, 1, 1, 1 + random.below(max_piece)][random.below(4)];
             if n > 0 {
-                read.push((reader, random.ids(n)));
+                read.push((sequence, random.ids(n)));
             }
         }
         if read.is_empty() {
             continue;
         }
         let mut feeds: Vec<(&mut Context, &[u32])> =
-            read.iter_mut().map(|(reader, ids)| (&mut reader.context, ids.as_slice())).collect();
+            read.iter_mut().map(|(sequence, ids)| (&mut sequence.context, ids.as_slice())).collect();
         let logits = decoder.step(&mut feeds);
-        for (row, (reader, ids)) in read.into_iter().enumerate() {
+        for (row, (sequence, ids)) in read.into_iter().enumerate() {
             let logits = logits.clone().slice(s![row..row + 1, ..]).squeeze_dim::<1>(0);
-            reader.pieces.push((ids, logits.into_data()));
+            sequence.pieces.push((ids, logits.into_data()));
         }
     }
-    ended.extend(seats.into_iter().flatten());
+    ended.extend(active.into_iter().flatten());
     ended
 }
 
-/// Whether sums have the same order however many rows a product has, which is so up to 64 on the CPU.
+/// Whether results are bit-identical for any number of rows, which holds for up to 64 rows on the CPU.
 fn is_exact() -> bool {
     std::env::var("KINDLING_TEST_DEVICE").map_or(true, |device| device == "cpu")
 }
@@ -87,29 +90,33 @@ fn models(block_size: usize) -> [Gpt; 2] {
 }
 
 #[test]
-fn any_schedule_gives_each_sequence_what_it_gives_alone() {
-    // Within the block, with pieces as long as the block also far beyond it, and with more than 64 rows in a step.
+fn a_sequence_gives_the_same_logits_in_any_schedule() {
+    // Within the block, far beyond it with pieces as long as the block, and with more than 64 rows in a step.
     for (block_size, n_steps, max_piece) in [(64, 25, 2), (16, 40, 16), (96, 30, 90)] {
-        for (model, stored) in
+        for (model, slot_type) in
             models(block_size).iter().flat_map(|it| [(it, SlotType::F32), (it, SlotType::F16)])
         {
-            if stored == SlotType::F16 && !test_device().supports_dtype(DType::F16) {
+            if slot_type == SlotType::F16 && !test_device().supports_dtype(DType::F16) {
                 continue;
             }
-            let decoder = Decoder::storing(model, stored);
-            let readers: Vec<Reader> =
+            let decoder = Decoder::with_slot_type(model, slot_type);
+            let sequences: Vec<TestSequence> =
                 (0..8).flat_map(|seed| schedule(&decoder, seed, n_steps, max_piece)).collect();
-            let n_pieces: usize = readers.iter().map(|reader| reader.pieces.len()).sum();
-            assert!(readers.len() > 30 && n_pieces > 200, "{} sequences, {n_pieces} pieces", readers.len());
-            for Reader { pieces, .. } in readers {
+            let n_pieces: usize = sequences.iter().map(|sequence| sequence.pieces.len()).sum();
+            assert!(
+                sequences.len() > 30 && n_pieces > 200,
+                "{} sequences, {n_pieces} pieces",
+                sequences.len()
+            );
+            for TestSequence { pieces, .. } in sequences {
                 let mut alone = decoder.context();
                 for (ids, together) in pieces {
                     let alone = decoder.next_logits(&mut alone, &ids).into_data();
                     if is_exact() {
                         assert_eq!(together, alone);
                     }
-                    // The same sums in another order, of logits of order 0.1; a sum on the border of two f16 may fall to either.
-                    let close = test_tolerance(if stored == SlotType::F16 { 1e-4 } else { 1e-6 });
+                    // The order of sums differs, and a sum may round to either of two f16; logits are of order 0.1.
+                    let close = test_tolerance(if slot_type == SlotType::F16 { 1e-4 } else { 1e-6 });
                     together.assert_approx_eq::<f32>(&alone, Tolerance::absolute(close));
                 }
             }
@@ -118,13 +125,13 @@ fn any_schedule_gives_each_sequence_what_it_gives_alone() {
 }
 
 #[test]
-fn a_sequence_has_the_same_bits_alone_and_among_64() {
+fn logits_are_bit_identical_alone_and_among_64_sequences() {
     for model in models(16) {
         let decoder = Decoder::new(&model);
         let mut random = Random(9);
         let mut together: Vec<Context> = (0..64).map(|_| decoder.context()).collect();
         let mut alone = together.clone();
-        // Beyond the block, where each reads its window again.
+        // Continues beyond the block, where each window is processed again.
         for _ in 0..20 {
             let ids = random.ids(64);
             let mut feeds: Vec<(&mut Context, &[u32])> = together.iter_mut().zip(ids.chunks(1)).collect();
@@ -144,7 +151,7 @@ fn a_sequence_has_the_same_bits_alone_and_among_64() {
 }
 
 #[test]
-fn a_prompt_in_pieces_is_the_whole_prompt() {
+fn a_prompt_in_pieces_equals_the_whole_prompt() {
     let ids = Random(3).ids(150);
     for (config, model) in configs(64).iter().zip(models(64)) {
         for piece in [1, 5, 16, 40] {
@@ -163,14 +170,14 @@ fn a_prompt_in_pieces_is_the_whole_prompt() {
 }
 
 #[test]
-fn f16_keys_and_values_change_little() {
+fn f16_keys_and_values_change_logits_little() {
     if !test_device().supports_dtype(DType::F16) {
         return;
     }
     let ids = Random(4).ids(60);
     for model in models(64) {
-        let read = |stored| {
-            let decoder = Decoder::storing(&model, stored);
+        let read = |slot_type| {
+            let decoder = Decoder::with_slot_type(&model, slot_type);
             let mut context = decoder.context();
             let logits = ids.chunks(7).map(|piece| decoder.next_logits(&mut context, piece));
             (Tensor::cat(logits.collect(), 0).into_data(), context.size_bytes())
@@ -178,13 +185,13 @@ fn f16_keys_and_values_change_little() {
         let ((exact, size), (rounded, half)) = (read(SlotType::F32), read(SlotType::F16));
         assert_eq!(size, 2 * half);
         assert_ne!(rounded, exact, "nothing was rounded");
-        // Logits of order 0.1, of values with 11 bits.
+        // f16 has 11 significant bits; logits are of order 0.1.
         rounded.assert_approx_eq::<f32>(&exact, Tolerance::absolute(3e-4));
     }
 }
 
 #[test]
-fn a_fork_and_what_it_is_of_continue_by_themselves() {
+fn forks_continue_independently() {
     for model in models(16) {
         let decoder = Decoder::new(&model);
         let mut context = decoder.context();
@@ -192,7 +199,7 @@ fn a_fork_and_what_it_is_of_continue_by_themselves() {
         let mut fork = context.clone();
         let mut whole = decoder.context();
         decoder.next_logits(&mut whole, &[1, 2, 3, 4, 5]);
-        // Beyond the block.
+        // Continues beyond the block.
         for step in 0..20 {
             decoder.next_logits(&mut fork, &[(step * 5 + 1) % 13]);
             let ids = [(step * 3) % 13];
@@ -207,7 +214,7 @@ fn a_fork_and_what_it_is_of_continue_by_themselves() {
 
 #[test]
 #[should_panic(expected = "at least one token")]
-fn a_step_of_nothing_is_refused() {
+fn a_step_without_new_tokens_panics() {
     let [model, _] = models(16);
     let decoder = Decoder::new(&model);
     decoder.next_logits(&mut decoder.context(), &[]);

@@ -1,9 +1,9 @@
-//! Dropout is for training.
+//! Dropout applies in training only.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "tests may panic, and their values are small"
 )]
 
 use burn::{module::Module, prelude::*};
@@ -12,7 +12,7 @@ use model::GptConfig;
 const IDS: [[i32; 6]; 2] = [[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]];
 
 #[test]
-fn dropout_is_for_training_only() {
+fn dropout_applies_in_training_only() {
     let config = GptConfig { dropout: 0.3, ..GptConfig::debug() };
     let device = kernels::testing::test_device();
     let autodiff = device.clone().autodiff();

@@ -1,9 +1,9 @@
-//! What holds for a GPT whatever its weights.
+//! Properties of a GPT with any weights.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "tests may panic, and their values are small"
 )]
 
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use model::{
     Activation, Decoder, Gpt, GptConfig, Lora, NormKind, Position, SlotType, estimate_slots, window_start,
 };
 
-/// All kinds of model: tied and untied, with and without biases, every activation, and the parts of open models
-/// together and apart.
+/// Tied and untied models, with and without biases, with every activation, and with the architecture options of open
+/// models, combined and separate.
 fn variants() -> [GptConfig; 8] {
     let with = |change: fn(&mut GptConfig)| {
         let mut config = GptConfig::debug();
@@ -55,7 +55,7 @@ const IDS: [[i32; 6]; 2] = [[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]];
 const TARGETS: [[i32; 6]; 2] = [[2, 3, 4, 5, 6, 7], [0, 7, 7, 1, 3, 12]];
 
 #[test]
-fn parameter_count_is_that_of_the_modules() {
+fn n_params_counts_the_parameters_of_the_modules() {
     for config in variants() {
         let model = config.init(0, &kernels::testing::test_device()).unwrap();
         assert_eq!(model.num_params(), config.n_params(), "{config:?}");
@@ -63,7 +63,7 @@ fn parameter_count_is_that_of_the_modules() {
 }
 
 #[test]
-fn a_seed_fixes_the_weights() {
+fn a_seed_determines_the_weights() {
     let device = kernels::testing::test_device();
     let logits =
         |seed| GptConfig::debug().init(seed, &device).unwrap().forward(tokens(&IDS, &device)).into_data();
@@ -72,12 +72,12 @@ fn a_seed_fixes_the_weights() {
 }
 
 #[test]
-fn an_untrained_model_knows_nothing() {
+fn the_initial_loss_is_ln_v() {
     let device = kernels::testing::test_device();
     for config in variants() {
         let model = config.init(0, &device).unwrap();
         let loss: f32 = model.loss(tokens(&IDS, &device), tokens(&TARGETS, &device)).into_scalar();
-        // ln V, give or take what logits of a few hundredths can do.
+        // Initial logits are a few hundredths, so the loss is close to ln V.
         assert!((loss - 13f32.ln()).abs() < 0.1, "{loss}");
     }
 }
@@ -103,7 +103,7 @@ fn logits_do_not_depend_on_the_future() {
 #[test]
 fn a_logit_has_no_gradient_from_later_positions() {
     let device = kernels::testing::test_device().autodiff();
-    // Untied, so that the only way from a token's row of the embedding to a logit is through the blocks.
+    // Untied, so that a row of the token embedding affects logits only through the blocks.
     for config in [GptConfig { tie_embeddings: false, ..GptConfig::debug() }, GptConfig::debug_modern()] {
         has_gradients_from_earlier_positions_only(&config, &device);
     }
@@ -122,12 +122,12 @@ fn has_gradients_from_earlier_positions_only(config: &GptConfig, device: &Device
         rows: vec![],
     };
     model.visit(&mut rows);
-    for (id, length) in rows.rows.into_iter().enumerate() {
-        assert_eq!(length > 0.0, id <= at, "token at position {id}: gradient of length {length}");
+    for (id, norm) in rows.rows.into_iter().enumerate() {
+        assert_eq!(norm > 0.0, id <= at, "token at position {id}: gradient norm {norm}");
     }
 }
 
-/// Collects the length of each row of the token embedding's gradient.
+/// Collects the gradient norm of each row of the token embedding.
 struct EmbeddingRows {
     grads: GradientsParams,
     in_embedding: bool,
@@ -145,7 +145,7 @@ impl ModuleVisitor for EmbeddingRows {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.in_embedding {
-            let grad = self.grads.get::<D>(param.id).expect("it took part");
+            let grad = self.grads.get::<D>(param.id).expect("the embedding has a gradient");
             self.rows = grad.square().sum_dim(D - 1).sqrt().into_data().try_into_vec().unwrap();
         }
     }
@@ -188,7 +188,7 @@ impl ModuleVisitor for NonzeroGradients {
 }
 
 #[test]
-fn one_batch_is_learnt_by_heart() {
+fn a_model_overfits_one_batch() {
     let device = kernels::testing::test_device().autodiff();
     for config in variants() {
         let mut model = config.init(0, &device).unwrap();
@@ -204,7 +204,7 @@ fn one_batch_is_learnt_by_heart() {
 }
 
 #[test]
-fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
+fn cached_decoding_equals_uncached_decoding_beyond_the_block() {
     let device = kernels::testing::test_device();
     let block_sizes =
         variants().into_iter().flat_map(|config| [8, 16, 21].map(|size| (config.clone(), size)));
@@ -227,7 +227,7 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
                 .forward(Tensor::from_data(TensorData::new(seen, shape), &device))
                 .slice(s![.., -1.., ..])
                 .reshape([-1]);
-            // The same sums in another order; logits of a fresh model are of order 0.1.
+            // The order of sums differs; initial logits are of order 0.1.
             cached.into_data().assert_approx_eq::<f32>(
                 &uncached.into_data(),
                 Tolerance::absolute(kernels::testing::test_tolerance(1e-6)),
@@ -237,7 +237,7 @@ fn cached_decoding_equals_uncached_beyond_the_block_as_well() {
 }
 
 #[test]
-fn a_prompt_longer_than_the_block_is_read_from_its_end() {
+fn a_prompt_longer_than_the_block_is_cropped_to_its_end() {
     let device = kernels::testing::test_device();
     let model = GptConfig::debug().init(3, &device).unwrap();
     let ids: Vec<u32> = (0..20).map(|i| (i * 5) % 13).collect();
@@ -248,36 +248,34 @@ fn a_prompt_longer_than_the_block_is_read_from_its_end() {
 }
 
 #[test]
-fn a_context_takes_what_was_estimated() {
+fn estimate_slots_bounds_the_memory_of_a_context() {
     let device = kernels::testing::test_device();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let config = GptConfig { block_size: 1000, ..config };
         let model = config.init(5, &device).unwrap();
-        for (stored, size) in [(SlotType::F32, 4), (SlotType::F16, 2)] {
-            if stored == SlotType::F16 && !device.supports_dtype(DType::F16) {
+        for (slot_type, size) in [(SlotType::F32, 4), (SlotType::F16, 2)] {
+            if slot_type == SlotType::F16 && !device.supports_dtype(DType::F16) {
                 continue;
             }
-            let decoder = Decoder::storing(&model, stored);
+            let decoder = Decoder::with_slot_type(&model, slot_type);
             let mut context = decoder.context();
             for (positions, is_exact) in [(3, true), (256, false), (270, false), (999, true)] {
                 let new = vec![0; positions - context.ids().len()];
                 decoder.next_logits(&mut context, &new);
-                let (taken, estimate) = (context.size_bytes(), estimate_slots(&config, 2, positions, stored));
-                assert!(
-                    2 * taken <= estimate && estimate <= 4 * taken,
-                    "{positions}: {taken} and {estimate}"
-                );
-                assert_eq!(2 * taken == estimate, is_exact, "{positions}: {taken} and {estimate}");
+                let (used, estimate) =
+                    (context.size_bytes(), estimate_slots(&config, 2, positions, slot_type));
+                assert!(2 * used <= estimate && estimate <= 4 * used, "{positions}: {used} and {estimate}");
+                assert_eq!(2 * used == estimate, is_exact, "{positions}: {used} and {estimate}");
             }
             let keys = 2 * config.n_layer * 2 * 1000 * config.n_kv_head() * config.head_dim() * size;
-            let most = estimate_slots(&config, 2, usize::MAX, stored);
-            assert_eq!(most, keys as u64, "no more than the block");
+            let bound = estimate_slots(&config, 2, usize::MAX, slot_type);
+            assert_eq!(bound, keys as u64, "capped at the block");
         }
     }
 }
 
 #[test]
-fn a_cropped_block_changes_nothing_within_it() {
+fn cropping_the_block_keeps_logits_within_it() {
     let device = kernels::testing::test_device();
     for config in [GptConfig::debug(), GptConfig::debug_modern()] {
         let model = config.init(5, &device).unwrap();
@@ -290,11 +288,11 @@ fn a_cropped_block_changes_nothing_within_it() {
 }
 
 #[test]
-fn zero_projections_leave_the_embedding_as_it_is() {
+fn with_zero_init_blocks_are_the_identity() {
     let device = kernels::testing::test_device();
     let config = GptConfig { zero_init: true, ..GptConfig::debug_modern() };
     let model = config.init(5, &device).unwrap();
-    // Nothing is added by any block, so the others can't be seen.
+    // Blocks add nothing, so logits do not depend on earlier tokens.
     let logits = |ids: [i32; 3]| {
         let logits = model.forward(Tensor::from_ints([ids], &device));
         logits.slice(s![.., -1.., ..]).into_data()
@@ -304,8 +302,8 @@ fn zero_projections_leave_the_embedding_as_it_is() {
 }
 
 #[test]
-fn a_low_rank_update_is_the_changed_weight_and_learns() {
-    /// The weights of a linear layer plus 0.5 · B · A in some rows.
+fn a_low_rank_update_equals_the_merged_weight_and_has_gradients() {
+    /// Adds `change` to some rows of a linear layer's weight.
     struct Merge {
         path: Vec<String>,
         first_row: usize,
@@ -350,13 +348,17 @@ fn a_low_rank_update_is_the_changed_weight_and_learns() {
         let path = "blocks.1.attention.qkv".to_owned();
         let updated = model.clone().with_lora(BTreeMap::from([(path, vec![lora])]));
         let logits = |model: &Gpt| model.forward(tokens(&IDS, &device)).into_data();
-        // Logits of order one, of weights that differ by rounding.
+        // Weights differ by rounding; logits are of order 1.
         let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-5));
         logits(&updated).assert_approx_eq::<f32>(&logits(&merged), close);
         assert_ne!(logits(&updated), logits(&model));
-        assert_eq!(updated.num_params(), model.num_params() + 4 * width, "its matrices are parameters");
+        assert_eq!(
+            updated.num_params(),
+            model.num_params() + 4 * width,
+            "the matrices of the update are parameters"
+        );
 
-        // Every layer may have one, whatever follows the layer, and each has a gradient.
+        // Updates work in every linear layer and have gradients.
         let [qkv, _, _] = config.qkv_widths();
         let shapes = [
             ("attention.qkv", [config.qkv_widths().iter().sum(), width]),

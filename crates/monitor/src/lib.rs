@@ -1,20 +1,20 @@
-//! What a person sees of long work: a training run as lines or as a live view, and the progress of data that is prepared.
-//! Beside a run, its pictures and event files are kept up to date.
+//! Displays a training run as progress lines or as a live view, and the progress of preparing data. During a run, it
+//! updates the loss charts and TensorBoard event files.
 
-mod after;
-mod before;
-mod data;
+mod chart_files;
+mod data_progress;
 mod lines;
 mod live_view;
 mod observer;
+mod run_end;
+mod run_start;
 mod screen;
-mod views;
 
-pub use after::{conclude, further, print_resume_hint, resume_command};
-pub use before::{announce, report_data, report_name, warn_of_epochs, warn_of_precision};
-pub use data::with_progress;
-pub use lines::{AboveBar, Lines};
-pub use live_view::{Key, LiveView, OnTerminal};
+pub use chart_files::ChartFiles;
+pub use data_progress::with_progress;
+pub use lines::{BarGuard, Lines};
+pub use live_view::{Key, LiveView, TerminalGuard};
 pub use observer::Observer;
+pub use run_end::{conclude, longer_run_options, print_resume_hint, resume_command};
+pub use run_start::{announce, report_ambiguous_name, report_data, warn_of_epochs, warn_of_precision};
 pub use screen::Screen;
-pub use views::Views;

@@ -1,4 +1,4 @@
-//! A run as lines: below them a progress bar on a terminal, and some more of them elsewhere.
+//! A run as lines of text: with a progress bar on a terminal, otherwise with additional lines of training metrics.
 
 use std::{
     borrow::Cow,
@@ -12,10 +12,10 @@ use trainer::{Metrics, Split};
 
 use crate::screen::{Pace, Screen, evaluation_line, loss_of, sample_heading, speed_of, training_line};
 
-/// Elsewhere than on a terminal, a line of training metrics at most this often.
+/// Minimum time between lines of training metrics if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows a run as lines.
+/// Displays a run as lines of text.
 pub struct Lines {
     bar: ProgressBar,
     pace: Pace,
@@ -23,30 +23,30 @@ pub struct Lines {
     last_train: Option<Metrics>,
 }
 
-/// As long as it lives, lines that are said go above the bar.
-pub struct AboveBar {
+/// While this exists, messages are printed above the progress bar. Dropping it removes the bar.
+pub struct BarGuard {
     bar: ProgressBar,
     _diversion: Diversion,
 }
 
-impl Drop for AboveBar {
+impl Drop for BarGuard {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
 impl Lines {
-    /// Draws the bar, which is gone when the second value is dropped.
-    pub fn open() -> (Self, AboveBar) {
+    /// Draws the progress bar and returns the guard that removes it.
+    pub fn open() -> (Self, BarGuard) {
         let bar = progress_bar("{bar:24} {pos}/{len}  {msg}");
-        let beneath = bar.clone();
-        let diversion = divert(move |line| beneath.suspend(|| print(line)));
+        let suspended = bar.clone();
+        let diversion = divert(move |line| suspended.suspend(|| print(line)));
         let lines = Self { bar: bar.clone(), pace: Pace::start(0, 0), last_line: None, last_train: None };
-        (lines, AboveBar { bar, _diversion: diversion })
+        (lines, BarGuard { bar, _diversion: diversion })
     }
 
     fn trained(&mut self, metrics: &Metrics) {
-        let left = self.pace.left();
+        let left = self.pace.time_left();
         self.bar.set_message(format!(
             "loss {}  {} tokens/s  {left} left",
             loss_of(metrics),
@@ -94,12 +94,12 @@ impl Screen for Lines {
     }
 }
 
-/// Prints a sample to stdout. If that is closed, training continues.
+/// Prints a sample to stdout. Errors are ignored: training continues if stdout is closed.
 pub(crate) fn print_sample(text: &str) {
     let _ = write_sample(&mut io::stdout().lock(), text, io::stdout().is_terminal());
 }
 
-/// A terminal gets control characters as escapes, anything else every byte as it is.
+/// Escapes control characters on a terminal; otherwise writes the text unchanged.
 fn write_sample(out: &mut impl Write, text: &str, is_terminal: bool) -> io::Result<()> {
     let text = if is_terminal { escaped(text) } else { Cow::Borrowed(text) };
     writeln!(out, "{text}\n")?;
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_gets_escapes_and_a_pipe_every_byte() {
+    fn control_characters_are_escaped_on_a_terminal_only() {
         let written = |is_terminal| {
             let mut out = Vec::new();
             write_sample(&mut out, "a\x1bc\n", is_terminal).unwrap();

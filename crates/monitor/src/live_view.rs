@@ -1,10 +1,10 @@
-//! A run as a live view on the whole terminal.
+//! A run as a full-screen live view.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use console::{Diversion, divert, escaped, print};
 use indicatif::HumanBytes;
-use journal::words::{count, duration};
+use journal::summary::{count, duration};
 pub use live::Key;
 use live::{Dashboard, Live, Sample, Strip};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
@@ -15,90 +15,97 @@ use crate::{
     screen::{Pace, Screen, as_training, evaluation_line, loss_of, sample_heading, speed_of},
 };
 
-/// Messages that are left on the terminal when the view is gone.
-const LEFT: usize = 12;
+/// Number of messages printed after the view has closed.
+const PRINTED_MESSAGES: usize = 12;
 
 const STRIPS: [&str; 3] = ["learning rate", "gradient norm", "tokens/s"];
 
-/// Shows a run as it happens.
+/// Displays a run on a full-screen dashboard.
 pub struct LiveView {
     live: Live,
-    facts: Arc<Mutex<Facts>>,
+    values: Arc<Mutex<RunValues>>,
 }
 
-/// Gives the terminal back when it is dropped, with the last of what was shown.
-pub struct OnTerminal {
+/// Restores the terminal when dropped, and prints the last messages and the last sample.
+pub struct TerminalGuard {
     live: Live,
-    facts: Arc<Mutex<Facts>>,
+    values: Arc<Mutex<RunValues>>,
     diversion: Option<Diversion>,
 }
 
-/// What the numbers are made of.
-struct Facts {
+/// The values that the dashboard shows.
+struct RunValues {
     pace: Pace,
     train: Option<Metrics>,
     valid: Option<Metrics>,
     best: Option<Metrics>,
+    /// Resident memory of this process, in bytes.
     memory: u64,
     /// The step and the text of the last sample.
     sample: Option<(u64, String)>,
 }
 
 impl LiveView {
-    /// Takes the terminal. `before` are the metrics of earlier sessions; `on_key` hears of keys that ask for something.
+    /// Opens the view. `before` has the metrics of earlier sessions; `on_key` is called for each key with an action.
     ///
     /// # Errors
     ///
-    /// If the terminal can't be drawn on.
+    /// If the terminal can't be drawn to.
     pub fn open(
         (title, subtitle): (String, String),
         before: &[Metrics],
         on_key: impl Fn(Key) + Send + 'static,
-    ) -> std::io::Result<(Self, OnTerminal)> {
-        let facts =
-            Facts { pace: Pace::start(0, 0), train: None, valid: None, best: None, memory: 0, sample: None };
-        let facts = Arc::new(Mutex::new(facts));
+    ) -> std::io::Result<(Self, TerminalGuard)> {
+        let values = RunValues {
+            pace: Pace::start(0, 0),
+            train: None,
+            valid: None,
+            best: None,
+            memory: 0,
+            sample: None,
+        };
+        let values = Arc::new(Mutex::new(values));
         let mut dashboard = Dashboard::new(title, subtitle);
         dashboard.strips = STRIPS.map(|name| Strip { name, ..Strip::default() }).to_vec();
         for metrics in before {
-            lock(&facts).measured(metrics);
+            lock(&values).measured(metrics);
             plot(&mut dashboard, metrics);
         }
-        let (clock, mut system) = (Arc::clone(&facts), System::new());
+        let (clock, mut system) = (Arc::clone(&values), System::new());
         let refresh = move |dashboard: &mut Dashboard| {
-            let mut facts = lock(&clock);
-            facts.memory = memory_of_this_process(&mut system);
-            facts.show(dashboard);
+            let mut values = lock(&clock);
+            values.memory = memory_of_this_process(&mut system);
+            values.show(dashboard);
         };
         let live = Live::open(dashboard, on_key, refresh)?;
-        let teller = live.clone();
+        let messages = live.clone();
         let diversion = divert(move |line| {
             let plain = anstream::adapter::strip_str(line).to_string();
-            teller.update(|dashboard| dashboard.say(&plain));
+            messages.update(|dashboard| dashboard.say(&plain));
         });
-        let view = Self { live: live.clone(), facts: Arc::clone(&facts) };
-        Ok((view, OnTerminal { live, facts, diversion: Some(diversion) }))
+        let view = Self { live: live.clone(), values: Arc::clone(&values) };
+        Ok((view, TerminalGuard { live, values, diversion: Some(diversion) }))
     }
 
-    /// Changes the facts and what is shown of them.
-    fn update(&self, change: impl FnOnce(&mut Facts, &mut Dashboard)) {
+    /// Changes the values and redraws them.
+    fn update(&self, change: impl FnOnce(&mut RunValues, &mut Dashboard)) {
         self.live.update(|dashboard| {
-            let mut facts = lock(&self.facts);
-            change(&mut facts, dashboard);
-            facts.show(dashboard);
+            let mut values = lock(&self.values);
+            change(&mut values, dashboard);
+            values.show(dashboard);
         });
     }
 }
 
-impl Drop for OnTerminal {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         let shown = self.live.close();
         self.diversion = None;
         let Some(shown) = shown else { return };
-        let mut left: Vec<&str> = shown.messages().rev().take(LEFT).collect();
+        let mut left: Vec<&str> = shown.messages().rev().take(PRINTED_MESSAGES).collect();
         left.reverse();
         left.into_iter().for_each(print);
-        if let Some((step, text)) = &lock(&self.facts).sample {
+        if let Some((step, text)) = &lock(&self.values).sample {
             print(&sample_heading(*step));
             print_sample(text);
         }
@@ -107,34 +114,34 @@ impl Drop for OnTerminal {
 
 impl Screen for LiveView {
     fn started(&mut self, step: u64, max_steps: u64) {
-        self.update(|facts, _| facts.pace = Pace::start(step, max_steps));
+        self.update(|values, _| values.pace = Pace::start(step, max_steps));
     }
 
     fn step(&mut self, step: u64) {
-        self.update(|facts, _| facts.pace.step = step);
+        self.update(|values, _| values.pace.step = step);
     }
 
     fn measured(&mut self, metrics: &Metrics) {
-        self.update(|facts, dashboard| {
-            facts.measured(metrics);
+        self.update(|values, dashboard| {
+            values.measured(metrics);
             plot(dashboard, metrics);
             if metrics.split == Split::Valid {
-                dashboard.say(&evaluation_line(metrics, facts.train.as_ref(), facts.pace.max_steps));
+                dashboard.say(&evaluation_line(metrics, values.train.as_ref(), values.pace.max_steps));
             }
         });
     }
 
     fn sampled(&mut self, step: u64, text: &str) {
-        self.update(|facts, dashboard| {
-            facts.sample = Some((step, text.to_owned()));
-            dashboard.say(&format!("a sample after step {step}"));
-            let title = format!("what it writes after step {step}");
+        self.update(|values, dashboard| {
+            values.sample = Some((step, text.to_owned()));
+            dashboard.say(&format!("sample generated after step {step}"));
+            let title = format!("sample after step {step}");
             dashboard.sample = Some(Sample { title, text: escaped(text).into_owned() });
         });
     }
 }
 
-impl Facts {
+impl RunValues {
     fn measured(&mut self, metrics: &Metrics) {
         if let Some(train) = as_training(metrics) {
             self.train = Some(train.clone());
@@ -147,11 +154,10 @@ impl Facts {
         }
     }
 
-    /// Writes them as they are read.
     fn show(&self, dashboard: &mut Dashboard) {
         let Pace { step, max_steps, .. } = self.pace;
         dashboard.done = if max_steps == 0 { 0.0 } else { step as f64 / max_steps as f64 };
-        dashboard.progress = format!("{step}/{max_steps}  {} left", self.pace.left());
+        dashboard.progress = format!("{step}/{max_steps}  {} left", self.pace.time_left());
         let loss = |metrics: &Option<Metrics>| metrics.as_ref().map_or_else(|| "-".to_owned(), loss_of);
         let best = self
             .best
@@ -183,7 +189,7 @@ impl Facts {
     }
 }
 
-/// Adds metrics to the curves.
+/// Adds metrics to the dashboard's curves.
 fn plot(dashboard: &mut Dashboard, metrics: &Metrics) {
     let step = metrics.step as f64;
     let push = |curve: &mut live::Curve, value: Option<f64>| {
@@ -203,14 +209,14 @@ fn plot(dashboard: &mut Dashboard, metrics: &Metrics) {
     }
 }
 
-/// In bytes.
+/// Resident memory, in bytes.
 fn memory_of_this_process(system: &mut System) -> u64 {
     let Ok(id) = sysinfo::get_current_pid() else { return 0 };
-    let what = ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, what);
+    let refresh = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, refresh);
     system.process(id).map_or(0, sysinfo::Process::memory)
 }
 
-fn lock(facts: &Mutex<Facts>) -> MutexGuard<'_, Facts> {
-    facts.lock().expect("nothing panics while it is held")
+fn lock(values: &Mutex<RunValues>) -> MutexGuard<'_, RunValues> {
+    values.lock().expect("no holder of the lock panics")
 }

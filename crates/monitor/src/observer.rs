@@ -1,4 +1,4 @@
-//! What becomes of each event of a run: it is shown, logged, and answered by a sample.
+//! Handles the events of a run: displays and logs them, and generates samples.
 
 use console::{report, warn};
 use journal::{LAST_SAMPLE_TOKENS, SAMPLE_TOKENS, SampleLog, sample};
@@ -6,27 +6,23 @@ use model::Gpt;
 use tokenizer::Tokenizer;
 use trainer::{Event, SkipReason};
 
-use crate::{screen::Screen, views::Views};
+use crate::{chart_files::ChartFiles, screen::Screen};
 
-/// A first step is worth a line if it takes so much longer than the others, in seconds.
+/// The first step is reported if it takes this many seconds longer than later ones.
 const SLOW_START: f64 = 1.0;
 
-/// Takes in what happens in a run.
+/// Handles the events of a run.
 pub struct Observer {
-    /// Where the run is shown.
     pub screen: Box<dyn Screen>,
-    /// Of the samples.
     pub tokenizer: Tokenizer,
-    /// The samples in the run folder.
     pub samples: SampleLog,
-    /// Pictures and event files.
-    pub views: Views,
-    /// Of the samples.
+    pub chart_files: ChartFiles,
+    /// Seed of the samples.
     pub seed: u64,
 }
 
 impl Observer {
-    /// Shows and keeps what an event says.
+    /// Displays and logs one event.
     pub fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Started { step, max_steps } => self.screen.started(step, max_steps),
@@ -38,7 +34,7 @@ impl Observer {
             }
             Event::Metrics(metrics) => {
                 self.screen.measured(metrics);
-                self.warn_once(|views| views.measured(metrics));
+                self.warn_once(|chart_files| chart_files.measured(metrics));
             }
             Event::Skipped { step, reason, loss } => skipped(step, reason, loss),
             Event::Sample { step, model, last } => self.sample(step, model, last),
@@ -47,35 +43,37 @@ impl Observer {
         }
     }
 
-    /// Has a sample written, shown, and added to those in the run folder.
+    /// Generates a sample, displays it and appends it to `samples.txt`.
     fn sample(&mut self, step: u64, model: &Gpt, last: bool) {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
         let text = match sample(model, &self.tokenizer, self.seed, max_tokens) {
             Ok(text) => text,
-            Err(error) => return warn(format_args!("no sample: {:#}", anyhow::Error::new(error))),
+            Err(error) => {
+                return warn(format_args!("cannot generate a sample: {:#}", anyhow::Error::new(error)));
+            }
         };
         self.screen.sampled(step, &text);
-        self.warn_once(|views| views.sampled(step, &text));
+        self.warn_once(|chart_files| chart_files.sampled(step, &text));
         if let Err(error) = self.samples.write(step, &text) {
-            warn(format_args!("the sample could not be added to samples.txt: {error}"));
+            warn(format_args!("cannot write the sample to samples.txt: {error}"));
         }
     }
 
-    /// A view that can't be written is worth a warning and no more, and is left alone from then on.
-    fn warn_once(&mut self, show: impl FnOnce(&mut Views) -> journal::Result<()>) {
-        if let Err(error) = show(&mut self.views) {
-            self.views.end();
+    /// A chart or event file that can't be written is a warning, not an error; later updates are skipped.
+    fn warn_once(&mut self, update: impl FnOnce(&mut ChartFiles) -> journal::Result<()>) {
+        if let Err(error) = update(&mut self.chart_files) {
+            self.chart_files.disable();
             let error = anyhow::Error::new(error);
-            warn(format_args!("pictures and event files stay as they are: {error:#}"));
+            warn(format_args!("charts and TensorBoard event files are no longer updated: {error:#}"));
         }
     }
 }
 
-/// What is said of a first step that took its time.
+/// The message about a slow first step.
 fn first_step_line(seconds: f64, usual_seconds: f64) -> Option<String> {
     (seconds > usual_seconds + SLOW_START).then(|| {
         format!(
-            "first step {seconds:.1} s, in which kernels are compiled and tuned; {:.0} ms a step since",
+            "first step {seconds:.1} s (compiling and tuning kernels), then {:.0} ms per step",
             1e3 * usual_seconds
         )
     })
@@ -85,10 +83,10 @@ fn skipped(step: u64, reason: SkipReason, loss: f64) {
     let reason = match reason {
         SkipReason::NotFinite => "its loss or gradient is not finite".to_owned(),
         SkipReason::Spike { z_score } => {
-            format!("its loss of {loss:.4} is {z_score:.1} standard deviations above those before")
+            format!("its loss of {loss:.4} is {z_score:.1} standard deviations above the recent mean")
         }
     };
-    warn(format_args!("step {step} has left the weights as they were: {reason}"));
+    warn(format_args!("skipped the update of step {step}: {reason}"));
 }
 
 #[cfg(test)]
@@ -96,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_slow_first_step_is_told() {
+    fn only_a_slow_first_step_is_reported() {
         let line = first_step_line(12.34, 0.056).unwrap();
-        assert_eq!(line, "first step 12.3 s, in which kernels are compiled and tuned; 56 ms a step since");
+        assert_eq!(line, "first step 12.3 s (compiling and tuning kernels), then 56 ms per step");
         assert_eq!(first_step_line(0.9, 0.1), None);
         assert_eq!(first_step_line(30.5, 30.0), None);
     }

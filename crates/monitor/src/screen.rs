@@ -1,26 +1,26 @@
-//! Where a run is shown: as lines, or as a live view.
+//! The interface of the two displays of a run, and the lines of text that both show.
 
-use journal::words::{count, duration};
 use std::time::{Duration, Instant};
 
+use journal::summary::{count, duration};
 use trainer::{Metrics, Split};
 
-/// Shows a run as it happens. What is said beside comes by [`console::report`].
+/// Displays a run. Messages reach the display through [`console::report`].
 pub trait Screen: Send {
-    /// It begins, after so many steps.
+    /// The session starts; `step` steps are already done.
     fn started(&mut self, step: u64, max_steps: u64);
 
-    /// A step is done.
+    /// `step` steps are done.
     fn step(&mut self, step: u64);
 
-    /// Something was measured.
+    /// A line of training or validation metrics was logged.
     fn measured(&mut self, metrics: &Metrics);
 
-    /// The model has written something.
+    /// A sample was generated.
     fn sampled(&mut self, step: u64, text: &str);
 }
 
-/// How far a session has got, and how fast.
+/// The progress and speed of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     began: Instant,
@@ -34,13 +34,12 @@ impl Pace {
         Self { began: Instant::now(), first: step, step, max_steps }
     }
 
-    /// Time since the session began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Time to the last step, in words, if it goes on as in this session. Before its first step nobody knows.
-    pub(crate) fn left(&self) -> String {
+    /// The estimated time to the last step at the speed of this session; "-" before its first step.
+    pub(crate) fn time_left(&self) -> String {
         let done = self.step.saturating_sub(self.first);
         if done == 0 {
             return "-".to_owned();
@@ -50,7 +49,7 @@ impl Pace {
     }
 }
 
-/// What an evaluation found, with the training metrics of the same step, if there are any.
+/// The line for an evaluation, with the training metrics of the same step if there are any.
 pub(crate) fn evaluation_line(metrics: &Metrics, last_train: Option<&Metrics>, max_steps: u64) -> String {
     let train = last_train.filter(|train| train.step == metrics.step);
     let train = train.map_or_else(String::new, |train| {
@@ -59,7 +58,7 @@ pub(crate) fn evaluation_line(metrics: &Metrics, last_train: Option<&Metrics>, m
     format!("step {:>6}/{max_steps}  validation loss {}{train}", metrics.step, loss_of(metrics))
 }
 
-/// What training metrics say.
+/// The line for training metrics.
 pub(crate) fn training_line(metrics: &Metrics, pace: &Pace) -> String {
     format!(
         "step {:>6}/{}  loss {}  learning rate {:.2e}  {} tokens/s  {} left",
@@ -68,13 +67,13 @@ pub(crate) fn training_line(metrics: &Metrics, pace: &Pace) -> String {
         loss_of(metrics),
         metrics.learning_rate.unwrap_or_default(),
         speed_of(metrics),
-        pace.left()
+        pace.time_left()
     )
 }
 
-/// What stands above a sample.
+/// The heading of a sample.
 pub(crate) fn sample_heading(step: u64) -> String {
-    format!("--- what it writes after step {step} ---")
+    format!("--- sample after step {step} ---")
 }
 
 pub(crate) fn loss_of(metrics: &Metrics) -> String {
@@ -90,7 +89,7 @@ pub(crate) fn speed_of(metrics: &Metrics) -> String {
     count(metrics.tokens_per_second.unwrap_or_default() as u64)
 }
 
-/// The training metrics, where that is what they are.
+/// `metrics` if its split is training, else `None`.
 pub(crate) fn as_training(metrics: &Metrics) -> Option<&Metrics> {
     (metrics.split == Split::Train).then_some(metrics)
 }

@@ -1,4 +1,4 @@
-//! What the machine can do at most, measured: multiply-adds, and reading memory.
+//! Measured peaks of the machine: multiply-adds and memory bandwidth.
 
 use std::{
     hint::black_box,
@@ -8,17 +8,17 @@ use std::{
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Measurements of which the best counts: others can only take away from it.
+/// Number of measurements, of which the best counts: other processes can only lower a result.
 const TRIES: usize = 8;
-/// How long one measurement of arithmetic takes.
-const TRY_FOR: Duration = Duration::from_millis(60);
+/// Duration of one measurement of arithmetic.
+const TRY_DURATION: Duration = Duration::from_millis(60);
 /// Independent chains of multiply-adds: enough to hide the latency of one, few enough to stay in registers.
 const CHAINS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
 const LINKS: usize = 10_000;
-/// 512 MiB of f32, several times what caches hold.
+/// 512 MiB of f32, several times the size of the caches.
 const ARRAY_LEN: usize = 1 << 27;
 
-/// The most f32 operations a second on `n_threads` threads, a multiply-add being two. Takes half a second.
+/// Peak f32 operations per second on `n_threads` threads; a multiply-add counts as two. Takes half a second.
 #[must_use]
 pub fn peak_flops(n_threads: usize) -> f64 {
     best_of(|| {
@@ -30,7 +30,7 @@ pub fn peak_flops(n_threads: usize) -> f64 {
     })
 }
 
-/// The most bytes a second that `n_threads` threads read from memory. Takes a second, and 512 MiB.
+/// Peak bytes per second that `n_threads` threads read from memory. Takes a second and 512 MiB.
 #[must_use]
 pub fn peak_bandwidth(n_threads: usize) -> f64 {
     let array = vec![1.0_f32; ARRAY_LEN];
@@ -52,7 +52,7 @@ fn best_of(measure: impl Fn() -> f64) -> f64 {
 fn multiply_adds_per_second() -> f64 {
     let start = Instant::now();
     let mut n_done = 0;
-    while start.elapsed() < TRY_FOR {
+    while start.elapsed() < TRY_DURATION {
         n_done += Arch::new().dispatch(MultiplyAdds);
     }
     n_done as f64 / start.elapsed().as_secs_f64()
@@ -66,7 +66,7 @@ impl WithSimd for MultiplyAdds {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
-        // x ← x / 2 + 1 goes to 2: nothing overflows or becomes subnormal, and no link can be left out.
+        // x ← x / 2 + 1 converges to 2: it neither overflows nor becomes subnormal, and no link can be optimised away.
         let half = simd.splat_f32s(black_box(0.5));
         let one = simd.splat_f32s(black_box(1.0));
         let mut chains = [one; CHAINS];
@@ -89,7 +89,7 @@ impl WithSimd for Sum<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
         let (body, tail) = S::as_simd_f32s(self.0);
-        // From several places at once, as a product of matrices reads; one alone waits at each page's end.
+        // Reads four streams at a time, as a matrix product does; a single stream stalls at each page boundary.
         let quarter = body.len() / 4;
         let (front, back) = body.split_at(2 * quarter);
         let ((e, f), (g, h)) = (front.split_at(quarter), back.split_at(quarter));
@@ -111,19 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_is_summed_once() {
-        // Of no multiple of a vector, and small enough that every sum is exact.
-        let numbers: Vec<f32> = (0..1003_u16).map(f32::from).collect();
+    fn every_element_is_summed_once() {
+        // A length that is no multiple of a vector, and values so small that every sum is exact.
+        let values: Vec<f32> = (0..1003_u16).map(f32::from).collect();
         for skipped in 0..3 {
-            let sum = Arch::new().dispatch(Sum(&numbers[skipped..]));
-            assert_eq!(sum, numbers[skipped..].iter().sum::<f32>());
+            let sum = Arch::new().dispatch(Sum(&values[skipped..]));
+            assert_eq!(sum, values[skipped..].iter().sum::<f32>());
         }
     }
 
     #[test]
     fn arithmetic_takes_time() {
         let rate = multiply_adds_per_second();
-        // A loop that is optimised away is faster than any core.
+        // A loop that is optimised away would be faster than any core.
         assert!((1e7..1e12).contains(&rate), "{rate:.3e} multiply-adds a second");
     }
 }

@@ -1,11 +1,11 @@
-//! Tokens per second of the sampler alone: the model answers at once, with the same logits each time.
+//! Tokens per second of the sampler alone: the model returns constant logits.
 
 use std::{convert::Infallible, ops::ControlFlow};
 
 use divan::{Bencher, counter::ItemsCount};
 use sampler::{Options, generate, random_stream, uniform};
 
-/// The characters of tiny Shakespeare, and GPT-2's vocabulary.
+/// Tiny Shakespeare's characters, and GPT-2's tokens.
 const VOCAB_SIZES: [usize; 2] = [65, 50_257];
 const N_TOKENS: usize = 32;
 
@@ -63,8 +63,8 @@ fn bench(bencher: Bencher, vocab_size: usize, options: Options) {
     });
 }
 
-/// Exponentially distributed, so that the probabilities have the long tail of a trained model's: at
-/// temperature 0.8, top-p 0.95 keeps 20 of 50,257.
+/// Exponentially distributed logits, whose probabilities have the long tail of a trained model: at temperature 0.8,
+/// top-p 0.95 keeps 20 of 50,257.
 fn peaked_logits(vocab_size: usize) -> Vec<f32> {
     let mut rng = random_stream(0, 0);
     #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use crate::{Error, Result};
 
-/// Adds to the logit of each token of `bias` the number given for it, as OpenAI's `logit_bias` does.
+/// Adds a bias to the logit of each token in `bias`, as OpenAI's `logit_bias` does.
 ///
-/// A token that is impossible (-inf) stays so.
+/// A logit of -inf stays -inf.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_is_added_to_its_token_alone() {
+    fn each_bias_is_added_to_its_token_only() {
         let mut logits = [3.0, -3.0, 0.5, f32::NEG_INFINITY, f32::MAX];
         add_logit_bias(&mut logits, &BTreeMap::from([(0, -100.0), (1, 0.25), (3, 100.0), (4, 100.0)]))
             .unwrap();
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_outside_the_vocabulary_is_named() {
+    fn error_names_an_id_outside_the_vocabulary() {
         let error = add_logit_bias(&mut [0.0; 4], &BTreeMap::from([(3, 1.0), (4, 1.0), (9, 1.0)]));
         let message = error.unwrap_err().to_string();
         assert!(message.starts_with("logit_bias names token 4, but"), "{message}");

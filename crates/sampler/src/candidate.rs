@@ -1,24 +1,23 @@
-//! A token that may come next.
+//! A possible next token with its probability.
 
 use std::cmp::Ordering;
 
-/// A token that may come next.
+/// A possible next token with its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// The token.
     pub id: u32,
-    /// Its share of the distribution, in `[0, 1]`.
+    /// In `[0, 1]`.
     pub prob: f64,
 }
 
 impl Candidate {
-    /// The more probable first; among equals, the lower id.
+    /// Descending probability, then ascending id.
     pub(crate) fn best_first(&self, other: &Self) -> Ordering {
         other.prob.total_cmp(&self.prob).then(self.id.cmp(&other.id))
     }
 }
 
-/// Scales what a filter left so that it adds up to 1 again.
+/// Scales the probabilities so that they sum to 1.
 pub(crate) fn normalize(candidates: &mut [Candidate]) {
     let total: f64 = candidates.iter().map(|candidate| candidate.prob).sum();
     for candidate in candidates {

@@ -1,7 +1,7 @@
-//! From logits to the distribution that the next token is drawn from.
+//! Computes the next-token distribution from logits.
 //!
-//! A distribution is a list of candidates in ascending order of id, whose probabilities add up to 1. That
-//! one order, whatever was filtered, makes the result of a draw a function of the distribution alone.
+//! A distribution is a list of candidates in ascending order of id, whose probabilities sum to 1. The order is the same
+//! after every filter, so the sampled token depends only on the distribution and the random number.
 
 use std::borrow::Cow;
 
@@ -11,19 +11,19 @@ use crate::{
     penalize_repetition, top_k, top_p, typical_p,
 };
 
-/// The distribution that the token after `history` is drawn from, with every option applied.
+/// The distribution of the token after `history`, with every option applied.
 ///
-/// At temperature 0 it is one candidate with all the mass: the largest logit, of the lowest id if
-/// several are the largest. The filters are for drawing and are not consulted.
+/// At temperature 0 it has one candidate with probability 1: the token with the largest logit, the lowest id on a tie.
+/// The filters do not apply then.
 ///
 /// # Shapes
 ///
-/// - `logits`: V, those of the next token
+/// - `logits`: V
 ///
 /// # Errors
 ///
-/// [`Error::NoLogits`], [`Error::BadLogit`], [`Error::NothingToDraw`] and [`Error::UnknownBiasToken`]. The
-/// options themselves are taken as checked.
+/// [`Error::NoLogits`], [`Error::BadLogit`], [`Error::NoPossibleToken`] and [`Error::UnknownBiasToken`].
+/// The options must have passed [`Options::check`].
 pub fn next_token_distribution(
     options: &Options,
     history: &History,
@@ -33,7 +33,7 @@ pub fn next_token_distribution(
     distribution(options, (0..).zip(logits.iter().copied()))
 }
 
-/// The distribution over the tokens that have one of these logits, to which nothing is added any more. Their ids ascend.
+/// The distribution over the tokens of these logits, which include bias and penalties. The ids must ascend.
 pub(crate) fn distribution(
     options: &Options,
     logits: impl Iterator<Item = (u32, f32)> + Clone,
@@ -58,7 +58,7 @@ pub(crate) fn distribution(
     Ok(candidates)
 }
 
-/// The logits with the bias and all penalties; those of the model themselves if these are off.
+/// The logits with the bias and all penalties; borrowed if these are off.
 fn adjusted<'a>(options: &Options, history: &History, logits: &'a [f32]) -> Result<Cow<'a, [f32]>> {
     let mut logits = Cow::from(logits);
     if !options.logit_bias.is_empty() {
@@ -76,7 +76,7 @@ fn adjusted<'a>(options: &Options, history: &History, logits: &'a [f32]) -> Resu
     Ok(logits)
 }
 
-/// softmax(logits / temperature). Tokens whose logit is -inf are no candidates.
+/// softmax(logits / temperature). Tokens with a logit of -inf are left out.
 ///
 /// `temperature` must be above 0, and no logit NaN or +inf.
 ///
@@ -94,7 +94,7 @@ where
 {
     let logits = logits.into_iter();
     let max = f64::from(logits.clone().map(|(_, logit)| logit).fold(f32::NEG_INFINITY, f32::max));
-    // In f64, where neither the difference nor the quotient of two f32 overflows.
+    // In f64, the difference and the quotient of two f32 cannot overflow.
     let temperature = f64::from(temperature);
     let mut candidates: Vec<_> = logits
         .filter(|&(_, logit)| logit != f32::NEG_INFINITY)
@@ -104,7 +104,7 @@ where
     candidates
 }
 
-/// The id of the largest logit, the lowest if several are the largest.
+/// The id of the largest logit, the lowest id on a tie.
 fn arg_max(logits: impl Iterator<Item = (u32, f32)>) -> Result<u32> {
     let mut best: Option<(u32, f32)> = None;
     let mut n_logits = 0;
@@ -119,7 +119,7 @@ fn arg_max(logits: impl Iterator<Item = (u32, f32)>) -> Result<u32> {
     }
     match best {
         None => Err(Error::NoLogits),
-        Some((_, f32::NEG_INFINITY)) => Err(Error::NothingToDraw { vocab_size: n_logits }),
+        Some((_, f32::NEG_INFINITY)) => Err(Error::NoPossibleToken { vocab_size: n_logits }),
         Some((id, _)) => Ok(id),
     }
 }
@@ -154,7 +154,7 @@ mod tests {
         candidates.into_iter().map(|candidate| (candidate.id, candidate.prob)).unzip()
     }
 
-    /// Logits of four tokens with probabilities 4, 2, 1 and 1 eighths.
+    /// Logits of four tokens with probabilities 4/8, 2/8, 1/8 and 1/8.
     fn eighths() -> Vec<f32> {
         [4.0_f32, 2.0, 1.0, 1.0].map(f32::ln).to_vec()
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn penalties_come_before_the_filters() {
         let penalized = Options { repetition_penalty: 2.0, top_k: Some(1), ..PLAIN };
-        let logits = [0.0, 1.5, 0.0, 2.0]; // 3 was seen.
+        let logits = [0.0, 1.5, 0.0, 2.0]; // Token 3 is in the prompt.
         assert_eq!(ids_and_probs(&penalized, &logits).0, [1]);
         assert_eq!(ids_and_probs(&Options { repetition_penalty: 1.0, ..penalized }, &logits).0, [3]);
     }
@@ -193,13 +193,13 @@ mod tests {
     fn the_bias_comes_before_the_penalties() {
         let logit_bias = BTreeMap::from([(3, 4.0)]);
         let biased = Options { repetition_penalty: 2.0, top_k: Some(1), logit_bias, ..PLAIN };
-        // 3 was seen: (-1 + 4) / 2 is 1.5; the other way round, -1 * 2 + 4 is 2.
+        // Token 3 is in the prompt: (-1 + 4) / 2 is 1.5; in the other order, -1 * 2 + 4 is 2.
         assert_eq!(ids_and_probs(&biased, &[0.0, 1.75, 0.0, -1.0]).0, [1]);
         assert_eq!(ids_and_probs(&biased, &[0.0, 1.25, 0.0, -1.0]).0, [3]);
     }
 
     #[test]
-    fn the_repetition_penalty_comes_before_those_of_the_generated_text() {
+    fn the_repetition_penalty_comes_before_the_frequency_and_presence_penalties() {
         for (frequency_penalty, presence_penalty) in [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)] {
             let penalized = Options {
                 repetition_penalty: 2.0,
@@ -208,7 +208,7 @@ mod tests {
                 top_k: Some(1),
                 ..PLAIN
             };
-            // 2 was generated: 4 / 2 - 1 is 1; the other way round, (4 - 1) / 2 is 1.5.
+            // Token 2 was generated: 4 / 2 - 1 is 1; in the other order, (4 - 1) / 2 is 1.5.
             assert_eq!(ids_and_probs(&penalized, &[0.0, 1.25, 4.0, 0.0]).0, [1]);
             assert_eq!(ids_and_probs(&penalized, &[0.0, 0.75, 4.0, 0.0]).0, [2]);
         }
@@ -216,21 +216,21 @@ mod tests {
 
     #[test]
     fn typical_p_comes_after_min_p() {
-        // Of all four, 1 is the most typical: its 2 bits are closest to the entropy of 1.75. Of the two that min-p
-        // keeps it is 0: its 0.58 bits are closer to 0.92 than the 1.58 of 1 are.
+        // Among all four, token 1 is the most typical: its surprisal of 2 bits is closest to the entropy of 1.75 bits.
+        // Min-p keeps tokens 0 and 1, with surprisals of 0.58 and 1.58 bits and an entropy of 0.92 bits.
         let alone = Options { typical_p: Some(0.2), ..PLAIN };
         assert_eq!(ids_and_probs(&alone, &eighths()).0, [1]);
         assert_eq!(ids_and_probs(&Options { min_p: Some(0.5), ..alone }, &eighths()).0, [0]);
     }
 
     #[test]
-    fn greedy_takes_the_lowest_id_among_equals() {
+    fn greedy_decoding_breaks_ties_by_the_lowest_id() {
         let greedy = Options { temperature: 0.0, ..PLAIN };
         assert_eq!(ids_and_probs(&greedy, &[1.0, 7.0, 7.0, 2.0]), (vec![1], vec![1.0]));
     }
 
     #[test]
-    fn an_impossible_token_is_no_candidate() {
+    fn a_logit_of_minus_infinity_is_left_out() {
         let (ids, probs) = ids_and_probs(&PLAIN, &[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 1.0]);
         assert_eq!((ids, probs), (vec![1, 3], vec![0.5, 0.5]));
     }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_logits_are_errors_that_name_the_token() {
+    fn errors_name_the_token_of_a_bad_logit() {
         let message = |logits: &[f32], temperature| {
             let options = Options { temperature, ..PLAIN };
             next_token_distribution(&options, &History::new(&[]), logits).unwrap_err().to_string()

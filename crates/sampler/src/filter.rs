@@ -1,5 +1,5 @@
-//! Filters: each takes a distribution and gives a smaller one; [`top_k`] does so before there is one, with logits. All but
-//! [`typical_p`] keep the most probable token.
+//! Filters that drop tokens. [`top_k`] filters logits, the others filter a distribution. All but [`typical_p`] keep the
+//! most probable token.
 
 mod min_p;
 mod top_k;

@@ -2,31 +2,28 @@ use std::{error, ops::ControlFlow};
 
 use crate::{Error, Logits, Options, Result, Sample, Sequence};
 
-/// Generates text after a prompt, one token at a time.
+/// Generates text after a prompt, one token at a time: [`generate_batch`] with a batch of one.
 ///
-/// - `sample_idx` chooses the random numbers, with the seed: samples 0, 1, 2, … of one prompt differ, and
-///   none depends on how many are drawn.
-/// - `prompt` must fit the model, or `next_logits` has to crop it.
-/// - `text_of` is told each id once, in order, and gives the characters that are complete with it. It
-///   keeps the bytes of an unfinished character to itself, so an id may add no text, or more than one
-///   character. A character still unfinished at the end is left out. It is not told a stop token.
-/// - `next_logits` receives the ids that the model has not seen, first the whole prompt and then one id
-///   at a time, and gives the logits of the next token: a [`Vec`] with one for each token of the vocabulary, or
-///   [`Logits`], which may be of the most probable tokens alone.
-/// - `on_text` is called after each token, with the text that has become certain; that may be empty, for
-///   instance while a stop string may be beginning. All it receives, joined, is [`Sample::text`]. With
-///   [`ControlFlow::Break`] it ends the sample there.
-///
-/// This is [`generate_batch`] with a batch of one.
+/// - `sample_idx` and the seed determine the random numbers. Samples 0, 1, 2, … of one prompt differ, and none depends
+///   on the number of others.
+/// - `prompt` must fit the model's block, or `next_logits` must crop it.
+/// - `text_of` receives each sampled id once, in order, and returns the characters that it completes. It buffers the
+///   bytes of an incomplete character, so an id may add no text, or several characters. A character incomplete at the
+///   end is dropped. Stop tokens are not passed to it.
+/// - `next_logits` receives the ids that the model has not seen: first the whole prompt, then one id at a time. It
+///   returns the logits of the next token, as a [`Vec`] over the vocabulary or as [`Logits`].
+/// - `on_text` is called after each token with the newly final text. The text may be empty, for instance while it may
+///   be the start of a stop string. The concatenation of all texts is [`Sample::text`]. [`ControlFlow::Break`] ends the
+///   sample.
 ///
 /// # Errors
 ///
-/// An option out of range, an empty prompt, logits that no token can be drawn from, a bias for a token
-/// without a logit, and [`Error::Model`] if `next_logits` fails.
+/// An option out of range, an empty prompt, logits that no token can be sampled from, a bias for a token outside the
+/// vocabulary, and [`Error::Model`] if `next_logits` fails.
 ///
 /// # Panics
 ///
-/// If `next_logits` gives [`Logits::Best`] and the options look at every logit ([`Options::n_best`]).
+/// If `next_logits` returns [`Logits::Best`] and the options need every logit ([`Options::n_best`]).
 pub fn generate<L, E>(
     options: &Options,
     sample_idx: u64,
@@ -50,26 +47,24 @@ where
     Ok(samples.pop().expect("a batch of one has one sample"))
 }
 
-/// Generates several texts after one prompt, the next token of all of them at a time.
+/// Generates several texts after one prompt, one token of each per step.
 ///
-/// Each of `sample_idxs` makes one sample, equal to what [`generate`] gives for it where the logits are equal.
-/// The functions are those of [`generate`] and also receive the number of the sample, which is its place
-/// in `sample_idxs`, from 0:
+/// Each of `sample_idxs` makes one sample. With equal logits it equals the sample of [`generate`]. The functions are
+/// as in [`generate`], with the number of the sample (its index in `sample_idxs`) as an extra argument:
 ///
-/// - `text_of` and `on_text` are called for one sample at a time, in ascending order of their numbers for each
-///   token. [`ControlFlow::Break`] ends that sample alone.
-/// - `next_logits` receives the numbers of the samples that are not complete, ascending, and the unseen ids of each
-///   of them: of all the whole prompt at first, then of each one id. It gives the logits of the next token
-///   of each of them, in the same order. A sample that is complete is not asked for again.
+/// - `text_of` and `on_text` are called for one sample at a time, in ascending order within a step.
+///   [`ControlFlow::Break`] ends that sample only.
+/// - `next_logits` receives the numbers of the incomplete samples, ascending, and the unseen ids of each: first the
+///   whole prompt, then one id. It returns the logits of the next token of each sample, in the same order.
 ///
 /// # Errors
 ///
-/// Those of [`generate`]. One sample that cannot go on ends them all.
+/// As [`generate`]. An error in one sample ends all of them.
 ///
 /// # Panics
 ///
-/// If `next_logits` gives more or fewer logits than samples were asked for, or [`Logits::Best`] where the options look at
-/// every logit.
+/// If `next_logits` returns another number of logits than there are incomplete samples, or [`Logits::Best`] where the
+/// options need every logit.
 pub fn generate_batch<L, E>(
     options: &Options,
     sample_idxs: impl IntoIterator<Item = u64>,
@@ -90,8 +85,11 @@ where
     while !running.is_empty() {
         let unseen: Vec<&[u32]> = running.iter().map(|&number| sequences[number].unseen()).collect();
         let logits = next_logits(&running, &unseen).map_err(|source| Error::Model(source.into()))?;
-        let (n_given, n_asked) = (logits.len(), running.len());
-        assert_eq!(n_given, n_asked, "the model gave logits for {n_given} samples and not for {n_asked}");
+        let (n_returned, n_running) = (logits.len(), running.len());
+        assert_eq!(
+            n_returned, n_running,
+            "the model returned logits for {n_returned} samples instead of {n_running}"
+        );
 
         for (&number, logits) in running.iter().zip(logits) {
             let sequence = &mut sequences[number];

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tokens before the next one, as far as the penalties look at them: which there were, not in what order.
+/// The tokens that penalties apply to, without their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     seen: BTreeSet<u32>,
@@ -8,23 +8,23 @@ pub struct History {
 }
 
 impl History {
-    /// A text of which nothing is generated yet.
+    /// The history before the first generated token.
     pub fn new(prompt: &[u32]) -> Self {
         Self { seen: prompt.iter().copied().collect(), counts: BTreeMap::new() }
     }
 
-    /// Adds a token that was generated.
+    /// Adds a generated token.
     pub fn push(&mut self, id: u32) {
         self.seen.insert(id);
         *self.counts.entry(id).or_default() += 1;
     }
 
-    /// Every token of the prompt and of what was generated.
+    /// Every token of the prompt and of the generated text.
     pub fn seen(&self) -> &BTreeSet<u32> {
         &self.seen
     }
 
-    /// How often each token was generated, without those never generated. The prompt does not count.
+    /// Number of occurrences of each generated token. The prompt does not count.
     pub fn counts(&self) -> &BTreeMap<u32, u32> {
         &self.counts
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prompt_is_seen_and_not_counted() {
+    fn prompt_tokens_are_seen_but_not_counted() {
         let mut history = History::new(&[7, 3, 7]);
         assert!(history.counts().is_empty());
         for id in [3, 5, 3] {

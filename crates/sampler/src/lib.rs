@@ -1,46 +1,41 @@
-//! Next-token logits to text: draws one token after another until it is time to stop.
+//! Text generation from next-token logits: penalties, filters, sampling, stopping and streaming.
 //!
-//! The model is a function from ids to logits and the tokenizer a function from an id to its text, so
-//! this crate knows neither Burn nor a vocabulary. Each token goes through the same few steps, each of
-//! them one small function:
+//! The model is a function from token ids to logits, and the tokenizer a function from an id to its text, so this crate
+//! depends on neither Burn nor a vocabulary. The steps for each token, in order:
 //!
 //! | step | function | option |
 //! |---|---|---|
-//! | chosen logits are raised or lowered | [`add_logit_bias`] | `logit_bias` |
-//! | logits of tokens of the prompt and the text are lowered | [`penalize_repetition`] | `repetition_penalty` |
-//! | logits are lowered by how often their token was generated | [`penalize_frequency`] | `frequency_penalty` |
-//! | logits are lowered if their token was generated at all | [`penalize_presence`] | `presence_penalty` |
-//! | only the `k` largest stay | [`top_k`] | `top_k` |
-//! | logits become probabilities | [`softmax`] | `temperature` |
-//! | only the smallest set with a mass of `p` stays | [`top_p`] | `top_p` |
-//! | only those not too far behind the best stay | [`min_p`] | `min_p` |
-//! | only the smallest set of the most typical with a mass of `p` stays | [`typical_p`] | `typical_p` |
-//! | one of them is drawn | [`draw`] | `seed` |
+//! | add a bias to the logits of chosen tokens | [`add_logit_bias`] | `logit_bias` |
+//! | penalize tokens of the prompt and the generated text | [`penalize_repetition`] | `repetition_penalty` |
+//! | penalize each generated token by its count | [`penalize_frequency`] | `frequency_penalty` |
+//! | penalize each generated token once | [`penalize_presence`] | `presence_penalty` |
+//! | keep the `k` largest logits | [`top_k`] | `top_k` |
+//! | compute probabilities | [`softmax`] | `temperature` |
+//! | keep the smallest set of tokens with a total probability of `p` | [`top_p`] | `top_p` |
+//! | drop tokens far less probable than the most probable one | [`min_p`] | `min_p` |
+//! | keep the smallest set of most typical tokens with a total probability of `p` | [`typical_p`] | `typical_p` |
+//! | sample a token | [`sample_token`] | `seed` |
 //!
-//! [`generate`] does all of it for a whole text, [`generate_batch`] for several texts at a time, and a [`Sequence`] for one
-//! token at a time. [`log_softmax`] and
-//! [`logprob`] are for scoring a text that is there already.
+//! [`generate`] runs them for a whole text, [`generate_batch`] for several texts in parallel, and [`Sequence`] for one
+//! token of one text. [`log_softmax`] and [`logprob`] score existing text.
 //!
 //! # Conventions
 //!
-//! The order is that of Hugging Face transformers, with the frequency and presence penalties where vLLM
-//! has them: right after the repetition penalty. The temperature comes **before** the filters, so
-//! `top_p = 0.9` is a share of the very distribution that is drawn from. llama.cpp applies the
-//! temperature after them by default, so that its `top_p` is a share of the distribution at
-//! temperature 1; the two agree at that temperature, and on `top_k` at any. That keeps the same tokens
-//! before the temperature as after it, so here it comes first and leaves fewer to be made probabilities of.
+//! The order follows Hugging Face transformers. The frequency and presence penalties follow the repetition penalty,
+//! as in vLLM. The temperature is applied **before** the filters, so `top_p = 0.9` refers to the distribution that
+//! tokens are sampled from. llama.cpp applies it after them by default, so its `top_p` refers to the distribution at
+//! temperature 1. The two agree at that temperature. Top-k keeps the same tokens at any temperature, so it runs before
+//! the softmax, which then has fewer probabilities to compute.
 //!
-//! The repetition penalty is for the tokens of the prompt and of the text generated so far, as in
-//! transformers; the frequency and presence penalties are for those of the generated text alone, as
-//! OpenAI defines them.
+//! The repetition penalty applies to the tokens of the prompt and of the generated text, as in transformers. The
+//! frequency and presence penalties apply to generated tokens only, as OpenAI defines them.
 //!
-//! Top-k and top-p tell equal logits and probabilities apart by id, the lower one first; min-p and typical-p keep or
-//! drop equal ones together. A step that is off changes nothing, to the last bit: with the same seed,
-//! `top_p = 1.0` draws the same ids as no `top_p`.
+//! Top-k and top-p break ties by id, the lower first; min-p and typical-p keep or drop equal tokens together. A
+//! disabled step changes no bit: with the same seed, `top_p = 1.0` samples the same ids as no `top_p`.
 //!
 //! # Example
 //!
-//! A model of three tokens that counts 0, 1, 2, 0, 1, …
+//! The model has three tokens and counts 0, 1, 2, 0, 1, …
 //!
 //! ```
 //! use std::{convert::Infallible, ops::ControlFlow};
@@ -84,10 +79,10 @@ mod options;
 mod bias;
 mod candidate;
 mod distribution;
-mod draw;
 mod filter;
 mod logprob;
 mod penalty;
+mod sample_token;
 mod stop;
 
 mod error;
@@ -95,7 +90,6 @@ mod error;
 pub use bias::add_logit_bias;
 pub use candidate::Candidate;
 pub use distribution::{next_token_distribution, softmax};
-pub use draw::{draw, random_stream, uniform};
 pub use error::{Error, Result};
 pub use filter::{min_p, top_k, top_p, typical_p};
 pub use generate::{generate, generate_batch};
@@ -105,4 +99,5 @@ pub use logprob::{log_softmax, logprob};
 pub use options::Options;
 pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};
 pub use sample::{Sample, StoppedBy};
+pub use sample_token::{random_stream, sample_token, uniform};
 pub use sequence::Sequence;

@@ -1,10 +1,10 @@
 /// The logits of the next token.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Logits {
-    /// One for each token of the vocabulary.
+    /// One logit for each token of the vocabulary.
     All(Vec<f32>),
-    /// Those of some tokens, with their ids in ascending order. What is drawn is what all would give if the
-    /// [`Options::n_best`](crate::Options::n_best) largest are among them, of equal ones those with the lower ids.
+    /// The logits of some tokens, with ids in ascending order. The result equals that of all logits if these include
+    /// the [`Options::n_best`](crate::Options::n_best) largest, with ties broken by the lower id.
     Best(Vec<(u32, f32)>),
 }
 

@@ -1,21 +1,20 @@
 //! Log-probabilities, in nats.
 
-/// The natural logarithm of the softmax of all logits.
+/// The natural logarithm of the softmax.
 ///
-/// Subtracting the largest logit first keeps every exponential at most 1, so that logits of any finite
-/// size give finite results; the sum is kept in `f64`. A logit of -inf has a log-probability of -inf.
-/// A NaN among the logits, or nothing but -inf, gives NaN.
+/// The largest logit is subtracted first and the sum is computed in `f64`, so finite logits of any size give finite
+/// results. A logit of -inf gives -inf. If a logit is NaN, or all are -inf, every result is NaN.
 ///
 /// # Shapes
 ///
-/// - `logits`: V, those of one position
+/// - `logits`: V
 /// - output: V
 pub fn log_softmax(logits: &[f32]) -> Vec<f32> {
     let log_sum_exp = log_sum_exp(logits);
     logits.iter().map(|&logit| subtract(logit, log_sum_exp)).collect()
 }
 
-/// The natural logarithm of the probability of token `id`: one entry of [`log_softmax`].
+/// The log-probability of token `id`: one entry of [`log_softmax`].
 ///
 /// # Panics
 ///
@@ -33,7 +32,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     max + sum.ln()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "f32 in, f32 out; only the sum needs more digits")]
+#[expect(clippy::cast_possible_truncation, reason = "only the sum needs the precision of f64")]
 fn subtract(logit: f32, log_sum_exp: f64) -> f32 {
     (f64::from(logit) - log_sum_exp) as f32
 }
@@ -42,27 +41,26 @@ fn subtract(logit: f32, log_sum_exp: f64) -> f32 {
 mod tests {
     use super::*;
 
-    /// Logits are the logarithms of 1/8, 1/8, 1/4, 1/2.
-    const EIGHTHS: [f32; 4] = [0.125, 0.125, 0.25, 0.5];
+    const PROBS: [f32; 4] = [0.125, 0.125, 0.25, 0.5];
 
     #[test]
-    fn matches_probabilities_known_by_hand() {
-        let logits = EIGHTHS.map(f32::ln);
+    fn log_softmax_matches_known_probabilities() {
+        let logits = PROBS.map(f32::ln);
         for (got, expected) in log_softmax(&logits).into_iter().zip(logits) {
             assert!((got - expected).abs() < 1e-6, "{got} is not {expected}");
         }
     }
 
     #[test]
-    fn a_shift_of_all_logits_changes_nothing_even_where_a_plain_exp_overflows() {
-        let logits = [0.0, 2.0, -3.0_f32]; // Whole numbers: adding 1000 rounds nothing.
+    fn a_constant_shift_changes_nothing_even_if_a_plain_exp_overflows() {
+        let logits = [0.0, 2.0, -3.0_f32]; // Integers: adding 1000 is exact.
         assert_eq!(log_softmax(&logits.map(|x| x + 1000.0)), log_softmax(&logits));
         assert_eq!(log_softmax(&logits.map(|x| x - 1000.0)), log_softmax(&logits));
         assert_ne!(log_softmax(&logits.map(|x| x * 2.0)), log_softmax(&logits));
     }
 
     #[test]
-    fn one_entry_equals_the_entry_of_all() {
+    fn logprob_is_an_entry_of_log_softmax() {
         let logits = [0.3, -1.5, f32::NEG_INFINITY, 4.0];
         let all = log_softmax(&logits);
         assert_eq!(all[2], f32::NEG_INFINITY);
@@ -81,6 +79,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "token 4 of 4 logits")]
     fn an_id_outside_the_vocabulary_panics_with_both_numbers() {
-        logprob(&EIGHTHS, 4);
+        logprob(&PROBS, 4);
     }
 }

@@ -4,46 +4,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How to choose the next token, and when to stop.
+/// Options of sampling and stopping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Stop after this many tokens.
+    /// Maximum number of tokens to generate.
     pub max_tokens: usize,
-    /// Divides the logits. Below 1 the probable becomes more probable; 0 is greedy: always the most
-    /// probable token, whatever the seed.
+    /// Sampling temperature, which divides the logits. 0 is greedy decoding: always the most probable token.
     pub temperature: f32,
-    /// Draw from the `k` most probable tokens only.
+    /// Sample from the `k` most probable tokens.
     pub top_k: Option<usize>,
-    /// Draw from the smallest set of most probable tokens that has at least this mass, in `(0, 1]`.
+    /// Sample from the smallest set of most probable tokens with at least this total probability, in `(0, 1]`.
     pub top_p: Option<f32>,
-    /// Draw from tokens that are at least this many times as probable as the best one, in `[0, 1]`.
+    /// Sample from tokens with at least this fraction of the highest probability, in `[0, 1]`.
     pub min_p: Option<f32>,
-    /// Draw from the smallest set of most typical tokens that has at least this mass, in `(0, 1]`. The most
-    /// typical are those whose surprisal is near the entropy; see [`typical_p`](crate::typical_p).
+    /// Sample from the smallest set of most typical tokens with at least this total probability, in `(0, 1]`. The
+    /// surprisal of a typical token is close to the entropy; see [`typical_p`](crate::typical_p).
     pub typical_p: Option<f32>,
-    /// Above 1, makes tokens of the prompt and of the text so far less probable; 1 is off.
+    /// Above 1, makes tokens of the prompt and the generated text less probable; 1 is off.
     pub repetition_penalty: f32,
-    /// What a logit loses for each time its token was generated, in `[-2, 2]`; 0 is off. The prompt does not
-    /// count.
+    /// Subtracted from a logit for each occurrence of its token in the generated text, in `[-2, 2]`; 0 is off.
     pub frequency_penalty: f32,
-    /// What a logit loses once its token was generated, in `[-2, 2]`; 0 is off. The prompt does not count.
+    /// Subtracted once from the logit of each generated token, in `[-2, 2]`; 0 is off.
     pub presence_penalty: f32,
-    /// What is added to the logits of single tokens, by id, before anything else; in `[-100, 100]`, where the
-    /// ends all but forbid a token or force it.
+    /// Added to the logits of these ids before penalties and filters, in `[-100, 100]`. -100 effectively forbids a
+    /// token and 100 forces it.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Keep the log-probability of each token in [`Sample::logprobs`](crate::Sample::logprobs).
+    /// Store the log-probability of each token in [`Sample::logprobs`](crate::Sample::logprobs).
     pub logprobs: bool,
-    /// Stop as soon as the generated text contains one of these. The prompt is not searched.
+    /// Stop strings: generation ends when the generated text contains one. The prompt is not searched.
     pub stop: Vec<String>,
-    /// Stop when one of these tokens is drawn, usually end-of-text. With none, end-of-text is a token like any.
+    /// Stop tokens: generation ends when one is sampled. Usually the EOS tokens; without them, text continues past EOS.
     pub stop_tokens: Vec<u32>,
     /// The same seed, options and logits give the same samples on every platform.
     pub seed: u64,
 }
 
-/// nanoGPT's `sample.py`: 500 tokens at temperature 0.8, of the 200 most probable, seed 1337. The other
-/// filters, the penalties, the bias, log-probabilities and stopping are off.
+/// As nanoGPT's `sample.py`: 500 tokens at temperature 0.8 with `top_k = 200` and seed 1337. Everything else is off.
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -66,23 +63,23 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How many of the largest logits decide what is drawn, where the others make no difference: 1 for the greedy
-    /// choice, and as many as `top_k` keeps. `None` where every logit counts: without `top_k`, with a bias or a penalty,
-    /// which change which are the largest, and for log-probabilities.
+    /// Number of largest logits that determine the sampled token: 1 for greedy decoding, otherwise `top_k`. `None` if
+    /// every logit is needed: without `top_k`, with a bias or a penalty (which change the order), and for
+    /// log-probabilities.
     pub fn n_best(&self) -> Option<usize> {
-        let as_they_are = self.logit_bias.is_empty()
+        let is_unadjusted = self.logit_bias.is_empty()
             && self.repetition_penalty == 1.0
             && self.frequency_penalty == 0.0
             && self.presence_penalty == 0.0;
         let n_kept = if self.temperature == 0.0 { Some(1) } else { self.top_k };
-        n_kept.filter(|_| as_they_are && !self.logprobs)
+        n_kept.filter(|_| is_unadjusted && !self.logprobs)
     }
 
-    /// Says which option cannot work, and which values can.
+    /// Checks the range of every option.
     ///
     /// # Errors
     ///
-    /// One variant of [`Error`] for each option.
+    /// The [`Error`] variant of the first option out of range.
     pub fn check(&self) -> Result<()> {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return Err(Error::Temperature(self.temperature));
@@ -132,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn values_at_the_border_are_accepted() {
+    fn limits_of_the_ranges_are_accepted() {
         let widest = Options {
             max_tokens: 0,
             temperature: 0.0,
@@ -151,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_has_the_value_and_the_range() {
+    fn errors_contain_the_value_and_the_range() {
         let cases = [
             (Options { temperature: -0.5, ..options() }, "temperature is -0.5; it must be 0"),
             (Options { temperature: f32::NAN, ..options() }, "temperature is NaN; it must be 0"),
@@ -188,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_keys_are_the_default_and_unknown_ones_an_error() {
+    fn missing_keys_take_defaults_and_unknown_keys_are_errors() {
         let options: Options = serde_json::from_str(r#"{"temperature": 0.5, "top_p": 0.9}"#).unwrap();
         assert_eq!(options, Options { temperature: 0.5, top_p: Some(0.9), ..Options::default() });
         let options: Options = serde_json::from_str(r#"{"logit_bias": {"50256": -1.5}}"#).unwrap();

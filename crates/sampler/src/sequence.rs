@@ -1,16 +1,16 @@
-//! One sample while it is generated.
+//! A sample during generation.
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Error, History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, draw, logprob,
-    next_token_distribution, random_stream, stop::StopStrings, uniform,
+    Error, History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, logprob,
+    next_token_distribution, random_stream, sample_token, stop::StopStrings, uniform,
 };
 
-/// A sample and everything that decides how it continues, so that samples of one batch know nothing of each other.
+/// The whole state of a sample during generation. Samples of one batch share no state.
 ///
-/// [`generate`](crate::generate) and [`generate_batch`](crate::generate_batch) run such sequences to their end. Whoever
-/// decides when the model computes steps them directly:
+/// [`generate`](crate::generate) and [`generate_batch`](crate::generate_batch) run sequences to their end. A caller
+/// that schedules the model itself steps them directly:
 ///
 /// ```
 /// use sampler::{Logits, Options, Sequence};
@@ -18,7 +18,7 @@ use crate::{
 /// let options = Options { max_tokens: 2, temperature: 0.0, ..Options::default() };
 /// let mut sequence = Sequence::new(options, 0, vec![0])?;
 /// while sequence.stopped_by().is_none() {
-///     let next = (sequence.unseen()[0] as usize + 1) % 3; // A model of three tokens, that counts.
+///     let next = (sequence.unseen()[0] as usize + 1) % 3; // A model of three tokens that counts.
 ///     let mut logits = vec![0.0; 3];
 ///     logits[next] = 5.0;
 ///     let text = sequence.step(&Logits::All(logits), |id| id.to_string())?;
@@ -41,8 +41,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Begins a sample after a prompt; `sample_idx` and the seed choose its random numbers. With `max_tokens` 0 it is
-    /// complete from the start.
+    /// Starts a sample after a prompt. `sample_idx` and the seed determine its random numbers. With `max_tokens` 0 it
+    /// is complete from the start.
     ///
     /// # Errors
     ///
@@ -65,35 +65,35 @@ impl Sequence {
         })
     }
 
-    /// The ids that the model has not seen: first the prompt, then the token sampled last.
+    /// The ids that the model has not seen: first the prompt, then the last sampled token.
     pub fn unseen(&self) -> &[u32] {
         self.ids.last().map_or(&self.prompt, std::slice::from_ref)
     }
 
-    /// Why the sample is complete; `None` while it is not.
+    /// The reason why the sample is complete, or `None` if it is not.
     pub fn stopped_by(&self) -> Option<&StoppedBy> {
         self.stopped_by.as_ref()
     }
 
-    /// Samples the next token, and returns the text that has become certain. That may be empty, for instance while a stop
-    /// string may be beginning. `text_of` gives the text that the token completes; it is not asked about a stop token.
+    /// Samples the next token and returns the newly final text. The text may be empty, for instance while it may be the
+    /// start of a stop string. `text_of` returns the text that the token completes; it is not called for a stop token.
     ///
     /// # Errors
     ///
-    /// If no token can be sampled from the logits, or a bias is for a token without a logit.
+    /// If no token can be sampled from the logits, or a bias is for a token outside the vocabulary.
     ///
     /// # Panics
     ///
-    /// If the sample is complete, or the logits are [`Logits::Best`] and the options look at every logit.
+    /// If the sample is complete, or the logits are [`Logits::Best`] and the options need every logit.
     pub fn step(&mut self, logits: &Logits, text_of: impl FnOnce(u32) -> String) -> Result<String> {
         assert!(self.stopped_by.is_none(), "a complete sample has no next token");
-        let id = self.draw(logits)?;
+        let id = self.sample(logits)?;
         let mut text = String::new();
         if self.options.stop_tokens.contains(&id) {
             self.stopped_by = Some(StoppedBy::StopToken);
         } else {
-            let (certain, stop) = self.stop_strings.push(&text_of(id));
-            text = certain;
+            let (decided, stop) = self.stop_strings.push(&text_of(id));
+            text = decided;
             self.stopped_by = stop.map(|stop| StoppedBy::StopString(stop.to_owned()));
         }
         if self.ids.len() == self.options.max_tokens {
@@ -106,12 +106,12 @@ impl Sequence {
         Ok(text)
     }
 
-    /// Ends the sample here, unless it is complete.
+    /// Ends the sample unless it is complete.
     pub fn interrupt(&mut self) {
         self.stopped_by.get_or_insert(StoppedBy::Interrupted);
     }
 
-    /// The text and tokens so far; an incomplete sample counts as interrupted.
+    /// The sample so far. An incomplete one is marked as interrupted.
     pub fn into_sample(self) -> Sample {
         Sample {
             text: self.text,
@@ -121,15 +121,15 @@ impl Sequence {
         }
     }
 
-    fn draw(&mut self, logits: &Logits) -> Result<u32> {
+    fn sample(&mut self, logits: &Logits) -> Result<u32> {
         let candidates = match logits {
             Logits::All(logits) => next_token_distribution(&self.options, &self.history, logits)?,
             Logits::Best(best) => {
-                assert!(self.options.n_best().is_some(), "these options look at every logit");
+                assert!(self.options.n_best().is_some(), "these options need every logit");
                 distribution(&self.options, best.iter().copied())?
             }
         };
-        let id = draw(&candidates, uniform(&mut self.rng));
+        let id = sample_token(&candidates, uniform(&mut self.rng));
         self.history.push(id);
         self.ids.push(id);
         if let (true, Logits::All(logits)) = (self.options.logprobs, logits) {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_without_tokens_is_complete_from_the_start() {
+    fn max_tokens_0_is_complete_from_the_start() {
         let options = Options { max_tokens: 0, ..Options::default() };
         let sequence = Sequence::new(options, 0, PROMPT.to_vec()).unwrap();
         assert_eq!(sequence.stopped_by(), Some(&StoppedBy::MaxTokens));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_ends_what_is_not_complete() {
+    fn interrupt_ends_incomplete_sequences_only() {
         let greedy = Options { max_tokens: 2, temperature: 0.0, ..Options::default() };
         let mut sequence = Sequence::new(greedy, 0, PROMPT.to_vec()).unwrap();
         assert_eq!(sequence.unseen(), PROMPT);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_begin_is_refused() {
+    fn empty_prompts_and_invalid_options_are_errors() {
         assert!(matches!(Sequence::new(Options::default(), 0, Vec::new()), Err(Error::EmptyPrompt)));
         let cold = Options { temperature: -1.0, ..Options::default() };
         assert!(matches!(Sequence::new(cold, 0, PROMPT.to_vec()), Err(Error::Temperature(_))));

@@ -1,26 +1,25 @@
-//! Stop strings in text that arrives in pieces.
+//! Detection of stop strings in streamed text.
 
 use std::cmp::Reverse;
 
-/// Passes text on up to the first stop string, and holds back what may be the beginning of one.
+/// Passes on text up to the first stop string, and holds back text that may be the start of one.
 ///
-/// The first is the one whose last character comes first; of several that end there, the longest. So
-/// the result does not depend on how the text was cut into pieces.
+/// The first stop string is the one that ends first; if several end there, the longest. So the result does not depend
+/// on how the text is split into pieces.
 #[derive(Debug, Clone)]
 pub(crate) struct StopStrings {
     stops: Vec<String>,
-    /// The end of the text so far, if a stop string may begin there.
+    /// The end of the text so far that may be the start of a stop string.
     held: String,
 }
 
 impl StopStrings {
-    /// Looks for any of `stops`, none of which is empty.
+    /// No stop string may be empty.
     pub(crate) fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new() }
     }
 
-    /// Takes the next piece of text. Gives the text that is now known to come before any stop string, and
-    /// the stop string if one is complete.
+    /// Adds a piece of text. Returns the text that precedes any stop string, and the stop string if one is complete.
     pub(crate) fn push(&mut self, piece: &str) -> (String, Option<&str>) {
         self.held.push_str(piece);
         if let Some((start, idx)) = first_match(&self.held, &self.stops) {
@@ -33,19 +32,19 @@ impl StopStrings {
         (std::mem::replace(&mut self.held, undecided), None)
     }
 
-    /// The text held back, once it is known that nothing follows it.
+    /// The text held back, at the end of the input.
     pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }
 
-/// Where the first stop string starts, and its index.
+/// The start of the first stop string in `text`, and its index.
 fn first_match(text: &str, stops: &[String]) -> Option<(usize, usize)> {
     let starts = stops.iter().enumerate().filter_map(|(idx, stop)| Some((text.find(stop.as_str())?, idx)));
     starts.min_by_key(|&(start, idx)| (start + stops[idx].len(), Reverse(stops[idx].len())))
 }
 
-/// The first byte from which on `text` is the beginning of a stop string; its length if there is none.
+/// The first byte of the longest suffix of `text` that starts a stop string, or the length of `text`.
 fn undecided_from(text: &str, stops: &[String]) -> usize {
     let mut starts = text.char_indices().map(|(start, _)| start);
     let begins_a_stop = |start: &usize| stops.iter().any(|stop| stop.starts_with(&text[*start..]));
@@ -56,7 +55,7 @@ fn undecided_from(text: &str, stops: &[String]) -> usize {
 mod tests {
     use super::*;
 
-    /// Feeds the pieces and gives what was passed on after each, with the stop string in brackets.
+    /// `expected` is the text passed on after each piece and at the end, with the stop string in brackets.
     fn check(stops: &[&str], pieces: &[&str], expected: &[&str]) {
         let stops: Vec<String> = stops.iter().map(ToString::to_string).collect();
         let mut matcher = StopStrings::new(stops.clone());
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn without_stop_strings_all_passes_at_once() {
+    fn without_stop_strings_text_is_passed_on_immediately() {
         check(&[], &["ab", "", "c"], &["ab", "", "c", ""]);
     }
 
@@ -80,20 +79,20 @@ mod tests {
     }
 
     #[test]
-    fn what_only_began_like_a_stop_string_is_passed_on() {
+    fn an_incomplete_stop_string_is_passed_on() {
         check(&["\nUser:"], &["a\nUs", "ual"], &["a", "\nUsual", ""]);
         check(&["\nUser:"], &["a\nUs"], &["a", "\nUs"]);
     }
 
     #[test]
-    fn a_stop_string_may_begin_within_a_false_beginning() {
+    fn a_stop_string_may_start_within_a_false_start() {
         check(&["aab"], &["a", "a", "a", "b"], &["", "", "a", "[aab]", ""]);
         check(&["aab"], &["aaab"], &["a[aab]", ""]);
         check(&["abab!"], &["ab", "ab", "ab", "!"], &["", "", "ab", "[abab!]", ""]);
     }
 
     #[test]
-    fn the_stop_string_complete_first_wins_however_the_text_is_cut() {
+    fn the_stop_string_that_ends_first_wins_for_any_split() {
         let stops = ["abcd", "bc"];
         check(&stops, &["xabcd"], &["xa[bc]", ""]);
         check(&stops, &["xa", "b", "c"], &["x", "", "a[bc]", ""]);
@@ -102,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn of_stop_strings_that_end_together_the_longest_wins() {
+    fn the_longest_of_stop_strings_that_end_together_wins() {
         check(&["c", "bc", "zbc"], &["abc"], &["a[bc]", ""]);
     }
 
     #[test]
-    fn characters_of_several_bytes_are_never_cut() {
+    fn multibyte_characters_are_never_split() {
         check(&["ωb"], &["αω", "ω", "b"], &["α", "ω", "[ωb]", ""]);
-        check(&["é"], &["è", "é"], &["è", "[é]", ""]); // The first bytes are equal.
+        check(&["é"], &["è", "é"], &["è", "[é]", ""]); // Both start with the same byte.
     }
 }

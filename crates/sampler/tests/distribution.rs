@@ -1,25 +1,25 @@
-//! What is drawn has the distribution that the options describe.
+//! Sampled tokens follow the distribution that the options describe.
 
 use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
 
 use sampler::{Logits, Options, Sample, generate, top_k};
 
 const LOGITS: [f32; 7] = [1.2, -0.4, 2.0, 0.3, -1.5, 2.0, 0.9];
-const N_DRAWS: u32 = 20_000;
+const N_SAMPLES: u32 = 20_000;
 
-/// Many tokens with the same logits each time.
-fn draws(options: &Options, sample_idx: u64) -> Sample {
-    let options = Options { max_tokens: N_DRAWS as usize, ..options.clone() };
+/// Samples many tokens with constant logits.
+fn samples(options: &Options, sample_idx: u64) -> Sample {
+    let options = Options { max_tokens: N_SAMPLES as usize, ..options.clone() };
     let next_logits = |_: &[u32]| Ok::<_, Infallible>(LOGITS.to_vec());
     generate(&options, sample_idx, &[0], |_| String::new(), next_logits, |_| ControlFlow::Continue(()))
-        .expect("the options and logits are in order")
+        .expect("the options and logits are valid")
 }
 
 fn plain() -> Options {
     Options { temperature: 1.0, top_k: None, seed: 7, ..Options::default() }
 }
 
-/// The distribution as the documentation describes it, by a full sort.
+/// The documented distribution, computed with a full sort.
 fn exact(options: &Options) -> BTreeMap<u32, f64> {
     let weight = |logit: f32| (f64::from(logit) / f64::from(options.temperature)).exp();
     let mut best: Vec<(u32, f64)> = (0..).zip(LOGITS.map(weight)).collect();
@@ -52,25 +52,25 @@ fn exact(options: &Options) -> BTreeMap<u32, f64> {
     best.into_iter().map(|(id, weight)| (id, weight / total)).collect()
 }
 
-/// Pearson's χ² of the draws against the distribution; infinite if an impossible token was drawn.
+/// Pearson's χ² of the samples against the distribution; infinite if an impossible token was sampled.
 fn chi_square(ids: &[u32], probs: &BTreeMap<u32, f64>) -> f64 {
     if ids.iter().any(|id| !probs.contains_key(id)) {
         return f64::INFINITY;
     }
     let term = |(id, prob): (&u32, &f64)| {
-        let n_expected = prob * f64::from(N_DRAWS);
-        let n_drawn = ids.iter().filter(|&drawn| drawn == id).count() as f64;
-        (n_drawn - n_expected).powi(2) / n_expected
+        let n_expected = prob * f64::from(N_SAMPLES);
+        let n_sampled = ids.iter().filter(|&sampled| sampled == id).count() as f64;
+        (n_sampled - n_expected).powi(2) / n_expected
     };
     probs.iter().map(term).sum()
 }
 
-/// A fair sampler exceeds it once in 10,000 seeds, at the 6 degrees of freedom of seven tokens, and more
-/// rarely at fewer.
+/// A correct sampler exceeds it for one seed in 10,000 at 6 degrees of freedom (seven tokens), and more rarely at
+/// fewer.
 const CHI_SQUARE_MAX: f64 = 27.86;
 
 #[test]
-fn draws_follow_the_exact_distribution() {
+fn samples_follow_the_exact_distribution() {
     let cases = [
         (plain(), 7),
         (Options { temperature: 0.5, ..plain() }, 7),
@@ -80,54 +80,54 @@ fn draws_follow_the_exact_distribution() {
         (Options { min_p: Some(0.3), ..plain() }, 4),
         (Options { typical_p: Some(0.85), ..plain() }, 4),
         (Options { typical_p: Some(0.4), ..plain() }, 3), // 2 and 5 are equally typical.
-        (Options { typical_p: Some(0.1), ..plain() }, 1), // 0, though 2 and 5 are more probable.
+        (Options { typical_p: Some(0.1), ..plain() }, 1), // 0, although 2 and 5 are more probable.
         (Options { top_k: Some(6), top_p: Some(0.95), min_p: Some(0.2), temperature: 1.4, ..plain() }, 5),
         (Options { min_p: Some(0.3), typical_p: Some(0.7), temperature: 1.4, ..plain() }, 3),
     ];
     for (options, n_possible) in cases {
         let probs = exact(&options);
         assert_eq!(probs.len(), n_possible, "{options:?}");
-        let chi_square = chi_square(&draws(&options, 0).ids, &probs);
+        let chi_square = chi_square(&samples(&options, 0).ids, &probs);
         assert!(chi_square < CHI_SQUARE_MAX, "χ² is {chi_square} with {options:?}");
     }
 }
 
 #[test]
-fn the_test_tells_close_distributions_apart() {
-    let ids = draws(&Options { temperature: 1.05, ..plain() }, 0).ids;
+fn the_test_distinguishes_close_distributions() {
+    let ids = samples(&Options { temperature: 1.05, ..plain() }, 0).ids;
     assert!(chi_square(&ids, &exact(&plain())) > CHI_SQUARE_MAX);
-    let ids = draws(&plain(), 0).ids;
+    let ids = samples(&plain(), 0).ids;
     assert!(chi_square(&ids, &exact(&Options { top_k: Some(6), ..plain() })).is_infinite());
 }
 
 #[test]
-fn neighbouring_tokens_are_independent() {
-    let ids = draws(&plain(), 0).ids;
+fn consecutive_tokens_are_independent() {
+    let ids = samples(&plain(), 0).ids;
     let probs = exact(&plain());
     let n_twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count() as f64;
     let prob: f64 = probs.values().map(|prob| prob * prob).sum();
-    let n_pairs = f64::from(N_DRAWS - 1);
+    let n_pairs = f64::from(N_SAMPLES - 1);
     let std = (n_pairs * prob * (1.0 - prob)).sqrt();
     assert!((n_twice - n_pairs * prob).abs() < 4.0 * std, "{n_twice} of {n_pairs}, at {prob}");
 }
 
 #[test]
-fn a_seed_gives_the_same_ids_and_another_seed_or_sample_different_ones() {
+fn seed_and_sample_index_determine_the_ids() {
     let options = plain();
-    assert_eq!(draws(&options, 3).ids, draws(&options, 3).ids);
-    assert_ne!(draws(&options, 3).ids, draws(&options, 4).ids);
-    assert_ne!(draws(&options, 3).ids, draws(&Options { seed: 8, ..options }, 3).ids);
+    assert_eq!(samples(&options, 3).ids, samples(&options, 3).ids);
+    assert_ne!(samples(&options, 3).ids, samples(&options, 4).ids);
+    assert_ne!(samples(&options, 3).ids, samples(&Options { seed: 8, ..options }, 3).ids);
 }
 
-/// Anyone's seed keeps its meaning: a change here is one that users see.
+/// A change here changes the text of every user's seed.
 #[test]
 fn ids_of_a_seed_are_pinned() {
-    let ids = &draws(&plain(), 0).ids[..16];
+    let ids = &samples(&plain(), 0).ids[..16];
     assert_eq!(ids, [5, 2, 0, 2, 2, 2, 2, 2, 5, 6, 5, 5, 2, 2, 6, 5]);
 }
 
 #[test]
-fn steps_that_are_off_change_no_draw() {
+fn disabled_steps_change_nothing() {
     let all = Options {
         top_k: Some(7),
         top_p: Some(1.0),
@@ -139,24 +139,27 @@ fn steps_that_are_off_change_no_draw() {
         logit_bias: BTreeMap::from([(2, 0.0)]),
         ..plain()
     };
-    assert_eq!(draws(&all, 0), draws(&plain(), 0));
-    assert_eq!(draws(&Options { top_k: Some(1000), ..plain() }, 0), draws(&plain(), 0));
-    assert_ne!(draws(&Options { logit_bias: BTreeMap::from([(2, 0.5)]), ..plain() }, 0), draws(&plain(), 0));
+    assert_eq!(samples(&all, 0), samples(&plain(), 0));
+    assert_eq!(samples(&Options { top_k: Some(1000), ..plain() }, 0), samples(&plain(), 0));
+    assert_ne!(
+        samples(&Options { logit_bias: BTreeMap::from([(2, 0.5)]), ..plain() }, 0),
+        samples(&plain(), 0)
+    );
 }
 
 #[test]
-fn greedy_is_the_arg_max_whatever_the_seed_and_the_filters() {
+fn greedy_decoding_ignores_seed_and_filters() {
     let greedy = Options { temperature: 0.0, ..plain() };
     for seed in 0..5 {
         let filters = Options { seed, top_p: Some(0.1), typical_p: Some(0.1), ..greedy.clone() };
-        let ids = draws(&filters, seed).ids;
-        assert!(ids.iter().all(|&id| id == 2), "2 and 5 are equal, and 2 is the lower");
+        let ids = samples(&filters, seed).ids;
+        assert!(ids.iter().all(|&id| id == 2), "2 and 5 are tied, and 2 is the lower id");
     }
-    assert!(draws(&plain(), 0).ids.iter().any(|&id| id != 2));
+    assert!(samples(&plain(), 0).ids.iter().any(|&id| id != 2));
 }
 
 #[test]
-fn logprobs_are_the_models_own_whatever_the_options() {
+fn logprobs_are_computed_before_all_options() {
     let options = Options {
         temperature: 0.5,
         top_k: Some(3),
@@ -166,45 +169,45 @@ fn logprobs_are_the_models_own_whatever_the_options() {
         logprobs: true,
         ..plain()
     };
-    let sample = draws(&options, 0);
+    let sample = samples(&options, 0);
     let total: f64 = LOGITS.iter().map(|&logit| f64::from(logit).exp()).sum();
     for (&id, &logprob) in sample.ids.iter().zip(&sample.logprobs) {
         let expected = f64::from(LOGITS[id as usize]) - total.ln();
         assert!((f64::from(logprob) - expected).abs() < 1e-6, "token {id}: {logprob}, not {expected}");
     }
     assert_eq!(sample.logprobs.len(), sample.ids.len());
-    assert_eq!(draws(&Options { logprobs: false, ..options }, 0).logprobs, []);
+    assert_eq!(samples(&Options { logprobs: false, ..options }, 0).logprobs, []);
 }
 
-/// What a model that gives away only some of its logits says.
-fn draws_of_best(options: &Options, n_given: usize) -> Sample {
+/// Samples from a model that returns only its `n_best` largest logits.
+fn samples_of_best(options: &Options, n_best: usize) -> Sample {
     let options = Options { max_tokens: 1000, ..options.clone() };
-    let best = Logits::Best(top_k((0..).zip(LOGITS), n_given));
+    let best = Logits::Best(top_k((0..).zip(LOGITS), n_best));
     let next_logits = |_: &[u32]| Ok::<_, Infallible>(best.clone());
     generate(&options, 0, &[0], |_| String::new(), next_logits, |_| ControlFlow::Continue(()))
-        .expect("the options and logits are in order")
+        .expect("the options and logits are valid")
 }
 
 #[test]
-fn the_best_logits_are_enough_where_the_others_make_no_difference() {
+fn the_best_logits_suffice_if_the_others_do_not_matter() {
     let filtered =
         Options { top_k: Some(5), top_p: Some(0.9), min_p: Some(0.1), temperature: 1.4, ..plain() };
     let cases = [
         (Options { temperature: 0.0, ..plain() }, 1),
-        (Options { top_k: Some(1), ..plain() }, 1), // 2 and 5 are equal.
+        (Options { top_k: Some(1), ..plain() }, 1), // 2 and 5 are tied.
         (Options { top_k: Some(4), typical_p: Some(0.7), ..plain() }, 4),
         (filtered, 5),
     ];
     for (options, n_best) in cases {
         assert_eq!(options.n_best(), Some(n_best));
-        let expected = &draws(&options, 0).ids[..1000];
-        assert_eq!(draws_of_best(&options, n_best).ids, expected, "{options:?}");
-        assert_eq!(draws_of_best(&options, n_best + 1).ids, expected, "more do no harm: {options:?}");
+        let expected = &samples(&options, 0).ids[..1000];
+        assert_eq!(samples_of_best(&options, n_best).ids, expected, "{options:?}");
+        assert_eq!(samples_of_best(&options, n_best + 1).ids, expected, "one more logit: {options:?}");
     }
 }
 
 #[test]
-fn options_say_when_every_logit_counts() {
+fn n_best_is_none_if_every_logit_matters() {
     let few = Options { top_k: Some(3), ..plain() };
     assert_eq!(few.n_best(), Some(3));
     let every = [
@@ -221,7 +224,7 @@ fn options_say_when_every_logit_counts() {
 }
 
 #[test]
-#[should_panic(expected = "these options look at every logit")]
-fn the_best_logits_do_not_serve_options_that_look_at_all() {
-    draws_of_best(&plain(), 3);
+#[should_panic(expected = "these options need every logit")]
+fn the_best_logits_panic_if_options_need_every_logit() {
+    samples_of_best(&plain(), 3);
 }

@@ -1,4 +1,4 @@
-//! What every filter promises, for any distribution.
+//! Properties of every filter, for any distribution.
 
 use proptest::{prelude::*, test_runner::RngSeed};
 use sampler::{Candidate, min_p, softmax, top_k, top_p, typical_p};
@@ -7,7 +7,7 @@ fn fixed_seed() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(0), failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Up to 300. Few distinct ones, so that ties are common, and now and then that of an impossible token.
+/// Up to 301 logits with few distinct values, so that ties are common, and some of -inf.
 fn logits() -> impl Strategy<Value = Vec<f32>> {
     let logit = prop_oneof![
         9 => (-8_i8..8).prop_map(|logit| f32::from(logit) * 0.75),
@@ -25,7 +25,7 @@ fn distribution() -> impl Strategy<Value = Vec<Candidate>> {
     logits().prop_map(|logits| softmax(&logits, 1.0))
 }
 
-/// Each logit with the id of its token.
+/// Each logit with its id.
 fn numbered(logits: &[f32]) -> Vec<(u32, f32)> {
     (0..).zip(logits.iter().copied()).collect()
 }
@@ -34,7 +34,7 @@ fn k() -> impl Strategy<Value = usize> {
     prop_oneof![1_usize..320, Just(usize::MAX)]
 }
 
-/// A share, with both ends.
+/// Probabilities, including both limits.
 fn p() -> impl Strategy<Value = f32> {
     prop_oneof![8 => 0.001_f32..1.0, 1 => Just(1.0_f32), 1 => Just(f32::MIN_POSITIVE)]
 }
@@ -48,21 +48,21 @@ fn is_subset(smaller: &[Candidate], larger: &[Candidate]) -> bool {
     smaller.iter().all(|candidate| larger.contains(&candidate.id))
 }
 
-/// The most probable first, the lower id among equals: by a full sort, unlike the filters.
+/// Descending probability, then ascending id, by a full sort, which the filters avoid.
 fn sorted(candidates: &[Candidate]) -> Vec<Candidate> {
     let mut candidates = candidates.to_vec();
     candidates.sort_by(|a, b| b.prob.total_cmp(&a.prob).then(a.id.cmp(&b.id)));
     candidates
 }
 
-/// The ids of the first `n` candidates of a full sort, in ascending order.
+/// The ids of the `n` most probable candidates, ascending.
 fn best_ids(candidates: &[Candidate], n: usize) -> Vec<u32> {
     let mut best = ids(&sorted(candidates)[..n]);
     best.sort_unstable();
     best
 }
 
-/// Every possible candidate with the distance of its surprisal from the entropy.
+/// Each candidate with the distance of its surprisal from the entropy.
 fn distances(candidates: &[Candidate]) -> Vec<(f64, Candidate)> {
     let entropy: f64 = candidates.iter().map(|candidate| -candidate.prob * candidate.prob.ln()).sum();
     candidates.iter().map(|candidate| ((candidate.prob.ln() + entropy).abs(), *candidate)).collect()
@@ -70,11 +70,11 @@ fn distances(candidates: &[Candidate]) -> Vec<(f64, Candidate)> {
 
 fn assert_is_distribution_within(after: &[Candidate], before: &[Candidate]) -> Result<(), TestCaseError> {
     let total: f64 = after.iter().map(|candidate| candidate.prob).sum();
-    prop_assert!((total - 1.0).abs() < 1e-12, "adds up to {}", total);
+    prop_assert!((total - 1.0).abs() < 1e-12, "sums to {}", total);
     prop_assert!(after.is_sorted_by(|a, b| a.id < b.id), "ids not in ascending order");
-    prop_assert!(is_subset(after, before), "a candidate came from nowhere");
+    prop_assert!(is_subset(after, before), "a candidate was added");
 
-    // Those that stay keep their proportions.
+    // Ratios of probabilities do not change.
     let earlier = |id| before.iter().find(|earlier| earlier.id == id).expect("a subset").prob;
     let scale = after[0].prob / earlier(after[0].id);
     for candidate in after {
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(fixed_seed())]
 
     #[test]
-    fn each_filter_keeps_a_distribution(before in distribution(), p in p()) {
+    fn each_filter_returns_a_distribution(before in distribution(), p in p()) {
         let filtered = [top_p(before.clone(), p), min_p(before.clone(), p)];
         for after in &filtered {
             assert_is_distribution_within(after, &before)?;
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn the_k_largest_of_some_that_hold_them_are_the_k_largest_of_all(
+    fn top_k_of_a_superset_of_the_k_largest_equals_top_k_of_all(
         before in logits(), k in (k(), k()), others in any::<u64>(),
     ) {
         let (k, more) = (k.0.min(k.1), k.0.max(k.1));
@@ -118,17 +118,17 @@ proptest! {
     }
 
     #[test]
-    fn top_p_keeps_the_smallest_set_of_the_best_with_that_mass(before in distribution(), p in p()) {
+    fn top_p_keeps_the_smallest_set_of_most_probable_candidates(before in distribution(), p in p()) {
         let kept = top_p(before.clone(), p);
         prop_assert_eq!(ids(&kept), best_ids(&before, kept.len()));
-        // The slack is for sums of 300 terms that round to either side of `p`.
+        // The tolerance covers rounding in sums of 300 terms.
         let mass = |n: usize| sorted(&before)[..n].iter().map(|candidate| candidate.prob).sum::<f64>();
         prop_assert!(mass(kept.len()) >= f64::from(p) - 1e-12, "too few");
         prop_assert!(p == 1.0 || mass(kept.len() - 1) < f64::from(p) + 1e-12, "too many");
     }
 
     #[test]
-    fn min_p_keeps_exactly_those_near_the_best(before in distribution(), p in p()) {
+    fn min_p_keeps_candidates_above_the_threshold(before in distribution(), p in p()) {
         let kept = ids(&min_p(before.clone(), p));
         let threshold = sorted(&before)[0].prob * f64::from(p);
         for candidate in &before {
@@ -137,25 +137,25 @@ proptest! {
     }
 
     #[test]
-    fn typical_p_keeps_the_smallest_set_of_the_most_typical_with_that_mass(before in distribution(), p in p()) {
+    fn typical_p_keeps_the_smallest_set_of_most_typical_candidates(before in distribution(), p in p()) {
         let kept = ids(&typical_p(before.clone(), p));
         let (inside, outside): (Vec<_>, Vec<_>) =
             distances(&before).into_iter().partition(|(_, candidate)| kept.contains(&candidate.id));
         let border = inside.iter().map(|(distance, _)| *distance).fold(0.0, f64::max);
-        prop_assert!(outside.iter().all(|(distance, _)| *distance > border - 1e-12), "a more typical one was lost");
-        // Equal ones stay or go together, so the last group may be larger than was needed.
+        prop_assert!(outside.iter().all(|(distance, _)| *distance > border - 1e-12), "a more typical candidate was dropped");
+        // Equally typical candidates are kept or dropped together, so the last group may be larger than needed.
         let mass = |kept: &[(f64, Candidate)]| kept.iter().map(|(_, candidate)| candidate.prob).sum::<f64>();
         prop_assert!(mass(&inside) >= f64::from(p) - 1e-12, "too few");
         let before_last: Vec<_> =
             inside.iter().copied().filter(|(distance, _)| *distance < border - 1e-12).collect();
         prop_assert!(p == 1.0 || mass(&before_last) < f64::from(p) + 1e-12, "too many");
         for (_, candidate) in &outside {
-            prop_assert!(inside.iter().all(|(_, kept)| kept.prob != candidate.prob), "equals were parted");
+            prop_assert!(inside.iter().all(|(_, kept)| kept.prob != candidate.prob), "equal candidates were separated");
         }
     }
 
     #[test]
-    fn a_looser_filter_keeps_all_that_a_stricter_one_keeps(
+    fn a_looser_filter_keeps_a_superset_of_a_stricter_one(
         before in distribution(), p in (p(), p()),
     ) {
         let p = (p.0.min(p.1), p.0.max(p.1));
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_that_keeps_all_changes_no_bit(logits in logits()) {
+    fn a_disabled_filter_changes_no_bit(logits in logits()) {
         prop_assert_eq!(top_k(numbered(&logits), logits.len()), numbered(&logits));
         prop_assert_eq!(top_k(numbered(&logits), usize::MAX), numbered(&logits));
         let before = softmax(&logits, 1.0);
@@ -176,7 +176,7 @@ proptest! {
 }
 
 #[test]
-fn ties_at_the_border_go_to_the_lower_ids_or_are_all_kept() {
+fn ties_at_the_threshold_keep_the_lower_ids_or_all() {
     let logits = [0.0, -0.0, 0.0, -0.0, -0.0, 0.0];
     assert_eq!(top_k(numbered(&logits), 3), [(0, 0.0), (1, 0.0), (2, 0.0)]);
     let even = softmax(&logits, 1.0);
@@ -185,15 +185,15 @@ fn ties_at_the_border_go_to_the_lower_ids_or_are_all_kept() {
     assert_eq!(ids(&typical_p(even, 0.1)), [0, 1, 2, 3, 4, 5]);
 }
 
-/// The expected ids and probabilities are of `TemperatureLogitsWarper` and `TypicalLogitsWarper` of transformers 5.23.0.
+/// Expected values: `TemperatureLogitsWarper` and `TypicalLogitsWarper` of transformers 5.23.0.
 #[test]
-fn typical_p_keeps_what_transformers_keeps() {
+fn typical_p_matches_transformers() {
     let check = |temperature: f32, p: f32, expected: &[(u32, f64)]| {
         let kept = typical_p(softmax(&[1.2, -0.4, 2.0, 0.3, -1.5, 2.0, 0.9], temperature), p);
         assert_eq!(kept.len(), expected.len(), "temperature {temperature}, typical-p {p}: {kept:?}");
         for (candidate, &(id, prob)) in kept.iter().zip(expected) {
             assert_eq!(candidate.id, id);
-            assert!((candidate.prob - prob).abs() < 1e-6, "{candidate:?}, not {prob}"); // Six digits.
+            assert!((candidate.prob - prob).abs() < 1e-6, "{candidate:?}, not {prob}"); // The reference has six digits.
         }
     };
     check(1.0, 0.4, &[(0, 0.18345), (2, 0.408275), (5, 0.408275)]);
@@ -211,15 +211,15 @@ fn typical_p_drops_a_token_that_is_too_probable() {
 }
 
 #[test]
-fn typical_p_passes_over_a_token_whose_probability_is_rounded_to_zero() {
+fn typical_p_skips_a_probability_rounded_to_zero() {
     let kept = typical_p(softmax(&[0.0, -100.0, 0.0], 0.01), 0.9);
     assert_eq!(ids(&kept), [0, 2]);
 }
 
-/// Far more than top-p sorts at first.
+/// Top-p keeps far more candidates than it sorts first.
 #[test]
-fn top_p_reaches_into_a_flat_distribution() {
+fn top_p_handles_a_flat_distribution() {
     let flat = softmax(&vec![0.0; 50_257], 1.0);
-    assert_eq!(top_p(flat.clone(), 0.5).len(), 25_129); // The first whole number above one half of all.
+    assert_eq!(top_p(flat.clone(), 0.5).len(), 25_129); // The first integer above 50,257 / 2.
     assert_eq!(top_p(flat, 0.001).len(), 51);
 }

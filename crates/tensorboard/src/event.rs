@@ -1,19 +1,19 @@
-//! The messages of an event file, as far as they are written here.
+//! The protobuf messages of an event file, limited to the fields that this crate writes.
 //!
-//! Names and numbers of the fields are those of `event.proto`, `summary.proto` and `tensor.proto` in TensorBoard,
-//! <https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto>. What is not declared is skipped
-//! when it is read.
+//! Field names and numbers are those of `event.proto`, `summary.proto` and `tensor.proto` in TensorBoard,
+//! <https://github.com/tensorflow/tensorboard/tree/master/tensorboard/compat/proto>. Other fields are skipped when
+//! reading.
 
-/// What happened at one step.
+/// An event at one step.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Event {
-    /// When it happened, in seconds since the beginning of 1970, UTC.
+    /// Unix time in seconds.
     #[prost(double, tag = "1")]
     pub wall_time: f64,
-    /// The step. Signed in TensorBoard, which is the same in the file for all that it can show.
+    /// The training step. Signed in TensorBoard, with the same encoding for values that are not negative.
     #[prost(uint64, tag = "2")]
     pub step: u64,
-    /// What happened, if it is of a kind that is known here.
+    /// None for kinds that are not declared here.
     #[prost(oneof = "What", tags = "3, 5, 7")]
     pub what: Option<What>,
 }
@@ -21,35 +21,33 @@ pub struct Event {
 /// The kinds of events.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum What {
-    /// The first event of a file: its format.
+    /// The format version, as the first event of a file.
     #[prost(string, tag = "3")]
     FileVersion(String),
-    /// Something to show.
     #[prost(message, tag = "5")]
     Summary(Summary),
-    /// A session began.
     #[prost(message, tag = "7")]
     SessionLog(SessionLog),
 }
 
-/// Values of one step.
+/// The values of one step.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Summary {
-    /// The values; one in each event that is written here.
+    /// Events written by this crate have one value.
     #[prost(message, repeated, tag = "1")]
     pub values: Vec<SummaryValue>,
 }
 
-/// A value and what it is called.
+/// A value with its tag.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SummaryValue {
-    /// The name of the series. What stands before its first `/` is the group that it is shown in.
+    /// Name of the series. The part before the first `/` is its group.
     #[prost(string, tag = "1")]
     pub tag: String,
-    /// How it is to be shown; a scalar needs none.
+    /// Display metadata; scalars need none.
     #[prost(message, optional, tag = "9")]
     pub metadata: Option<SummaryMetadata>,
-    /// The value, if it is of a kind that is known here.
+    /// None for kinds that are not declared here.
     #[prost(oneof = "Value", tags = "2, 8")]
     pub value: Option<Value>,
 }
@@ -57,26 +55,24 @@ pub struct SummaryValue {
 /// The kinds of values.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Value {
-    /// A scalar.
     #[prost(float, tag = "2")]
     Scalar(f32),
-    /// Anything else, of which texts are written here.
+    /// Other kinds; this crate writes texts.
     #[prost(message, tag = "8")]
     Tensor(Tensor),
 }
 
-/// How a value is to be shown.
+/// Display metadata of a value.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SummaryMetadata {
-    /// What shows it.
     #[prost(message, optional, tag = "1")]
     pub plugin_data: Option<PluginData>,
 }
 
-/// The part of TensorBoard that shows a value.
+/// The TensorBoard plugin that displays a value.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PluginData {
-    /// Its name, such as `text`.
+    /// Such as `text`.
     #[prost(string, tag = "1")]
     pub plugin_name: String,
 }
@@ -84,37 +80,35 @@ pub struct PluginData {
 /// An array of strings.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Tensor {
-    /// The type of the elements: [`Tensor::STRING`].
+    /// Element type: [`Tensor::STRING`].
     #[prost(int32, tag = "1")]
     pub dtype: i32,
-    /// The shape.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShape>,
-    /// The elements.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub strings: Vec<Vec<u8>>,
 }
 
 impl Tensor {
-    /// The number of the type of strings, `DT_STRING`.
+    /// `DT_STRING`.
     pub const STRING: i32 = 7;
 }
 
-/// The shape of a single element: no dimensions.
+/// The shape of a scalar tensor, without dimensions.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TensorShape {}
 
-/// The beginning of a session.
+/// Marks the start of a session.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SessionLog {
-    /// What the session did: [`SessionLog::START`].
+    /// [`SessionLog::START`].
     #[prost(int32, tag = "1")]
     pub status: i32,
 }
 
 impl SessionLog {
-    /// It began. If it was not the first of the run, TensorBoard drops what it has read of the event's step and of
-    /// those beyond it.
+    /// The session starts. In all but the first session of a run, TensorBoard drops earlier events at the event's step
+    /// or later.
     pub const START: i32 = 1;
 }
 
@@ -127,7 +121,7 @@ impl Event {
         }
     }
 
-    /// The tag and the text, if the event is one.
+    /// The tag and the text, if the event is a text.
     pub fn text(&self) -> Option<(&str, &str)> {
         match self.summary_value()? {
             SummaryValue { tag, value: Some(Value::Tensor(Tensor { strings, .. })), .. } => {

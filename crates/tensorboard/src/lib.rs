@@ -1,8 +1,8 @@
-//! Event files of TensorBoard: scalars and texts, each at a step.
+//! TensorBoard event files: scalars and texts, each at a step.
 //!
-//! An [`EventWriter`] makes one file, for one session of training. TensorBoard shows the files of a folder as one
-//! run, so a run that is gone on with gets another file beside the first, by [`EventWriter::resume`], and no file is
-//! ever appended to: what a crash tore off at the end of one stays there, and is left out by whoever reads it.
+//! An [`EventWriter`] writes one file for one training session. TensorBoard shows all files of a folder as one run, so
+//! [`EventWriter::resume`] adds a file for a resumed run. No file is ever appended to: a record cut off by a crash
+//! stays at the end of its file, and readers skip it.
 //!
 //! ```
 //! use std::time::SystemTime;
@@ -22,8 +22,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Values are f32 in a file, whatever they were before. `tensorboard --logdir FOLDER` shows every folder of events
-//! below FOLDER as a run.
+//! Values are stored as f32. `tensorboard --logdir FOLDER` shows every folder with event files below FOLDER as a run.
 
 mod event;
 mod reader;

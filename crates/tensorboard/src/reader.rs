@@ -1,4 +1,4 @@
-//! Event files, read again.
+//! Reads event files.
 
 use std::{
     fs,
@@ -13,13 +13,13 @@ use crate::{
     record::{Record, read_record},
 };
 
-/// All events of one file, from first to last.
+/// Reads all events of one file, in order.
 ///
-/// A last record that is cut off, as a crash leaves it, is left out, as TensorBoard does.
+/// Like TensorBoard, it skips a last record that a crash cut off.
 ///
 /// # Errors
 ///
-/// If the file can't be read; of kind `InvalidData` if a record before the end is damaged or is no event.
+/// If the file can't be read; of kind `InvalidData` if a record before the end is damaged or not an event.
 pub fn read_events(path: &Path) -> io::Result<Vec<Event>> {
     let bytes = fs::read(path)?;
     let mut left = bytes.as_slice();
@@ -32,12 +32,13 @@ pub fn read_events(path: &Path) -> io::Result<Vec<Event>> {
         };
         match read_record(left) {
             Record::Whole { payload, rest } => {
-                events
-                    .push(Event::decode(payload).map_err(|error| damaged(&format!("is no event: {error}")))?);
+                events.push(
+                    Event::decode(payload).map_err(|error| damaged(&format!("is not an event: {error}")))?,
+                );
                 left = rest;
             }
             Record::Torn => return Ok(events),
-            Record::Damaged => return Err(damaged("is damaged: a checksum does not match")),
+            Record::Damaged => return Err(damaged("is damaged: checksum mismatch")),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Records of bytes, each with its length and two checksums: the framing of TFRecord.
+//! The TFRecord format: byte records, each with its length and two checksums.
 //!
 //! ```text
-//! u64  length, little-endian like all of it
+//! u64  length; all values are little-endian
 //! u32  masked checksum of the eight bytes of the length
 //! [u8] payload
 //! u32  masked checksum of the payload
@@ -11,17 +11,16 @@ use std::io::{self, Write};
 
 use crc::{CRC_32_ISCSI, Crc};
 
-/// CRC-32C.
 const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// A record at the beginning of some bytes.
+/// The result of reading a record at the start of a byte slice.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Record<'a> {
-    /// Whole and sound, with the bytes behind it.
+    /// A valid record, and the bytes after it.
     Whole { payload: &'a [u8], rest: &'a [u8] },
-    /// The bytes end before it does, or there are none.
+    /// The bytes end before the record does, or are empty.
     Torn,
-    /// A checksum is not that of what it stands behind.
+    /// A checksum does not match.
     Damaged,
 }
 
@@ -39,7 +38,7 @@ pub(crate) fn read_record(bytes: &[u8]) -> Record<'_> {
         return Record::Damaged;
     }
     let length = length.iter().rev().fold(0, |length, &byte| length << 8 | u64::from(byte));
-    // A length beyond memory is beyond the file as well.
+    // A length beyond usize is longer than the file.
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let Some((payload, checksum, rest)) = split_checked(rest, length) else { return Record::Torn };
     if masked_checksum(payload) != checksum {
@@ -48,14 +47,14 @@ pub(crate) fn read_record(bytes: &[u8]) -> Record<'_> {
     Record::Whole { payload, rest }
 }
 
-/// Some bytes, the checksum behind them, and what follows.
+/// Splits off `length` bytes and the checksum after them.
 fn split_checked(bytes: &[u8], length: usize) -> Option<(&[u8], [u8; 4], &[u8])> {
     let (data, rest) = bytes.split_at_checked(length)?;
     let (checksum, rest) = rest.split_first_chunk()?;
     Some((data, *checksum, rest))
 }
 
-/// Masked because a checksum of bytes that hold their own checksum says little:
+/// CRC-32C, masked because the CRC of bytes that contain their own CRC is weak:
 /// <https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details>.
 fn masked_checksum(bytes: &[u8]) -> [u8; 4] {
     CHECKSUM.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
@@ -81,21 +80,21 @@ mod tests {
         }
 
         #[test]
-        fn a_record_that_is_cut_off_is_torn(payload: Vec<u8>, cut: prop::sample::Index) {
+        fn a_truncated_record_is_torn(payload: Vec<u8>, cut: prop::sample::Index) {
             let bytes = record(&payload);
             prop_assert_eq!(read_record(&bytes[..cut.index(bytes.len())]), Record::Torn);
         }
 
         #[test]
-        fn a_changed_bit_is_damage(payload: Vec<u8>, place: prop::sample::Index, bit in 0..8u8) {
+        fn a_changed_bit_is_detected(payload: Vec<u8>, index: prop::sample::Index, bit in 0..8u8) {
             let mut bytes = record(&payload);
-            let place = place.index(bytes.len());
-            bytes[place] ^= 1u8 << bit;
+            let index = index.index(bytes.len());
+            bytes[index] ^= 1u8 << bit;
             prop_assert_eq!(read_record(&bytes), Record::Damaged);
         }
     }
 
-    /// 123456789 has the checksum e3069283 in every list of CRCs.
+    /// The standard check value of CRC-32C.
     #[test]
     fn the_checksum_is_crc_32c() {
         assert_eq!(CHECKSUM.checksum(b"123456789"), 0xe306_9283);

@@ -1,10 +1,10 @@
-//! Texts that are no Markdown.
+//! Plain texts for TensorBoard, which renders Markdown.
 
-/// A text as Markdown that shows it as it is: a block of code, each line indented.
+/// Converts a plain text to Markdown that shows it unchanged: an indented code block.
 ///
-/// TensorBoard takes texts for Markdown, which joins the lines of a poem and hides what is between angle brackets.
+/// TensorBoard renders texts as Markdown, which joins lines and hides text in angle brackets.
 pub fn verbatim(text: &str) -> String {
-    // Markdown ends a line at a carriage return as well.
+    // In Markdown, a carriage return also ends a line.
     let lines = text.replace("\r\n", "\n");
     lines.split(['\n', '\r']).map(|line| format!("    {line}\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! A new event file, and what is written into it.
+//! Writes event files.
 
 use std::{
     ffi::OsStr,
@@ -15,15 +15,14 @@ use crate::{
     record::write_record,
 };
 
-/// TensorBoard takes a file for one of events by this, and the older of two by the number behind it.
+/// Prefix by which TensorBoard recognises event files. The number after it orders them.
 const NAME: &str = "events.out.tfevents.";
-/// The format in which [`SessionLog::START`] has a meaning.
+/// The format version that supports [`SessionLog::START`].
 const FILE_VERSION: &str = "brain.Event:2";
 
 /// Writes the event file of one session.
 ///
-/// What is written goes to the file when it is flushed, when there is much of it, and when the writer is dropped,
-/// which ignores errors.
+/// Output is buffered: it reaches the file on `flush`, when the buffer is full, and on drop, which ignores errors.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -31,37 +30,33 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins the first file of a run, in a folder that is made if it is not there.
+    /// Creates the first file of a run. Creates the folder if it does not exist.
     ///
-    /// If the folder has files already, as when a run is begun anew, TensorBoard drops all that they say. The name
-    /// is `events.out.tfevents.SECONDS.HOST` with the seconds from 1970 to `started`, or with the second behind the
-    /// last of the files that are there, since TensorBoard reads them in the order of their names.
+    /// If the folder has event files already, as when a run is restarted, TensorBoard drops their events. The name is
+    /// `events.out.tfevents.SECONDS.HOST` with the Unix time of `started`. If that is not after all existing files,
+    /// SECONDS is one more than the last one's, since TensorBoard reads files in the order of their names.
     pub fn create(folder: &Path, started: SystemTime) -> io::Result<Self> {
-        Self::begin(folder, 0, started)
+        Self::start_session(folder, 0, started)
     }
 
-    /// Begins another file, for a run that goes on after `step`, named as by [`create`](Self::create).
+    /// Creates another file for a run that resumes after `step`, named as by [`create`](Self::create).
     ///
-    /// It has TensorBoard drop what the earlier files say of later steps; what they say of `step` and of those
-    /// before it stays. TensorBoard's fast loader takes no notice of that: it drops the later values of a tag when
-    /// it gets to the first one that was written again.
+    /// It makes TensorBoard drop earlier events of steps after `step`. TensorBoard's fast loader ignores the marker: it
+    /// drops the later values of a tag at the first value that is written again.
     pub fn resume(folder: &Path, step: u64, started: SystemTime) -> io::Result<Self> {
-        Self::begin(folder, step.saturating_add(1), started)
+        Self::start_session(folder, step.saturating_add(1), started)
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes one value of a curve, as f32: one that is too large for it is infinite in the file.
+    /// Writes a scalar as f32; a larger value becomes infinite.
     ///
-    /// TensorBoard groups curves by what stands before the first `/` of their tags.
+    /// TensorBoard groups scalars by the part of the tag before the first `/`.
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: SystemTime, value: f64) -> io::Result<()> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "TensorBoard has f32 for scalars, which is said above"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "TensorBoard stores scalars as f32")]
         let value = Value::Scalar(value as f32);
         self.summary(
             step,
@@ -70,7 +65,7 @@ impl EventWriter {
         )
     }
 
-    /// Writes a text, which TensorBoard takes for Markdown; [`verbatim`](crate::verbatim) is for one that is none.
+    /// Writes a text, which TensorBoard renders as Markdown. For plain text, use [`verbatim`](crate::verbatim).
     pub fn text(&mut self, tag: &str, step: u64, wall_time: SystemTime, markdown: &str) -> io::Result<()> {
         let plugin_data = PluginData { plugin_name: "text".to_owned() };
         let text = Tensor {
@@ -86,19 +81,19 @@ impl EventWriter {
         self.summary(step, wall_time, value)
     }
 
-    /// Hands what was written to the system, so that a TensorBoard that runs meanwhile sees it.
+    /// Writes buffered events to the file, so that a running TensorBoard sees them.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
 
-    /// Begins a file that drops what is known of `first_step` and the steps behind it.
-    fn begin(folder: &Path, first_step: u64, started: SystemTime) -> io::Result<Self> {
+    /// Creates a file that makes TensorBoard drop earlier events from `first_step` on.
+    fn start_session(folder: &Path, first_step: u64, started: SystemTime) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let path = folder.join(name(folder, started)?);
         let file = BufWriter::new(File::create_new(&path)?);
         let mut writer = Self { path, file };
         writer.write(0, started, What::FileVersion(FILE_VERSION.to_owned()))?;
-        // In every file: the first start that TensorBoard finds drops nothing, only those after it do.
+        // Needed in every file: the first START that TensorBoard finds drops nothing, only later ones do.
         writer.write(first_step, started, What::SessionLog(SessionLog { status: SessionLog::START }))?;
         writer.flush()?;
         Ok(writer)
@@ -114,7 +109,7 @@ impl EventWriter {
     }
 }
 
-/// The name of a new file: behind all that are there, in the order in which TensorBoard reads them.
+/// The name of a new file, which sorts after all existing ones.
 fn name(folder: &Path, started: SystemTime) -> io::Result<String> {
     let mut seconds = started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for entry in fs::read_dir(folder)? {
@@ -130,7 +125,7 @@ fn seconds_of_name(name: &OsStr) -> Option<u64> {
     name.to_str()?.strip_prefix(NAME)?.split('.').next()?.parse().ok()
 }
 
-/// Seconds since the beginning of 1970; negative before it.
+/// Unix time in seconds; negative before 1970.
 fn unix_seconds(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),

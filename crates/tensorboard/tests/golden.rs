@@ -1,4 +1,4 @@
-//! Event files against those that TensorBoard's own messages make: `xtask/golden/tensorboard_events.py`.
+//! Compares event files with those made by TensorBoard's own protobuf messages: `xtask/golden/tensorboard_events.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy.toml sees no test in a helper")]
 
@@ -19,7 +19,7 @@ fn check(written: &EventWriter, expected: &[u8]) {
 }
 
 #[test]
-fn a_run_is_written_as_tensorboard_writes_it() {
+fn a_new_run_matches_tensorboard() {
     let folder = tempfile::tempdir().unwrap();
     let started = 1_700_000_000.25;
     let mut events = EventWriter::create(folder.path(), unix(started)).unwrap();
@@ -33,7 +33,7 @@ fn a_run_is_written_as_tensorboard_writes_it() {
 }
 
 #[test]
-fn a_run_goes_on_as_tensorboard_has_it() {
+fn a_resumed_run_matches_tensorboard() {
     let folder = tempfile::tempdir().unwrap();
     let resumed = 1_700_000_100.5;
     let mut events = EventWriter::resume(folder.path(), 20, unix(resumed)).unwrap();

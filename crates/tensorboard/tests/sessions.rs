@@ -1,4 +1,4 @@
-//! The files of a run over its sessions.
+//! Event files of a run over several sessions.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy.toml sees no test in a helper")]
 
@@ -23,14 +23,14 @@ fn write_losses(mut events: EventWriter, steps: &[u64]) {
     }
 }
 
-/// The events of all files in the order in which TensorBoard reads them.
+/// The events of all files, in TensorBoard's order.
 fn events_of(folder: &Path) -> Vec<Event> {
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.iter().flat_map(|path| read_events(path).unwrap()).collect()
 }
 
-/// The steps that TensorBoard shows: each start of a session but the first drops what came before it.
+/// The steps that TensorBoard shows: each session start but the first drops earlier events from its step on.
 fn shown_steps(folder: &Path) -> Vec<u64> {
     let mut steps = Vec::new();
     let mut n_starts = 0;
@@ -48,7 +48,7 @@ fn shown_steps(folder: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn a_run_that_goes_on_shows_each_step_once() {
+fn a_resumed_run_shows_each_step_once() {
     let folder = tempfile::tempdir().unwrap();
     write_losses(EventWriter::create(folder.path(), started()).unwrap(), &[10, 20, 30]);
     assert_eq!(shown_steps(folder.path()), [10, 20, 30]);
@@ -61,10 +61,10 @@ fn a_run_that_goes_on_shows_each_step_once() {
 }
 
 #[test]
-fn a_run_that_is_begun_anew_shows_nothing_of_the_one_before() {
+fn a_restarted_run_shows_nothing_of_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     write_losses(EventWriter::create(folder.path(), started()).unwrap(), &[0, 10, 20]);
-    // Evaluated before the first step, and stopped before the second.
+    // A run that was evaluated at step 0 and stopped before the next line.
     write_losses(EventWriter::resume(folder.path(), 0, started()).unwrap(), &[]);
     assert_eq!(shown_steps(folder.path()), [0]);
     write_losses(EventWriter::create(folder.path(), started()).unwrap(), &[5]);
@@ -72,7 +72,7 @@ fn a_run_that_is_begun_anew_shows_nothing_of_the_one_before() {
 }
 
 #[test]
-fn a_file_sorts_behind_those_of_the_same_second_and_of_a_clock_that_was_ahead() {
+fn a_file_sorts_after_those_of_the_same_second_and_of_a_clock_that_was_ahead() {
     let folder = tempfile::tempdir().unwrap();
     let other = "events.out.tfevents.1700000000.elsewhere.4711.0";
     File::create(folder.path().join(other)).unwrap();
@@ -90,7 +90,7 @@ fn a_file_sorts_behind_those_of_the_same_second_and_of_a_clock_that_was_ahead() 
 }
 
 #[test]
-fn a_torn_record_is_left_where_it_is_and_hides_nothing() {
+fn a_torn_record_is_kept_and_hides_no_later_events() {
     let folder = tempfile::tempdir().unwrap();
     let first = EventWriter::create(folder.path(), started()).unwrap();
     let path = first.path().to_owned();
@@ -105,7 +105,7 @@ fn a_torn_record_is_left_where_it_is_and_hides_nothing() {
 }
 
 #[test]
-fn a_damaged_record_is_told_with_its_place() {
+fn the_error_for_a_damaged_record_has_its_offset() {
     let folder = tempfile::tempdir().unwrap();
     let writer = EventWriter::create(folder.path(), started()).unwrap();
     let path = writer.path().to_owned();
@@ -121,7 +121,7 @@ fn a_damaged_record_is_told_with_its_place() {
 }
 
 #[test]
-fn a_file_is_readable_at_once_after_each_flush_and_when_it_is_dropped() {
+fn a_file_is_readable_after_each_flush_and_after_drop() {
     let parent = tempfile::tempdir().unwrap();
     let mut events = EventWriter::create(&parent.path().join("new/folder"), started()).unwrap();
     let path = events.path().to_owned();

@@ -1,4 +1,4 @@
-//! Bytes of text per second, of each kind of tokenizer: `cargo bench -p tokenizer`.
+//! Throughput of each tokenizer kind in bytes of text per second: `cargo bench -p tokenizer`.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -11,22 +11,22 @@ fn main() {
 const KINDS: [TokenizerKind; 4] =
     [TokenizerKind::Char, TokenizerKind::Byte, TokenizerKind::Gpt2, TokenizerKind::Bpe { vocab_size: 1024 }];
 
-/// About a megabyte of made-up words, the frequent ones short, as in a language.
+/// About a megabyte of made-up words; as in natural language, frequent words are short.
 fn text() -> String {
     const SYLLABLES: [&str; 16] =
         ["a", "the", "of", "to", "in", "er", "on", "re", "st", "ing", "men", "wor", "ly", "qua", "é", "sch"];
     let mut state = 1_u64;
-    let mut draw = |n: usize| {
+    let mut sample = |n: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).expect("31 bits fit") % n
     };
     let mut text = String::new();
     while text.len() < 1 << 20 {
-        for _ in 0..=draw(4) {
-            let limit = draw(16) + 1;
-            text.push_str(SYLLABLES[draw(limit)]);
+        for _ in 0..=sample(4) {
+            let limit = sample(16) + 1;
+            text.push_str(SYLLABLES[sample(limit)]);
         }
-        text.push_str([" ", " ", " ", " ", " ", " ", ", ", ".\n"][draw(8)]);
+        text.push_str([" ", " ", " ", " ", " ", " ", ", ", ".\n"][sample(8)]);
     }
     text
 }
@@ -58,7 +58,6 @@ fn decode(bencher: Bencher<'_, '_>, kind: TokenizerKind) {
     bencher.counter(BytesCount::of_str(&text)).bench(|| tokenizer.decode(black_box(&ids)));
 }
 
-/// From the embedded merges or the text of a file.
 #[divan::bench(args = [TokenizerKind::Char, TokenizerKind::Gpt2])]
 fn from_json(bencher: Bencher<'_, '_>, kind: TokenizerKind) {
     let json = tokenizer(kind, &text()).to_json();

@@ -1,7 +1,6 @@
-//! Encoding with a byte-level BPE, faster than the general pipeline and to the same ids.
+//! Encoding with a byte-level BPE: the ids of the `tokenizers` pipeline, but faster.
 //!
-//! The merges are the `tokenizers` library's. What is saved is its bookkeeping of offsets, and the merging
-//! of words that the same text had before.
+//! The library does the merging. This code skips its tracking of offsets and merges each repeated word only once.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,24 +12,24 @@ use crate::long_pieces::MergeTable;
 use crate::pre_tokenizer::pieces;
 use crate::{Error, Result};
 
-/// Longer pieces hardly ever come twice.
-const MAX_REMEMBERED_BYTES: usize = 64;
+/// The longest piece whose ids are cached; longer pieces rarely repeat.
+const MAX_CACHED_BYTES: usize = 64;
 
-/// Pieces that the library would take tens of bytes for each byte of.
+/// The shortest piece that is encoded with a [`MergeTable`]: the library needs tens of bytes of memory for each byte.
 const LONG_BYTES: usize = 1 << 16;
 
-/// The ids of `text` by `model`, whose tokens are spelled in GPT-2's byte alphabet. `table` is the same model, asked for where
-/// a piece is long.
+/// The ids of `text` by `model`, whose tokens are spelled in GPT-2's byte alphabet. `table` returns the same model as a
+/// table; it is only called for long pieces.
 pub(crate) fn encode<'t>(
     model: &impl Model,
     table: impl Fn() -> Option<&'t MergeTable>,
     text: &str,
 ) -> Result<Vec<u32>> {
     let mut ids = Vec::with_capacity(text.len() / 3);
-    // Where the ids of a piece stand in `ids`.
-    let mut remembered: HashMap<&str, Range<usize>> = HashMap::new();
+    // The range in `ids` of each piece.
+    let mut cached: HashMap<&str, Range<usize>> = HashMap::new();
     for piece in pieces(text) {
-        if let Some(range) = remembered.get(piece) {
+        if let Some(range) = cached.get(piece) {
             ids.extend_from_within(range.clone());
             continue;
         }
@@ -43,8 +42,8 @@ pub(crate) fn encode<'t>(
         }
         let tokens = model.tokenize(&spell(piece)).map_err(Error::Encode)?;
         ids.extend(tokens.into_iter().map(|token| token.id));
-        if piece.len() <= MAX_REMEMBERED_BYTES {
-            remembered.insert(piece, start..ids.len());
+        if piece.len() <= MAX_CACHED_BYTES {
+            cached.insert(piece, start..ids.len());
         }
     }
     Ok(ids)

@@ -1,4 +1,4 @@
-//! One id per character, looked up in a table by code point.
+//! Character vocabulary: ids are looked up in a table by code point.
 
 use crate::{Error, Result};
 
@@ -13,7 +13,7 @@ pub(crate) struct CharVocabulary {
 }
 
 impl CharVocabulary {
-    /// The vocabulary in which the id of a character is its place in `chars`.
+    /// The id of a character is its index in `chars`.
     pub(crate) fn new(chars: &[char]) -> Self {
         let n_code_points = chars.iter().max().map_or(0, |&last| last as usize + 1);
         let mut ids = vec![ABSENT; n_code_points];
@@ -51,16 +51,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_place_in_the_vocabulary() {
+    fn an_id_is_the_index_in_the_vocabulary() {
         let vocabulary = CharVocabulary::new(&['\n', 'a', 'é', '🙂']);
         assert_eq!(vocabulary.encode("🙂aé\na").unwrap(), [3, 1, 2, 0, 1]);
         assert!(vocabulary.encode("").unwrap().is_empty());
     }
 
     #[test]
-    fn an_unknown_character_is_named_with_its_place() {
+    fn an_unknown_character_is_reported_with_its_position() {
         let vocabulary = CharVocabulary::new(&['\n', 'a', 'é']);
-        // One below the largest code point known, one between, one far above.
+        // Below the largest known code point, between known ones, and far above.
         for unknown in ['b', 'ê', '🙂'] {
             let text = format!("aé\né{unknown}a");
             let Err(Error::UnknownCharacter { character, offset, line, column }) = vocabulary.encode(&text)

@@ -1,5 +1,6 @@
-//! What the files of a model tell other programs beside sizes, weights and tokens: the chat template, which tokens pad and stand
-//! for unknown ones, how text is sampled. It is kept as it is, from one file or folder to the next.
+//! Companion data of a model: the chat template, the padding and unknown tokens, and the sampling settings.
+//!
+//! Kindling does not use them. Import, training and export pass them on unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -21,11 +22,12 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
-/// The folder of named templates, such as one for the use of tools.
+/// The folder of named templates, such as `tool_use`.
 const NAMED_TEMPLATES: &str = "additional_chat_templates";
 
-/// Keys of `tokenizer_config.json` that are written anew, or say how to make the `tokenizer.json` that is there already.
-const OF_TOKENIZER: [&str; 21] = [
+/// Keys of `tokenizer_config.json` that are not kept: Kindling writes them, or they only describe how to build the
+/// `tokenizer.json`.
+const TOKENIZER_KEYS: [&str; 21] = [
     "add_bos_token",
     "add_eos_token",
     "add_prefix_space",
@@ -49,8 +51,8 @@ const OF_TOKENIZER: [&str; 21] = [
     "vocab_file",
 ];
 
-/// Keys of `generation_config.json` that are in a GGUF file elsewhere, or are no settings.
-const NO_SETTINGS: [&str; 10] = [
+/// Keys of `generation_config.json` that are not sampling settings, or have a separate key in GGUF.
+const NOT_SETTINGS: [&str; 10] = [
     "_from_model_config",
     "bos_token_id",
     "cache_implementation",
@@ -63,7 +65,7 @@ const NO_SETTINGS: [&str; 10] = [
     "use_cache",
 ];
 
-/// Special tokens beside the first and the last, and GGUF's keys of their ids (`seperator` is its spelling).
+/// Special tokens other than BOS and EOS, and the GGUF keys of their ids (`seperator` is GGUF's spelling).
 const TOKENS: [(&str, &str); 4] = [
     ("pad_token", "tokenizer.ggml.padding_token_id"),
     ("unk_token", "tokenizer.ggml.unknown_token_id"),
@@ -71,14 +73,15 @@ const TOKENS: [(&str, &str); 4] = [
     ("mask_token", "tokenizer.ggml.mask_token_id"),
 ];
 
-/// GGUF's keys of chat templates: the usual one, the names of others, and what one of those is called.
+/// GGUF keys of the default chat template and of the names of the others. A named template has the key
+/// `tokenizer.chat_template.NAME`.
 const GGUF_TEMPLATE: &str = "tokenizer.chat_template";
 const GGUF_TEMPLATE_NAMES: &str = "tokenizer.chat_templates";
 
-/// What a warning says of a template that can't be read.
+/// The start of a warning about a template that can't be read.
 const LOST_TEMPLATE: &str = "its chat template is";
 
-/// What is said of a model beside what it computes, as Hugging Face's files have it.
+/// Companion data of a model, as in Hugging Face files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Companions {
     tokenizer_config: Map<String, Value>,
@@ -86,12 +89,12 @@ pub struct Companions {
     generation_config: Map<String, Value>,
     chat_template: Option<String>,
     named_templates: BTreeMap<String, String>,
-    /// By `config.json`.
+    /// From `config.json`.
     pad_token_id: Option<Value>,
 }
 
 impl Companions {
-    /// The companion files in a folder. A file that is missing says nothing; for one that can't be read there is a warning.
+    /// Reads the companion files of a folder. Missing files are skipped; an unreadable file is skipped with a warning.
     ///
     /// # Errors
     ///
@@ -99,7 +102,7 @@ impl Companions {
     pub fn read(folder: &Path, config: &Value) -> Result<Self> {
         let object = |name: &str, lost: &str| read_object(&folder.join(name), lost);
         let mut tokenizer_config = object(TOKENIZER_CONFIG, "its special tokens and chat template are")?;
-        tokenizer_config.retain(|key, value| !OF_TOKENIZER.contains(&key.as_str()) && !value.is_null());
+        tokenizer_config.retain(|key, value| !TOKENIZER_KEYS.contains(&key.as_str()) && !value.is_null());
         Ok(Self {
             tokenizer_config,
             special_tokens_map: object(SPECIAL_TOKENS_MAP, "its special tokens are")?,
@@ -113,8 +116,8 @@ impl Companions {
         })
     }
 
-    /// Those of a GGUF file with these tokens.
-    pub fn of_gguf(file: &Gguf<'_>, tokenizer: &Tokenizer) -> Self {
+    /// Reads companion data from the metadata of a GGUF file with this tokenizer.
+    pub fn from_gguf(file: &Gguf<'_>, tokenizer: &Tokenizer) -> Self {
         let mut kept = Self::default();
         for (name, key) in TOKENS {
             let id = file.value(key).and_then(GgufValue::as_u64).and_then(|id| u32::try_from(id).ok());
@@ -125,7 +128,7 @@ impl Companions {
         let text = |key: &str| file.value(key).and_then(GgufValue::as_str).map(str::to_owned);
         let names = file.value(GGUF_TEMPLATE_NAMES).and_then(GgufValue::as_array).and_then(Array::as_strings);
         kept.chat_template = text(GGUF_TEMPLATE);
-        for name in names.into_iter().flatten().filter(|name| is_plain(name)) {
+        for name in names.into_iter().flatten().filter(|name| is_safe_name(name)) {
             if let Some(template) = text(&format!("{GGUF_TEMPLATE}.{name}")) {
                 kept.named_templates.insert(name.clone(), template);
             }
@@ -133,14 +136,14 @@ impl Companions {
         kept
     }
 
-    /// Lays what is kept of `tokenizer_config.json` over what is written of it anew.
-    pub fn lay_over_tokenizer_config(&self, file: &mut Value) {
+    /// Adds the kept keys to the contents of a new `tokenizer_config.json`.
+    pub fn add_to_tokenizer_config(&self, file: &mut Value) {
         for (key, value) in &self.tokenizer_config {
             file[key] = value.clone();
         }
     }
 
-    /// `generation_config.json`.
+    /// The contents of `generation_config.json`; only `do_sample` if the model came without one.
     pub fn generation_config(&self) -> Value {
         match self.generation_config.is_empty() {
             true => json!({ "do_sample": true }),
@@ -148,14 +151,14 @@ impl Companions {
         }
     }
 
-    /// Lays what is kept of `config.json` over what is written of it anew.
-    pub fn lay_over_config(&self, file: &mut Value) {
+    /// Adds the kept keys to the contents of a new `config.json`.
+    pub fn add_to_config(&self, file: &mut Value) {
         if let Some(id) = &self.pad_token_id {
             file["pad_token_id"] = id.clone();
         }
     }
 
-    /// The files that are kept as a whole: each with its path in the folder of the model, and its text.
+    /// The files that are kept unchanged: their paths within the model folder and their text.
     pub fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
         if !self.special_tokens_map.is_empty() {
@@ -170,14 +173,14 @@ impl Companions {
         files
     }
 
-    /// Keys and values of a GGUF file, and what it has no place for, a sentence each.
+    /// The metadata for a GGUF file, and a note for each item that GGUF has no key for.
     pub fn to_gguf(&self, tokenizer: &Tokenizer) -> (Vec<(String, GgufValue)>, Vec<String>) {
         let (mut keys, mut notes) = (Vec::new(), Vec::new());
         for (name, key) in TOKENS {
             match self.token(name).map(|text| (text, tokenizer.id_of(text))) {
                 Some((_, Some(id))) => keys.push((key.to_owned(), id.into())),
                 Some((text, None)) => {
-                    notes.push(format!("{name} is {text:?}, which is no token of the model; it is left out"));
+                    notes.push(format!("{name} {text:?} is not a token of the model; left out"));
                 }
                 None => {}
             }
@@ -189,42 +192,44 @@ impl Companions {
             keys.extend(id.map(|id| (TOKENS[0].1.to_owned(), id.into())));
         }
         if let Some(text) = self.token("cls_token") {
-            notes.push(format!("a GGUF file has no place for cls_token, which is {text:?}"));
+            notes.push(format!("GGUF has no key for cls_token {text:?}; left out"));
         }
-        let (usual, named) = self.templates();
-        keys.extend(usual.map(|template| (GGUF_TEMPLATE.to_owned(), template.into())));
+        let (default, named) = self.templates();
+        keys.extend(default.map(|template| (GGUF_TEMPLATE.to_owned(), template.into())));
         if !named.is_empty() {
             let names: Vec<String> = named.keys().map(|&name| name.to_owned()).collect();
             keys.push((GGUF_TEMPLATE_NAMES.to_owned(), names.into()));
         }
         keys.extend(named.into_iter().map(|(name, text)| (format!("{GGUF_TEMPLATE}.{name}"), text.into())));
-        let is_setting = |key: &&str| !NO_SETTINGS.contains(key);
+        let is_setting = |key: &&str| !NOT_SETTINGS.contains(key);
         let settings: Vec<&str> =
             self.generation_config.keys().map(String::as_str).filter(is_setting).collect();
         if !settings.is_empty() {
-            notes
-                .push(format!("a GGUF file has no place for {} of {GENERATION_CONFIG}", settings.join(", ")));
+            notes.push(format!(
+                "GGUF has no keys for {} of {GENERATION_CONFIG}; left out",
+                settings.join(", ")
+            ));
         }
         (keys, notes)
     }
 
-    /// A special token by its text.
+    /// The text of a special token such as `pad_token`.
     fn token(&self, name: &str) -> Option<&str> {
         let files = [&self.tokenizer_config, &self.special_tokens_map];
         let value = files.into_iter().find_map(|file| file.get(name).filter(|value| !value.is_null()))?;
         value.as_str().or(value["content"].as_str())
     }
 
-    /// The usual chat template and those with names. A file of its own goes before `tokenizer_config.json`.
+    /// The default chat template and the named ones. Template files take precedence over `tokenizer_config.json`.
     fn templates(&self) -> (Option<&str>, BTreeMap<&str, &str>) {
         let mut named: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut usual = None;
+        let mut default = None;
         match self.tokenizer_config.get("chat_template") {
-            Some(Value::String(template)) => usual = Some(template.as_str()),
+            Some(Value::String(template)) => default = Some(template.as_str()),
             Some(Value::Array(templates)) => {
                 for template in templates {
                     match (template["name"].as_str(), template["template"].as_str()) {
-                        (Some("default"), Some(text)) => usual = Some(text),
+                        (Some("default"), Some(text)) => default = Some(text),
                         (Some(name), Some(text)) => _ = named.insert(name, text),
                         _ => {}
                     }
@@ -233,20 +238,20 @@ impl Companions {
             _ => {}
         }
         named.extend(self.named_templates.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        named.retain(|name, _| is_plain(name));
-        (self.chat_template.as_deref().or(usual), named)
+        named.retain(|name, _| is_safe_name(name));
+        (self.chat_template.as_deref().or(default), named)
     }
 }
 
-/// Whether a name is safe as that of a file and of a key.
-fn is_plain(name: &str) -> bool {
+/// Whether a name is safe in a file name and in a GGUF key.
+fn is_safe_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn named_templates(folder: &Path) -> Result<BTreeMap<String, String>> {
     let entries = fs::read_dir(folder.join(NAMED_TEMPLATES)).into_iter().flatten().flatten();
     let named = |path: PathBuf| -> Option<(String, PathBuf)> {
-        let name = path.file_name()?.to_str()?.strip_suffix(".jinja").filter(|name| is_plain(name))?;
+        let name = path.file_name()?.to_str()?.strip_suffix(".jinja").filter(|name| is_safe_name(name))?;
         Some((name.to_owned(), path))
     };
     let mut templates = BTreeMap::new();
@@ -258,7 +263,7 @@ fn named_templates(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(templates)
 }
 
-/// A file of a JSON object: empty if it is missing, or can't be read, with a warning that names what is `lost`.
+/// Reads a JSON object; empty if the file is missing. If it is unreadable, warns that `lost` is left out.
 fn read_object(path: &Path, lost: &str) -> Result<Map<String, Value>> {
     let Some(text) = read_text(path, lost)? else { return Ok(Map::new()) };
     Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -267,7 +272,7 @@ fn read_object(path: &Path, lost: &str) -> Result<Map<String, Value>> {
     }))
 }
 
-/// A file of text: `None` if it is missing, or can't be read, with a warning that names what is `lost`.
+/// Reads a text file; `None` if it is missing. If it is unreadable, warns that `lost` is left out.
 fn read_text(path: &Path, lost: &str) -> Result<Option<String>> {
     refuse_lfs_pointer(path)?;
     match fs::read_to_string(path) {

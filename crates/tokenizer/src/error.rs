@@ -1,130 +1,95 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Tokens of the smallest byte-level BPE: the 256 bytes and `<|endoftext|>`.
+/// Size of the smallest byte-level BPE: the 256 bytes and `<|endoftext|>`.
 pub(crate) const MIN_VOCAB_SIZE: usize = 257;
 
-/// Why text could not become tokens, or a tokenizer could not be made, read or written.
+/// An error while encoding a text, or while training, reading or writing a tokenizer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A spelling that is no [`TokenizerKind`](crate::TokenizerKind).
+    /// Not a [`TokenizerKind`](crate::TokenizerKind).
     #[error(
         "no tokenizer is called {kind:?}; use char, byte, gpt2 or bpe:N, where N is the number of tokens"
     )]
-    UnknownKind {
-        /// What was asked for.
-        kind: String,
-    },
+    UnknownKind { kind: String },
 
-    /// A size that a trained BPE cannot have.
-    #[error(
-        "a BPE of {vocab_size} tokens cannot be; ask for {MIN_VOCAB_SIZE} (256 bytes and <|endoftext|>) to {} \
-         tokens",
-        u32::MAX
-    )]
+    /// The size of a trained BPE is out of range.
+    #[error("a byte-level BPE needs {MIN_VOCAB_SIZE} to {} tokens (got {vocab_size})", u32::MAX)]
     VocabSize {
-        /// The number of tokens asked for.
+        /// The requested number of tokens.
         vocab_size: usize,
     },
 
-    /// A character vocabulary of no characters.
-    #[error("a character vocabulary needs at least one character; is the corpus empty?")]
+    #[error("a character vocabulary needs at least one character, but the corpus is empty")]
     NoCharacters,
 
-    /// A text has a character that the character vocabulary lacks.
+    /// A character of the text is not in the character vocabulary.
     #[error(
         "character {character:?} (U+{:04X}) at line {line}, column {column} (byte {offset}) is not in the \
-         vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which \
-         know every character",
+         vocabulary; remove it from the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which \
+         encode any text",
         u32::from(*character)
     )]
     UnknownCharacter {
-        /// The character.
         character: char,
-        /// Bytes before it in the text given.
+        /// Its position in the text, in bytes.
         offset: usize,
-        /// Its line in the text given, from 1.
+        /// Its line in the text, from 1.
         line: usize,
-        /// Its place in the line, in characters, from 1.
+        /// Its position in the line, in characters, from 1.
         column: usize,
     },
 
-    /// A text needs a token that the model lacks.
+    /// The text has a token with an id outside the model's vocabulary.
     #[error(
-        "this text has the token {token:?} (id {id}), and the model has only {n_tokens} tokens; leave it out of the text"
+        "the text has the token {token:?} (id {id}), but the model has only {n_tokens} tokens; remove it from the text"
     )]
-    Beyond {
-        /// The token's text.
+    TokenOutOfRange {
         token: String,
-        /// Its id.
         id: u32,
-        /// How many tokens the model has.
+        /// The size of the model's vocabulary.
         n_tokens: usize,
     },
 
-    /// The corpus of a BPE could not be read to its end.
-    #[error("cannot read the text to train the tokenizer on")]
+    #[error("cannot read the training text of the tokenizer")]
     Corpus(#[source] io::Error),
 
-    /// The BPE trainer of the `tokenizers` library failed.
     #[error("cannot train the tokenizer")]
     Train(#[source] tokenizers::Error),
 
-    /// The pipeline of a tokenizer that is not ours failed.
+    /// The pipeline of an imported tokenizer failed.
     #[error("the tokenizer cannot encode this text")]
     Encode(#[source] tokenizers::Error),
 
     /// A string is not a `tokenizer.json`.
-    #[error("this is not a tokenizer.json of Hugging Face's")]
+    #[error("not a Hugging Face tokenizer.json")]
     Parse(#[source] tokenizers::Error),
 
-    /// The vocabulary of a GGUF file contradicts itself.
-    #[error("the vocabulary of the GGUF file makes no tokenizer")]
+    /// The tokens and merges of a GGUF file contradict each other.
+    #[error("the GGUF file has an invalid vocabulary")]
     Vocabulary(#[source] tokenizers::Error),
 
-    /// A tokenizer that llama.cpp has nothing like.
-    #[error("a GGUF file cannot hold this tokenizer: {reason}")]
-    NoVocabulary {
-        /// What it does otherwise.
+    /// llama.cpp has no equivalent tokenizer.
+    #[error("llama.cpp does not support this tokenizer: {reason}")]
+    GgufUnsupported {
+        /// The unsupported part.
         reason: String,
     },
 
-    /// A tokenizer file could not be read.
     #[error("cannot read the tokenizer at {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
 
     /// A file is not a `tokenizer.json`.
-    #[error("{} is not a tokenizer.json of Hugging Face's", .path.display())]
-    ParseFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: tokenizers::Error,
-    },
+    #[error("{} is not a Hugging Face tokenizer.json", .path.display())]
+    ParseFile { path: PathBuf, source: tokenizers::Error },
 
-    /// One of `vocab.json` and `merges.txt` is not what it should be, or they do not belong together.
-    #[error("{} can't be used: {reason}", .path.display())]
-    ParsePair {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// `vocab.json` or `merges.txt` is invalid or missing, or they do not belong together.
+    #[error("cannot load the tokenizer file {}: {reason}", .path.display())]
+    ParsePair { path: PathBuf, reason: String },
 
-    /// A tokenizer file could not be written.
     #[error("cannot write the tokenizer to {}", .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 /// The result of a tokenizer operation.

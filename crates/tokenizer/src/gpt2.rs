@@ -1,16 +1,15 @@
-//! GPT-2's vocabulary, built in.
+//! The built-in vocabulary of GPT-2.
 
 use tokenizers::models::bpe::BPE;
 
 use crate::pipeline;
 
-/// The 50000 merges of GPT-2, one a line after a line with the version (see `build.rs`).
+/// The 50000 merges of GPT-2, one per line, after a version line (see `build.rs`).
 const MERGES: &str = include_str!(concat!(env!("OUT_DIR"), "/gpt2-merges.txt"));
 
 /// 256 bytes, 50000 merges and `<|endoftext|>`.
 pub(crate) const VOCAB_SIZE: usize = 50_257;
 
-/// The BPE of GPT-2.
 pub(crate) fn model() -> BPE {
     let merges = MERGES
         .lines()

@@ -1,39 +1,39 @@
-//! The tokenizer of a GGUF file, as a `tokenizer.json` that gives the ids of llama.cpp.
+//! Import of a GGUF file's tokenizer as a `tokenizer.json` with the ids of llama.cpp.
 //!
 //! | GGUF | model | normalizer | pre-tokenizer | decoder |
 //! |---|---|---|---|---|
-//! | merges | BPE | none | the pattern, ByteLevel | ByteLevel |
-//! | scores | BPE with byte fallback, its merges by score | Prepend and Replace, space to `▁` | none | Replace, ByteFallback, Fuse, Strip |
+//! | merges | BPE | none | the GGUF pattern, ByteLevel | ByteLevel |
+//! | scores | BPE with byte fallback, merges ordered by score | Prepend and Replace, space to `▁` | none | Replace, ByteFallback, Fuse, Strip |
 //!
-//! Marks are special added tokens, and a token that is put before every text is in a TemplateProcessing. What is one of
-//! our kinds, as in a file that was exported here, is of that kind again.
+//! Control tokens become special added tokens. A BOS token before every text becomes a TemplateProcessing. A tokenizer
+//! that Kindling exported gets its [`TokenizerKind`](crate::TokenizerKind) back.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use formats::gguf::{Joins, Pattern, Token, TokenKind, Vocabulary};
+use formats::gguf::{BpeModel, Pattern, Token, TokenKind, Vocabulary};
 use serde_json::{Map, Value, json};
 
-use crate::pipeline::{char_pipeline, decoder_of_pieces};
+use crate::pipeline::{char_pipeline, sentencepiece_decoder};
 use crate::{Error, Result, Tokenizer};
 
-/// Qwen2's way of cutting text, `cl100k_base`'s with single digits (`tokenizer.json` of Qwen2).
+/// Qwen2's pre-tokenizer: `cl100k_base` with single digits (from Qwen2's `tokenizer.json`).
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Llama 3's way of cutting text, `cl100k_base`'s.
+/// Llama 3's pre-tokenizer: `cl100k_base`.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Longest token, in bytes, that scores make of parts. The longest of published vocabularies have 48.
-const JOINED_BYTES_MAX: usize = 256;
+/// The longest token, in bytes, for which merges are derived from scores. Published vocabularies have up to 48.
+const MERGED_BYTES_MAX: usize = 256;
 
 impl Tokenizer {
-    /// The tokenizer of a GGUF file, with the ids that llama.cpp gives.
+    /// The tokenizer of a GGUF file, with the ids of llama.cpp.
     ///
-    /// Differences are left in two places that texts hardly have: where tokens of scores have equal ones, or one token
-    /// can be made of different parts, llama.cpp joins the leftmost first, and a `tokenizer.json` orders pairs; and a
-    /// character that is no token becomes bytes before it is joined with another.
+    /// With scores, two rare differences remain. If tokens have equal scores, or several pairs make one token,
+    /// llama.cpp merges the leftmost pair first, while a `tokenizer.json` orders the pairs. And a character without a
+    /// token becomes bytes before any merge.
     ///
-    /// Fails with [`Error::Vocabulary`] if the tokens and merges do not belong together.
+    /// Fails with [`Error::Vocabulary`] if a merge names a missing token.
     pub fn from_gguf(vocabulary: &Vocabulary) -> Result<Self> {
         if let Some(chars) = vocabulary.chars().filter(|chars| !chars.is_empty()) {
             return Ok(Self::new(char_pipeline(&chars)));
@@ -45,7 +45,7 @@ impl Tokenizer {
     }
 }
 
-/// Whether the vocabulary is [`Vocabulary::bytes`], but for unused tokens that fill an embedding.
+/// Whether the vocabulary is [`Vocabulary::bytes`] with any number of unused tokens at the end.
 fn is_bytes(vocabulary: &Vocabulary) -> bool {
     let mut bytes = Vocabulary::bytes();
     let padding = vocabulary.tokens.get(bytes.tokens.len()..);
@@ -57,18 +57,18 @@ fn is_bytes(vocabulary: &Vocabulary) -> bool {
 }
 
 fn tokenizer_json(vocabulary: &Vocabulary) -> Value {
-    let tokens = used(&vocabulary.tokens);
-    let (normalizer, pre_tokenizer, decoder, model) = match &vocabulary.joins {
-        Joins::Merges { pattern, merges } => {
+    let tokens = trim_unused(&vocabulary.tokens);
+    let (normalizer, pre_tokenizer, decoder, model) = match &vocabulary.bpe {
+        BpeModel::Merges { pattern, merges } => {
             let model = json!({
                 "type": "BPE",
                 "vocab": ids(tokens),
                 "merges": merges,
                 "ignore_merges": *pattern == Pattern::Llama3,
             });
-            (Value::Null, cuts(*pattern), byte_level(true), model)
+            (Value::Null, pre_tokenizer(*pattern), byte_level(true), model)
         }
-        Joins::Scores { scores, adds_space } => {
+        BpeModel::Scores { scores, adds_space } => {
             let unknown = tokens.iter().find(|token| token.kind == TokenKind::Unknown);
             let model = json!({
                 "type": "BPE",
@@ -78,24 +78,24 @@ fn tokenizer_json(vocabulary: &Vocabulary) -> Value {
                 "vocab": ids(tokens),
                 "merges": merges_by_score(tokens, scores),
             });
-            (spells_spaces(*adds_space), Value::Null, decoder_of_pieces(*adds_space), model)
+            (space_normalizer(*adds_space), Value::Null, sentencepiece_decoder(*adds_space), model)
         }
     };
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added(tokens),
+        "added_tokens": added_tokens(tokens),
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": begin(vocabulary),
+        "post_processor": bos_template(vocabulary),
         "decoder": decoder,
         "model": model,
     })
 }
 
-/// The tokens without unused ones at the end, which fill an embedding.
-fn used(tokens: &[Token]) -> &[Token] {
+/// The tokens without the unused ones at the end, which only pad the embedding.
+fn trim_unused(tokens: &[Token]) -> &[Token] {
     let last = tokens.iter().rposition(|token| token.kind != TokenKind::Unused);
     &tokens[..last.map_or(0, |last| last + 1)]
 }
@@ -104,7 +104,7 @@ fn ids(tokens: &[Token]) -> Map<String, Value> {
     tokens.iter().enumerate().map(|(id, token)| (token.text.clone(), id.into())).collect()
 }
 
-fn added(tokens: &[Token]) -> Vec<Value> {
+fn added_tokens(tokens: &[Token]) -> Vec<Value> {
     let special = |kind| matches!(kind, TokenKind::Control | TokenKind::Unknown);
     tokens
         .iter()
@@ -124,19 +124,19 @@ fn added(tokens: &[Token]) -> Vec<Value> {
         .collect()
 }
 
-/// Puts the beginning of a text before it, if the vocabulary says so.
-fn begin(vocabulary: &Vocabulary) -> Value {
-    let id = vocabulary.begin_of_text.filter(|_| vocabulary.adds_begin);
+/// A post-processor that puts the BOS token before every text, if the vocabulary asks for it.
+fn bos_template(vocabulary: &Vocabulary) -> Value {
+    let id = vocabulary.bos.filter(|_| vocabulary.adds_bos);
     let Some((id, token)) = id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?))) else {
         return Value::Null;
     };
     let text = &token.text;
-    let mark = json!({ "SpecialToken": { "id": text, "type_id": 0 } });
+    let bos = json!({ "SpecialToken": { "id": text, "type_id": 0 } });
     let sequence = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });
     json!({
         "type": "TemplateProcessing",
-        "single": [mark, sequence("A", 0)],
-        "pair": [mark, sequence("A", 0), sequence("B", 1)],
+        "single": [bos, sequence("A", 0)],
+        "pair": [bos, sequence("A", 0), sequence("B", 1)],
         "special_tokens": { text: { "id": text, "ids": [id], "tokens": [text] } },
     })
 }
@@ -145,8 +145,8 @@ fn byte_level(use_regex: bool) -> Value {
     json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
 }
 
-/// How text is cut before its bytes are joined.
-pub(crate) fn cuts(pattern: Pattern) -> Value {
+/// The pre-tokenizer of a GGUF pattern.
+pub(crate) fn pre_tokenizer(pattern: Pattern) -> Value {
     let sequence = |first: Value, use_regex: bool| json!({ "type": "Sequence", "pretokenizers": [first, byte_level(use_regex)] });
     let split = |regex: &str| json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
     match pattern {
@@ -157,13 +157,14 @@ pub(crate) fn cuts(pattern: Pattern) -> Value {
     }
 }
 
-pub(crate) fn spells_spaces(adds_space: bool) -> Value {
+/// SentencePiece's normalizer, which spells a space as `▁`.
+pub(crate) fn space_normalizer(adds_space: bool) -> Value {
     let prepend = adds_space.then(|| json!({ "type": "Prepend", "prepend": "▁" }));
     let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
     json!({ "type": "Sequence", "normalizers": prepend.into_iter().chain([replace]).collect::<Vec<_>>() })
 }
 
-/// Every pair of tokens that makes a token, the one of the largest score first.
+/// Every pair of tokens that makes a token, by descending score of the result.
 pub(crate) fn merges_by_score<'a>(tokens: &'a [Token], scores: &[f32]) -> Vec<(&'a str, &'a str)> {
     let texts: HashSet<&str> = tokens.iter().map(|token| token.text.as_str()).collect();
     let mut by_score: Vec<(usize, &f32)> = scores.iter().enumerate().take(tokens.len()).collect();
@@ -171,14 +172,14 @@ pub(crate) fn merges_by_score<'a>(tokens: &'a [Token], scores: &[f32]) -> Vec<(&
     let mut merges = Vec::new();
     for (id, _) in by_score {
         let text = tokens[id].text.as_str();
-        if text.len() > JOINED_BYTES_MAX {
+        if text.len() > MERGED_BYTES_MAX {
             continue;
         }
-        let cuts = text.char_indices().skip(1).map(|(place, _)| text.split_at(place));
-        let mut parts: Vec<_> =
-            cuts.filter(|(left, right)| texts.contains(left) && texts.contains(right)).collect();
-        parts.sort_by_key(|(left, _)| Reverse(left.len()));
-        merges.extend(parts);
+        let splits = text.char_indices().skip(1).map(|(idx, _)| text.split_at(idx));
+        let mut pairs: Vec<_> =
+            splits.filter(|(left, right)| texts.contains(left) && texts.contains(right)).collect();
+        pairs.sort_by_key(|(left, _)| Reverse(left.len()));
+        merges.extend(pairs);
     }
     merges
 }

@@ -1,4 +1,4 @@
-//! The kinds of tokenizer, and how they are spelled in recipes and on the command line.
+//! The kinds of tokenizer, as named in recipes and on the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::MIN_VOCAB_SIZE;
 use crate::{Error, Result};
 
-/// How a tokenizer cuts text, spelled `char`, `byte`, `gpt2` or `bpe:N`.
+/// The kind of a tokenizer, written as `char`, `byte`, `gpt2` or `bpe:N`.
 ///
 /// ```
 /// use tokenizer::TokenizerKind;
@@ -20,15 +20,15 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum TokenizerKind {
-    /// One id per character of the corpus, in the order of their code points, as nanoGPT has it.
+    /// One id per character of the corpus, in the order of code points, as in nanoGPT.
     Char,
-    /// One id per byte of UTF-8, 256 in all.
+    /// One id per UTF-8 byte, 256 tokens.
     Byte,
     /// The byte-level BPE of GPT-2, 50257 tokens.
     Gpt2,
     /// A byte-level BPE trained on the corpus.
     Bpe {
-        /// Number of tokens, `<|endoftext|>` among them.
+        /// Number of tokens, including `<|endoftext|>`.
         vocab_size: usize,
     },
 }
@@ -66,7 +66,7 @@ impl FromStr for TokenizerKind {
     }
 }
 
-/// Fails with [`Error::VocabSize`] if no trained BPE can have this many tokens.
+/// Fails with [`Error::VocabSize`] if the size is out of range.
 pub(crate) fn check_vocab_size(vocab_size: usize) -> Result<()> {
     if vocab_size < MIN_VOCAB_SIZE || u32::try_from(vocab_size).is_err() {
         return Err(Error::VocabSize { vocab_size });
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_read_as_it_is_written() {
+    fn a_kind_survives_the_round_trip() {
         for spelling in ["char", "byte", "gpt2", "bpe:257", "bpe:50000", "bpe:4294967295"] {
             let kind: TokenizerKind = spelling.parse().unwrap();
             assert_eq!(kind.to_string(), spelling);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_spelling_is_refused_with_the_list_of_kinds() {
+    fn other_spellings_are_refused_with_the_list_of_kinds() {
         for spelling in ["", "Char", "bytes", "gpt-2", "bpe", "bpe:", "bpe:+300", "bpe:many", "bpe: 300"] {
             let error = spelling.parse::<TokenizerKind>().unwrap_err().to_string();
             assert!(error.contains("char, byte, gpt2 or bpe:N"), "{spelling}: {error}");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_that_cannot_be_is_refused_with_the_limits() {
+    fn a_size_out_of_range_is_refused_with_the_limits() {
         for spelling in ["bpe:0", "bpe:256", "bpe:4294967296"] {
             let error = spelling.parse::<TokenizerKind>().unwrap_err().to_string();
             assert!(error.contains("257"), "{spelling}: {error}");

@@ -1,9 +1,8 @@
-//! Text to token ids and back.
+//! Tokenizers: text to token ids and back.
 //!
-//! There are four kinds of [`Tokenizer`] (see [`TokenizerKind`]): characters, bytes, GPT-2's byte-level BPE,
-//! and a byte-level BPE trained on a corpus. Each one is saved as one `tokenizer.json` that the `tokenizers`
-//! and `transformers` libraries of Hugging Face open too, with the same ids, and [`Tokenizer::load`] opens
-//! theirs.
+//! A [`Tokenizer`] has one of four kinds (see [`TokenizerKind`]): characters, bytes, GPT-2's byte-level BPE, or a
+//! byte-level BPE trained on a corpus. Each is saved as a Hugging Face `tokenizer.json`, which the `tokenizers` and
+//! `transformers` libraries open with the same ids.
 //!
 //! ```
 //! use tokenizer::Tokenizer;
@@ -19,14 +18,15 @@
 //! # Ok::<(), tokenizer::Error>(())
 //! ```
 //!
-//! Bytes and trained merges encode any text. Decoding takes any ids, and [`DecodeStream`] takes them one by one
-//! and never gives out half a character.
+//! All kinds but `char` encode any text. Decoding accepts any ids. [`DecodeStream`] decodes ids one by one and returns
+//! only whole characters.
 //!
-//! A tokenizer from elsewhere is any other `tokenizer.json`, or the vocabulary of a GGUF file
-//! ([`Tokenizer::from_gguf`]), and goes into one again where it can ([`Tokenizer::to_gguf`]). Some put a mark before every text: [`Tokenizer::beginning`].
+//! [`Tokenizer::load`] also reads any other `tokenizer.json`, and [`Tokenizer::from_gguf`] the vocabulary of a GGUF
+//! file. [`Tokenizer::to_gguf`] exports a tokenizer where llama.cpp supports it. Some tokenizers put a BOS token before
+//! every text: [`Tokenizer::prompt_prefix`].
 //!
-//! A long text may be encoded in parts on several threads: cut where [`Tokenizer::last_border`] says, the ids of
-//! the parts are those of the whole.
+//! A long text may be encoded in parts on several threads. Cut at [`Tokenizer::last_boundary`], the parts have the same
+//! ids as the whole.
 
 mod added;
 mod byte_alphabet;
@@ -53,7 +53,7 @@ mod untrusted;
 pub use companions::Companions;
 pub use error::{Error, Result};
 pub use kind::TokenizerKind;
-pub use pre_tokenizer::last_border;
+pub use pre_tokenizer::last_boundary;
 pub use special_tokens::SpecialTokens;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;

@@ -1,7 +1,7 @@
-//! Encoding long pieces of text, such as a line of base64, in 4 bytes of memory for each byte, and 4 more for each pair
-//! of tokens that may be merged. The library takes 45.
+//! BPE encoding of long pieces of text, such as a line of base64.
 //!
-//! The merges are made in the library's order: of those that are possible, the one learnt first; of several, the leftmost.
+//! It takes 4 bytes of memory for each byte of text and 4 for each pair that may be merged; the library takes 45.
+//! Merges are applied in the library's order: lowest rank first, and the leftmost of equal rank.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,21 +10,21 @@ use hashbrown::HashMap;
 
 use crate::byte_alphabet::CHARS;
 
-/// A byte-level BPE as a table.
+/// The merges of a byte-level BPE as a table of ids.
 #[derive(Clone)]
 pub(crate) struct MergeTable {
     /// The id of each byte.
     bytes: [u32; 256],
-    /// The merges, the most urgent first: what two tokens become.
+    /// The resulting token of each merge, by rank.
     merged: Vec<u32>,
-    /// The place of a pair in `merged`.
+    /// The rank of each pair, an index into `merged`.
     ranks: HashMap<(u32, u32), u32>,
     /// The length of each token, in bytes.
     lengths: Vec<u32>,
 }
 
 impl MergeTable {
-    /// The table of merges that are spelled in GPT-2's alphabet. None if a token of them has no id.
+    /// The table of merges spelled in GPT-2's alphabet. `None` if one of their tokens has no id.
     pub(crate) fn new(merges: &[(String, String)], id_of: impl Fn(&str) -> Option<u32>) -> Option<Self> {
         let mut table =
             Self { bytes: [0; 256], merged: Vec::new(), ranks: HashMap::new(), lengths: Vec::new() };
@@ -50,7 +50,7 @@ impl MergeTable {
         self.lengths[idx] = length;
     }
 
-    /// The ids of a piece; none if it is too long to be counted in 32 bits.
+    /// The ids of a piece; `None` if its length does not fit 32 bits.
     pub(crate) fn encode(&self, piece: &str) -> Option<Vec<u32>> {
         u32::try_from(piece.len()).ok()?;
         let mut tokens = Tokens::new(self, piece.as_bytes());
@@ -59,17 +59,17 @@ impl MergeTable {
     }
 }
 
-/// A piece as tokens, and the places where two of them may become one.
+/// A piece as tokens, and the positions of pairs that may be merged.
 struct Tokens<'a> {
     table: &'a MergeTable,
-    /// A cell for each byte. The first and the last cell of a token hold its id, so that its neighbours are found.
+    /// A cell for each byte. The first and the last cell of a token hold its id, so that both neighbours can be found.
     cells: Vec<u32>,
     /// A bit for each cell: whether a token starts there.
     starts: Vec<u64>,
-    /// By rank, the starts of left tokens of pairs. Some may hold the pair no longer.
-    places: Vec<Vec<u32>>,
-    /// The ranks that have places. A rank may stand in it more than once.
-    waiting: BinaryHeap<Reverse<u32>>,
+    /// By rank, the positions of pairs. Some may be stale.
+    positions: Vec<Vec<u32>>,
+    /// The ranks with positions; a rank may occur more than once.
+    queue: BinaryHeap<Reverse<u32>>,
 }
 
 impl<'a> Tokens<'a> {
@@ -78,11 +78,11 @@ impl<'a> Tokens<'a> {
             table,
             cells: bytes.iter().map(|&byte| table.bytes[usize::from(byte)]).collect(),
             starts: vec![u64::MAX; bytes.len().div_ceil(64)],
-            places: vec![Vec::new(); table.merged.len()],
-            waiting: BinaryHeap::new(),
+            positions: vec![Vec::new(); table.merged.len()],
+            queue: BinaryHeap::new(),
         };
         for start in 0..tokens.cells.len().saturating_sub(1) {
-            tokens.queue(start);
+            tokens.push(start);
         }
         tokens
     }
@@ -107,39 +107,40 @@ impl<'a> Tokens<'a> {
         self.table.ranks.get(&(self.cells[start], self.cells[next])).copied()
     }
 
-    /// Notes the pair that starts here, and gives its rank.
-    fn queue(&mut self, start: usize) -> Option<u32> {
+    /// Queues the pair that starts here and returns its rank.
+    fn push(&mut self, start: usize) -> Option<u32> {
         let rank = self.rank(start)?;
-        let places = &mut self.places[rank as usize];
-        if places.is_empty() {
-            self.waiting.push(Reverse(rank));
+        let positions = &mut self.positions[rank as usize];
+        if positions.is_empty() {
+            self.queue.push(Reverse(rank));
         }
-        places.push(u32::try_from(start).expect("the piece is counted in 32 bits"));
+        positions.push(u32::try_from(start).expect("the length of the piece fits 32 bits"));
         Some(rank)
     }
 
     fn merge_all(&mut self) {
-        while let Some(Reverse(rank)) = self.waiting.pop() {
-            let mut places = std::mem::take(&mut self.places[rank as usize]);
-            places.sort_unstable();
+        while let Some(Reverse(rank)) = self.queue.pop() {
+            let mut positions = std::mem::take(&mut self.positions[rank as usize]);
+            positions.sort_unstable();
             let mut done = 0;
-            for &place in &places {
+            for &position in &positions {
                 done += 1;
-                // Where two merges make the same token, a more urgent one may become possible.
-                if self.merge(rank, place as usize).is_some_and(|lowest| lowest < rank) {
+                // If two merges make the same token, a pair of a lower rank may appear.
+                if self.merge(rank, position as usize).is_some_and(|lowest| lowest < rank) {
                     break;
                 }
             }
-            places.drain(..done);
-            if !places.is_empty() {
-                places.append(&mut self.places[rank as usize]);
-                self.places[rank as usize] = places;
-                self.waiting.push(Reverse(rank));
+            positions.drain(..done);
+            if !positions.is_empty() {
+                positions.append(&mut self.positions[rank as usize]);
+                self.positions[rank as usize] = positions;
+                self.queue.push(Reverse(rank));
             }
         }
     }
 
-    /// Merges the pair that starts here, if it still makes the token of this rank. Gives the lowest rank of the new pairs.
+    /// Merges the pair that starts here, if it still makes the token of this rank. Returns the lowest rank of the new
+    /// pairs.
     fn merge(&mut self, rank: u32, start: usize) -> Option<u32> {
         let merged = self.table.merged[rank as usize];
         let is_there = self.is_start(start)
@@ -153,8 +154,8 @@ impl<'a> Tokens<'a> {
         self.cells[start] = merged;
         self.cells[last] = merged;
         let before = start.checked_sub(1).map(|last| start - self.length(self.cells[last]));
-        let left = before.and_then(|before| self.queue(before));
-        let right = self.queue(start);
+        let left = before.and_then(|before| self.push(before));
+        let right = self.push(start);
         left.into_iter().chain(right).min()
     }
 
@@ -183,7 +184,7 @@ mod tests {
         MergeTable::new(&tokenizer.merges(), |token| model.token_to_id(token)).unwrap()
     }
 
-    /// A tokenizer that has learnt from a few letters, so that many merges overlap and some make the same token.
+    /// A tokenizer trained on a few letters, so that many merges overlap and some make the same token.
     fn dense() -> Tokenizer {
         let text = "aaab abab aabb abba bbaa aaaa abcabc cabcab aabaab aaabaaab bbbb bbab abbb ".repeat(9);
         Tokenizer::train_bpe([Ok(text)], 330, &mut |_| ()).unwrap()
@@ -193,7 +194,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
         #[test]
-        fn ids_are_those_of_the_library(dense_text in "[abc]{0,80}", any_text in "\\PC{0,40}") {
+        fn ids_match_the_library(dense_text in "[abc]{0,80}", any_text in "\\PC{0,40}") {
             static DENSE: std::sync::LazyLock<(Tokenizer, MergeTable)> = std::sync::LazyLock::new(|| {
                 let tokenizer = dense();
                 let table = table(&tokenizer);
@@ -206,9 +207,9 @@ mod tests {
         }
     }
 
-    /// Merges whose tokens come twice, and of which a later one makes an earlier one possible.
+    /// Merges that make the same token, and a later merge that enables an earlier one.
     #[test]
-    fn a_token_that_two_merges_make_is_merged_in_the_order_of_the_library() {
+    fn a_token_of_two_merges_is_merged_in_the_order_of_the_library() {
         let pairs = [("a", "b"), ("ab", "c"), ("abc", "d"), ("b", "c"), ("a", "bc"), ("d", "d")];
         let merges: Vec<(String, String)> =
             pairs.iter().map(|&(left, right)| (left.to_owned(), right.to_owned())).collect();

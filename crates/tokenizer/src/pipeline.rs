@@ -1,6 +1,6 @@
-//! The `tokenizer.json` of each kind.
+//! The `tokenizers` pipeline of each kind.
 //!
-//! Nothing but the tokenizer itself is in a file: the kind follows from its structure.
+//! A `tokenizer.json` has no field for the kind; `recognize.rs` derives it from the structure.
 //!
 //! | kind | model | pre-tokenizer | decoder | added tokens |
 //! |---|---|---|---|---|
@@ -17,10 +17,10 @@ use tokenizers::{AddedToken, Model, Tokenizer as Pipeline};
 
 use crate::byte_alphabet::CHARS;
 
-/// The token that stands between two documents.
+/// The token between two documents.
 pub(crate) const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// A pipeline of kind `char`, in which the id of a character is its place in `chars`.
+/// The pipeline of kind `char`: the id of a character is its index in `chars`.
 pub(crate) fn char_pipeline(chars: &[char]) -> Pipeline {
     let vocab: Vocab = chars.iter().map(char::to_string).zip(0..).collect();
     let mut pipeline = Pipeline::new(mergeless(vocab));
@@ -37,13 +37,13 @@ pub(crate) fn byte_pipeline() -> Pipeline {
     pipeline
 }
 
-/// The pipeline of a byte-level BPE, in which [`END_OF_TEXT`] is special if it is a token.
+/// The pipeline of a byte-level BPE. [`END_OF_TEXT`] is special if it is a token.
 pub(crate) fn byte_level_pipeline(model: BPE) -> Pipeline {
-    let ends_texts = model.token_to_id(END_OF_TEXT).is_some();
+    let has_end_of_text = model.token_to_id(END_OF_TEXT).is_some();
     let mut pipeline = Pipeline::new(model);
     pipeline.with_pre_tokenizer(Some(byte_level()));
     pipeline.with_decoder(Some(byte_level()));
-    if ends_texts {
+    if has_end_of_text {
         pipeline
             .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
             .expect("a token needs no normalizer, so none fails");
@@ -51,8 +51,7 @@ pub(crate) fn byte_level_pipeline(model: BPE) -> Pipeline {
     pipeline
 }
 
-/// The BPE of these merges with GPT-2's order of ids: the bytes by their characters, the merges as they were
-/// learned, [`END_OF_TEXT`].
+/// The BPE of these merges, with ids in GPT-2's order: bytes by their characters, merges in order, [`END_OF_TEXT`].
 pub(crate) fn byte_level_model(merges: Vec<(String, String)>) -> tokenizers::Result<BPE> {
     let mut bytes = *CHARS;
     bytes.sort_unstable();
@@ -60,7 +59,7 @@ pub(crate) fn byte_level_model(merges: Vec<(String, String)>) -> tokenizers::Res
     let merged = merges.iter().map(|(left, right)| format!("{left}{right}"));
     let mut vocab = Vocab::default();
     let mut next_id = 0;
-    // Two merges may make the same token, which has one id.
+    // Two merges may make the same token.
     for token in bytes.chain(merged).chain([END_OF_TEXT.to_owned()]) {
         vocab.entry(token).or_insert_with(|| {
             next_id += 1;
@@ -78,9 +77,9 @@ fn byte_level() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The decoder of tokens that spell a space as `▁` and a byte as `<0x0A>`, as SentencePiece's, which takes off the space
-/// that was put before a text if there was one.
-pub(crate) fn decoder_of_pieces(strips_space: bool) -> Value {
+/// SentencePiece's decoder: a space is spelled `▁` and a byte `<0x0A>`. With `strips_space` it removes the space that
+/// the normalizer puts before a text.
+pub(crate) fn sentencepiece_decoder(strips_space: bool) -> Value {
     let mut decoders = vec![
         json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " }),
         json!({ "type": "ByteFallback" }),

@@ -1,11 +1,11 @@
-//! GPT-2's pre-tokenization: the pieces that merges never cross.
+//! GPT-2's pre-tokenization: merges never cross the boundaries of pieces.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// GPT-2's pattern (`encoder.py`) without its `\s+(?!\S)`: a regular expression that runs in linear time has
-/// no look-ahead, so [`pieces`] does that part. Anchored, as every character is in some piece.
+/// GPT-2's pattern (`encoder.py`) without its `\s+(?!\S)`: the linear-time `regex` crate has no look-ahead, so
+/// [`pieces`] does that part. Anchored, since every character is in some piece.
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(?:'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+)")
         .expect("the pattern is a valid regular expression")
@@ -22,7 +22,7 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let found = PIECE.find(rest)?;
         let end = match found.as_str().char_indices().next_back() {
-            // White space before a word leaves its last character to that word.
+            // The last white space before a word belongs to the word.
             Some((last, character)) if last > 0 && character.is_whitespace() && found.end() < rest.len() => {
                 last
             }
@@ -34,13 +34,13 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The last place where `text` can be cut so that both parts have the pieces that the whole has there.
+/// The last byte position where cutting `text` does not change its pieces.
 ///
-/// Before white space if there is any after something else, as for the other tokenizers; otherwise after a letter or a digit that
-/// something else follows, as no piece goes on there. `|` does not count: `<|endoftext|>` stays whole.
+/// It is before white space that follows another character. Without white space it is the end of a run of letters or
+/// digits, where a piece always ends. A `|` after the run does not count, so that `<|endoftext|>` stays whole.
 ///
-/// `None` if there is no such place, as in one word of any length.
-pub fn last_border(text: &str) -> Option<usize> {
+/// `None` if there is no such position, for example in a single word.
+pub fn last_boundary(text: &str) -> Option<usize> {
     let after_word = || {
         let found = WORD_END.find_iter(text).last()?;
         Some(found.start() + found.as_str().chars().next()?.len_utf8())
@@ -48,9 +48,9 @@ pub fn last_border(text: &str) -> Option<usize> {
     last_space(text).or_else(after_word)
 }
 
-/// The last place before white space which follows something else.
+/// The last byte position before white space that follows another character.
 ///
-/// No piece holds both, and what comes before a piece never changes it.
+/// No piece contains both, and the text before a piece never changes it.
 pub(crate) fn last_space(text: &str) -> Option<usize> {
     let mut characters = text.char_indices().rev();
     let mut later = characters.next()?;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_those_of_gpt2() {
+    fn pieces_match_gpt2() {
         let check = |text: &str, expected: &[&str]| {
             assert_eq!(pieces(text).collect::<Vec<_>>(), expected, "{text:?}");
         };
@@ -82,25 +82,25 @@ mod tests {
     }
 
     #[test]
-    fn a_border_is_before_the_last_white_space_after_something() {
-        assert_eq!(last_border("one two  three"), Some(7));
-        assert_eq!(last_border("one two  "), Some(7));
-        assert_eq!(last_border("one"), None);
-        assert_eq!(last_border("  one"), None);
-        assert_eq!(last_border("  "), None);
-        assert_eq!(last_border("é\u{3000}x"), Some(2));
+    fn a_boundary_is_before_the_last_inner_white_space() {
+        assert_eq!(last_boundary("one two  three"), Some(7));
+        assert_eq!(last_boundary("one two  "), Some(7));
+        assert_eq!(last_boundary("one"), None);
+        assert_eq!(last_boundary("  one"), None);
+        assert_eq!(last_boundary("  "), None);
+        assert_eq!(last_boundary("é\u{3000}x"), Some(2));
         assert_eq!(last_space("é\u{3000}x，y"), Some(2));
         assert_eq!(last_space("x，y"), None);
     }
 
     #[test]
-    fn without_white_space_a_border_is_after_the_last_word_that_ends() {
-        assert_eq!(last_border("你好，世界"), Some("你好".len()));
-        assert_eq!(last_border("ab12!?34"), Some(4));
-        assert_eq!(last_border("don't"), Some(3));
-        assert_eq!(last_border("a<|endoftext|>b"), Some(1));
-        assert_eq!(last_border("，，ab"), None);
-        // An accent that is a character of its own is no letter.
-        assert_eq!(last_border("e\u{301}e"), Some(1));
+    fn without_white_space_a_boundary_is_after_the_last_complete_word() {
+        assert_eq!(last_boundary("你好，世界"), Some("你好".len()));
+        assert_eq!(last_boundary("ab12!?34"), Some(4));
+        assert_eq!(last_boundary("don't"), Some(3));
+        assert_eq!(last_boundary("a<|endoftext|>b"), Some(1));
+        assert_eq!(last_boundary("，，ab"), None);
+        // A combining accent is not a letter.
+        assert_eq!(last_boundary("e\u{301}e"), Some(1));
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the four kinds a `tokenizer.json` is, by its structure alone.
+//! Derives the kind of a `tokenizer.json` from its structure.
 
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
@@ -9,22 +9,22 @@ use crate::char_vocabulary::CharVocabulary;
 use crate::pipeline::END_OF_TEXT;
 use crate::{TokenizerKind, gpt2};
 
-/// How the text of a tokenizer is encoded.
+/// The encoder of a tokenizer.
 #[derive(Debug, Clone)]
 pub(crate) enum Codec {
     Char(CharVocabulary),
     Byte,
     ByteLevelBpe,
-    /// Whatever the `tokenizers` library makes of it.
-    Foreign,
+    /// The pipeline of the `tokenizers` library.
+    Library,
 }
 
-/// What `pipeline` is, by its structure.
+/// The encoder and the kind of a pipeline; the kind is `None` for imported tokenizers.
 pub(crate) fn recognize(pipeline: &Pipeline) -> (Codec, Option<TokenizerKind>) {
-    recognize_ours(pipeline).map_or((Codec::Foreign, None), |(codec, kind)| (codec, Some(kind)))
+    recognize_kind(pipeline).map_or((Codec::Library, None), |(codec, kind)| (codec, Some(kind)))
 }
 
-fn recognize_ours(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
+fn recognize_kind(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
     let ModelWrapper::BPE(model) = pipeline.get_model() else { return None };
     if pipeline.get_normalizer().is_some() || !is_plain(model) {
         return None;
@@ -44,8 +44,8 @@ fn recognize_ours(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
             }
             let knows_every_byte = CHARS.iter().all(|byte| model.token_to_id(&byte.to_string()).is_some());
             let is_end_of_text = |token: &AddedToken| {
-                let takes_more = token.lstrip || token.rstrip || token.single_word;
-                token.special && token.content == END_OF_TEXT && !takes_more
+                let has_flags = token.lstrip || token.rstrip || token.single_word;
+                token.special && token.content == END_OF_TEXT && !has_flags
             };
             if added.len() != 1 || !added.values().all(is_end_of_text) || !knows_every_byte {
                 return None;
@@ -58,7 +58,7 @@ fn recognize_ours(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
     }
 }
 
-/// Whether the model has none of the additions to BPE that the library knows.
+/// Whether the model uses none of the library's extensions of BPE.
 fn is_plain(model: &BPE) -> bool {
     let unset = |affix: &Option<String>| affix.as_deref().is_none_or(str::is_empty);
     model.dropout.is_none()
@@ -69,8 +69,8 @@ fn is_plain(model: &BPE) -> bool {
         && !model.ignore_merges
 }
 
-/// The tokens in the order of their ids, if those have no gap and each is one character. Then there are no
-/// merges either, as they would make tokens of two.
+/// The tokens in the order of their ids, if the ids have no gap and each token is one character. Such a vocabulary
+/// has no merges.
 fn single_chars(model: &BPE) -> Option<Vec<char>> {
     let n_tokens = u32::try_from(model.get_vocab_size()).ok()?;
     (0..n_tokens)
@@ -86,7 +86,7 @@ fn is_gpt2(model: &BPE) -> bool {
     if model.get_vocab_size() != gpt2::VOCAB_SIZE {
         return false;
     }
-    // Published files spell an absent affix as an empty one.
+    // Published files have an empty affix instead of none.
     let mut plain = model.clone();
     plain.continuing_subword_prefix = None;
     plain.end_of_word_suffix = None;

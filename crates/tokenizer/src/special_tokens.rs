@@ -6,53 +6,51 @@ use serde_json::{Value, json};
 
 use crate::{Companions, Tokenizer};
 
-/// The tokens that begin and end texts, which no `tokenizer.json` says.
+/// The BOS and EOS tokens of a model, which a `tokenizer.json` does not have, and its companion data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// The BOS token, which begins a text.
     pub bos: Option<u32>,
-    /// The EOS tokens, at which a text ends, the usual one first.
+    /// The EOS tokens, the default one first. Generation stops at any of them.
     pub eos: Vec<u32>,
-    /// What else the files of the model say of it and its tokens.
     pub companions: Companions,
 }
 
 impl SpecialTokens {
-    /// Those that a tokenizer has of itself: what it puts before every text, and `<|endoftext|>`, which also begins the next
-    /// text where nothing else does.
+    /// The special tokens that follow from a tokenizer: BOS is its [prompt prefix](Tokenizer::prompt_prefix), EOS
+    /// `<|endoftext|>`. Without a prefix, `<|endoftext|>` is BOS too.
     pub fn of(tokenizer: &Tokenizer) -> Self {
-        let end = tokenizer.end_of_text();
+        let end_of_text = tokenizer.end_of_text();
         Self {
-            bos: tokenizer.beginning().first().copied().or(end),
-            eos: end.into_iter().collect(),
+            bos: tokenizer.prompt_prefix().first().copied().or(end_of_text),
+            eos: end_of_text.into_iter().collect(),
             ..Self::default()
         }
     }
 
-    /// These, and the EOS tokens of others that are not among them; the BOS token of the others where there is none.
-    /// Companions stay.
+    /// Adds the EOS tokens of `others`, and their BOS token if `self` has none. Companions stay.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         self.bos = self.bos.or(others.bos);
-        for end in others.eos {
-            if !self.eos.contains(&end) {
-                self.eos.push(end);
+        for id in others.eos {
+            if !self.eos.contains(&id) {
+                self.eos.push(id);
             }
         }
         self
     }
 
-    /// Takes out those that a model of `n_tokens` lacks, and returns them. `transformers` writes the ids of GPT-2's whole
-    /// vocabulary for every GPT-2 that is not told otherwise.
-    pub fn take_beyond(&mut self, n_tokens: usize) -> BTreeSet<u32> {
-        let is_beyond = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= n_tokens);
-        let mut beyond: BTreeSet<u32> = self.eos.extract_if(.., |id| is_beyond(id)).collect();
-        beyond.extend(self.bos.take_if(|id| is_beyond(id)));
-        beyond
+    /// Removes ids outside a vocabulary of `n_tokens`, and returns them. `transformers` writes 50256, GPT-2's default,
+    /// into every `config.json` of a GPT-2 that sets no other id.
+    pub fn remove_out_of_range(&mut self, n_tokens: usize) -> BTreeSet<u32> {
+        let is_out_of_range = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= n_tokens);
+        let mut removed: BTreeSet<u32> = self.eos.extract_if(.., |id| is_out_of_range(id)).collect();
+        removed.extend(self.bos.take_if(|id| is_out_of_range(id)));
+        removed
     }
 
-    /// The usual ones by their text, as a `tokenizer_config.json` has them.
-    pub fn name_in(&self, file: &mut Value, tokenizer: &Tokenizer) {
+    /// Writes `bos_token` and `eos_token` into a `tokenizer_config.json`: the texts of BOS and of the default EOS
+    /// token.
+    pub fn write_texts_to(&self, file: &mut Value, tokenizer: &Tokenizer) {
         let named = [("bos_token", self.bos.as_ref()), ("eos_token", self.eos.first())];
         for (key, id) in named {
             if let Some(&id) = id.filter(|&&id| (id as usize) < tokenizer.vocab_size()) {
@@ -61,25 +59,24 @@ impl SpecialTokens {
         }
     }
 
-    /// As Hugging Face's files have them.
+    /// Writes `bos_token_id` and `eos_token_id` into a Hugging Face `config.json` or `generation_config.json`.
     pub fn write_to(&self, file: &mut Value) {
         file["bos_token_id"] = json!(self.bos);
-        // None is null, one is a number.
         file["eos_token_id"] = match self.eos[..] {
             [] => Value::Null,
-            [end] => json!(end),
+            [id] => json!(id),
             _ => json!(self.eos),
         };
     }
 
-    /// What one of Hugging Face's files says; `None` of what it does not say.
+    /// Reads the BOS and EOS ids of a Hugging Face file; `None` for missing or invalid keys.
     pub fn read(file: &Value) -> (Option<u32>, Option<Vec<u32>>) {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let ends = match &file["eos_token_id"] {
+        let eos = match &file["eos_token_id"] {
             Value::Array(ids) => ids.iter().map(id).collect(),
             one => id(one).map(|id| vec![id]),
         };
-        (id(&file["bos_token_id"]), ends)
+        (id(&file["bos_token_id"]), eos)
     }
 }
 
@@ -92,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn special_tokens_are_read_as_they_were_written() {
+    fn special_tokens_survive_the_round_trip() {
         for (bos, eos) in [(Some(1), &[2][..]), (None, &[5, 3]), (Some(0), &[])] {
             let mut file = json!({ "model_type": "llama" });
             tokens(bos, eos).write_to(&mut file);
@@ -105,21 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn ids_beyond_the_vocabulary_are_taken_out() {
-        let taken = |n_tokens: usize| {
+    fn ids_out_of_range_are_removed() {
+        let removed = |n_tokens: usize| {
             let mut tokens = tokens(Some(1), &[2, 9]);
-            let beyond: Vec<u32> = tokens.take_beyond(n_tokens).into_iter().collect();
-            (beyond, tokens)
+            let ids: Vec<u32> = tokens.remove_out_of_range(n_tokens).into_iter().collect();
+            (ids, tokens)
         };
-        assert_eq!(taken(10), (vec![], tokens(Some(1), &[2, 9])));
-        assert_eq!(taken(9), (vec![9], tokens(Some(1), &[2])));
-        assert_eq!(taken(1), (vec![1, 2, 9], SpecialTokens::default()));
+        assert_eq!(removed(10), (vec![], tokens(Some(1), &[2, 9])));
+        assert_eq!(removed(9), (vec![9], tokens(Some(1), &[2])));
+        assert_eq!(removed(1), (vec![1, 2, 9], SpecialTokens::default()));
     }
 
     #[test]
-    fn the_usual_ones_are_named_by_their_text() {
+    fn the_default_tokens_are_written_as_text() {
         let (tokenizer, mut file) = (Tokenizer::byte(), json!({ "eos_token": "?" }));
-        tokens(Some(65), &[66, 67]).name_in(&mut file, &tokenizer);
+        tokens(Some(65), &[66, 67]).write_texts_to(&mut file, &tokenizer);
         assert_eq!(
             file,
             json!({ "bos_token": tokenizer.decode(&[65]), "eos_token": tokenizer.decode(&[66]) })
@@ -127,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eos_token_is_there_once() {
+    fn merged_eos_tokens_have_no_duplicates() {
         let (mine, theirs) = (tokens(None, &[2, 0]), tokens(Some(7), &[0, 4]));
         assert_eq!(mine.or(theirs), tokens(Some(7), &[2, 0, 4]));
     }

@@ -1,10 +1,10 @@
-//! Decoding as the ids arrive.
+//! Streaming decoding.
 
 use crate::Tokenizer;
 
-/// Decodes ids one by one and gives out each character as soon as it is whole.
+/// Decodes ids one by one and returns each character when it is complete.
 ///
-/// All that comes out, joined, is [`Tokenizer::decode`] of all the ids.
+/// The concatenated output equals [`Tokenizer::decode`] of all ids.
 ///
 /// ```
 /// let tokenizer = tokenizer::Tokenizer::byte();
@@ -19,26 +19,27 @@ pub struct DecodeStream<'a> {
     pending: Pending,
 }
 
-/// How many of the ids before the first are decoded with it, where decoding depends on them.
+/// How many previous ids are decoded again if decoding depends on them.
 const CONTEXT: usize = 8;
 
 #[derive(Debug)]
 enum Pending {
-    /// The first bytes of a character, and whether a space is to be left out before them.
+    /// The first bytes of a character, and whether to strip a space before them.
     Bytes { bytes: Vec<u8>, strips_space: bool },
-    /// Where decoding depends on the ids before: some of these, and how much of their text is out.
-    Ids { ids: Vec<u32>, n_context: usize, text_out: String },
+    /// If decoding depends on previous ids: the first `n_context` ids are such context. `returned` is the text of `ids`
+    /// that was already returned.
+    Ids { ids: Vec<u32>, n_context: usize, returned: String },
 }
 
 impl Tokenizer {
-    /// Decodes ids one by one, each character as soon as it is whole.
+    /// Starts a stream that decodes ids one by one.
     pub fn decode_stream(&self) -> DecodeStream<'_> {
         DecodeStream::new(self)
     }
 
-    /// As [`decode_stream`](Self::decode_stream), of ids that follow `ids`, whose text is out already.
+    /// Starts a stream for the ids after `ids`, whose text was already returned.
     ///
-    /// Some decoders take a space off the beginning of a text, and not off what follows.
+    /// This matters because some decoders strip a space at the start of a text only.
     pub fn decode_stream_after(&self, ids: &[u32]) -> DecodeStream<'_> {
         DecodeStream::after(self, ids)
     }
@@ -49,27 +50,26 @@ impl<'a> DecodeStream<'a> {
         let pending = if tokenizer.joins_bytes() {
             Pending::Bytes { bytes: Vec::new(), strips_space: tokenizer.strips_space() }
         } else {
-            Pending::Ids { ids: Vec::new(), n_context: 0, text_out: String::new() }
+            Pending::Ids { ids: Vec::new(), n_context: 0, returned: String::new() }
         };
         Self { tokenizer, pending }
     }
 
-    /// A stream of what follows `ids`.
     fn after(tokenizer: &'a Tokenizer, ids: &[u32]) -> Self {
         let mut stream = Self::new(tokenizer);
         let has_text = ids.iter().any(|&id| !tokenizer.is_special(id));
         match &mut stream.pending {
             Pending::Bytes { strips_space, .. } => *strips_space &= !has_text,
-            Pending::Ids { ids: context, n_context, text_out } => {
+            Pending::Ids { ids: context, n_context, returned } => {
                 *context = ids[ids.len().saturating_sub(CONTEXT)..].to_vec();
                 *n_context = context.len();
-                *text_out = tokenizer.decode(context);
+                *returned = tokenizer.decode(context);
             }
         }
         stream
     }
 
-    /// The text that `id` completes; empty while a character is not whole.
+    /// The text that `id` completes; empty if a character is still incomplete.
     pub fn push(&mut self, id: u32) -> String {
         match &mut self.pending {
             Pending::Bytes { bytes, strips_space } => {
@@ -79,43 +79,44 @@ impl<'a> DecodeStream<'a> {
                 bytes.extend_from_slice(new);
                 take_whole_characters(bytes)
             }
-            Pending::Ids { ids, n_context, text_out } => {
+            Pending::Ids { ids, n_context, returned } => {
                 ids.push(id);
                 let text = self.tokenizer.decode(ids);
-                // A character is at most four bytes, so after four ids it is not going to become whole.
+                // A character has at most four bytes, so after four ids it stays incomplete.
                 if text.ends_with('\u{FFFD}') && ids.len() - *n_context < 4 {
                     return String::new();
                 }
-                let new = text.strip_prefix(text_out.as_str()).unwrap_or_default().to_owned();
+                let new = text.strip_prefix(returned.as_str()).unwrap_or_default().to_owned();
                 if !new.is_empty() {
                     ids.drain(..*n_context);
                     *n_context = ids.len();
-                    *text_out = self.tokenizer.decode(ids);
+                    *returned = self.tokenizer.decode(ids);
                 }
                 new
             }
         }
     }
 
-    /// What is left: the start of a character that never became whole, as U+FFFD.
+    /// The rest: U+FFFD for an incomplete character at the end.
     pub fn finish(self) -> String {
         match self.pending {
             Pending::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
-            Pending::Ids { ids, text_out, .. } => {
+            Pending::Ids { ids, returned, .. } => {
                 let text = self.tokenizer.decode(&ids);
-                text.strip_prefix(text_out.as_str()).unwrap_or_default().to_owned()
+                text.strip_prefix(returned.as_str()).unwrap_or_default().to_owned()
             }
         }
     }
 }
 
-/// Takes all but the start of a character off `bytes`, with U+FFFD for what is not UTF-8.
+/// Removes the complete characters from `bytes` and returns them, with U+FFFD for invalid UTF-8.
 fn take_whole_characters(bytes: &mut Vec<u8>) -> String {
     let n_whole = bytes.utf8_chunks().last().map_or(0, |chunk| {
-        // Only at the end of the bytes can an invalid sequence still become a character.
+        // An invalid sequence at the end may be an incomplete character.
         let n_invalid = chunk.invalid().len();
-        let unfinished = std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
-        if unfinished { bytes.len() - n_invalid } else { bytes.len() }
+        let is_incomplete =
+            std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+        if is_incomplete { bytes.len() - n_invalid } else { bytes.len() }
     });
     let rest = bytes.split_off(n_whole);
     let whole = std::mem::replace(bytes, rest);

@@ -1,4 +1,4 @@
-//! The tokenizer: text to ids and back.
+//! [`Tokenizer`]: text to ids and back.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::recognize::{Codec, recognize};
 use crate::untrusted::without_panic;
 use crate::{Error, Result, TokenizerKind, byte_level_bpe, gpt2, pre_tokenizer};
 
-/// Turns text into token ids and ids into text.
+/// Encodes text to token ids and decodes ids to text.
 ///
-/// Cheap to clone and free to share between threads.
+/// Clones are cheap and may be shared between threads.
 ///
 /// ```
 /// use tokenizer::Tokenizer;
@@ -35,27 +35,26 @@ struct Inner {
     codec: Codec,
     kind: Option<TokenizerKind>,
     decoding: Decoding,
-    /// What is put before every text.
-    beginning: Vec<u32>,
-    /// The bytes of each id, `None` where an id was left out.
+    prompt_prefix: Vec<u32>,
+    /// The bytes of each id; `None` for unused ids.
     tokens: Vec<Option<Box<[u8]>>>,
-    /// How many of them may be in a text.
+    /// How many of the first ids the model has.
     n_usable: usize,
-    /// The pipeline that takes special tokens in a text as what they are, made when it is needed.
+    /// A pipeline that recognises special tokens in a text, built on first use.
     with_special: OnceLock<Pipeline>,
-    /// Of a byte-level BPE, once it is needed.
+    /// For a byte-level BPE, built on first use.
     merge_table: OnceLock<Option<MergeTable>>,
 }
 
 impl Tokenizer {
-    /// The same tokenizer in memory of its own; a clone shares it.
+    /// A copy that shares no memory with `self`, unlike a clone.
     pub(crate) fn deep_copy(&self) -> Self {
         Self(Arc::new(Inner::clone(&self.0)))
     }
 
-    /// A tokenizer with one id for each of these characters, in the order of their code points.
+    /// A character tokenizer, with ids in the order of code points.
     ///
-    /// Repeated characters count once. Fails with [`Error::NoCharacters`] if there are none.
+    /// `chars` may repeat characters. Fails with [`Error::NoCharacters`] if it is empty.
     ///
     /// ```
     /// let tokenizer = tokenizer::Tokenizer::from_chars("hello".chars())?;
@@ -75,9 +74,9 @@ impl Tokenizer {
         Self::new(pipeline::byte_pipeline())
     }
 
-    /// The tokenizer of GPT-2, with the ids of OpenAI's (`r50k_base` in their tiktoken).
+    /// GPT-2's tokenizer (`r50k_base` in OpenAI's tiktoken).
     ///
-    /// Built on the first call and shared from then on.
+    /// It is built on the first call and then shared.
     pub fn gpt2() -> Self {
         static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| {
             let pipeline = pipeline::byte_level_pipeline(gpt2::model());
@@ -86,9 +85,9 @@ impl Tokenizer {
         GPT2.clone()
     }
 
-    /// The tokenizer that `pipeline` describes.
+    /// The tokenizer of a pipeline.
     pub(crate) fn new(mut pipeline: Pipeline) -> Self {
-        // Files of Hugging Face's may ask for either, which would lose text or add to it.
+        // A file may enable either, which would drop text or add tokens.
         pipeline.with_truncation(None).expect("no truncation is always possible");
         pipeline.with_padding(None);
         let (codec, kind) = recognize(&pipeline);
@@ -98,15 +97,15 @@ impl Tokenizer {
     fn recognized(mut pipeline: Pipeline, codec: Codec, kind: Option<TokenizerKind>) -> Self {
         pipeline.set_encode_special_tokens(true);
         let (decoding, tokens) = decoding::decoding(&pipeline);
-        let mut beginning = decoding::beginning(&pipeline);
-        beginning.retain(|&id| tokens.get(id as usize).is_some_and(Option::is_some));
+        let mut prompt_prefix = decoding::prompt_prefix(&pipeline);
+        prompt_prefix.retain(|&id| tokens.get(id as usize).is_some_and(Option::is_some));
         let n_usable = tokens.len();
         Self(Arc::new(Inner {
             pipeline,
             codec,
             kind,
             decoding,
-            beginning,
+            prompt_prefix,
             tokens,
             n_usable,
             with_special: OnceLock::new(),
@@ -114,14 +113,14 @@ impl Tokenizer {
         }))
     }
 
-    /// This tokenizer for a model of `n_tokens`, which may be fewer than it has: a text that needs another one can't be
-    /// encoded. Its file stays whole.
+    /// Limits the vocabulary to the `n_tokens` of a model: texts with other tokens can't be encoded. The saved file
+    /// keeps all tokens.
     ///
     /// ```
     /// let tokenizer = tokenizer::Tokenizer::gpt2().limited_to(50256);
-    /// assert_eq!((tokenizer.vocab_size(), tokenizer.n_beyond()), (50256, 1));
+    /// assert_eq!((tokenizer.vocab_size(), tokenizer.n_excess_tokens()), (50256, 1));
     /// assert_eq!(tokenizer.encode("Hello")?, [15496]);
-    /// assert!(tokenizer.encode_special("Hello<|endoftext|>").is_ok(), "it is no token any more, but text");
+    /// assert!(tokenizer.encode_special("Hello<|endoftext|>").is_ok(), "it is ordinary text");
     /// # Ok::<(), tokenizer::Error>(())
     /// ```
     #[must_use]
@@ -131,83 +130,87 @@ impl Tokenizer {
         }
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.n_usable = n_tokens;
-        inner.beginning.retain(|&id| (id as usize) < n_tokens);
+        inner.prompt_prefix.retain(|&id| (id as usize) < n_tokens);
         Self(Arc::new(inner))
     }
 
-    /// How many tokens are beyond those of the model, by [`limited_to`](Self::limited_to).
-    pub fn n_beyond(&self) -> usize {
+    /// Number of tokens outside the model's vocabulary, set by [`limited_to`](Self::limited_to).
+    pub fn n_excess_tokens(&self) -> usize {
         self.0.tokens.len() - self.0.n_usable
     }
 
-    /// Whether a text may have the token.
+    /// Whether the model has the token.
     fn is_usable(&self, id: u32) -> bool {
         (id as usize) < self.0.n_usable
     }
 
-    /// The kind, or `None` for a tokenizer from elsewhere that is none of ours.
+    /// The kind, or `None` for an imported tokenizer of another kind.
     ///
-    /// A trained BPE has the size that it really has, which is smaller than what was asked for if the corpus
-    /// was too small. GPT-2's tokenizer is recognized in any file that has it.
+    /// The size of a trained BPE is the actual one, which is smaller than requested if the corpus was too small.
+    /// GPT-2's tokenizer is recognised in any file.
     pub fn kind(&self) -> Option<TokenizerKind> {
         self.0.kind
     }
 
-    /// Number of ids that a text may have: one more than the largest.
+    /// Size of the vocabulary: one more than the largest id that a text may have.
     pub fn vocab_size(&self) -> usize {
         self.0.n_usable
     }
 
-    /// The id of `<|endoftext|>`, which GPT-2's tokenizer and trained ones have.
+    /// The id of `<|endoftext|>`, which the kinds `gpt2` and `bpe:N` have.
     pub fn end_of_text(&self) -> Option<u32> {
         let added = self.0.pipeline.get_added_tokens_decoder();
         let found = added.iter().find(|(_, token)| token.special && token.content == END_OF_TEXT);
         found.map(|(&id, _)| id).filter(|&id| self.is_usable(id))
     }
 
-    /// The ids that are put before every text: most often none, or a mark that says that it begins.
+    /// The special tokens that belong before every text: usually none, or the BOS token.
     ///
-    /// It is what the tokenizer's file asks for in a template. [`encode`](Self::encode) leaves them out, as a text may be
+    /// They come from the template in `tokenizer.json`. [`encode`](Self::encode) does not add them, since a text may be
     /// encoded in parts.
-    pub fn beginning(&self) -> &[u32] {
-        &self.0.beginning
+    pub fn prompt_prefix(&self) -> &[u32] {
+        &self.0.prompt_prefix
     }
 
-    /// The ids of a whole text: [`beginning`](Self::beginning), and those of [`encode`](Self::encode).
+    /// The ids of a whole text: the [`prompt_prefix`](Self::prompt_prefix) and the ids of [`encode`](Self::encode).
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
-        Ok([self.beginning(), &self.encode(text)?].concat())
+        Ok([self.prompt_prefix(), &self.encode(text)?].concat())
     }
 
     /// The ids of `text`.
     ///
-    /// Special tokens that stand in `text` are taken as ordinary text. Fails with [`Error::UnknownCharacter`]
-    /// if a `char` vocabulary lacks a character, and never for the other kinds of ours. A tokenizer that is
-    /// [limited](Self::limited_to) fails with [`Error::Beyond`] too.
+    /// Special tokens in `text` are encoded as ordinary text.
+    ///
+    /// Fails with [`Error::UnknownCharacter`] for a character outside a `char` vocabulary, with
+    /// [`Error::TokenOutOfRange`] if the tokenizer is [limited](Self::limited_to), and with [`Error::Encode`] if an
+    /// imported tokenizer does.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_any(text).and_then(|ids| self.usable(ids))
+        self.encode_unlimited(text).and_then(|ids| self.check_range(ids))
     }
 
-    fn usable(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
+    fn check_range(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
         match ids.iter().find(|&&id| !self.is_usable(id)) {
-            Some(&id) => Err(Error::Beyond { token: self.decode(&[id]), id, n_tokens: self.0.n_usable }),
+            Some(&id) => {
+                Err(Error::TokenOutOfRange { token: self.decode(&[id]), id, n_tokens: self.0.n_usable })
+            }
             None => Ok(ids),
         }
     }
 
-    fn encode_any(&self, text: &str) -> Result<Vec<u32>> {
+    fn encode_unlimited(&self, text: &str) -> Result<Vec<u32>> {
         let Inner { pipeline, codec, .. } = &*self.0;
         match codec {
             Codec::Char(vocabulary) => vocabulary.encode(text),
             Codec::Byte => Ok(text.bytes().map(u32::from).collect()),
             Codec::ByteLevelBpe => byte_level_bpe::encode(pipeline.get_model(), || self.merge_table(), text),
-            Codec::Foreign => {
+            Codec::Library => {
                 let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
                 Ok(encoding.get_ids().to_vec())
             }
         }
     }
 
-    /// As [`encode`](Self::encode), but special tokens that stand in `text` are taken as what they are.
+    /// Like [`encode`](Self::encode), but recognises special tokens in `text`.
     ///
     /// ```
     /// let tokenizer = tokenizer::Tokenizer::gpt2();
@@ -216,15 +219,15 @@ impl Tokenizer {
     /// # Ok::<(), tokenizer::Error>(())
     /// ```
     pub fn encode_special(&self, text: &str) -> Result<Vec<u32>> {
-        if matches!(self.0.codec, Codec::Foreign) {
-            // Such tokens may take the spaces beside them, and what is changed in a text may depend on them.
+        if matches!(self.0.codec, Codec::Library) {
+            // Splitting at the tokens would not do: they may strip spaces, and the normalizer may depend on them.
             let pipeline = self.0.with_special.get_or_init(|| {
                 let mut pipeline = self.0.pipeline.clone();
                 pipeline.set_encode_special_tokens(false);
                 pipeline
             });
             let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
-            return self.usable(encoding.get_ids().to_vec());
+            return self.check_range(encoding.get_ids().to_vec());
         }
         let (mut ids, mut rest) = (Vec::new(), text);
         while let Some((end_of_text, start)) = self.end_of_text().zip(rest.find(END_OF_TEXT)) {
@@ -236,7 +239,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The first special token that is spelled in `text`, which [`encode`](Self::encode) takes as ordinary text.
+    /// The first special token spelled out in `text`; [`encode`](Self::encode) treats it as ordinary text.
     ///
     /// ```
     /// let tokenizer = tokenizer::Tokenizer::gpt2();
@@ -250,9 +253,9 @@ impl Tokenizer {
         found.min().map(|(_, token)| token)
     }
 
-    /// The merges of a BPE, the most urgent first, in GPT-2's alphabet for bytes; none of another tokenizer.
+    /// The merges of a BPE by rank; empty for other models. A byte-level BPE spells bytes in GPT-2's alphabet.
     pub fn merges(&self) -> Vec<(String, String)> {
-        // The library shows them in its file alone.
+        // The library only exposes them in its JSON.
         let json: serde_json::Value = serde_json::from_str(&self.to_json()).expect("a tokenizer is JSON");
         let merges = json["model"]["merges"].as_array().map_or(&[][..], Vec::as_slice);
         let text = |part: &serde_json::Value| part.as_str().map(str::to_owned);
@@ -265,43 +268,41 @@ impl Tokenizer {
         merges.iter().filter_map(pair).collect()
     }
 
-    /// The merges of a byte-level BPE as a table, which is made when a text needs it first.
+    /// The merges of a byte-level BPE as a table, built on first use.
     fn merge_table(&self) -> Option<&MergeTable> {
         let model = self.0.pipeline.get_model();
         let table = || MergeTable::new(&self.merges(), |token| model.token_to_id(token));
         self.0.merge_table.get_or_init(table).as_ref()
     }
 
-    /// The id of a token, by its text.
+    /// The id of a token by its text.
     pub fn id_of(&self, token: &str) -> Option<u32> {
-        let is_it = |bytes: &Option<Box<[u8]>>| bytes.as_deref() == Some(token.as_bytes());
-        let found = self.0.tokens.iter().position(is_it).and_then(|id| u32::try_from(id).ok());
+        let matches = |bytes: &Option<Box<[u8]>>| bytes.as_deref() == Some(token.as_bytes());
+        let found = self.0.tokens.iter().position(matches).and_then(|id| u32::try_from(id).ok());
         found.filter(|&id| self.is_usable(id))
     }
 
-    /// The last place in `text`, in bytes, where it can be cut so that the ids of the two parts are those of
-    /// the whole.
+    /// The last byte position where cutting `text` does not change its ids.
     ///
-    /// What a long text is cut by to encode it in pieces. `None` if there is no such place, which for a BPE
-    /// means one long word. For a tokenizer from elsewhere the place is a good one by the rules of
-    /// GPT-2, without a promise.
+    /// Long texts are cut there to encode them in parts. `None` if there is no such position; for a BPE, that is a
+    /// single long word. For imported tokenizers it is a position before white space, and the ids may differ there.
     ///
     /// ```
     /// let text = "one two thr";
-    /// assert_eq!(tokenizer::Tokenizer::gpt2().last_border(text), Some("one two".len()));
-    /// assert_eq!(tokenizer::Tokenizer::byte().last_border(text), Some(text.len()));
+    /// assert_eq!(tokenizer::Tokenizer::gpt2().last_boundary(text), Some("one two".len()));
+    /// assert_eq!(tokenizer::Tokenizer::byte().last_boundary(text), Some(text.len()));
     /// ```
-    pub fn last_border(&self, text: &str) -> Option<usize> {
+    pub fn last_boundary(&self, text: &str) -> Option<usize> {
         match self.0.codec {
             Codec::Char(_) | Codec::Byte => Some(text.len()),
-            Codec::ByteLevelBpe => pre_tokenizer::last_border(text),
-            Codec::Foreign => pre_tokenizer::last_space(text),
+            Codec::ByteLevelBpe => pre_tokenizer::last_boundary(text),
+            Codec::Library => pre_tokenizer::last_space(text),
         }
     }
 
     /// The text of `ids`.
     ///
-    /// Bytes that are not UTF-8 and ids outside the vocabulary become U+FFFD. Special tokens are written out.
+    /// Invalid UTF-8 and ids outside the vocabulary become U+FFFD. Special tokens are included as text.
     pub fn decode(&self, ids: &[u32]) -> String {
         if self.joins_bytes() {
             let mut bytes: Vec<u8> =
@@ -323,23 +324,22 @@ impl Tokenizer {
 
     /// The bytes of one token, which need not be whole characters; `None` outside the vocabulary.
     ///
-    /// For a tokenizer from elsewhere whose decoder does more than join tokens, they are those of the token
-    /// decoded alone.
+    /// If an imported decoder does more than join tokens, they are the text of the token decoded alone.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.0.tokens.get(usize::try_from(id).ok()?)?.as_deref()
     }
 
-    /// Whether decoding is joining the bytes of the tokens, but for a space at the beginning.
+    /// Whether decoding concatenates the bytes of the tokens, apart from a space at the start.
     pub(crate) fn joins_bytes(&self) -> bool {
-        self.0.decoding != Decoding::Foreign
+        self.0.decoding != Decoding::Library
     }
 
-    /// Whether decoding takes off a space at the beginning of a text.
+    /// Whether decoding strips a space at the start of a text.
     pub(crate) fn strips_space(&self) -> bool {
         self.0.decoding == Decoding::JoinedAfterSpace
     }
 
-    /// Whether the id is that of a mark.
+    /// Whether the id is a special token.
     pub(crate) fn is_special(&self, id: u32) -> bool {
         self.0.pipeline.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }

@@ -1,4 +1,4 @@
-//! Learning the merges of a byte-level BPE from a corpus.
+//! Training of a byte-level BPE on a corpus.
 
 mod merges;
 mod words;
@@ -16,36 +16,36 @@ use crate::kind::check_vocab_size;
 use crate::pre_tokenizer::pieces;
 use crate::{Error, Result, Tokenizer, pipeline};
 
-/// Texts that are counted at a time. Not a function of the number of cores, so that the result is none.
+/// Texts that are counted together. It does not depend on the number of cores, so the result does not either.
 const BATCH_SIZE: usize = 16;
 
-/// Distinct words that are kept in memory; beyond, the rarest are forgotten.
+/// Distinct words in memory; above this number, the rarest are dropped.
 const MAX_WORDS: usize = 4_000_000;
 
-/// Bytes of distinct words that are kept in memory; beyond, the rarest are forgotten. Learning the merges takes
-/// 12 to 22 bytes of memory for each, so less than 1 GB in all. Text of words between spaces hardly has as many.
+/// Bytes of distinct words in memory for a small text; above this, the rarest are dropped. Learning the merges takes 12
+/// to 22 bytes of memory for each, less than 1 GB in total. Text with spaces between words rarely reaches it.
 const MIN_DISTINCT_BYTES: usize = 40 << 20;
 
-/// The same for a text of 4 GiB and more, in proportion between the two.
+/// The same for a text of 4 GiB and more; linear in between.
 const MAX_DISTINCT_BYTES: usize = 128 << 20;
 
-/// Longer words are cut.
+/// The longest word; longer ones are split.
 const MAX_WORD_BYTES: usize = 256;
 
-/// How far the training of a BPE is.
+/// The progress of training a BPE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BpeProgress {
-    /// The corpus is read, and its words are counted.
+    /// Reading the corpus and counting its words.
     Counting {
-        /// Bytes of text counted until now.
+        /// Bytes of text counted so far.
         bytes: u64,
     },
-    /// The corpus is read to its end, and merges are learned. The first of them take the longest.
+    /// Learning the merges. The first ones take the longest.
     Merging {
-        /// Merges learned until now.
+        /// Merges learned so far.
         n_merges: usize,
-        /// Merges to be learned; fewer, if the corpus is too small for as many.
+        /// The requested number of merges; a small corpus may give fewer.
         n_wanted: usize,
     },
 }
@@ -53,15 +53,13 @@ pub enum BpeProgress {
 impl Tokenizer {
     /// Trains a byte-level BPE of `vocab_size` tokens with GPT-2's pre-tokenization.
     ///
-    /// `texts` is the corpus in parts of any size; a word across the border of two counts as two. A few parts
-    /// are in memory at a time, and counted on all cores. `progress` is called after each few of them, and
-    /// before each merge.
+    /// `texts` is the corpus in parts of any size; a word across two parts counts as two words. 16 parts are in memory
+    /// at a time and counted on all cores. `progress` is called after each 16 parts and before each merge.
     ///
-    /// The same corpus in the same parts gives the same tokenizer. If it is too small for the vocabulary (no pair
-    /// of tokens comes twice any more), the tokenizer has fewer tokens, with a warning in the log:
-    /// [`vocab_size`](Self::vocab_size) tells.
+    /// The same corpus in the same parts gives the same tokenizer. If the corpus is too small (no pair of tokens occurs
+    /// twice any more), the tokenizer has fewer tokens, and a warning is logged.
     ///
-    /// Fails with [`Error::VocabSize`], with [`Error::Corpus`] if `texts` does, or with [`Error::Train`].
+    /// Fails with [`Error::VocabSize`], with [`Error::Corpus`] if `texts` fails, or with [`Error::Train`].
     ///
     /// ```
     /// use tokenizer::Tokenizer;
@@ -88,7 +86,7 @@ impl Tokenizer {
         let tokenizer = Self::new(pipeline::byte_level_pipeline(model));
         if tokenizer.vocab_size() < vocab_size {
             tracing::warn!(
-                "the corpus is too small for {vocab_size} tokens: the tokenizer has {}",
+                "the corpus is too small for {vocab_size} tokens; the tokenizer has {}",
                 tokenizer.vocab_size()
             );
         }
@@ -96,7 +94,7 @@ impl Tokenizer {
     }
 }
 
-/// How often each word comes.
+/// Counts the words of the corpus.
 fn count_words(
     texts: impl IntoIterator<Item = io::Result<String>>,
     max_distinct_bytes: impl Fn(u64) -> usize,
@@ -118,17 +116,17 @@ fn count_words(
         }
         while words.len() > MAX_WORDS {
             too_rare += 1;
-            words.forget_up_to(too_rare);
+            words.drop_up_to(too_rare);
         }
         bytes += batch.iter().map(|text| text.len() as u64).sum::<u64>();
         let max_bytes = max_distinct_bytes(bytes);
         if words.size_bytes() > max_bytes {
-            // Half of them, so that this is not done after each batch.
+            // Halved, so that this does not run after each batch.
             words.keep_most_frequent(max_bytes / 2);
             if !std::mem::replace(&mut is_warned, true) {
                 tracing::warn!(
-                    "the text has more than {} MiB of distinct words, as text without spaces does; merges are \
-                     learned from the most frequent ones and from a sample of the others",
+                    "the text has more than {} MiB of distinct words, usually because it has no spaces; merges are \
+                     learned from the most frequent words and a sample of the others",
                     max_bytes >> 20
                 );
             }
@@ -137,7 +135,7 @@ fn count_words(
     }
 }
 
-/// How many bytes of distinct words are kept of a text of this size.
+/// The limit on distinct words, in bytes, for a text of this size.
 fn max_distinct_bytes(text_bytes: u64) -> usize {
     let share = usize::try_from(text_bytes / 32).unwrap_or(usize::MAX);
     share.clamp(MIN_DISTINCT_BYTES, MAX_DISTINCT_BYTES)
@@ -145,14 +143,14 @@ fn max_distinct_bytes(text_bytes: u64) -> usize {
 
 fn count_in(text: &str) -> HashMap<&str, u64> {
     let mut counts = HashMap::new();
-    for word in pieces(text).flat_map(cut) {
+    for word in pieces(text).flat_map(split_word) {
         *counts.entry(word).or_default() += 1;
     }
     counts
 }
 
-/// Cuts a word into parts of at most [`MAX_WORD_BYTES`].
-fn cut(mut word: &str) -> impl Iterator<Item = &str> {
+/// Splits a word into parts of at most [`MAX_WORD_BYTES`].
+fn split_word(mut word: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let (part, rest) = word.split_at(word.floor_char_boundary(MAX_WORD_BYTES));
         word = rest;
@@ -165,9 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_word_is_cut_between_characters() {
+    fn a_long_word_is_split_between_characters() {
         let word = "é".repeat(MAX_WORD_BYTES) + "x";
-        let parts: Vec<&str> = cut(&word).collect();
+        let parts: Vec<&str> = split_word(&word).collect();
         assert_eq!(parts.concat(), word);
         assert!(parts.len() == 3 && parts.iter().all(|part| part.len() <= MAX_WORD_BYTES), "{parts:?}");
     }
@@ -184,7 +182,7 @@ mod tests {
         assert_eq!(reports, bytes.map(|bytes| BpeProgress::Counting { bytes }));
     }
 
-    /// Texts of words that come once, but for a frequent one.
+    /// Texts in which each word occurs once, except for a frequent one.
     fn diverse_texts() -> impl Iterator<Item = io::Result<String>> {
         (0..100).map(|text_idx| {
             let words = (0..50).map(|word_idx| format!(" 世界{:07}", text_idx * 50 + word_idx));
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_words_are_bounded_and_the_rarest_go_first() {
+    fn distinct_words_are_bounded_and_the_rarest_are_dropped_first() {
         let count = |max_bytes| {
             let words = count_words(diverse_texts(), |_| max_bytes, &mut |_| {}).unwrap();
             let mut counts: Vec<(Vec<u8>, u64)> =

@@ -1,8 +1,7 @@
-//! What stands between a file of anyone's and the `tokenizers` library.
+//! Protects the `tokenizers` library from untrusted files.
 //!
-//! The library trusts its files: it panics at some, and asks for memory that others promise to fill. What can be
-//! checked is checked before it sees the file ([`check`]), and a panic that is left becomes an error
-//! ([`without_panic`]).
+//! The library trusts its files: invalid ones make it panic or allocate too much memory. [`check`] tests a file before
+//! the library reads it, and [`without_panic`] turns remaining panics into errors.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -12,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-/// Refuses what the library would panic at, or take too much memory for.
+/// Refuses files with which the library would panic or allocate too much memory.
 pub(crate) fn check(file: &Value) -> Result<(), String> {
     let model = &file["model"];
     if let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) {
@@ -24,37 +23,37 @@ pub(crate) fn check(file: &Value) -> Result<(), String> {
         "precompiled_charsmap" => check_charsmap(text),
         "Regex" => {
             weight = weight.saturating_add(text.len().saturating_mul(repetitions(text)));
-            if weight <= MAX_PATTERNS {
+            if weight <= MAX_PATTERN_BYTES {
                 return Ok(());
             }
             let start: String = text.chars().take(60).collect();
-            Err(format!("its patterns would take too much memory; the one too many begins with {start:?}"))
+            Err(format!("its patterns would take too much memory; the limit is exceeded by {start:?}"))
         }
         _ => Ok(()),
     })
 }
 
-/// The most bytes of regular expressions, each as often as it repeats. A byte may take 20 KB when it is compiled, and
-/// the patterns of published tokenizers are a fifth of this.
-const MAX_PATTERNS: usize = 1 << 13;
+/// Maximum size of all regular expressions in bytes, multiplied by their repetitions. A byte may take 20 KB when
+/// compiled; published tokenizers have a fifth of this.
+const MAX_PATTERN_BYTES: usize = 1 << 13;
 
-/// How often a part of a pattern may be laid out: the product of its counted repetitions, such as `{1,3}`.
+/// How often a part of a pattern may be repeated when compiled: the product of repetitions such as `{1,3}`.
 fn repetitions(pattern: &str) -> usize {
     let mut product = 1_usize;
-    for (place, _) in pattern.match_indices('{') {
-        // A character by its number is none.
-        if ["\\x", "\\u", "\\U"].iter().any(|escape| pattern[..place].ends_with(escape)) {
+    for (idx, _) in pattern.match_indices('{') {
+        // Not a repetition but a character code.
+        if ["\\x", "\\u", "\\U"].iter().any(|escape| pattern[..idx].ends_with(escape)) {
             continue;
         }
-        let Some((counts, _)) = pattern[place + 1..].split_once('}') else { continue };
+        let Some((counts, _)) = pattern[idx + 1..].split_once('}') else { continue };
         let counts = counts.split(',').filter_map(|count| count.trim().parse::<usize>().ok());
         product = product.saturating_mul(counts.max().unwrap_or(1).max(1));
     }
     product
 }
 
-/// Refuses a merge that makes no token. The parts after the first of a word begin with `prefix`, which is no part of
-/// what they stand for.
+/// Refuses a merge whose result is not a token. `prefix` is the `continuing_subword_prefix` of the right half, which
+/// the result drops.
 pub(crate) fn check_merges<'a>(
     prefix: &str,
     vocab: &HashSet<&str>,
@@ -68,13 +67,15 @@ pub(crate) fn check_merges<'a>(
         merged.clear();
         merged.extend([left, rest]);
         if !vocab.contains(merged.as_str()) {
-            return Err(format!("the merge of {left:?} and {right:?} makes {merged:?}, which is no token"));
+            return Err(format!(
+                "the merge of {left:?} and {right:?} makes {merged:?}, which is not a token"
+            ));
         }
     }
     Ok(())
 }
 
-/// A merge in either of its spellings. What is neither, the library refuses, or passes over if it is a version.
+/// A merge, written as `"a b"` or `["a", "b"]`. `None` for a version line, and for others, which the library refuses.
 fn pair(merge: &Value) -> Option<(&str, &str)> {
     match merge {
         Value::String(version) if version.starts_with("#version") => None,
@@ -83,7 +84,7 @@ fn pair(merge: &Value) -> Option<(&str, &str)> {
     }
 }
 
-/// Calls `check` with each text that is an object's value, wherever that is, and its key.
+/// Calls `check` with the key and value of each string in an object, at any depth.
 fn for_each_text(
     part: &Value,
     check: &mut impl FnMut(&str, &str) -> Result<(), String>,
@@ -98,26 +99,27 @@ fn for_each_text(
     }
 }
 
-/// Refuses a table of characters that has not the length it begins with.
+/// Refuses a character map that is shorter than its length field says.
 fn check_charsmap(table: &str) -> Result<(), String> {
     let bytes = BASE64_STANDARD.decode(table).map_err(|error| format!("precompiled_charsmap: {error}"))?;
     match bytes.split_first_chunk() {
         Some((length, rest)) if u32::from_le_bytes(*length) as usize <= rest.len() => Ok(()),
-        _ => Err("precompiled_charsmap is cut short".to_owned()),
+        _ => Err("precompiled_charsmap is truncated".to_owned()),
     }
 }
 
-/// Calls the library; its panic is an error.
+/// Calls the library and turns a panic into an error.
 ///
-/// Nothing of a value that was being changed is used afterwards, or it is a cache behind a lock of its own.
+/// `AssertUnwindSafe` is sound: values that a call changes are not used after a panic, or they are caches behind a
+/// lock.
 pub(crate) fn without_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, tokenizers::Error> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let reason = message(&*panic).unwrap_or("no reason given");
-        Err(format!("the tokenizers library cannot work with it: {reason}").into())
+        let reason = panic_message(&*panic).unwrap_or("no reason given");
+        Err(format!("the tokenizers library failed: {reason}").into())
     })
 }
 
-fn message(panic: &(dyn Any + Send)) -> Option<&str> {
+fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 

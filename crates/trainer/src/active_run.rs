@@ -1,17 +1,17 @@
-//! A run in training: everything the loop works with.
+//! A run during training: the state that the training loop uses.
 
 use std::{iter, mem, sync::Arc, time::Instant};
 
 use burn::prelude::*;
 use checkpoint::{Checkpoint, Keep, RunFolder, RunLock, TrainerState};
-use dataset::{Stream, Tokens, Windows};
+use dataset::{RngStream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
     Control, Error, Recipe, Schedule,
     batches::Batches,
     event::{Ending, Observer, Outcome, ending},
-    guard::Judging,
+    guard::GuardMode,
     learner::GptLearner,
     process_group::Rank,
     replicas::{Replica, Replicas},
@@ -23,29 +23,26 @@ use crate::{
 
 /// A run, ready to start or to resume.
 pub struct Training {
-    /// What it does.
     pub recipe: Recipe,
-    /// Where it keeps everything. Its description is written already.
+    /// The run folder. Recipe, configuration and tokenizer are already written.
     pub folder: RunFolder,
-    /// Holds that folder until the run ends.
+    /// The lock of the folder, held until the run ends.
     pub lock: RunLock,
-    /// The weights it starts from. A checkpoint to resume replaces them.
+    /// Initial weights. If the run resumes a checkpoint, its weights replace them.
     pub model: Gpt,
-    /// The part of the corpus to train on.
+    /// The training tokens.
     pub train: Arc<Tokens>,
-    /// The part to validate on.
+    /// The validation tokens.
     pub valid: Arc<Tokens>,
-    /// Sha256 of the tokens of both parts, which a checkpoint remembers.
+    /// SHA-256 of the training and validation tokens. Checkpoints store it.
     pub data: [String; 2],
-    /// The checkpoint to resume; a new run has none.
+    /// The checkpoint to resume; `None` for a new run.
     pub resume: Option<Checkpoint>,
-    /// Where it runs.
     pub device: Device,
-    /// Further devices, which with the first one have equal shares of each batch.
+    /// Additional devices for data-parallel training. All devices get equal shares of each batch.
     pub more_devices: Vec<Device>,
 }
 
-/// A run between its start and its end.
 pub(crate) struct ActiveRun {
     pub(crate) recipe: Recipe,
     pub(crate) state: TrainerState,
@@ -53,17 +50,17 @@ pub(crate) struct ActiveRun {
     pub(crate) learner: GptLearner,
     pub(crate) batches: Batches,
     pub(crate) validation: Validation,
-    /// Where gradients are recorded.
+    /// The autodiff device, which records gradients.
     pub(crate) device: Device,
     pub(crate) rank: Rank,
     pub(crate) replicas: Replicas,
-    pub(crate) judging: Judging,
-    /// Steps that the device has judged and nobody has read.
+    pub(crate) guard_mode: GuardMode,
+    /// Steps that the device has checked but the host has not read yet.
     pub(crate) pending: Vec<PendingStep>,
-    /// The norm of the last gradient that was read.
+    /// The norm of the last gradient that the host has read.
     pub(crate) grad_norm: f64,
     pub(crate) writer: Writer,
-    /// The steps whose checkpoint was asked for.
+    /// The steps whose checkpoints [`Control::save`] requested.
     pub(crate) asked: Vec<u64>,
     pub(crate) report: Report,
     pub(crate) control: Control,
@@ -72,11 +69,12 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    /// Loads the checkpoint to resume, if there is one, and starts the threads: batches, replicas, writer.
+    /// Loads the checkpoint to resume, if any, and starts the threads for batches, replicas and the writer.
     ///
     /// # Errors
     ///
-    /// If a split is shorter than a block, devices have no equal shares of a batch, or a file can't be read or written.
+    /// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
+    /// read or written.
     pub(crate) fn begin(training: Training, control: Control, observer: Observer) -> Result<Self, Error> {
         let Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices } =
             training;
@@ -87,12 +85,12 @@ impl ActiveRun {
         let report = Report::open(&folder, &state, observer)?;
 
         let devices: Vec<Device> = iter::once(&device).chain(&more_devices).cloned().collect();
-        recipe.check_shares(devices.len())?;
+        recipe.check_device_count(devices.len())?;
         let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
-        let windows = Windows::new(train, block_size, batch_size, recipe.run.seed, Stream::Train)?;
+        let windows = Windows::new(train, block_size, batch_size, recipe.run.seed, RngStream::Train)?;
         let steps = state.step..recipe.schedule.max_steps.max(state.step);
         let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
-        // Each has a learner of its own: its optimizers take no orders but its own.
+        // Each device has its own learner, because a learner shares its command cell with its own optimizers only.
         let replica = |(rank, device): (Rank, Device)| {
             let gpt = if rank.index == 0 { model.clone() } else { model.clone().to_device(&device) };
             let (schedule, device) = (schedule.clone(), device.autodiff());
@@ -103,14 +101,14 @@ impl ActiveRun {
             }
             let share = windows.clone().share(rank.index, rank.size);
             let n_micro_batches = recipe.optimizer.grad_accumulation.get();
-            let batches = Batches::of_steps(share, steps.clone(), n_micro_batches, &device);
+            let batches = Batches::for_steps(share, steps.clone(), n_micro_batches, &device);
             Ok(Replica { rank, device, learner, batches })
         };
         let ranks = Rank::group(&devices).into_iter();
         let mut replicas = ranks.zip(devices).map(replica).collect::<Result<Vec<_>, Error>>()?;
         let Replica { rank, device: autodiff, learner, batches } = replicas.remove(0);
 
-        let judging = if replicas.is_empty() { Judging::best(&device) } else { Judging::OnDevice };
+        let guard_mode = if replicas.is_empty() { GuardMode::best(&device) } else { GuardMode::OnDevice };
         let validation = Validation::new(valid, &recipe, &device)?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
         let writer = Writer::start((folder, lock), report.log_file()?, keep);
@@ -125,7 +123,7 @@ impl ActiveRun {
             rank,
             replicas: Replicas::start(replicas, &recipe),
             recipe,
-            judging,
+            guard_mode,
             pending: Vec::new(),
             grad_norm: f64::NAN,
             writer,
@@ -136,17 +134,17 @@ impl ActiveRun {
         })
     }
 
-    /// Whether the run is over, and why.
+    /// Why the run has ended; `None` while it has steps left.
     pub(crate) fn ending(&self) -> Option<Ending> {
         ending(&self.recipe, &self.state)
     }
 
-    /// Brings the state's time up to date.
+    /// Updates the elapsed time in the state.
     pub(crate) fn update_clock(&mut self) {
         self.state.elapsed_seconds = self.elapsed_before + self.began.elapsed().as_secs_f64();
     }
 
-    /// The error of a run whose loss or weights are no numbers any more.
+    /// The error for a loss or weights that are not finite.
     pub(crate) fn diverged(&self, loss: f64, grad_norm: f64) -> Error {
         Error::Diverged {
             step: self.state.step,
@@ -157,17 +155,17 @@ impl ActiveRun {
         }
     }
 
-    /// Stops the other devices and waits for the disk; gives the last checkpoints written and how the run ended.
+    /// Stops the other devices, waits for the writer, reports the last checkpoints and returns how the run ended.
     ///
     /// # Errors
     ///
-    /// If the loop failed, or else if a file can't be written.
+    /// The error of the loop, or else the error of the writer.
     pub(crate) fn finish(mut self, ended: Result<Ending, Error>) -> Result<Outcome, Error> {
-        // Replicas that wait for this device are told that it is gone, and end.
+        // Dropping the rank makes replicas that wait for this device fail and end.
         drop(mem::replace(&mut self.rank, Rank::alone()));
         drop(self.replicas);
         let written = self.writer.finish();
-        let ending = ended?; // The first error is the one to tell.
+        let ending = ended?; // The first error is the cause.
         for step in written? {
             self.report.event(crate::Event::Saved { step, asked: self.asked.contains(&step) });
         }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use burn::prelude::*;
-use dataset::{Batch, Draw, Prefetch, Windows};
+use dataset::{Batch, BatchIndex, Prefetch, Windows};
 
-/// Inputs and the token after each, `[B, T]` both.
+/// Inputs and the token after each, both `[B, T]`.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenBatch {
     pub(crate) inputs: Tensor<2, Int>,
@@ -20,19 +20,19 @@ impl TokenBatch {
     }
 }
 
-/// Batches that are made on a thread of their own, a few ahead, and put on the device one ahead.
+/// Prepares batches ahead of training: a few on a background thread, and one on the device.
 pub(crate) struct Batches {
     batches: Prefetch,
-    /// On the device already, or on its way there.
+    /// The next batch, already on the device or being copied to it.
     next: Option<TokenBatch>,
-    /// How many are still to be given out.
+    /// Number of batches left, including `next`.
     n_left: u64,
     device: Device,
 }
 
 impl Batches {
-    /// `per_step` batches for each step of a range, in order.
-    pub(crate) fn of_steps(windows: Windows, steps: Range<u64>, per_step: u64, device: &Device) -> Self {
+    /// `per_step` batches for each step of the range, in order.
+    pub(crate) fn for_steps(windows: Windows, steps: Range<u64>, per_step: u64, device: &Device) -> Self {
         let n_left = (steps.end - steps.start) * per_step;
         Self {
             batches: Prefetch::new(windows, steps.start, per_step),
@@ -42,10 +42,10 @@ impl Batches {
         }
     }
 
-    /// The windows of the first draw, in batches of at most so many: the same ones whatever the size.
-    pub(crate) fn of_draw(windows: Windows, batch_size: usize, device: &Device) -> Self {
+    /// The evaluation windows, in batches of at most `batch_size`. The windows do not depend on the batch size.
+    pub(crate) fn for_evaluation(windows: Windows, batch_size: usize, device: &Device) -> Self {
         let n_left = windows.n_rows().div_ceil(batch_size) as u64;
-        let batches = Prefetch::of(windows.in_batches(Draw::default(), batch_size));
+        let batches = Prefetch::of(windows.in_batches(BatchIndex::default(), batch_size));
         Self { batches, next: None, n_left, device: device.clone() }
     }
 
@@ -60,9 +60,9 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<TokenBatch> {
         self.n_left = self.n_left.checked_sub(1)?;
         let batch = self.next.take().or_else(|| self.upload())?;
-        // A GPU does what it is given in turn: this copy comes before the work on the batch that is given out, and so is
-        // over when the next step begins. There it goes by pinned memory without being asked to, as does every copy below
-        // 100 MB; `Device::staging` would only wait for that memory.
+        // A GPU executes commands in order. This copy is queued before the work on the returned batch, so it is done
+        // when the next step begins. Copies below 100 MB already go through pinned memory; `Device::staging` would only
+        // add waiting.
         if self.n_left > 0 {
             self.next = self.upload();
         }
@@ -74,7 +74,7 @@ impl Iterator for Batches {
 mod tests {
     use std::sync::Arc;
 
-    use dataset::{Stream, Tokens};
+    use dataset::{RngStream, Tokens};
 
     use super::*;
 
@@ -83,25 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn batches_on_the_device_are_those_drawn_directly_and_no_more() {
+    fn batches_on_the_device_equal_the_windows_of_their_steps() {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
-        let windows = Windows::new(tokens, 6, 3, 7, Stream::Train).unwrap();
-        let batches = Batches::of_steps(windows.clone(), 5..7, 2, &kernels::testing::test_device());
+        let windows = Windows::new(tokens, 6, 3, 7, RngStream::Train).unwrap();
+        let batches = Batches::for_steps(windows.clone(), 5..7, 2, &kernels::testing::test_device());
         let uploaded: Vec<_> = batches.map(|batch| (ids(batch.inputs), ids(batch.targets))).collect();
         let wide = |ids: Vec<i32>| ids.into_iter().map(i64::from).collect::<Vec<_>>();
-        let drawn = [(5, 0), (5, 1), (6, 0), (6, 1)].map(|(step, micro_batch)| {
-            let batch = windows.batch(Draw { step, micro_batch });
+        let expected = [(5, 0), (5, 1), (6, 0), (6, 1)].map(|(step, micro_batch)| {
+            let batch = windows.batch(BatchIndex { step, micro_batch });
             (wide(batch.inputs), wide(batch.targets))
         });
-        assert_eq!(uploaded, drawn);
+        assert_eq!(uploaded, expected);
     }
 
     #[test]
-    fn one_draw_is_the_same_windows_in_batches_of_any_size() {
+    fn evaluation_windows_do_not_depend_on_the_batch_size() {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
-        let windows = Windows::new(tokens, 6, 5, 7, Stream::Evaluate).unwrap();
+        let windows = Windows::new(tokens, 6, 5, 7, RngStream::Evaluate).unwrap();
         let [in_twos, whole] = [2, 5].map(|size| -> Vec<Vec<i64>> {
-            let batches = Batches::of_draw(windows.clone(), size, &kernels::testing::test_device());
+            let batches = Batches::for_evaluation(windows.clone(), size, &kernels::testing::test_device());
             batches.map(|batch| ids(batch.inputs)).collect()
         });
         assert_eq!((in_twos.len(), in_twos[2].len(), whole.len()), (3, 6, 1));

@@ -1,11 +1,11 @@
-//! What can be asked of a run from outside, while it runs.
+//! Requests to a run in progress: stop, save, sample.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-/// Asks things of a run. Clones ask the same run; any thread may.
+/// Sends requests to a run, from any thread. Clones control the same run.
 #[derive(Clone, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
@@ -14,22 +14,22 @@ pub struct Control {
 }
 
 impl Control {
-    /// Has asked nothing yet.
+    /// A control without requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Finish the step in hand, save, and end.
+    /// Requests that the run finish the current step, save a checkpoint and end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Save a checkpoint after the step in hand, and continue.
+    /// Requests a checkpoint after the current step.
     pub fn save(&self) {
         self.save.store(true, Ordering::Relaxed);
     }
 
-    /// Generate a sample after the step in hand, and continue.
+    /// Requests a sample after the current step.
     pub fn sample(&self) {
         self.sample.store(true, Ordering::Relaxed);
     }
@@ -38,12 +38,12 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether a checkpoint was asked for since the last call.
+    /// Whether a checkpoint was requested since the last call.
     pub(crate) fn take_save(&self) -> bool {
         self.save.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a sample was asked for since the last call.
+    /// Whether a sample was requested since the last call.
     pub(crate) fn take_sample(&self) -> bool {
         self.sample.swap(false, Ordering::Relaxed)
     }

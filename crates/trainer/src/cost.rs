@@ -1,4 +1,4 @@
-//! The arithmetic of a model and of a run, and about how long that takes on this machine.
+//! FLOPs of a run, and an estimate of its duration on this machine.
 
 use model::GptConfig;
 use roofline::Sizes;
@@ -7,29 +7,26 @@ use tokenizer::TokenizerKind;
 
 use crate::{OptimizerKind, Recipe};
 
-/// What training reaches of the peak of multiply-adds, as measured with the models of S to L (README).
-const SHARE_OF_PEAK: f64 = 0.6;
+/// Model FLOPs utilisation (MFU) of training, measured with the models S to L (docs/performance.md).
+const UTILISATION: f64 = 0.6;
 
-/// What a run takes on this machine, about.
+/// The estimated cost of a run on this machine.
 #[derive(Debug, Serialize)]
 pub struct Cost {
-    /// Of the model.
     pub parameters: usize,
-    /// Of all its steps.
     pub tokens: u64,
-    /// At the share of the peak that training reaches.
     pub seconds: f64,
 }
 
 impl Cost {
-    /// Of all its steps.
+    /// The cost of all steps. `peak_flops` is the peak speed of this machine, in FLOPs per second.
     pub fn of(recipe: &Recipe, peak_flops: f64) -> Self {
         Self::of_steps(recipe, recipe.schedule.max_steps, peak_flops)
     }
 
-    /// Of some of its steps.
+    /// The cost of the first `n_steps` steps.
     pub fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
-        let sizes = sizes(&recipe.model);
+        let sizes = roofline_sizes(&recipe.model);
         let tokens = recipe.tokens_per_step().saturating_mul(n_steps);
         let step = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
         let muon = match recipe.optimizer.kind {
@@ -38,12 +35,12 @@ impl Cost {
         };
         let step = sizes.train_flops(step, recipe.model.block_size) + muon;
         let flops = step * n_steps as f64;
-        Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (SHARE_OF_PEAK * peak_flops) }
+        Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (UTILISATION * peak_flops) }
     }
 }
 
-/// The sizes of a model, as `roofline` takes them.
-pub fn sizes(config: &GptConfig) -> Sizes {
+/// The model's sizes in the form that `roofline` takes.
+pub fn roofline_sizes(config: &GptConfig) -> Sizes {
     let [queries, keys, _] = config.qkv_widths();
     Sizes {
         n_layer: config.n_layer,
@@ -56,7 +53,7 @@ pub fn sizes(config: &GptConfig) -> Sizes {
     }
 }
 
-/// The size of a tokenizer's vocabulary, over a text of so many distinct characters.
+/// A tokenizer's vocabulary size. `n_characters` is the number of distinct characters in the text.
 pub fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
     match tokenizer {
         TokenizerKind::Byte => 256,

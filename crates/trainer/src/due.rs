@@ -1,10 +1,10 @@
-//! What is due after a step.
+//! When metrics, evaluations and checkpoints are due.
 
 use std::num::NonZeroU64;
 
 use crate::ScheduleRecipe;
 
-/// Which parts of the loop come after a step, beside training.
+/// The tasks of the loop after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) metrics: bool,
@@ -13,7 +13,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// After so many steps. The last step has all of them.
+    /// The tasks due after `step` steps. After the last step, all are.
     pub(crate) fn after(step: u64, schedule: &ScheduleRecipe) -> Self {
         let is_multiple = |every: NonZeroU64| step.is_multiple_of(every.get());
         let is_last = step == schedule.max_steps;

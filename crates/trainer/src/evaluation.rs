@@ -4,7 +4,7 @@ use kernels::on_pool;
 
 use crate::{Error, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
 
-/// Measures the validation loss, and has the weights kept if it is the lowest so far. In a run that is being stopped the
+/// Measures the validation loss, and saves the weights if it is the lowest so far. If the run is being stopped, the
 /// evaluation stays pending.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What a run tells whoever started it.
+//! Events of a run, and how it ended.
 
 use std::num::NonZeroU64;
 
@@ -7,82 +7,63 @@ use model::Gpt;
 
 use crate::{Metrics, Recipe, SkipReason};
 
-/// Who is told what happens.
+/// The callback that receives a run's events.
 pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
 
-/// What happens in a run, as it happens.
+/// An event of a run. `step` is the number of steps done.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// It begins, after `step` steps of earlier sessions.
-    Started {
-        /// Steps done.
-        step: u64,
-        /// Steps there will be.
-        max_steps: u64,
-    },
+    /// A session starts, after `step` steps of earlier sessions.
+    Started { step: u64, max_steps: u64 },
     /// A step is done.
-    Step {
-        /// Steps done.
-        step: u64,
-    },
-    /// Enough steps are done to tell the first of a session apart from the usual: on a GPU it compiles kernels. Comes with
-    /// the first line of training metrics, unless each step has one.
-    FirstStep {
-        /// What it took.
-        seconds: f64,
-        /// What those after it take.
-        usual_seconds: f64,
-    },
-    /// Something was measured, and is in `metrics.jsonl`.
+    Step { step: u64 },
+    /// The time of the session's first step, which compiles kernels on a GPU, and of later ones. It comes with the
+    /// first line of training metrics, unless each step has one.
+    FirstStep { seconds: f64, usual_seconds: f64 },
+    /// A line of metrics was added to `metrics.jsonl`.
     Metrics(&'a Metrics),
-    /// A step was skipped: it left the weights as they were.
+    /// A step was skipped: it did not change the weights.
     Skipped {
-        /// Steps done, with this one.
         step: u64,
-        /// Why.
         reason: SkipReason,
-        /// Its loss, in nats per token.
+        /// In nats per token.
         loss: f64,
     },
-    /// It is time for a sample.
+    /// A sample is due.
     Sample {
-        /// Steps done.
         step: u64,
-        /// The model, on a device that does not record gradients.
+        /// On a device that does not record gradients.
         model: &'a Gpt,
-        /// Whether the run ends here.
+        /// Whether the run ends after this step.
         last: bool,
     },
-    /// A checkpoint is on disk. It was made some steps before.
+    /// A checkpoint of this step is on disk. Training may be some steps ahead.
     Saved {
-        /// Steps done when it was made.
         step: u64,
-        /// Whether [`Control::save`](crate::Control::save) asked for it.
+        /// Whether [`Control::save`](crate::Control::save) requested it.
         asked: bool,
     },
 }
 
-/// How a run ended.
+/// The result of a run without errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Where it stands; its last checkpoint says the same.
+    /// The final state, as in the last checkpoint.
     pub state: TrainerState,
-    /// Why it ended.
     pub ending: Ending,
 }
 
-/// Why a run ended, when nothing went wrong.
+/// Why a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// All its steps are done.
     Finished,
-    /// The loss did not get better for as many evaluations as `guards.patience` says.
+    /// The validation loss did not improve in `guards.patience` evaluations.
     StoppedEarly,
-    /// It was asked to stop, and can be resumed.
+    /// It was stopped by [`Control::stop`](crate::Control::stop) and can be resumed.
     Interrupted,
 }
 
-/// Whether a run of this recipe that stands there is over, and why.
+/// Why a run with this recipe and state has ended; `None` if it has steps left.
 pub fn ending(recipe: &Recipe, state: &TrainerState) -> Option<Ending> {
     let out_of_patience = |patience: NonZeroU64| state.evaluations_since_best >= patience.get();
     if state.evaluation_pending {

@@ -1,9 +1,9 @@
-//! Ten optimizer steps against PyTorch, and accumulation against one large batch.
+//! Ten optimizer steps compared with PyTorch, and gradient accumulation compared with one large batch.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 use std::{collections::HashMap, env, fs, path::Path, sync::Arc};
@@ -16,15 +16,15 @@ use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{Recipe, Schedule, batches::TokenBatch, learner::GptLearner, preset, step::optimizer_step};
 
-/// PyTorch's own f32 losses differ from its f64 ones, which are the golden, by 7.8e-7; its norms by 6.5e-6.
-/// No clipping moves a loss by .25, clipping each tensor by .23, decay of the vectors by 9.5e-3, an epsilon of
-/// 1e-5 by 2.3e-3.
+/// The golden values are PyTorch's in f64. PyTorch's f32 losses differ from them by 7.8e-7, its norms by 6.5e-6. Errors
+/// that this must detect change a loss by more: no clipping by .25, clipping each tensor by .23, weight decay of the
+/// vectors by 9.5e-3, an epsilon of 1e-5 by 2.3e-3.
 const LOSS: f32 = 1e-5;
 const NORM: f32 = 1e-4;
 
-/// The recipe of the fixture, in the words of ours.
+/// The recipe of the fixture, converted from PyTorch's names.
 fn recipe(facts: &serde_json::Value, config: GptConfig) -> Recipe {
-    let number = |key: &str| facts[key].as_f64().unwrap_or_else(|| panic!("{key} is in the fixture"));
+    let number = |key: &str| facts[key].as_f64().unwrap_or_else(|| panic!("the fixture has no {key}"));
     let overrides: Vec<String> = [
         ("optimizer.learning_rate", "learning_rate"),
         ("optimizer.min_learning_rate", "min_learning_rate"),
@@ -34,7 +34,7 @@ fn recipe(facts: &serde_json::Value, config: GptConfig) -> Recipe {
         ("optimizer.grad_clip", "grad_clip"),
     ]
     .into_iter()
-    .map(|(ours, theirs)| format!("{ours}={:?}", number(theirs)))
+    .map(|(key, fixture_key)| format!("{key}={:?}", number(fixture_key)))
     .chain(["warmup_steps", "decay_steps", "max_steps"].map(|key| format!("schedule.{key}={}", facts[key])))
     .collect();
     Recipe { model: config, ..Recipe::parse(preset("debug").unwrap(), &overrides).unwrap() }
@@ -44,7 +44,7 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
     view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// The batches of a `[N, B, T]` pair of fixtures.
+/// The batches of the fixture, stored as `[N, B, T]`.
 fn batches(tensors: &SafeTensors<'_>, device: &Device) -> Vec<TokenBatch> {
     let load = |name: &str| -> Tensor<3, Int> {
         let view = tensors.tensor(name).unwrap();
@@ -76,9 +76,9 @@ fn model(tensors: &SafeTensors<'_>, config: &GptConfig, device: &Device) -> Gpt 
     folder.load_model(device).unwrap()
 }
 
-/// The fixture: its bytes, and what its metadata says.
+/// The fixture's bytes, model config and recipe.
 fn fixture() -> (Vec<u8>, GptConfig, serde_json::Value) {
-    // What cargo says now, or said then: `cargo xtask device-check` has the tests run where they were not built.
+    // At run time if set: `cargo xtask device-check` runs the tests on another machine than the one that built them.
     let home = env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
     let path = Path::new(&home).join("tests/fixtures/gpt_tiny_adamw.safetensors");
     let bytes = fs::read(path).unwrap();
@@ -90,13 +90,13 @@ fn fixture() -> (Vec<u8>, GptConfig, serde_json::Value) {
     (bytes, config, facts)
 }
 
-/// A learner at the first step of a recipe.
+/// A learner before its first step.
 fn learner(gpt: Gpt, recipe: &Recipe) -> GptLearner {
     let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
     GptLearner::new(gpt, recipe, Arc::new(move |step| schedule.at(step)), 0)
 }
 
-/// Takes a step on each batch; the losses and the norms of the gradients before clipping.
+/// Trains on all batches. Returns the losses, and the gradient norms before clipping.
 fn steps(
     learner: &mut GptLearner,
     recipe: &Recipe,
@@ -134,7 +134,7 @@ fn ten_steps_match_pytorch() {
     assert_close(&losses, &floats(&tensors.tensor("adamw.losses").unwrap()), LOSS);
     assert_close(&norms, &floats(&tensors.tensor("adamw.grad_norms").unwrap()), NORM);
 
-    // The limit was met from both sides, so clipping is tested and so is leaving alone.
+    // Some norms are above the limit and some below, so both cases of clipping are tested.
     let limit = recipe.optimizer.grad_clip.unwrap() as f32;
     assert!(norms.iter().any(|&norm| norm > limit) && norms.iter().any(|&norm| norm < limit));
 }

@@ -1,4 +1,4 @@
-//! The length of the gradient of all parameters together, and its limit.
+//! The global gradient norm, gradient clipping, and the all-reduce over devices.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -6,47 +6,47 @@ use burn::{
     prelude::*,
 };
 
-use crate::process_group::{Left, Rank};
+use crate::process_group::{Rank, RankFailed};
 
 /// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
 
-/// The Euclidean norm of all gradients of a module as one vector. It stays on the device.
+/// The Euclidean norm over all gradients of a module. The result stays on the device.
 ///
 /// # Shapes
 ///
-/// - output: `[1]`; zero where there are no gradients
+/// - output: `[1]`; zero if there are no gradients
 pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device: &Device) -> Tensor<1> {
     let mut squares = SumOfSquares { grads, sum: Tensor::zeros([1], device) };
     module.visit(&mut squares);
     squares.sum.sqrt()
 }
 
-/// The mean of gradients and of a loss over the devices that train together, in one exchange.
+/// All-reduces gradients and loss over the process group, as one flat vector.
 ///
 /// # Errors
 ///
-/// If another device has left.
-pub(crate) fn mean_over<M: Module>(
+/// If another rank has failed.
+pub(crate) fn all_reduce_gradients<M: Module>(
     rank: &Rank,
     module: &M,
     grads: GradientsParams,
     loss: Tensor<1>,
-) -> Result<(GradientsParams, Tensor<1>), Left> {
+) -> Result<(GradientsParams, Tensor<1>), RankFailed> {
     if rank.size == 1 {
         return Ok((grads, loss));
     }
-    let mut parts = Flattened { grads: &grads, parts: Vec::new() };
-    module.visit(&mut parts);
-    parts.parts.push(loss); // Last, so that gradients stay where a GPU reads several numbers at a time.
-    let mean = rank.mean(Tensor::cat(parts.parts, 0))?;
-    let mut apart = Apart { before: &grads, mean, start: 0, grads: GradientsParams::new() };
-    module.visit(&mut apart);
-    let loss = apart.mean.narrow(0, apart.start, 1);
-    Ok((apart.grads, loss))
+    let mut flat = Flatten { grads: &grads, parts: Vec::new() };
+    module.visit(&mut flat);
+    flat.parts.push(loss); // Last, to keep the gradients aligned for vector loads on a GPU.
+    let mean = rank.all_reduce_mean(Tensor::cat(flat.parts, 0))?;
+    let mut unflatten = Unflatten { before: &grads, mean, start: 0, grads: GradientsParams::new() };
+    module.visit(&mut unflatten);
+    let loss = unflatten.mean.narrow(0, unflatten.start, 1);
+    Ok((unflatten.grads, loss))
 }
 
-/// The Euclidean norm of all weights of a module as one vector. It stays on the device.
+/// The Euclidean norm over all weights of a module. The result stays on the device.
 ///
 /// # Shapes
 ///
@@ -63,13 +63,13 @@ pub(crate) fn weights_norm<M: Module>(module: &M, device: &Device) -> Tensor<1> 
     squares.0.sqrt()
 }
 
-/// What gradients are multiplied with so that their norm, which is `norm`, is at most the limit, if there is one.
+/// The factor that scales gradients of this norm down to the limit; 1 if the norm is below it or there is no limit.
 #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
 pub(crate) fn clip_scale(norm: f64, limit: Option<f64>) -> f32 {
     limit.map_or(1.0, |limit| (limit / (norm + EPSILON)).min(1.0)) as f32
 }
 
-/// [`clip_scale`] on the device, `[1]`.
+/// [`clip_scale`] on the device; the output is `[1]`.
 pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tensor<1> {
     match limit {
         Some(limit) => ((norm + EPSILON).recip() * limit).clamp_max(1.0),
@@ -77,29 +77,29 @@ pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tenso
     }
 }
 
-/// Gathers all gradients as vectors, in the order of the parameters.
-struct Flattened<'a> {
+/// Collects all gradients as vectors, in parameter order.
+struct Flatten<'a> {
     grads: &'a GradientsParams,
     parts: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Flattened<'_> {
+impl ModuleVisitor for Flatten<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.parts.extend(self.grads.get::<D>(param.id).map(|grad| grad.reshape([-1])));
     }
 }
 
-/// Takes gradients out of one vector of all, in the order of the parameters.
-struct Apart<'a> {
-    /// Which there are, and their shapes.
+/// Splits the flat vector back into gradients, in parameter order.
+struct Unflatten<'a> {
+    /// The original gradients, for their shapes.
     before: &'a GradientsParams,
     mean: Tensor<1>,
-    /// Of the next one.
+    /// Offset of the next gradient in `mean`.
     start: usize,
     grads: GradientsParams,
 }
 
-impl ModuleVisitor for Apart<'_> {
+impl ModuleVisitor for Unflatten<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(before) = self.before.get::<D>(param.id) {
             let n = before.shape().num_elements();
@@ -152,14 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gradient_is_scaled_and_a_short_one_left_alone() {
+    fn only_gradients_above_the_limit_are_scaled() {
         let device = kernels::testing::test_device();
         for (norm, limit, expected) in
             [(13.0, Some(6.5), 0.5), (13.0, Some(20.0), 1.0), (0.0, Some(1.0), 1.0), (13.0, None, 1.0)]
         {
             assert!((clip_scale(norm, limit) - expected).abs() < 1e-6);
-            let there: f32 = clip_scale_on_device(Tensor::from_floats([norm], &device), limit).into_scalar();
-            assert!((there - expected).abs() < 1e-6, "{there} for {norm} and {limit:?}");
+            let on_device: f32 =
+                clip_scale_on_device(Tensor::from_floats([norm], &device), limit).into_scalar();
+            assert!((on_device - expected).abs() < 1e-6, "{on_device} for {norm} and {limit:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A step of the loop: a gradient, judged by the guards, and the update by it.
+//! A step of the loop: compute the gradient, check it with the guards, update the weights.
 
 use std::mem;
 
@@ -7,16 +7,16 @@ use crate::{
     active_run::ActiveRun,
     event::Event,
     gradients::clip_scale,
-    guard::{Judging, judge, judge_on_device, spike_limit},
-    order::Scale,
+    guard::{GuardMode, check_step, check_step_on_device, spike_limit},
+    optimizer_command::Scale,
     step::{PendingStep, Step, gradient},
 };
 
-/// Takes one optimizer step. One whose loss or gradient is unusable is skipped.
+/// Takes one optimizer step, or skips its update if the guards reject it.
 ///
 /// # Errors
 ///
-/// If another device has stopped, or too many steps in a row were skipped.
+/// If another device has failed, or too many steps in a row were not finite.
 pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
     let index = run.state.step;
     run.state.step += 1;
@@ -25,30 +25,30 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
     run.replicas.step(index, limit)?;
     let ActiveRun { learner, batches, recipe, device, rank, .. } = run;
     let gradient = gradient(learner, batches, recipe, index, device, rank)?;
-    match run.judging {
-        Judging::AtOnce => {
+    match run.guard_mode {
+        GuardMode::OnHost => {
             let step = gradient.read();
             let is_usable = record_step(run, run.state.step, step);
             let scale =
                 if is_usable { Scale::Known(clip_scale(step.grad_norm, clip)) } else { Scale::Skipped };
-            gradient.descend(&mut run.learner, scale);
+            gradient.apply(&mut run.learner, scale);
             run.state.spike_limit = spike_limit(&run.state.losses, &run.recipe.guards);
             check_finite(run, step)
         }
-        Judging::OnDevice => {
-            let scale = judge_on_device(&gradient.found, limit, clip);
-            run.pending.push(gradient.found.clone());
-            gradient.descend(&mut run.learner, Scale::on_device(scale));
+        GuardMode::OnDevice => {
+            let scale = check_step_on_device(&gradient.pending, limit, clip);
+            run.pending.push(gradient.pending.clone());
+            gradient.apply(&mut run.learner, Scale::on_device(scale));
             Ok(())
         }
     }
 }
 
-/// Reads the steps that the device has judged since the last time, if any.
+/// Reads the steps that the device has checked since the last call, if any.
 ///
 /// # Errors
 ///
-/// If too many in a row were skipped.
+/// If too many in a row were not finite.
 pub(crate) fn read_steps(run: &mut ActiveRun) -> Result<(), Error> {
     let steps = PendingStep::read(mem::take(&mut run.pending));
     let first = run.state.step + 1 - steps.len() as u64;
@@ -56,17 +56,18 @@ pub(crate) fn read_steps(run: &mut ActiveRun) -> Result<(), Error> {
         record_step(run, number, step);
         check_finite(run, step)?;
     }
-    // At these steps and no others, whenever else somebody reads: a resumed run has the limits of one that was not stopped.
+    // The limit changes at these steps only, although other steps may be read too: a resumed run must have the same
+    // limits.
     if run.state.step.is_multiple_of(run.recipe.schedule.log_interval.get()) {
         run.state.spike_limit = spike_limit(&run.state.losses, &run.recipe.guards);
     }
     Ok(())
 }
 
-/// Adds a step to the state, and says whether it may change the weights.
+/// Adds a step to the state. Returns whether it may change the weights.
 fn record_step(run: &mut ActiveRun, number: u64, step: Step) -> bool {
     run.grad_norm = step.grad_norm;
-    match judge(&mut run.state, step.loss, step.grad_norm) {
+    match check_step(&mut run.state, step.loss, step.grad_norm) {
         Ok(()) => {
             run.state.interval.loss_sum += step.loss;
             run.state.interval.n_losses += 1;
@@ -79,7 +80,7 @@ fn record_step(run: &mut ActiveRun, number: u64, step: Step) -> bool {
     }
 }
 
-/// Ends a run that has lost its way.
+/// Returns an error if too many steps in a row were not finite.
 fn check_finite(run: &ActiveRun, step: Step) -> Result<(), Error> {
     if run.state.not_finite_in_a_row > run.recipe.guards.max_not_finite {
         return Err(run.diverged(step.loss, step.grad_norm));

@@ -1,4 +1,4 @@
-//! A GPT in training, with its optimizer and its learning rate.
+//! A GPT in training with its optimizer and learning-rate schedule.
 
 use burn::{
     module::Module,
@@ -15,33 +15,33 @@ use crate::{
     Error, Recipe,
     batches::TokenBatch,
     optimizer::optimizer,
-    order::{Orders, Scale},
+    optimizer_command::{CommandCell, Scale},
     records::{Parameters, optimizer_file},
     schedule::{Rate, SchedulePosition},
     trainable_gpt::{BatchLoss, TrainableGpt},
 };
 
-/// burn-train's [`Learner`], and the orders that its optimizers take. It has no `Clone`: a copy would take the same orders.
+/// burn-train's [`Learner`] and the command cell of its optimizers. Not `Clone`: a copy would share the cell.
 pub(crate) struct GptLearner {
     learner: Learner<TrainableGpt>,
-    orders: Orders,
+    commands: CommandCell,
 }
 
 impl GptLearner {
-    /// One without optimizer state, before a step.
+    /// A learner without optimizer state; `step` is the next step.
     pub(crate) fn new(gpt: Gpt, recipe: &Recipe, rate: Rate, step: u64) -> Self {
         let gpt = gpt.with_precision(recipe.run.precision).train();
         let model = TrainableGpt::new(gpt, recipe.optimizer.grad_accumulation.get());
-        let orders = Orders::new();
-        let optimizer = optimizer(&recipe.optimizer, &recipe.model, &orders);
-        Self { learner: Learner::new(model, optimizer, SchedulePosition::new(rate, step)), orders }
+        let commands = CommandCell::new();
+        let optimizer = optimizer(&recipe.optimizer, &recipe.model, &commands);
+        Self { learner: Learner::new(model, optimizer, SchedulePosition::new(rate, step)), commands }
     }
 
     /// Loads weights and optimizer state.
     ///
     /// # Errors
     ///
-    /// If a file is not what the checkpoint's manifest says, or no record.
+    /// If a file does not match the checkpoint's manifest or is not a record.
     pub(crate) fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let model = ModuleRecord::from_bytes(Bytes::from_bytes_vec(checkpoint.model()?))?;
         self.learner.load_model(model);
@@ -50,12 +50,12 @@ impl GptLearner {
         Ok(())
     }
 
-    /// The model, which records gradients. It shares the weights.
+    /// The model with gradient recording. It shares the weights.
     pub(crate) fn model(&self) -> TrainableGpt {
         self.learner.model()
     }
 
-    /// The model for inference, which shares the weights.
+    /// The model for inference. It shares the weights.
     pub(crate) fn gpt(&self) -> Gpt {
         self.learner.model().valid().into_gpt()
     }
@@ -65,30 +65,31 @@ impl GptLearner {
         self.learner.lr_current().base()
     }
 
-    /// Loss and gradients of a micro-batch.
+    /// Computes loss and gradients of a micro-batch.
     pub(crate) fn train_step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
         self.learner.train_step(batch)
     }
 
-    /// Takes the next learning rate of the schedule.
+    /// Advances to the next learning rate of the schedule.
     pub(crate) fn lr_step(&mut self) {
         self.learner.lr_step();
     }
 
-    /// Updates weights and optimizer state by gradients times a scale.
+    /// Updates weights and optimizer state with the scaled gradients.
     pub(crate) fn optimizer_step(&mut self, grads: GradientsParams, scale: Scale) {
-        self.orders.set_scale(scale);
+        self.commands.set_scale(scale);
         self.learner.optimizer_step(grads);
     }
 
-    /// Weights and optimizer state as they are, to be written while training continues: handles of tensors, no copies.
+    /// A snapshot of weights and optimizer state, to be written while training continues. It holds tensor handles, not
+    /// copies.
     ///
-    /// Burn shows an optimizer its state in a step only. So this is a step that changes nothing, in which each parameter
-    /// stands for its own gradient.
+    /// Burn exposes optimizer state only during a step. So this takes a step that changes nothing, with each parameter
+    /// as its own gradient.
     pub(crate) fn snapshot(&mut self) -> Records {
         let Parameters { names, tensors, as_gradients, .. } = Parameters::of(&self.learner.model().valid());
-        let Self { learner, orders } = self;
-        let states = orders.read_states(|| learner.optimizer_step(as_gradients));
+        let Self { learner, commands } = self;
+        let states = commands.read_states(|| learner.optimizer_step(as_gradients));
         Records { model: Writer::new(tensors), optimizer: optimizer_file(names, states) }
     }
 }
@@ -113,7 +114,7 @@ mod tests {
         Recipe { model: model::GptConfig { vocab_size: 5, ..recipe.model }, ..recipe }
     }
 
-    /// The gradients of one batch of ids.
+    /// The gradients of one batch.
     fn gradients(learner: &GptLearner) -> GradientsParams {
         let device = kernels::testing::test_device().autodiff();
         let inputs = Tensor::<2, Int>::from_data([[0, 1, 2, 3], [3, 2, 4, 1]], &device);
@@ -125,7 +126,7 @@ mod tests {
         [model, optimizer].map(|file| file.into_bytes().unwrap().to_vec())
     }
 
-    /// Sorted by name, as Burn does not.
+    /// The record with its tensors sorted by name; Burn's order varies.
     fn sorted(record: Bytes) -> Vec<u8> {
         let reader = burn_pack::Reader::from_bytes(record).unwrap();
         let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_has_burns_records_and_changes_nothing() {
+    fn a_snapshot_equals_burns_records_and_changes_nothing() {
         for kind in ["adamw", "muon"] {
             let recipe = recipe(kind);
             let [mut learner, mut undisturbed] = [learner(&recipe), learner(&recipe)];
@@ -148,7 +149,7 @@ mod tests {
                     learner.lr_step();
                     learner.optimizer_step(gradients(learner), scale.clone());
                 }
-                // Written when the next step is done, as in the background.
+                // Serialised after the next step, as the background writer may do.
                 let snapshot = learner.snapshot();
                 let of_this_step = files(undisturbed.snapshot());
                 learner.optimizer_step(gradients(&learner), Scale::Known(1.0));
@@ -158,11 +159,11 @@ mod tests {
 
             let [model, optimizer] = files(learner.snapshot());
             assert_eq!(model, learner.model().into_record().into_bytes().unwrap().to_vec());
-            // What Burn makes of the file is the file again.
+            // Burn can load the file and writes the same bytes.
             let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(optimizer.clone())).unwrap();
-            let orders = Orders::new();
+            let commands = CommandCell::new();
             let loaded =
-                crate::optimizer::optimizer(&recipe.optimizer, &recipe.model, &orders).load_record(record);
+                crate::optimizer::optimizer(&recipe.optimizer, &recipe.model, &commands).load_record(record);
             assert_eq!(sorted(loaded.into_bytes().unwrap()), optimizer);
         }
     }

@@ -1,8 +1,7 @@
-//! Trains a GPT, step by step, on burn-train's `Learner`.
+//! Trains a GPT on burn-train's `Learner`.
 //!
-//! A step is one update of the weights, and everything counts steps: the schedule, evaluations,
-//! checkpoints and logs. What a step sees and draws is a function of (seed, step), so a run that goes on
-//! from a checkpoint is the run that would have been.
+//! A step is one update of the weights. Schedule, evaluations, checkpoints and logs count steps. The data and random
+//! numbers of a step depend only on (seed, step), so a resumed run equals an uninterrupted one.
 //!
 //! ```
 //! use trainer::{Recipe, preset};
@@ -33,7 +32,7 @@ mod learner;
 mod memory;
 mod metrics;
 mod optimizer;
-mod order;
+mod optimizer_command;
 mod probe;
 mod process_group;
 mod recipe;
@@ -48,14 +47,14 @@ mod step;
 mod stopwatch;
 mod train;
 mod trainable_gpt;
-mod training_line;
+mod training_metrics;
 mod validation;
 mod writer;
 
 pub use active_run::Training;
 pub use bench::time_steps;
 pub use control::Control;
-pub use cost::{Cost, sizes, vocab_size};
+pub use cost::{Cost, roofline_sizes, vocab_size};
 pub use error::Error;
 pub use event::{Ending, Event, Observer, Outcome, ending};
 pub use experiments::{
@@ -64,14 +63,15 @@ pub use experiments::{
 pub use guard::SkipReason;
 pub use memory::{Fit, MachineMemory, estimate_memory};
 pub use metrics::{Metrics, Split, best_evaluation, read_metrics};
-pub use probe::Probed;
+pub use probe::ProbeStep;
 pub use recipe::{
     Changes, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS,
-    Recipe, RecipeError, Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
+    Place, Recipe, RecipeError, RecipeProblem, RecipeSource, Restart, RunRecipe, ScheduleKind,
+    ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
 pub use setup::{
-    HeldRun, KeptWeights, NewRun, Origin, PlannedRun, RecipeRequest, ResumePlan, ResumeRequest, SetupError,
-    StoppedRun, checksums, parse_recipe, prepare_data, prepare_same_data,
+    BaseModel, KeptWeights, LockedRun, NewRun, PlannedRun, RecipeRequest, ResumePlan, ResumeRequest,
+    SetupError, StoppedRun, checksums, prepare_data, prepare_same_data,
 };
 pub use train::train;

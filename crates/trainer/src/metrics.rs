@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one object a line.
+//! `metrics.jsonl`: one JSON object per line.
 
 use std::{
     fs::{self, File},
@@ -10,45 +10,41 @@ use ::fs::atomic;
 use checkpoint::{Interval, RunFolder, TrainerState};
 use serde::{Deserialize, Serialize};
 
-/// Which part of the corpus a loss was measured on.
+/// The part of the corpus on which a loss was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// The part that is trained on.
     Train,
-    /// The part that is kept for validation.
     Valid,
 }
 
-/// One line of metrics. What does not apply is null.
+/// One line of metrics. Values that do not apply are null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Optimizer steps done.
     pub step: u64,
-    /// Where the loss was measured.
     pub split: Split,
-    /// Mean cross-entropy in nats per token: over the steps since the last line, or over the evaluation.
-    /// Null if it is not finite.
+    /// Mean cross-entropy in nats per token, over the steps since the last line or over the evaluation. Null if it is
+    /// not finite.
     pub loss: Option<f64>,
-    /// e to the loss.
+    /// `exp(loss)`.
     pub perplexity: Option<f64>,
-    /// The rate of the last step.
+    /// At the last step.
     pub learning_rate: Option<f64>,
-    /// The norm of the last step's gradient, before clipping.
+    /// At the last step, before clipping.
     pub grad_norm: Option<f64>,
-    /// Tokens trained on.
+    /// Tokens trained on so far.
     pub tokens: u64,
-    /// Steps so far that left the weights as they were, because their loss or gradient was not to be used.
+    /// Steps so far whose update the guards skipped.
     #[serde(default)]
     pub skipped_steps: u64,
-    /// Speed of training since the last line, without evaluation, checkpoints and samples.
+    /// Training speed since the last line, without the time of evaluations, checkpoints and samples.
     pub tokens_per_second: Option<f64>,
-    /// Seconds of the run so far, over all its sessions.
+    /// Time of the run so far, over all sessions.
     pub elapsed_seconds: f64,
 }
 
 impl Metrics {
-    /// The line of an evaluation with this loss.
+    /// The line for an evaluation.
     pub(crate) fn of_validation(state: &TrainerState, loss: f64) -> Self {
         Self {
             step: state.step,
@@ -64,7 +60,7 @@ impl Metrics {
         }
     }
 
-    /// The line of the steps of an interval, with rate and norm of the last one.
+    /// The line for the steps of an interval. Learning rate and gradient norm are those of the last step.
     pub(crate) fn of_training(
         state: &TrainerState,
         Interval { loss_sum, n_losses }: Interval,
@@ -72,7 +68,7 @@ impl Metrics {
         grad_norm: f64,
         tokens_per_second: f64,
     ) -> Self {
-        let loss = loss_sum / n_losses as f64; // Not a number if no step was used.
+        let loss = loss_sum / n_losses as f64; // NaN if all steps were skipped.
         Self {
             split: Split::Train,
             learning_rate: Some(learning_rate),
@@ -83,7 +79,7 @@ impl Metrics {
     }
 }
 
-/// Appends lines to a file; each is whole before the next begins.
+/// Appends lines to a file. A failed write leaves no partial line.
 #[derive(Debug)]
 pub(crate) struct MetricsLog {
     path: PathBuf,
@@ -91,7 +87,7 @@ pub(crate) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the file for what comes after a state: whatever an earlier session wrote beyond it goes.
+    /// Opens the file for the steps after `state`. Later lines, of an earlier session, are removed.
     pub(crate) fn open(path: &Path, state: &TrainerState) -> io::Result<Self> {
         if path.exists() {
             let kept = lines_up_to(path, state)?;
@@ -101,13 +97,13 @@ impl MetricsLog {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line, or nothing of it if there is no room.
+    /// Appends one line, or nothing if the write fails.
     pub(crate) fn write(&mut self, metrics: &Metrics) -> io::Result<()> {
         let mut line = serde_json::to_string(metrics)?;
         line.push('\n');
         let before = self.file.metadata()?.len();
         self.file.write_all(line.as_bytes()).inspect_err(|_| {
-            let _ = self.file.set_len(before); // The first error is the one to tell.
+            let _ = self.file.set_len(before); // The first error is the cause.
         })
     }
 
@@ -115,32 +111,32 @@ impl MetricsLog {
         &self.path
     }
 
-    /// The same file, for who flushes it to disk.
+    /// Another handle of the file, to flush it to disk.
     pub(crate) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 }
 
-/// The metrics of a run; none if it has none. A torn line is none.
+/// The metrics of a run; empty if it has none. Truncated lines are skipped.
 pub fn read_metrics(folder: &RunFolder) -> Vec<Metrics> {
     let text = fs::read_to_string(folder.metrics_path()).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The evaluation with the lowest loss, the first of several.
+/// The evaluation with the lowest loss; of equal ones, the first.
 pub fn best_evaluation(metrics: &[Metrics]) -> Option<&Metrics> {
     let measured = metrics.iter().filter(|line| line.split == Split::Valid && line.loss.is_some());
     measured.min_by(|a, b| a.loss.partial_cmp(&b.loss).expect("losses in a log are finite"))
 }
 
-/// The lines that were written before a state; a torn line is none.
+/// The lines up to `state`, without truncated ones.
 fn lines_up_to(path: &Path, state: &TrainerState) -> io::Result<String> {
     let is_before = |line: &Metrics| {
         let is_pending = line.split == Split::Valid && state.evaluation_pending;
         line.step < state.step || (line.step == state.step && !is_pending)
     };
     let mut kept = String::new();
-    // Lossy: bytes that are no text make a line torn, and no file unreadable.
+    // Lossy: invalid UTF-8 makes one line invalid, not the whole file unreadable.
     for line in String::from_utf8_lossy(&fs::read(path)?).lines() {
         if serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| is_before(&metrics)) {
             kept.push_str(line);
@@ -150,7 +146,7 @@ fn lines_up_to(path: &Path, state: &TrainerState) -> io::Result<String> {
     Ok(kept)
 }
 
-/// A finite number, or nothing: JSON has no other.
+/// `None` for values that are not finite, which JSON can't represent.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
@@ -183,7 +179,7 @@ mod tests {
         for step in 1..=5 {
             log.write(&line(step)).unwrap();
         }
-        // Cut off in the middle of a line.
+        // A truncated line.
         log.file.write_all(b"{\"step\":6,\"spl").unwrap();
 
         let mut log = MetricsLog::open(&path, &at(3)).unwrap();

@@ -1,4 +1,4 @@
-//! AdamW with GPT's decay groups, and Muon for the matrices of the blocks.
+//! AdamW with GPT-2's weight-decay groups, and Muon for the matrices of the blocks.
 
 use std::sync::Arc;
 
@@ -16,27 +16,27 @@ use model::{Activation, GptConfig};
 
 use crate::{
     OptimizerKind, OptimizerRecipe,
-    order::{Orders, ParameterState, Scale, ScaleOnDevice},
+    optimizer_command::{CommandCell, ParameterState, Scale, ScaleOnDevice},
     records::deferred,
 };
 
-/// What AdamW adds to the root of the second moment, as PyTorch has it.
+/// AdamW's epsilon, as in PyTorch.
 const EPSILON: f32 = 1e-8;
 
-/// Muon's momentum where a recipe has none, as its author has it.
+/// Muon's default momentum, as in its reference implementation.
 const MUON_MOMENTUM: f32 = 0.95;
 
-/// Parameters that are vectors: the biases of linear layers, the gains and offsets of norms. They do not
-/// decay; matrices and embeddings do.
-const VECTORS: &str = r"\.(bias|gamma|beta)$";
+/// Parameters without weight decay: biases of linear layers, scales and offsets of norms.
+const NO_DECAY: &str = r"\.(bias|gamma|beta)$";
 
-/// The matrices of the blocks: those whose output goes to the residual stream, those of queries, keys and values one below
-/// the other, and those that make the hidden layer.
+/// The matrices of the blocks, for Muon: projections to the residual stream, the stacked queries, keys and values, and
+/// the expansions to the hidden layer.
 const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
 const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
 const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
 
-/// What `step` makes of a gradient, and a factor of it, and of what there was before; or that again if the step is skipped.
+/// Applies `step` to the scaled gradient and the previous values, or returns the previous values if the step is
+/// skipped.
 fn scaled<const D: usize, const N: usize>(
     scale: Scale,
     gradient: Tensor<D>,
@@ -56,13 +56,18 @@ fn scaled<const D: usize, const N: usize>(
     after
 }
 
-/// The optimizer that a recipe asks for. The learning rate comes with each step, and all else by its orders.
-pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Orders) -> ModuleOptimizer {
+/// The optimizer of a recipe. Burn passes the learning rate with each step; scales and snapshots come through
+/// `commands`.
+pub(crate) fn optimizer(
+    recipe: &OptimizerRecipe,
+    model: &GptConfig,
+    commands: &CommandCell,
+) -> ModuleOptimizer {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
     let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
-    let decaying = AdamW { beta_1, beta_2, weight_decay, orders: orders.clone() };
-    let steady = AdamW { weight_decay: 0.0, ..decaying.clone() };
-    let adamw = ModuleOptimizer::from(decaying).with_group(group(VECTORS), steady, None);
+    let decay = AdamW { beta_1, beta_2, weight_decay, commands: commands.clone() };
+    let no_decay = AdamW { weight_decay: 0.0, ..decay.clone() };
+    let adamw = ModuleOptimizer::from(decay).with_group(group(NO_DECAY), no_decay, None);
     match recipe.kind {
         OptimizerKind::AdamW => adamw,
         OptimizerKind::Muon => {
@@ -71,7 +76,7 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Or
                 momentum: recipe.muon_momentum.unwrap_or(MUON_MOMENTUM),
                 weight_decay: recipe.muon_weight_decay.unwrap_or(0.0),
                 heights: heights.into(),
-                orders: orders.clone(),
+                commands: commands.clone(),
             };
             let hidden = model.n_inner();
             let expansion = match model.feed_forward.activation {
@@ -86,32 +91,32 @@ pub(crate) fn optimizer(recipe: &OptimizerRecipe, model: &GptConfig, orders: &Or
     }
 }
 
-/// AdamW by way of the kernels: one pass over a parameter where Burn's own takes a dozen. Its state is the state of
-/// Burn's, so either can resume a checkpoint of the other.
+/// AdamW on the fused kernels: one pass over a parameter, where Burn's takes about twelve. Its state has Burn's format,
+/// so either can resume a checkpoint of the other.
 ///
-/// A skipped step counts in the correction of the moments for their start at zero, on every device: a GPU skips steps that
-/// the host has not read yet, and so could not leave out of the count.
+/// Skipped steps count in the bias correction of the moments on every device: a GPU skips steps before the host knows,
+/// so it could not exclude them.
 #[derive(Debug, Clone)]
 struct AdamW {
     beta_1: f32,
     beta_2: f32,
     weight_decay: f32,
-    orders: Orders,
+    commands: CommandCell,
 }
 
-/// What AdamW keeps of a parameter, as Burn's own keeps it.
+/// AdamW's state of a parameter, in Burn's format.
 #[derive(Clone)]
 struct Moments<const D: usize>(AdamWState<D>);
 
-/// Where state is put that is read from a checkpoint, until the step that needs it takes it to its parameter. Burn would have it
-/// on the default device, which is a GPU where a backend for one is compiled in, whether there is one or not.
-fn device_of_records() -> Device {
+/// The device of loaded state until the first step moves it to its parameter's device. Burn's default device
+/// would be a GPU if a GPU backend is compiled in, even without a GPU.
+fn record_device() -> Device {
     Device::flex()
 }
 
 impl<const D: usize> Moments<D> {
-    /// As [`RecordState::state_flatten`], with tensors that are read when they are written.
-    fn hand_over(&self) -> ParameterState {
+    /// Like [`RecordState::state_flatten`], with tensors that are read from the device when they are written.
+    fn snapshot(&self) -> ParameterState {
         let AdaptiveMomentumState { time, moment_1, moment_2, .. } = self.0.momentum.clone();
         ParameterState {
             rank: D,
@@ -130,7 +135,7 @@ impl<const D: usize> RecordState for Moments<D> {
     }
 
     fn state_unflatten(prefix: &str, source: &mut StateSource, _default: &Device) -> Option<Self> {
-        AdamWState::state_unflatten(prefix, source, &device_of_records()).map(Self)
+        AdamWState::state_unflatten(prefix, source, &record_device()).map(Self)
     }
 }
 
@@ -144,7 +149,7 @@ impl Optimizer for AdamW {
         grad: Tensor<D>,
         state: Option<Moments<D>>,
     ) -> (Tensor<D>, Option<Moments<D>>) {
-        let Some(scale) = self.orders.scale_or_hand_over(|| state.as_ref().map(Moments::hand_over)) else {
+        let Some(scale) = self.commands.scale_or_snapshot(|| state.as_ref().map(Moments::snapshot)) else {
             return (tensor, state);
         };
         let zeros = || AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like());
@@ -175,33 +180,33 @@ impl Optimizer for AdamW {
     }
 }
 
-/// Muon by way of the kernels.
+/// Muon on the fused kernels.
 #[derive(Debug, Clone)]
 struct Muon {
-    /// Its learning rate as a multiple of the one that comes with each step.
+    /// Muon's learning rate as a multiple of the one passed with each step.
     rate_ratio: f64,
     momentum: f32,
     weight_decay: f32,
-    /// The rows of each matrix of those that lie one below the other in one.
+    /// The row counts of the matrices that are stacked in one parameter.
     heights: Arc<[usize]>,
-    orders: Orders,
+    commands: CommandCell,
 }
 
-/// What Muon keeps of a matrix.
+/// Muon's state of a matrix.
 #[derive(Clone)]
 struct MuonState<const D: usize> {
-    /// The mean of its gradients.
+    /// The momentum: a moving average of the gradients.
     mean: Tensor<D>,
 }
 
 impl<const D: usize> MuonState<D> {
-    /// As [`RecordState::state_flatten`], with a tensor that is read when it is written.
-    fn hand_over(&self) -> ParameterState {
+    /// Like [`RecordState::state_flatten`], with a tensor that is read from the device when it is written.
+    fn snapshot(&self) -> ParameterState {
         ParameterState { rank: D, tensors: vec![("mean", deferred(self.mean.clone()))], scalars: Vec::new() }
     }
 }
 
-/// The derive for this works in Burn's own crate only.
+/// By hand: Burn's derive macro works only inside Burn.
 impl<const D: usize> RecordState for MuonState<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         out.push_tensor(prefix, "mean", self.mean.to_data());
@@ -209,7 +214,7 @@ impl<const D: usize> RecordState for MuonState<D> {
 
     fn state_unflatten(prefix: &str, source: &mut StateSource, _default: &Device) -> Option<Self> {
         let mean = source.take_tensor(prefix, "mean")?;
-        Some(Self { mean: Tensor::from_data(mean, &device_of_records()) })
+        Some(Self { mean: Tensor::from_data(mean, &record_device()) })
     }
 }
 
@@ -223,7 +228,7 @@ impl Optimizer for Muon {
         grad: Tensor<D>,
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
-        let Some(scale) = self.orders.scale_or_hand_over(|| state.as_ref().map(MuonState::hand_over)) else {
+        let Some(scale) = self.commands.scale_or_snapshot(|| state.as_ref().map(MuonState::snapshot)) else {
             return (tensor, state);
         };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
@@ -235,7 +240,7 @@ impl Optimizer for Muon {
             gradient_scale: 1.0,
         };
         let shape = tensor.dims();
-        let matrix = [shape[0], shape[D - 1]]; // It is given matrices only.
+        let matrix = [shape[0], shape[D - 1]]; // Muon's groups have matrices only.
         let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape(matrix));
         let [tensor, mean] = scaled(scale, grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
             let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
@@ -256,53 +261,53 @@ mod tests {
 
     use super::*;
 
-    /// What weights come to by steps of these scales.
-    fn after(optimizer: &impl Optimizer, orders: &Orders, scales: &[Scale]) -> TensorData {
+    /// The weights after steps with these scales.
+    fn after(optimizer: &impl Optimizer, commands: &CommandCell, scales: &[Scale]) -> TensorData {
         let device = kernels::testing::test_device();
         let mut x = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], &device);
         let mut state = None;
         for (idx, scale) in scales.iter().enumerate() {
             let grad = x.clone() * 2.0 + idx as f32;
-            orders.set_scale(scale.clone());
+            commands.set_scale(scale.clone());
             (x, state) = optimizer.step(0.1, x, grad, state);
         }
         x.into_data()
     }
 
     #[test]
-    fn a_scale_on_the_device_is_the_scale_and_nan_skips_the_step_as_on_the_host() {
-        let orders = Orders::new();
-        let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, orders: orders.clone() };
-        check(&adamw, &orders);
+    fn scales_and_skips_agree_on_host_and_device() {
+        let commands = CommandCell::new();
+        let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, commands: commands.clone() };
+        check(&adamw, &commands);
         let heights = [2].into();
         let muon =
-            Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, heights, orders: orders.clone() };
-        check(&muon, &orders);
+            Muon { rate_ratio: 1.0, momentum: 0.9, weight_decay: 0.1, heights, commands: commands.clone() };
+        check(&muon, &commands);
     }
 
-    fn check(optimizer: &impl Optimizer, orders: &Orders) {
+    fn check(optimizer: &impl Optimizer, commands: &CommandCell) {
         let device = kernels::testing::test_device();
-        let there = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
-        let after = |scales: &[Scale]| after(optimizer, orders, scales);
+        let on_device = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
+        let after = |scales: &[Scale]| after(optimizer, commands, scales);
         let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-6));
         let known = after(&[0.5, 0.25, 1.0].map(Scale::Known));
-        after(&[0.5, 0.25, 1.0].map(there)).assert_approx_eq::<f32>(&known, close);
+        after(&[0.5, 0.25, 1.0].map(on_device)).assert_approx_eq::<f32>(&known, close);
 
-        let before = after(&[there(0.5), there(0.25)]);
-        let undone = after(&[there(0.5), there(0.25), there(f32::NAN)]);
-        assert_eq!(undone, before);
-        assert_ne!(undone, known);
-        // Its moments are undone as well: the next one is a finite step. It is the step of the host, which counts alike.
+        let before = after(&[on_device(0.5), on_device(0.25)]);
+        let skipped_state = after(&[on_device(0.5), on_device(0.25), on_device(f32::NAN)]);
+        assert_eq!(skipped_state, before);
+        assert_ne!(skipped_state, known);
+        // A skipped step leaves the moments unchanged too: the next step is finite, and equals the step on the host.
         for skipped in 0..3 {
             let scales = |kept: &dyn Fn(f32) -> Scale, skip: Scale| {
                 let mut scales = vec![kept(0.5), kept(0.25), kept(1.0)];
                 scales[skipped] = skip;
                 after(&scales)
             };
-            let here = scales(&Scale::Known, Scale::Skipped);
-            assert!(here.iter::<f32>().all(f32::is_finite), "{here:?}");
-            scales(&there, there(f32::NAN)).assert_approx_eq::<f32>(&here, close);
-            assert_ne!(here, known);
+            let on_host = scales(&Scale::Known, Scale::Skipped);
+            assert!(on_host.iter::<f32>().all(f32::is_finite), "{on_host:?}");
+            scales(&on_device, on_device(f32::NAN)).assert_approx_eq::<f32>(&on_host, close);
+            assert_ne!(on_host, known);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Short experiments with a recipe, that leave no run behind: can it learn at all, and how fast should it.
+//! Short training experiments that create no run.
 
 use std::{iter, sync::Arc};
 
 use burn::prelude::*;
-use dataset::{Stream, Tokens, Windows};
+use dataset::{RngStream, Tokens, Windows};
 use kernels::on_pool;
 use model::Gpt;
 
@@ -14,34 +14,27 @@ use crate::{
     step::optimizer_step,
 };
 
-/// Which experiment.
+/// The kind of experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Probe {
-    /// The first batch again and again, at the recipe's learning rate and without dropout: a model that can't learn a
-    /// few hundred tokens by heart has something wrong with it.
+    /// Repeats the first batch at the recipe's learning rate, without dropout. A model that can't memorise a few
+    /// hundred tokens has a bug.
     OneBatch,
     /// A learning rate that grows from `lowest` to `highest` by the same factor each step
     /// ([Smith 2017](https://arxiv.org/abs/1506.01186), section 3.3).
-    LearningRate {
-        /// That of the first step.
-        lowest: f64,
-        /// That of the last step.
-        highest: f64,
-    },
+    LearningRate { lowest: f64, highest: f64 },
 }
 
-/// One step of an experiment.
+/// A step of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Probed {
-    /// Steps before it.
+pub struct ProbeStep {
     pub step: u64,
-    /// The rate that it is taken with.
     pub learning_rate: f64,
-    /// The loss before it, in nats per token.
+    /// Before the update, in nats per token.
     pub loss: f64,
 }
 
-/// Makes an experiment of `n_steps` steps, or fewer if it is stopped, and gives the steps.
+/// Runs `n_steps` steps, or fewer if stopped. `observe` receives each step.
 ///
 /// # Errors
 ///
@@ -53,13 +46,13 @@ pub(crate) fn probe(
     device: &Device,
     n_steps: u64,
     control: &Control,
-    mut observe: impl FnMut(Probed),
+    mut observe: impl FnMut(ProbeStep),
 ) -> Result<(), Error> {
     let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
-    let windows = Windows::new(tokens, block_size, batch_size, recipe.run.seed, Stream::Train)?;
+    let windows = Windows::new(tokens, block_size, batch_size, recipe.run.seed, RngStream::Train)?;
     let autodiff = device.clone().autodiff();
     let micro_batches = recipe.optimizer.grad_accumulation.get();
-    let batches = Batches::of_steps(windows, 0..n_steps, micro_batches, &autodiff);
+    let batches = Batches::for_steps(windows, 0..n_steps, micro_batches, &autodiff);
     let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch> + Send>) = match probe {
         Probe::OneBatch => (model.with_dropout(0.0), Box::new(batches.take(1).flat_map(iter::repeat))),
         Probe::LearningRate { .. } => (model, Box::new(batches)),
@@ -76,11 +69,11 @@ pub(crate) fn probe(
         if control.should_stop() {
             break;
         }
-        let mut seen = Probed { step, learning_rate: rate(step), loss: f64::NAN };
+        let mut seen = ProbeStep { step, learning_rate: rate(step), loss: f64::NAN };
         on_pool(|| {
-            optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |found| {
-                seen.loss = found.loss;
-                found.loss.is_finite() && found.grad_norm.is_finite()
+            optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |measured| {
+                seen.loss = measured.loss;
+                measured.loss.is_finite() && measured.grad_norm.is_finite()
             })
         })?;
         observe(seen);

@@ -1,4 +1,4 @@
-//! Process groups: devices that take a share of every batch each, and step by the mean of their gradients.
+//! Process groups for data-parallel training: each device processes a share of every batch, and gradients are averaged.
 
 use std::{
     fmt,
@@ -13,90 +13,88 @@ use burn::{
 /// One device of a process group.
 #[derive(Debug)]
 pub(crate) struct Rank {
-    /// Its number in the group, from 0.
+    /// Rank in the group, from 0.
     pub(crate) index: usize,
-    /// Devices in the group.
     pub(crate) size: usize,
     mean: Mean,
 }
 
-/// How a mean over the devices is made.
+/// How the mean over the devices is computed.
 #[derive(Debug)]
 enum Mean {
-    /// There is one device.
-    OfOne,
-    /// From device to device.
+    Single,
+    /// By collective operations between the devices.
     Collective(Vec<Device>),
-    /// By way of the host's memory.
-    Host(Guard),
+    /// Through host memory.
+    Host(ExchangeMember),
 }
 
-/// Another device does not train any more, so that there is no mean.
+/// Another rank of the group has failed, so there is no mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Left;
+pub(crate) struct RankFailed;
 
 impl Rank {
     /// The rank of a device that trains alone.
     pub(crate) fn alone() -> Self {
-        Self { index: 0, size: 1, mean: Mean::OfOne }
+        Self { index: 0, size: 1, mean: Mean::Single }
     }
 
-    /// The ranks of several devices, one each.
+    /// One rank for each device.
     pub(crate) fn group(devices: &[Device]) -> Vec<Self> {
         let size = devices.len();
         let exchange = Arc::new(Exchange::new(size));
         let mean = |rank| {
             if size == 1 {
-                return Mean::OfOne;
+                return Mean::Single;
             }
-            // A device that is there twice would wait for itself.
-            let are_different = (1..size).all(|idx| !devices[..idx].contains(&devices[idx]));
-            if are_different && devices.iter().all(kernels::has_collectives) {
+            // Collectives on a device listed twice would deadlock.
+            let are_distinct = (1..size).all(|idx| !devices[..idx].contains(&devices[idx]));
+            if are_distinct && devices.iter().all(kernels::has_collectives) {
                 return Mean::Collective(devices.to_vec());
             }
-            Mean::Host(Guard { rank, exchange: exchange.clone() })
+            Mean::Host(ExchangeMember { rank, exchange: exchange.clone() })
         };
         (0..size).map(|index| Self { index, size, mean: mean(index) }).collect()
     }
 
-    /// The mean over the devices of what each of them has; all of them have to ask for it.
+    /// The mean of `x` over all ranks. Every rank must call this.
     ///
     /// # Errors
     ///
-    /// If one of them has left. Collectives of devices wait for it without end.
-    pub(crate) fn mean(&self, x: Tensor<1>) -> Result<Tensor<1>, Left> {
+    /// If another rank has failed. Device collectives do not detect this and wait forever.
+    pub(crate) fn all_reduce_mean(&self, x: Tensor<1>) -> Result<Tensor<1>, RankFailed> {
         match &self.mean {
-            Mean::OfOne => Ok(x),
+            Mean::Single => Ok(x),
             Mean::Collective(devices) => Ok(all_reduce(x, ReduceOperation::Mean, devices.clone()).resolve()),
-            Mean::Host(guard) => {
+            Mean::Host(member) => {
                 let device = x.device();
                 let part = x.into_data().try_into_vec().expect("gradients are f32");
-                let mean = guard.exchange.mean(guard.rank, part).ok_or(Left)?;
+                let mean = member.exchange.mean(member.rank, part).ok_or(RankFailed)?;
                 Ok(Tensor::from_data(TensorData::from(mean.as_slice()), &device))
             }
         }
     }
 }
 
-/// A rank that says so when it is gone.
-struct Guard {
+/// A rank's membership in the exchange. Dropping it closes the exchange for all ranks.
+struct ExchangeMember {
     rank: usize,
     exchange: Arc<Exchange>,
 }
 
-impl Drop for Guard {
+impl Drop for ExchangeMember {
     fn drop(&mut self) {
         self.exchange.close();
     }
 }
 
-impl fmt::Debug for Guard {
+impl fmt::Debug for ExchangeMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("rank", &self.rank).finish_non_exhaustive()
+        f.debug_struct("ExchangeMember").field("rank", &self.rank).finish_non_exhaustive()
     }
 }
 
-/// Where threads bring their parts and wait for the mean.
+/// Collects a vector from each rank's thread and returns their mean to all.
 struct Exchange {
     round: Mutex<Round>,
     changed: Condvar,
@@ -105,10 +103,10 @@ struct Exchange {
 #[derive(Default)]
 struct Round {
     parts: Vec<Option<Vec<f32>>>,
-    /// Of all parts, once they are there, until each thread has taken it.
+    /// Present when all parts have arrived, until each thread has taken it.
     mean: Option<Arc<Vec<f32>>>,
     n_taken: usize,
-    /// Whether a thread has left.
+    /// Whether a thread has ended.
     is_closed: bool,
 }
 
@@ -118,9 +116,9 @@ impl Exchange {
         Self { round: Mutex::new(round), changed: Condvar::new() }
     }
 
-    /// The mean of the parts, added up in the order of ranks whoever comes first; none if a thread has left.
+    /// The mean of the parts, added in rank order whatever their order of arrival; `None` if a thread has ended.
     fn mean(&self, rank: usize, part: Vec<f32>) -> Option<Arc<Vec<f32>>> {
-        // The last round is over when everybody has its mean.
+        // Wait until all ranks have taken the mean of the last round.
         let mut round = self.wait_while(self.lock(), |round| round.mean.is_some());
         round.parts[rank] = Some(part);
         if round.parts.iter().all(Option::is_some) {
@@ -161,11 +159,11 @@ impl Exchange {
     ) -> MutexGuard<'a, Round> {
         self.changed
             .wait_while(round, |round| !round.is_closed && condition(round))
-            .expect("nobody panics while holding it")
+            .expect("no holder of the lock panics")
     }
 
     fn lock(&self) -> MutexGuard<'_, Round> {
-        self.round.lock().expect("nobody panics while holding it")
+        self.round.lock().expect("no holder of the lock panics")
     }
 }
 
@@ -176,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_gets_the_mean_of_each_round() {
+    fn all_ranks_get_the_mean_of_each_round() {
         let device = kernels::testing::test_device();
         let ranks = Rank::group(&vec![device.clone(); 3]);
         thread::scope(|scope| {
@@ -185,7 +183,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..50 {
                         let mine = [rank.index as f32, (rank.index * round) as f32];
-                        let mean = rank.mean(Tensor::from_floats(mine, device)).unwrap();
+                        let mean = rank.all_reduce_mean(Tensor::from_floats(mine, device)).unwrap();
                         assert_eq!(mean.into_data(), TensorData::from([1.0, round as f32]));
                     }
                 });
@@ -194,21 +192,21 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_told_when_another_leaves() {
+    fn a_waiting_rank_fails_when_another_is_dropped() {
         let device = kernels::testing::test_device();
         let mut ranks = Rank::group(&vec![device.clone(); 2]);
         let (one, other) = (ranks.remove(0), ranks.remove(0));
         thread::scope(|scope| {
             scope.spawn(move || drop(other));
-            assert!(matches!(one.mean(Tensor::ones([3], &device)), Err(Left)));
+            assert!(matches!(one.all_reduce_mean(Tensor::ones([3], &device)), Err(RankFailed)));
         });
     }
 
     #[test]
-    fn one_device_has_its_own_mean() {
+    fn the_mean_over_one_device_is_its_own_value() {
         let device = kernels::testing::test_device();
         let [rank] = <[Rank; 1]>::try_from(Rank::group(std::slice::from_ref(&device))).unwrap();
         let x = Tensor::<1>::from_floats([1.0, 2.0], &device);
-        assert_eq!(rank.mean(x.clone()).unwrap().into_data(), x.into_data());
+        assert_eq!(rank.all_reduce_mean(x.clone()).unwrap().into_data(), x.into_data());
     }
 }

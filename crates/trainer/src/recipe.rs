@@ -1,18 +1,21 @@
-//! A recipe: everything that decides what a run learns.
+//! Recipes: the complete configuration of a run.
 
 mod changes;
 mod check;
 mod error;
+mod layers;
 mod overrides;
 mod parse;
 mod plan;
 mod presets;
 mod sections;
+mod source;
 
 pub use changes::Changes;
-pub use error::RecipeError;
+pub use error::{Place, RecipeError, RecipeProblem};
 pub use presets::{PRESETS, preset};
 pub use sections::{
     DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, Recipe, Restart,
     RunRecipe, ScheduleKind, ScheduleRecipe,
 };
+pub use source::RecipeSource;

@@ -1,4 +1,4 @@
-//! Weights and optimizer state as the files of a checkpoint, in Burn's own format.
+//! Weights and optimizer state as the files of a checkpoint, in Burn's record format.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,34 @@ use burn::{
 };
 use burn_pack::{Scalar, Writer};
 
-use crate::order::ParameterState;
+use crate::optimizer_command::ParameterState;
 
-/// A tensor that is read from its device when it is written. Until then it is a handle, and a step that changes the tensor
-/// makes a new one. Its name is still empty.
+/// A tensor that is read from its device when it is written. Until then it is a handle: updates create new tensors and
+/// leave it unchanged. Its name is empty until the caller sets it.
 pub(crate) fn deferred<const D: usize>(tensor: Tensor<D>) -> burn_pack::Tensor {
     let (dtype, shape) = (tensor.dtype(), tensor.shape());
     let size_bytes = shape.num_elements() * dtype.size();
     let read = move || match tensor.try_to_data() {
         Ok(data) => Ok(data.into_parts().0),
-        Err(error) => Err(burn_pack::Error::IoError(format!("cannot read from the device: {error}"))),
+        Err(error) => {
+            Err(burn_pack::Error::IoError(format!("cannot read a tensor from the device: {error}")))
+        }
     };
     burn_pack::Tensor::deferred(String::new(), dtype, shape, None, size_bytes, read)
 }
 
-/// The parameters of a module, in its order.
+/// The parameters of a module, in module order.
 #[derive(Default)]
 pub(crate) struct Parameters {
     path: Vec<String>,
     pub(crate) names: Vec<(ParamId, String)>,
     pub(crate) tensors: Vec<burn_pack::Tensor>,
-    /// Each parameter as its own gradient: what makes Burn show all of them to an optimizer.
+    /// Each parameter as its own gradient, so that Burn passes all of them to an optimizer.
     pub(crate) as_gradients: GradientsParams,
 }
 
 impl Parameters {
-    /// Of a module that does not record gradients.
+    /// Collects the parameters of a module without gradient recording.
     pub(crate) fn of<M: Module>(module: &M) -> Self {
         let mut parameters = Self::default();
         module.visit(&mut parameters);
@@ -61,10 +63,10 @@ impl ModuleVisitor for Parameters {
     }
 }
 
-/// The optimizer's file: the states of parameters, as Burn's `OptimizerRecord` has them. Tensors lie in the order of their
-/// names, so that equal states are equal files.
+/// The optimizer's file, in the format of Burn's `OptimizerRecord`. Tensors are sorted by name, so that equal states
+/// give equal files.
 pub(crate) fn optimizer_file(names: Vec<(ParamId, String)>, states: Vec<Option<ParameterState>>) -> Writer {
-    assert_eq!(names.len(), states.len(), "each parameter is shown once");
+    assert_eq!(names.len(), states.len(), "each parameter has one state");
     let mut tensors = Vec::new();
     let (mut scalars, mut paths) = (BTreeMap::new(), BTreeMap::new());
     for ((id, path), state) in names.into_iter().zip(states) {

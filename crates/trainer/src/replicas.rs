@@ -1,4 +1,4 @@
-//! The same model on further devices, which take the same steps on their share of each batch.
+//! Replicas of the model on additional devices for data-parallel training.
 
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
@@ -8,30 +8,29 @@ use std::{
 use burn::prelude::*;
 
 use crate::{
-    Error, Recipe, batches::Batches, guard::judge_on_device, learner::GptLearner, order::Scale,
-    process_group::Rank, step::gradient,
+    Error, Recipe, batches::Batches, guard::check_step_on_device, learner::GptLearner,
+    optimizer_command::Scale, process_group::Rank, step::gradient,
 };
 
-/// A device that trains, with its own copy of the model and of the optimizer's state.
+/// An additional device with its own copy of model and optimizer state.
 pub(crate) struct Replica {
     pub(crate) rank: Rank,
-    /// Where gradients are recorded.
+    /// The autodiff device, which records gradients.
     pub(crate) device: Device,
     pub(crate) learner: GptLearner,
-    /// Its share of each batch.
+    /// This rank's share of each batch.
     pub(crate) batches: Batches,
 }
 
-/// The next step.
+/// The parameters of the next step.
 #[derive(Debug, Clone, Copy)]
 struct NextStep {
-    /// Steps before it.
     index: u64,
-    /// The loss above which it is a spike.
+    /// The loss above which the step counts as a spike.
     spike_limit: Option<f32>,
 }
 
-/// Replicas on threads of their own. They stop when this is dropped.
+/// Replicas, each on its own thread. Dropping this stops them.
 pub(crate) struct Replicas(Vec<(Sender<NextStep>, JoinHandle<()>)>);
 
 impl Replicas {
@@ -44,14 +43,14 @@ impl Replicas {
         Self(replicas.into_iter().map(start).collect())
     }
 
-    /// Has all of them take a step.
+    /// Starts a step on all replicas.
     ///
     /// # Errors
     ///
-    /// If one has stopped.
+    /// If a replica has stopped.
     pub(crate) fn step(&self, index: u64, spike_limit: Option<f32>) -> Result<(), Error> {
         for (sender, _) in &self.0 {
-            sender.send(NextStep { index, spike_limit }).map_err(|_| Error::DeviceLeft)?;
+            sender.send(NextStep { index, spike_limit }).map_err(|_| Error::DeviceFailed)?;
         }
         Ok(())
     }
@@ -61,20 +60,20 @@ impl Drop for Replicas {
     fn drop(&mut self) {
         for (sender, thread) in self.0.drain(..) {
             drop(sender);
-            // The hook of panics has the message, and the panic has ended the training.
+            // The panic hook has printed the message, and the panic has already ended training.
             let _ = thread.join();
         }
     }
 }
 
-/// Takes steps until the sender is gone.
+/// Takes steps until the sender is dropped.
 fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe) {
     let Replica { rank, device, mut learner, mut batches } = replica;
     for NextStep { index, spike_limit } in steps {
         let Ok(gradient) = gradient(&mut learner, &mut batches, recipe, index, &device, &rank) else {
-            return; // The others are told as the rank is dropped.
+            return; // Dropping the rank notifies the others.
         };
-        let scale = judge_on_device(&gradient.found, spike_limit, recipe.optimizer.grad_clip);
-        gradient.descend(&mut learner, Scale::on_device(scale));
+        let scale = check_step_on_device(&gradient.pending, spike_limit, recipe.optimizer.grad_clip);
+        gradient.apply(&mut learner, Scale::on_device(scale));
     }
 }

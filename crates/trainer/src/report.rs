@@ -1,4 +1,4 @@
-//! What a run tells: events to its observer, metrics to the run folder too.
+//! Reports events to the observer, and metrics also to the run folder.
 
 use std::fs::File;
 
@@ -10,14 +10,13 @@ use crate::{
     metrics::MetricsLog,
 };
 
-/// Tells what happens.
 pub(crate) struct Report {
     observer: Observer,
     log: MetricsLog,
 }
 
 impl Report {
-    /// Opens the metrics of a run. Lines beyond the state are removed.
+    /// Opens the metrics of a run. Lines after `state` are removed.
     ///
     /// # Errors
     ///
@@ -28,11 +27,11 @@ impl Report {
         Ok(Self { observer, log })
     }
 
-    /// The file of metrics, for who flushes it to disk.
+    /// A handle of the metrics file, to flush it to disk.
     ///
     /// # Errors
     ///
-    /// If the system has no more handles.
+    /// If the system has no more file handles.
     pub(crate) fn log_file(&self) -> Result<File, Error> {
         self.log.file().map_err(|source| self.failure(source))
     }
@@ -41,11 +40,11 @@ impl Report {
         (self.observer)(event);
     }
 
-    /// Adds a line of metrics, and tells of it.
+    /// Writes a line of metrics and reports it to the observer.
     ///
     /// # Errors
     ///
-    /// If it can't be written.
+    /// If the line can't be written.
     pub(crate) fn metrics(&mut self, metrics: &Metrics) -> Result<(), Error> {
         self.log.write(metrics).map_err(|source| self.failure(source))?;
         self.event(Event::Metrics(metrics));

@@ -1,15 +1,15 @@
-//! Checkpoints of the loop: what goes to the writer, and what comes back.
+//! Sends checkpoints to the writer, and reports those on disk.
 
 use crate::{
     Error, KeepWeights, active_run::ActiveRun, event::Event, gradients::weights_norm,
     guarded_step::read_steps,
 };
 
-/// Has a checkpoint written in the background, and returns its step.
+/// Queues a checkpoint to be written in the background. Returns its step.
 ///
 /// # Errors
 ///
-/// If the weights are lost, which are then not written.
+/// If the weights are not finite; then nothing is written.
 pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     read_steps(run)?;
     let gpt = run.learner.gpt();
@@ -24,11 +24,11 @@ pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     Ok(run.state.step)
 }
 
-/// As [`save`], and waits until it is on disk.
+/// Like [`save`], but waits until the checkpoint is on disk.
 ///
 /// # Errors
 ///
-/// As [`save`], or if it can't be written.
+/// As [`save`], or if the checkpoint can't be written.
 pub(crate) fn save_and_wait(run: &mut ActiveRun) -> Result<u64, Error> {
     save(run)?;
     let step = run.writer.wait()?;
@@ -36,11 +36,11 @@ pub(crate) fn save_and_wait(run: &mut ActiveRun) -> Result<u64, Error> {
     Ok(step)
 }
 
-/// Tells of the checkpoints written since the last call.
+/// Reports the checkpoints written since the last call.
 ///
 /// # Errors
 ///
-/// If one can't be written.
+/// If a checkpoint can't be written.
 pub(crate) fn report_saved(run: &mut ActiveRun) -> Result<(), Error> {
     for step in run.writer.saved()? {
         run.report.event(Event::Saved { step, asked: run.asked.contains(&step) });

@@ -1,4 +1,4 @@
-//! The learning rate, as one pure function of the step.
+//! The learning-rate schedule: a pure function of the step.
 
 use std::{f64::consts::PI, sync::Arc};
 
@@ -6,31 +6,30 @@ use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
 use crate::{OptimizerRecipe, Restart, ScheduleKind, ScheduleRecipe};
 
-/// Linear warm-up, then down to a floor by half a cosine, or straight after a while at the highest rate, or not at all.
+/// Linear warm-up, then a cosine decay, a constant phase with linear decay, or a constant rate.
 ///
-/// The first is nanoGPT's rule; the cosine is that of [SGDR](https://arxiv.org/abs/1608.03983), without restarts.
+/// The cosine decay is nanoGPT's, from [SGDR](https://arxiv.org/abs/1608.03983) without restarts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// Which of them.
     pub kind: ScheduleKind,
-    /// The step that begins to fall, of [`ScheduleKind::Wsd`].
+    /// The step at which the decay of [`ScheduleKind::Wsd`] begins.
     pub stable_steps: u64,
-    /// The highest rate.
+    /// The maximum.
     pub learning_rate: f64,
-    /// The floor.
+    /// The minimum.
     pub min_learning_rate: f64,
-    /// Number of steps below the highest rate at the start.
+    /// Steps before the maximum is reached.
     pub warmup_steps: u64,
-    /// The step that reaches the floor.
+    /// The step at which the minimum is reached.
     pub decay_steps: u64,
-    /// Where a resumed run met this curve.
+    /// Where a resumed run changed to this curve.
     pub restart: Option<Restart>,
-    /// The steps in which it then rose to it.
+    /// Steps after `restart` in which the rate rises to the curve.
     pub ramp_steps: u64,
 }
 
 impl Schedule {
-    /// The rate that a recipe asks for.
+    /// The schedule of a recipe.
     pub fn new(optimizer: &OptimizerRecipe, schedule: &ScheduleRecipe) -> Self {
         let ramp_steps = |restart: Restart| {
             schedule.warmup_steps.min(schedule.max_steps.saturating_sub(restart.step) / 10)
@@ -47,28 +46,28 @@ impl Schedule {
         }
     }
 
-    /// The learning rate of a step; the first one is step 0.
+    /// The learning rate of a step, from 0.
     pub fn at(&self, step: u64) -> f64 {
         let rate = self.curve(step);
         match self.restart {
             Some(restart) if (restart.step..restart.step + self.ramp_steps).contains(&step) => {
                 let share = (step - restart.step + 1) as f64 / (self.ramp_steps + 1) as f64;
-                // Only a rise is to be gradual: a rate that was lowered takes effect at once.
+                // Only a higher rate is reached gradually; a lower one takes effect immediately.
                 rate.min(restart.learning_rate + share * (rate - restart.learning_rate))
             }
             _ => rate,
         }
     }
 
-    /// The rate of the step before, by whichever recipe it was taken.
-    pub(crate) fn before(&self, step: u64) -> f64 {
+    /// The rate that the previous step was taken with, possibly by another recipe.
+    pub(crate) fn rate_before(&self, step: u64) -> f64 {
         match self.restart {
             Some(restart) if restart.step == step => restart.learning_rate,
             _ => self.at(step.saturating_sub(1)),
         }
     }
 
-    /// The rate of a run that was never resumed with another recipe.
+    /// The rate without a restart.
     fn curve(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.learning_rate * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
@@ -93,19 +92,19 @@ impl Schedule {
     }
 }
 
-/// The learning rate of a step.
+/// Maps a step to its learning rate.
 pub(crate) type Rate = Arc<dyn Fn(u64) -> f64 + Send + Sync>;
 
-/// A schedule and a position in it, as Burn's learner wants it.
+/// A schedule with a current position, as Burn's learner requires.
 #[derive(Clone)]
 pub(crate) struct SchedulePosition {
     rate: Rate,
-    /// The step that the next call is for.
+    /// The step of the next call.
     next_step: u64,
 }
 
 impl SchedulePosition {
-    /// Before a step.
+    /// `step` is the next step.
     pub(crate) fn new(rate: Rate, step: u64) -> Self {
         Self { rate, next_step: step }
     }
@@ -118,7 +117,7 @@ impl LrScheduler for SchedulePosition {
         rate
     }
 
-    /// Empty: the step is in the state of the trainer.
+    /// Empty: the step is stored in `TrainerState`.
     fn to_record(&self) -> LrSchedulerRecord {
         LrSchedulerRecord::new()
     }
@@ -142,7 +141,7 @@ mod tests {
     };
 
     #[test]
-    fn rises_falls_and_stays() {
+    fn the_cosine_schedule_rises_decays_and_stays_at_the_minimum() {
         let rates: Vec<f64> = (0..20).map(|step| SCHEDULE.at(step)).collect();
         for (step, expected) in [(0, 0.2), (3, 0.8), (4, 1.0), (9, 0.55), (14, 0.1), (19, 0.1)] {
             assert!((rates[step] - expected).abs() < 1e-12, "step {step}: {} is not {expected}", rates[step]);
@@ -152,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn stays_and_then_falls_in_a_line() {
+    fn wsd_stays_constant_and_then_decays_linearly() {
         let wsd = Schedule { kind: ScheduleKind::Wsd, stable_steps: 8, decay_steps: 14, ..SCHEDULE };
         for (step, expected) in [(3, 0.8), (4, 1.0), (8, 1.0), (10, 0.7), (11, 0.55), (14, 0.1), (30, 0.1)] {
             assert!((wsd.at(step) - expected).abs() < 1e-12, "step {step}: {}", wsd.at(step));
         }
-        // It never falls before the warm-up is over.
+        // The decay never begins before the warm-up ends.
         let early = Schedule { stable_steps: 0, ..wsd };
         assert_eq!(early.at(4), 1.0);
         assert!(early.at(5) < 1.0);
@@ -166,24 +165,24 @@ mod tests {
     }
 
     #[test]
-    fn without_decay_steps_it_is_the_floor() {
+    fn with_zero_decay_steps_the_rate_is_the_minimum() {
         let constant = Schedule { warmup_steps: 0, decay_steps: 0, min_learning_rate: 3e-5, ..SCHEDULE };
         assert_eq!(constant.at(0), 3e-5);
         assert_eq!(constant.at(1000), 3e-5);
     }
 
     #[test]
-    fn a_restart_rises_in_a_line_to_the_curve() {
+    fn a_restart_rises_linearly_to_the_curve() {
         let restart = Some(Restart { step: 20, learning_rate: 0.0 });
         let constant = Schedule { kind: ScheduleKind::Constant, restart, ramp_steps: 3, ..SCHEDULE };
         assert_eq!([19, 20, 21, 22, 23].map(|step| constant.at(step)), [1.0, 0.25, 0.5, 0.75, 1.0]);
-        assert_eq!([19, 20, 21].map(|step| constant.before(step)), [1.0, 0.0, 0.25]);
-        let at_once = Schedule { ramp_steps: 0, ..constant };
-        assert_eq!(at_once.at(20), 1.0);
+        assert_eq!([19, 20, 21].map(|step| constant.rate_before(step)), [1.0, 0.0, 0.25]);
+        let without_ramp = Schedule { ramp_steps: 0, ..constant };
+        assert_eq!(without_ramp.at(20), 1.0);
     }
 
     #[test]
-    fn a_position_goes_through_the_schedule_from_its_step() {
+    fn a_position_advances_from_its_step() {
         let mut resumed = SchedulePosition::new(Arc::new(|step| SCHEDULE.at(step)), 2);
         assert_eq!([resumed.step(), resumed.step()], [2, 3].map(|step| SCHEDULE.at(step)));
     }

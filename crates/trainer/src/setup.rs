@@ -1,5 +1,5 @@
-//! Setting up a run: the recipe, tokens, weights and folder of a new one, or the checkpoint, recipe and tokens of one to
-//! resume. Nothing is printed and no argument is read.
+//! Setup of a run: the recipe, tokens, weights and folder of a new run, or the checkpoint, recipe and tokens of a run
+//! to resume. Nothing here prints or reads arguments.
 
 mod data;
 mod error;
@@ -9,6 +9,6 @@ mod resume;
 
 pub use data::{checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
-pub use new_run::{NewRun, Origin, PlannedRun};
-pub use request::{RecipeRequest, parse_recipe};
-pub use resume::{HeldRun, KeptWeights, ResumePlan, ResumeRequest, StoppedRun};
+pub use new_run::{BaseModel, NewRun, PlannedRun};
+pub use request::RecipeRequest;
+pub use resume::{KeptWeights, LockedRun, ResumePlan, ResumeRequest, StoppedRun};

@@ -1,4 +1,4 @@
-//! One optimizer step: a gradient, and what is done with it.
+//! One optimizer step: the gradient over all micro-batches and devices, and the update.
 
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
@@ -8,19 +8,20 @@ use kernels::seed_dropout;
 use model::dropout_seed;
 
 use crate::{
-    Error, Recipe, batches::TokenBatch, gradients, learner::GptLearner, order::Scale, process_group::Rank,
+    Error, Recipe, batches::TokenBatch, gradients, learner::GptLearner, optimizer_command::Scale,
+    process_group::Rank,
 };
 
-/// What an optimizer step has found.
+/// Loss and gradient norm of an optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Step {
-    /// The mean loss of its micro-batches.
+    /// The mean over its micro-batches.
     pub(crate) loss: f64,
-    /// The norm of its gradient before clipping.
+    /// Before clipping.
     pub(crate) grad_norm: f64,
 }
 
-/// A [`Step`] that is still on the device, `[1]` each.
+/// A [`Step`] still on the device; both tensors are `[1]`.
 #[derive(Debug, Clone)]
 pub(crate) struct PendingStep {
     pub(crate) loss: Tensor<1>,
@@ -28,30 +29,29 @@ pub(crate) struct PendingStep {
 }
 
 impl PendingStep {
-    /// Waits for the device, once for all of them.
+    /// Reads the steps, with one synchronisation for all.
     pub(crate) fn read(all: Vec<Self>) -> Vec<Step> {
         if all.is_empty() {
             return Vec::new();
         }
-        let numbers = all.into_iter().flat_map(|step| [step.loss, step.grad_norm]).collect();
-        let numbers: Vec<f32> = Tensor::cat(numbers, 0).into_data().try_into_vec().expect("losses are f32");
-        let steps = numbers.as_chunks().0.iter();
+        let values = all.into_iter().flat_map(|step| [step.loss, step.grad_norm]).collect();
+        let values: Vec<f32> = Tensor::cat(values, 0).into_data().try_into_vec().expect("losses are f32");
+        let steps = values.as_chunks().0.iter();
         steps.map(|&[loss, norm]| Step { loss: f64::from(loss), grad_norm: f64::from(norm) }).collect()
     }
 }
 
-/// The gradient of one optimizer step.
 pub(crate) struct Gradient {
     grads: GradientsParams,
-    pub(crate) found: PendingStep,
+    pub(crate) pending: PendingStep,
 }
 
-/// The gradient of the step after `index` others, over all its micro-batches and all devices; and the learning rate moves on
-/// to that of the step. Nothing waits for the device.
+/// Computes the gradient of step `index` over all micro-batches and devices, and advances the learning rate. Does not
+/// wait for the device.
 ///
 /// # Errors
 ///
-/// If another device has stopped.
+/// If another device has failed.
 ///
 /// # Panics
 ///
@@ -78,25 +78,26 @@ pub(crate) fn gradient(
         loss_sum = loss_sum + output.item.0;
         accumulator.accumulate(&model, output.grads);
     }
-    let (grads, loss) = gradients::mean_over(rank, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
+    let (grads, loss) =
+        gradients::all_reduce_gradients(rank, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
     let grad_norm = gradients::global_norm(&model, &grads, &plain);
     learner.lr_step();
-    Ok(Gradient { grads, found: PendingStep { loss, grad_norm } })
+    Ok(Gradient { grads, pending: PendingStep { loss, grad_norm } })
 }
 
 impl Gradient {
-    /// Waits for the device.
+    /// Reads loss and norm; waits for the device.
     pub(crate) fn read(&self) -> Step {
-        PendingStep::read(vec![self.found.clone()])[0]
+        PendingStep::read(vec![self.pending.clone()])[0]
     }
 
-    /// Changes the weights, and the optimizer's state, by this gradient times a scale.
-    pub(crate) fn descend(self, learner: &mut GptLearner, scale: Scale) {
+    /// Updates weights and optimizer state with the scaled gradient.
+    pub(crate) fn apply(self, learner: &mut GptLearner, scale: Scale) {
         learner.optimizer_step(self.grads, scale);
     }
 }
 
-/// One optimizer step that is judged before the weights change: `use_it` says whether they are to.
+/// Takes one optimizer step. `is_usable` decides before the update whether it is skipped.
 ///
 /// # Errors
 ///
@@ -111,14 +112,14 @@ pub(crate) fn optimizer_step(
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
-    use_it: impl FnOnce(Step) -> bool,
+    is_usable: impl FnOnce(Step) -> bool,
 ) -> Result<Step, Error> {
     let gradient = gradient(learner, batches, recipe, index, autodiff, &Rank::alone())?;
     let step = gradient.read();
-    let scale = match use_it(step) {
+    let scale = match is_usable(step) {
         true => Scale::Known(gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip)),
         false => Scale::Skipped,
     };
-    gradient.descend(learner, scale);
+    gradient.apply(learner, scale);
     Ok(step)
 }

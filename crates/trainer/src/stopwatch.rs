@@ -1,11 +1,11 @@
-//! How long steps take.
+//! Measures the duration of steps.
 
 use std::time::{Duration, Instant};
 
-/// The time since the last line of training metrics, but for what was not training.
+/// The training time since the last line of metrics, without pauses such as evaluations.
 ///
-/// The first step of a session is apart. On a GPU it compiles kernels and tries which are the fastest, and takes as long as
-/// many others; so where others have followed, the speed is theirs.
+/// The first step of a session is measured separately: on a GPU it compiles and tunes kernels, and takes as long as
+/// many others. It is excluded from the speed if other steps follow before the line.
 pub(crate) struct Stopwatch {
     started: Instant,
     paused: Duration,
@@ -13,37 +13,36 @@ pub(crate) struct Stopwatch {
     first_step: FirstStep,
 }
 
-/// Where the first step of the session is.
+/// The state of the session's first step.
 enum FirstStep {
-    /// It is still to come.
-    Next,
-    /// It was since the last line, and took so long.
-    Here(Duration),
-    /// A line has told of it.
-    Past,
+    Pending,
+    /// Done since the last line, in this time.
+    Timed(Duration),
+    /// Done before the last line.
+    Reported,
 }
 
 impl Stopwatch {
-    /// For a session that begins.
+    /// Starts at the beginning of a session.
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), paused: Duration::ZERO, n_steps: 0, first_step: FirstStep::Next }
+        Self { started: Instant::now(), paused: Duration::ZERO, n_steps: 0, first_step: FirstStep::Pending }
     }
 
-    /// A step is done. After the first, `wait` is called, which waits for the device.
+    /// Counts a finished step. After the first, calls `wait` to synchronise with the device.
     pub(crate) fn step(&mut self, wait: impl FnOnce()) {
         self.n_steps += 1;
-        if let FirstStep::Next = self.first_step {
+        if let FirstStep::Pending = self.first_step {
             wait();
-            self.first_step = FirstStep::Here(self.training());
+            self.first_step = FirstStep::Timed(self.training());
         }
     }
 
-    /// So much time was not training.
+    /// Excludes time that was not spent on training.
     pub(crate) fn pause(&mut self, pause: Duration) {
         self.paused += pause;
     }
 
-    /// Time for a step, in seconds: without the first of the session, unless that was the only one.
+    /// Mean time of a step, in seconds. Excludes the first step of the session unless it was the only one.
     pub(crate) fn seconds_per_step(&self) -> f64 {
         let (time, n_steps) = match self.first_step() {
             Some(first) => (self.training().saturating_sub(first), self.n_steps - 1),
@@ -52,17 +51,17 @@ impl Stopwatch {
         time.as_secs_f64() / n_steps as f64
     }
 
-    /// Time of the first step of the session, where it was followed by others since the last line.
+    /// Time of the session's first step, if others have followed since the last line.
     pub(crate) fn first_step(&self) -> Option<Duration> {
         match self.first_step {
-            FirstStep::Here(first) if self.n_steps > 1 => Some(first),
+            FirstStep::Timed(first) if self.n_steps > 1 => Some(first),
             _ => None,
         }
     }
 
-    /// A line is written.
+    /// Restarts the measurement after a line of metrics.
     pub(crate) fn restart(&mut self) {
-        *self = Self { first_step: FirstStep::Past, ..Self::start() };
+        *self = Self { first_step: FirstStep::Reported, ..Self::start() };
     }
 
     fn training(&self) -> Duration {
@@ -76,7 +75,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Has so much time gone by.
+    /// Simulates that time has passed.
     fn pass(stopwatch: &mut Stopwatch, time: Duration) {
         stopwatch.started -= time;
     }
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_step_of_a_session_does_not_count_where_others_follow() {
+    fn the_first_step_of_a_session_is_excluded_if_others_follow() {
         let mut stopwatch = Stopwatch::start();
         pass(&mut stopwatch, 90 * SECOND);
         let mut waited = 0;
@@ -111,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_training_is_no_time_of_a_step() {
+    fn pauses_are_excluded() {
         let mut stopwatch = Stopwatch::start();
         for _ in 0..4 {
             pass(&mut stopwatch, 50 * SECOND);
             stopwatch.step(|| ());
             stopwatch.pause(40 * SECOND);
         }
-        // The last pause is one that the clock has not been through.
+        // The last pause has not passed on the simulated clock yet.
         pass(&mut stopwatch, 40 * SECOND);
         assert_takes(&stopwatch, (4.0 * 50.0 + 40.0 - 4.0 * 40.0 - 50.0) / 3.0);
     }

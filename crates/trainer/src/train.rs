@@ -14,28 +14,28 @@ use crate::{
     sampling::sample_if_due,
     saving::{report_saved, save, save_and_wait},
     stopwatch::Stopwatch,
-    training_line::log_steps,
+    training_metrics::log_training_metrics,
 };
 
-/// Trains to the last step of the recipe, or until `control` says stop; then the step in hand is
-/// finished and saved.
+/// Trains to the last step of the recipe, or until `control` requests a stop. Then the current step is finished and
+/// saved.
 ///
 /// # Errors
 ///
-/// If a split is shorter than a block, devices have no equal shares of a batch, a file can't be written, the loss diverges or
-/// another device stops.
+/// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
+/// written. If the loss diverges, or another device fails.
 pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
     let mut run = ActiveRun::begin(training, control, observer)?;
     let ended = steps(&mut run);
     run.finish(ended)
 }
 
-/// The whole of training.
+/// The training loop.
 fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
     let schedule = run.recipe.schedule.clone();
     let step = run.state.step;
     run.report.event(Event::Started { step, max_steps: schedule.max_steps });
-    // The checkpoint of a new run comes before anything that takes its time, so that there always is one.
+    // A new run saves its first checkpoint before any slow work, so that it can always be resumed.
     let mut saved_step = Some(if run.is_resumed { step } else { save_and_wait(run)? });
     if run.state.evaluation_pending {
         evaluate(run)?;
@@ -55,7 +55,7 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
         run.update_clock();
         run.report.event(Event::Step { step });
         if due.metrics {
-            log_steps(run, &stopwatch)?;
+            log_training_metrics(run, &stopwatch)?;
             stopwatch.restart();
         }
 
@@ -65,12 +65,12 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
             evaluate(run)?;
         }
         sample_if_due(run);
-        // Last: what belongs to a step is done before a checkpoint says so.
-        let is_asked = run.control.take_save();
-        if due.checkpoint || is_asked {
+        // Saving is last: a checkpoint must not claim unfinished work of its step.
+        let is_requested = run.control.take_save();
+        if due.checkpoint || is_requested {
             saved_step = Some(save(run)?);
         }
-        run.asked.extend(is_asked.then_some(step));
+        run.asked.extend(is_requested.then_some(step));
         stopwatch.pause(pause.elapsed());
         report_saved(run)?;
     }

@@ -1,4 +1,4 @@
-//! The model as burn-train's learner sees it.
+//! The model in the form that burn-train's learner requires.
 
 use burn::{
     prelude::*,
@@ -8,12 +8,11 @@ use model::Gpt;
 
 use crate::batches::TokenBatch;
 
-/// A [`Gpt`] with its training step. A type of this crate, because both the trait and the
-/// model belong to others.
+/// A [`Gpt`] with its training step. A newtype, because trait and model are defined in other crates.
 #[derive(Module, Debug)]
 pub(crate) struct TrainableGpt {
     gpt: Gpt,
-    /// One over the number of micro-batches whose gradients are added up in a step.
+    /// 1 / the number of micro-batches whose gradients are summed in a step.
     loss_scale: f64,
 }
 
@@ -27,7 +26,7 @@ impl TrainableGpt {
     }
 }
 
-/// The loss of one batch, `[1]`, on its device until somebody reads it.
+/// The loss of one batch, `[1]`, on its device until it is read.
 #[derive(Debug)]
 pub(crate) struct BatchLoss(pub(crate) Tensor<1>);
 

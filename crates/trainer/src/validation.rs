@@ -1,14 +1,14 @@
-//! The loss on the validation part of the corpus.
+//! The validation loss.
 
 use std::sync::Arc;
 
 use burn::{prelude::*, train::InferenceStep};
-use dataset::{Stream, Tokens, Windows};
+use dataset::{RngStream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{Control, Error, EvaluationSize, Recipe, batches::Batches, trainable_gpt::TrainableGpt};
 
-/// The windows of an evaluation: the same ones each time, so that losses compare.
+/// The evaluation windows: the same each time, so that losses are comparable.
 pub(crate) struct Validation {
     windows: Windows,
     size: EvaluationSize,
@@ -27,22 +27,22 @@ impl Validation {
             EvaluationSize::Windows(n_windows) => usize::try_from(n_windows.get()).unwrap_or(usize::MAX),
             EvaluationSize::Batches(_) => batch_size,
         };
-        let windows = Windows::new(valid, block_size, n_rows, recipe.run.seed, Stream::Evaluate)?;
+        let windows = Windows::new(valid, block_size, n_rows, recipe.run.seed, RngStream::Evaluate)?;
         Ok(Self { windows, size, batch_size, device: device.clone() })
     }
 
     fn batches(&self) -> Batches {
         let windows = self.windows.clone();
         match self.size {
-            EvaluationSize::Windows(_) => Batches::of_draw(windows, self.batch_size, &self.device),
-            // Those of "step 0", as runs had them before there was `eval_windows`.
+            EvaluationSize::Windows(_) => Batches::for_evaluation(windows, self.batch_size, &self.device),
+            // The windows of step 0, as in runs before `eval_windows` existed.
             EvaluationSize::Batches(n_batches) => {
-                Batches::of_steps(windows, 0..1, n_batches.get(), &self.device)
+                Batches::for_steps(windows, 0..1, n_batches.get(), &self.device)
             }
         }
     }
 
-    /// The mean loss in nats per token, or nothing if a stop is asked for meanwhile.
+    /// The mean loss in nats per token, or `None` if a stop is requested meanwhile.
     pub(crate) fn loss(&self, gpt: Gpt, control: &Control) -> Option<f64> {
         let model = TrainableGpt::new(gpt, 1);
         let (mut losses, mut sizes) = (Vec::new(), Vec::new());
@@ -58,11 +58,11 @@ impl Validation {
     }
 }
 
-/// The mean loss of all windows, from the means of batches; the last batch may be smaller than the others.
+/// The mean loss of all windows from the means of batches. The last batch may be smaller.
 fn mean_over_windows(losses: &[f32], sizes: &[usize]) -> f64 {
-    let whole = sizes.first().copied().unwrap_or(1) as f64;
-    // A whole batch weighs exactly one: with equal ones this is their plain mean, to the bit.
-    let weights = || sizes.iter().map(|&size| size as f64 / whole);
+    let full = sizes.first().copied().unwrap_or(1) as f64;
+    // A full batch has a weight of exactly 1, so that with equal batches this is bitwise their plain mean.
+    let weights = || sizes.iter().map(|&size| size as f64 / full);
     let sum: f64 = losses.iter().zip(weights()).map(|(&loss, weight)| f64::from(loss) * weight).sum();
     sum / weights().sum::<f64>()
 }

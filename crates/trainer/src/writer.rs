@@ -1,8 +1,8 @@
-//! Checkpoints and best weights are written in the background.
+//! Writes checkpoints and the best weights in the background.
 //!
-//! One thread streams weights, optimizer state and the trainer's state to the run folder, one tensor in memory at a time.
-//! It holds handles of tensors as they were at the end of a step; the next step leaves those alone and makes new ones. So
-//! nothing is torn, and training waits only if the write before has not ended.
+//! One thread streams weights, optimizer state and trainer state to the run folder, with one tensor in memory at a
+//! time. It holds tensor handles from the end of a step. The next step creates new tensors and leaves these unchanged,
+//! so a file never mixes two steps. Training waits only if the previous write has not finished.
 
 use std::{
     fs::File,
@@ -15,26 +15,27 @@ use model::Gpt;
 
 use crate::Error;
 
-/// What is to be written. Jobs are done in the order they come in: a checkpoint that names a best loss is on disk only
-/// after the weights that have it.
+/// A file to write. Jobs run in order of arrival: a checkpoint with a best loss is on disk only after the weights with
+/// that loss.
 enum Job {
     Weights(Box<Gpt>),
     Checkpoint(Box<(Records, TrainerState)>),
 }
 
-/// Writes a run's weights and checkpoints.
+/// The handle of the writer thread.
 pub(crate) struct Writer {
-    /// None once it has been told to end.
+    /// `None` once the thread has been told to end.
     jobs: Option<SyncSender<Job>>,
-    /// The step of each checkpoint on disk, or why there will be no more.
+    /// The step of each checkpoint on disk, or the error that ended the thread.
     saved: Receiver<Result<u64, Error>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// `metrics` is flushed to disk before each checkpoint, so that no checkpoint is ahead of the metrics.
+    /// Starts the thread. `metrics` is flushed to disk before each checkpoint, so that no checkpoint is ahead of the
+    /// metrics.
     pub(crate) fn start((folder, lock): (RunFolder, RunLock), metrics: File, keep: Keep) -> Self {
-        // One job waits while one is done: the best weights, and a checkpoint after the same step.
+        // One job may wait while one runs: the best weights and the checkpoint of the same step.
         let (jobs, todo) = sync_channel(1);
         let (sender, saved) = channel();
         let work = move || {
@@ -47,7 +48,7 @@ impl Writer {
                         save_checkpoint(&folder, records, &state, &metrics, keep).map(Some)
                     }
                 });
-                // Whatever has failed, a folder that went away meanwhile is why.
+                // If the folder has disappeared meanwhile, that is the cause of the error.
                 let result =
                     result.map_err(|error| folder.check_held(&lock).map_or_else(Error::from, |()| error));
                 let failed = result.is_err();
@@ -63,40 +64,40 @@ impl Writer {
         Self { jobs: Some(jobs), saved, thread: Some(thread) }
     }
 
-    /// Has the weights written over the best ones so far.
+    /// Queues weights that replace the best ones so far.
     pub(crate) fn weights(&self, model: Gpt) {
-        self.give(Job::Weights(Box::new(model)));
+        self.queue(Job::Weights(Box::new(model)));
     }
 
-    /// Has a checkpoint written.
+    /// Queues a checkpoint.
     pub(crate) fn checkpoint(&self, records: Records, state: TrainerState) {
-        self.give(Job::Checkpoint(Box::new((records, state))));
+        self.queue(Job::Checkpoint(Box::new((records, state))));
     }
 
-    fn give(&self, job: Job) {
-        let jobs = self.jobs.as_ref().expect("jobs come before the end");
-        let _ = jobs.send(job); // If the thread has stopped, `saved` says why.
+    fn queue(&self, job: Job) {
+        let jobs = self.jobs.as_ref().expect("no jobs are queued after the end");
+        let _ = jobs.send(job); // If the thread has stopped, `saved` has the error.
     }
 
-    /// The checkpoints that came to be on disk since the last call.
+    /// The steps of the checkpoints written since the last call.
     ///
     /// # Errors
     ///
-    /// If something could not be written; nothing will be from then on.
+    /// If a file can't be written; the thread then ends.
     pub(crate) fn saved(&self) -> Result<Vec<u64>, Error> {
         self.saved.try_iter().collect()
     }
 
-    /// Waits for the next checkpoint to be on disk, and gives its step.
+    /// Waits until the next checkpoint is on disk. Returns its step.
     ///
     /// # Errors
     ///
     /// As [`Writer::saved`].
     pub(crate) fn wait(&self) -> Result<u64, Error> {
-        self.saved.recv().expect("a checkpoint has been asked for")
+        self.saved.recv().expect("a checkpoint was queued")
     }
 
-    /// Waits until all is written.
+    /// Waits until all files are written.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! Training as on GPUs: steps that the device judges, and several devices together, which here are all the same one. In a
-//! program of their own, since they have all of it work as on GPUs.
+//! Training on the code paths of GPUs: steps that the device checks, and several ranks, which here share one device. A
+//! separate test binary, because the switch to GPU paths is global.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 #[path = "support/stops.rs"]
@@ -14,7 +14,7 @@ mod support;
 use std::{path::Path, sync::LazyLock};
 
 use checkpoint::RunFolder;
-use stops::{left, run_until};
+use stops::{artifacts, run_until};
 use support::{metrics, recipe, run, training};
 use trainer::{Control, Ending, Event, Metrics, Recipe, Training, train};
 
@@ -27,8 +27,9 @@ const SETTINGS: [&str; 4] = [
 
 const DROPOUTS: [&str; 2] = ["model.dropout=0.0", "model.dropout=0.2"];
 
-/// What runs measure whose steps are judged at once, with each of [`DROPOUTS`]; everything after them is done as GPUs do it.
-static JUDGED_AT_ONCE: LazyLock<[Vec<Metrics>; 2]> = LazyLock::new(|| {
+/// The metrics of runs whose steps are checked on the host, for each of [`DROPOUTS`]. Afterwards, the CPU uses the GPU
+/// paths.
+static CHECKED_ON_HOST: LazyLock<[Vec<Metrics>; 2]> = LazyLock::new(|| {
     let runs = tempfile::tempdir().unwrap();
     let measured = DROPOUTS.map(|dropout| {
         let path = runs.path().join(dropout);
@@ -43,14 +44,14 @@ fn with(dropout: &'static str) -> Vec<&'static str> {
     [&SETTINGS[..], &[dropout]].concat()
 }
 
-/// A run on so many devices.
+/// A run on `n_devices` ranks.
 fn on_devices(n_devices: usize, recipe: &Recipe, path: &Path) -> Training {
     let training = training(recipe, path);
     let more_devices = vec![training.device.clone(); n_devices - 1];
     Training { more_devices, ..training }
 }
 
-/// The same steps, in f32 with sums in another order.
+/// Asserts that the runs are equal up to rounding: f32 sums may be in another order.
 fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
@@ -68,7 +69,7 @@ fn assert_same_run(got: &[Metrics], expected: &[Metrics]) {
     }
 }
 
-/// Stopped at any of these steps, between those whose losses are read as well, a run goes on as if it had not been.
+/// Asserts that a run stopped at any of these steps resumes exactly, also between the steps whose losses are read.
 fn assert_resumes(n_devices: usize, dropout: usize, steps: impl Iterator<Item = u64>) {
     let runs = tempfile::tempdir().unwrap();
     let recipe = recipe(&with(DROPOUTS[dropout]));
@@ -76,11 +77,11 @@ fn assert_resumes(n_devices: usize, dropout: usize, steps: impl Iterator<Item = 
     let whole = runs.path().join("whole");
     let outcome = run_until(start(&whole), |_| false);
     assert_eq!((outcome.ending, outcome.state.skipped_steps), (Ending::Finished, 0));
-    // Each device drops numbers of its own.
+    // Dropout masks differ by rank.
     if n_devices == 1 || dropout == 0 {
-        assert_same_run(&metrics(&whole), &JUDGED_AT_ONCE[dropout]);
+        assert_same_run(&metrics(&whole), &CHECKED_ON_HOST[dropout]);
     }
-    let whole = left(&whole);
+    let whole = artifacts(&whole);
     for last in steps {
         let path = runs.path().join(format!("stopped-at-{last}"));
         let outcome = run_until(start(&path), move |event| match event {
@@ -89,29 +90,29 @@ fn assert_resumes(n_devices: usize, dropout: usize, steps: impl Iterator<Item = 
         });
         assert_eq!((outcome.ending, outcome.state.step), (Ending::Interrupted, last));
         run_until(start(&path), |_| false);
-        assert_eq!(left(&path), whole, "stopped at {last}");
+        assert_eq!(artifacts(&path), whole, "stopped at {last}");
     }
 }
 
 #[test]
-fn a_run_judged_on_the_device_is_the_same_run() {
-    LazyLock::force(&JUDGED_AT_ONCE);
+fn a_run_checked_on_the_device_is_the_same_run() {
+    LazyLock::force(&CHECKED_ON_HOST);
     assert_resumes(1, 0, 0..12);
     assert_resumes(1, 1, [3, 7].into_iter());
-    assert!(kernels::testing::n_gpu_paths() > 0, "the CPU took the paths of GPUs");
+    assert!(kernels::testing::n_gpu_paths() > 0, "the CPU used the GPU paths");
 }
 
 #[test]
-fn several_devices_train_as_one() {
-    LazyLock::force(&JUDGED_AT_ONCE);
+fn several_devices_train_like_one() {
+    LazyLock::force(&CHECKED_ON_HOST);
     assert_resumes(2, 0, [1, 5, 8].into_iter());
     assert_resumes(2, 1, [1, 6].into_iter());
     assert_resumes(4, 0, std::iter::empty());
 }
 
 #[test]
-fn weights_that_are_lost_are_noticed_before_they_are_saved() {
-    LazyLock::force(&JUDGED_AT_ONCE);
+fn weights_that_are_not_finite_are_detected_before_they_are_saved() {
+    LazyLock::force(&CHECKED_ON_HOST);
     let runs = tempfile::tempdir().unwrap();
     let settings = ["optimizer.learning_rate=1e38", "schedule.warmup_steps=0", "schedule.log_interval=4"];
     for n_devices in [1, 2] {
@@ -124,10 +125,10 @@ fn weights_that_are_lost_are_noticed_before_they_are_saved() {
 }
 
 #[test]
-fn a_batch_without_equal_shares_is_refused() {
-    LazyLock::force(&JUDGED_AT_ONCE);
+fn a_batch_that_devices_cannot_share_equally_is_an_error() {
+    LazyLock::force(&CHECKED_ON_HOST);
     let runs = tempfile::tempdir().unwrap();
     let training = on_devices(3, &recipe(&[]), &runs.path().join("run"));
     let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
-    assert!(error.contains("a batch of 4 windows has no equal shares for 3 devices"), "{error}");
+    assert!(error.contains("a batch of 4 windows can't be divided equally among 3 devices"), "{error}");
 }

@@ -1,9 +1,9 @@
-//! Whole runs, as the command line makes them.
+//! Whole runs, set up like those of the command line.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 mod support;
@@ -20,7 +20,7 @@ use support::{metrics, recipe, run, tokenizer, training, without_times};
 use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, ending, train};
 
 #[test]
-fn a_run_learns_and_leaves_a_model() {
+fn a_run_learns_and_saves_a_model() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&["schedule.max_steps=60", "optimizer.learning_rate=1e-2"]);
@@ -32,17 +32,17 @@ fn a_run_learns_and_leaves_a_model() {
     let valid: Vec<f64> =
         metrics(&path).iter().filter(|m| m.split == Split::Valid).map(|m| m.loss.unwrap()).collect();
     let uniform = (tokenizer().vocab_size() as f64).ln();
-    assert!((valid[0] - uniform).abs() < 0.1, "an untrained model guesses: {}", valid[0]);
+    assert!((valid[0] - uniform).abs() < 0.1, "an untrained model predicts uniformly: {}", valid[0]);
     assert!(valid[valid.len() - 1] < 0.75 * valid[0], "it learnt: {valid:?}");
     assert_eq!(outcome.state.best_loss, valid.iter().copied().reduce(f64::min));
 
-    // The best weights are there for whoever opens the folder.
+    // The folder has the best weights.
     let model = RunFolder::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
     assert_eq!(model.config(), &recipe.model);
 }
 
 #[test]
-fn a_run_stopped_before_its_first_step_can_go_on() {
+fn a_run_stopped_before_its_first_step_can_resume() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&[]);
@@ -54,14 +54,14 @@ fn a_run_stopped_before_its_first_step_can_go_on() {
 }
 
 #[test]
-fn weights_lost_in_the_last_step_are_no_checkpoint() {
+fn weights_that_are_not_finite_after_the_last_step_are_not_saved() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&["optimizer.learning_rate=1e38", "schedule.max_steps=1", "schedule.warmup_steps=0"]);
     let error = train(training(&recipe, &path), Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains("diverged at step 1"), "{error}");
     let last = RunFolder::open(&path).unwrap().load_checkpoint().unwrap().unwrap();
-    assert_eq!(last.state.step, 0, "the one from before is still there");
+    assert_eq!(last.state.step, 0, "the earlier checkpoint is still there");
 }
 
 #[test]
@@ -90,19 +90,19 @@ fn metrics_count_steps_and_tokens() {
 }
 
 #[test]
-fn a_diverging_run_stops_and_says_so() {
+fn a_diverging_run_stops_with_an_error() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe =
         recipe(&["optimizer.learning_rate=1e30", "optimizer.weight_decay=0.0", "schedule.log_interval=1"]);
     let error = train(training(&recipe, &path), Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains("diverged") && error.contains("learning_rate"), "{error}");
-    // The weights from before it are still there.
+    // The weights from before are still there.
     RunFolder::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
 }
 
 #[test]
-fn a_text_shorter_than_a_block_is_refused() {
+fn a_text_shorter_than_a_block_is_an_error() {
     let runs = tempfile::tempdir().unwrap();
     let recipe = recipe(&[]);
     let short = Arc::new(Tokens::from_vec(vec![1; 8]));
@@ -112,10 +112,10 @@ fn a_text_shorter_than_a_block_is_refused() {
 }
 
 #[test]
-fn steps_that_are_not_finite_are_skipped_and_counted_until_there_are_too_many() {
+fn non_finite_steps_are_skipped_and_counted_up_to_a_limit() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
-    // The first update ruins the weights; no later loss is a number.
+    // The first update ruins the weights; no later loss is finite.
     let recipe = recipe(&[
         "optimizer.learning_rate=1e30",
         "optimizer.weight_decay=0.0",
@@ -141,7 +141,7 @@ fn steps_that_are_not_finite_are_skipped_and_counted_until_there_are_too_many() 
 }
 
 #[test]
-fn a_run_that_gets_no_better_stops_early() {
+fn a_run_that_does_not_improve_stops_early() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let recipe = recipe(&[
@@ -155,11 +155,11 @@ fn a_run_that_gets_no_better_stops_early() {
     assert_eq!((outcome.ending, outcome.state.step), (Ending::StoppedEarly, 6));
     assert_eq!(ending(&recipe, &outcome.state), Some(Ending::StoppedEarly));
     let more_patient = Recipe { guards: GuardsRecipe { patience: None, ..recipe.guards.clone() }, ..recipe };
-    assert_eq!(ending(&more_patient, &outcome.state), None, "it can go on");
+    assert_eq!(ending(&more_patient, &outcome.state), None, "it can resume");
 }
 
 #[test]
-fn a_checkpoint_can_be_asked_for() {
+fn a_checkpoint_can_be_requested() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let control = Control::new();
@@ -180,12 +180,12 @@ fn a_checkpoint_can_be_asked_for() {
 }
 
 #[test]
-fn the_first_step_of_a_session_is_told_once() {
+fn the_first_step_of_a_session_is_reported_once() {
     let runs = tempfile::tempdir().unwrap();
-    let told = |log_interval: u64, folder: &str| {
+    let reported = |log_interval: u64, folder: &str| {
         let log_interval = format!("schedule.log_interval={log_interval}");
-        let told = Arc::new(Mutex::new(0));
-        let seen = Arc::clone(&told);
+        let reported = Arc::new(Mutex::new(0));
+        let seen = Arc::clone(&reported);
         let observer = move |event: Event<'_>| {
             if let Event::FirstStep { seconds, usual_seconds } = event {
                 assert!(seconds > 0.0 && usual_seconds > 0.0);
@@ -196,14 +196,14 @@ fn the_first_step_of_a_session_is_told_once() {
         train(training(&recipe(&[&log_interval]), &path), Control::new(), Box::new(observer)).unwrap();
         let lines = metrics(&path);
         assert!(lines.iter().all(|line| line.split == Split::Valid || line.tokens_per_second.is_some()));
-        *told.lock().unwrap()
+        *reported.lock().unwrap()
     };
-    assert_eq!(told(4, "four"), 1);
-    assert_eq!(told(1, "one"), 0, "no line has a step to compare it with");
+    assert_eq!(reported(4, "four"), 1);
+    assert_eq!(reported(1, "one"), 0, "each line has one step, so there is no other to compare with");
 }
 
 #[test]
-fn as_many_checkpoints_are_kept_as_asked_for() {
+fn keep_last_sets_the_number_of_checkpoints() {
     let runs = tempfile::tempdir().unwrap();
     for keep_last in [1, 3] {
         let path = runs.path().join(keep_last.to_string());
@@ -214,7 +214,7 @@ fn as_many_checkpoints_are_kept_as_asked_for() {
 }
 
 #[test]
-fn a_folder_that_is_removed_ends_the_run_with_a_word() {
+fn a_removed_folder_ends_the_run_with_an_error() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let gone = path.clone();
@@ -226,10 +226,10 @@ fn a_folder_that_is_removed_ends_the_run_with_a_word() {
     let recipe = recipe(&["schedule.checkpoint_interval=7", "schedule.eval_interval=100"]);
     let error = train(training(&recipe, &path), Control::new(), Box::new(observer)).unwrap_err().to_string();
     assert!(error.contains("is gone") || error.contains(&path.display().to_string()), "{error}");
-    assert!(!path.exists(), "it is not made anew");
+    assert!(!path.exists(), "it is not created again");
 }
 
-/// The first validation loss of a run, that of its first weights.
+/// The validation loss of a run's initial weights.
 fn first_loss(settings: &[&str]) -> f64 {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
@@ -237,21 +237,25 @@ fn first_loss(settings: &[&str]) -> f64 {
     metrics(&path)[0].loss.unwrap()
 }
 
-/// Means over batches of other sizes are rounded otherwise: by 2e-7 of a loss of 3.4.
+/// Means over batches of other sizes are rounded differently: by 2e-7 of a loss of 3.4.
 const ROUNDING: f64 = 1e-6;
 
 #[test]
 fn an_evaluation_does_not_depend_on_the_batch_size() {
     let windows = |batch_size: &str| first_loss(&["schedule.eval_windows=10", batch_size]);
-    let of_four = windows("optimizer.batch_size=4"); // The last batch has two.
+    let with_four = windows("optimizer.batch_size=4"); // The last batch has two.
     for other in ["optimizer.batch_size=1", "optimizer.batch_size=5", "optimizer.batch_size=32"] {
-        assert!((windows(other) - of_four).abs() < ROUNDING, "{other}: {} is not {of_four}", windows(other));
+        assert!(
+            (windows(other) - with_four).abs() < ROUNDING,
+            "{other}: {} is not {with_four}",
+            windows(other)
+        );
     }
     assert!(
-        (first_loss(&["schedule.eval_windows=11"]) - of_four).abs() > 100.0 * ROUNDING,
+        (first_loss(&["schedule.eval_windows=11"]) - with_four).abs() > 100.0 * ROUNDING,
         "one window more"
     );
-    // The older key draws others for each batch, and so for each batch size.
+    // The older key samples windows for each batch, so they depend on the batch size.
     let batches = |batch_size: &str| first_loss(&["schedule.eval_batches=1", batch_size]);
     assert!(
         (batches("optimizer.batch_size=5") - batches("optimizer.batch_size=10")).abs() > 100.0 * ROUNDING
@@ -259,18 +263,22 @@ fn an_evaluation_does_not_depend_on_the_batch_size() {
 }
 
 #[test]
-fn the_weights_of_a_checkpoint_are_those_of_its_step() {
+fn a_checkpoint_has_the_weights_of_its_step() {
     let runs = tempfile::tempdir().unwrap();
     let path = runs.path().join("run");
     let keep = ["schedule.keep_every=5", "schedule.checkpoint_interval=100", "run.keep_weights=last"];
     run(&recipe(&keep), &path);
     let folder = RunFolder::open(&path).unwrap();
-    assert_eq!(folder.checkpoint_steps().unwrap(), [5, 10, 12], "one is made where it is to be kept");
+    assert_eq!(folder.checkpoint_steps().unwrap(), [5, 10, 12], "`keep_every` also creates them");
     let device = kernels::testing::test_device();
     let inputs = Tensor::<2, Int>::from_data([[1, 2, 3, 4]], &device);
     let logits = |model: model::Gpt| model.forward(inputs.clone()).into_data();
     let of_step = |step| logits(folder.load_checkpoint_model(step, &device).unwrap());
-    assert_eq!(of_step(12), logits(folder.load_model(&device).unwrap()), "the last, however good");
+    assert_eq!(
+        of_step(12),
+        logits(folder.load_model(&device).unwrap()),
+        "`keep_weights=last` has the last weights"
+    );
     assert_ne!(of_step(5), of_step(10));
     assert!(folder.load_checkpoint_model(7, &device).is_err());
 }

@@ -1,11 +1,11 @@
-//! Writes the files that fuzzing begins with to `corpus/`: small and whole ones of every layout that is read.
+//! Writes seeds for fuzzing to `corpus/`: small valid files of every supported layout.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 use dataset::{Options, Source, TokenizerChoice, prepare};
-use formats::gguf::{self, Array, Joins, TensorInfo, TensorType, Value, Vocabulary};
+use formats::gguf::{self, Array, BpeModel, TensorInfo, TensorType, Value, Vocabulary};
 use tokenizer::TokenizerKind;
 
 mod pickles;
@@ -24,14 +24,14 @@ fn main() -> Result<()> {
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         fs::create_dir_all(&folder)?;
-        for (place, seed) in seeds.iter().enumerate() {
-            fs::write(folder.join(format!("seed-{place}")), seed)?;
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number}")), seed)?;
         }
     }
     Ok(())
 }
 
-/// What the target puts into a run's folder, after the number that it has for it.
+/// Files of a run folder, each after the target's number for the file.
 fn run_folder() -> Vec<Vec<u8>> {
     let state = concat!(
         r#"{"step":10,"tokens":9,"elapsed_seconds":0.5,"best_loss":1.5,"best_step":5,"evaluations_since_best":1,"#,
@@ -50,7 +50,7 @@ fn run_folder() -> Vec<Vec<u8>> {
     seeds.map(|(number, contents)| [&[number], contents.as_bytes()].concat()).to_vec()
 }
 
-/// Those that come with the program, and one with overrides.
+/// The presets, and one with overrides.
 fn recipes() -> Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let presets =
@@ -60,7 +60,7 @@ fn recipes() -> Result<Vec<Vec<u8>>> {
     Ok(presets.into_iter().chain([overridden]).collect())
 }
 
-/// Each file of a prepared folder, after the number that the target has for it.
+/// Files of a prepared folder, each after the target's number for the file.
 fn prepared_folder() -> Result<Vec<Vec<u8>>> {
     let folder = tempfile::tempdir()?;
     let text = folder.path().join("text.txt");
@@ -75,8 +75,8 @@ fn prepared_folder() -> Result<Vec<Vec<u8>>> {
 
 fn ggufs() -> Result<Vec<Vec<u8>>> {
     let merged = Vocabulary::from_chars(&['a', 'é']);
-    let joins = Joins::Scores { scores: vec![0.0, 1.0], adds_space: true };
-    let scored = Vocabulary { joins, begin_of_text: Some(1), adds_begin: true, ..merged.clone() };
+    let bpe = BpeModel::Scores { scores: vec![0.0, 1.0], adds_space: true };
+    let scored = Vocabulary { bpe, bos: Some(1), adds_bos: true, ..merged.clone() };
     let arrays = [
         Array::U8(vec![1]),
         Array::F64(vec![0.5]),
@@ -109,7 +109,7 @@ fn ggufs() -> Result<Vec<Vec<u8>>> {
         })?;
         seeds.push(file);
     }
-    // The first version, whose lengths have 32 bits: a key, and a tensor of two numbers.
+    // Version 1, whose lengths have 32 bits: a key, and a tensor of two values.
     let first: [&[u8]; 6] = [
         b"GGUF\x01\0\0\0\x01\0\0\0\x01\0\0\0",
         b"\x01\0\0\0k\x08\0\0\0\x01\0\0\0v",
@@ -122,7 +122,7 @@ fn ggufs() -> Result<Vec<Vec<u8>>> {
     Ok(seeds)
 }
 
-/// Whole files, headers to be completed and indices, each after the number that the target has for it.
+/// Whole files, headers without values and indices, each after the target's number for its kind.
 fn safetensors() -> Vec<Vec<u8>> {
     let header = br#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
     let several = concat!(

@@ -1,18 +1,18 @@
-//! Files of PyTorch's in every container, written opcode by opcode.
+//! PyTorch files in every container, written opcode by opcode.
 
 use std::io::Write;
 
 use anyhow::Result;
 
-/// Begins and ends a pickle of protocol 2.
+/// Start and end of a pickle of protocol 2.
 const BEGIN: &[u8] = b"\x80\x02";
 const END: &[u8] = b".";
 
-/// Numbers of the one tensor, and its bytes.
+/// The number of values of the one tensor, and their bytes.
 const SIZE: u8 = 16;
-const NUMBERS: [u8; 64] = [0; 64];
+const VALUES: [u8; 64] = [0; 64];
 
-/// Each after the number that the target has for a whole file, or for a pickle to be put into an archive.
+/// Seeds, each after the target's number for a whole file or for a pickle to put into an archive.
 pub(crate) fn all() -> Result<Vec<Vec<u8>>> {
     let modern =
         [text("storage"), class("torch", "FloatStorage"), text("0"), text("cpu"), int(SIZE)].concat();
@@ -38,7 +38,7 @@ fn checkpoint_without_tensors(settings: &[(&str, Vec<u8>)]) -> Vec<u8> {
     dict(&[("settings", dict(settings)), ("model", dict(&[]))])
 }
 
-/// `torch.save` before 1.6: pickles one after the other, then the numbers with their count before them.
+/// `torch.save` before 1.6: consecutive pickles, then the number of values and the values.
 fn legacy() -> Vec<u8> {
     let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19".to_vec();
     let version = b"M\xe9\x03".to_vec();
@@ -49,7 +49,7 @@ fn legacy() -> Vec<u8> {
     let weights = dict(&[("w", tensor(&mark(&storage, b"tQ")))]);
     let keys = mark(&text("0"), b"l");
     let pickles = [magic, version, system, weights, keys].map(|value| [BEGIN, &value, END].concat());
-    [pickles.concat(), u64::from(SIZE).to_le_bytes().to_vec(), NUMBERS.to_vec()].concat()
+    [pickles.concat(), u64::from(SIZE).to_le_bytes().to_vec(), VALUES.to_vec()].concat()
 }
 
 /// `torch.save` before 0.1.10.
@@ -58,7 +58,7 @@ fn tar() -> Result<Vec<u8>> {
     let number = |number: u8| u64::from(number).to_le_bytes();
     let storage = mark(&[int(5), text("cpu"), class("torch", "FloatStorage")].concat(), b"t");
     let storages =
-        [&pickle(&int(1)), &pickle(&storage), number(SIZE).as_slice(), &NUMBERS, &pickle(b"]")].concat();
+        [&pickle(&int(1)), &pickle(&storage), number(SIZE).as_slice(), &VALUES, &pickle(b"]")].concat();
     let shape = [number(2), number(4), number(4), number(4), number(1), number(0)].concat();
     let view = mark(&[int(6), int(5), class("torch", "FloatTensor")].concat(), b"t");
     let tensors = [pickle(&int(1)), pickle(&view), shape].concat();
@@ -79,7 +79,7 @@ fn tar() -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// A tensor of four times four numbers of a storage.
+/// A 4 x 4 tensor of a storage.
 fn tensor(storage: &[u8]) -> Vec<u8> {
     let arguments =
         [storage, b"K\0K\x04K\x04\x86K\x04K\x01\x86\x89", &class("collections", "OrderedDict"), b")R"];
@@ -92,7 +92,7 @@ fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     [b"}".to_vec(), mark(&entries, b"u")].concat()
 }
 
-/// Values with a mark before them, and what is made of all of them.
+/// A MARK, values, and the opcode that collects them.
 fn mark(values: &[u8], end: &[u8]) -> Vec<u8> {
     [b"(", values, end].concat()
 }

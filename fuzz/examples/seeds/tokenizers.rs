@@ -1,4 +1,4 @@
-//! A `tokenizer.json` of each kind of ours, and others of what the library knows.
+//! A `tokenizer.json` of each Kindling kind, and some with other components of the `tokenizers` library.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What is measured: the sizes of the models, and the recipes that both sides read them from.
+//! Benchmark cases: model sizes, and the recipes that both programs read.
 
 use clap::ValueEnum;
 use roofline::Sizes;
@@ -7,19 +7,19 @@ use serde_json::json;
 
 use crate::common::{is_cpu, name};
 
-/// What a model does while it is measured.
+/// The kind of work that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Work {
     /// Optimizer steps: forward, backward, clipping, AdamW
     Train,
-    /// Reading a prompt, up to the logits of the next token
+    /// Process a prompt, up to the logits of the next token
     Prefill,
-    /// Writing one token after another with the KV cache
+    /// Generate token by token with the KV cache
     Decode,
 }
 
-/// One of the models: S, M, G and L for processors, N and B for GPUs.
+/// A model: S, M, G and L for CPUs, N and B for GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "UPPER")]
 pub(crate) enum Config {
@@ -33,21 +33,21 @@ pub(crate) enum Config {
     L,
     /// nanoGPT's GPU recipe: 6 layers, 6 heads, 384 wide, block 256, batch 64, dropout 0.2
     N,
-    /// GPT-2 124M with its own block of 1024, batch 16
+    /// GPT-2 124M, block 1024, batch 16
     B,
 }
 
-/// What training computes its products in.
+/// Precision of matrix products in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Precision {
-    /// All in f32
+    /// Everything in f32
     F32,
-    /// Products in bf16: PyTorch's autocast, our `[run] precision`
+    /// Matrix products in bf16: `torch.autocast`, and `run.precision` in Kindling
     Bf16,
 }
 
-/// The sizes of a model, as a recipe's `[model]` has them.
+/// The keys of `[model]` in a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Model {
     pub(crate) n_layer: usize,
@@ -60,7 +60,7 @@ pub(crate) struct Model {
     pub(crate) activation: &'static str,
 }
 
-/// One model at one kind of work.
+/// A model and a kind of work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Case {
     pub(crate) work: Work,
@@ -69,18 +69,18 @@ pub(crate) struct Case {
     pub(crate) model: Model,
     pub(crate) vocab_size: usize,
     pub(crate) batch_size: usize,
-    /// Steps to train, tokens to read, or tokens to write.
+    /// Training steps, prompt tokens, or generated tokens.
     pub(crate) amount: usize,
 }
 
 const GPT2_VOCAB_SIZE: usize = 50_257;
 /// Distinct characters of tiny Shakespeare.
 const CHAR_VOCAB_SIZE: usize = 65;
-/// The longest prompt that is read.
+/// The longest prompt.
 const PROMPT_TOKENS_MAX: usize = 512;
-/// The most tokens that are written.
-const WRITTEN_TOKENS_MAX: usize = 64;
-/// A prompt of one token, and three more before the first that counts; a block has to hold them as well.
+/// The most generated tokens.
+const DECODE_TOKENS_MAX: usize = 64;
+/// Tokens in the block before the first timed one: a prompt of one token and three warm-up tokens.
 const TOKENS_BEFORE_DECODE: usize = 4;
 
 impl Case {
@@ -91,7 +91,7 @@ impl Case {
             Config::G if work == Work::Train => (12, 12, 768, 256, 4),
             Config::N => (6, 6, 384, 256, 64),
             Config::B if work == Work::Train => (12, 12, 768, 1024, 16),
-            // GPT-2's own block, because the prompt is longer than the one that G trains with.
+            // GPT-2's block of 1024, because the prompt is longer than the block that G trains with.
             Config::G | Config::B | Config::L => (12, 12, 768, 1024, 1),
         };
         let is_gpt2 = matches!(config, Config::G | Config::B);
@@ -103,7 +103,7 @@ impl Case {
             // A few seconds each, on a GPU.
             (Work::Train, Config::N | Config::B) => 20,
             (Work::Prefill, _) => PROMPT_TOKENS_MAX.min(block_size),
-            (Work::Decode, _) => WRITTEN_TOKENS_MAX.min(block_size - TOKENS_BEFORE_DECODE),
+            (Work::Decode, _) => DECODE_TOKENS_MAX.min(block_size - TOKENS_BEFORE_DECODE),
         };
         let model = Model {
             n_layer,
@@ -119,7 +119,7 @@ impl Case {
         Self { work, config, precision, model, vocab_size, batch_size, amount }
     }
 
-    /// What files of this case on `device` are called.
+    /// The name of files for this case on `device`, without extension.
     pub(crate) fn file_name(&self, device: &str) -> String {
         let precision = match self.precision {
             Precision::F32 => "",
@@ -129,7 +129,7 @@ impl Case {
         format!("{}-{:?}{precision}{device}", name(&self.work), self.config)
     }
 
-    /// Tokens in one measurement: those of a step, those of a prompt, one.
+    /// Tokens in one measurement: a training step, a prompt, or one token.
     pub(crate) fn tokens(&self) -> usize {
         match self.work {
             Work::Train => self.batch_size * self.model.block_size,
@@ -138,7 +138,7 @@ impl Case {
         }
     }
 
-    /// What its arithmetic depends on.
+    /// The sizes that determine the number of operations.
     pub(crate) fn sizes(&self) -> Sizes {
         let Model { n_layer, n_embd, .. } = self.model;
         Sizes::gpt2(n_layer, n_embd, self.vocab_size)
@@ -150,12 +150,12 @@ impl Case {
         match self.work {
             Work::Train => sizes.train_flops(self.tokens(), self.model.block_size),
             Work::Prefill => sizes.prefill_flops(self.amount),
-            // On average over what is written, half of it is in the cache.
+            // On average over the generated tokens, half of them are in the cache.
             Work::Decode => sizes.decode_flops(self.amount as f64 / 2.0),
         }
     }
 
-    /// The recipe of `kindling bench`, which the reference reads too.
+    /// The recipe for `kindling bench` and for the PyTorch script.
     pub(crate) fn recipe(&self) -> Result<String, toml::ser::Error> {
         let mut recipe = json!({
             "model": &self.model,
@@ -193,7 +193,7 @@ impl Case {
 }
 
 impl Config {
-    /// Those that are measured on `device` if none is named.
+    /// The default configs for `device`.
     pub(crate) fn usual(device: &str) -> &'static [Self] {
         if is_cpu(device) { &[Self::S, Self::M, Self::G, Self::L] } else { &[Self::N, Self::B] }
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn gpt2_has_its_own_vocabulary_biases_and_block() {
+    fn gpt2_cases_have_its_vocabulary_biases_and_block() {
         let train = recipe(Work::Train, Config::G, Precision::F32);
         assert_eq!(train["data"]["tokenizer"].as_str(), Some("gpt2"));
         assert_eq!(train["model"]["bias"].as_bool(), Some(true));
@@ -230,26 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn only_bf16_is_named_in_a_recipe() {
+    fn a_recipe_names_only_bf16() {
         let run = |precision| recipe(Work::Train, Config::S, precision)["run"].clone();
         assert_eq!(run(Precision::F32).get("precision"), None);
         assert_eq!(run(Precision::Bf16)["precision"].as_str(), Some("bf16"));
     }
 
     #[test]
-    fn what_is_read_and_written_fits_the_block() {
+    fn prompts_and_generated_tokens_fit_the_block() {
         for config in Config::value_variants() {
-            let read = Case::new(Work::Prefill, *config, Precision::F32);
-            assert!(read.amount <= read.model.block_size, "{config:?}");
-            let written = Case::new(Work::Decode, *config, Precision::F32);
-            assert!(written.amount + TOKENS_BEFORE_DECODE <= written.model.block_size, "{config:?}");
+            let prefill = Case::new(Work::Prefill, *config, Precision::F32);
+            assert!(prefill.amount <= prefill.model.block_size, "{config:?}");
+            let decode = Case::new(Work::Decode, *config, Precision::F32);
+            assert!(decode.amount + TOKENS_BEFORE_DECODE <= decode.model.block_size, "{config:?}");
         }
         assert_eq!(Case::new(Work::Prefill, Config::G, Precision::F32).amount, 512);
         assert_eq!(Case::new(Work::Decode, Config::M, Precision::F32).amount, 64);
     }
 
     #[test]
-    fn a_name_tells_cases_apart() {
+    fn file_names_differ_by_precision_and_device() {
         let name = |precision, device| Case::new(Work::Train, Config::M, precision).file_name(device);
         assert_eq!(name(Precision::F32, "cpu"), "train-M");
         assert_eq!(name(Precision::Bf16, "cpu"), "train-M-bf16");
@@ -257,20 +257,20 @@ mod tests {
     }
 
     #[test]
-    fn gpus_have_configs_of_their_own() {
+    fn cpus_and_gpus_have_different_configs() {
         let [cpu, gpu] = ["cpu", "cuda:1"].map(Config::usual);
         assert!(Config::value_variants().iter().all(|config| cpu.contains(config) != gpu.contains(config)));
 
         let preset: toml::Table = include_str!("../../../configs/nanogpt-gpu.toml").parse().unwrap();
         let ours = recipe(Work::Train, Config::N, Precision::F32);
         for (key, value) in ours["model"].as_table().unwrap() {
-            assert_eq!(&preset["model"][key], value, "{key} is not that of nanogpt-gpu");
+            assert_eq!(&preset["model"][key], value, "{key} differs from nanogpt-gpu");
         }
         assert_eq!(ours["optimizer"]["batch_size"], preset["optimizer"]["batch_size"]);
 
         let gpt2 = Case::new(Work::Train, Config::B, Precision::Bf16);
         assert_eq!((gpt2.tokens(), gpt2.vocab_size), (16 * 1024, 50_257));
-        // 6 N and 12 L C T for each token.
+        // 6 N + 12 L C T per token.
         let flops = 6.0 * 123_532_032.0 + 12.0 * 12.0 * 768.0 * 1024.0;
         assert_eq!(gpt2.flops(), 16.0 * 1024.0 * flops);
     }

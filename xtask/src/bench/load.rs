@@ -1,30 +1,30 @@
-//! How much of the machine other programs took meanwhile.
+//! The CPU share of other processes during a measurement.
 
 use std::fs;
 
-/// CPU time since the machine and this process started, in the ticks of Linux.
+/// CPU time since the start of the machine and of this process, in Linux clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ticks {
-    /// What all CPUs together had to give.
+    /// All CPUs together, busy or idle.
     total: u64,
-    /// Of it, what nobody used.
+    /// The idle part of `total`.
     idle: u64,
-    /// Of it, what this process and the children it waited for used.
+    /// The part of `total` used by this process and by the children it waited for.
     own: u64,
 }
 
 impl Ticks {
-    /// Up to this moment; none where the system does not tell.
+    /// The current counts; `None` if the system does not report them.
     pub(crate) fn read() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?, &fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// See proc(5): `cpu user nice system idle iowait irq softirq steal ...` of the machine, and fields 14 to 17
-    /// of the process, of which the second is its name in parentheses.
+    /// See proc(5): `cpu user nice system idle iowait irq softirq steal ...` for the machine, and fields 14 to 17 for the
+    /// process. The second field there is the name in parentheses.
     fn parse(machine: &str, process: &str) -> Option<Self> {
         let cpu = numbers(machine.lines().next()?.strip_prefix("cpu ")?);
         let (_, fields) = process.rsplit_once(')')?;
-        let fields = numbers(fields.trim_start().split_once(' ')?.1); // From the fourth on.
+        let fields = numbers(fields.trim_start().split_once(' ')?.1); // From the fourth field.
         Some(Self {
             total: cpu.get(..8)?.iter().sum(),
             idle: cpu[3] + cpu[4],
@@ -32,8 +32,8 @@ impl Ticks {
         })
     }
 
-    /// The share of the machine, from 0 to 1, that was neither idle nor ours since `earlier`. What a host took
-    /// from a virtual machine is not ours either.
+    /// The CPU share of other processes since `earlier`, from 0 to 1. It includes time that a host took from a virtual
+    /// machine (steal).
     pub(crate) fn others_since(self, earlier: Self) -> f64 {
         let total = self.total.saturating_sub(earlier.total);
         let idle = self.idle.saturating_sub(earlier.idle);
@@ -42,7 +42,7 @@ impl Ticks {
     }
 }
 
-/// Negative ones, which none of those here can be, count as zero.
+/// Unparsable and negative numbers count as zero; the fields used here are never negative.
 fn numbers(text: &str) -> Vec<u64> {
     text.split_whitespace().map(|number| number.parse().unwrap_or(0)).collect()
 }
@@ -55,20 +55,20 @@ mod tests {
     const PROCESS: &str = "77 (a (strange) name) S 1 2 3 4 -1 5 6 7 8 9 11 12 13 14 20 0 1 0 99\n";
 
     #[test]
-    fn the_files_of_linux_are_understood() {
+    fn linux_proc_files_are_parsed() {
         let ticks = Ticks::parse(MACHINE, PROCESS).unwrap();
         assert_eq!(ticks, Ticks { total: 4221, idle: 4050, own: 11 + 12 + 13 + 14 });
     }
 
     #[test]
-    fn other_files_are_not() {
+    fn other_files_are_rejected() {
         assert_eq!(Ticks::parse("", PROCESS), None);
         assert_eq!(Ticks::parse("cpu 1 2 3\n", PROCESS), None);
         assert_eq!(Ticks::parse(MACHINE, "77 no name"), None);
     }
 
     #[test]
-    fn what_is_neither_idle_nor_ours_is_others() {
+    fn time_that_is_neither_idle_nor_ours_is_that_of_others() {
         let earlier = Ticks { total: 1000, idle: 500, own: 100 };
         let now = Ticks { total: 1200, idle: 520, own: 260 };
         assert_eq!(now.others_since(earlier), 0.1);

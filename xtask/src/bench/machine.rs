@@ -1,10 +1,10 @@
-//! Which machine it was.
+//! A description of the machine.
 
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use xshell::{Shell, cmd};
 
-/// What a reader needs to know to compare figures with those of another machine.
+/// The machine of a benchmark, for comparing results between machines.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -16,7 +16,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The one that this runs on.
+    /// The current machine.
     pub(crate) fn this() -> Self {
         let refreshes = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
@@ -33,7 +33,7 @@ impl Machine {
     }
 }
 
-/// Each NVIDIA GPU with its driver and its memory, as NVIDIA's own program shows them where it is there.
+/// Each NVIDIA GPU with its driver and memory, from `nvidia-smi`; empty without it.
 pub(crate) fn gpus(shell: &Shell) -> Vec<String> {
     let shown = cmd!(shell, "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader");
     let shown = shown.quiet().ignore_stderr().read().unwrap_or_default();

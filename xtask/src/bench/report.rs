@@ -1,4 +1,4 @@
-//! What a benchmark found, as a JSON file and as a table.
+//! The results of a benchmark, as JSON and as a table.
 
 use std::fmt::Write as _;
 
@@ -12,55 +12,59 @@ use super::machine::Machine;
 use super::summary::{Comparison, Round, Summary, median};
 use crate::common::{is_cpu, name};
 
-/// A benchmark of one case, as the JSON file has it.
+/// The JSON report of one case.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) case: Case,
     pub(crate) n_threads: usize,
     pub(crate) started_unix_seconds: u64,
-    /// None outside of a git checkout; `-dirty` behind it where files differ from it.
+    /// With `-dirty` appended if files were changed; `None` outside a git checkout.
     pub(crate) commit: Option<String>,
     pub(crate) versions: Map<String, Value>,
     pub(crate) machine: Machine,
     pub(crate) device: String,
-    /// Each NVIDIA GPU with its driver and memory, where the system tells.
+    /// Each NVIDIA GPU with its driver and memory.
     pub(crate) gpus: Vec<String>,
-    /// Of one measurement, by the conventions of [`roofline::Sizes`].
+    /// Operations of one measurement, counted as in [`roofline::Sizes`].
     pub(crate) flops: f64,
-    /// Only of decoding.
+    /// For decoding only.
     pub(crate) weight_bytes: Option<f64>,
     pub(crate) rounds: Vec<Round>,
     pub(crate) summary: Summary,
 }
 
 impl Report {
-    /// The table, and below it what it says about the two sides.
+    /// The table with the comparison and warnings below it.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("\n{}\n{}\n", self.title(), self.table());
         if let Some(comparison) = &self.summary.comparison {
             text += &comparison.text();
         }
         if let Some(ratio) = self.summary.speed_ratio_to_f32 {
-            let _ = writeln!(text, "speed: {ratio:.2}x our own in f32");
+            let _ = writeln!(text, "speed: {ratio:.2}x Kindling in f32");
         }
         let peak = |of: &dyn Fn(&Round) -> Option<f64>| {
             let values: Option<Vec<f64>> = self.rounds.iter().map(of).collect();
             values.map(|values| 1e-9 * median(values))
         };
         if let Some(peak) = peak(&|round| round.peak_flops_per_second) {
-            let of = if is_cpu(&self.device) { "f32 multiply-adds here" } else { "bf16 products of the GPU" };
+            let of = if is_cpu(&self.device) {
+                "f32 multiply-adds on this machine"
+            } else {
+                "bf16 matrix products on the GPU"
+            };
             let _ = writeln!(text, "peak of {of}: {peak:.0} GFLOP/s");
         }
         if let Some(peak) = peak(&|round| round.peak_bytes_per_second) {
-            let _ = writeln!(text, "peak of reading memory here: {peak:.1} GB/s");
+            let _ = writeln!(text, "peak memory bandwidth of this machine: {peak:.1} GB/s");
         }
         let n_disturbed = self.rounds.iter().filter(|round| round.is_disturbed()).count();
         if n_disturbed > 0 {
             let n_rounds = self.rounds.len();
             let _ = writeln!(
                 text,
-                "warning: others took part of the machine in {n_disturbed} of {n_rounds} rounds; \
-                 these figures are not to be relied on, repeat them on an idle machine"
+                "warning: other processes used the CPU in {n_disturbed} of {n_rounds} rounds; \
+                 these results are unreliable, repeat the benchmark on an idle machine"
             );
         }
         text
@@ -70,8 +74,7 @@ impl Report {
         let Case { config, model, vocab_size, batch_size, amount, .. } = &self.case;
         let work = match self.case.work {
             Work::Train => format!("batch {batch_size}, {amount} steps"),
-            Work::Prefill => format!("{amount} tokens"),
-            Work::Decode => format!("{amount} tokens, one by one"),
+            Work::Prefill | Work::Decode => format!("{amount} tokens"),
         };
         let precision = name(&self.case.precision);
         format!(
@@ -128,20 +131,20 @@ impl Comparison {
 }
 
 impl Round {
-    /// One line, as soon as it is over.
+    /// A line to print after the round.
     pub(crate) fn text(&self, number: usize, n_rounds: usize) -> String {
         let mut text = format!("round {number} of {n_rounds}:");
         for (side, of) in &self.sides {
             let _ = write!(text, " {} {:.2} ms,", name(side), of.speed.milliseconds);
         }
         match self.others_share {
-            None => text += " what others took of the machine is unknown",
+            None => text += " unknown CPU share of other processes",
             Some(share) => {
-                let _ = write!(text, " others took {} of the machine", percent(share));
+                let _ = write!(text, " other processes used {} of the CPU", percent(share));
             }
         }
         if self.is_disturbed() {
-            text += "\nwarning: others took enough to change the result";
+            text += "\nwarning: other processes used enough of the CPU to change the result";
         }
         text
     }
@@ -162,14 +165,14 @@ mod tests {
     use super::super::summary::tests::round;
 
     #[test]
-    fn a_round_warns_of_others_only_when_they_matter() {
+    fn a_round_warns_of_other_processes_above_a_limit() {
         let sides = [(Side::Kindling, 45.0, 1), (Side::Eager, 60.0, 1)];
         let quiet = round(&sides, 0.012).text(1, 3);
         assert_eq!(
             quiet,
-            "round 1 of 3: kindling 45.00 ms, eager 60.00 ms, others took 1.2 % of the machine"
+            "round 1 of 3: kindling 45.00 ms, eager 60.00 ms, other processes used 1.2 % of the CPU"
         );
         let loud = round(&sides, 0.12).text(2, 3);
-        assert!(loud.contains("others took 12.0 % of the machine\nwarning: "), "{loud}");
+        assert!(loud.contains("other processes used 12.0 % of the CPU\nwarning: "), "{loud}");
     }
 }

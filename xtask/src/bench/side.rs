@@ -1,4 +1,4 @@
-//! The programs that are compared: each is run once a round, and says how fast it was.
+//! The compared programs. Each runs once per round and prints its speed.
 
 use std::path::{Path, PathBuf};
 
@@ -11,65 +11,64 @@ use xshell::{Shell, cmd};
 use super::case::{Case, Precision, Work};
 use crate::common::{is_cpu, name};
 
-/// Whose model it is, and how it runs.
+/// A program, and how it runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Side {
-    /// Ours.
     Kindling,
-    /// Ours in f32, beside ours in bf16.
+    /// Kindling in f32, measured together with Kindling in bf16.
     KindlingF32,
-    /// PyTorch, operation by operation.
+    /// PyTorch in eager mode.
     Eager,
-    /// PyTorch's `torch.compile`.
+    /// PyTorch with `torch.compile`.
     Compile,
-    /// GPT-2 of Hugging Face transformers, on PyTorch.
+    /// GPT-2 of Hugging Face transformers, with PyTorch.
     Transformers,
 }
 
-/// What one run of a program measured.
+/// The measurements of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) speed: Speed,
-    /// Of the device that it ran on; none where the system does not tell.
+    /// On the device of the run; `None` if the system does not report it.
     pub(crate) peak_memory_bytes: Option<u64>,
-    /// Of a large product in bf16; only on a GPU.
+    /// Speed of a large matrix product in bf16, on GPUs only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) device_peak_flops_per_second: Option<f64>,
 }
 
-/// As `kindling bench --json` and the reference print it.
+/// The JSON that `kindling bench --json` and the PyTorch script print.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Speed {
     pub(crate) tokens_per_second: f64,
     /// Tokens in one measurement.
     pub(crate) tokens: usize,
-    /// The median measurement.
+    /// The median.
     pub(crate) milliseconds: f64,
-    /// The fastest and the slowest one.
+    /// Minimum and maximum.
     pub(crate) milliseconds_range: [f64; 2],
     pub(crate) measurements: usize,
-    /// The first of the warm-up, in which kernels and the model are compiled where they are.
+    /// The first warm-up, which includes compiling kernels or the model.
     pub(crate) first_milliseconds: f64,
 }
 
-/// What the sides are run with.
+/// The programs and their common settings.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) kindling: PathBuf,
-    /// Without it, only ours is measured.
+    /// If `None`, only Kindling is measured.
     pub(crate) python: Option<PathBuf>,
-    /// The script that it runs.
+    /// The script for `python`.
     pub(crate) reference: PathBuf,
     pub(crate) n_threads: usize,
-    /// Where both sides compute, as they name it.
+    /// Device name for both programs.
     pub(crate) device: String,
 }
 
 const REQUIREMENTS: &str = "xtask/reference/requirements.txt";
 
 impl Programs {
-    /// In the order of a round.
+    /// The programs in the order in which a round runs them.
     pub(crate) fn sides(&self, case: &Case) -> Vec<Side> {
         let ours: &[Side] = match case.precision {
             Precision::F32 => &[Side::Kindling],
@@ -83,7 +82,7 @@ impl Programs {
         [ours, others].concat()
     }
 
-    /// Runs one side on the recipe of `case`.
+    /// Runs one program with the recipe of `case`.
     pub(crate) fn measure(
         &self,
         shell: &Shell,
@@ -107,16 +106,16 @@ impl Programs {
                     .env("RAYON_NUM_THREADS", &n_threads)
                     .quiet()
                     .read()
-                    .context("kindling does not measure it; what it says about that is above")?
+                    .context("`kindling bench` failed; its messages are above")?
             }
-            (_, None) => bail!("there is no Python to run {} with", name(&side)),
+            (_, None) => bail!("{} needs --python", name(&side)),
             (_, Some(python)) => {
                 let cache = recipe.with_file_name("inductor");
                 let mode = name(&side);
                 cmd!(shell, "{python} {reference} {work} --mode {mode} --recipe {recipe} --device {device}")
                     .args(["--vocab-size", &vocab_size, "--amount", &amount, "--threads", &n_threads])
                     .env("OMP_NUM_THREADS", &n_threads)
-                    // Compiled in this process, or the time it takes would be counted as that of others.
+                    // Compile in this process, so that the time does not count as that of other processes.
                     .env("TORCHINDUCTOR_COMPILE_THREADS", "1")
                     .env("TORCHINDUCTOR_CACHE_DIR", cache)
                     .env("HF_HUB_OFFLINE", "1")
@@ -125,32 +124,37 @@ impl Programs {
                     .read()
                     .with_context(|| match side {
                         Side::Compile => "torch.compile failed; it needs a C++ compiler, such as g++",
-                        _ => "PyTorch does not measure it; what it says about that is above",
+                        _ => "the PyTorch script failed; its messages are above",
                     })?
             }
         };
-        parse(&printed, case, device).with_context(|| format!("{} printed `{printed}`", name(&side)))
+        parse(&printed, case, device)
+            .with_context(|| format!("invalid output of {}: `{printed}`", name(&side)))
     }
 
-    /// The versions of what is compared; fails early where something is missing.
+    /// The versions of the compared programs. Fails early if one is missing.
     pub(crate) fn versions(&self, shell: &Shell) -> anyhow::Result<serde_json::Map<String, Value>> {
         let kindling = &self.kindling;
         let version = cmd!(shell, "{kindling} --version").quiet().read().with_context(|| {
-            format!("{} does not run; leave out --kindling to have it built", kindling.display())
+            format!("cannot run {}; leave out --kindling to build it", kindling.display())
         })?;
         let reference = &self.reference;
         let mut versions = match &self.python {
             None => serde_json::Map::new(),
             Some(python) => {
-                let printed = cmd!(shell, "{python} {reference} versions").env("PYTHONDONTWRITEBYTECODE", "1").quiet().read().with_context(|| {
-                    let python = python.display();
-                    format!(
-                        "{python} does not run the reference; \
-                         `{python} -m pip install -r {REQUIREMENTS}` installs what it needs: torch, transformers"
-                    )
-                })?;
+                let printed = cmd!(shell, "{python} {reference} versions")
+                    .env("PYTHONDONTWRITEBYTECODE", "1")
+                    .quiet()
+                    .read()
+                    .with_context(|| {
+                        let python = python.display();
+                        format!(
+                            "{python} cannot run the PyTorch script; \
+                         `{python} -m pip install -r {REQUIREMENTS}` installs torch and transformers"
+                        )
+                    })?;
                 serde_json::from_str(&printed)
-                    .with_context(|| format!("the reference printed `{printed}`"))?
+                    .with_context(|| format!("invalid output of the PyTorch script: `{printed}`"))?
             }
         };
         let version = version.strip_prefix("kindling ").unwrap_or(&version);
@@ -160,7 +164,7 @@ impl Programs {
 }
 
 impl Work {
-    /// The option of `kindling bench` that says how much of it.
+    /// The option of `kindling bench` for the amount of work.
     fn option(self) -> &'static str {
         match self {
             Self::Train => "--steps",
@@ -170,12 +174,13 @@ impl Work {
     }
 }
 
-/// Builds the program as `cargo run -p cli` does, and says where it is.
+/// Builds kindling as `cargo run -p cli` does, and returns its path.
 pub(crate) fn build_kindling(shell: &Shell) -> anyhow::Result<PathBuf> {
     build(shell, &[])
 }
 
-/// Builds the program for `device`. For a GPU it is optimised all through, because what keeps one busy is so only then.
+/// Builds kindling for `device`. For a GPU this is a release build: launching kernels fast enough needs optimised
+/// dependencies.
 pub(crate) fn build_kindling_for(shell: &Shell, device: &str) -> anyhow::Result<PathBuf> {
     match device.split(':').next() {
         Some(backend) if !is_cpu(device) => build(shell, &["--release", "--features", backend]),
@@ -187,11 +192,11 @@ fn build(shell: &Shell, options: &[&str]) -> anyhow::Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
     let messages = cmd!(shell, "cargo build --package cli {options...} {format}")
         .read()
-        .context("kindling can't be built; name a binary with --kindling")?;
-    executable(&messages).context("cargo built no kindling; name a binary with --kindling")
+        .context("cannot build kindling; pass a binary with --kindling")?;
+    executable(&messages).context("cargo built no kindling; pass a binary with --kindling")
 }
 
-/// The last program that cargo says it has made, in its messages of one JSON object a line.
+/// The last executable in the messages of cargo, which are one JSON object per line.
 fn executable(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
@@ -201,7 +206,7 @@ fn parse(printed: &str, case: &Case, device: &str) -> anyhow::Result<Measurement
     let mut printed: Value = serde_json::from_str(printed)?;
     let speed: Speed = serde_json::from_value(printed[name(&case.work)].take())?;
     if speed.tokens != case.tokens() {
-        bail!("a measurement was of {} tokens instead of {}", speed.tokens, case.tokens());
+        bail!("a measurement has {} tokens instead of {}", speed.tokens, case.tokens());
     }
     let is_cpu = is_cpu(device);
     let peak_memory = if is_cpu { "peak_memory_bytes" } else { "peak_device_memory_bytes" };
@@ -222,7 +227,7 @@ mod tests {
         "peak_memory_bytes": 1024, "peak_device_memory_bytes": 4096, "peak_flops_per_second": 1e12}"#;
 
     #[test]
-    fn what_a_side_prints_is_read() {
+    fn printed_measurements_are_parsed() {
         let case = Case::new(Work::Train, Config::S, Precision::F32);
         let measurement = parse(PRINTED, &case, "cpu").unwrap();
         assert_eq!(measurement.speed.milliseconds, 96.0);
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bf16_is_measured_beside_our_own_f32() {
+    fn bf16_is_measured_together_with_f32() {
         let programs = |python: Option<&str>| Programs {
             kindling: "k".into(),
             python: python.map(Into::into),
@@ -251,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn other_work_and_other_sizes_are_refused() {
+    fn other_work_and_other_sizes_are_rejected() {
         assert!(parse(PRINTED, &Case::new(Work::Decode, Config::S, Precision::F32), "cpu").is_err());
         let error = parse(PRINTED, &Case::new(Work::Train, Config::M, Precision::F32), "cpu").unwrap_err();
-        assert_eq!(error.to_string(), "a measurement was of 768 tokens instead of 2048");
+        assert_eq!(error.to_string(), "a measurement has 768 tokens instead of 2048");
     }
 
     #[test]
-    fn the_program_is_found_among_the_messages_of_cargo() {
+    fn the_executable_is_found_in_the_messages_of_cargo() {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","executable":null}"#,
             "\n",

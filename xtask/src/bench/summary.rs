@@ -1,4 +1,4 @@
-//! What the rounds of a benchmark come to: medians, ratios, and fractions of what the machine can do.
+//! The summary of a benchmark: medians, ratios, and fractions of the machine's peak.
 
 use std::collections::BTreeMap;
 
@@ -7,72 +7,72 @@ use serde::Serialize;
 use super::case::Case;
 use super::side::{Measurement, Side, Speed};
 
-/// Every side once.
+/// One run of every program.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Round {
-    /// The most operations a second: in f32, measured just before; of a GPU as given, or in bf16 as the better side
-    /// measured it. None if that was none.
+    /// Peak operations per second. On a CPU it is measured in f32 before the round. On a GPU it is given, or the higher
+    /// bf16 measurement of the programs, if there is one.
     pub(crate) peak_flops_per_second: Option<f64>,
-    /// The most bytes a second from memory, only with decoding.
+    /// Peak memory bandwidth, for decoding only.
     pub(crate) peak_bytes_per_second: Option<f64>,
     pub(crate) sides: BTreeMap<Side, Measurement>,
-    /// The share of the machine that others took; none where the system does not tell.
+    /// CPU share of other processes, from 0 to 1, if the system reports it.
     pub(crate) others_share: Option<f64>,
 }
 
-/// Medians over the rounds.
+/// Medians over the rounds, and ratios.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) sides: BTreeMap<Side, SideSummary>,
-    /// None where ours was measured alone.
+    /// `None` if only Kindling was measured.
     pub(crate) comparison: Option<Comparison>,
-    /// How much faster ours is in bf16 than in f32, only with bf16.
+    /// Speed of Kindling in bf16 divided by its speed in f32, for bf16 only.
     pub(crate) speed_ratio_to_f32: Option<f64>,
 }
 
-/// Of one side.
+/// The summary of one program.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct SideSummary {
     pub(crate) milliseconds: f64,
     pub(crate) tokens_per_second: f64,
-    /// The slowest of all rounds: later ones find compiled what an earlier one has compiled.
+    /// The maximum over the rounds: later rounds use caches of compiled kernels.
     pub(crate) first_milliseconds: f64,
-    /// The highest of all rounds.
+    /// The maximum over the rounds.
     pub(crate) peak_memory_bytes: Option<u64>,
     pub(crate) flops_per_second: f64,
-    /// Of the peak of the same round. On a GPU this is what is called model FLOP utilisation.
+    /// Relative to the peak of the same round. On a GPU this is the model FLOP utilisation (MFU).
     pub(crate) fraction_of_peak_flops: Option<f64>,
-    /// Of the bytes that were read in the same round, only with decoding.
+    /// Relative to the peak bandwidth of the same round, for decoding only.
     pub(crate) fraction_of_peak_bandwidth: Option<f64>,
 }
 
-/// Ours against the better of the others.
+/// Kindling compared with the best of the other programs.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Comparison {
-    /// The other side with the lower median time.
+    /// The other program with the lowest median time.
     pub(crate) fastest: Side,
-    /// Its time divided by ours: above 1, ours is faster.
+    /// Its time divided by Kindling's: above 1, Kindling is faster.
     pub(crate) speed_ratio: f64,
-    /// The lowest and the highest ratio of a single round, to the same side.
+    /// The lowest and the highest ratio of a single round, for the same program.
     pub(crate) speed_ratio_range: [f64; 2],
-    /// The other side with the lower peak.
+    /// The other program with the lowest peak memory.
     pub(crate) smallest: Option<Side>,
-    /// Our peak memory divided by its: below 1, ours takes less.
+    /// Kindling's peak memory divided by its: below 1, Kindling needs less.
     pub(crate) memory_ratio: Option<f64>,
 }
 
-/// From here on, what others took is worth a warning.
+/// The largest CPU share of other processes without a warning.
 const OTHERS_SHARE_MAX: f64 = 0.05;
 
 impl Round {
-    /// Whether others took so much of the machine that its figures are worth nothing.
+    /// Whether other processes used so much of the CPU that the results are unreliable.
     pub(crate) fn is_disturbed(&self) -> bool {
         self.others_share.is_some_and(|share| share > OTHERS_SHARE_MAX)
     }
 }
 
 impl Summary {
-    /// Of at least one round; every round has the same sides.
+    /// `rounds` has at least one element, and all have the same programs.
     pub(crate) fn of(rounds: &[Round], case: &Case) -> Self {
         let sides: BTreeMap<_, _> =
             (rounds[0].sides.keys()).map(|&side| (side, SideSummary::of(rounds, side, case))).collect();
@@ -88,7 +88,7 @@ impl SideSummary {
     fn of(rounds: &[Round], side: Side, case: &Case) -> Self {
         let speeds = || rounds.iter().map(|round| &round.sides[&side].speed);
         let milliseconds = median(speeds().map(|speed| speed.milliseconds).collect());
-        // Of so much work, done in the time of each round, as a part of what could have been done.
+        // The rate of `work` in each round as a fraction of that round's peak.
         let fraction = |work: f64, peak: &dyn Fn(&Round) -> Option<f64>| {
             let of_round =
                 |(round, speed): (&Round, &Speed)| Some(work / (1e-3 * speed.milliseconds) / peak(round)?);
@@ -134,7 +134,7 @@ impl Comparison {
     }
 }
 
-/// The value in the middle, or the mean of the two there.
+/// The median; of an even number of values, the mean of the middle two.
 ///
 /// # Panics
 ///
@@ -176,14 +176,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_two() {
         assert_eq!(median(vec![9.0, 1.0, 4.0]), 4.0);
         assert_eq!(median(vec![9.0, 1.0, 4.0, 6.0]), 5.0);
         assert_eq!(median(vec![7.0]), 7.0);
     }
 
     #[test]
-    fn ours_is_compared_with_the_better_of_the_others() {
+    fn kindling_is_compared_with_the_best_of_the_others() {
         use Side::{Compile, Eager, Kindling};
         let rounds = [
             round(&[(Kindling, 40.0, 300), (Eager, 60.0, 500), (Compile, 50.0, 700)], 0.0),
@@ -199,7 +199,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ours_in_f32_is_no_other_program() {
+    fn kindling_in_f32_does_not_count_as_another_program() {
         let sides = [(Side::Kindling, 40.0, 300), (Side::KindlingF32, 50.0, 300), (Side::Eager, 60.0, 500)];
         let summary = Summary::of(&[round(&sides, 0.0)], &case());
         assert_eq!(summary.comparison.unwrap().fastest, Side::Eager);
@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn fractions_are_of_the_peak_of_their_round() {
+    fn fractions_are_relative_to_the_peak_of_their_round() {
         let mut rounds =
             vec![round(&[(Side::Kindling, 100.0, 1)], 0.0), round(&[(Side::Kindling, 50.0, 1)], 0.0)];
         rounds[1].peak_flops_per_second = Some(2e11);
@@ -223,6 +223,6 @@ pub(crate) mod tests {
 
         rounds[0].peak_flops_per_second = None;
         let summary = Summary::of(&rounds, &case());
-        assert_eq!(summary.sides[&Side::Kindling].fraction_of_peak_flops, None, "not of one round alone");
+        assert_eq!(summary.sides[&Side::Kindling].fraction_of_peak_flops, None, "a round without a peak");
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a crate, and the names that each imports of the others.
+//! The files of a crate, and the names that they import from each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,30 +7,30 @@ use std::{
 
 use anyhow::{Context, bail};
 use syn::{
-    Attribute, Expr, ExprLit, Ident, Item, Lit, UseTree, Visibility,
+    Attribute, Expr, ExprLit, Ident, Item, Lit, Meta, UseTree, Visibility,
     visit::{self, Visit},
 };
 
 use crate::common::read;
 
-/// For each file, the files that it imports of, and the names.
+/// For each file, the files it imports from, with the imported names.
 pub(crate) type Imports = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
 
-/// Names from the root of a crate, such as `["optimizer", "Scale"]`.
+/// A path from the crate root, such as `["optimizer", "Scale"]`.
 type Names = Vec<String>;
 
-/// A crate as its module tree.
+/// The module tree of a crate.
 #[derive(Default)]
 pub(crate) struct Crate {
     modules: BTreeMap<Names, Module>,
-    /// Every path of the crate in the code of a file.
+    /// The paths into the crate that occur in the code, each with its file.
     paths: Vec<(PathBuf, Names)>,
 }
 
-/// One module, in a file of its own or in its parent's.
+/// A module, in its own file or inline.
 struct Module {
     file: PathBuf,
-    /// Names that it re-exports, each with the path that it comes from.
+    /// Re-exported names with the paths they stand for.
     reexports: BTreeMap<String, Names>,
 }
 
@@ -38,11 +38,11 @@ impl Crate {
     /// Reads a crate from its `lib.rs` or `main.rs`.
     pub(crate) fn read(root: &Path) -> anyhow::Result<Self> {
         let mut read = Self::default();
-        read.read_file(root, root.parent().context("a file is in a folder")?, Vec::new())?;
+        read.read_file(root, root.parent().context("the source file is in no folder")?, Vec::new())?;
         Ok(read)
     }
 
-    /// Reads the module of a file, whose children are in `folder`.
+    /// Reads the module in a file. Its child modules are in `folder`.
     fn read_file(&mut self, file: &Path, folder: &Path, module: Names) -> anyhow::Result<()> {
         let parsed = syn::parse_file(&read(file)?);
         self.read_items(
@@ -73,9 +73,11 @@ impl Crate {
             if matches!(item.vis, Visibility::Inherited) {
                 continue;
             }
-            for (name, target) in flat(&item.tree) {
+            for (name, target) in flatten(&item.tree) {
                 let Some(target) = paths.absolute(&target) else { continue };
-                let Some(name) = name else { bail!("{}: name what is re-exported, not `*`", file.display()) };
+                let Some(name) = name else {
+                    bail!("{}: a re-export has to list its names instead of `*`", file.display())
+                };
                 paths.reexports.insert(name, target);
             }
         }
@@ -103,7 +105,12 @@ impl Crate {
         Ok(())
     }
 
-    /// Which file imports which names of which others.
+    /// The files of all modules, except `#[cfg(test)]` ones.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        self.modules.values().map(|module| module.file.clone()).collect()
+    }
+
+    /// The imports between the files.
     pub(crate) fn imports(&self) -> Imports {
         let mut imports: Imports =
             self.modules.values().map(|module| (module.file.clone(), BTreeMap::new())).collect();
@@ -116,7 +123,7 @@ impl Crate {
         imports
     }
 
-    /// The file that has the name of a path, and the name. None if it re-exports itself.
+    /// The file that defines the name of a path, and the name. `None` if re-exports form a loop.
     fn resolve(&self, path: &[String]) -> Option<(&Path, String)> {
         let mut path = path.to_vec();
         for _ in 0..20 {
@@ -136,7 +143,7 @@ impl Crate {
     }
 }
 
-/// Collects the paths of a module's code that are paths of the crate.
+/// Collects the paths in a module's code that lead into the crate.
 struct Paths<'a> {
     module: &'a [String],
     children: BTreeSet<String>,
@@ -145,7 +152,7 @@ struct Paths<'a> {
 }
 
 impl Paths<'_> {
-    /// A path from the root of the crate. None if it is one of another crate, or a local name.
+    /// The path from the crate root. `None` for other crates and local names.
     fn absolute(&self, path: &[String]) -> Option<Names> {
         let first = path.first()?.as_str();
         match first {
@@ -176,7 +183,7 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        for (_, path) in flat(&item.tree) {
+        for (_, path) in flatten(&item.tree) {
             self.found.extend(self.absolute(&path));
         }
     }
@@ -191,8 +198,8 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }
 
-/// The paths of a tree of imports, each with the name that it gets; None stands for all names.
-fn flat(tree: &UseTree) -> Vec<(Option<String>, Names)> {
+/// The paths of a `use` tree, each with the name that it binds; `None` stands for `*`.
+fn flatten(tree: &UseTree) -> Vec<(Option<String>, Names)> {
     fn add(tree: &UseTree, before: &[String], paths: &mut Vec<(Option<String>, Names)>) {
         let with = |name: &Ident| [before, &[name.to_string()]].concat();
         match tree {
@@ -211,14 +218,16 @@ fn flat(tree: &UseTree) -> Vec<(Option<String>, Names)> {
     paths
 }
 
-fn is_test(attributes: &[Attribute]) -> bool {
+/// Whether an item is `cfg(test)` or `cfg(all(test, ...))`.
+pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        let condition = attribute.path().is_ident("cfg").then(|| attribute.parse_args::<syn::Path>().ok());
-        condition.flatten().is_some_and(|condition| condition.is_ident("test"))
+        let Meta::List(list) = &attribute.meta else { return false };
+        let condition: String = list.tokens.to_string().split_whitespace().collect();
+        list.path.is_ident("cfg") && (condition == "test" || condition.starts_with("all(test,"))
     })
 }
 
-/// The file that `#[path]` names.
+/// The file name in a `#[path]` attribute.
 fn path_attribute(attributes: &[Attribute]) -> Option<String> {
     let attribute = attributes.iter().find(|attribute| attribute.path().is_ident("path"))?;
     match &attribute.meta.require_name_value().ok()?.value {
@@ -227,7 +236,7 @@ fn path_attribute(attributes: &[Attribute]) -> Option<String> {
     }
 }
 
-/// The attributes of an item that may be there for tests alone.
+/// The attributes of an item of a kind that may be `#[cfg(test)]`.
 fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,

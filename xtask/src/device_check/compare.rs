@@ -1,4 +1,4 @@
-//! The speed of training beside PyTorch's, where the other machine has it.
+//! Training speed compared with PyTorch, if the other machine has it.
 
 use std::fmt::Write as _;
 use std::iter;
@@ -9,17 +9,17 @@ use anyhow::Context;
 use indicatif::HumanCount;
 use serde_json::Value;
 
-use super::check::{Check, Ground, is_out_of_memory};
+use super::check::{Check, PackRunner, is_out_of_memory};
 use super::manifest::{KINDLING, REFERENCE, XTASK};
-use super::program::Ended;
+use super::program::ProgramResult;
 use crate::bench::case::{Case, Config, Precision, Work};
 use crate::common::{is_cpu, name, read};
 
-/// Programs that take turns.
+/// The largest number of programs in a comparison, for its time limit.
 const N_SIDES: u32 = 4;
 
-impl Ground {
-    /// Ours and PyTorch's by turns, as `cargo xtask bench` does it, with as large a batch as both have memory for.
+impl PackRunner {
+    /// Compares Kindling with PyTorch by `xtask bench`, halving the batch until both have enough memory.
     pub(crate) fn compare(&self, config: Config, python: &Path) -> anyhow::Result<Check> {
         let precision = if is_cpu(&self.device) { Precision::F32 } else { Precision::Bf16 };
         let case = Case::new(Work::Train, config, precision);
@@ -36,7 +36,7 @@ impl Ground {
                 break;
             }
         }
-        last.context("a batch has a sequence")
+        last.context("the batch size is 0")
     }
 
     fn bench_command(&self, case: &Case, batch_size: usize, python: &Path, figures: &Path) -> Command {
@@ -50,8 +50,14 @@ impl Ground {
         command
     }
 
-    fn compared(&self, name: String, ended: Ended, log: PathBuf, figures: &Path) -> anyhow::Result<Check> {
-        let Ended { failure, seconds, output: _ } = ended;
+    fn compared(
+        &self,
+        name: String,
+        ended: ProgramResult,
+        log: PathBuf,
+        figures: &Path,
+    ) -> anyhow::Result<Check> {
+        let ProgramResult { failure, seconds, output: _ } = ended;
         let device = self.device_unless(failure.as_deref());
         let (result, speeds) = match failure {
             Some(_) => (String::new(), None),
@@ -64,7 +70,7 @@ impl Ground {
     }
 }
 
-/// The speed of each side and how much of the peak that is, and the ratio.
+/// The speed of each program, its fraction of the peak, and the ratios.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed, rounded")]
 fn summary_text(summary: &Value) -> String {
     let mut text = String::new();
@@ -72,13 +78,14 @@ fn summary_text(summary: &Value) -> String {
         let tokens = of["tokens_per_second"].as_f64().unwrap_or_default();
         let _ = write!(text, "{side} {} tokens/s", HumanCount(tokens.round() as u64));
         if let Some(fraction) = of["fraction_of_peak_flops"].as_f64() {
-            let _ = write!(text, " ({:.0} % of the peak)", 1e2 * fraction);
+            let _ = write!(text, " ({:.0} % of peak)", 1e2 * fraction);
         }
         text += ", ";
     }
     let comparison = &summary["comparison"];
     let ratio = comparison["speed_ratio"].as_f64().unwrap_or(f64::NAN);
-    let _ = write!(text, "{ratio:.2}x that of {}", comparison["fastest"].as_str().unwrap_or("no other"));
+    let _ =
+        write!(text, "{ratio:.2}x that of {}", comparison["fastest"].as_str().unwrap_or("no other program"));
     if let Some(ratio) = comparison["memory_ratio"].as_f64() {
         let _ = write!(text, "; {ratio:.2}x the memory");
     }
@@ -92,7 +99,7 @@ mod tests {
     use crate::bench::summary::{Summary, tests::round};
 
     #[test]
-    fn both_sides_and_their_ratio_are_in_a_line() {
+    fn a_line_has_both_speeds_and_their_ratio() {
         let case = Case::new(Work::Train, Config::S, Precision::F32);
         let round = round(&[(Side::Kindling, 768.0 / 150.0, 50), (Side::Compile, 768.0 / 200.0, 100)], 0.0);
         let text = summary_text(&serde_json::to_value(Summary::of(&[round], &case)).unwrap());
@@ -106,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_checkout_is_asked_for() {
-        let ground =
-            Ground { pack: "/pack".into(), device: "cuda".to_owned(), timeout: std::time::Duration::MAX };
+    fn the_command_reads_nothing_from_the_checkout() {
+        let runner =
+            PackRunner { pack: "/pack".into(), device: "cuda".to_owned(), timeout: std::time::Duration::MAX };
         let case = Case::new(Work::Train, Config::B, Precision::Bf16);
-        let command = ground.bench_command(&case, 4, Path::new("python"), Path::new("/pack/logs/b.json"));
+        let command = runner.bench_command(&case, 4, Path::new("python"), Path::new("/pack/logs/b.json"));
         let args: Vec<_> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
         assert_eq!(
             args.join(" "),

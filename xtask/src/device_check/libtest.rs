@@ -1,13 +1,13 @@
-//! What a program of tests says of itself.
+//! Parses the output of test programs.
 
 use serde::Serialize;
 
 use crate::common::is_cpu;
 
-/// As `kernels::testing::test_device` begins to say where tests run. It says nothing of a CPU that was asked for.
+/// Before the device in the message of `kernels::testing::test_device`, which prints none if the CPU was chosen.
 const RUN_ON: &str = "; the tests run on ";
 
-/// How many tests there were.
+/// The counts of a test summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -16,55 +16,55 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Those of the last summary; what a test printed could look like one, and comes before. None if the program did not
-    /// come so far.
+    /// Reads the last summary, because the output of a test could look like one. `None` if the program ended before it.
     pub(crate) fn read(output: &str) -> Option<Self> {
         let summary =
             output.lines().filter_map(|line| line.trim().strip_prefix("test result: ")).next_back()?;
         let (_verdict, counts) = summary.split_once(". ")?;
-        let count = |what: &str| {
-            let count = counts.split("; ").find_map(|count| count.strip_suffix(what))?;
+        let count = |unit: &str| {
+            let count = counts.split("; ").find_map(|count| count.strip_suffix(unit))?;
             count.trim().parse().ok()
         };
         Some(Self { passed: count(" passed")?, failed: count(" failed")?, ignored: count(" ignored")? })
     }
 
-    /// As the table has it.
+    /// Text for the table.
     pub(crate) fn text(self) -> String {
         let Self { passed, failed, ignored } = self;
         let more = [(failed, "failed"), (ignored, "ignored")].into_iter().filter(|&(count, _)| count > 0);
-        more.fold(format!("{passed} passed"), |text, (count, what)| format!("{text}, {count} {what}"))
+        more.fold(format!("{passed} passed"), |text, (count, verdict)| format!("{text}, {count} {verdict}"))
     }
 }
 
-/// Where tests ran.
+/// The device that tests ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ran {
-    Where,
-    /// On the CPU, because no test asked for a device.
-    OnCpu,
-    /// On the CPU, because the device is not there.
-    FellBack,
+pub(crate) enum RanOn {
+    /// The chosen device.
+    Device,
+    /// The CPU, because no test opened a device.
+    Cpu,
+    /// The CPU, because the device is missing.
+    Fallback,
 }
 
-impl Ran {
-    /// Reads it from the output of tests that were told to run on `device`.
+impl RanOn {
+    /// Parses the output of tests for `device`.
     pub(crate) fn read(output: &str, device: &str) -> Self {
-        let told = output.lines().find_map(|line| line.split_once(RUN_ON));
-        match told {
-            _ if is_cpu(device) => Self::Where,
-            Some((_, "the CPU")) => Self::FellBack,
-            Some(_) => Self::Where,
-            None => Self::OnCpu,
+        let message = output.lines().find_map(|line| line.split_once(RUN_ON));
+        match message {
+            _ if is_cpu(device) => Self::Device,
+            Some((_, "the CPU")) => Self::Fallback,
+            Some(_) => Self::Device,
+            None => Self::Cpu,
         }
     }
 
-    /// As the table has it.
+    /// Text for the table.
     pub(crate) fn text(self, device: &str) -> String {
         match self {
-            Self::Where => device.to_owned(),
-            Self::OnCpu => "cpu".to_owned(),
-            Self::FellBack => format!("cpu (no {device})"),
+            Self::Device => device.to_owned(),
+            Self::Cpu => "cpu".to_owned(),
+            Self::Fallback => format!("cpu (no {device})"),
         }
     }
 }
@@ -91,16 +91,16 @@ mod tests {
         }
     }
 
-    /// The sentences are those of `kernels/src/testing.rs`.
+    /// The messages have to agree with `kernels/src/testing.rs`.
     #[test]
-    fn it_shows_where_tests_really_ran() {
+    fn the_device_is_read_from_the_output() {
         let source = include_str!("../../../crates/kernels/src/testing.rs");
         let (there, not_there) = ("; the tests run on cuda:0", "; the tests run on the CPU");
         assert!(
             source.contains("; the tests run on {there}\"") && source.contains(&format!("{not_there}\""))
         );
 
-        let ran = |output: &str, device: &str| Ran::read(output, device).text(device);
+        let ran = |output: &str, device: &str| RanOn::read(output, device).text(device);
         assert_eq!(ran(&format!("x\nKINDLING_TEST_DEVICE is \"cuda\"{there}\n"), "cuda"), "cuda");
         let fallen = format!("KINDLING_TEST_DEVICE is \"cuda\", and there is no driver{not_there}\nx");
         assert_eq!(ran(&fallen, "cuda"), "cpu (no cuda)");

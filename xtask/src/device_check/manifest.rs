@@ -1,4 +1,4 @@
-//! `manifest.json`: what is in a pack, and what it was built from.
+//! `manifest.json`: the contents of a pack and its build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{is_cpu, write_json};
 
-/// Its name in the pack.
+/// File name in the pack.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
-/// The program itself, in the pack.
+/// The kindling binary in the pack.
 pub(crate) const KINDLING: &str = "kindling";
 
-/// This program, in the pack.
+/// The xtask binary in the pack.
 pub(crate) const XTASK: &str = "xtask";
 
-/// The folder of PyTorch's scripts, in the pack.
+/// The folder of the PyTorch scripts in the pack.
 pub(crate) const REFERENCE: &str = "reference";
 
-/// A pack, as its manifest describes it. Paths are relative to the pack.
+/// The manifest of a pack. Paths are relative to the pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    /// None outside of a git checkout; `-dirty` behind it where files differ from it.
+    /// With `-dirty` appended if files were changed; `None` outside a git checkout.
     pub(crate) commit: Option<String>,
-    /// Of cargo, beside those that are on without asking.
+    /// Cargo features in addition to the default ones.
     pub(crate) features: Vec<String>,
-    /// Of cargo: dev or release.
+    /// Cargo profile: dev or release.
     pub(crate) profile: String,
     pub(crate) tests: Vec<TestProgram>,
 }
@@ -41,13 +41,13 @@ pub(crate) struct TestProgram {
     #[serde(rename = "crate")]
     pub(crate) package: String,
     pub(crate) target: String,
-    /// As cargo says: lib, bin or test.
+    /// Target kind of cargo: lib, bin or test.
     pub(crate) kind: String,
     pub(crate) path: PathBuf,
 }
 
 impl TestProgram {
-    /// What a person calls it.
+    /// A name for the table.
     pub(crate) fn name(&self) -> String {
         match self.kind.as_str() {
             "lib" => format!("{} src", self.package),
@@ -61,10 +61,10 @@ impl Manifest {
     pub(crate) fn read(pack: &Path) -> anyhow::Result<Self> {
         let path = pack.join(MANIFEST);
         let text = fs::read_to_string(&path).with_context(|| {
-            format!("read {}; `cargo xtask device-check pack` makes a folder with one", path.display())
+            format!("cannot read {}; `cargo xtask device-check pack` makes a pack", path.display())
         })?;
         serde_json::from_str(&text).with_context(|| {
-            format!("understand {}; pack again, by the xtask that is to run it", path.display())
+            format!("invalid {}; make a new pack with the same version of xtask", path.display())
         })
     }
 
@@ -72,18 +72,18 @@ impl Manifest {
         write_json(&pack.join(MANIFEST), self)
     }
 
-    /// An error if `device` was not compiled in. The CPU always is.
+    /// Fails if `device` was not compiled in. The CPU always is.
     pub(crate) fn check_device(&self, device: &str) -> anyhow::Result<()> {
         if is_cpu(device) || self.features.iter().any(|feature| feature == device) {
             return Ok(());
         }
         bail!(
-            "this pack was built without the device {device:?}; where Rust is: \
+            "this pack was built without the device {device:?}; on the machine with Rust, run \
              cargo xtask device-check pack --features {device}"
         )
     }
 
-    /// The crates with tests, each once.
+    /// The crates with tests, without duplicates.
     pub(crate) fn packages(&self) -> Vec<&str> {
         let mut packages: Vec<&str> = self.tests.iter().map(|test| test.package.as_str()).collect();
         packages.dedup();
@@ -115,17 +115,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_manifest_is_read_as_it_was_written() {
+    fn a_manifest_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let error = format!("{:#}", Manifest::read(folder.path()).unwrap_err());
-        assert!(error.contains("manifest.json; `cargo xtask device-check pack` makes a folder"), "{error}");
+        assert!(error.contains("manifest.json; `cargo xtask device-check pack` makes a pack"), "{error}");
 
         manifest().write(folder.path()).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap(), manifest());
     }
 
     #[test]
-    fn a_device_that_is_not_compiled_in_is_refused() {
+    fn a_device_that_is_not_compiled_in_is_rejected() {
         for device in ["cpu", "cpu-plain", "cuda"] {
             manifest().check_device(device).unwrap();
         }
@@ -134,7 +134,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn programs_are_named_apart() {
+    fn programs_have_distinct_names() {
         let names = manifest().tests.iter().map(TestProgram::name).collect::<Vec<_>>();
         assert_eq!(names, ["kernels src", "model tests/gpt", "cli src/main.rs"]);
         assert_eq!(manifest().packages(), ["kernels", "model", "cli"]);

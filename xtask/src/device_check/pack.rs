@@ -1,4 +1,4 @@
-//! The first half: a folder with programs, and with the files that they read.
+//! `device-check pack`: a folder of programs and the files they read.
 
 use std::env;
 use std::fs;
@@ -12,27 +12,26 @@ use xshell::{Shell, cmd};
 use super::manifest::{KINDLING, MANIFEST, Manifest, REFERENCE, TestProgram, XTASK};
 use crate::common::{commit, create, reference, root, say};
 
-/// The crates that compute. The program's tests run it on the CPU, and are here because its other features must not
-/// change that.
+/// The crates that compute. The tests of `cli` run kindling on the CPU, which GPU features must not change.
 const PACKAGES: [&str; 6] = ["kernels", "model", "checkpoint", "engine", "trainer", "cli"];
 
-/// Build the tests of the crates that compute and the program, and lay them into a folder with all that they read.
+/// Build kindling and the tests of the crates that compute, and copy them to a folder with the files they read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Cargo features to build with, such as cuda
+    /// Cargo features to enable, such as cuda
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     features: Vec<String>,
 
-    /// Build as for users, which takes a build of its own, for speeds that count
+    /// Use the release profile, for benchmarks
     #[arg(long)]
     release: bool,
 
-    /// The folder to make; without it, target/device-check
+    /// Output folder [default: target/device-check]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
 
-/// What cargo built: tests, each with where it lies, and the program.
+/// The output of the build: test programs with their paths, and kindling.
 #[derive(Debug)]
 struct Built {
     tests: Vec<(TestProgram, PathBuf)>,
@@ -52,7 +51,7 @@ pub(crate) fn pack(args: &Args) -> anyhow::Result<()> {
     }
     copy_program(&shell, &built.kindling, &folder.join(KINDLING))?;
     copy_program(&shell, &env::current_exe()?, &folder.join(XTASK))?;
-    copy_what_tests_read(&root.join("crates"), &folder.join("crates"))?;
+    copy_test_data(&root.join("crates"), &folder.join("crates"))?;
     copy_data(&reference()?, &folder.join(REFERENCE))?;
     let manifest = Manifest {
         commit: commit(&shell),
@@ -65,13 +64,13 @@ pub(crate) fn pack(args: &Args) -> anyhow::Result<()> {
     let (n_tests, size, shown) = (manifest.tests.len(), BinaryBytes(size_bytes(&folder)?), folder.display());
     let device = args.features.first().map_or("cpu", String::as_str);
     say(&format!(
-        "packed {n_tests} programs of tests, {size} in all, into {shown}; take it to the other machine, and there:\n  \
+        "packed {n_tests} test programs, {size} in total, into {shown}; copy it to the other machine and run there:\n  \
          {shown}/xtask device-check run {shown} --device {device}"
     ));
     Ok(())
 }
 
-/// Makes the folder anew. One that is not an earlier pack is left alone.
+/// Recreates the folder. Fails if it is neither empty nor a pack.
 fn clear(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     let is_empty = match fs::read_dir(folder) {
@@ -80,14 +79,14 @@ fn clear(folder: &Path) -> anyhow::Result<()> {
     };
     if !is_empty {
         if !folder.join(MANIFEST).is_file() {
-            bail!("{shown} is not empty and no pack; name another folder by --output");
+            bail!("{shown} is neither empty nor a pack; choose another folder with --output");
         }
-        fs::remove_dir_all(folder).with_context(|| format!("remove the pack {shown}"))?;
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove the pack {shown}"))?;
     }
     create(folder)
 }
 
-/// What cargo says of the build.
+/// Builds the tests and returns the messages of cargo.
 fn build(shell: &Shell, args: &Args) -> anyhow::Result<String> {
     let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
     let features = args.features.iter().flat_map(|feature| ["--features", feature]);
@@ -97,23 +96,23 @@ fn build(shell: &Shell, args: &Args) -> anyhow::Result<String> {
         .args(features)
         .args(release)
         .read()
-        .context("the tests can't be built; what cargo says about that is above")
+        .context("cannot build the tests; the messages of cargo are above")
 }
 
 impl Built {
-    /// Reads the messages of cargo, of one JSON object a line.
+    /// Parses the messages of cargo, one JSON object per line.
     fn of(messages: &str) -> anyhow::Result<Self> {
         let (mut tests, mut kindling) = (Vec::new(), None);
         for line in messages.lines() {
             let message: Value =
-                serde_json::from_str(line).with_context(|| format!("cargo printed `{line}`"))?;
+                serde_json::from_str(line).with_context(|| format!("invalid message of cargo: `{line}`"))?;
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let Some(program) = message["executable"].as_str().map(PathBuf::from) else { continue };
             let target = text(&message["target"]["name"]);
             if message["profile"]["test"] == true {
                 let package = PathBuf::from(text(&message["manifest_path"]));
                 let package = package.parent().and_then(Path::file_name);
-                let package = package.with_context(|| format!("{target} has no folder"))?;
+                let package = package.with_context(|| format!("the crate of {target} has no folder"))?;
                 let package = package.to_string_lossy().into_owned();
                 let kind = text(&message["target"]["kind"][0]);
                 let path = Path::new("tests").join(format!("{package}-{kind}-{target}"));
@@ -122,36 +121,36 @@ impl Built {
                 kindling = Some(program);
             }
         }
-        // Cargo names them as it is done with them. First what other crates rest on, of each its own tests first.
+        // Cargo prints them in the order of completion. Dependencies come first, and unit tests before integration tests.
         let rank = |test: &TestProgram| PACKAGES.iter().position(|&package| package == test.package);
         tests.sort_by_key(|(test, _)| (rank(test), test.kind == "test", test.target.clone()));
         Ok(Self { tests, kindling: kindling.context("cargo built no kindling")? })
     }
 }
 
-/// Without what only a debugger reads, where there is a `strip`.
+/// Copies a program, without debug information if `strip` is installed.
 fn copy_program(shell: &Shell, from: &Path, to: &Path) -> anyhow::Result<()> {
     copy(from, to)?;
     let _ = cmd!(shell, "strip {to}").quiet().ignore_stdout().ignore_stderr().run();
     Ok(())
 }
 
-/// The files in each crate's `tests`, but for their source, where they lie in the checkout. Tests look for them from the
-/// folder of their crate.
-fn copy_what_tests_read(crates: &Path, to: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(crates).with_context(|| format!("list {}", crates.display()))? {
+/// Copies the files in each crate's `tests` except Rust sources, with their paths: tests open them relative to the folder
+/// of their crate.
+fn copy_test_data(crates: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(crates).with_context(|| format!("cannot list {}", crates.display()))? {
         let entry = entry?;
         let tests = entry.path().join("tests");
         if tests.is_dir() {
             copy_data(&tests, &to.join(entry.file_name()).join("tests"))?;
         }
     }
-    // Tests run in them, so they are there even where there is nothing to read.
+    // The working directories of tests, which may have no files.
     PACKAGES.iter().try_for_each(|package| create(&to.join(package)))
 }
 
 fn copy_data(from: &Path, to: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
         let path = entry?.path();
         let to = to.join(path.file_name().unwrap_or_default());
         if path.is_dir() {
@@ -166,7 +165,7 @@ fn copy_data(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 fn size_bytes(folder: &Path) -> anyhow::Result<u64> {
     let mut total = 0;
-    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let entry = entry?;
         let metadata = entry.metadata()?;
         total += if metadata.is_dir() { size_bytes(&entry.path())? } else { metadata.len() };
@@ -175,7 +174,7 @@ fn size_bytes(folder: &Path) -> anyhow::Result<u64> {
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }
 
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_among_the_messages_of_cargo() {
+    fn executables_are_found_in_the_messages_of_cargo() {
         let messages = [
             r#"{"reason":"build-script-executed","out_dir":"/t"}"#.to_owned(),
             message("cli", "test", "cli", true),
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tests_read_is_copied_and_their_source_is_not() {
+    fn test_data_is_copied_without_sources() {
         let folder = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
         fs::create_dir_all(from.join("model/tests/fixtures")).unwrap();
@@ -233,7 +232,7 @@ mod tests {
         fs::write(from.join("model/tests/fixtures/golden.json"), "{}").unwrap();
         fs::create_dir_all(from.join("chart/src")).unwrap();
 
-        copy_what_tests_read(&from, &to).unwrap();
+        copy_test_data(&from, &to).unwrap();
         assert!(to.join("model/tests/fixtures/golden.json").is_file());
         assert!(!to.join("model/tests/gpt.rs").exists() && !to.join("chart").exists());
         assert!(to.join("kernels").is_dir());
@@ -246,7 +245,10 @@ mod tests {
         let other = folder.path().join("mine");
         fs::write(&other, "").unwrap();
         let error = clear(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("is not empty and no pack; name another folder by --output"), "{error}");
+        assert!(
+            error.ends_with("is neither empty nor a pack; choose another folder with --output"),
+            "{error}"
+        );
 
         fs::write(folder.path().join(MANIFEST), "{}").unwrap();
         clear(folder.path()).unwrap();

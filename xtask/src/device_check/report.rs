@@ -1,4 +1,4 @@
-//! The one table of all that was run.
+//! The table of results.
 
 use std::fmt::Write as _;
 
@@ -8,27 +8,27 @@ use serde::Serialize;
 use super::check::Check;
 use crate::bench::machine::Machine;
 
-/// How many lines of what a failure printed are shown.
+/// Printed lines of a failed program's output.
 const TAIL: usize = 30;
 
-/// Columns of a terminal that the table is made for.
+/// Width of the table in terminal columns.
 const WIDTH: u16 = 120;
 
-/// A whole check, as the JSON file has it.
+/// The JSON report.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) commit: Option<String>,
     pub(crate) features: Vec<String>,
     pub(crate) profile: String,
     pub(crate) device: String,
-    /// Each NVIDIA GPU with its driver and memory, where the system tells.
+    /// Each NVIDIA GPU with its driver and memory.
     pub(crate) gpus: Vec<String>,
     pub(crate) machine: Machine,
     pub(crate) checks: Vec<Check>,
 }
 
 impl Report {
-    /// The table between what was run on what, and how it went.
+    /// The build and the machine, the table, and the verdict.
     pub(crate) fn text(&self) -> String {
         let Self { profile, device, machine, .. } = self;
         let commit = self.commit.as_deref().unwrap_or("no commit");
@@ -38,9 +38,9 @@ impl Report {
         for gpu in &self.gpus {
             let _ = writeln!(text, "gpu: {gpu}");
         }
-        let n_there =
+        let n_on_device =
             self.checks.iter().filter(|check| check.failure.is_none() && check.device == *device).count();
-        let _ = write!(text, "{}\n{}; {n_there} passed on {device}", table(&self.checks), self.verdict());
+        let _ = write!(text, "{}\n{}; {n_on_device} passed on {device}", table(&self.checks), self.verdict());
         text
     }
 
@@ -59,7 +59,7 @@ impl Report {
 }
 
 impl Check {
-    /// One line, as soon as it is over.
+    /// A line to print after the check.
     pub(crate) fn line(&self) -> String {
         format!("{}: {} on {} in {:.1} s", self.name, self.outcome(), self.device, self.seconds)
     }
@@ -72,12 +72,12 @@ impl Check {
         }
     }
 
-    /// The end of what it printed, `output`.
+    /// The last lines of its output.
     pub(crate) fn tail(&self, output: &str) -> String {
         let lines: Vec<&str> = output.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL)..];
         let tail: String = tail.iter().map(|line| format!("  {line}\n")).collect();
-        format!("{}, the end of {}:\n{tail}", self.name, self.log.display())
+        format!("{}, end of {}:\n{tail}", self.name, self.log.display())
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_says_all_passed_or_what_failed() {
+    fn the_last_line_has_the_verdict_and_names_failures() {
         let text = report(vec![check("kernels src", "cuda", None), check("cli src/main.rs", "cpu", None)]);
         assert!(text.starts_with("commit no commit, features cuda, profile dev\ncpu: "), "{text}");
         assert!(text.contains("\ngpu: NVIDIA H100\n"), "{text}");
@@ -140,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_end_of_what_was_printed() {
+    fn the_tail_is_the_end_of_the_output() {
         let output: String = (1..=40).map(|line| format!("line {line}\n")).collect();
         let tail = check("kernels src", "cuda", Some("exit status: 101")).tail(&output);
-        assert!(tail.starts_with("kernels src, the end of logs/it.log:\n  line 11\n"), "{tail}");
+        assert!(tail.starts_with("kernels src, end of logs/it.log:\n  line 11\n"), "{tail}");
         assert!(tail.ends_with("  line 40\n"), "{tail}");
     }
 }

@@ -1,4 +1,4 @@
-//! The models that transformers made.
+//! Fixtures: models made by transformers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use checkpoint::RunFolder;
 use families::load_nanogpt;
 use model::Gpt;
 
-/// A folder that `xtask/golden/layouts.py` made.
+/// A folder made by `xtask/golden/layouts.py`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    // What cargo says now, or said then: `cargo xtask device-check` has the tests run where they were not built.
+    // The run-time value first: `cargo xtask device-check` runs the tests on another machine than the build.
     let home = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
     Path::new(&home).join("tests/fixtures/layouts").join(name)
 }
 
-/// The model in it.
+/// The model of a fixture.
 pub(crate) fn model(name: &str) -> Gpt {
     let device = kernels::testing::test_device();
     let checkpoint = fixture(name).join("ckpt.pt");
@@ -24,7 +24,7 @@ pub(crate) fn model(name: &str) -> Gpt {
     }
 }
 
-/// What it makes of some ids, at every position.
+/// The logits at every position.
 pub(crate) fn logits(model: &Gpt, ids: &[i32]) -> Vec<f32> {
     let ids =
         Tensor::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &kernels::testing::test_device());

@@ -1,29 +1,25 @@
-//! Errors of setting up a run, with the command that helps, and those that are in the arguments.
+//! Turns errors of setting up a run into messages with a suggested command, and marks errors in the arguments.
 
 use anyhow::anyhow;
 use console::program;
 use engine::quoted;
-use journal::words::plural;
-use monitor::{further, resume_command};
+use journal::summary::plural;
+use monitor::{longer_run_options, resume_command};
 use trainer::{Ending, Error, SetupError};
 
 use crate::{
     prepare::{DataDirArgs, data_error},
+    recipe::recipe_error,
     usage::UsageError,
 };
 
-/// The error as kindling prints it.
+/// Adds the suggested command to an error, or marks it as an error in the arguments.
 pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Error {
     match error {
-        SetupError::Key(_)
-        | SetupError::Recipe { has_overrides: true, .. }
-        | SetupError::NoSizes { .. }
-        | SetupError::TooManySteps { .. }
+        SetupError::Recipe(error) => recipe_error(error),
+        SetupError::TooManySteps { .. }
         | SetupError::LongBlock { .. }
-        | SetupError::Training(Error::Shares { .. }) => UsageError::new(error).into(),
-        SetupError::Recipe { ref name, .. } if trainer::preset(name).is_some() => {
-            UsageError::new(error).into()
-        }
+        | SetupError::Training(Error::UnevenBatch { .. }) => UsageError::new(error).into(),
         SetupError::Dataset(error) => data_error(error, &data_dir.data_dir),
         SetupError::NotTrainedHere { path } => anyhow!(
             "{} was not trained here and can't be resumed; start a run from its weights: {} train finetune --init-from {}",
@@ -31,20 +27,20 @@ pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Erro
             program(),
             quoted(&path.display().to_string())
         ),
-        SetupError::Over { folder, ending, state, recipe } => {
+        SetupError::RunEnded { folder, ending, state, recipe } => {
             let (path, resume) = (folder.path().display(), resume_command(&folder, &data_dir.as_option()));
             match ending {
                 Ending::StoppedEarly => anyhow!(
-                    "{path} has stopped at step {}, after {} without a better loss; to train further: {resume} --set \
+                    "{path} stopped early at step {}, after {} without improvement; to train further: {resume} --set \
                      guards.patience={}",
                     state.step,
                     plural(state.evaluations_since_best, "evaluation"),
                     2 * state.evaluations_since_best
                 ),
                 Ending::Finished | Ending::Interrupted => anyhow!(
-                    "{path} has done its {}; to train further: {resume}{}",
+                    "{path} has finished its {}; to train further: {resume}{}",
                     plural(state.step, "step"),
-                    further(&recipe, state.step)
+                    longer_run_options(&recipe, state.step)
                 ),
             }
         }
@@ -52,14 +48,14 @@ pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Erro
             let path = path.display().to_string();
             let option = |name: &str, value: &str| format!(" --{name} {}", quoted(value));
             let valid = valid.map_or_else(String::new, |valid| option("valid", &valid));
-            // Weights of a vocabulary that lacks characters of the text are no start. Fine-tuning needs a lower learning rate
-            // than the default recipe.
+            // A model whose vocabulary lacks characters of the text can't be fine-tuned on it. Fine-tuning needs the
+            // lower learning rate of its own recipe.
             let (recipe, init_from) = match has_characters {
                 true => (" finetune", option("init-from", &path)),
                 false => ("", String::new()),
             };
             anyhow!(
-                "{text} is not the text that {path} has trained on. Name that text, or start a new run on this one: {} \
+                "{text} is not the text that {path} was trained on. Name that text, or start a new run on this one: {} \
                  train{recipe}{}{valid}{init_from}",
                 program(),
                 option("data", &text)

@@ -1,10 +1,10 @@
-//! A run that is resumed, from arguments to the training that is left.
+//! Resumes a run: from arguments to the remaining training.
 
 use burn::prelude::Device;
 use checkpoint::TrainerState;
 use console::report;
 use dataset::Rules;
-use journal::{update_pictures, write_card};
+use journal::{update_loss_charts, write_card};
 use monitor::{report_data, with_progress};
 use trainer::{Changes, ResumePlan, ResumeRequest, StoppedRun, Training, ending};
 
@@ -16,7 +16,7 @@ use crate::{
     prepare::{warn_of_older_rules, with_absolute_paths},
 };
 
-/// A run that is ready to resume, and the changes of its recipe; with `--dry-run` prints its plan and changes nothing.
+/// Prepares a run to resume, with the changes of its recipe. With `--dry-run`, only prints the plan.
 pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
     let folder = match &args.run {
         Some(path) => models().open_folder(&models().run_path(path))?,
@@ -34,16 +34,16 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
         plan::print(&recipe, &PlannedData::of(&prepared), step, args.device.is_cpu())?;
         return Ok(None);
     }
-    let held = run.hold().map_err(explain)?;
+    let held = run.lock().map_err(explain)?;
     if held.state().is_some_and(|state| ending(&run.recipe, state).is_some()) {
-        update_pictures(&run.folder)?; // It may have been killed before its last words.
+        update_loss_charts(&run.folder)?; // The run may have been killed before it wrote them.
         write_card(&run.folder, &devices[0])?;
     }
     let planned = plan(args, &run, held.state(), devices.len())?;
     report_data(&planned.recipe.data, &planned.prepared);
-    if held.is_of_older_version() {
+    if held.has_older_format() {
         report(format_args!(
-            "note: an older version of kindling saved this run; it resumes with the same numbers up to rounding, not bit for bit"
+            "note: an older version of kindling saved this run; it resumes equal up to rounding, not bit for bit"
         ));
     }
     if args.device.is_cpu() {
@@ -53,8 +53,8 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
         && let Some(kept) = held.keep_undone_weights().map_err(explain)?
     {
         report(format_args!(
-            "the best weights so far, of step {} with a validation loss of {:.4}, are of a step that is undone; \
-             they are kept in {}",
+            "the best weights so far (step {}, validation loss {:.4}) are from a step that this resume undoes; they are kept \
+             in {}",
             kept.step,
             kept.loss,
             kept.path.display()
@@ -65,7 +65,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
     Ok(Some((training, changes)))
 }
 
-/// What the run resumes with.
+/// The recipe and data that the run resumes with.
 fn plan(
     args: &Args,
     run: &StoppedRun,

@@ -1,8 +1,7 @@
-//! Options of `train` that are short for a `--set`.
+//! Shorthand options of `train` for recipe keys.
 
 use crate::usage::at_least;
 
-/// Options that are short for a `--set`.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(super) struct ShortArgs {
@@ -11,7 +10,7 @@ pub(super) struct ShortArgs {
     #[arg(allow_negative_numbers = true, value_parser = at_least(0_u64))]
     max_steps: Option<u64>,
 
-    /// As many steps as read the training text X times.
+    /// Train for X passes over the training text.
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
     pub(super) epochs: Option<f64>,
 
@@ -35,7 +34,7 @@ fn above_zero(text: &str) -> Result<f64, String> {
 }
 
 impl ShortArgs {
-    /// The same as values of `--set`.
+    /// The equivalent values of `--set`.
     pub(super) fn sets(&self) -> impl Iterator<Item = String> {
         let Self { max_steps, epochs: _, lr, batch_size, block_size } = self;
         let sets = [

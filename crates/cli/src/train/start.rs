@@ -1,4 +1,4 @@
-//! A new run, from arguments to a folder.
+//! Starts a new run: from arguments to a run folder.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use console::program;
-use engine::{Memory, ModelFolder, check_vocabulary, quoted};
+use engine::{ModelFolder, WeightStorage, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
 use tokenizer::SpecialTokens;
-use trainer::{Changes, NewRun, Origin, PlannedRun, RecipeRequest, Training};
+use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
 use crate::{
@@ -18,18 +18,18 @@ use crate::{
     model_args::models,
     plan::{self, PlannedData},
     prepare::with_absolute_paths,
-    recipe::recipe_text,
+    recipe::open_recipe,
     usage::{ResultExt, bail_usage},
 };
 
-/// Makes a new run; with `--dry-run` prints its plan and makes none.
+/// Makes a new run. With `--dry-run`, only prints the plan.
 pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
     if let Some(path) = args.run.as_ref().map(|path| models().run_path(path))
         && path.exists()
     {
         let path = path.display().to_string();
         bail!(
-            "the run {path} exists already. Resume it with {} train --resume --run {}, or choose another name with --run",
+            "the run {path} already exists. Resume it with {} train --resume --run {}, or choose another name with --run",
             program(),
             quoted(&path)
         );
@@ -53,26 +53,25 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
     };
     let training = planned.create(&path, model, &special_tokens, devices).with_context(|| {
         format!(
-            "cannot make the run {}; name another place with --run PATH",
+            "cannot make the run {}; choose another path with --run PATH",
             quoted(&path.display().to_string())
         )
     })?;
     Ok(Some((training, Changes::new())))
 }
 
-/// The recipe and the tokens of an experiment, and its first weights.
+/// The recipe, tokens and initial model of an experiment.
 pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(PlannedRun, Gpt)> {
     let (planned, origin) = plan(args, 1)?;
     let model = first_model(args, &planned, origin.as_ref(), device)?;
     Ok((planned, model))
 }
 
-/// The recipe and the tokens of a new run, and the model to start from.
+/// The recipe and tokens of a new run, and the model of `--init-from`.
 fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<ModelFolder>)> {
     let origin = args.init_from.as_deref().map(|path| ModelFolder::find(&models(), path)).transpose()?;
     let request = RecipeRequest {
-        name: args.recipe_name().to_owned(),
-        text: recipe_text(args.recipe_name())?,
+        source: open_recipe(args.recipe_name())?,
         overrides: args.overrides(),
         epochs: args.short.epochs,
     };
@@ -82,29 +81,29 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Mod
     let data = with_absolute_paths(run.recipe().map_err(explain)?.data, data_dir)?;
     let planned = with_progress(|show| run.plan(data, data_dir, show)).map_err(explain)?;
     report_data(&planned.recipe.data, &planned.prepared);
-    planned.check_lengths().map_err(explain)?; // Before a folder is made.
+    planned.check_lengths().map_err(explain)?;
     Ok((planned, origin))
 }
 
-/// Sizes and tokenizer of the model to start from. Overrides of them are refused.
-fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<Origin> {
-    let decided = |set: &&String| {
+/// Sizes and tokenizer of the model of `--init-from`. Overrides of them are refused.
+fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<BaseModel> {
+    let is_fixed = |set: &&String| {
         let key = set.split('=').next().unwrap_or_default().trim();
         let is_free = ["model.dropout", "model.block_size"].contains(&key);
         key == "data.tokenizer" || (key.starts_with("model.") && !is_free)
     };
-    if let Some(set) = args.set.iter().find(decided) {
+    if let Some(set) = args.set.iter().find(is_fixed) {
         bail_usage!(
-            "--set {set} has no effect with --init-from: sizes and tokenizer are those of {origin}; leave --init-from \
-             out to choose them"
+            "--set {set} has no effect with --init-from: sizes and tokenizer come from {origin}; omit --init-from to \
+             choose them"
         );
     }
     let (tokenizer, config) = (origin.folder.load_tokenizer()?, origin.folder.config()?);
     check_vocabulary(&tokenizer, &config)?;
-    Ok(Origin { name: origin.to_string(), config, tokenizer })
+    Ok(BaseModel { name: origin.to_string(), config, tokenizer })
 }
 
-/// The first weights, if there is memory for the run.
+/// The initial model. Checks first that the run fits in memory.
 fn first_model(
     args: &Args,
     planned: &PlannedRun,
@@ -115,7 +114,7 @@ fn first_model(
         memory::check(&planned.recipe)?;
     }
     Ok(match origin {
-        Some(origin) => planned.model_from(origin.load_model(Memory::Own, device)?),
+        Some(origin) => planned.model_from(origin.load_model(WeightStorage::Owned, device)?),
         None => planned.random_model(device)?,
     })
 }

@@ -1,4 +1,4 @@
-//! First guesses: arguments that are understood, or answered with the right ones.
+//! Plausible first arguments: they work, or the error suggests the right ones.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn text_folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_text_as_the_argument_is_trained_on() {
+fn train_accepts_a_text_as_its_argument() {
     let folder = text_folder();
     let folder = folder.path();
     let small = ["--block-size", "16", "--batch-size", "3", "--lr", "0.01"];
@@ -33,7 +33,7 @@ fn a_text_as_the_argument_is_trained_on() {
     fs::copy(folder.join("my.txt"), folder.join("books/one.txt")).unwrap();
     run(folder, &[&["train", "books/", "--run", "folder"], &small[..], &SHORT].concat()).success();
     let both = run(folder, &["train", "my.txt", "--data", "books"]).usage_failure();
-    assert!(both.contains("two texts are named, my.txt and --data books"), "{both}");
+    assert!(both.contains("my.txt and --data books both name a text"), "{both}");
     let missing = run(folder, &["train", "mine.txt"]).failure();
     assert!(missing.contains("there is no file or folder mine.txt"), "{missing}");
     let unknown = run(folder, &["train", "debgu"]).usage_failure();
@@ -44,7 +44,7 @@ fn a_text_as_the_argument_is_trained_on() {
 }
 
 #[test]
-fn epochs_become_steps() {
+fn epochs_are_converted_to_steps() {
     let folder = text_folder();
     let plan = run(folder.path(), &["train", "debug", "my.txt"]);
     assert_eq!(plan.code, 2, "{}", plan.stderr);
@@ -52,19 +52,22 @@ fn epochs_become_steps() {
         .success()
         .stdout;
     // 3,420 tokens three times, 128 in a step.
-    assert!(plan.contains("81 of 128 tokens") && plan.contains("3.0 epochs"), "{plan}");
+    assert!(plan.contains("81 × 128 tokens") && plan.contains("3.0 epochs"), "{plan}");
     assert!(!folder.path().join("runs").exists(), "nothing is trained");
     run(folder.path(), &["train", "debug", "--data", "my.txt", "--epochs", "0.1", "--run", "mine"]).success();
     let resumed = ["train", "--resume", "--epochs", "0.2", "--dry-run"];
     let plan = run(folder.path(), &resumed).success().stdout;
-    assert!(plan.contains("6 of 128 tokens, of which 3 are left"), "{plan}");
+    assert!(plan.contains("6 × 128 tokens, 3 left"), "{plan}");
     let wsd = ["--set", "schedule.kind=wsd", "--set", "schedule.stable_steps=60", "--dry-run"];
     let plan =
         run(folder.path(), &[&["train", "debug", "--data", "my.txt", "--epochs", "3"], &wsd[..]].concat());
-    assert!(plan.success().stdout.contains("81 of 128 tokens"), "40 steps of the preset count for nothing");
+    assert!(
+        plan.success().stdout.contains("81 × 128 tokens"),
+        "--epochs replaces the 40 steps of the preset"
+    );
     let error =
         run(folder.path(), &["train", "debug", "--data", "my.txt", "--epochs", "1e30"]).usage_failure();
-    assert!(error.contains("--epochs 1e30 is too long"), "{error}");
+    assert!(error.contains("--epochs 1e30 is too large"), "{error}");
     let often =
         run(folder.path(), &["train", "debug", "--data", "my.txt", "--epochs", "30", "--dry-run"]).success();
     assert!(often.stderr.contains("warning: this plan reads the text 30 times"), "{}", often.stderr);
@@ -76,13 +79,13 @@ fn epochs_become_steps() {
 }
 
 #[test]
-fn a_dry_run_shows_the_plan_and_leaves_no_run() {
+fn a_dry_run_prints_the_plan_and_makes_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let plan = run(folder.path(), &["train", "--dry-run"]).success().stdout;
     for line in [
         "model ",
-        "text           shakespeare: 1,003,854 tokens",
-        "2,800 of 1,024",
+        "text           shakespeare: 1,003,854 training tokens",
+        "2,800 × 1,024",
         "2.9 epochs",
         "memory ",
         "time ",
@@ -93,17 +96,17 @@ fn a_dry_run_shows_the_plan_and_leaves_no_run() {
     assert!(!folder.path().join("runs").exists());
     let before = fs::read_to_string(trained().join("runs/debug/recipe.toml")).unwrap();
     let plan = run(trained(), &["train", "--resume", "--run", "debug", "--max-steps", "100", "--dry-run"]);
-    assert!(plan.success().stdout.contains("100 of 128 tokens, of which 60 are left"));
+    assert!(plan.success().stdout.contains("100 × 128 tokens, 60 left"));
     assert_eq!(fs::read_to_string(trained().join("runs/debug/recipe.toml")).unwrap(), before);
     run(folder.path(), &["train", "--dry-run", "--set", "model.n_head=3"]).usage_failure();
 }
 
 #[test]
-fn a_text_that_is_read_often_is_warned_of() {
+fn many_epochs_are_warned_about() {
     let folder = text_folder();
     let train = ["train", "debug", "--data", "my.txt", "--epochs", "21", "--quiet"];
-    let said = run(folder.path(), &train).success().stderr;
-    assert!(said.contains("warning: this plan reads the text 21 times"), "{said}");
+    let stderr = run(folder.path(), &train).success().stderr;
+    assert!(stderr.contains("warning: this plan reads the text 21 times"), "{stderr}");
     let on_purpose =
         run(folder.path(), &[&train[..], &["--set", "run.keep_weights=last"]].concat()).success().stderr;
     assert!(!on_purpose.contains("reads the text"), "{on_purpose}");
@@ -111,19 +114,19 @@ fn a_text_that_is_read_often_is_warned_of() {
     assert!(card.contains(", 21 epochs,"), "{card}");
     assert!(
         !card.contains(folder.path().to_str().unwrap()),
-        "the place of the text stays out of the card: {card}"
+        "the card does not contain the path of the text: {card}"
     );
 }
 
 #[test]
-fn a_run_is_resumed_by_its_recipe_or_its_name() {
+fn a_run_is_resumed_by_the_name_of_its_recipe_or_its_own_name() {
     let resume = |more: &[&str]| {
         run(trained(), &[&["train", "--resume", "--dry-run", "--max-steps", "50"], more].concat())
     };
     resume(&["debug"]).success();
     resume(&["debug", "--run", "debug"]).success();
     let error = resume(&["tiny", "--run", "debug"]).usage_failure();
-    assert!(error.contains("runs/debug was begun with the recipe debug, not tiny"), "{error}");
+    assert!(error.contains("runs/debug was started with the recipe debug, not tiny"), "{error}");
     resume(&["runs/debug/recipe.toml", "--run", "debug"]).success();
 }
 
@@ -143,13 +146,39 @@ fn a_run_is_resumed_by_the_file_of_its_recipe() {
     fs::create_dir(folder.join("other")).unwrap();
     fs::copy(folder.join("mine.toml"), folder.join("other/mine.toml")).unwrap();
     let error = run(folder, &[&["train", "other/mine.toml"], &resume[2..]].concat()).usage_failure();
-    assert!(error.contains("runs/m was begun with the recipe mine.toml, not other/mine.toml"), "{error}");
+    assert!(error.contains("runs/m was started with the recipe mine.toml, not other/mine.toml"), "{error}");
 }
 
 #[test]
-fn options_that_are_keys_of_a_recipe_are_answered_with_set() {
+fn a_recipe_of_three_lines_extends_a_preset() {
+    let folder = text_folder();
+    let folder = folder.path();
+    let train = |options: &[&str]| run(folder, &[&["train", "mine.toml"], options].concat());
+    fs::write(folder.join("mine.toml"), "extends = \"debug\"\n[model]\nn_layer = 3\n").unwrap();
+    train(&["--data", "my.txt", "--run", "m", "--max-steps", "2"]).success();
+    let resolved = fs::read_to_string(folder.join("runs/m/recipe.toml")).unwrap();
+    assert!(resolved.contains("n_layer = 3\n") && resolved.contains("[schedule]\n"), "{resolved}");
+    assert!(!resolved.contains("extends"), "{resolved}");
+    // The run resumes by its own recipe, whatever happens to the files.
+    fs::write(folder.join("mine.toml"), "extends = \"debug\"\n[model]\nn_layers = 3\n").unwrap();
+    train(&["--resume", "--run", "m", "--max-steps", "3"]).success();
+    let error = train(&["--data", "my.txt"]).failure();
+    assert!(
+        error.starts_with("error: invalid recipe mine.toml:3: unknown field `n_layers`, expected"),
+        "{error}"
+    );
+    fs::write(folder.join("mine.toml"), "extends = \"debug\"\n[model]\nn_head = 3\n").unwrap();
+    let error = train(&["--data", "my.txt"]).failure();
+    assert!(
+        error.contains("invalid recipe mine.toml:3: `n_embd` = 32 is not a multiple of `n_head` = 3"),
+        "{error}"
+    );
+}
+
+#[test]
+fn unknown_options_that_name_a_recipe_key_suggest_set() {
     for (option, tip) in [
-        ("--dropout", "it is a key of the recipe: --set model.dropout=VALUE"),
+        ("--dropout", "it is a recipe key: --set model.dropout=VALUE"),
         ("--steps", "--set schedule.max_steps=VALUE"),
         ("--seed", "--set run.seed=VALUE"),
         ("--n-layer", "--set model.n_layer=VALUE"),
@@ -163,7 +192,7 @@ fn options_that_are_keys_of_a_recipe_are_answered_with_set() {
 }
 
 #[test]
-fn a_short_text_is_answered_with_what_can_be_typed() {
+fn the_error_for_a_short_text_suggests_options_that_work() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::write(folder.join("k1.txt"), "the old house by the river was quiet. ".repeat(26)).unwrap();
@@ -184,7 +213,7 @@ fn a_short_text_is_answered_with_what_can_be_typed() {
 }
 
 #[test]
-fn separators_between_documents_end_texts() {
+fn separators_between_documents_end_generated_texts() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let stories = ["A cat sat.", "Rain fell at noon.", "Dogs run far.", "The boat left.", "Bread is warm."];
@@ -193,38 +222,38 @@ fn separators_between_documents_end_texts() {
     let train =
         ["train", "debug", "--data", "stories.txt", "--run", "r", "--max-steps", "300", "--lr", "0.01"];
     let bpe = ["--set", "data.tokenizer=bpe:300", "--set", "optimizer.batch_size=32"];
-    let said = run(folder, &[&train[..], &bpe].concat()).success().stderr;
+    let stderr = run(folder, &[&train[..], &bpe].concat()).success().stderr;
     assert!(
-        said.starts_with("data: ") && said.contains(", 900 documents between 900 <|endoftext|>, "),
-        "{said}"
+        stderr.starts_with("data: ") && stderr.contains(", 900 documents separated by 900 <|endoftext|>, "),
+        "{stderr}"
     );
     let generate = ["generate", "r", "--temperature", "0.5", "--seed", "1", "--json", "--max-tokens", "120"];
     let text = run(folder, &generate).success().stdout;
-    assert!(text.contains("\"stopped_by\":\"stop_token\""), "it ends after a story: {text}");
-    // The same string in a prompt is text, unless it is asked for.
+    assert!(text.contains("\"stopped_by\":\"stop_token\""), "generation stops after a story: {text}");
+    // In a prompt, the string is plain text without --special.
     let n_ids = |more: &[&str]| {
         let scored = run(folder, &[&["score", "r", "--json", "--text"], more].concat()).success().stdout;
         serde_json::from_str::<serde_json::Value>(&scored).unwrap()["ids"].as_array().unwrap().len()
     };
     assert!(n_ids(&["<|endoftext|>"]) > 1);
-    // Bits per byte do not count it.
+    // Bits per byte do not count the separator.
     let eval = |file: &str| {
         let ran = run(folder, &["eval", "r", "--data", file, "--json"]).success().stdout;
         serde_json::from_str::<serde_json::Value>(&ran).unwrap()
     };
     fs::write(folder.join("two.txt"), "A cat sat.<|endoftext|>Dogs run far.").unwrap();
     assert_eq!(eval("two.txt")["bytes"], 23);
-    // A model without a recipe is measured as it would be trained.
+    // A model without a recipe is evaluated with the default separator.
     run(folder, &["export", "r", "--format", "safetensors", "-o", "exported"]).success();
     let exported = run(folder, &["eval", "exported", "--data", "two.txt", "--json"]).success().stdout;
     assert_eq!(exported, run(folder, &["eval", "r", "--data", "two.txt", "--json"]).success().stdout);
-    // A recipe that does not ask for them has separators as text, and says so.
+    // A recipe without a separator reads the string as text, with a warning.
     let off =
         ["train", "debug", "--data", "stories.txt", "--set", "data.tokenizer=bpe:300", "--max-steps", "1"];
-    let said = run(folder, &[&off[..], &["--set", "data.separator=none"]].concat()).success().stderr;
+    let stderr = run(folder, &[&off[..], &["--set", "data.separator=none"]].concat()).success().stderr;
     assert!(
-        said.contains("warning: the text has 900 <|endoftext|>, which are taken as plain text; add --set"),
-        "{said}"
+        stderr.contains("warning: the text has 900 <|endoftext|>, which are read as plain text; to encode each as one token, add --set"),
+        "{stderr}"
     );
     let error = run(folder, &[&off[..], &["--set", "data.separator=off"]].concat()).usage_failure();
     assert!(error.contains("--set data.separator=none"), "{error}");
@@ -232,44 +261,47 @@ fn separators_between_documents_end_texts() {
         run(folder, &["train", "debug", "--data", "stories.txt", "--max-steps", "1"]).success().stderr;
     assert!(
         as_text.contains(
-            "warning: the text has 900 <|endoftext|> between documents, which the tokenizer char takes"
+            "warning: the text has 900 <|endoftext|> between documents, which the tokenizer char encodes"
         ),
         "{as_text}"
     );
 }
 
 #[test]
-fn json_lines_are_warned_of_once() {
+fn json_lines_are_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let lines: String =
         (0..60).map(|idx| format!("{{\"id\": {idx}, \"text\": \"the old house\"}}\n")).collect();
     fs::write(folder.join("data.jsonl"), lines).unwrap();
     for _ in 0..2 {
-        let said =
+        let stderr =
             run(folder, &["train", "debug", "--data", "data.jsonl", "--max-steps", "1"]).success().stderr;
-        assert_eq!(said.matches("has JSON lines, which are taken as plain text").count(), 1, "{said}");
+        assert_eq!(stderr.matches("has JSON lines, which are read as plain text").count(), 1, "{stderr}");
     }
 }
 
 #[test]
-fn a_corpus_and_a_folder_of_one_name_are_told_apart() {
+fn a_corpus_takes_precedence_over_a_folder_of_the_same_name_with_a_note() {
     let folder = text_folder();
     let folder = folder.path();
     fs::create_dir(folder.join("shakespeare")).unwrap();
     fs::copy(folder.join("my.txt"), folder.join("shakespeare/one.txt")).unwrap();
     let train = ["train", "debug", "--max-steps", "1", "--data"];
-    let said = run(folder, &[&train[..], &["shakespeare"]].concat()).success().stderr;
-    let (_, advice) = said
-        .split_once("shakespeare is the known corpus; for the file or folder of that name: --data ")
+    let stderr = run(folder, &[&train[..], &["shakespeare"]].concat()).success().stderr;
+    let (_, advice) = stderr
+        .split_once("using the known corpus shakespeare; for the file or folder of that name, add --data ")
         .unwrap();
     let advice = advice.lines().next().unwrap();
-    let said = run(folder, &[&train[..], &[advice]].concat()).success().stderr;
-    assert!(said.starts_with("data: ") && said.contains("/shakespeare, 3.4k tokens to train on"), "{said}");
+    let stderr = run(folder, &[&train[..], &[advice]].concat()).success().stderr;
+    assert!(
+        stderr.starts_with("data: ") && stderr.contains("/shakespeare, 3.4k training tokens"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn a_text_to_validate_on_is_named_where_it_is_meant() {
+fn eval_and_resume_name_the_validation_text() {
     let folder = text_folder();
     let folder = folder.path();
     fs::write(folder.join("v.txt"), "the river by the old house was quiet. ".repeat(20)).unwrap();
@@ -279,15 +311,15 @@ fn a_text_to_validate_on_is_named_where_it_is_meant() {
         &["train", "debug", "--data", "my.txt", "--valid", "v.txt", "--run", "r", "--max-steps", "2"],
     )
     .success();
-    let said = run(folder, &["eval", "r"]).success().stderr;
+    let stderr = run(folder, &["eval", "r"]).success().stderr;
     assert!(
-        said.contains("validation text ") && said.contains("/v.txt, as runs/r/recipe.toml says"),
-        "{said}"
+        stderr.contains("validation text: ") && stderr.contains("/v.txt, from runs/r/recipe.toml"),
+        "{stderr}"
     );
     let resume = ["train", "--resume", "--run", "r", "--max-steps", "3"];
     let error = run(folder, &[&resume[..], &["--valid", "w.txt"]].concat()).failure();
     assert!(
-        error.contains("/w.txt is not the text that runs/r has validated on; name that text with --valid"),
+        error.contains("/w.txt is not the text that runs/r was validated on; name that text with --valid"),
         "{error}"
     );
     let error = run(folder, &[&resume[..], &["--set", "data.valid=none"]].concat()).usage_failure();
@@ -297,7 +329,7 @@ fn a_text_to_validate_on_is_named_where_it_is_meant() {
 }
 
 #[test]
-fn a_folder_of_texts_does_not_hide_the_run_of_its_name() {
+fn a_run_with_the_name_of_a_text_folder_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::create_dir(folder.join("books")).unwrap();
@@ -312,7 +344,7 @@ fn a_folder_of_texts_does_not_hide_the_run_of_its_name() {
 }
 
 #[test]
-fn a_text_that_has_moved_is_found_where_it_is_named() {
+fn a_text_that_has_moved_is_given_its_new_path() {
     let folder = text_folder();
     let folder = folder.path();
     run(folder, &["train", "debug", "--data", "my.txt", "--run", "r", "--max-steps", "4"]).success();
@@ -324,39 +356,41 @@ fn a_text_that_has_moved_is_found_where_it_is_named() {
     let resume = ["train", "--resume", "--run", "r", "--max-steps", "6"];
     let error = run(folder, &resume).failure();
     assert!(
-        error.contains("runs/r/recipe.toml names a text that is not there; if it has moved, add --data PATH"),
+        error.contains(
+            "runs/r/recipe.toml names a text that does not exist; if it has moved, add --data PATH"
+        ),
         "{error}"
     );
     let error = run(folder, &["eval", "r"]).failure();
     assert!(
         error.contains(
-            "runs/r/recipe.toml names a text that is not there; if it has moved, name it with --data PATH"
+            "the text in runs/r/recipe.toml is missing; if it has moved, give its new path with --data PATH"
         ),
         "{error}"
     );
     fs::write(folder.join("other.txt"), "the house by the old river was quiet. ".repeat(100)).unwrap();
     let error = run(folder, &[&resume[..], &["--data", "other.txt"]].concat()).failure();
-    assert!(error.contains("other.txt is not the text that runs/r has trained on"), "{error}");
+    assert!(error.contains("other.txt is not the text that runs/r was trained on"), "{error}");
     let (_, advice) = error.trim().split_once("new run on this one: kindling ").unwrap();
     run(folder, &[&advice.split(' ').collect::<Vec<_>>()[..], &SHORT].concat()).success();
 
     fs::write(folder.join("letters.txt"), "THE OLD HOUSE BY THE RIVER. ".repeat(100)).unwrap();
     let error = run(folder, &[&resume[..], &["--data", "letters.txt"]].concat()).failure();
     let (_, advice) = error.trim().split_once("new run on this one: kindling ").unwrap();
-    assert!(!advice.contains("--init-from"), "the model does not know these letters: {advice}");
+    assert!(!advice.contains("--init-from"), "the model's vocabulary lacks these letters: {advice}");
     run(folder, &[&advice.split(' ').collect::<Vec<_>>()[..], &SHORT].concat()).success();
 
     let moved = run(folder, &[&resume[..], &["--data", "elsewhere/mine.txt"]].concat()).success();
     assert!(moved.stderr.contains("changed: data.corpus from"), "{}", moved.stderr);
-    let said = run(folder, &["eval", "r"]).success().stderr;
-    assert!(said.contains("elsewhere/mine.txt, as runs/r/recipe.toml says"), "{said}");
+    let stderr = run(folder, &["eval", "r"]).success().stderr;
+    assert!(stderr.contains("elsewhere/mine.txt, from runs/r/recipe.toml"), "{stderr}");
     fs::rename(folder.join("elsewhere/mine.txt"), folder.join("my.txt")).unwrap();
     run(folder, &["train", "--resume", "--run", "r", "--max-steps", "7", "--set", "data.corpus=my.txt"])
         .success();
 }
 
 #[test]
-fn eval_takes_what_train_takes_and_says_why_its_loss_is_another() {
+fn eval_accepts_the_texts_of_train_and_explains_its_different_loss() {
     let folder = text_folder();
     let data = folder.path().to_str().unwrap();
     let whole = run(trained(), &["eval", "--data", data, "--json"]).success().stdout;
@@ -365,8 +399,8 @@ fn eval_takes_what_train_takes_and_says_why_its_loss_is_another() {
     let name =
         run(trained(), &["eval", "--data", "shakespeare", "--stride", "16", "--json"]).success().stdout;
     assert!(name.contains("\"bytes\":1115394"), "{name}");
-    let said = run(trained(), &["eval"]).success().stderr;
-    assert!(said.contains("during training: 3.") && said.contains("eval --help says why"), "{said}");
+    let stderr = run(trained(), &["eval"]).success().stderr;
+    assert!(stderr.contains("during training: 3.") && stderr.contains("eval --help explains"), "{stderr}");
     let help = run(trained(), &["eval", "--help"]).success().stdout;
     assert!(help.contains("the mean over schedule.eval_windows random windows"), "{help}");
     let error = run(trained(), &["eval", "--data", "shakespear"]).failure();
@@ -377,15 +411,15 @@ fn eval_takes_what_train_takes_and_says_why_its_loss_is_another() {
 }
 
 #[test]
-fn prepared_data_goes_where_it_is_told() {
+fn prepared_data_is_written_to_the_data_dir() {
     let folder = text_folder();
     let folder = folder.path();
     let train = ["train", "debug", "--data", "my.txt", "--max-steps", "1"];
-    let said =
+    let stderr =
         run(folder, &[&train[..], &["--data-dir", "kept/here", "--run", "r"]].concat()).success().stderr;
     assert!(folder.join("kept/here").is_dir() && !folder.join("datasets").exists());
     let error = run(folder, &["train", "--resume", "--run", "r", "--data-dir", "kept/here"]).failure();
-    for advice in [said, error] {
+    for advice in [stderr, error] {
         let (_, advice) =
             advice.split_once("kindling train --resume --run runs/r --data-dir kept/here").unwrap();
         assert!(advice.starts_with(" --max-steps "), "{advice}");
@@ -393,23 +427,23 @@ fn prepared_data_goes_where_it_is_told() {
     let ran =
         crate::support::kindling(folder, &["eval", "r"]).env("KINDLING_DATA", "kept/here").output().unwrap();
     assert!(ran.status.success() && !folder.join("datasets").exists());
-    // As where nothing can be written.
+    // A folder that can't be written.
     fs::write(folder.join("datasets"), "a file is in the way").unwrap();
     let error = run(folder, &train).failure();
     assert!(
         error.contains(
-            "cannot keep prepared data in datasets; name another folder with --data-dir DIR or KINDLING_DATA"
+            "cannot write prepared data to datasets; choose another folder with --data-dir DIR or KINDLING_DATA"
         ),
         "{error}"
     );
     fs::write(folder.join("taken"), "").unwrap();
     let error =
         run(folder, &[&train[..], &["--data-dir", "kept/here", "--run", "taken/mine"]].concat()).failure();
-    assert!(error.contains("name another place with --run PATH"), "{error}");
+    assert!(error.contains("choose another path with --run PATH"), "{error}");
 }
 
 #[test]
-fn arguments_that_can_not_be_understood_end_with_two_whoever_finds_them() {
+fn invalid_arguments_exit_with_2_whether_clap_or_a_later_check_finds_them() {
     for args in [
         &["train", "debug", "--set", "model.n_layers=3"][..],
         &["train", "debug", "--set", "n_layer=3"],

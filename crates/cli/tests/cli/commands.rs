@@ -1,4 +1,4 @@
-//! The commands, from a training run to what is done with it.
+//! Each command, on a small training run.
 
 use std::{fs, io::Read, process::Stdio};
 #[cfg(unix)]
@@ -15,7 +15,7 @@ fn json(args: &[&str]) -> Value {
 }
 
 #[test]
-fn training_leaves_the_whole_run_folder() {
+fn training_writes_all_files_of_the_run_folder() {
     let path = trained().join("runs/debug");
     for file in [
         "recipe.toml",
@@ -35,7 +35,7 @@ fn training_leaves_the_whole_run_folder() {
 }
 
 #[test]
-fn training_shows_losses_samples_and_what_to_type_next() {
+fn training_prints_losses_samples_and_the_next_commands() {
     let folder = tempfile::tempdir().unwrap();
     let ran = run(folder.path(), &["train", "debug"]).success();
     for expected in [
@@ -43,21 +43,21 @@ fn training_shows_losses_samples_and_what_to_type_next() {
         "step      0/40  validation loss 4.",
         "step     40/40  validation loss ",
         "tokens/s",
-        "--- what it writes after step 40 ---",
+        "--- sample after step 40 ---",
         "kindling generate runs/debug --prompt ",
     ] {
         assert!(ran.stderr.contains(expected), "{expected:?} is not in\n{}", ran.stderr);
     }
     assert!(ran.stdout.len() > 500, "the samples: {}", ran.stdout);
 
-    // The next run is another one.
+    // The next run gets a new name.
     let again = run(folder.path(), &["train", "debug"]).success();
     assert!(again.stderr.contains("runs/debug-2"), "{}", again.stderr);
-    assert_eq!(again.stdout, ran.stdout, "the same seed writes the same samples");
+    assert_eq!(again.stdout, ran.stdout, "the same seed gives the same samples");
 }
 
 #[test]
-fn a_seed_fixes_what_is_generated() {
+fn a_seed_makes_generation_reproducible() {
     let generate = |seed: &str| {
         let args = ["generate", "--prompt", "ROMEO:", "--max-tokens", "50", "--seed", seed];
         run(trained(), &args).success().stdout
@@ -70,7 +70,7 @@ fn a_seed_fixes_what_is_generated() {
 }
 
 #[test]
-fn a_random_seed_is_printed_and_gives_the_text_again() {
+fn a_random_seed_is_printed_and_reproduces_the_text() {
     let options = ["generate", "--prompt", "ROMEO:", "--max-tokens", "30"];
     let first = run(trained(), &options).success();
     let seed = first.stderr.strip_prefix("seed ").unwrap().trim_end();
@@ -86,9 +86,9 @@ fn a_random_seed_is_printed_and_gives_the_text_again() {
     assert_eq!(again.stdout, quiet.stdout);
 }
 
-/// Starts generating a text that has no end in a test's time.
+/// Starts a generation that does not end within the test.
 #[cfg(unix)]
-fn generate_on_and_on(more: &[&str]) -> Child {
+fn generate_endlessly(more: &[&str]) -> Child {
     let args = [&["generate", "debug", "--max-tokens", "1000000000", "--prompt", "ROMEO:"], more].concat();
     kindling(trained(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -104,20 +104,20 @@ fn interrupt(child: &Child) {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_a_text_with_a_line_break() {
-    let mut child = generate_on_and_on(&[]);
-    let mut begun = [0; 7];
-    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+fn ctrl_c_ends_the_output_with_a_line_break() {
+    let mut child = generate_endlessly(&[]);
+    let mut start_of_text = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut start_of_text).unwrap();
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(begun.starts_with(b"ROMEO:") && output.stdout.ends_with(b"\n"), "{output:?}");
+    assert!(start_of_text.starts_with(b"ROMEO:") && output.stdout.ends_with(b"\n"), "{output:?}");
 }
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_prints_the_json_of_what_was_generated() {
-    let mut child = generate_on_and_on(&["--json", "--samples", "19"]);
+fn ctrl_c_prints_the_json_of_the_text_so_far() {
+    let mut child = generate_endlessly(&["--json", "--samples", "19"]);
     let mut seed = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stderr.read_line(&mut seed).unwrap();
@@ -127,7 +127,7 @@ fn ctrl_c_prints_the_json_of_what_was_generated() {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(seed, format!("seed {}\n", value["seed"]));
     let samples = value["samples"].as_array().unwrap();
-    assert_eq!(samples.len(), 16, "those that were begun side by side");
+    assert_eq!(samples.len(), 16, "all samples of the first batch");
     for sample in samples {
         assert_eq!((&sample["stopped_by"], &sample["stop"]), (&"interrupted".into(), &Value::Null));
         let n_tokens = sample["ids"].as_array().unwrap().len();
@@ -246,7 +246,7 @@ fn info_knows_the_run() {
 }
 
 #[test]
-fn bench_measures_what_it_is_asked() {
+fn bench_measures_the_requested_parts() {
     let value = json(&["bench", "debug", "--steps", "2", "--decode", "3", "--json"]);
     for part in ["train", "prefill", "decode"] {
         assert!(value[part]["tokens_per_second"].as_f64().unwrap() > 0.0, "{part}");
@@ -258,10 +258,10 @@ fn bench_measures_what_it_is_asked() {
 }
 
 #[test]
-fn a_resumed_run_writes_each_sample_once() {
+fn a_resumed_run_logs_each_sample_once() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &["train", "debug"]).success();
-    // As if the machine had stopped before the last checkpoint.
+    // As if the process had stopped before the last checkpoint.
     let path = folder.path().join("runs/debug");
     fs::remove_dir_all(path.join("checkpoints/step-00000040")).unwrap();
     let samples = || fs::read_to_string(path.join("samples.txt")).unwrap();
@@ -273,37 +273,33 @@ fn a_resumed_run_writes_each_sample_once() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_saves_and_the_run_goes_on() {
+fn ctrl_c_saves_and_the_run_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let endless =
         ["train", "debug", "--run", "mine"].into_iter().chain(["--set", "schedule.max_steps=1000000000"]);
     let mut command = kindling(folder.path(), &endless.collect::<Vec<_>>());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains("tokens/s") {
-        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended before its first step:\n{said}");
+    let mut output = String::new();
+    while !output.contains("tokens/s") {
+        assert_ne!(stderr.read_line(&mut output).unwrap(), 0, "it ended before its first step:\n{output}");
     }
     interrupt(&child);
-    stderr.read_to_string(&mut said).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
-    let (_, after) = said.split_once("stopped after step ").unwrap();
+    stderr.read_to_string(&mut output).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{output}");
+    assert!(output.contains("kindling train --resume --run runs/mine"), "{output}");
+    let (_, after) = output.split_once("stopped after step ").unwrap();
     let step: u64 = after.split(',').next().unwrap().parse().unwrap();
     let checkpoint = folder.path().join(format!("runs/mine/checkpoints/step-{step:08}"));
-    assert!(checkpoint.join("manifest.json").is_file(), "{said}");
+    assert!(checkpoint.join("manifest.json").is_file(), "{output}");
 
     let one_more = format!("schedule.max_steps={}", step + 1);
     let ran = run(folder.path(), &["train", "--resume", "--run", "mine", "--set", &one_more]).success();
-    assert!(
-        ran.stderr.contains(&format!("--- what it writes after step {} ---", step + 1)),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains(&format!("--- sample after step {} ---", step + 1)), "{}", ran.stderr);
 }
 
 #[test]
-fn an_interrupted_run_goes_on() {
+fn an_interrupted_run_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let five = ["train", "debug", "--run", "mine", "--set", "schedule.max_steps=5"];
     run(folder.path(), &five).success();
@@ -319,7 +315,7 @@ fn an_interrupted_run_goes_on() {
 }
 
 #[test]
-fn any_text_in_any_tokenizer_trains_and_generates() {
+fn any_text_trains_and_generates_with_any_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     let greek = "Ἄνδρα μοι ἔννεπε, Μοῦσα, πολύτροπον, ὃς μάλα πολλὰ\n学而时习之，不亦说乎 🙂\n".repeat(60);
     fs::write(folder.path().join("odyssey.txt"), greek).unwrap();
@@ -343,7 +339,7 @@ fn any_text_in_any_tokenizer_trains_and_generates() {
 }
 
 #[test]
-fn a_model_starts_from_another() {
+fn a_run_starts_from_the_weights_of_another_model() {
     let folder = tempfile::tempdir().unwrap();
     let origin = trained().join("runs/debug");
     let origin = origin.to_str().unwrap();
@@ -360,8 +356,8 @@ fn a_model_starts_from_another() {
     let ran = run(folder.path(), &args).success();
     let first = ran.stderr.lines().find(|line| line.contains("step      0/1  validation loss")).unwrap();
     let loss: f64 = first.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(loss < 4.0, "it goes on where the other stopped: {first}");
-    // Its text had been prepared for the other's tokenizer, and is not prepared anew to go on.
+    assert!(loss < 4.0, "it starts from the trained weights: {first}");
+    // Resuming reuses the data prepared with the other model's tokenizer.
     let prepared = || fs::read_dir(folder.path().join("datasets/shakespeare")).unwrap().count();
     assert_eq!(prepared(), 1);
     run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=2"]).success();
@@ -380,9 +376,8 @@ fn a_closed_pipe_is_success() {
     assert_eq!(stderr, "");
 }
 
-/// The texts are those that the program printed when it still had the loop itself.
 #[test]
-fn the_engine_generates_what_the_program_prints() {
+fn the_engine_and_the_command_generate_the_same_text() {
     let story = fixture("../engine/tests/fixtures/story");
     let texts = [" saw it.\nthe hen ran to the roof, and th", " saw it.\nthe hen ran to the wall, and th"];
     let options =

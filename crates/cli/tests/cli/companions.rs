@@ -1,5 +1,5 @@
-//! Chat template, special tokens and settings of a model from elsewhere: through import, training and export, in folders and in
-//! GGUF files.
+//! Chat template, special tokens and sampling settings of an imported model are kept through import, training and
+//! export, in folders and GGUF files.
 
 use std::{
     fs,
@@ -25,11 +25,11 @@ fn write_json(path: &Path, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-/// A model with the tokenizer of a fixture and with all that may stand beside it.
+/// A model with the tokenizer of a fixture and all companion files.
 fn chat_model(folder: &Path) -> PathBuf {
     let tokenizer = fixture("../tokenizer/tests/fixtures/special/stripping/tokenizer.json");
     let mut tokenizer = read_json(&tokenizer);
-    // What llama.cpp has nothing like.
+    // llama.cpp has no equivalent of `single_word` tokens.
     tokenizer["added_tokens"].as_array_mut().unwrap().retain(|token| token["single_word"] == false);
     let n_tokens = tokenizer["added_tokens"].as_array().unwrap().last().unwrap()["id"].as_u64().unwrap() + 1;
     let text = "the kettle sings once more and the cat listens\na mason and a miller walk to the market in the morning\n\
@@ -70,9 +70,9 @@ fn chat_model(folder: &Path) -> PathBuf {
     model
 }
 
-/// Fails unless a folder says of the tokens what the model from elsewhere does.
+/// Fails unless a folder has the companion files of [`chat_model`].
 #[track_caller]
-fn is_whole(folder: &Path) {
+fn check_companions(folder: &Path) {
     let tokenizer = read_json(&folder.join("tokenizer_config.json"));
     for (key, value) in [
         ("bos_token", json!("<|begin|>")),
@@ -95,26 +95,26 @@ fn is_whole(folder: &Path) {
 }
 
 #[test]
-fn all_of_a_folder_goes_through_import_training_and_export() {
+fn companion_files_are_kept_through_import_training_and_export() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    is_whole(&chat_model(path));
+    check_companions(&chat_model(path));
     run(path, &["import", "chat", "--run", "imported"]).success();
-    is_whole(&path.join("runs/imported"));
+    check_companions(&path.join("runs/imported"));
     let imported = read_json(&path.join("runs/imported/tokenizer_config.json"));
-    assert_eq!(imported["name_or_path"], Value::Null, "where it lay is not said of it");
+    assert_eq!(imported["name_or_path"], Value::Null, "the origin of the model is left out");
     let few = ["--set", "schedule.max_steps=1", "--set", "schedule.eval_windows=2"];
     let train = ["train", "finetune", "--init-from", "imported", "--data", "my.txt", "--run", "tuned"];
     run(path, &[&train[..], &few].concat()).success();
-    is_whole(&path.join("runs/tuned"));
+    check_companions(&path.join("runs/tuned"));
     run(path, &["export", "tuned", "--format", "safetensors", "-o", "out"]).success();
-    is_whole(&path.join("out"));
+    check_companions(&path.join("out"));
 
-    // Into a GGUF file goes what has a place there, and of the rest there is a note.
+    // A GGUF file has what it has keys for, and a note reports the rest.
     let exported = run(path, &["export", "tuned", "--format", "gguf", "-o", "out.gguf"]).success().stderr;
     for note in [
-        "note: a GGUF file has no place for temperature, top_p of generation_config.json\n",
-        "note: a GGUF file has no place for cls_token, which is \"<|begin|>\"\n",
+        "note: GGUF has no keys for temperature, top_p of generation_config.json; left out\n",
+        "note: GGUF has no key for cls_token \"<|begin|>\"; left out\n",
     ] {
         assert!(exported.contains(note), "{exported}");
     }
@@ -129,7 +129,7 @@ fn all_of_a_folder_goes_through_import_training_and_export() {
     assert_eq!(text("tokenizer.chat_template"), Some(TEMPLATE), "not the older one");
     assert_eq!(text("tokenizer.chat_template.tool_use"), Some(TOOLS));
 
-    // And back.
+    // Back from GGUF.
     run(path, &["import", "out.gguf", "--run", "back"]).success();
     run(path, &["export", "back", "--format", "safetensors", "-o", "again"]).success();
     let again = read_json(&path.join("again/tokenizer_config.json"));
@@ -146,7 +146,7 @@ fn all_of_a_folder_goes_through_import_training_and_export() {
 }
 
 #[test]
-fn templates_by_name_in_a_gguf_file_can_t_lead_elsewhere() {
+fn template_names_in_a_gguf_file_cannot_escape_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let names = vec!["../../outside".to_owned(), "rag".to_owned()];
     let keys = [
@@ -163,21 +163,22 @@ fn templates_by_name_in_a_gguf_file_can_t_lead_elsewhere() {
 }
 
 #[test]
-fn a_prompt_that_spells_special_tokens_gets_a_hint() {
+fn a_prompt_with_special_tokens_as_plain_text_gets_a_note() {
     let folder = tempfile::tempdir().unwrap();
     write_model_with(folder.path(), "small.gguf", &[]);
     let generate = |more: &[&str]| {
         let args = ["generate", "small.gguf", "--max-tokens", "1", "--seed", "1"];
         run(folder.path(), &[&args[..], more].concat()).success().stderr
     };
-    let hint = "note: the prompt spells the special token </s>, which is read as plain text; --special reads it as the token";
+    let hint =
+        "note: the prompt contains the special token </s> as plain text; --special encodes it as one token";
     assert!(generate(&["--prompt", "the kettle</s>"]).contains(hint));
     assert!(!generate(&["--prompt", "the kettle</s>", "--special"]).contains("note:"));
     assert!(!generate(&["--prompt", "the kettle"]).contains("note:"));
 }
 
 #[test]
-fn tokens_beside_the_older_two_files_are_tokens() {
+fn added_tokens_beside_vocab_json_and_merges_txt_are_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let two_files = fixture("../tokenizer/tests/fixtures/special/two_files");
     let model = chat_model(folder.path());
@@ -189,14 +190,14 @@ fn tokens_beside_the_older_two_files_are_tokens() {
     }
     let refused = run(folder.path(), &["generate", "chat", "--special", "--prompt", "<|bot|>"]).failure();
     assert!(
-        refused.contains("this text has the token \"<|bot|>\" (id 331), and the model has only 331"),
+        refused.contains("the text has the token \"<|bot|>\" (id 331), but the model has only 331"),
         "{refused}"
     );
     let special = ["generate", "chat", "--special", "--prompt", "<|user|>the cat", "--max-tokens", "1"];
     run(folder.path(), &special).success();
     let plain = ["generate", "chat", "--prompt", "<|user|>the cat", "--max-tokens", "1"];
     let hint = run(folder.path(), &plain).success().stderr;
-    assert!(hint.contains("spells the special token <|user|>"), "{hint}");
+    assert!(hint.contains("contains the special token <|user|>"), "{hint}");
 }
 
 #[test]
@@ -223,21 +224,23 @@ fn a_broken_companion_file_is_named() {
         let path = model.join(file);
         fs::write(&path, "version https://git-lfs.github.com/spec/v1\n").unwrap();
         let error = import("pointer").failure();
-        assert!(error.contains(&format!("chat/{file} is a pointer of Git LFS")), "{error}");
+        assert!(error.contains(&format!("chat/{file} is a Git LFS pointer")), "{error}");
         fs::write(&path, b"{\xff").unwrap();
-        let said = import(&format!("bytes-{idx}")).success().stderr;
+        let stderr = import(&format!("bytes-{idx}")).success().stderr;
         let warning = format!("chat/{file} can't be read (");
         assert!(
-            said.matches("warning: ").count() == 1 && said.contains(&warning) && said.contains(lost),
-            "{said}"
+            stderr.matches("warning: ").count() == 1 && stderr.contains(&warning) && stderr.contains(lost),
+            "{stderr}"
         );
         if file.ends_with(".json") {
             fs::write(&path, "[1]").unwrap();
-            let said = import(&format!("array-{idx}")).success().stderr;
+            let stderr = import(&format!("array-{idx}")).success().stderr;
             let warning = format!("chat/{file} is not a valid JSON object (");
             assert!(
-                said.matches("warning: ").count() == 1 && said.contains(&warning) && said.contains(lost),
-                "{said}"
+                stderr.matches("warning: ").count() == 1
+                    && stderr.contains(&warning)
+                    && stderr.contains(lost),
+                "{stderr}"
             );
         }
         fs::remove_file(&path).unwrap();

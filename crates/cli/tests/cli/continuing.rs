@@ -1,4 +1,4 @@
-//! Runs that are trained further than planned, or otherwise than before, and runs of older versions.
+//! Finished runs that are trained further or with other settings, and runs of older versions.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{fixture, run};
 
-/// A finished run of the default recipe's kind, whose learning rate falls to zero, `runs/mine`.
+/// Makes the finished run `runs/mine`, whose learning rate decays to zero as in the default recipe.
 fn finished(folder: &Path, more: &[&str]) {
     let sets = [
         "model.n_layer=1",
@@ -44,7 +44,7 @@ fn recipe(folder: &Path) -> toml::Table {
 }
 
 #[test]
-fn the_advice_of_a_finished_run_trains_it_further() {
+fn the_command_suggested_for_a_finished_run_trains_it_further() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     finished(folder, &[]);
@@ -62,7 +62,7 @@ fn the_advice_of_a_finished_run_trains_it_further() {
     assert_ne!(weights().unwrap(), before);
     let rates = rates(folder);
     assert_eq!(rates.len(), 60);
-    // It rises in a line of three steps, the tenth of the 30 left, and then falls to the new end.
+    // Linear warm-up over three steps, a tenth of the 30 remaining, then decay to the new end.
     assert!(rates[29] < 3e-5 && rates[30..34].is_sorted_by(|a, b| a < b), "{:?}", &rates[29..34]);
     assert!(rates[33] > 2e-3 && rates[33..].is_sorted_by(|a, b| a > b), "{:?}", &rates[33..]);
     assert!(rates[59] > 0.0);
@@ -73,7 +73,7 @@ fn the_advice_of_a_finished_run_trains_it_further() {
 }
 
 #[test]
-fn a_run_that_is_made_longer_and_stopped_in_its_ramp_resumes_as_if_it_had_not_been() {
+fn an_extended_run_stopped_during_its_warmup_resumes_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     finished(folder, &["schedule.checkpoint_interval=1", "schedule.keep_last=50"]);
@@ -85,7 +85,7 @@ fn a_run_that_is_made_longer_and_stopped_in_its_ramp_resumes_as_if_it_had_not_be
     let ran = resume(folder, &[]).success();
     assert!(ran.stderr.contains("from step 31 of 50"), "{}", ran.stderr);
     assert_eq!(weights(), whole);
-    // The steps since the change are undone with it.
+    // Without a checkpoint after the change, the change is undone too.
     (30..=50).for_each(|step| fs::remove_dir_all(checkpoint(step)).unwrap());
     resume(folder, &[]).success();
     assert!(!recipe(folder)["schedule"].as_table().unwrap().contains_key("restart"));
@@ -98,7 +98,7 @@ fn a_learning_rate_changed_on_resume_takes_effect() {
     finished(folder, &["schedule.kind=constant"]);
     resume(folder, &["--max-steps", "40", "--lr", "1e-4"]).success();
     let rates = rates(folder);
-    assert_eq!((rates[29], &rates[30..]), (6e-3, &[1e-4; 10][..]), "lower at once");
+    assert_eq!((rates[29], &rates[30..]), (6e-3, &[1e-4; 10][..]), "a lower rate applies immediately");
     resume(folder, &["--max-steps", "60", "--lr", "1e-3"]).success();
     let rates = self::rates(folder);
     assert!(rates[40] < 1e-3 && rates[40..43].is_sorted_by(|a, b| a < b), "{:?}", &rates[40..]);
@@ -106,7 +106,7 @@ fn a_learning_rate_changed_on_resume_takes_effect() {
 }
 
 #[test]
-fn a_new_run_that_is_longer_than_its_preset_learns_to_its_end() {
+fn a_new_run_longer_than_its_preset_has_a_learning_rate_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     finished(folder, &[]);
@@ -116,28 +116,28 @@ fn a_new_run_that_is_longer_than_its_preset_learns_to_its_end() {
         ["train", "debug", "--set", "optimizer.min_learning_rate=0.0", "--set", "schedule.decay_steps=9"];
     let error = run(folder, &zero).usage_failure();
     assert!(error.contains("the learning rate is 0 from step 9 of 40 on"), "{error}");
-    // The key that it names helps.
+    // The suggested key works.
     let (_, advice) = error.split_once("add --set ").unwrap();
     let advice = advice.split(',').next().unwrap();
     run(folder, &[&zero[..], &["--set", advice]].concat()).success();
 }
 
 #[test]
-fn a_run_whose_rate_is_zero_to_its_end_is_told_how_to_train_on() {
+fn a_run_whose_learning_rate_is_zero_to_its_end_is_warned_about() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     finished(folder, &[]);
-    // As an older version left it that was made longer: the rate falls to zero at 30, and the run is to end at 40.
+    // As older versions extended a run: the learning rate falls to zero at step 30, and the run ends at 40.
     let path = folder.join("runs/mine/recipe.toml");
     let recipe = fs::read_to_string(&path).unwrap();
     let old = recipe.replace("max_steps = 30", "max_steps = 40\ndecay_steps = 30");
     fs::write(&path, &old).unwrap();
     let ran = resume(folder, &[]).success();
     assert!(ran.stderr.contains("warning: the learning rate is 0 from step 30 of 40 on"), "{}", ran.stderr);
-    assert_eq!(fs::read_to_string(&path).unwrap(), old, "it resumed as it would have");
+    assert_eq!(fs::read_to_string(&path).unwrap(), old, "the recipe is unchanged");
     assert!(
         !ran.stderr.contains("hardly changed"),
-        "of steps that changed nothing, losses say nothing: {}",
+        "no advice from the losses of steps that changed nothing: {}",
         ran.stderr
     );
     let error = resume(folder, &["--max-steps", "50"]).usage_failure();
@@ -152,7 +152,7 @@ fn a_run_whose_rate_is_zero_to_its_end_is_told_how_to_train_on() {
 }
 
 #[test]
-fn a_schedule_can_be_left_for_another() {
+fn the_kind_of_schedule_can_change_on_resume() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     finished(folder, &["schedule.kind=wsd", "schedule.stable_steps=20"]);
@@ -162,7 +162,7 @@ fn a_schedule_can_be_left_for_another() {
     let leave = ["--max-steps", "40", "--set", "schedule.kind=constant", "--set", advice];
     resume(folder, &leave).success();
     assert_eq!(rates(folder).last(), Some(&6e-3));
-    // The start of the fall is where it was, and its end moves with that of the run.
+    // The decay starts where stable_steps says and ends with the run.
     resume(folder, &["--max-steps", "60", "--set", "schedule.kind=wsd", "--set", "schedule.stable_steps=50"])
         .success();
     let rates = rates(folder);
@@ -174,7 +174,7 @@ fn a_schedule_can_be_left_for_another() {
     }
 }
 
-/// The metrics of a run, but for what times say.
+/// The metrics of a run without times.
 fn metrics(path: &Path) -> Vec<Value> {
     let line = |line: &str| {
         let mut line: Value = serde_json::from_str(line).unwrap();
@@ -185,10 +185,10 @@ fn metrics(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(line).collect()
 }
 
-/// Sums in another order, on other processors, make 1e-6 of a loss.
+/// Losses differ by about 1e-6 between CPUs, because sums are taken in another order.
 const LOSS: f64 = 1e-5;
 
-/// Copies the run of a fixture, which has a checkpoint of this step, to `runs/mine`.
+/// Copies the run of a fixture with its checkpoint of this step to `runs/mine`.
 fn copy_run(fixture: &Path, step: &str, folder: &Path) -> PathBuf {
     let mine = folder.join("runs/mine");
     let checkpoint = format!("checkpoints/{step}");
@@ -203,7 +203,7 @@ fn copy_run(fixture: &Path, step: &str, folder: &Path) -> PathBuf {
     mine
 }
 
-/// The same lines, with losses within a tolerance.
+/// Asserts equal metrics, with losses within the tolerance.
 fn assert_close(found: &[Value], expected: &[Value]) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
@@ -216,17 +216,17 @@ fn assert_close(found: &[Value], expected: &[Value]) {
 }
 
 #[test]
-fn a_run_of_an_older_version_resumes_as_it_would_have() {
+fn a_run_of_an_older_version_resumes_with_the_same_losses() {
     let folder = tempfile::tempdir().unwrap();
     let old = fixture("tests/fixtures/resume");
     let mine = copy_run(&old, "step-00000006", folder.path());
     let recipe = fs::read(mine.join("recipe.toml")).unwrap();
     resume(folder.path(), &[]).success();
-    assert_eq!(fs::read(mine.join("recipe.toml")).unwrap(), recipe, "nothing was changed");
+    assert_eq!(fs::read(mine.join("recipe.toml")).unwrap(), recipe, "the recipe is unchanged");
     assert_close(&metrics(&mine.join("metrics.jsonl")), &metrics(&old.join("metrics-at-the-end.jsonl")));
 }
 
-/// Whether this processor has the vector instructions of the one that made the fixture.
+/// Whether this CPU has the vector instructions that the fixture was made with.
 fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq");
@@ -235,19 +235,19 @@ fn has_avx512() -> bool {
     has
 }
 
-/// Size and checksum of weights and optimizer state, by the manifest of a checkpoint.
+/// Size and checksum of weights and optimizer state, from a checkpoint's manifest.
 fn checksums(manifest: &Path) -> [Value; 2] {
     let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
     ["model.bpk", "optimizer.bpk"].map(|file| manifest["files"][file].clone())
 }
 
 #[test]
-fn a_run_of_this_format_resumes_bit_for_bit() {
+fn a_run_of_the_current_format_resumes_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let old = fixture("tests/fixtures/resume-bits");
     let mine = copy_run(&old, "step-00000005", folder.path());
-    let said = resume(folder.path(), &["--data", old.join("text.txt").to_str().unwrap()]).success().stderr;
-    assert!(!said.contains("older version"), "{said}");
+    let stderr = resume(folder.path(), &["--data", old.join("text.txt").to_str().unwrap()]).success().stderr;
+    assert!(!stderr.contains("older version"), "{stderr}");
     let [found, expected] =
         [&mine, &old.join("expected")].map(|folder| metrics(&folder.join("metrics.jsonl")));
     assert_close(&found, &expected);
@@ -260,42 +260,42 @@ fn a_run_of_this_format_resumes_bit_for_bit() {
     }
 }
 
-/// The weights of a folder, by their names.
+/// The weights of a folder by name.
 fn weights(folder: &Path) -> BTreeMap<String, Vec<f32>> {
     let bytes = fs::read(folder.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let numbers = |view: TensorView<'_>| {
+    let values = |view: TensorView<'_>| {
         view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     };
-    file.iter().map(|(name, view)| (name.to_owned(), numbers(view))).collect()
+    file.iter().map(|(name, view)| (name.to_owned(), values(view))).collect()
 }
 
 #[test]
-fn a_run_whose_matrices_lie_the_other_way_resumes_equal_up_to_rounding_and_says_so() {
+fn a_run_with_transposed_matrices_resumes_equal_up_to_rounding_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let old = fixture("tests/fixtures/resume-in-out");
     let mine = copy_run(&old, "step-00000005", folder.path());
-    // Step 5 had the best loss, so its checkpoint has the weights that the run keeps: to the last bit.
+    // Step 5 has the best loss, so its checkpoint equals the kept weights bit for bit.
     run(folder.path(), &["export", "runs/mine@5", "--format", "safetensors", "--output", "step-5"]).success();
     let kept = fs::read(mine.join("model.safetensors")).unwrap();
     assert_eq!(fs::read(folder.path().join("step-5/model.safetensors")).unwrap(), kept);
 
     let data = old.join("text.txt");
-    let said = resume(folder.path(), &["--data", data.to_str().unwrap()]).success().stderr;
-    assert!(said.contains("an older version of kindling saved this run"), "{said}");
+    let stderr = resume(folder.path(), &["--data", data.to_str().unwrap()]).success().stderr;
+    assert!(stderr.contains("an older version of kindling saved this run"), "{stderr}");
     let found = metrics(&mine.join("metrics.jsonl"));
     assert_close(&found, &metrics(&old.join("expected/metrics.jsonl")));
     let (found, expected) = (weights(&mine), weights(&old.join("expected")));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, expected) in expected {
         for (found, expected) in found[&name].iter().zip(&expected) {
-            // Seven steps at a rate of 1e-2 move a weight by some .07; AdamW divides a small gradient by its like, so rounding of
-            // 1e-7 is some 1e-5 of a step.
+            // Seven steps at a rate of 1e-2 move a weight by about 0.07. AdamW divides a small gradient by its own
+            // magnitude, so rounding of 1e-7 is about 1e-5 of a step.
             assert!((found - expected).abs() < 1e-5, "{name}: {found} is not {expected}");
         }
     }
 
-    // What this version has saved resumes as of this version.
-    let said = resume(folder.path(), &["--max-steps", "14"]).success().stderr;
-    assert!(!said.contains("older version"), "{said}");
+    // A checkpoint saved by this version resumes without the note.
+    let stderr = resume(folder.path(), &["--max-steps", "14"]).success().stderr;
+    assert!(!stderr.contains("older version"), "{stderr}");
 }

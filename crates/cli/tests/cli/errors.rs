@@ -1,4 +1,4 @@
-//! What the program says when something is wrong.
+//! Error messages, and the help of each command.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn fails(args: &[&str], expected: &expect_test::Expect) {
     ends_with(args, Ran::failure, expected);
 }
 
-/// As [`fails`], for wrong arguments.
+/// Like [`fails`], for invalid arguments.
 #[track_caller]
 fn refuses(args: &[&str], expected: &expect_test::Expect) {
     ends_with(args, Ran::usage_failure, expected);
@@ -21,7 +21,7 @@ fn ends_with(args: &[&str], message: fn(Ran) -> String, expected: &expect_test::
     let folder = tempfile::tempdir().unwrap();
     expected.assert_eq(&message(run(folder.path(), args)));
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert!(left.is_empty(), "nothing is left behind: {left:?}");
+    assert!(left.is_empty(), "files are left behind: {left:?}");
 }
 
 #[track_caller]
@@ -31,11 +31,11 @@ fn fails_with(file: &str, contents: &[u8], args: &[&str], expected: &expect_test
     let error = run(folder.path(), args).failure();
     expected
         .assert_eq(&error.replace(&folder.path().canonicalize().unwrap().display().to_string(), "[FOLDER]"));
-    assert!(!folder.path().join("runs").exists(), "no run is left behind");
+    assert!(!folder.path().join("runs").exists(), "a run is left behind");
 }
 
 #[test]
-fn a_wrong_recipe_is_named() {
+fn an_invalid_recipe_is_named() {
     refuses(
         &["train", "huge"],
         &expect![[r#"
@@ -99,7 +99,7 @@ fn a_wrong_recipe_is_named() {
 }
 
 #[test]
-fn wrong_data_is_named() {
+fn invalid_data_is_named() {
     fails(
         &["train", "debug", "--data", "missing.txt"],
         &expect![[r#"
@@ -109,7 +109,7 @@ fn wrong_data_is_named() {
     fails(
         &["train", "debug", "--data", "shakespear"],
         &expect![[r#"
-        error: `shakespear` is neither a known corpus nor an existing file or folder (did you mean `shakespeare`?); known are shakespeare, names, kjv, sotu, tinystories-valid, tinystories
+        error: `shakespear` is neither a known corpus nor an existing file or folder (did you mean `shakespeare`?); known corpora: shakespeare, names, kjv, sotu, tinystories-valid, tinystories
     "#]],
     );
     fails_with(
@@ -125,7 +125,7 @@ fn wrong_data_is_named() {
         b"to be",
         &["train", "debug", "--data", "short.txt"],
         &expect![[r#"
-            data: [FOLDER]/short.txt, 4 tokens to train on and 1 token to validate on (char)
+            data: [FOLDER]/short.txt, 4 training tokens and 1 validation token (char)
             error: the training part of [FOLDER]/short.txt has 4 tokens, and model.block_size=16 needs at least 17; add --data with a longer text
         "#]],
     );
@@ -134,19 +134,19 @@ fn wrong_data_is_named() {
         b"caf\xe9 au lait",
         &["train", "debug", "--data", "latin.txt"],
         &expect![[r#"
-            error: [FOLDER]/latin.txt is not UTF-8 text: byte 3 begins no valid character; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 [FOLDER]/latin.txt > [FOLDER]/latin.utf8.txt`
+            error: [FOLDER]/latin.txt is not UTF-8 text: invalid character at byte 3; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 [FOLDER]/latin.txt > [FOLDER]/latin.utf8.txt`
         "#]],
     );
 }
 
 #[test]
-fn a_text_to_measure_that_is_none_is_named() {
+fn an_invalid_text_to_evaluate_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("latin.txt");
     fs::write(&path, b"caf\xe9 au lait").unwrap();
     let error = run(trained(), &["score", "--file", path.to_str().unwrap()]).failure();
     expect![[r#"
-        error: latin.txt is not UTF-8 text: byte 3 begins no valid character; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 latin.txt > latin.utf8.txt`
+        error: latin.txt is not UTF-8 text: invalid character at byte 3; it looks like WINDOWS-1252; convert it: `iconv -f WINDOWS-1252 -t UTF-8 latin.txt > latin.utf8.txt`
     "#]].assert_eq(&error.replace(&format!("{}/", folder.path().display()), ""));
     expect![[r#"
         error: the text is empty; there is no token to score
@@ -159,11 +159,11 @@ fn a_text_to_measure_that_is_none_is_named() {
 }
 
 #[test]
-fn a_missing_device_says_how_to_build_it() {
+fn a_device_that_is_not_built_in_says_how_to_build_it() {
     fails(
         &["train", "debug", "--device", "cuda"],
         &expect![[r#"
-        error: this program was built without the device `cuda`; build it with the feature: cargo run -p cli --features cuda -- ...
+        error: kindling was built without the device `cuda`; rebuild it with the feature: cargo run -p cli --features cuda -- ...
     "#]],
     );
 }
@@ -179,19 +179,19 @@ fn a_missing_model_says_what_to_do() {
     fails(
         &["generate", "runs/none"],
         &expect![[r#"
-            error: there is no run, folder or GGUF file runs/none; name a run of runs/, a folder with a model or a GGUF file
+            error: there is no run, folder or GGUF file runs/none; give a run in runs/, a model folder or a GGUF file
         "#]],
     );
     fails(
         &["train", "--init-from", "none"],
         &expect![[r#"
-            error: there is no run, folder or GGUF file none; name a run of runs/, a folder with a model or a GGUF file
+            error: there is no run, folder or GGUF file none; give a run in runs/, a model folder or a GGUF file
         "#]],
     );
     fails(
         &["train", "--resume", "--run", "none"],
         &expect![[r#"
-            error: there is no run, folder or GGUF file runs/none; name a run of runs/, a folder with a model or a GGUF file
+            error: there is no run, folder or GGUF file runs/none; give a run in runs/, a model folder or a GGUF file
         "#]],
     );
     fails_with(
@@ -199,7 +199,7 @@ fn a_missing_model_says_what_to_do() {
         b"",
         &["info", "."],
         &expect![[r#"
-        error: . is not a model: it has no config.json; name a run folder or one in Hugging Face layout
+        error: . is not a model: it has no config.json; give a run folder or a folder in Hugging Face layout
     "#]],
     );
     fails(
@@ -223,27 +223,27 @@ fn a_damaged_model_is_named() {
     };
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
     expect![[r#"
-        error: ./model.safetensors is damaged or cut short: its tensors take 112256 bytes, and it has 54828 for them; copy it again from where it came from
+        error: ./model.safetensors is damaged or truncated: its tensors need 112256 bytes, but it has 54828; copy or download it again
     "#]].assert_eq(&damaged("model.safetensors", &cut));
     expect![[r#"
-        error: the tokenizer of . can't be used; put back the tokenizer.json it was trained with: ./tokenizer.json is not a tokenizer.json of Hugging Face's: EOF while parsing a value at line 41 column 2
+        error: cannot load the tokenizer of .; restore the tokenizer.json that the model was trained with: ./tokenizer.json is not a Hugging Face tokenizer.json: EOF while parsing a value at line 41 column 2
     "#]].assert_eq(&damaged("tokenizer.json", &cut));
     expect![[r#"
-        error: cannot understand ./config.json; put back the file that belongs to the weights beside it: EOF while parsing an object at line 13 column 17
+        error: ./config.json is not a valid model config; restore the file that belongs to the weights: EOF while parsing an object at line 13 column 17
     "#]].assert_eq(&damaged("config.json", &cut));
     let no_text = |mut bytes: Vec<u8>| {
         bytes[20] = 0xff;
         bytes
     };
     expect![[r#"
-        error: ./model.safetensors is damaged or cut short: invalid unicode code point at line 1 column 13; copy it again from where it came from
+        error: ./model.safetensors is damaged or truncated: invalid unicode code point at line 1 column 13; copy or download it again
     "#]].assert_eq(&damaged("model.safetensors", &no_text));
     let longer = |bytes: Vec<u8>| {
         let config = String::from_utf8(bytes).unwrap();
         config.replace("\"n_positions\": 16", "\"n_positions\": 24").into_bytes()
     };
     expect![[r#"
-        error: ./model.safetensors does not fit the sizes given with it; the two are of different models: transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
+        error: ./model.safetensors does not match the model config; the two belong to different models: transformer.wpe.weight is [16, 32] in the file and [24, 32] in the model
     "#]]
     .assert_eq(&damaged("config.json", &longer));
 }
@@ -251,10 +251,10 @@ fn a_damaged_model_is_named() {
 #[test]
 fn a_character_outside_the_vocabulary_is_named() {
     expect![[r#"
-        error: character 'Ω' (U+03A9) at line 1, column 1 (byte 0) is not in the vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which know every character
+        error: character 'Ω' (U+03A9) at line 1, column 1 (byte 0) is not in the vocabulary; remove it from the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which encode any text
     "#]].assert_eq(&run(trained(), &["generate", "--prompt", "Ω"]).failure());
     expect![[r#"
-        error: character 'ö' (U+00F6) at line 2, column 5 (byte 10) is not in the vocabulary; take it out of the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which know every character
+        error: character 'ö' (U+00F6) at line 2, column 5 (byte 10) is not in the vocabulary; remove it from the text, or train a new model with data.tokenizer=byte, gpt2 or bpe:N, which encode any text
     "#]].assert_eq(&run(trained(), &["score", "--text", "to be\nor nöt"]).failure());
 }
 
@@ -277,7 +277,7 @@ fn sampling_options_out_of_range_are_named() {
 }
 
 #[test]
-fn negative_numbers_are_values_and_out_of_range() {
+fn negative_numbers_are_parsed_as_values_and_are_out_of_range() {
     let error = |option: &str, value: &str| run(trained(), &["generate", option, value]).usage_failure();
     for (option, value, expected) in [
         ("--temperature", "-0.5", "temperature is -0.5; it must be 0"),
@@ -300,15 +300,15 @@ fn negative_numbers_are_values_and_out_of_range() {
 #[test]
 fn a_run_is_never_overwritten() {
     expect![[r#"
-        error: the run runs/debug exists already. Resume it with kindling train --resume --run runs/debug, or choose another name with --run
+        error: the run runs/debug already exists. Resume it with kindling train --resume --run runs/debug, or choose another name with --run
     "#]]
     .assert_eq(&run(trained(), &["train", "debug", "--run", "debug"]).failure());
 }
 
 #[test]
-fn a_finished_run_says_how_to_go_further() {
+fn a_finished_run_says_how_to_train_further() {
     expect![[r#"
-        error: runs/debug has done its 40 steps; to train further: kindling train --resume --run runs/debug --max-steps 80
+        error: runs/debug has finished its 40 steps; to train further: kindling train --resume --run runs/debug --max-steps 80
     "#]]
     .assert_eq(&run(trained(), &["train", "--resume", "--run", "debug"]).failure());
 }
@@ -318,11 +318,11 @@ fn a_resumed_run_keeps_its_sizes_and_its_text() {
     let more = ["train", "--resume", "--run", "debug", "--max-steps", "50", "--set"];
     let resume = |set: &str| run(trained(), &[&more[..], &[set]].concat());
     expect![[r#"
-        error: `model.n_layer` can't change from 2 to 3 on resume: its weights have these sizes; start a new run for that
+        error: `model.n_layer` can't change from 2 to 3 on resume: the saved weights have the old shapes; start a new run for that
     "#]]
     .assert_eq(&resume("model.n_layer=3").usage_failure());
     expect![[r#"
-        error: kjv is not the text that runs/debug has trained on. Name that text, or start a new run on this one: kindling train finetune --data kjv --init-from runs/debug
+        error: kjv is not the text that runs/debug was trained on. Name that text, or start a new run on this one: kindling train finetune --data kjv --init-from runs/debug
     "#]]
     .assert_eq(&resume("data.corpus=kjv").failure());
 }
@@ -344,7 +344,7 @@ fn an_unknown_option_is_a_usage_error() {
 }
 
 #[test]
-fn every_help_is_as_it_was() {
+fn help_matches_the_snapshots() {
     let help = |command: &str| run(trained(), &[command, "--help"]).success().stdout;
     expect_test::expect_file!["help/kindling.txt"].assert_eq(&run(trained(), &["--help"]).success().stdout);
     expect_test::expect_file!["help/train.txt"].assert_eq(&help("train"));

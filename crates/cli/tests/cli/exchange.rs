@@ -1,4 +1,4 @@
-//! Models in and out, and the options of writing and scoring that many expect.
+//! Import and export, and common options of `generate` and `score`.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn with_input(args: &[&str], input: &str) -> Output {
 }
 
 #[test]
-fn what_is_exported_is_imported_again() {
+fn an_export_can_be_imported() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let export = |args: &[&str]| run(trained(), &[&["export", "debug"], args].concat());
@@ -39,7 +39,7 @@ fn what_is_exported_is_imported_again() {
     assert!(size("half") < size("whole") * 6 / 10);
     let config = fs::read_to_string(folder.path().join("half/config.json")).unwrap();
     assert!(config.contains("\"dtype\": \"bfloat16\""), "{config}");
-    // Nothing of the training goes along.
+    // The export has no training state.
     assert!(!folder.path().join("whole/recipe.toml").exists());
 
     let imported = run(folder.path(), &["import", &path("half"), "--run", "again"]).success();
@@ -49,7 +49,7 @@ fn what_is_exported_is_imported_again() {
     assert!(refused.contains("runs/again already exists"), "{refused}");
 
     let gguf = export(&["--format", "gguf", "--dtype", "q8_0", "-o", &path("debug.gguf")]).success();
-    assert!(gguf.stderr.contains("note: llama.cpp rounds the block of 16 up"), "{}", gguf.stderr);
+    assert!(gguf.stderr.contains("note: llama.cpp rounds the block size of 16 up"), "{}", gguf.stderr);
     assert!(fs::read(path("debug.gguf")).unwrap().starts_with(b"GGUF\x03\0\0\0"));
     let refused = export(&["--format", "gguf", "-o", &path("debug.gguf")]).failure();
     assert!(refused.contains("debug.gguf already exists; choose another path with -o"), "{refused}");
@@ -57,8 +57,9 @@ fn what_is_exported_is_imported_again() {
     assert!(refused.contains("--dtype q8_0 needs --format gguf"), "{refused}");
 }
 
-/// The `meta.pkl` of the checkpoint in the fixtures: {'vocab_size': 12, 'stoi': {'a': 0, ..., 'l': 11}}, pickled with protocol 2.
-pub(crate) fn meta_of_nanogpt() -> Vec<u8> {
+/// The `meta.pkl` of the fixture checkpoint: {'vocab_size': 12, 'stoi': {'a': 0, ..., 'l': 11}}, pickled with protocol
+/// 2.
+pub(crate) fn nanogpt_meta() -> Vec<u8> {
     let mut meta = b"\x80\x02}(X\x0a\0\0\0vocab_sizeK\x0cX\x04\0\0\0stoi}(".to_vec();
     for id in 0..12 {
         meta.extend([b'X', 1, 0, 0, 0, b'a' + id, b'K', id]);
@@ -68,16 +69,16 @@ pub(crate) fn meta_of_nanogpt() -> Vec<u8> {
 }
 
 #[test]
-fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
+fn a_nanogpt_checkpoint_needs_its_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
     fs::copy(checkpoint, folder.path().join("ckpt.pt")).unwrap();
     let refused = run(folder.path(), &["import", "ckpt.pt"]).failure();
     assert!(
-        refused.contains("does not say what its 12 tokens are; name its tokenizer by --tokenizer"),
+        refused.contains("contains no tokenizer for its 12 tokens; give one with --tokenizer"),
         "{refused}"
     );
-    fs::write(folder.path().join("meta.pkl"), meta_of_nanogpt()).unwrap();
+    fs::write(folder.path().join("meta.pkl"), nanogpt_meta()).unwrap();
     run(folder.path(), &["import", "ckpt.pt", "--run", "nano"]).success();
     let text = run(folder.path(), &["generate", "nano", "--prompt", "abc", "--max-tokens", "4"]).success();
     assert_eq!(text.stdout.trim_end().len(), 7, "{}", text.stdout);
@@ -86,7 +87,7 @@ fn a_checkpoint_of_nanogpt_needs_its_tokenizer() {
 }
 
 #[test]
-fn a_name_that_is_no_model_is_told_without_asking_the_hub() {
+fn an_invalid_model_name_is_an_error_without_a_hub_request() {
     for name in ["./missing", "runs/a/b", "no such"] {
         let error = run(trained(), &["import", name]).failure();
         assert!(error.contains(&format!("there is no file or folder {name}")), "{error}");
@@ -94,7 +95,7 @@ fn a_name_that_is_no_model_is_told_without_asking_the_hub() {
 }
 
 #[test]
-fn samples_side_by_side_are_those_written_alone() {
+fn samples_of_a_batch_equal_samples_generated_alone() {
     let options = ["--prompt", "O", "--max-tokens", "30", "--samples"];
     let together = generate("debug", &[&options[..], &["11"]].concat());
     let samples = together["samples"].as_array().unwrap();
@@ -102,17 +103,17 @@ fn samples_side_by_side_are_those_written_alone() {
     let alone = generate("debug", &[&options[..], &["1"]].concat());
     assert_eq!(samples[0]["ids"], alone["samples"][0]["ids"]);
     assert_ne!(samples[1]["ids"], samples[0]["ids"]);
-    assert_ne!(samples[10]["ids"], samples[2]["ids"], "the second batch goes on counting");
+    assert_ne!(samples[10]["ids"], samples[2]["ids"], "sample numbers continue in the second batch");
 }
 
 #[test]
-fn the_choice_of_tokens_can_be_bent() {
+fn bias_stop_tokens_and_penalties_change_the_tokens() {
     let only_z = generate("debug", &["--logit-bias", "z=100", "--max-tokens", "5"]);
     assert_eq!(only_z["samples"][0]["text"], "zzzzz");
     let stopped = generate("debug", &["--logit-bias", "z=100", "--stop-token", "z", "--max-tokens", "5"]);
     assert_eq!(stopped["samples"][0]["text"], "");
     assert_eq!(stopped["samples"][0]["stopped_by"], "stop_token");
-    // A token that costs more each time it was written is not written on and on.
+    // A frequency penalty breaks a repetition.
     let penalized =
         generate("debug", &["--temperature", "0", "--frequency-penalty", "2", "--max-tokens", "40"]);
     let plain = generate("debug", &["--temperature", "0", "--max-tokens", "40"]);
@@ -155,7 +156,7 @@ fn values_may_begin_with_a_hyphen() {
 }
 
 #[test]
-fn a_prompt_may_come_from_a_file_or_from_outside() {
+fn a_prompt_is_read_from_a_file_or_standard_input() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompt.txt");
     fs::write(&file, "To be").unwrap();
@@ -169,7 +170,7 @@ fn a_prompt_may_come_from_a_file_or_from_outside() {
 }
 
 #[test]
-fn lines_of_prompts_are_answered_one_by_one() {
+fn interactive_mode_generates_for_each_line() {
     let output = with_input(&["generate", "debug", "-i", "--max-tokens", "5", "--seed", "1"], "To be\nO\n");
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
@@ -203,11 +204,11 @@ fn many_texts_are_scored_in_one_call() {
         "{error}"
     );
     let stride = run(trained(), &["score", "debug", "--text", "To be", "--stride", "17"]).usage_failure();
-    assert!(stride.contains("--stride 17 is not between 1 and the block of 16"), "{stride}");
+    assert!(stride.contains("--stride must be between 1 and the block size 16 (got 17)"), "{stride}");
 }
 
 #[test]
-fn a_model_goes_on_learning_a_text_of_ones_own() {
+fn a_model_is_fine_tuned_on_a_text() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("my.txt"), "To be, or not to be: that is the question.\n".repeat(60))
         .unwrap();
@@ -223,16 +224,19 @@ fn a_model_goes_on_learning_a_text_of_ones_own() {
     assert!(config.contains("\"n_positions\": 8") && config.contains("\"vocab_size\": 65"), "{config}");
 
     let fails = |more: &[&str]| train(more).usage_failure();
-    assert!(fails(&[]).contains("the recipe finetune has no sizes: it starts from a model"));
+    assert!(fails(&[]).contains("the recipe finetune has no model sizes"));
     let grown = fails(&[&origin[..], &["--set", "model.block_size=17"]].concat());
-    assert!(grown.contains("has learnt 16 positions; its block can be cropped and not grown"), "{grown}");
+    assert!(
+        grown.contains("was trained with 16 positions, and the block can be shortened but not extended"),
+        "{grown}"
+    );
     let resized = fails(&[&origin[..], &["--set", "model.n_layer=3"]].concat());
     assert!(resized.contains("--set model.n_layer=3 has no effect with --init-from"), "{resized}");
 }
 
 #[test]
-fn a_part_of_a_model_is_no_model() {
+fn a_weights_file_alone_is_refused() {
     let weights = trained().join("runs/debug/model.safetensors");
     let error = run(trained(), &["import", weights.to_str().unwrap()]).failure();
-    assert!(error.contains("is a part of a model; name the folder that it is in"), "{error}");
+    assert!(error.contains("is one file of a model; give its folder"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Fine-tuning, against PyTorch. `xtask/golden/finetune.py` made the fixture and says how.
+//! Fine-tuning compared with PyTorch. `xtask/golden/finetune.py` made the fixture.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,7 +6,7 @@ use crate::support::{fixture, run};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// f32 makes 3e-7 of the losses, and the least of the usual mistakes 7e-3.
+/// Rounding in f32 changes the losses by 3e-7; the smallest of the usual mistakes changes them by 7e-3.
 const LOSS: f64 = 1e-5;
 
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct Golden {
 }
 
 #[test]
-fn ten_steps_are_those_of_pytorch() {
+fn ten_steps_have_the_losses_of_pytorch() {
     let golden_folder = fixture("tests/fixtures/finetune");
     let path = |name: &str| golden_folder.join(name).to_str().unwrap().to_owned();
     let golden: Golden =
@@ -24,7 +24,7 @@ fn ten_steps_are_those_of_pytorch() {
 
     let (model, text) = (path(""), path("text.txt"));
     let folder = tempfile::tempdir().unwrap();
-    // Another text to validate on, so that all of this one is trained on.
+    // A separate validation text, so that the whole text is used for training.
     let twice = fs::read_to_string(&text).unwrap().repeat(2);
     fs::write(folder.path().join("valid.txt"), twice).unwrap();
     let mut args = vec!["train", "finetune", "--init-from", &model, "--data", &text, "--valid", "valid.txt"];

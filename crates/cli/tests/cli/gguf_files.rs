@@ -1,4 +1,4 @@
-//! A GGUF file as a model: a small Llama with a vocabulary that wants a mark before every text.
+//! A GGUF file as a model: a small Llama whose vocabulary puts a BOS token before every text.
 
 use std::{fs, path::Path};
 
@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use crate::support::{fixture, run, trained};
 
-/// Writes `small.gguf`, whose weights are numbers of no pattern and whose tokens are those of a fixture.
+/// Writes `small.gguf`, with pseudo-random weights and the tokens of a fixture.
 pub(crate) fn write_model(folder: &Path) {
     write_model_with(folder, "small.gguf", &[]);
 }
 
-/// The same as another file, with these keys in place of its own.
+/// Like [`write_model`], with another name and with some metadata keys replaced.
 pub(crate) fn write_model_with(folder: &Path, name: &str, keys: &[(&str, gguf::Value)]) {
     let bytes =
         fs::read(fixture("../tokenizer/tests/fixtures/gguf/scores.gguf")).expect("the fixture is committed");
@@ -63,14 +63,14 @@ fn json(folder: &Path, args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
+fn a_gguf_file_can_be_used_directly_and_after_import() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     let info = json(folder.path(), &["info", "small.gguf", "--json"]);
     assert_eq!((&info["layers"], &info["block_size"], &info["bias"]), (&2.into(), &32.into(), &false.into()));
     assert_eq!(info["tokenizer"], "from elsewhere");
     assert_eq!(info["gguf"]["architecture"], "llama");
-    // Norms are vectors; all else is what was asked for.
+    // Norms are vectors and stay f32; all else has the requested type.
     assert_eq!(info["gguf"]["weight_types"], serde_json::json!({ "f32": 5, "q8_0": 15 }));
     let text = run(folder.path(), &["info", "small.gguf"]).success().stdout;
     assert!(
@@ -80,7 +80,7 @@ fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
     );
     assert!(text.contains("position = rope, norm = rms_norm, activation = swiglu, n_kv_head = 2"), "{text}");
 
-    // The mark is there before the text is, and takes no part in it.
+    // The BOS token precedes the text and is not scored.
     let score = json(folder.path(), &["score", "small.gguf", "--text", "the kettle", "--json"]);
     assert_eq!((&score["ids"][0], &score["tokens"][0]), (&1.into(), &"<s>".into()));
     assert_eq!((&score["tokens"][1], score["logprobs"][1].is_number()), (&" the".into(), true));
@@ -97,35 +97,36 @@ fn a_gguf_file_is_a_model_where_it_is_and_after_import() {
     assert!(imported.stderr.contains("generate runs/small"), "{}", imported.stderr);
     let options =
         ["--prompt", "the kettle", "--temperature", "0", "--max-tokens", "40", "--seed", "1", "--json"];
-    let written = |model: &str| json(folder.path(), &[&["generate", model], &options[..]].concat());
-    assert_eq!(written("small"), written("small.gguf"));
+    let generated = |model: &str| json(folder.path(), &[&["generate", model], &options[..]].concat());
+    assert_eq!(generated("small"), generated("small.gguf"));
     let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);
     assert_eq!(again["ids"], score["ids"]);
 
-    // And out again, with its tokenizer.
+    // An export keeps the tokenizer.
     run(folder.path(), &["export", "small", "--format", "gguf", "-o", "again.gguf"]).success();
-    assert_eq!(written("again.gguf"), written("small"));
+    assert_eq!(generated("again.gguf"), generated("small"));
     let text = ["--text", " the  kettle\n<tool> 12 é", "--json"];
     let [first, second] = ["small.gguf", "again.gguf"]
         .map(|model| json(folder.path(), &[&["score", model], &text[..]].concat())["ids"].clone());
     assert_eq!(first, second);
-    // What goes on learning keeps its marks, so it can be exported as well.
+    // A fine-tuned model keeps its special tokens, so it can be exported too.
     fs::write(folder.path().join("more.txt"), "the kettle is singing\n".repeat(40)).unwrap();
     let few =
         ["--set", "schedule.max_steps=1", "--set", "schedule.eval_batches=1", "--set", "model.block_size=8"];
     let train = ["train", "finetune", "--init-from", "small", "--data", "more.txt", "--run", "more"];
     run(folder.path(), &[&train[..], &few].concat()).success();
-    let ends = |run: &str| {
+    let special_tokens = |run: &str| {
         let file = fs::read_to_string(folder.path().join("runs").join(run).join("generation_config.json"));
         serde_json::from_str::<Value>(&file.unwrap()).unwrap()
     };
-    assert_eq!(ends("more"), ends("small"));
-    assert_eq!((&ends("more")["bos_token_id"], &ends("more")["eos_token_id"]), (&1.into(), &2.into()));
+    assert_eq!(special_tokens("more"), special_tokens("small"));
+    let more = special_tokens("more");
+    assert_eq!((&more["bos_token_id"], &more["eos_token_id"]), (&1.into(), &2.into()));
     run(folder.path(), &["export", "more", "--format", "gguf"]).success();
 }
 
 #[test]
-fn a_word_after_the_prompt_keeps_its_space() {
+fn a_generated_word_keeps_its_leading_space() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     let bias = ["--logit-bias", " kettle=100", "--max-tokens", "2"];
@@ -138,7 +139,7 @@ fn a_word_after_the_prompt_keeps_its_space() {
 }
 
 #[test]
-fn what_is_not_done_with_a_gguf_file_says_what_to_do() {
+fn commands_that_do_not_support_gguf_files_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     let fails = |args: &[&str]| run(folder.path(), args).failure();
@@ -156,7 +157,7 @@ fn what_is_not_done_with_a_gguf_file_says_what_to_do() {
 }
 
 #[test]
-fn what_is_wrong_with_a_gguf_file_is_said_in_its_own_words() {
+fn a_damaged_gguf_file_is_described() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     let path = folder.path().join("small.gguf");
@@ -166,26 +167,28 @@ fn what_is_wrong_with_a_gguf_file_is_said_in_its_own_words() {
         run(folder.path(), &["generate", "small.gguf"]).failure()
     };
     let error = refused(b"");
-    assert!(error.contains("small.gguf: the file is empty; copy it again"), "{error}");
+    assert!(error.contains("small.gguf: the file is empty; copy or download it again"), "{error}");
     for part in [3, 20, 500, whole.len() - 1] {
         let error = refused(&whole[..part]);
-        assert!(error.contains("small.gguf: the file is cut short or damaged: "), "{part}: {error}");
+        assert!(error.contains("small.gguf: the file is truncated or damaged: "), "{part}: {error}");
     }
-    // The scale of the last block is not a number.
+    // The scale of the last block is NaN.
     let mut broken = whole.clone();
     let last = Gguf::parse(&whole).unwrap().tensor("blk.1.attn_k.weight").unwrap().bytes.as_ptr().addr();
     let place = last - whole.as_ptr().addr();
     broken[place..place + 2].copy_from_slice(&[0xFF, 0x7F]);
     let error = refused(&broken);
     assert!(
-        error.contains("blk.1.attn_k.weight in small.gguf has NaN at 0; a model with such weights"),
+        error.contains(
+            "blk.1.attn_k.weight in small.gguf has the value NaN at index 0; weights must be finite"
+        ),
         "{error}"
     );
     assert!(!error.contains("layers"), "{error}");
 }
 
 #[test]
-fn what_is_exported_is_opened_again() {
+fn an_exported_gguf_file_can_be_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("debug.gguf").to_str().unwrap().to_owned();
     run(trained(), &["export", "debug", "--format", "gguf", "--dtype", "f32", "-o", &path]).success();
@@ -194,7 +197,7 @@ fn what_is_exported_is_opened_again() {
     let [here, there] =
         ["debug", &path].map(|model| json(trained(), &["score", model, "--text", "To be or not", "--json"]));
     assert_eq!(here["ids"], there["ids"]);
-    // All but the form of GELU is the same.
+    // Everything but the GELU approximation is the same.
     let difference = here["mean_logprob"].as_f64().unwrap() - there["mean_logprob"].as_f64().unwrap();
     assert!(difference.abs() < 1e-2, "{difference}");
 }

@@ -1,4 +1,4 @@
-//! The examples of `--help`, run as they are typed.
+//! Runs the examples of every `--help` as a user would type them.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use crate::{
     support::{Ran, fixture, kindling, ran, run},
 };
 
-/// An example that is not run as it stands.
+/// An example that is not run unchanged.
 struct Exception {
     example: &'static str,
     instead: Instead,
@@ -26,11 +26,11 @@ struct Exception {
 }
 
 enum Instead {
-    /// Run with more arguments at its end.
+    /// Run with extra arguments appended.
     With(&'static str),
-    /// Run with another text in place of one of its own.
+    /// Run with the first string replaced by the second.
     Replaced(&'static str, &'static str),
-    /// Run as typed; it fails with this message, and not because of its arguments.
+    /// Run unchanged; fails with exit code 1 and this message.
     Fails(&'static str),
 }
 
@@ -106,11 +106,11 @@ const EXCEPTIONS: [Exception; 13] = [
 ];
 
 #[test]
-fn the_examples_of_every_help_work_as_they_are_typed() {
+fn the_examples_of_every_help_work() {
     let root = tempfile::tempdir().unwrap();
     let prepared = root.path().join("prepared");
     prepare(&prepared);
-    // The examples of one command are run in their order; the commands beside each other, the slow ones first.
+    // The examples of a command run in order; commands run in parallel, the slow ones first.
     let help = help_of(root.path(), None);
     let mut all: Vec<(String, Vec<String>)> = commands_in(&help)
         .into_iter()
@@ -137,7 +137,7 @@ fn the_examples_of_every_help_work_as_they_are_typed() {
                     assert!(!examples.is_empty(), "kindling {command} --help has no examples");
                     let copy = root.path().join(command);
                     sh(&prepared, "..", &format!("cp -Rp prepared {command}")).success();
-                    // An example that makes a run finds none of its name.
+                    // The run that an example makes must not exist yet.
                     if examples.iter().any(|it| it.contains("--run mine") && !it.contains("--resume")) {
                         fs::remove_dir_all(copy.join("work/runs/mine")).unwrap();
                     }
@@ -152,16 +152,16 @@ fn the_examples_of_every_help_work_as_they_are_typed() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The help of a command, or of kindling.
+/// The help of a command, or of `kindling` itself.
 fn help_of(folder: &Path, command: Option<&str>) -> String {
     let args: Vec<&str> = command.into_iter().chain(["--help"]).collect();
     run(folder, &args).success().stdout
 }
 
-/// The names of the commands that the help of kindling lists.
+/// The names of the commands in the help of `kindling`.
 fn commands_in(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    // A description that goes on in a second line is indented further.
+    // The second line of a description is indented further.
     let names = lines
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  "))
@@ -173,7 +173,7 @@ fn commands_in(help: &str) -> Vec<String> {
     names
 }
 
-/// The commands of the last section of a help, without their explanations.
+/// The commands in the Examples section, without their explanations.
 fn examples_in(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
     let command = |line: &str| {
@@ -183,7 +183,7 @@ fn examples_in(help: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty()).map(command).collect()
 }
 
-/// How an example fails, if it does.
+/// Runs an example and describes its failure, if any.
 fn failure(copy: &Path, example: &str) -> Option<String> {
     let exception = EXCEPTIONS.iter().find(|exception| exception.example == example);
     let command = match exception.map(|exception| &exception.instead) {
@@ -203,7 +203,8 @@ fn failure(copy: &Path, example: &str) -> Option<String> {
     (!is_as_expected).then(|| format!("`{command}` ends with {}:\n{}{}", ran.code, ran.stdout, ran.stderr))
 }
 
-/// Makes the folders that examples find: `work`, where they are run, and `home`, `bin` and `nanoGPT` beside it.
+/// Makes the folders that the examples need: `work`, their working directory, and `home`, `bin` and `nanoGPT` beside
+/// it.
 fn prepare(folder: &Path) {
     let at = |path: &str| folder.join(path);
     for path in
@@ -230,9 +231,9 @@ fn prepare(folder: &Path) {
     fs::rename(at("work/small.gguf"), at("work/downloads/SmolLM2-135M.Q4_1.gguf")).unwrap();
     let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
     fs::copy(checkpoint, at("nanoGPT/out/ckpt.pt")).unwrap();
-    fs::write(at("nanoGPT/data/shakespeare_char/meta.pkl"), exchange::meta_of_nanogpt()).unwrap();
+    fs::write(at("nanoGPT/data/shakespeare_char/meta.pkl"), exchange::nanogpt_meta()).unwrap();
 
-    // The newest run, whatever examples make, has stopped after half of its steps.
+    // The newest run, even after the examples have made others, is one that stopped after half of its steps.
     let newest = at("work/runs/shakespeare");
     fs::create_dir(&newest).unwrap();
     let interrupted = fixture("tests/fixtures/resume/run");
@@ -241,7 +242,7 @@ fn prepare(folder: &Path) {
     File::options().append(true).open(newest.join("metrics.jsonl")).unwrap().set_modified(tomorrow).unwrap();
 }
 
-/// Words of a few syllables, none of which comes again and again.
+/// Pseudo-random words of one to three syllables, always the same.
 fn words(n: usize) -> String {
     let mut state = 1_u32;
     let mut below = |n: u32| {
@@ -259,7 +260,7 @@ fn words(n: usize) -> String {
     text
 }
 
-/// Runs a command as the shell understands it, in a folder of `root`. A person types two prompts.
+/// Runs a shell command in a folder of `root`, with two prompts on standard input.
 fn sh(root: &Path, folder: &str, command: &str) -> Ran {
     let mut paths = vec![root.join("bin")];
     paths.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
@@ -269,7 +270,7 @@ fn sh(root: &Path, folder: &str, command: &str) -> Ran {
     for variable in ["CARGO", "RUST_LOG", "KINDLING_DATA", "HF_HOME"] {
         sh.env_remove(variable);
     }
-    // Nobody answers there.
+    // No server listens there.
     sh.env("HF_ENDPOINT", "http://127.0.0.1:1");
     ran(sh.stdin(File::open(root.join("typed.txt")).unwrap()))
 }

@@ -1,12 +1,12 @@
-//! Models of the hub, which a server on this computer stands in for.
+//! Models on the Hugging Face hub, with a local mock server.
 
-mod stand_in;
+mod mock_hub;
 
 use std::{fs, net::TcpListener, path::Path, sync::OnceLock};
 
 use serde_json::Value;
 
-use self::stand_in::{Access, Files, Hub, Repository, commit};
+use self::mock_hub::{Access, Files, Hub, Repository, commit};
 use crate::support::{ran, run, trained};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -36,7 +36,7 @@ fn gguf(dtype: &str) -> Vec<u8> {
     fs::read(output).unwrap()
 }
 
-/// The files of a model, one of them replaced or added.
+/// The files of a model, with one replaced or added.
 fn with(mut files: Files, name: &str, data: impl Into<Vec<u8>>) -> Files {
     files.insert(name.to_owned(), data.into());
     files
@@ -57,32 +57,32 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[track_caller]
-fn says(error: &str, parts: &[&str]) {
+fn check_contains(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
 }
 
 #[test]
-fn a_model_comes_with_its_configuration_first_and_its_weights_last() {
+fn the_config_is_downloaded_first_and_the_weights_last() {
     let (hub, here) = (Hub::new().with("me/tiny", with(model(), "README.md", "a card")), folder());
     let imported = hub.import(here.path(), &["me/tiny"]).success().stderr;
-    says(&imported, &["downloading model.safetensors of me/tiny (", "generate runs/tiny"]);
+    check_contains(&imported, &["downloading model.safetensors of me/tiny (", "generate runs/tiny"]);
     let downloaded = hub.downloaded();
     assert_eq!((downloaded[0].as_str(), downloaded.last().unwrap().as_str()), ("config.json", WEIGHTS));
     assert!(downloaded.contains(&"tokenizer.json".to_owned()), "{downloaded:?}");
     assert!(!downloaded.contains(&"README.md".to_owned()), "{downloaded:?}");
     assert_eq!(scored(here.path(), "tiny"), scored(trained(), "debug"));
 
-    // The cache has it all, and no file comes twice.
+    // A second import downloads nothing, because the cache has all files.
     let again = hub.import(here.path(), &["me/tiny"]).success().stderr;
-    says(&again, &["generate runs/tiny-2"]);
+    check_contains(&again, &["generate runs/tiny-2"]);
     assert!(!again.contains("downloading"), "{again}");
     assert_eq!(hub.downloaded(), Vec::<String>::new());
 }
 
 #[test]
-fn what_cannot_be_imported_is_refused_before_its_weights_are_downloaded() {
+fn an_unsupported_model_is_refused_before_its_weights_are_downloaded() {
     let config = String::from_utf8(model()["config.json"].clone()).unwrap();
     let hub = Hub::new()
         .with("me/other", with(model(), "config.json", config.replace("\"gpt2\"", "\"gemma3\"")))
@@ -93,7 +93,7 @@ fn what_cannot_be_imported_is_refused_before_its_weights_are_downloaded() {
         [("me/other", "`model_type` is \"gemma3\""), ("me/uneven", "n_head"), ("me/torn", "the tokenizer of")]
     {
         let error = hub.import(here.path(), &[name]).failure();
-        says(&error, &[&format!("cannot import {name}, whose weights are not downloaded"), reason]);
+        check_contains(&error, &[&format!("cannot import {name}; its weights were not downloaded"), reason]);
         let downloaded = hub.downloaded();
         assert!(downloaded.contains(&"config.json".to_owned()), "{downloaded:?}");
         assert!(!downloaded.contains(&WEIGHTS.to_owned()), "{downloaded:?}");
@@ -116,9 +116,9 @@ fn a_revision_is_a_branch_a_tag_or_a_commit() {
     hub.import(here.path(), &[&id, "--run", "by-commit"]).success();
     assert_eq!(scored(here.path(), "by-commit"), first);
     let error = hub.import(here.path(), &["me/tiny@refs/pr/1"]).failure();
-    says(&error, &["me/tiny@refs/pr/1 has no weights that kindling reads"]);
+    check_contains(&error, &["me/tiny@refs/pr/1 has no weights that kindling reads"]);
     let error = hub.import(here.path(), &["me/tiny@v2"]).failure();
-    says(&error, &["me/tiny has no branch, tag or commit v2; it has main, v1.0, refs/pr/1"]);
+    check_contains(&error, &["me/tiny has no branch, tag or commit v2; it has main, v1.0, refs/pr/1"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn all_files_are_of_one_commit_when_the_branch_has_moved() {
 }
 
 #[test]
-fn what_is_here_hides_a_model_of_the_hub() {
+fn a_local_model_takes_precedence_over_the_hub() {
     let (hub, here) = (Hub::new(), folder());
     let debug = trained().join("runs/debug");
     run(here.path(), &["import", debug.to_str().unwrap(), "--run", "tiny"]).success();
@@ -140,23 +140,23 @@ fn what_is_here_hides_a_model_of_the_hub() {
         hub.import(here.path(), &[name, "--run", &format!("from-{}", name.replace('/', "-"))]).success();
     }
     let error = hub.import(here.path(), &["tiny@7"]).failure();
-    says(&error, &["runs/tiny has no weights of step 7"]);
+    check_contains(&error, &["runs/tiny has no weights of step 7"]);
     assert_eq!(hub.seen(), [], "the hub is not asked");
 }
 
 #[test]
-fn the_token_of_the_environment_goes_before_that_of_a_file() {
+fn the_token_of_the_environment_takes_precedence_over_the_token_file() {
     let private = |owner| Repository { access: Access::Private(owner), ..model().into() };
     let hub = Hub::new().with("me/private", private("hf_mine"));
     let here = folder();
     let error = hub.import(here.path(), &["me/private"]).failure();
-    says(&error, &["has no model me/private", "If it is private, set HF_TOKEN"]);
+    check_contains(&error, &["has no model me/private", "If it is private, set HF_TOKEN"]);
     assert!(hub.seen().iter().all(|seen| seen.token.is_none()));
 
     fs::write(hub.home().join("token"), "hf_other\n").unwrap();
     let error = hub.import(here.path(), &["me/private"]).failure();
     let origin = format!("the token in {} has no access to it", hub.home().join("token").display());
-    says(&error, &["has no model me/private", &origin]);
+    check_contains(&error, &["has no model me/private", &origin]);
     assert!(hub.seen().iter().all(|seen| seen.token.as_deref() == Some("hf_other")));
 
     ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", " hf_mine\n")).success();
@@ -165,10 +165,13 @@ fn the_token_of_the_environment_goes_before_that_of_a_file() {
 
     for refused in ["hf_wrong", "hf_expired"] {
         let error = ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", refused)).failure();
-        says(&error, &["does not accept the token in HF_TOKEN; make another at http://", "/settings/tokens"]);
+        check_contains(
+            &error,
+            &["does not accept the token in HF_TOKEN; create a new one at http://", "/settings/tokens"],
+        );
     }
     let error = ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", "hf mine")).failure();
-    says(&error, &["the token in HF_TOKEN has spaces"]);
+    check_contains(&error, &["the token in HF_TOKEN has spaces"]);
 }
 
 #[test]
@@ -177,33 +180,39 @@ fn a_gated_model_says_how_to_get_access() {
     let (hub, here) = (Hub::new().with("me/gated", gated), folder());
     let page = format!("Accept its licence on {}/me/gated", hub.endpoint());
     let error = hub.import(here.path(), &["me/gated"]).failure();
-    says(&error, &["me/gated is gated. ", &page, "then set HF_TOKEN to a token of your account"]);
+    check_contains(&error, &["me/gated is gated. ", &page, "then set HF_TOKEN to a token of your account"]);
     let error = ran(hub.command(here.path(), &["me/gated"]).env("HF_TOKEN", "hf_other")).failure();
-    says(&error, &["me/gated is gated, and the token in HF_TOKEN has no access", &page]);
+    check_contains(&error, &["me/gated is gated, and the token in HF_TOKEN has no access", &page]);
     assert_eq!(hub.downloaded(), ["config.json"; 0], "nothing of it is sent");
     ran(hub.command(here.path(), &["me/gated"]).env("HF_TOKEN", "hf_mine")).success();
 }
 
 #[test]
-fn a_name_that_the_hub_does_not_know_is_told_with_one_that_it_does() {
+fn the_error_for_an_unknown_name_suggests_a_similar_one() {
     let (hub, here) = (Hub::new().with("Someone/SmolLM2-135M", model()), folder());
     let error = hub.import(here.path(), &["SmolLM2-135m"]).failure();
     let there = format!(
         "there is no file or folder SmolLM2-135m, and on {} the model SmolLM2-135m is",
         hub.endpoint()
     );
-    says(&error, &[&there, "missing, private or gated; did you mean Someone/SmolLM2-135M?"]);
-    says(&error, &[&format!("see {}/SmolLM2-135m and set HF_TOKEN to a token with access", hub.endpoint())]);
+    check_contains(&error, &[&there, "missing, private or gated; did you mean Someone/SmolLM2-135M?"]);
+    check_contains(
+        &error,
+        &[&format!("see {}/SmolLM2-135m and set HF_TOKEN to a token with access", hub.endpoint())],
+    );
     let error = ran(hub.command(here.path(), &["me/hidden"]).env("HF_TOKEN", "hf_other")).failure();
-    says(&error, &["missing, private or gated", "the token in HF_TOKEN has no access", "/me/hidden"]);
+    check_contains(
+        &error,
+        &["missing, private or gated", "the token in HF_TOKEN has no access", "/me/hidden"],
+    );
     let error = hub.import(here.path(), &["me/nothing-alike"]).failure();
-    says(&error, &["there is no file or folder me/nothing-alike"]);
+    check_contains(&error, &["there is no file or folder me/nothing-alike"]);
     assert!(!error.contains("did you mean"), "{error}");
 
     let debug = trained().join("runs/debug");
     run(here.path(), &["import", debug.to_str().unwrap(), "--run", "shakespeare"]).success();
     let error = hub.import(here.path(), &["shakespear"]).failure();
-    says(&error, &["; did you mean shakespeare?"]);
+    check_contains(&error, &["; did you mean shakespeare?"]);
 }
 
 #[test]
@@ -211,51 +220,63 @@ fn without_a_network_the_cache_is_used() {
     let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
     hub.import(here.path(), &["me/tiny", "--run", "online"]).success();
     hub.seen();
-    // A port that nobody listens to any more.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("http://{nobody}");
+    // A port without a listener.
+    let unused_endpoint = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused_endpoint = format!("http://{unused_endpoint}");
     let offline = |name: &str, run: &str| {
-        ran(hub.command(here.path(), &[name, "--run", run]).env("HF_ENDPOINT", &nobody))
+        ran(hub.command(here.path(), &[name, "--run", run]).env("HF_ENDPOINT", &unused_endpoint))
     };
-    let said = offline("me/tiny", "offline").success().stderr;
-    says(
-        &said,
-        &["warning:", &format!("{nobody} cannot be reached"), "using the copy of me/tiny in the cache"],
+    let stderr = offline("me/tiny", "offline").success().stderr;
+    check_contains(
+        &stderr,
+        &[
+            "warning:",
+            &format!("{unused_endpoint} cannot be reached"),
+            "using the copy of me/tiny in the cache",
+        ],
     );
     assert_eq!(scored(here.path(), "offline"), scored(trained(), "debug"));
     let error = offline("me/new", "new").failure();
-    says(
+    check_contains(
         &error,
-        &[&format!("there is no file or folder me/new, and {nobody} cannot be reached"), "has no copy of it"],
+        &[
+            &format!("there is no file or folder me/new, and {unused_endpoint} cannot be reached"),
+            "has no copy of it",
+        ],
     );
     assert_eq!(hub.seen(), []);
 
     let asked = |name: &str, run: &str| {
         ran(hub.command(here.path(), &[name, "--run", run]).env("HF_HUB_OFFLINE", "1"))
     };
-    says(&asked("me/tiny", "asked").success().stderr, &["HF_HUB_OFFLINE is set; using the copy of me/tiny"]);
-    says(
+    check_contains(
+        &asked("me/tiny", "asked").success().stderr,
+        &["HF_HUB_OFFLINE is set; using the copy of me/tiny"],
+    );
+    check_contains(
         &asked("me/new", "new").failure(),
         &["HF_HUB_OFFLINE is set. The cache", "To download it, unset HF_HUB_OFFLINE"],
     );
     assert_eq!(hub.seen(), [], "the hub is not asked");
 
     hub.answer_all_with(503);
-    let said = hub.import(here.path(), &["me/tiny", "--run", "busy"]).success().stderr;
-    says(&said, &["does not answer at the moment (HTTP status 503", "using the copy of me/tiny"]);
+    let stderr = hub.import(here.path(), &["me/tiny", "--run", "busy"]).success().stderr;
+    check_contains(&stderr, &["is unavailable at the moment (HTTP status 503", "using the copy of me/tiny"]);
     let error = ran(hub.command(here.path(), &["me/tiny"]).env("HF_ENDPOINT", "hub of mine")).failure();
-    says(&error, &["HF_ENDPOINT is \"hub of mine\", which is not a URL"]);
+    check_contains(&error, &["HF_ENDPOINT is \"hub of mine\", which is not a URL"]);
 }
 
 #[test]
-fn a_download_that_broke_off_is_resumed() {
+fn an_interrupted_download_is_resumed() {
     let size = model()[WEIGHTS].len();
     let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
     hub.break_off(WEIGHTS, size / 2);
     let error = hub.import(here.path(), &["me/tiny"]).failure();
-    says(
+    check_contains(
         &error,
-        &["the download of model.safetensors of me/tiny broke off; run the same command again to resume it"],
+        &[
+            "the download of model.safetensors of me/tiny was interrupted; run the same command again to resume it",
+        ],
     );
     assert!(!here.path().join("runs/tiny").exists());
     hub.seen();
@@ -267,13 +288,13 @@ fn a_download_that_broke_off_is_resumed() {
 }
 
 #[test]
-fn what_an_earlier_download_left_is_replaced_if_it_cannot_be_resumed() {
+fn a_partial_download_that_cannot_be_resumed_is_replaced() {
     let (hub, here) = (Hub::new().with("me/tiny", model()), folder());
     hub.import(here.path(), &["me/tiny", "--run", "first"]).success();
     let cache = hub.home().join("hub/models--me--tiny");
     let link = cache.join("snapshots").join(commit("me/tiny", &model())).join(WEIGHTS);
     let blob = fs::canonicalize(&link).unwrap();
-    // All of it, as if kindling had been stopped just before it gave the file its name; then more than all.
+    // A complete partial file, as if kindling had stopped just before renaming it; then one that is too long.
     for more in [0, 3] {
         let mut whole = fs::read(&blob).unwrap();
         whole.resize(whole.len() + more, 0);
@@ -283,7 +304,7 @@ fn what_an_earlier_download_left_is_replaced_if_it_cannot_be_resumed() {
         hub.import(here.path(), &["me/tiny", "--run", &format!("after-{more}")]).success();
         assert_eq!(scored(here.path(), &format!("after-{more}")), scored(trained(), "debug"));
     }
-    // A file of the cache that was cut short.
+    // A truncated file in the cache.
     let whole = fs::read(&blob).unwrap();
     fs::write(&blob, &whole[..whole.len() / 2]).unwrap();
     hub.import(here.path(), &["me/tiny", "--run", "after-cut"]).success();
@@ -297,11 +318,11 @@ fn an_adapter_names_its_base_model() {
     let hub = Hub::new().with("me/lora", with(adapter, "adapter_config.json", config));
     let here = folder();
     let error = hub.import(here.path(), &["me/lora"]).failure();
-    says(
+    check_contains(
         &error,
         &["me/lora is a PEFT adapter of openai-community/gpt2", "kindling import openai-community/gpt2"],
     );
-    says(
+    check_contains(
         &error,
         &[
             "python3 -c 'from peft import",
@@ -313,20 +334,20 @@ fn an_adapter_names_its_base_model() {
 }
 
 #[test]
-fn what_a_model_lacks_is_said_with_what_it_has() {
+fn an_incomplete_model_is_refused_with_a_list_of_its_files() {
     let hub = Hub::new()
         .with("me/keras", named(&["config.json", "tf_model.h5", "tokenizer.json"]))
         .with("me/bare", named(&[WEIGHTS, "tokenizer.json"]));
     let here = folder();
     let error = hub.import(here.path(), &["me/keras"]).failure();
-    says(&error, &["me/keras has no weights that kindling reads", "; it has tf_model.h5"]);
+    check_contains(&error, &["me/keras has no weights that kindling reads", "; it has tf_model.h5"]);
     let error = hub.import(here.path(), &["me/bare"]).failure();
-    says(&error, &["me/bare has no config.json", "; it has model.safetensors, tokenizer.json"]);
+    check_contains(&error, &["me/bare has no config.json", "; it has model.safetensors, tokenizer.json"]);
     assert_eq!(hub.downloaded(), ["config.json"; 0]);
 }
 
 #[test]
-fn a_name_must_be_whole() {
+fn a_revision_or_quantization_must_not_be_empty() {
     let (hub, here) = (Hub::new(), folder());
     for (name, expected) in [
         (
@@ -336,10 +357,10 @@ fn a_name_must_be_whole() {
         ("me/tiny:", "the : must be followed by the quantization of a GGUF file, as in me/tiny:Q8_0"),
         ("me/tiny@../../x", "the @ must be followed by"),
     ] {
-        says(&hub.import(here.path(), &[name]).usage_failure(), &[expected]);
+        check_contains(&hub.import(here.path(), &[name]).usage_failure(), &[expected]);
     }
     let error = hub.import(here.path(), &["me/tiny", "--tokenizer", "gpt2"]).usage_failure();
-    says(&error, &["--tokenizer is for a ckpt.pt"]);
+    check_contains(&error, &["--tokenizer is for a ckpt.pt"]);
     assert_eq!(hub.seen(), [], "the hub is not asked");
 }
 
@@ -352,11 +373,11 @@ fn a_gguf_file_is_chosen_by_its_quantization() {
     let (hub, here) = (Hub::new().with("me/tiny-GGUF", files), folder());
 
     let error = hub.import(here.path(), &["me/tiny-GGUF"]).failure();
-    says(
+    check_contains(
         &error,
         &["me/tiny-GGUF has only GGUF files", "kindling reads F16 and Q8_0, not F32 (split) and IQ2_XXS"],
     );
-    says(&error, &["kindling import me/tiny-GGUF:Q8_0"]);
+    check_contains(&error, &["kindling import me/tiny-GGUF:Q8_0"]);
     for (quantization, reason) in [
         (
             "iq2_xxs",
@@ -366,12 +387,12 @@ fn a_gguf_file_is_chosen_by_its_quantization() {
         ("Q4_0", "me/tiny-GGUF has no GGUF file of the quantization Q4_0"),
     ] {
         let error = hub.import(here.path(), &[&format!("me/tiny-GGUF:{quantization}")]).failure();
-        says(&error, &[reason, "kindling import me/tiny-GGUF:Q8_0"]);
+        check_contains(&error, &[reason, "kindling import me/tiny-GGUF:Q8_0"]);
     }
     assert_eq!(hub.downloaded(), ["config.json"; 0]);
 
     let imported = hub.import(here.path(), &["me/tiny-GGUF:q8_0"]).success().stderr;
-    says(&imported, &["downloading tiny-Q8_0.gguf of me/tiny-GGUF (", "generate runs/tiny-Q8_0"]);
+    check_contains(&imported, &["downloading tiny-Q8_0.gguf of me/tiny-GGUF (", "generate runs/tiny-Q8_0"]);
     assert_eq!(hub.downloaded(), ["tiny-Q8_0.gguf"]);
     fs::write(here.path().join("local.gguf"), eight).unwrap();
     let differences = |a: &str, b: &str| {
@@ -383,7 +404,7 @@ fn a_gguf_file_is_chosen_by_its_quantization() {
             .map(|(a, b)| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs())
             .fold(0.0, f64::max)
     };
-    // The imported one is used where it lies in its file, as [in, out]: sums are taken in another order.
+    // The imported weights are mapped from the file as [in, out], so sums are taken in another order.
     assert!(differences("tiny-Q8_0", "local.gguf") < 1e-5);
     hub.import(here.path(), &["me/tiny-GGUF:F16", "--run", "half"]).success();
     assert!(differences("half", "local.gguf") > 1e-4);
@@ -394,13 +415,13 @@ fn a_gguf_file_is_chosen_by_its_quantization() {
 }
 
 #[test]
-fn the_architecture_of_a_gguf_file_is_looked_at_before_it_is_downloaded() {
+fn the_architecture_of_a_gguf_file_is_checked_before_the_download() {
     let files = with(Files::new(), "other-Q8_0.gguf", gguf("q8_0"));
     let other = Repository { architecture: Some("gemma3"), ..files.clone().into() };
     let same = Repository { architecture: Some("gpt2"), ..files.into() };
     let (hub, here) = (Hub::new().with("me/other", other).with("me/same", same), folder());
     let error = hub.import(here.path(), &["me/other:Q8_0"]).failure();
-    says(
+    check_contains(
         &error,
         &[
             "me/other:Q8_0 is not downloaded: its architecture is gemma3",
@@ -410,8 +431,8 @@ fn the_architecture_of_a_gguf_file_is_looked_at_before_it_is_downloaded() {
     assert_eq!(hub.downloaded(), ["config.json"; 0]);
     hub.import(here.path(), &["me/same:Q8_0"]).success();
     let error = hub.import(here.path(), &["me/same"]).failure();
-    says(&error, &["me/same has only GGUF files"]);
+    check_contains(&error, &["me/same has only GGUF files"]);
     hub.put("me/tiny", model());
     let error = hub.import(here.path(), &["me/tiny:Q8_0"]).failure();
-    says(&error, &["me/tiny has no GGUF files", "kindling import me/tiny"]);
+    check_contains(&error, &["me/tiny has no GGUF files", "kindling import me/tiny"]);
 }

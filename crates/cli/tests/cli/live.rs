@@ -1,4 +1,4 @@
-//! The live view, on a terminal of the test's own.
+//! The live view, on a pseudo-terminal.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use nix::{
 
 use crate::support::{kindling, run};
 
-/// What a terminal is told when the view comes and goes.
+/// Escape sequences that enter and leave the alternate screen.
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
@@ -27,8 +27,8 @@ const LEAVE: &str = "\x1b[?1049l";
 struct OnTerminal {
     child: Child,
     terminal: File,
-    /// All that was written to it.
-    said: String,
+    /// The output so far.
+    output: String,
 }
 
 impl OnTerminal {
@@ -39,23 +39,23 @@ impl OnTerminal {
         let mut command = kindling(folder, args);
         command.env_remove("NO_COLOR").env("TERM", "xterm-256color").envs(env.iter().copied());
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        Self { child, terminal: File::from(pty.master), said: String::new() }
+        Self { child, terminal: File::from(pty.master), output: String::new() }
     }
 
-    /// Reads until something has been written, or the program has ended.
+    /// Reads until the output contains a string, or the process ends.
     fn read_until(&mut self, word: &str) {
-        self.read_while(|said| !said.contains(word));
+        self.read_while(|output| !output.contains(word));
     }
 
-    /// Reads what is drawn for as long as something holds of what has been.
+    /// Reads while a condition on the output holds, or until the process ends.
     fn read_while(&mut self, holds: impl Fn(&str) -> bool) {
         let mut bytes = [0; 4096];
-        while holds(&self.said) {
+        while holds(&self.output) {
             match self.terminal.read(&mut bytes) {
                 Ok(0) => break,
-                Ok(n) => self.said.push_str(&String::from_utf8_lossy(&bytes[..n])),
+                Ok(n) => self.output.push_str(&String::from_utf8_lossy(&bytes[..n])),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break, // So Linux says that the other end is closed.
+                Err(_) => break, // Linux reports a closed terminal as an error.
             }
         }
     }
@@ -64,12 +64,15 @@ impl OnTerminal {
         self.terminal.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// The exit code, and what is on the terminal after the view is gone.
+    /// The exit code, and the output after the live view has closed.
     fn end(mut self) -> (Option<i32>, String) {
         self.read_until("never written");
         let flags = tcgetattr(self.terminal.as_fd()).map(|terminal| terminal.local_flags);
-        assert!(flags.is_ok_and(|flags| flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)), "as it was");
-        let after = self.said.rsplit(LEAVE).next().unwrap().to_owned();
+        assert!(
+            flags.is_ok_and(|flags| flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)),
+            "the terminal is restored"
+        );
+        let after = self.output.rsplit(LEAVE).next().unwrap().to_owned();
         (self.child.wait().unwrap().code(), after)
     }
 }
@@ -91,24 +94,25 @@ fn keys_save_sample_and_stop_a_run() {
     let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
     running.read_until(ENTER);
     running.press("s");
-    // The view may draw the word in parts, where a letter is there already, and more messages may follow at once.
+    // Wait for the file: the view redraws only changed cells, so a message may never appear as a whole in the output.
     let checkpoints = folder.path().join("runs/mine/checkpoints");
     running.read_while(|_| std::fs::read_dir(&checkpoints).map_or(0, Iterator::count) < 2);
     running.press("w");
-    running.read_until("sample");
+    let samples = folder.path().join("runs/mine/samples.txt");
+    running.read_while(|_| std::fs::metadata(&samples).map_or(0, |file| file.len()) == 0);
     running.press("qqq");
     let (code, after) = running.end();
     assert_eq!(code, Some(130), "{after}");
-    assert!(after.contains("--- what it writes after step"), "{after}");
+    assert!(after.contains("--- sample after step"), "{after}");
     assert!(after.contains("kindling train --resume --run runs/mine"), "{after}");
 }
 
 #[test]
-fn a_terminal_that_is_closed_ends_the_run_and_loses_nothing() {
+fn closing_the_terminal_saves_and_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
     running.read_until(ENTER);
-    running.press("s"); // Training has begun when that is done.
+    running.press("s"); // Once this checkpoint exists, training has started.
     let checkpoints = folder.path().join("runs/mine/checkpoints");
     let steps = || {
         let entries = std::fs::read_dir(&checkpoints).into_iter().flatten().flatten();
@@ -119,14 +123,14 @@ fn a_terminal_that_is_closed_ends_the_run_and_loses_nothing() {
     let before = steps();
     let OnTerminal { mut child, terminal, .. } = running;
     drop(terminal);
-    // What the system sends to a session whose terminal is gone.
+    // The system sends SIGHUP to a session whose terminal has closed.
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(129));
     assert!(steps().iter().max() > before.iter().max(), "{before:?}, and then {:?}", steps());
 }
 
 #[test]
-fn ctrl_c_twice_gives_the_terminal_back_too() {
+fn ctrl_c_twice_restores_the_terminal_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
     running.read_until("tokens/s");
@@ -136,19 +140,19 @@ fn ctrl_c_twice_gives_the_terminal_back_too() {
 }
 
 #[test]
-fn a_run_that_fails_says_why_on_the_terminal_as_it_was() {
+fn an_error_is_printed_after_the_terminal_is_restored() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = OnTerminal::start(folder.path(), &ENDLESS, &[]);
-    running.read_until("4.1"); // The loss before the first step: training has begun.
+    running.read_until("4.1"); // The loss before the first step: training has started.
     std::fs::rename(folder.path().join("runs"), folder.path().join("elsewhere")).unwrap();
     running.press("s");
     let (code, after) = running.end();
     assert_eq!(code, Some(1), "{after}");
-    assert!(after.contains("the folder runs/mine is not there any more"), "{after}");
+    assert!(after.contains("the run folder runs/mine was moved, removed or replaced"), "{after}");
 }
 
 #[test]
-fn control_characters_reach_a_pipe_and_no_terminal() {
+fn control_characters_are_escaped_on_a_terminal_but_not_in_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let train = ["train", "debug", "--run", "bytes", "--set", "data.tokenizer=byte", "--set"];
     run(folder.path(), &[&train[..], &["schedule.max_steps=1"]].concat()).success();
@@ -160,15 +164,15 @@ fn control_characters_reach_a_pipe_and_no_terminal() {
     assert!(is_raw(&piped[5..]), "a model of random bytes generates some: {piped:?}");
     let mut running = OnTerminal::start(folder.path(), &generate, &[]);
     running.read_until("never written");
-    assert!(running.said.starts_with("\\u{1b}[2J\\r"), "{:?}", running.said);
-    assert!(!is_raw(&running.said), "{:?}", running.said);
-    // The terminal itself puts a carriage return before each line feed.
-    assert!(!running.said.replace("\r\n", "\n").contains('\r'), "{:?}", running.said);
+    assert!(running.output.starts_with("\\u{1b}[2J\\r"), "{:?}", running.output);
+    assert!(!is_raw(&running.output), "{:?}", running.output);
+    // The terminal driver inserts a carriage return before each line feed.
+    assert!(!running.output.replace("\r\n", "\n").contains('\r'), "{:?}", running.output);
     assert_eq!(running.end().0, Some(0));
 }
 
 #[test]
-fn lines_are_shown_where_a_person_or_the_terminal_wants_them() {
+fn lines_are_printed_with_no_tui_no_color_or_a_dumb_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let short = |name: &'static str| ["train", "debug", "--set", "schedule.max_steps=4", "--run", name];
     let cases = [
@@ -179,13 +183,13 @@ fn lines_are_shown_where_a_person_or_the_terminal_wants_them() {
     for (args, env) in cases {
         let mut running = OnTerminal::start(folder.path(), &args, &[env]);
         running.read_until(ENTER);
-        assert!(!running.said.contains(ENTER), "{}", running.said);
-        assert!(running.said.contains("validation loss"), "{}", running.said);
+        assert!(!running.output.contains(ENTER), "{}", running.output);
+        assert!(running.output.contains("validation loss"), "{}", running.output);
         assert_eq!(running.end().0, Some(0));
     }
     let quiet = [short("d").as_slice(), &["--quiet"]].concat();
     let mut running = OnTerminal::start(folder.path(), &quiet, &[]);
     running.read_until(ENTER);
-    assert_eq!(running.said, "");
+    assert_eq!(running.output, "");
     assert_eq!(running.end().0, Some(0));
 }

@@ -1,9 +1,9 @@
-//! The program as a person runs it: what it does, and what it says when something is wrong.
+//! Runs `kindling` as a user does, and checks its output and its errors.
 
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test may panic, and its numbers are small"
+    reason = "a test may panic, and its values are small"
 )]
 
 mod architectures;
@@ -14,7 +14,6 @@ mod continuing;
 mod errors;
 mod exchange;
 mod finetune;
-mod foreign;
 mod gguf_files;
 #[cfg(unix)]
 mod help_examples;
@@ -23,9 +22,10 @@ mod hub;
 #[cfg(unix)]
 mod live;
 mod malformed;
+mod reports;
 mod resume;
 mod support;
 mod texts;
-mod views;
+mod unsupported;
 mod vocabulary;
 mod weights;

@@ -1,10 +1,10 @@
-//! Runs that are stopped, killed, damaged and gone on with.
+//! Runs that are stopped, killed or damaged, and resumed.
 
 use std::{fs, path::Path};
 
 use crate::support::{kindling, run};
 
-/// A run of ten steps, with a checkpoint every second one.
+/// Makes a run of ten steps with a checkpoint every two steps.
 fn ten_steps(folder: &Path) {
     let sets = ["schedule.max_steps=10", "schedule.checkpoint_interval=2", "schedule.eval_interval=5"];
     let sets = sets.iter().flat_map(|set| ["--set", set]);
@@ -16,7 +16,7 @@ fn damage(folder: &Path, step: &str) {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_said_so() {
+fn a_damaged_checkpoint_is_skipped_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     ten_steps(folder.path());
     let weights = || fs::read(folder.path().join("runs/mine/checkpoints/step-00000010/model.bpk")).unwrap();
@@ -33,7 +33,7 @@ fn a_damaged_checkpoint_is_passed_over_and_said_so() {
 }
 
 #[test]
-fn the_best_weights_of_steps_that_another_recipe_undoes_are_kept() {
+fn best_weights_of_undone_steps_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     ten_steps(folder.path());
     let path = folder.path().join("runs/mine");
@@ -43,13 +43,17 @@ fn the_best_weights_of_steps_that_another_recipe_undoes_are_kept() {
     let sets = sets.iter().flat_map(|set| ["--set", set]);
     let resume = ["train", "--resume"].into_iter().chain(sets).collect::<Vec<_>>();
     let ran = run(folder.path(), &resume).success();
-    assert!(ran.stderr.contains("are of a step that is undone; they are kept in"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("are from a step that this resume undoes; they are kept in"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(fs::read(path.join("model.step-00000010.safetensors")).unwrap(), best);
-    assert_ne!(fs::read(path.join("model.safetensors")).unwrap(), best, "those of the run as it is now");
+    assert_ne!(fs::read(path.join("model.safetensors")).unwrap(), best, "the run has new best weights");
 }
 
 #[test]
-fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
+fn a_run_killed_before_its_first_checkpoint_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     ten_steps(folder.path());
     let path = folder.path().join("runs/mine");
@@ -65,13 +69,16 @@ fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
     };
     let whole = metrics();
 
-    // As it is after the folder was made: the weights it starts from, and nothing else.
+    // The state right after the folder was made: the initial weights and nothing else.
     let first = ["train", "debug", "--run", "first", "--set", "schedule.max_steps=0"];
     run(folder.path(), &first).success();
     fs::copy(folder.path().join("runs/first/model.safetensors"), path.join("model.safetensors")).unwrap();
     fs::remove_dir_all(path.join("checkpoints")).unwrap();
     let error = run(folder.path(), &["train", "--resume", "--run", "mine"]).failure();
-    assert!(error.contains("has no checkpoint any more"), "a run that has done steps keeps them: {error}");
+    assert!(
+        error.contains("has no checkpoint left to resume from"),
+        "a run with metrics does not start again: {error}"
+    );
     assert_eq!(metrics(), whole);
     fs::remove_file(path.join("metrics.jsonl")).unwrap();
     let ran = run(folder.path(), &["train", "--resume", "--run", "mine"]).success();
@@ -80,7 +87,7 @@ fn a_run_cut_off_before_its_first_checkpoint_starts_again() {
 }
 
 #[test]
-fn what_is_changed_is_said_and_kept() {
+fn changes_on_resume_are_printed_and_logged() {
     let folder = tempfile::tempdir().unwrap();
     ten_steps(folder.path());
     let more = ["--set", "schedule.max_steps=12", "--set", "optimizer.learning_rate=1e-3"];
@@ -96,7 +103,7 @@ fn what_is_changed_is_said_and_kept() {
 }
 
 #[test]
-fn a_run_that_stopped_early_says_how_to_go_further() {
+fn a_run_that_stopped_early_says_how_to_train_further() {
     let folder = tempfile::tempdir().unwrap();
     let sets = [
         "optimizer.learning_rate=1e-30",
@@ -113,7 +120,10 @@ fn a_run_that_stopped_early_says_how_to_go_further() {
         ran.stderr
     );
     let error = run(folder.path(), &["train", "--resume"]).failure();
-    assert!(error.contains("has stopped at step 6") && error.contains("--set guards.patience=6"), "{error}");
+    assert!(
+        error.contains("stopped early at step 6") && error.contains("--set guards.patience=6"),
+        "{error}"
+    );
     run(folder.path(), &["train", "--resume", "--set", "guards.patience=none"]).success();
 }
 
@@ -131,7 +141,7 @@ mod signals {
 
     use super::*;
 
-    /// A run without end, in its first steps.
+    /// An endless run, in its first steps.
     struct Running {
         child: Child,
         stderr: BufReader<ChildStderr>,
@@ -162,9 +172,9 @@ mod signals {
         }
 
         fn read_until(&mut self, word: &str) {
-            let mut said = String::new();
-            while !said.contains(word) {
-                assert_ne!(self.stderr.read_line(&mut said).unwrap(), 0, "it ended early:\n{said}");
+            let mut output = String::new();
+            while !output.contains(word) {
+                assert_ne!(self.stderr.read_line(&mut output).unwrap(), 0, "it ended early:\n{output}");
             }
         }
 
@@ -172,11 +182,11 @@ mod signals {
             kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
         }
 
-        /// Exit code, if it has one, and what it said last.
+        /// The exit code, if no signal ended it, and the remaining output.
         fn end(mut self) -> (Option<i32>, String) {
-            let mut said = String::new();
-            self.stderr.read_to_string(&mut said).unwrap();
-            (self.child.wait().unwrap().code(), said)
+            let mut output = String::new();
+            self.stderr.read_to_string(&mut output).unwrap();
+            (self.child.wait().unwrap().code(), output)
         }
     }
 
@@ -188,19 +198,19 @@ mod signals {
     fn sigusr1_saves_and_sigterm_stops() {
         let folder = tempfile::tempdir().unwrap();
         let mut running = Running::start(folder.path());
-        assert_eq!(n_checkpoints(folder.path()), 1, "that of step 0");
+        assert_eq!(n_checkpoints(folder.path()), 1, "only the checkpoint of step 0");
         running.send(Signal::SIGUSR1);
         running.read_until("saving after this step");
         running.read_until("saved after step");
-        running.read_until("tokens/s"); // It goes on.
+        running.read_until("tokens/s"); // Training continues.
         assert_eq!(n_checkpoints(folder.path()), 2);
         running.send(Signal::SIGTERM);
-        let (code, said) = running.end();
-        assert_eq!(code, Some(143), "{said}");
-        assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+        let (code, output) = running.end();
+        assert_eq!(code, Some(143), "{output}");
+        assert!(output.contains("kindling train --resume --run runs/mine"), "{output}");
     }
 
-    /// coreutils' `timeout` sends a signal to its child and then to the group that it is in.
+    /// `timeout` of coreutils sends a signal to its child and then to its process group.
     #[test]
     fn signals_that_come_together_are_one_request() {
         let folder = tempfile::tempdir().unwrap();
@@ -210,25 +220,25 @@ mod signals {
             let running = Running::start(folder.path());
             running.send(first);
             running.send(second);
-            let (ended, said) = running.end();
-            assert!(said.contains("which is saved. Resume with:"), "{said}");
-            // The first counts, but the system may hand on two that are different in any order.
-            assert!(ended == Some(code) || (first != second && ended == Some(143)), "{ended:?}: {said}");
+            let (ended, output) = running.end();
+            assert!(output.contains("checkpoint saved; resume with:"), "{output}");
+            // The first counts, but the system may deliver two different signals in any order.
+            assert!(ended == Some(code) || (first != second && ended == Some(143)), "{ended:?}: {output}");
             fs::remove_dir_all(folder.path().join("runs")).unwrap();
         }
     }
 
     #[test]
-    fn a_hangup_saves_wherever_stderr_goes_unless_it_is_ignored() {
+    fn sighup_saves_and_stops_unless_it_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let running = Running::start(folder.path()); // Its stderr is a pipe.
         running.send(Signal::SIGHUP);
-        let (code, said) = running.end();
-        assert_eq!(code, Some(129), "{said}");
-        assert!(said.contains("kindling train --resume --run runs/mine"), "{said}");
+        let (code, output) = running.end();
+        assert_eq!(code, Some(129), "{output}");
+        assert!(output.contains("kindling train --resume --run runs/mine"), "{output}");
         fs::remove_dir_all(folder.path().join("runs")).unwrap();
 
-        // As nohup has it.
+        // As under nohup.
         let plain = kindling(folder.path(), &ENDLESS);
         let mut ignoring = Command::new("sh");
         ignoring
@@ -245,7 +255,7 @@ mod signals {
     }
 
     #[test]
-    fn a_second_process_is_refused_and_a_killed_one_holds_nothing() {
+    fn a_second_process_is_refused_and_a_killed_one_leaves_no_lock() {
         let folder = tempfile::tempdir().unwrap();
         let running = Running::start(folder.path());
         let resume = ["train", "--resume", "--run", "mine", "--set", "schedule.max_steps=1"];

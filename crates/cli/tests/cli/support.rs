@@ -1,4 +1,4 @@
-//! Runs the program as a person would, in a folder of its own.
+//! Runs `kindling` as a user does, in a folder of the test.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// What a command printed, and its exit code.
+/// The output and exit code of a command.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -17,20 +17,20 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// The output, if the command succeeded.
+    /// The output. Panics if the command failed.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
         assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// The error message of a command that failed and wrote nothing to stdout.
+    /// The error message. Panics unless the exit code is 1 and stdout is empty.
     #[track_caller]
     pub(crate) fn failure(self) -> String {
         self.error(1)
     }
 
-    /// The error message of a command whose arguments can't be understood, and that wrote nothing to stdout.
+    /// The error message. Panics unless the exit code is 2, for invalid arguments, and stdout is empty.
     #[track_caller]
     pub(crate) fn usage_failure(self) -> String {
         self.error(2)
@@ -44,31 +44,31 @@ impl Ran {
     }
 }
 
-/// A file or folder among those of the tests.
+/// The path of a test fixture, relative to the crate.
 pub(crate) fn fixture(path: &str) -> PathBuf {
-    Path::new(&told("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))).join(path)
+    Path::new(&cargo_path("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))).join(path)
 }
 
-/// What cargo says of a path now, or said when it built this: `cargo xtask device-check` has the tests run where they were
-/// not built.
-fn told(variable: &str, when_built: &str) -> String {
+/// A path that cargo sets at run time, or else at build time. `cargo xtask device-check` runs the tests on another
+/// machine than the one that built them.
+fn cargo_path(variable: &str, when_built: &str) -> String {
     env::var(variable).unwrap_or_else(|_| when_built.to_owned())
 }
 
-/// The program, ready to run in a folder. It does not know that cargo started the test.
+/// A command that runs `kindling` in a folder, without the variable by which it would notice cargo.
 pub(crate) fn kindling(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(told("CARGO_BIN_EXE_kindling", env!("CARGO_BIN_EXE_kindling")));
+    let mut command = Command::new(cargo_path("CARGO_BIN_EXE_kindling", env!("CARGO_BIN_EXE_kindling")));
     command.args(args).current_dir(folder).env_remove("CARGO").env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
-/// Runs the program to its end.
+/// Runs `kindling` to its end.
 pub(crate) fn run(folder: &Path, args: &[&str]) -> Ran {
     ran(&mut kindling(folder, args))
 }
 
-/// Runs the program to its end, which comes by a signal if it takes more than 10 seconds of a processor or, where the
-/// system can limit that, addresses of more than 8 GiB.
+/// Runs `kindling` to its end. A signal ends it after 10 seconds of CPU time or, where the system supports the limit,
+/// above 8 GiB of address space.
 pub(crate) fn bounded(folder: &Path, args: &[&str]) -> Ran {
     let plain = kindling(folder, args);
     if !cfg!(unix) {
@@ -85,13 +85,13 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     ended(command.output().unwrap())
 }
 
-/// What a command that has ended printed.
+/// Converts the output of a finished command.
 pub(crate) fn ended(Output { status, stdout, stderr }: Output) -> Ran {
     let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
-    Ran { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
+    Ran { code: status.code().expect("no signal ended it"), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// A folder with one finished run, `runs/debug`, made once.
+/// A folder with one finished run, `runs/debug`, shared by all tests.
 pub(crate) fn trained() -> &'static Path {
     static FOLDER: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = FOLDER.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! What texts go in: beside outputs, through pipes, with marks and under names of all kinds.
+//! Input texts: folders that contain outputs, pipes, byte order marks, and unusual file names.
 
 use std::{
     ffi::OsStr,
@@ -41,7 +41,7 @@ fn resume(folder: &Path, args: &[&str]) -> Ran {
     run(folder, &[&["train", "--resume", "--max-steps", "6"], args].concat())
 }
 
-/// The names of the files that the only prepared folder was made from.
+/// The names of the source files of the only prepared corpus.
 fn files(folder: &Path, data_dir: &str) -> Vec<String> {
     let subfolders = |path: &Path| -> Vec<_> {
         let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
@@ -56,7 +56,7 @@ fn files(folder: &Path, data_dir: &str) -> Vec<String> {
     meta["source"]["files"].as_array().unwrap().iter().map(name).collect()
 }
 
-/// Runs with something on standard input.
+/// Runs a command with `input` on standard input.
 fn with_input(command: &mut Command, input: &[u8]) -> Ran {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -75,21 +75,19 @@ fn a_data_folder_never_contains_its_own_outputs() {
     run(path, &["eval", "runs/one"]).success();
     let second = train(path, &["--data", ".", "--run", "two", "--data-dir", "prepared"]).success();
     assert_eq!(files(path, "prepared"), ["my.txt"]);
-    let lines: Vec<_> = second.stderr.lines().filter(|line| line.contains("left out")).collect();
-    // The run, its picture and the data of the other folder for them.
+    let lines: Vec<_> = second.stderr.lines().filter(|line| line.contains("Kindling output")).collect();
+    // The run, its chart, and the other folder of prepared data.
     assert_eq!(lines.len(), 1, "{}", second.stderr);
     assert!(
-        lines[0].contains(
-            "left out: 3 outputs of Kindling (runs, models, prepared data or pictures), the first "
-        ),
+        lines[0].contains("skipped 3 Kindling outputs (runs, models, prepared data or charts), the first: "),
         "{lines:?}"
     );
     let again = resume(path, &["--run", "two", "--data-dir", "prepared"]).success();
-    assert!(again.stderr.matches("left out").count() == 1, "{}", again.stderr);
+    assert!(again.stderr.matches("Kindling output").count() == 1, "{}", again.stderr);
 }
 
 #[test]
-fn the_text_to_validate_on_is_left_out_with_a_line() {
+fn the_validation_text_is_left_out_with_a_note() {
     let folder = with_text();
     for name in ["valid.txt", "valid-copy.txt"] {
         fs::write(folder.path().join(name), text().to_uppercase()).unwrap();
@@ -98,9 +96,9 @@ fn the_text_to_validate_on_is_left_out_with_a_line() {
         train(folder.path(), &["--data", ".", "--valid", "valid.txt", "--data-dir", "prepared"]).success();
     let place = folder.path().canonicalize().unwrap().join("valid.txt");
     for line in [
-        format!("left out: 1 file of the validation text, {}\n", place.display()),
+        format!("skipped 1 file of the validation text: {}\n", place.display()),
         format!(
-            "left out: 1 copy of a file of the validation text, {}\n",
+            "skipped 1 copy of a file of the validation text: {}\n",
             place.with_file_name("valid-copy.txt").display()
         ),
     ] {
@@ -114,11 +112,11 @@ fn the_text_to_validate_on_is_left_out_with_a_line() {
 
     let same = train(folder.path(), &["--data", "my.txt", "--valid", "./my.txt"]);
     let error = same.failure();
-    assert!(error.contains("--data and --valid both name the same text, "), "{error}");
+    assert!(error.contains("--data and --valid are the same file, "), "{error}");
 }
 
 #[test]
-fn what_is_not_text_is_left_out_of_a_folder_with_its_name() {
+fn files_that_are_not_text_are_left_out_with_a_note() {
     let folder = with_text();
     let path = folder.path();
     fs::write(path.join("a.png"), b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR").unwrap();
@@ -134,12 +132,12 @@ fn what_is_not_text_is_left_out_of_a_folder_with_its_name() {
         ran.stderr
     );
     if cfg!(unix) {
-        assert!(ran.stderr.contains("left out: 1 link to a file that is missing, "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("skipped 1 broken link: "), "{}", ran.stderr);
     }
 }
 
 #[test]
-fn a_byte_order_mark_is_no_character_for_any_command() {
+fn every_command_skips_a_byte_order_mark() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("plain.txt", &text());
@@ -166,18 +164,18 @@ fn a_byte_order_mark_is_no_character_for_any_command() {
 }
 
 #[test]
-fn standard_input_is_kept_and_resumed_from_its_copy() {
+fn standard_input_is_copied_and_resumed_from_the_copy() {
     let folder = with_text();
     let path = folder.path();
     let args = |args: &'static [&'static str]| [&["train", "debug"], args, &FEW_STEPS].concat();
     let piped = with_input(&mut kindling(path, &args(&["--data", "-", "--run", "piped"])), text().as_bytes());
     let piped = piped.success();
-    assert!(piped.stderr.contains("standard input is kept as datasets/piped-"), "{}", piped.stderr);
+    assert!(piped.stderr.contains("saved standard input as datasets/piped-"), "{}", piped.stderr);
     train(path, &["--data", "my.txt", "--run", "file"]).success();
     let losses = |run: &str| fs::read_to_string(path.join("runs").join(run).join("samples.txt")).unwrap();
     assert_eq!(losses("piped"), losses("file"));
     resume(path, &["--run", "piped"]).success();
-    // The same text again is the same file.
+    // The same text again reuses the copy.
     let again = with_input(
         &mut kindling(path, &["train", "--resume", "--run", "piped", "--max-steps", "8", "--data", "-"]),
         text().as_bytes(),
@@ -187,13 +185,16 @@ fn standard_input_is_kept_and_resumed_from_its_copy() {
     let entries = fs::read_dir(path.join("datasets")).unwrap().map(Result::unwrap);
     assert_eq!(entries.filter(is_copy).count(), 1);
 
-    // Where a text is expected alone, as one to validate on, and measured.
+    // As the positional argument, as a validation text, and for eval.
     let alone = ["train", "-", "--run", "alone", "--max-steps", "2"];
     with_input(&mut kindling(path, &alone), text().as_bytes()).success();
     let valid = ["--data", "my.txt", "--valid", "-", "--run", "valid"];
     let mut validated = kindling(path, &[&["train", "debug"], &valid[..], &FEW_STEPS].concat());
     let copied = with_input(&mut validated, text().as_bytes()).failure();
-    assert!(copied.contains(" of --valid is a copy of "), "{copied}");
+    assert!(
+        copied.contains("the --valid file ") && copied.contains(" is a copy of the --data file "),
+        "{copied}"
+    );
     with_input(&mut validated, text().repeat(2).as_bytes()).success();
     let measured = with_input(&mut kindling(path, &["eval", "runs/file", "--data", "-"]), text().as_bytes());
     assert_eq!(
@@ -205,7 +206,7 @@ fn standard_input_is_kept_and_resumed_from_its_copy() {
         let error = train(path, &["--data", "-", "--valid", name]).usage_failure();
         assert_eq!(
             error,
-            "error: --data and --valid both name standard input, which is one text; write one of them to a file\n"
+            "error: --data and --valid can't both be standard input; save one of the texts to a file\n"
         );
     }
     let empty = train(path, &["--data", "-"]).failure();
@@ -216,7 +217,7 @@ fn standard_input_is_kept_and_resumed_from_its_copy() {
     );
     assert_eq!(
         zipped.failure(),
-        "error: standard input holds gzip data, not text; unpack it before it gets here, with `gunzip -c`\n"
+        "error: standard input holds gzip data, not text; unpack it before piping it, with `gunzip -c`\n"
     );
 }
 
@@ -225,7 +226,7 @@ fn standard_input_is_kept_and_resumed_from_its_copy() {
 fn a_named_pipe_is_read_once() {
     let folder = with_text();
     let path = folder.path();
-    // A shell opens the pipe for writing, so that kindling finds its end.
+    // The shell writes to the pipe and closes it, so kindling reads to its end.
     let script = "mkfifo pipe && { cat my.txt > pipe & } && \"$0\" \"$@\"";
     let through_pipe = |args: &[&str]| {
         let plain = kindling(path, args);
@@ -237,7 +238,7 @@ fn a_named_pipe_is_read_once() {
     };
     through_pipe(&[&["train", "debug", "--data", "pipe", "--run", "r"][..], &FEW_STEPS].concat());
     resume(path, &[]).success();
-    // The argument is looked at to tell a recipe from a text.
+    // Deciding whether the argument is a recipe or a text must not read the pipe.
     through_pipe(&["train", "./pipe", "--run", "s", "--max-steps", "2"]);
     let measured = through_pipe(&["eval", "runs/r", "--data", "pipe"]);
     assert_eq!(measured.stdout, run(path, &["eval", "runs/r", "--data", "my.txt"]).success().stdout);
@@ -249,7 +250,7 @@ fn a_named_pipe_is_read_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn standard_input_has_its_path_too() {
+fn dev_stdin_is_standard_input() {
     let folder = with_text();
     let args = [&["train", "debug", "--data", "/dev/stdin", "--run", "r"][..], &FEW_STEPS].concat();
     with_input(&mut kindling(folder.path(), &args), text().as_bytes()).success();
@@ -262,7 +263,7 @@ fn standard_input_has_its_path_too() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn names_that_are_not_utf_8_work_or_are_refused() {
+fn file_names_that_are_not_utf_8_work_or_are_refused() {
     use std::os::unix::ffi::OsStrExt;
     let folder = tempfile::tempdir().unwrap();
     let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
@@ -278,7 +279,7 @@ fn names_that_are_not_utf_8_work_or_are_refused() {
     let args = |args: &'static [&'static str]| args.iter().map(OsStr::new).collect::<Vec<_>>();
     let steps = FEW_STEPS.map(OsStr::new);
 
-    // Each place that takes a path.
+    // Each option that takes a path.
     let train = [
         &args(&["train", "debug", "--data", "my.txt", "--valid", "texts", "--run"])[..],
         &[name(b"r\xe9")],
@@ -302,7 +303,7 @@ fn names_that_are_not_utf_8_work_or_are_refused() {
         [&args(&["train", "debug", "--data", "texts", "--data-dir"])[..], &[name(b"d\xe9")], &steps];
     ran_with(&elsewhere.concat()).success();
 
-    // A recipe is text, and so is what it names.
+    // A recipe is UTF-8, so the paths in it must be too.
     for option in ["--data", "--valid"] {
         let error = ran_with(&[
             OsStr::new("train"),
@@ -316,7 +317,7 @@ fn names_that_are_not_utf_8_work_or_are_refused() {
 }
 
 #[test]
-fn a_run_of_an_older_version_resumes_on_the_files_it_had() {
+fn a_run_of_an_older_version_resumes_with_the_same_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     fs::create_dir(path.join("texts")).unwrap();
@@ -324,7 +325,7 @@ fn a_run_of_an_older_version_resumes_on_the_files_it_had() {
     for run in ["old", "older"] {
         train(path, &["--data", "texts", "--run", run]).success();
     }
-    // Older versions left UTF-16 out, and their prepared data do not name the rules.
+    // Older versions skipped UTF-16 files, and their prepared data does not name the rules.
     let wide: Vec<u8> = "It is another text\n".repeat(30).encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(path.join("texts/wide.txt"), wide).unwrap();
     let corpus = fs::read_dir(path.join("datasets")).unwrap().map(|entry| entry.unwrap().path());
@@ -340,23 +341,23 @@ fn a_run_of_an_older_version_resumes_on_the_files_it_had() {
     assert_eq!(files(path, "datasets"), ["my.txt", "wide.txt"]);
     let resumed = resume(path, &["--run", "old"]).success();
     assert!(
-        resumed.stderr.contains("the run was begun by an older version, which read other files of "),
+        resumed.stderr.contains("an older version of kindling started this run and read the files of "),
         "{}",
         resumed.stderr
     );
     assert_eq!(run(path, &["eval", "runs/older"]).success().stdout, before);
     resume(path, &["--run", "new"]).success();
-    // Without what was prepared, too.
+    // Also without the prepared data.
     fs::remove_dir_all(path.join("datasets")).unwrap();
     resume(path, &["--run", "older"]).success();
-    // A text that is another for both stays refused.
+    // A text that matches neither version's rules is refused.
     fs::write(path.join("texts/my.txt"), text().to_uppercase()).unwrap();
     let refused = run(path, &["train", "--resume", "--max-steps", "9", "--run", "old"]);
     assert_ne!(refused.code, 0);
 }
 
 #[test]
-fn what_is_not_text_is_refused_as_a_text_to_measure_and_as_a_prompt() {
+fn files_that_are_not_text_are_refused_by_score_and_generate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("text.txt.gz");
     fs::write(&file, b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\x48").unwrap();

@@ -1,4 +1,4 @@
-//! Tokenizers in other files than ours, and those that are not as large as their model.
+//! Tokenizers in GPT-2's older files, and tokenizers with more or fewer tokens than their model.
 
 use std::{
     fs,
@@ -26,28 +26,28 @@ fn with_tokenizer(folder: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
 }
 
 #[test]
-fn tokens_that_only_the_model_has_are_never_written() {
+fn tokens_that_the_tokenizer_lacks_are_never_generated() {
     let folder = tempfile::tempdir().unwrap();
     let model = with_tokenizer(folder.path(), |tokenizer| {
         tokenizer["model"]["vocab"].as_object_mut().unwrap().remove("z").expect("z is the last character");
     });
     let ids = |model: &str, args: &[&str]| -> Vec<u64> {
         let all = [&["generate", model, "--json", "--seed", "1", "--max-tokens", "300"], args].concat();
-        let written: Value = serde_json::from_str(&run(folder.path(), &all).success().stdout).unwrap();
-        written["samples"][0]["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+        let generated: Value = serde_json::from_str(&run(folder.path(), &all).success().stdout).unwrap();
+        generated["samples"][0]["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
     };
     let whole = trained().join("runs/debug");
     let hot = ["--temperature", "20"];
     assert!(ids(whole.to_str().unwrap(), &hot).contains(&64), "all tokens are about as likely");
     assert!(ids("model", &hot).iter().all(|&id| id < 64));
-    // As if they had no probability.
+    // The missing tokens have no probability.
     let greedy = ["--temperature", "0"];
     let without_z = [&greedy[..], &["--logit-bias", "z=-100"]].concat();
     assert_eq!(ids("model", &greedy), ids(whole.to_str().unwrap(), &without_z));
     let refused = run(folder.path(), &["generate", "model", "--logit-bias", "#64=100"]).usage_failure();
     assert!(refused.contains("nor an id of this model, which has 64 tokens"), "{refused}");
 
-    // The model keeps its size wherever it goes.
+    // Import, training and export keep the model's vocabulary size.
     let size = |config: &str| read_json(&folder.path().join(config))["vocab_size"].clone();
     run(folder.path(), &["import", "model", "--run", "again"]).success();
     assert_eq!(size("runs/again/config.json"), 65);
@@ -62,11 +62,10 @@ fn tokens_that_only_the_model_has_are_never_written() {
 }
 
 #[test]
-fn a_tokenizer_of_more_tokens_than_its_model_refuses_only_texts_that_use_them() {
+fn a_tokenizer_larger_than_its_model_refuses_only_texts_with_the_extra_tokens() {
     let folder = tempfile::tempdir().unwrap();
     with_tokenizer(folder.path(), |tokenizer| tokenizer["model"]["vocab"]["é"] = json!(65));
-    const WARNING: &str =
-        "warning: the tokenizer has 66 tokens and the model 65: a text with one of the others is refused\n";
+    const WARNING: &str = "warning: the tokenizer has 66 tokens and the model only 65; texts that need the others are rejected\n";
     let greedy = |model: &str| {
         let options =
             ["--prompt", "To be", "--temperature", "0", "--seed", "1", "--max-tokens", "9", "--json"];
@@ -79,7 +78,7 @@ fn a_tokenizer_of_more_tokens_than_its_model_refuses_only_texts_that_use_them() 
     let few = ["--set", "schedule.max_steps=1", "--set", "schedule.eval_windows=2"];
     let train = [&["train", "finetune", "--init-from", "model", "--data", "cafe.txt"], &few[..]].concat();
     let needs =
-        "this text has the token \"é\" (id 65), and the model has only 65 tokens; leave it out of the text";
+        "the text has the token \"é\" (id 65), but the model has only 65 tokens; remove it from the text";
     for args in [
         &["generate", "model", "--prompt", "café"][..],
         &["score", "model", "--text", "café"],
@@ -92,7 +91,7 @@ fn a_tokenizer_of_more_tokens_than_its_model_refuses_only_texts_that_use_them() 
     let other = run(folder.path(), &["generate", "model", "--logit-bias", "é=1"]).usage_failure();
     assert!(other.contains("which has 65 tokens"), "{other}");
 
-    // Its file stays whole on the way, but in a GGUF file, which has a token for each row.
+    // Import keeps the whole tokenizer; a GGUF file has only as many tokens as the model.
     run(folder.path(), &["import", "model", "--run", "again"]).success();
     let tokenizer = read_json(&folder.path().join("runs/again/tokenizer.json"));
     assert_eq!(tokenizer["model"]["vocab"]["é"], 65);
@@ -102,15 +101,14 @@ fn a_tokenizer_of_more_tokens_than_its_model_refuses_only_texts_that_use_them() 
 }
 
 #[test]
-fn ids_of_marks_beyond_the_vocabulary_are_none() {
+fn special_token_ids_beyond_the_vocabulary_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let model = with_tokenizer(folder.path(), |_| {});
     let mut config = read_json(&model.join("config.json"));
-    // What transformers writes for a GPT-2 that is not told otherwise.
+    // The defaults of transformers for GPT-2.
     (config["bos_token_id"], config["eos_token_id"]) = (json!(50256), json!(50256));
     fs::write(model.join("config.json"), config.to_string()).unwrap();
-    let warning =
-        "model: bos_token_id or eos_token_id is 50256, and the model has 65 tokens; it counts as none\n";
+    let warning = "model: ignoring bos_token_id or eos_token_id 50256: the model has only 65 tokens\n";
     let imported = run(folder.path(), &["import", "model", "--run", "again"]).success();
     assert!(imported.stderr.contains(warning), "{}", imported.stderr);
     fs::write(folder.path().join("my.txt"), "To be, or not to be: that is a question.\n".repeat(20)).unwrap();
@@ -135,7 +133,7 @@ fn ids_of_marks_beyond_the_vocabulary_are_none() {
     }
 }
 
-/// A model that was trained with a BPE, whose tokenizer lies in GPT-2's older two files.
+/// A model with a BPE tokenizer in GPT-2's older files, `vocab.json` and `merges.txt`.
 fn with_two_files(folder: &Path) -> PathBuf {
     fs::write(folder.join("my.txt"), "the old elm fell at dawn, and the old oak fell at dusk\n".repeat(40))
         .unwrap();
@@ -148,7 +146,7 @@ fn with_two_files(folder: &Path) -> PathBuf {
     }
     let tokenizer = read_json(&folder.join("runs/bpe/tokenizer.json"));
     let mut vocabulary = tokenizer["model"]["vocab"].clone();
-    // There it is a token among the others.
+    // In vocab.json, the special token is an ordinary entry.
     vocabulary["<|endoftext|>"] = tokenizer["added_tokens"][0]["id"].clone();
     fs::write(model.join("vocab.json"), vocabulary.to_string()).unwrap();
     let merge = |pair: &Value| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
@@ -159,7 +157,7 @@ fn with_two_files(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_older_two_files_are_the_same_tokenizer() {
+fn vocab_json_and_merges_txt_are_the_same_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     let model = with_two_files(folder.path());
     let score = |model: &str| {
@@ -182,13 +180,13 @@ fn the_older_two_files_are_the_same_tokenizer() {
         run(folder.path(), &["generate", "old"]).failure()
     };
     let error = refused("merges.txt", "t h e\nth");
-    assert!(error.contains("merges.txt can't be used: the line \"th\" is not two tokens"), "{error}");
+    assert!(error.contains("merges.txt: the line \"th\" is not two tokens"), "{error}");
     let error = refused("merges.txt", "x yz\n");
-    assert!(error.contains("merges.txt can't be used"), "{error}");
+    assert!(error.contains("merges.txt: "), "{error}");
     fs::remove_file(model.join("merges.txt")).unwrap();
     let error = run(folder.path(), &["generate", "old"]).failure();
     assert!(
-        error.contains("old/vocab.json can't be used: it is half a tokenizer; put the merges.txt that"),
+        error.contains("cannot load the tokenizer file old/vocab.json: its merges.txt is missing"),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! The weights of a run: the best, the last, those of a step, and what is said of them.
+//! The weights of a run: the best, the last and those of a step, and the messages about them.
 
 use std::{fs, path::Path};
 
@@ -10,8 +10,9 @@ fn greedy(folder: &Path, model: &str) -> String {
     run(folder, &[&["generate", model], &GREEDY[..]].concat()).success().stdout
 }
 
-/// A run on one text, validated on another of other letters, so that it gets worse from the first step on.
-fn worse_and_worse(folder: &Path, more: &[&str]) -> String {
+/// A run whose validation text has other letters than the training text, so its validation loss rises from the first
+/// step.
+fn overfitting_run(folder: &Path, more: &[&str]) -> String {
     fs::write(folder.join("lower.txt"), "the cat sat on the mat, and the dog sat on the cat. ".repeat(40))
         .unwrap();
     fs::write(folder.join("upper.txt"), "HOW NOW BROWN COW, SAID THE OTHER COW TO IT. ".repeat(20)).unwrap();
@@ -21,12 +22,16 @@ fn worse_and_worse(folder: &Path, more: &[&str]) -> String {
 }
 
 #[test]
-fn weights_of_any_step_are_to_be_had() {
+fn weights_of_any_kept_step_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let said = worse_and_worse(folder, &["--set", "schedule.keep_every=10", "--set", "schedule.keep_last=1"]);
-    assert!(said.contains("warning: the best weights are the untrained ones of step 0"), "{said}");
-    assert!(said.contains("the last weights are at runs/r@last"), "{said}");
+    let stderr =
+        overfitting_run(folder, &["--set", "schedule.keep_every=10", "--set", "schedule.keep_last=1"]);
+    assert!(
+        stderr.contains("warning: the untrained weights of step 0 have the lowest validation loss"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("the last weights are at runs/r@last"), "{stderr}");
     let last = greedy(folder, "r@last");
     assert_ne!(greedy(folder, "r"), last);
     for same in ["runs/r@40", "runs/r/checkpoints/step-00000040", "runs/r/checkpoints/step-00000040/", "r@40"]
@@ -35,7 +40,7 @@ fn weights_of_any_step_are_to_be_had() {
     }
     let middle = greedy(folder, "r@10");
     assert!(middle != last && middle != greedy(folder, "r@30"));
-    assert_eq!(greedy(folder, "r@0"), greedy(folder, "r"), "the best are those of step 0");
+    assert_eq!(greedy(folder, "r@0"), greedy(folder, "r"), "the best weights are from step 0");
     assert_eq!(greedy(folder, "r@best"), greedy(folder, "r"));
     let error = run(folder, &["generate", "r@15"]).failure();
     assert!(
@@ -44,7 +49,7 @@ fn weights_of_any_step_are_to_be_had() {
     );
     let error = run(folder, &["generate", "r@first"]).usage_failure();
     assert!(error.contains("after @, give a step, `last` or `best`"), "{error}");
-    // From within the run's folder.
+    // From inside the run folder.
     let info = |inside: &str, model: &str| run(&folder.join(inside), &["info", model]).success().stdout;
     assert!(info("runs/r", "checkpoints/step-00000040").contains(", of step 40"));
     assert!(info("runs/r/checkpoints", "step-00000040").contains(", of step 40"));
@@ -53,10 +58,10 @@ fn weights_of_any_step_are_to_be_had() {
 }
 
 #[test]
-fn every_command_takes_the_weights_of_a_step() {
+fn every_command_accepts_the_weights_of_a_step() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    worse_and_worse(folder, &[]);
+    overfitting_run(folder, &[]);
     let last = greedy(folder, "r@last");
     run(folder, &["export", "r@last", "--format", "safetensors", "-o", "last"]).success();
     assert_eq!(greedy(folder, "last"), last);
@@ -94,30 +99,30 @@ fn every_command_takes_the_weights_of_a_step() {
 }
 
 #[test]
-fn the_last_weights_are_kept_where_the_recipe_says_so() {
+fn keep_weights_last_keeps_the_last_weights() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let said = worse_and_worse(folder, &["--set", "run.keep_weights=last"]);
-    assert!(said.contains("while runs/r keeps the weights of step 40"), "{said}");
+    let stderr = overfitting_run(folder, &["--set", "run.keep_weights=last"]);
+    assert!(stderr.contains("; runs/r has the weights of step 40"), "{stderr}");
     assert_eq!(greedy(folder, "r"), greedy(folder, "r@last"));
     let back = ["train", "--resume", "--run", "r", "--max-steps", "50", "--set", "run.keep_weights=best"];
     let error = run(folder, &back).usage_failure();
-    assert!(error.contains("its best weights were not kept"), "{error}");
+    assert!(error.contains("the best weights so far were not kept"), "{error}");
     run(folder, &back[..6]).success();
     assert_eq!(greedy(folder, "r"), greedy(folder, "r@50"));
 }
 
 #[test]
-fn the_sample_of_a_card_is_by_the_weights_in_the_folder() {
+fn the_sample_of_a_model_card_is_from_the_weights_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    worse_and_worse(folder, &[]);
+    overfitting_run(folder, &[]);
     let card = fs::read_to_string(folder.join("runs/r/README.md")).unwrap();
     assert!(card.contains("by these weights (step 0)"), "{card}");
     let sample = run(folder, &["generate", "r", "--seed", "1337", "--top-k", "200"]).success().stdout;
     let sample = sample.trim();
     assert!(sample.len() > 100 && card.contains(sample), "{sample:?} is not in {card}");
-    // A sample that was made on the way is not made again.
+    // An existing sample of the same weights is reused.
     let card = fs::read_to_string(trained().join("runs/debug/README.md")).unwrap();
     let samples = fs::read_to_string(trained().join("runs/debug/samples.txt")).unwrap();
     let (_, last) = samples.rsplit_once("--- step 40 ---\n").unwrap();
@@ -125,25 +130,25 @@ fn the_sample_of_a_card_is_by_the_weights_in_the_folder() {
 }
 
 #[test]
-fn the_end_of_a_run_says_where_it_stands() {
+fn the_end_of_a_run_advises_on_training_further() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let ran = run(folder, &["train", "debug", "--run", "more", "--quiet"]).success();
     assert_eq!(ran.stderr, "");
-    let said = run(folder, &["train", "debug", "--run", "mine"]).success().stderr;
+    let stderr = run(folder, &["train", "debug", "--run", "mine"]).success().stderr;
     let (_, advice) =
-        said.split_once("the last weights are the best, so more steps would help: kindling ").unwrap();
+        stderr.split_once("the last weights are the best, so more steps would help: kindling ").unwrap();
     let advice: Vec<&str> = advice.lines().next().unwrap().split(' ').collect();
     run(folder, &advice).success();
-    // One sentence, over and over, and another to validate on: at first it helps.
+    // One repeated sentence, validated on another: the validation loss falls at first and then rises.
     fs::write(folder.join("one.txt"), "the quick brown fox jumps over the lazy dog. ".repeat(30)).unwrap();
     fs::write(folder.join("two.txt"), "a dog that is lazy may jump over what a fox is quick to. ".repeat(9))
         .unwrap();
     let train = ["train", "debug", "one.txt"];
     let error = run(folder, &train).code;
-    assert_eq!(error, 2, "one subject");
+    assert_eq!(error, 2, "only one positional argument");
     let train =
         ["train", "debug", "--data", "one.txt", "--valid", "two.txt", "--max-steps", "400", "--lr", "0.01"];
-    let said = run(folder, &train).success().stderr;
-    assert!(said.contains("over-fitting since step ") && said.contains("@last"), "{said}");
+    let stderr = run(folder, &train).success().stderr;
+    assert!(stderr.contains("overfitting since step ") && stderr.contains("@last"), "{stderr}");
 }

@@ -1,6 +1,4 @@
-//! Whether a finished run is the reference run, bit for bit.
-//!
-//! Not compared are the times in the metrics and in the state of a checkpoint, the lock and the log of sessions.
+//! Compares a finished run with the reference run, bit for bit, except for times, the lock and the log of sessions.
 
 use std::{fs, path::Path};
 
@@ -12,22 +10,22 @@ use crate::{
     run_folder::{self, MANIFEST, METRICS, STATE, names},
 };
 
-/// Files of a session, or with the run's name in them; charts are drawn from the metrics.
-const OF_SESSIONS: [&str; 5] = ["run.lock", "sessions.jsonl", "README.md", "loss.svg", "loss.png"];
+/// Files that depend on the session or the run's name. Charts follow from the metrics.
+const SESSION_FILES: [&str; 5] = ["run.lock", "sessions.jsonl", "README.md", "loss.svg", "loss.png"];
 
-/// How the names of TensorBoard's files begin, one for each session.
+/// Prefix of TensorBoard's event files, one per session.
 const EVENTS: &str = "events.out.tfevents.";
 
-/// How many bytes of a file are shown where it begins to differ.
+/// Number of bytes printed from the first difference on.
 const EXCERPT_BYTES: usize = 30;
 
-/// How a finished run folder differs from the reference, one sentence for each difference.
+/// The differences between a finished run folder and the reference, one sentence each.
 ///
-/// Checkpoints that both have must be equal, and both must have the last one. A checkpoint at a step that is no multiple of
-/// [`CHECKPOINT_INTERVAL`] was asked for by a signal. It may be kept in place of another, and must be whole.
+/// Checkpoints in both folders must be equal, and both must have the last one. A checkpoint at a step that is not a
+/// multiple of [`CHECKPOINT_INTERVAL`] was requested by a signal. It may replace another, and must be whole.
 pub(crate) fn differences(reference: &Path, run: &Path) -> anyhow::Result<Vec<String>> {
     let is_compared =
-        |name: &str| !name.starts_with(EVENTS) && !OF_SESSIONS.contains(&name) && name != "checkpoints";
+        |name: &str| !name.starts_with(EVENTS) && !SESSION_FILES.contains(&name) && name != "checkpoints";
     let mut differences = in_folders(reference, run, &is_compared)?;
 
     let (expected, found) = (run_folder::steps(reference)?, run_folder::steps(run)?);
@@ -35,7 +33,7 @@ pub(crate) fn differences(reference: &Path, run: &Path) -> anyhow::Result<Vec<St
         names(&run.join("checkpoints"))?.into_iter().filter(|name| run_folder::step_of(name).is_none());
     differences.extend(others.map(|name| format!("checkpoints/{name} is left over")));
     if expected.last() != found.last() || expected.len() != found.len() {
-        differences.push(format!("the checkpoints are those of steps {found:?}, not {expected:?}"));
+        differences.push(format!("the checkpoints are of steps {found:?}, not {expected:?}"));
     }
     for step in found {
         if expected.contains(&step) {
@@ -80,10 +78,10 @@ fn in_file(reference: &Path, run: &Path, name: &str) -> anyhow::Result<Option<St
     let excerpt = |bytes: &[u8]| bytes[byte_idx..].iter().take(EXCERPT_BYTES).copied().collect::<Vec<_>>();
     let (expected, found) = (excerpt(&expected), excerpt(&found));
     let (expected, found) = (expected.escape_ascii(), found.escape_ascii());
-    Ok(Some(format!("{name} differs from byte {byte_idx} on: {found} in place of {expected}")))
+    Ok(Some(format!("{name} differs from byte {byte_idx} on: {found} instead of {expected}")))
 }
 
-/// The contents of a file without times. Numbers stay text: those that are parsed may lose their last bit.
+/// The contents of a file without times. Numbers stay text, because parsing may lose their last bit.
 fn contents(path: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let is_time = |field: &&str| {
@@ -97,7 +95,7 @@ fn contents(path: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
         }
         MANIFEST => {
             let mut manifest: Value = serde_json::from_slice(&bytes)?;
-            manifest["files"].as_object_mut().context("no files")?.remove(STATE); // It has times in it.
+            manifest["files"].as_object_mut().context("no files")?.remove(STATE); // It contains times.
             manifest.to_string().into_bytes()
         }
         _ => bytes,
@@ -119,7 +117,7 @@ mod tests {
         differences(&reference, &run).unwrap()
     }
 
-    /// The same after lines of the metrics are changed.
+    /// Like [`found`], after a change to the lines of the metrics.
     fn found_in_metrics(change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
         found(|run| {
             let path = run.join(METRICS);
@@ -149,16 +147,16 @@ mod tests {
     #[test]
     fn one_bit_of_any_file_is_found() {
         let weights = found(|run| fs::write(run.join("model.safetensors"), "besu").unwrap());
-        assert_eq!(weights, ["model.safetensors differs from byte 3 on: u in place of t"]);
+        assert_eq!(weights, ["model.safetensors differs from byte 3 on: u instead of t"]);
         let shorter = found(|run| fs::write(run.join("model.safetensors"), "bes").unwrap());
-        assert_eq!(shorter, ["model.safetensors differs from byte 3 on:  in place of t"]);
+        assert_eq!(shorter, ["model.safetensors differs from byte 3 on:  instead of t"]);
         let state = found(|run| {
             let path = run_folder::checkpoint(run, 9).join(STATE);
             let text = fs::read_to_string(&path).unwrap();
             fs::write(path, text.replace("\"step\": 9", "\"step\": 8")).unwrap();
         });
         assert!(state[0].starts_with("step 9: state.json differs from byte 12 on: 8"), "{state:?}");
-        assert_eq!(state[1], "state.json of step 9 is not as manifest.json says");
+        assert_eq!(state[1], "state.json of step 9 does not match manifest.json");
     }
 
     #[test]
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_asked_for_may_take_the_place_of_any_but_the_last() {
+    fn a_requested_checkpoint_may_replace_any_but_the_last() {
         let replace = |with: u64, removed: u64| {
             found(move |run| {
                 write_checkpoint(run, with, 0.5);
@@ -196,8 +194,8 @@ mod tests {
         };
         assert_eq!(replace(7, 9), [""; 0]);
         assert_eq!(replace(8, 9), ["the checkpoint of step 8 is kept"]);
-        assert_eq!(replace(7, 10), ["the checkpoints are those of steps [7, 9], not [9, 10]"]);
+        assert_eq!(replace(7, 10), ["the checkpoints are of steps [7, 9], not [9, 10]"]);
         let more = found(|run| write_checkpoint(run, 7, 0.5));
-        assert_eq!(more, ["the checkpoints are those of steps [7, 9, 10], not [9, 10]"]);
+        assert_eq!(more, ["the checkpoints are of steps [7, 9, 10], not [9, 10]"]);
     }
 }

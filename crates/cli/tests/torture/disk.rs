@@ -1,4 +1,4 @@
-//! A disk that is full or read-only, and a run folder that is removed.
+//! Faults of the disk: full, read-only, or the run folder removed.
 
 use std::{
     fs::{self, File},
@@ -21,17 +21,16 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No room at the start.
     FullAtStart,
-    /// Room for the first weights, and little more.
+    /// Space for the first weights, and little more.
     FullAfterWeights,
     FullInWeights,
     FullInCheckpoint,
-    /// Room for all checkpoints that are kept and half of the next.
+    /// Space for all kept checkpoints and half of the next.
     FullInLaterCheckpoint,
-    /// Room for half the weights, before an evaluation.
+    /// Space for half the weights, before an evaluation.
     FullInBestWeights,
-    /// No room, before a line of metrics that needs a new page.
+    /// No space, before a line of metrics that needs a new page.
     FullInMetrics,
     FullAtAnyTime,
     ReadOnlyAtStart,
@@ -130,7 +129,7 @@ fn until_full(
         return kindling.start(run)?.wait();
     }
     until_in_time(run, || {
-        // Little more than a run needs, so that the rest is filled soon.
+        // Leave little more than a run needs, so that filling the rest is quick.
         disk.fill(rest + 2 * weights + 4 * checkpoint)?;
         let mut running = kindling.start(run)?;
         KillTime::Step(rng.random_range(1..MAX_STEPS / 3)).wait(&mut running, run)?;
@@ -147,9 +146,9 @@ fn until_full(
     })
 }
 
-/// Whether the next write is, as far as one can see from outside, the one that must fail.
+/// Whether the next write, as far as the files show, is the one that must fail.
 fn is_next(fault: Fault, run: &Path) -> anyhow::Result<bool> {
-    /// Shorter than any line.
+    /// Shorter than any line of metrics.
     const LINE_BYTES: u64 = 200;
     let step = run_folder::last_step(run)?;
     let next = |interval: u64| (step / interval + 1) * interval;
@@ -164,7 +163,7 @@ fn is_next(fault: Fault, run: &Path) -> anyhow::Result<bool> {
     })
 }
 
-/// The pages of a disk that a file, or everything in a folder, takes.
+/// Number of disk pages of a file or of all files in a folder.
 fn n_pages(path: &Path) -> anyhow::Result<u64> {
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if metadata.is_file() {
@@ -175,17 +174,17 @@ fn n_pages(path: &Path) -> anyhow::Result<u64> {
 
 fn check_said_full(ended: &Ended) -> anyhow::Result<()> {
     ended.check_error()?;
-    let is_said = ended.stderr.lines().any(|line| line.starts_with("error: ") && line.contains("full"));
-    ensure!(is_said, "it is not said that the disk is full: {ended}");
+    let is_reported = ended.stderr.lines().any(|line| line.starts_with("error: ") && line.contains("full"));
+    ensure!(is_reported, "no error says that the disk is full: {ended}");
     Ok(())
 }
 
-/// Removes the folder of a running run. Nothing can be saved, but there is an error to print.
+/// Removes the folder of a running run. Nothing can be saved, but an error must be printed.
 fn remove_folder(test_dir: &TestDir, run: &Path) -> anyhow::Result<()> {
     let ended = until_in_time(run, || {
         let mut running = test_dir.kindling.start(run)?;
         KillTime::Step(MAX_STEPS / 3).wait(&mut running, run)?;
-        // A file may be written meanwhile, so that the folder is not empty in the end.
+        // Repeat, because the run may write a file while its folder is removed.
         while run.exists() {
             let _ = fs::remove_dir_all(run);
         }
@@ -203,7 +202,7 @@ pub(crate) struct Tmpfs {
 }
 
 impl Tmpfs {
-    /// A disk with several times the room that a run takes.
+    /// Mounts a disk several times the size of a run.
     pub(crate) fn mount(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path)?;
         run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs"]).arg(path))?;
@@ -214,7 +213,7 @@ impl Tmpfs {
         run(Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(&self.path))
     }
 
-    /// Takes the whole disk but so many pages.
+    /// Fills the disk except for `n_pages_left` pages.
     fn fill(&self, n_pages_left: u64) -> anyhow::Result<()> {
         let mut filler = File::options().append(true).create(true).open(self.filler())?;
         let zeros = vec![0; 1 << 16];
@@ -241,7 +240,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        let _ = run(Command::new("umount").arg(&self.path)); // A restart unmounts it at the latest.
+        let _ = run(Command::new("umount").arg(&self.path)); // If this fails, it stays mounted until a reboot.
     }
 }
 
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_must_say_full() {
+    fn the_error_must_say_that_the_disk_is_full() {
         check_said_full(&ended(1, "error: cannot write it: the disk is full\n")).unwrap();
         check_said_full(&ended(1, "error: cannot write it: no permission\n")).unwrap_err();
         check_said_full(&ended(1, "the disk is full\n")).unwrap_err();

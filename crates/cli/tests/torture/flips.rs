@@ -1,4 +1,4 @@
-//! Checkpoints with one byte changed, or cut short.
+//! Checkpoints with one changed byte, or truncated.
 
 use std::{fs, path::Path};
 
@@ -16,9 +16,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damaged {
     Newest,
-    /// To show that one is left alone that nobody reads.
+    /// Must not matter, because older checkpoints are not read.
     Older,
-    /// To show that there is an error.
+    /// Must be an error.
     All,
 }
 
@@ -62,7 +62,7 @@ fn outcome(test_dir: &TestDir, damaged: Damaged, run: &Path) -> anyhow::Result<&
     Ok(outcome)
 }
 
-/// Whether the program noticed the damage. `fallback` is the newest whole checkpoint before the newest one.
+/// Checks that kindling noticed the damage. `fallback` is the newest whole checkpoint before the newest one.
 fn judge(
     damaged: Damaged,
     fallback: Option<u64>,
@@ -73,7 +73,7 @@ fn judge(
     match ended.code() {
         Some(0) if resumed_from == Some(HALF_WAY) => Ok("harmless"),
         Some(0) if newest_is_damaged && fallback.is_some() && resumed_from == fallback => {
-            ensure!(ended.stderr.to_lowercase().contains("warn"), "passed over without a warning");
+            ensure!(ended.stderr.to_lowercase().contains("warn"), "skipped without a warning");
             Ok("detected")
         }
         Some(0) => bail!("resumed from {resumed_from:?}, not from {fallback:?} or {HALF_WAY}"),
@@ -85,7 +85,7 @@ fn judge(
     }
 }
 
-/// Damages one file of a checkpoint and says how.
+/// Damages one file of a checkpoint and returns a description.
 fn damage(checkpoint: &Path, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let names = names(checkpoint)?;
     let name = &names[rng.random_range(0..names.len())];
@@ -96,7 +96,7 @@ fn damage(checkpoint: &Path, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     Ok(format!("{name} {change}"))
 }
 
-/// Cuts a file short, one time in four, or changes one byte of it.
+/// Truncates a file with probability 1/4, otherwise changes one byte.
 fn change(contents: &mut Vec<u8>, rng: &mut ChaCha8Rng) -> String {
     let byte_idx = rng.random_range(0..contents.len());
     if rng.random_ratio(1, 4) {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_checkpoint_is_used_with_a_warning_or_not_at_all() {
+    fn falling_back_to_an_older_checkpoint_needs_a_warning() {
         let judged = |damaged, code, stderr: &str, resumed_from| {
             let fallback = (damaged != Damaged::All).then_some(HALF_WAY - 8);
             judge(damaged, fallback, &ended(code, stderr), resumed_from).ok()

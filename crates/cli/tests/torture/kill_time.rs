@@ -1,4 +1,4 @@
-//! Points of time in a run, as they are seen from outside: by its folder.
+//! Points in time during a run, detected from its folder.
 
 use std::{
     path::Path,
@@ -8,25 +8,25 @@ use std::{
 
 use crate::{process::Running, run_folder};
 
-/// How often a run folder is looked at.
+/// Interval for polling a run folder.
 pub(crate) const POLL: Duration = Duration::from_micros(50);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KillTime {
-    /// So long after now.
+    /// After this duration.
     After(Duration),
     /// The metrics have this step, or a later one.
     Step(u64),
-    /// The checkpoint of this step has its name.
+    /// The checkpoint of this step is complete.
     Checkpoint(u64),
-    /// A checkpoint is being written, the nth seen, from 1.
+    /// The nth observed checkpoint is being written, from 1.
     WritingCheckpoint { nth: usize },
-    /// Best weights are being written, the nth seen, from 1.
+    /// The nth observed best weights are being written, from 1.
     WritingWeights { nth: usize },
 }
 
 impl KillTime {
-    /// Waits until the run is there. False if it ends before.
+    /// Waits until the run reaches this time. False if the run ends first.
     pub(crate) fn wait(self, running: &mut Running, run: &Path) -> anyhow::Result<bool> {
         const WEIGHTS: &str = "model.safetensors";
         let started = Instant::now();
@@ -48,7 +48,7 @@ impl KillTime {
     }
 }
 
-/// Waits for a condition. False if the program ends before.
+/// Waits for a condition. False if the process ends first.
 fn poll(running: &mut Running, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
     while !running.is_over()? {
         if condition()? {
@@ -59,7 +59,7 @@ fn poll(running: &mut Running, mut condition: impl FnMut() -> anyhow::Result<boo
     Ok(false)
 }
 
-/// A condition that is true as soon as another, false at times between, has become true `nth` times.
+/// A condition that becomes true once the inner condition has changed from false to true `nth` times.
 fn nth_time(
     nth: usize,
     mut condition: impl FnMut() -> anyhow::Result<bool>,

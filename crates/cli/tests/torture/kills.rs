@@ -32,7 +32,7 @@ enum Fault {
     SaveThenKill,
 }
 
-/// Most kinds are early in it, because `cargo test` makes the first few.
+/// The order of faults. Most kinds come early, because `cargo test` runs only the first few trials.
 const CYCLE: [Fault; 20] = [
     Fault::KillInCheckpoint,
     Fault::KillInBestWeights,
@@ -64,7 +64,7 @@ pub(crate) fn attempt(
 ) -> anyhow::Result<String> {
     let fault = CYCLE[trial_idx % CYCLE.len()];
     let kindling = match fault {
-        // Without the tokens that other runs have left.
+        // Without the prepared data of other runs.
         Fault::KillBeforeFirstStep => Kindling { folder: folder.to_owned(), ..test_dir.kindling.clone() },
         _ => test_dir.kindling.clone(),
     };
@@ -94,7 +94,7 @@ impl Trial<'_> {
         self.test_dir.recover(&self.kindling, self.run)
     }
 
-    /// Starts a run and lets the fault happen to it. None if the run was done before.
+    /// Starts a run and injects the fault. None if the run finished first.
     fn strike(&mut self, fault: Fault) -> anyhow::Result<Option<()>> {
         match fault {
             Fault::KillInResume => return self.kill_in_resume(),
@@ -127,7 +127,7 @@ impl Trial<'_> {
         }
     }
 
-    /// When a fault happens, and up to how many milliseconds later.
+    /// The time of a fault, and the maximum random delay after it in milliseconds.
     fn time_of(&mut self, fault: Fault) -> (KillTime, u64) {
         match fault {
             Fault::KillBeforeFirstStep => (self.below(self.test_dir.start_time), 0),
@@ -139,7 +139,7 @@ impl Trial<'_> {
             Fault::KillInCheckpoint => (KillTime::WritingCheckpoint { nth: self.rng.random_range(1..7) }, 4),
             Fault::KillInBestWeights => (KillTime::WritingWeights { nth: self.rng.random_range(1..4) }, 2),
             Fault::InterruptTwice => (KillTime::Step(self.rng.random_range(1..MAX_STEPS)), 0),
-            // The next steps are due for no checkpoint, so that one there was asked for.
+            // No checkpoint is due in the next steps, so that one there was requested.
             Fault::Save | Fault::SaveThenKill => {
                 let step =
                     CHECKPOINT_INTERVAL * self.rng.random_range(0..MAX_STEPS / CHECKPOINT_INTERVAL - 1);
@@ -149,7 +149,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Kills a run anywhere, resumes it and kills it again while it reads its files.
+    /// Kills a run at any step, resumes it, and kills it again while it reads its files.
     fn kill_in_resume(&mut self) -> anyhow::Result<Option<()>> {
         let first = KillTime::Step(self.rng.random_range(1..MAX_STEPS - CHECKPOINT_INTERVAL));
         let second = self.below(self.test_dir.start_time);
@@ -160,7 +160,7 @@ impl Trial<'_> {
         Ok(Some(()))
     }
 
-    /// Kills a run and what resumes it, three to five times or until it is done.
+    /// Kills a run and its resumed processes three to five times, or until it finishes.
     fn kill_repeatedly(&mut self) -> anyhow::Result<Option<()>> {
         let mut killed = None;
         for _ in 0..self.rng.random_range(3..=5) {
@@ -182,7 +182,7 @@ impl Trial<'_> {
         self.kindling.start(self.run)
     }
 
-    /// The run at a time. None if it ended before.
+    /// Waits until the run reaches a time. None if it ended first.
     fn at(&self, mut running: Running, time: KillTime) -> anyhow::Result<Option<Running>> {
         Ok(time.wait(&mut running, self.run)?.then_some(running))
     }
@@ -205,7 +205,8 @@ fn kill(running: Running) -> anyhow::Result<Option<()>> {
     }
 }
 
-/// Stops a run, which has to save its last step, say how to resume and exit by the signal. None if it was done before.
+/// Stops a run, which must save its last step, print how to resume and exit with the signal's code. None if it finished
+/// first.
 fn stop(running: Running, signal: Signal, run: &Path) -> anyhow::Result<Option<()>> {
     let ended = running.end(signal)?;
     let last_step = run_folder::last_step(run)?;
@@ -221,13 +222,13 @@ fn stop(running: Running, signal: Signal, run: &Path) -> anyhow::Result<Option<(
             ensure!(newest == last_step, "{signal} in step {last_step}: the newest checkpoint is {newest}");
             Ok(Some(()))
         }
-        (_, Some(ended_by)) if ended_by == number && last_step == 0 => Ok(Some(())), // There was nothing to save.
+        (_, Some(ended_by)) if ended_by == number && last_step == 0 => Ok(Some(())), // Nothing to save.
         (Some(0), _) => Ok(None),
         _ => bail!("{signal} in step {last_step}: {ended}"),
     }
 }
 
-/// Asks for a checkpoint, which must come before the next one that is due, and lets the run continue to its end.
+/// Requests a checkpoint, which must be written before the next one is due, and lets the run finish.
 fn save(mut running: Running, run: &Path) -> anyhow::Result<()> {
     running.send(Signal::SIGUSR1)?;
     let step = run_folder::last_step(run)?;

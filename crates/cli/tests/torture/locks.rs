@@ -1,4 +1,4 @@
-//! Two processes that want one run.
+//! Two processes on one run.
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn strike(fault: Fault, test_dir: &TestDir, run: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Starts a second process when the first is at `step`; the last item is the id of the first.
+/// Starts a second process when the first is at `step`. The last item is the process id of the first.
 fn second(
     kindling: &Kindling,
     run: &Path,
@@ -90,27 +90,27 @@ fn second(
     })
 }
 
-/// Two processes that began together: the one that succeeded, the other, and the id of the one that succeeded.
+/// Waits for two processes started together: returns the one that succeeded, the other, and the id of the first.
 fn both(first: Running, second: Running) -> anyhow::Result<(Ended, Ended, u32)> {
     let ids = [first.id(), second.id()];
     let (first, second) = (first.wait()?, second.wait()?);
     Ok(if first.status.success() { (first, second, ids[0]) } else { (second, first, ids[1]) })
 }
 
-/// Checks that one process finished and the other was refused, where it can with the id of the process that has the run.
+/// Checks that one process finished and the other was refused, with the id of the process that holds the run if known.
 fn check_refused(finished: &Ended, refused: &Ended, holder: Option<u32>) -> anyhow::Result<()> {
-    finished.check_success().context("the process that has the run")?;
+    finished.check_success().context("the process that holds the run")?;
     refused.check_error().context("the other process")?;
     let names = |id: u32| {
         let mut numbers = refused.stderr.split(|letter: char| !letter.is_ascii_digit());
         numbers.any(|number| number == id.to_string())
     };
-    ensure!(holder.is_none_or(names), "it is not said that process {holder:?} has the run: {refused}");
+    ensure!(holder.is_none_or(names), "the error does not name process {holder:?}: {refused}");
     Ok(())
 }
 
 #[test]
-fn the_other_is_refused_and_told_by_whom() {
+fn a_refusal_names_the_process_that_holds_the_run() {
     use crate::process::tests::ended;
     let check = |code, stderr: &str| check_refused(&ended(0, ""), &ended(code, stderr), Some(42));
     check(1, "error: process 42 has it\n").unwrap();

@@ -1,9 +1,10 @@
-//! Trials of real runs: killed, stopped by a signal, out of disk space, with damaged checkpoints, started twice. Each run
-//! must end, bit for bit, as a run that nothing happened to.
+//! Fault injection into real runs: killed, stopped by a signal, out of disk space, with damaged checkpoints, started
+//! twice. Each run must end bit for bit like an undisturbed run.
 //!
-//! `cargo test` makes a few trials of each group. `KINDLING_TORTURE=long` makes all of them, and `KINDLING_TORTURE=kill:17`
-//! one again, as a failure names it. `KINDLING_TORTURE_SEED` selects other kill times and bytes. The folders of failed
-//! trials are kept. How far a run is at a given time depends on the machine: a repeated trial meets about the same step.
+//! `cargo test` runs a few trials of each group. `KINDLING_TORTURE=long` runs all of them, and
+//! `KINDLING_TORTURE=kill:17` repeats one by the name that its failure prints. `KINDLING_TORTURE_SEED` selects other
+//! kill times and bytes. The folders of failed trials are kept. Progress at a given time depends on the machine, so a
+//! repeated trial hits about the same step.
 
 #![cfg(unix)] // It needs signals.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -36,11 +37,11 @@ use test_dir::TestDir;
 /// Trials of one kind of fault.
 struct Group {
     name: &'static str,
-    /// Trials in `cargo test`.
+    /// Number of trials in `cargo test`.
     n_short: usize,
-    /// Trials in a long run.
+    /// Number of trials in a long run.
     n_long: usize,
-    /// Makes one trial in an empty folder and says which fault it was and how the run came out of it.
+    /// Runs one trial in an empty folder and returns the fault and the outcome.
     attempt: fn(&TestDir, &Path, usize, &mut ChaCha8Rng) -> anyhow::Result<String>,
 }
 
@@ -57,15 +58,15 @@ const GROUPS: [Group; 4] = [
 ];
 
 #[test]
-fn a_run_that_something_happened_to_ends_as_one_that_nothing_happened_to() {
+fn a_disturbed_run_ends_like_an_undisturbed_one() {
     let seed = env::var("KINDLING_TORTURE_SEED").map_or(0, |seed| seed.parse().unwrap());
     let mut folder = tempfile::Builder::new().prefix("kindling-torture-").tempdir().unwrap();
     let test_dir = TestDir::new(folder.path()).unwrap();
     let no_disk = disk::Tmpfs::mount(&folder.path().join("disk")).err();
     if let Some(error) = &no_disk {
-        // Past what libtest captures of a test that passes.
+        // Written directly, because libtest captures the output of passing tests.
         let mut out = io::stderr();
-        writeln!(out, "NOT TRIED: full and read-only disks, because no tmpfs can be mounted: {error:#}")
+        writeln!(out, "SKIPPED: full and read-only disks, because no tmpfs can be mounted: {error:#}")
             .unwrap();
     }
     let mut failures = Vec::new();
@@ -74,17 +75,17 @@ fn a_run_that_something_happened_to_ends_as_one_that_nothing_happened_to() {
         if name == "disk" && no_disk.is_some() && disk::needs_tmpfs(trial_idx) {
             continue;
         }
-        // The draws of a trial do not depend on the trials before it.
+        // The random values of a trial do not depend on the trials before it.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(((group_idx as u64) << 32) + trial_idx as u64);
         let trial = format!("{name}:{trial_idx}");
-        let place = folder.path().join(trial.replace(':', "-"));
-        fs::create_dir(&place).unwrap();
+        let trial_folder = folder.path().join(trial.replace(':', "-"));
+        fs::create_dir(&trial_folder).unwrap();
         let started = Instant::now();
-        match attempt(&test_dir, &place, trial_idx, &mut rng) {
+        match attempt(&test_dir, &trial_folder, trial_idx, &mut rng) {
             Ok(outcome) => {
                 println!("{trial} {outcome}, {:.1} s", started.elapsed().as_secs_f64());
-                fs::remove_dir_all(&place).with_context(|| trial).unwrap();
+                fs::remove_dir_all(&trial_folder).with_context(|| trial).unwrap();
             }
             Err(error) => failures.push(format!("{trial} {error:#}")),
         }
@@ -96,7 +97,7 @@ fn a_run_that_something_happened_to_ends_as_one_that_nothing_happened_to() {
     }
 }
 
-/// Indices of groups and of trials in them: a few of each group, all, or the named one.
+/// Indices of groups and their trials: a few of each group, all, or the named one.
 fn trials(wanted: Option<&str>) -> Vec<(usize, usize)> {
     let of_all = |n_trials: fn(&Group) -> usize| {
         let groups = GROUPS.iter().enumerate();

@@ -1,4 +1,4 @@
-//! The program under test: how it is started, and how it ended.
+//! Starts `kindling`, sends it signals and checks how it ended.
 
 use std::{
     fmt,
@@ -19,28 +19,28 @@ use wait_timeout::ChildExt;
 
 use crate::support;
 
-/// A run of a second that lasts this long hangs.
+/// A run takes a second; one that takes this long hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Results are equal to the bit with equal numbers of threads only.
+/// Results are bitwise equal only with the same number of threads.
 const N_THREADS: &str = "2";
 
 pub(crate) const MAX_STEPS: u64 = 60;
 pub(crate) const CHECKPOINT_INTERVAL: u64 = 8;
 pub(crate) const EVAL_INTERVAL: u64 = 5;
-// The last step is due for no checkpoint.
+// No checkpoint is due at the last step.
 const _: () = assert!(!MAX_STEPS.is_multiple_of(CHECKPOINT_INTERVAL));
 
-/// `kindling`, and the text it learns from.
+/// Starts `kindling` on one text.
 #[derive(Debug, Clone)]
 pub(crate) struct Kindling {
     pub(crate) text: PathBuf,
-    /// Where it runs, and where it keeps the tokens of the text.
+    /// Working directory, with the prepared data.
     pub(crate) folder: PathBuf,
 }
 
 impl Kindling {
-    /// Starts a run that writes everything there is to write, often: the preset `debug` with short intervals.
+    /// Starts a run that writes every kind of file often: the preset `debug` with short intervals.
     pub(crate) fn start(&self, run: &Path) -> anyhow::Result<Running> {
         let mut command = support::kindling(&self.folder, &["train", "debug", "--data"]);
         command.arg(&self.text).arg("--run").arg(run);
@@ -68,11 +68,11 @@ impl Kindling {
     }
 }
 
-/// A running program, killed when it is dropped.
+/// A running process, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    /// A file without a name: it holds any amount, and nobody needs to read it meanwhile.
+    /// An unnamed file instead of a pipe, so that nothing has to read it while the process runs.
     stderr: File,
 }
 
@@ -92,14 +92,14 @@ impl Running {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Sends a signal; nothing happens if the program has ended.
+    /// Sends a signal; has no effect if the process has ended.
     pub(crate) fn send(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(signal::kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
     }
 
     pub(crate) fn wait(mut self) -> anyhow::Result<Ended> {
         let status = self.child.wait_timeout(LIMIT)?;
-        let status = status.with_context(|| format!("it runs longer than {} s", LIMIT.as_secs()))?;
+        let status = status.with_context(|| format!("the run takes longer than {} s", LIMIT.as_secs()))?;
         let mut stderr = Vec::new();
         self.stderr.rewind()?;
         self.stderr.read_to_end(&mut stderr)?;
@@ -120,7 +120,7 @@ impl Drop for Running {
     }
 }
 
-/// How a program ended, and what it printed to stderr.
+/// Exit status and stderr of a process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -141,17 +141,17 @@ impl Ended {
         Ok(())
     }
 
-    /// Checks that it failed with exit code 1, without a panic, and with one line that says why.
+    /// Checks for exit code 1, no panic, and exactly one error line.
     pub(crate) fn check_error(&self) -> anyhow::Result<()> {
         let n_errors = self.stderr.lines().filter(|line| line.starts_with("error: ")).count();
         ensure!(self.code() == Some(1), "not exit code 1 but {self}");
-        ensure!(n_errors == 1, "{n_errors} error lines in place of one: {self}");
+        ensure!(n_errors == 1, "{n_errors} error lines, not one: {self}");
         ensure!(!self.stderr.contains("panicked"), "a panic: {self}");
         Ok(())
     }
 }
 
-/// The status and the last lines.
+/// The status and the last three lines.
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<&str> = self.stderr.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -1,4 +1,4 @@
-//! The files of a run folder, read without the program's own code.
+//! Reads the files of a run folder, independently of the code under test.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ pub(crate) fn checkpoint(run: &Path, step: u64) -> PathBuf {
     run.join("checkpoints").join(format!("step-{step:08}"))
 }
 
-/// The names in a folder, sorted; none if there is no such folder.
+/// The sorted names in a folder; empty if the folder does not exist.
 pub(crate) fn names(folder: &Path) -> anyhow::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -53,7 +53,7 @@ pub(crate) fn steps(run: &Path) -> anyhow::Result<Vec<u64>> {
     Ok(names(&run.join("checkpoints"))?.iter().filter_map(|name| step_of(name)).collect())
 }
 
-/// The step that a run must resume from.
+/// The newest whole checkpoint, from which a run must resume.
 pub(crate) fn newest_whole(run: &Path) -> anyhow::Result<Option<u64>> {
     Ok(steps(run)?.into_iter().rev().find(|&step| check_whole(run, step).is_ok()))
 }
@@ -76,8 +76,8 @@ pub(crate) fn check_whole(run: &Path, step: u64) -> anyhow::Result<()> {
     }
     for (name, facts) in manifest.files {
         let contents = fs::read(folder.join(&name))?;
-        let is_as_written = contents.len() as u64 == facts.size_bytes && sha256(&contents) == facts.sha256;
-        ensure!(is_as_written, "{name} of step {step} is not as {MANIFEST} says");
+        let is_intact = contents.len() as u64 == facts.size_bytes && sha256(&contents) == facts.sha256;
+        ensure!(is_intact, "{name} of step {step} does not match {MANIFEST}");
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ fn sha256(contents: &[u8]) -> String {
     Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The lines of the metrics; an error if one is torn.
+/// The lines of the metrics; an error if one is incomplete.
 pub(crate) fn metrics(run: &Path) -> anyhow::Result<Vec<Line>> {
     let text = metrics_text(run)?;
     let lines = text.split_inclusive('\n').enumerate();
@@ -95,7 +95,7 @@ pub(crate) fn metrics(run: &Path) -> anyhow::Result<Vec<Line>> {
         .collect()
 }
 
-/// The last step in the metrics, 0 before the first. The last line may be half written.
+/// The last step in the metrics, 0 if there is none. The last line may be incomplete.
 pub(crate) fn last_step(run: &Path) -> anyhow::Result<u64> {
     let text = metrics_text(run)?;
     let mut lines = text.split_inclusive('\n').rev().filter_map(parse);
@@ -122,14 +122,14 @@ fn parse(line: &str) -> Option<Line> {
 
 /// The step from which a session continued, by the lines before and after it.
 ///
-/// An old line keeps the last digit of its time; a repeated one does not.
+/// A repeated line differs from the old one in its time.
 pub(crate) fn resumed_from(before: &[Line], after: &[Line]) -> Option<u64> {
     let mut trained = after.iter().filter(|line| line.is_train);
     trained.find(|line| !before.contains(line)).map(|line| line.step - 1)
 }
 
-/// An error if a run folder has anything that a killed process must not leave: torn metrics, or a checkpoint that has its
-/// name and is not whole. A checkpoint older than a whole one may be half removed.
+/// Checks that a killed process left no incomplete metrics and no damaged checkpoint under its final name. A checkpoint
+/// older than a whole one may be half removed.
 pub(crate) fn check_not_torn(run: &Path) -> anyhow::Result<()> {
     metrics(run)?;
     let newest = newest_whole(run)?;
@@ -186,7 +186,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_newest_checkpoint_counts_if_it_is_whole() {
+    fn the_newest_whole_checkpoint_is_found() {
         let run = tempfile::tempdir().unwrap();
         let run = run.path();
         assert_eq!(newest_whole(run).unwrap(), None);
@@ -199,7 +199,7 @@ pub(crate) mod tests {
 
         fs::write(checkpoint(run, 10).join("model.bpk"), "model.bpk 11").unwrap();
         let error = check_whole(run, 10).unwrap_err().to_string();
-        assert_eq!(error, "model.bpk of step 10 is not as manifest.json says");
+        assert_eq!(error, "model.bpk of step 10 does not match manifest.json");
         assert_eq!(newest_whole(run).unwrap(), Some(9));
         fs::write(checkpoint(run, 9).join(MANIFEST), r#"{"files":{}}"#).unwrap();
         let error = check_whole(run, 9).unwrap_err().to_string();
@@ -207,7 +207,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_a_kill_must_not_leave_is_found() {
+    fn incomplete_files_after_a_kill_are_found() {
         let run = tempfile::tempdir().unwrap();
         let run = run.path();
         write_run(run, 4);
@@ -224,7 +224,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_first_new_line_tells_where_a_session_began() {
+    fn the_first_new_line_shows_where_a_session_resumed() {
         let lines = |seconds: &[f64]| -> Vec<Line> {
             let steps = 1..=seconds.len() as u64;
             steps.zip(seconds).filter_map(|(step, &seconds)| parse(&line(step, "3.5", seconds))).collect()

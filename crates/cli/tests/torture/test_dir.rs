@@ -1,4 +1,4 @@
-//! The folder of all trials, with the undisturbed run that each is compared with.
+//! The folder of all trials, with the undisturbed reference run.
 
 use std::{
     fs,
@@ -18,28 +18,28 @@ use crate::{
     run_folder,
 };
 
-/// The newest checkpoint of the half-way run. Few steps are left, with one of each interval among them.
+/// The newest checkpoint of the half-way run. The few remaining steps include one of each interval.
 pub(crate) const HALF_WAY: u64 = 40;
 const _: () =
     assert!(HALF_WAY.is_multiple_of(CHECKPOINT_INTERVAL) && HALF_WAY + CHECKPOINT_INTERVAL < MAX_STEPS);
 
-/// How often a trial is made again that missed its time.
+/// Maximum number of attempts for a trial that misses its time.
 const N_ATTEMPTS: usize = 10;
 
 pub(crate) struct TestDir {
     pub(crate) kindling: Kindling,
-    /// A run that nothing happened to.
+    /// An undisturbed run.
     pub(crate) reference: PathBuf,
-    /// A run that was killed when it had its checkpoint of step [`HALF_WAY`].
+    /// A run that was killed after its checkpoint of step [`HALF_WAY`].
     pub(crate) half_way: PathBuf,
-    /// How long a run takes.
+    /// Duration of a run.
     pub(crate) run_time: Duration,
-    /// How long it takes to its first step, with the text still to be tokenized.
+    /// Time to the first step, including tokenization.
     pub(crate) start_time: Duration,
 }
 
 impl TestDir {
-    /// Makes the text and both runs, and checks that a second run is equal to the first.
+    /// Makes the text and both runs, and checks that a second undisturbed run equals the reference.
     pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
         let [text, reference, half_way, again] =
             ["text.txt", "reference", "half-way", "again"].map(|name| folder.join(name));
@@ -59,8 +59,8 @@ impl TestDir {
             KillTime::Checkpoint(HALF_WAY).wait(&mut running, &half_way)?;
             running.end(Signal::SIGKILL)?;
             let steps = run_folder::steps(&half_way)?;
-            let is_of_use = run_folder::newest_whole(&half_way)? == Some(HALF_WAY) && steps.len() > 1;
-            Ok(is_of_use.then_some(()))
+            let is_usable = run_folder::newest_whole(&half_way)? == Some(HALF_WAY) && steps.len() > 1;
+            Ok(is_usable.then_some(()))
         })?;
 
         let test_dir = Self { kindling, reference, half_way, run_time, start_time };
@@ -68,15 +68,14 @@ impl TestDir {
         Ok(test_dir)
     }
 
-    /// An error if a finished run differs from the reference.
+    /// Checks that a finished run equals the reference.
     pub(crate) fn check_equal(&self, run: &Path) -> anyhow::Result<()> {
         let differences = compare::differences(&self.reference, run)?;
         ensure!(differences.is_empty(), "not the undisturbed run: {}", differences.join("; "));
         Ok(())
     }
 
-    /// Resumes a run from its newest whole checkpoint, or starts it anew where there is none, and compares it when it is
-    /// done.
+    /// Resumes a run from its newest whole checkpoint, or starts it again without one, and compares the finished run.
     pub(crate) fn recover(&self, kindling: &Kindling, run: &Path) -> anyhow::Result<&'static str> {
         run_folder::check_not_torn(run)?;
         let newest = run_folder::newest_whole(run)?;
@@ -93,8 +92,8 @@ impl TestDir {
             }
             (Some(1), None) => {
                 ended.check_error()?;
-                // A run gets its name with weights in it, from which it can start.
-                ensure!(!run.exists(), "the run has its name and can't be resumed: {ended}");
+                // A run folder with its final name has weights, so it can be resumed.
+                ensure!(!run.exists(), "the run folder exists but can't be resumed: {ended}");
                 kindling.start(run)?.wait()?.check_success().context("started anew")?;
                 "started anew"
             }
@@ -114,7 +113,7 @@ fn check_resumed_from(newest: Option<u64>, resumed_from: Option<u64>) -> anyhow:
     Ok(())
 }
 
-/// Repeats an attempt that missed its time, each time without the run folder.
+/// Repeats an attempt until it hits its time; removes the run folder after each miss.
 pub(crate) fn until_in_time<T>(
     run: &Path,
     mut attempt: impl FnMut() -> anyhow::Result<Option<T>>,
@@ -130,7 +129,7 @@ pub(crate) fn until_in_time<T>(
     bail!("the time was missed {N_ATTEMPTS} times")
 }
 
-/// About 250 KB of text: words of a small vocabulary in random order, always the same.
+/// About 250 KB of text: pseudo-random words of a small vocabulary, always the same.
 fn words() -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut word =

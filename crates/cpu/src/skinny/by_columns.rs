@@ -1,4 +1,4 @@
-//! Products with weights whose columns are contiguous: each number is the product of two vectors.
+//! Products with weights whose columns are contiguous: each element is a dot product.
 
 use pulp::{Simd, WithSimd};
 
@@ -9,20 +9,21 @@ use crate::{
     simd_level::SimdLevel,
 };
 
-/// Columns that a core takes are a multiple of it, but for the last: a cache line of the product.
+/// A task's columns are a multiple of this, one cache line of the product.
 const UNIT: usize = 16;
 
-/// Columns of a tile.
+/// Columns per tile.
 const COLS: usize = 4;
 
-/// Columns that are multiplied by the rows of a tile before the next rows.
+/// Columns multiplied by the rows of a tile before the next rows.
 const GROUP: usize = 8;
 
-/// Longest part of the inner dimension whose sums stay in registers: the rows of a tile and a few columns fit
-/// the first-level cache.
+/// Maximum block of the inner dimension whose sums stay in registers: the rows of a tile and a few columns fit the L1
+/// cache.
 const BLOCK: usize = 1024;
 
-/// Makes `a · b` for some blocks, each the columns of `c` from a number on. The rows of `c` are `width` long.
+/// Computes `a · b` for each block `(start, b)`, as the columns of `c` from `start` on. Rows of `c` have `width`
+/// elements.
 pub(super) fn multiply(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -34,16 +35,16 @@ pub(super) fn multiply(
     parallel::pieces(n_cols, UNIT, a.cols, |cols| {
         let mut before = 0;
         for (start, b) in blocks {
-            // Those of the block's columns that are in the piece.
+            // The block's columns inside the piece.
             let part = cols.start.clamp(before, before + b.cols) - before
                 ..cols.end.clamp(before, before + b.cols) - before;
             before += b.cols;
             if part.is_empty() {
                 continue;
             }
-            let numbers = |row: usize| row * width + start + part.start..row * width + start + part.end;
+            let range = |row: usize| row * width + start + part.start..row * width + start + part.end;
             // SAFETY: blocks do not overlap, nor do pieces.
-            let c = (0..a.rows).map(|row| unsafe { c.zeroed(numbers(row)) }).collect();
+            let c = (0..a.rows).map(|row| unsafe { c.zeroed(range(row)) }).collect();
             level.run(Multiply { a, b: b.col_range(part), c });
         }
     });
@@ -77,7 +78,7 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-/// Rows of a tile: as many accumulators as leave registers for a row of it.
+/// Rows per tile: as many accumulators as leave registers for one row.
 const fn height_of<S: Simd>() -> usize {
     match (S::F32_LANES, S::REGISTER_COUNT) {
         (16, _) | (_, 32) => 6,
@@ -86,7 +87,7 @@ const fn height_of<S: Simd>() -> usize {
 }
 
 impl Multiply<'_> {
-    /// All rows of a group of columns, in tiles of `HEIGHT` rows and what is left over in lower ones.
+    /// Computes all rows of a group of columns, in tiles of `HEIGHT` rows and lower tiles for the rest.
     #[inline(always)]
     fn rows<S: Simd, const HEIGHT: usize>(&mut self, simd: S, inner: (usize, usize), cols: (usize, usize)) {
         let mut row = 0;
@@ -104,7 +105,7 @@ impl Multiply<'_> {
         }
     }
 
-    /// `HEIGHT` rows of a group of columns.
+    /// Computes `HEIGHT` rows of a group of columns. Returns `HEIGHT`.
     #[inline(always)]
     fn tiles<S: Simd, const HEIGHT: usize>(
         &mut self,
@@ -117,12 +118,12 @@ impl Multiply<'_> {
         for (idx, x) in x.iter_mut().enumerate() {
             *x = &self.a.row(row + idx)[start..start + len];
         }
-        // The first rows bring the next columns into cache.
+        // The first rows prefetch the next columns.
         let ahead = if row == 0 { GROUP * self.b.col_stride } else { 0 };
         for col in (first..end).step_by(COLS) {
             let mut w = [[].as_slice(); COLS];
             for (idx, w) in w.iter_mut().enumerate() {
-                // The last tile may have its last column several times.
+                // The last tile may repeat its last column.
                 let col = (col + idx).min(end - 1);
                 *w = &self.b.data[col * self.b.col_stride + start..][..len];
             }
@@ -138,8 +139,8 @@ impl Multiply<'_> {
     }
 }
 
-/// The products of rows and columns of one length: in each, a vector of sums that are added up in the end. The
-/// elements `ahead` of the columns are prefetched, where that is not 0.
+/// The dot products of rows and columns of the same length, each in one vector of partial sums. Prefetches the elements
+/// of the columns that are `ahead` positions further, unless `ahead` is 0.
 #[inline(always)]
 fn tile<S: Simd, const HEIGHT: usize>(
     simd: S,
@@ -150,11 +151,11 @@ fn tile<S: Simd, const HEIGHT: usize>(
     let len = w[0].len();
     let (mut x_vectors, mut w_vectors) = ([[].as_slice(); HEIGHT], [[].as_slice(); COLS]);
     for (vectors, x) in x_vectors.iter_mut().zip(x) {
-        assert_eq!(x.len(), len, "rows and columns are equally long");
+        assert_eq!(x.len(), len, "rows and columns differ in length");
         *vectors = S::as_simd_f32s(x).0;
     }
     for (vectors, w) in w_vectors.iter_mut().zip(w) {
-        assert_eq!(w.len(), len, "rows and columns are equally long");
+        assert_eq!(w.len(), len, "rows and columns differ in length");
         *vectors = S::as_simd_f32s(w).0;
     }
     let n_vectors = len / S::F32_LANES;
@@ -165,7 +166,7 @@ fn tile<S: Simd, const HEIGHT: usize>(
             if ahead > 0 {
                 prefetch(w, p * S::F32_LANES + ahead);
             }
-            // SAFETY: p < n_vectors, which is the number of vectors in each slice of `len` numbers.
+            // SAFETY: p < n_vectors, which is the number of vectors in each slice of `len` elements.
             *column = unsafe { *vectors.get_unchecked(p) };
         }
         for (acc, vectors) in acc.iter_mut().zip(x_vectors) {

@@ -1,6 +1,6 @@
-//! Products with weights whose rows are contiguous: sums of rows, each times a number.
+//! Products with weights whose rows are contiguous: sums of scaled rows.
 //!
-//! The rows of a piece of the inner dimension are added one after another, and then the sums of the pieces.
+//! The inner dimension is split into pieces. The rows of a piece are added in order, then the sums of the pieces.
 
 use std::ops::Range;
 
@@ -13,25 +13,26 @@ use crate::{
     simd_level::SimdLevel,
 };
 
-/// Pieces that cores stream at the same time, at most.
+/// Maximum number of pieces.
 const MAX_PIECES: usize = 16;
 
-/// Rows of the weight in a piece, at least.
+/// Minimum rows of the weight per piece.
 const MIN_PIECE: usize = 128;
 
-/// Numbers of the product up to which the sums of all pieces are kept, so that cores read the weight as it lies.
+/// Maximum size of a product for which the sums of all pieces are kept, so that each core reads the weight
+/// sequentially.
 const MAX_SUMS: usize = 1 << 15;
 
-/// Columns that a core takes are a multiple of it, but for the last.
+/// A task's columns are a multiple of this.
 const UNIT: usize = 64;
 
-/// Numbers of the product that are summed at a time: they fit the second-level cache.
+/// Elements of the product summed at a time: they fit the L2 cache.
 const STRIP_SIZE: usize = 1 << 15;
 
-/// Rows of the weight that are added before a sum leaves its register.
+/// Rows of the weight that are added while a sum stays in its register.
 const STEPS: usize = 16;
 
-/// Makes `a · b`, the columns of `c` from `first` on. The rows of `c` are `width` long.
+/// Computes `a · b` as the columns of `c` from `first` on. Rows of `c` have `width` elements.
 pub(super) fn multiply(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -97,7 +98,7 @@ fn add(level: SimdLevel, values: &mut [f32], other: &[f32]) {
     );
 }
 
-/// Adds the rows of `b`, each times a number of `a`, to `sums`, its rows one after another.
+/// Adds `a · b` to the row-major `sums`, as rows of `b` scaled by elements of `a`.
 struct AddRows<'a> {
     a: Matrix<'a>,
     b: Matrix<'a>,
@@ -116,7 +117,7 @@ impl WithSimd for AddRows<'_> {
     }
 }
 
-/// Rows of a tile, and vectors in each.
+/// Rows per tile, and vectors per row.
 const fn tile_of<S: Simd>() -> (usize, usize) {
     match (S::F32_LANES, S::REGISTER_COUNT) {
         (16, _) | (_, 32) => (6, 4),
@@ -176,7 +177,7 @@ impl AddRows<'_> {
             *w = &self.b.data[(start + idx) * self.b.row_stride..][..n_cols];
         }
         let sums = &mut self.sums[row * n_cols..(row + HEIGHT) * n_cols];
-        // The first rows bring the next rows of the weight into cache. A single row is faster without.
+        // The first rows prefetch the next rows of the weight. A single row is faster without prefetching.
         let ahead = if row == 0 && HEIGHT > 1 { N * self.b.row_stride } else { 0 };
         let wide = n_cols - n_cols % (VECTORS * S::F32_LANES);
         let whole = n_cols - n_cols % S::F32_LANES;
@@ -200,8 +201,8 @@ impl AddRows<'_> {
     }
 }
 
-/// Adds parts of `N` rows of the weight, from column `col` on, to those of `HEIGHT` rows of sums. The elements
-/// `ahead` of them in the weight are prefetched, where that is not 0.
+/// Adds `N` scaled rows of the weight to `HEIGHT` rows of sums, in the columns from `col` on. Prefetches the elements
+/// of the weight that are `ahead` positions further, unless `ahead` is 0.
 #[inline(always)]
 fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize, const N: usize>(
     simd: S,

@@ -1,18 +1,17 @@
-//! Attention against its definition in f64, number by number.
+//! Attention compared with a reference implementation in f64.
 
 use proptest::prelude::*;
 
-use super::{assert_close, differences, dot, factors, random, wide};
+use super::{assert_close, dot, dropout_factors, finite_differences, random, wide};
 use crate::{
     HeadLayout, RopeAngles, SimdLevel,
-    attention::{Call, Sizes, backward, forward},
+    attention::{Inputs, Sizes, backward, forward},
     dropout::Mask,
 };
 
 pub(super) const EPSILON: f32 = 1e-5;
 
-/// The inputs of a call.
-struct Inputs {
+struct TestCase {
     sizes: Sizes,
     layout: HeadLayout,
     qkv: Vec<f32>,
@@ -20,12 +19,12 @@ struct Inputs {
     d_out: Vec<f32>,
 }
 
-impl Inputs {
-    /// Random ones; with norms and rotary positions, or without both.
-    fn new(sizes: Sizes, is_prepared: bool) -> Self {
+impl TestCase {
+    /// Random inputs, with QK norm and RoPE or without both.
+    fn new(sizes: Sizes, has_norm_and_rope: bool) -> Self {
         let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
-        let rope = is_prepared.then(|| RopeAngles::new(head_dim, time, 100.0));
-        let gain = |seed| if is_prepared { random(head_dim, seed) } else { Vec::new() };
+        let rope = has_norm_and_rope.then(|| RopeAngles::new(head_dim, time, 100.0));
+        let gain = |seed| if has_norm_and_rope { random(head_dim, seed) } else { Vec::new() };
         Self {
             sizes,
             layout: HeadLayout { n_head, n_kv_head, rope, epsilon: EPSILON },
@@ -39,22 +38,22 @@ impl Inputs {
         Self::new(Sizes { batch, time, n_head, n_kv_head: n_head, head_dim }, false)
     }
 
-    fn call(&self, mask: Option<Mask>) -> Call<'_> {
+    fn inputs(&self, mask: Option<Mask>) -> Inputs<'_> {
         let gains = self.gains.each_ref().map(Vec::as_slice);
-        Call { qkv: &self.qkv, gains, layout: &self.layout, sizes: self.sizes, mask }
+        Inputs { qkv: &self.qkv, gains, layout: &self.layout, sizes: self.sizes, mask }
     }
 
-    fn by_hand(&self, mask: Option<Mask>) -> Vec<f64> {
-        by_hand(&wide(&self.qkv), &self.gains.each_ref().map(|gain| wide(gain)), self.sizes, mask)
+    fn reference(&self, mask: Option<Mask>) -> Vec<f64> {
+        reference(&wide(&self.qkv), &self.gains.each_ref().map(|gain| wide(gain)), self.sizes, mask)
     }
 }
 
-/// The definition, with the dropout of `mask`; heads are prepared where there are gains.
-pub(super) fn by_hand(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
+/// The reference implementation, with dropout by `mask`. QK norm and RoPE apply if there are gains.
+pub(super) fn reference(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
     let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
     let width = (n_head + 2 * n_kv_head) * head_dim;
     let raw = |b: usize, t: usize, head: usize| &qkv[(b * time + t) * width + head * head_dim..][..head_dim];
-    let prepared = |b: usize, t: usize, head: usize, gain: &[f64]| -> Vec<f64> {
+    let transformed = |b: usize, t: usize, head: usize, gain: &[f64]| -> Vec<f64> {
         let x = raw(b, t, head);
         if gain.is_empty() {
             return x.to_vec();
@@ -63,25 +62,25 @@ pub(super) fn by_hand(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Op
         let scale = 1.0 / (mean_square + f64::from(EPSILON)).sqrt();
         let x: Vec<f64> = x.iter().zip(gain).map(|(x, gain)| x * scale * gain).collect();
         let half = head_dim / 2;
-        let turned = |d: usize| {
+        let rotated = |d: usize| {
             let angle = t as f64 * 100f64.powf(-2.0 * (d % half) as f64 / head_dim as f64);
             let other = if d < half { -x[d + half] } else { x[d - half] };
             x[d] * angle.cos() + other * angle.sin()
         };
-        (0..head_dim).map(turned).collect()
+        (0..head_dim).map(rotated).collect()
     };
     let mut out = Vec::new();
     for (b, t, h) in (0..batch * time * n_head).map(|i| (i / (time * n_head), i / n_head % time, i % n_head))
     {
         let group = h / (n_head / n_kv_head);
-        let q = prepared(b, t, h, &gains[0]);
+        let q = transformed(b, t, h, &gains[0]);
         let score = |s: usize| -> f64 {
-            let k = prepared(b, s, n_head + group, &gains[1]);
+            let k = transformed(b, s, n_head + group, &gains[1]);
             q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt()
         };
         let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
         let total: f64 = weights.iter().sum();
-        let kept = factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
+        let kept = dropout_factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
         for d in 0..head_dim {
             let terms = weights.iter().zip(&kept).enumerate();
             let value = |s: usize| raw(b, s, n_head + n_kv_head + group)[d];
@@ -95,19 +94,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn attentions(
+    fn forward_matches_the_reference(
         batch in 1usize..3,
         time in 1usize..40,
         n_kv_head in 1usize..3,
-        n_served in 1usize..3,
+        group_size in 1usize..3,
         half in 1usize..9,
-        is_prepared: bool,
+        has_norm_and_rope: bool,
     ) {
-        let sizes = Sizes { batch, time, n_head: n_kv_head * n_served, n_kv_head, head_dim: 2 * half };
-        let inputs = Inputs::new(sizes, is_prepared);
-        let expected = inputs.by_hand(None);
+        let sizes = Sizes { batch, time, n_head: n_kv_head * group_size, n_kv_head, head_dim: 2 * half };
+        let case = TestCase::new(sizes, has_norm_and_rope);
+        let expected = case.reference(None);
         for level in SimdLevel::all() {
-            let (out, _) = forward(level, &inputs.call(None));
+            let (out, _) = forward(level, &case.inputs(None));
             assert_close(level, &out, &expected, 4e-6);
         }
     }
@@ -116,7 +115,7 @@ proptest! {
 #[test]
 fn gradients_are_finite_differences() {
     let sizes = |batch, time, n_head, n_kv_head, head_dim| Sizes { batch, time, n_head, n_kv_head, head_dim };
-    for (sizes, is_prepared) in [
+    for (sizes, has_norm_and_rope) in [
         (sizes(2, 5, 2, 2, 3), false),
         (sizes(1, 1, 1, 1, 1), false),
         (sizes(1, 14, 1, 1, 9), false),
@@ -124,29 +123,29 @@ fn gradients_are_finite_differences() {
         (sizes(1, 14, 3, 1, 6), true),
         (sizes(1, 1, 1, 1, 2), true),
     ] {
-        let inputs = Inputs::new(sizes, is_prepared);
-        let gains = inputs.gains.each_ref().map(|gain| wide(gain));
+        let case = TestCase::new(sizes, has_norm_and_rope);
+        let gains = case.gains.each_ref().map(|gain| wide(gain));
         for mask in [None, Mask::new(0.4, 6)] {
             let loss =
-                |qkv: &[f64], gains: &[Vec<f64>; 2]| dot(&by_hand(qkv, gains, sizes, mask), &inputs.d_out);
-            let expected = differences(&inputs.qkv, |qkv| loss(qkv, &gains));
-            let of_gains = [0, 1].map(|which| {
-                differences(&inputs.gains[which], |gain| {
+                |qkv: &[f64], gains: &[Vec<f64>; 2]| dot(&reference(qkv, gains, sizes, mask), &case.d_out);
+            let expected = finite_differences(&case.qkv, |qkv| loss(qkv, &gains));
+            let expected_gains = [0, 1].map(|which| {
+                finite_differences(&case.gains[which], |gain| {
                     let mut gains = gains.clone();
                     gains[which] = gain.to_vec();
-                    loss(&wide(&inputs.qkv), &gains)
+                    loss(&wide(&case.qkv), &gains)
                 })
             });
             for level in SimdLevel::all() {
-                let call = inputs.call(mask);
-                let (out, sums) = forward(level, &call);
-                assert_close(level, &out, &inputs.by_hand(mask), 3e-6);
-                let (d_qkv, d_gains) = backward(level, &call, &out, &sums, &inputs.d_out);
-                // A small row that is normalised has large gradients.
+                let inputs = case.inputs(mask);
+                let (out, sums) = forward(level, &inputs);
+                assert_close(level, &out, &case.reference(mask), 3e-6);
+                let (d_qkv, d_gains) = backward(level, &inputs, &out, &sums, &case.d_out);
+                // The norm of a small row has large gradients.
                 assert_close(level, &d_qkv, &expected, 1e-5);
-                if is_prepared {
-                    assert_close(level, &d_gains[0], &of_gains[0], 1e-5);
-                    assert_close(level, &d_gains[1], &of_gains[1], 1e-5);
+                if has_norm_and_rope {
+                    assert_close(level, &d_gains[0], &expected_gains[0], 1e-5);
+                    assert_close(level, &d_gains[1], &expected_gains[1], 1e-5);
                 }
             }
         }
@@ -154,32 +153,32 @@ fn gradients_are_finite_differences() {
 }
 
 #[test]
-fn it_goes_beyond_one_block_of_keys() {
-    // More keys than gemm's INNER_BLOCK, so that what meets the values is added up in several parts.
-    let inputs = Inputs::plain(1, 700, 1, 5);
-    let expected = inputs.by_hand(None);
+fn forward_and_backward_agree_over_several_blocks_of_keys() {
+    // More keys than INNER_BLOCK, so that the product with the values is summed in several blocks.
+    let case = TestCase::plain(1, 700, 1, 5);
+    let expected = case.reference(None);
     for level in SimdLevel::all() {
-        let (out, sums) = forward(level, &inputs.call(None));
+        let (out, sums) = forward(level, &case.inputs(None));
         assert_close(level, &out, &expected, 3e-6);
         // Attention is linear in the values.
-        let (d_qkv, _) = backward(level, &inputs.call(None), &out, &sums, &inputs.d_out);
+        let (d_qkv, _) = backward(level, &case.inputs(None), &out, &sums, &case.d_out);
         let values =
             |x: &[f32]| -> Vec<f32> { x.chunks_exact(15).flat_map(|row| row[10..].to_vec()).collect() };
-        let through = dot(&wide(&out), &inputs.d_out);
-        let back = dot(&wide(&values(&inputs.qkv)), &values(&d_qkv));
+        let through = dot(&wide(&out), &case.d_out);
+        let back = dot(&wide(&values(&case.qkv)), &values(&d_qkv));
         assert!((through - back).abs() < 1e-4, "{level:?}: {through} is not {back}");
     }
 }
 
 #[test]
-fn it_is_a_softmax_backward_too_at_large_scores() {
-    // Two equal keys and a score of 1e8: each takes half, and what is gained by one is lost by the other.
-    let mut inputs = Inputs::plain(1, 2, 1, 1);
-    inputs.qkv = vec![1e4, 1e4, 1.0, 1e4, 1e4, 3.0]; // q, k, v of both positions.
+fn gradients_are_accurate_at_large_scores() {
+    // Two equal keys and a score of 1e8: each has half the weight, and their gradients cancel.
+    let mut case = TestCase::plain(1, 2, 1, 1);
+    case.qkv = vec![1e4, 1e4, 1.0, 1e4, 1e4, 3.0]; // q, k, v of both positions.
     for level in SimdLevel::all() {
-        let (out, sums) = forward(level, &inputs.call(None));
+        let (out, sums) = forward(level, &case.inputs(None));
         assert_close(level, &out, &[1.0, 2.0], 1e-6);
-        let (d_qkv, _) = backward(level, &inputs.call(None), &out, &sums, &[0.0, 1.0]);
+        let (d_qkv, _) = backward(level, &case.inputs(None), &out, &sums, &[0.0, 1.0]);
         assert_close(level, &[d_qkv[2], d_qkv[5]], &[0.5, 0.5], 1e-6);
         assert_close(level, &[d_qkv[1] + d_qkv[4]], &[0.0], 1e-6);
         assert_close(level, &[d_qkv[4]], &[0.5 * 1.0 * 1e4], 1e-6);
@@ -187,17 +186,17 @@ fn it_is_a_softmax_backward_too_at_large_scores() {
 }
 
 #[test]
-fn a_dropped_weight_is_dropped_backward_too() {
+fn forward_and_backward_drop_the_same_weights() {
     // For fixed queries and keys attention is linear in the values: ⟨d, A v⟩ = ⟨Aᵀ d, v⟩, mask included.
-    let inputs = Inputs::plain(2, 30, 2, 5);
+    let case = TestCase::plain(2, 30, 2, 5);
     let mask = Mask::new(0.3, 18);
     for level in SimdLevel::all() {
-        let call = inputs.call(mask);
-        let (out, sums) = forward(level, &call);
-        assert_ne!(out, forward(level, &inputs.call(None)).0);
-        let (d_qkv, _) = backward(level, &call, &out, &sums, &inputs.d_out);
-        let through: f64 = dot(&wide(&out), &inputs.d_out);
-        let back: f64 = inputs
+        let inputs = case.inputs(mask);
+        let (out, sums) = forward(level, &inputs);
+        assert_ne!(out, forward(level, &case.inputs(None)).0);
+        let (d_qkv, _) = backward(level, &inputs, &out, &sums, &case.d_out);
+        let through: f64 = dot(&wide(&out), &case.d_out);
+        let back: f64 = case
             .qkv
             .chunks_exact(30)
             .zip(d_qkv.chunks_exact(30))
@@ -208,21 +207,21 @@ fn a_dropped_weight_is_dropped_backward_too() {
 }
 
 #[test]
-fn it_is_the_same_for_any_number_of_threads() {
+fn output_does_not_depend_on_the_number_of_threads() {
     let sizes = |batch, time, n_head, n_kv_head| Sizes { batch, time, n_head, n_kv_head, head_dim: 6 };
-    for (sizes, is_prepared) in [
+    for (sizes, has_norm_and_rope) in [
         (sizes(1, 150, 4, 1), true),
         (sizes(1, 150, 1, 1), false),
         (sizes(2, 61, 2, 1), true),
         (sizes(1, 200, 3, 3), true),
         (sizes(1, 3, 2, 1), true),
     ] {
-        let inputs = Inputs::new(sizes, is_prepared);
+        let case = TestCase::new(sizes, has_norm_and_rope);
         let with_threads = |n: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             pool.install(|| {
-                let call = inputs.call(Mask::new(0.2, 3));
-                forward(SimdLevel::best(), &call)
+                let inputs = case.inputs(Mask::new(0.2, 3));
+                forward(SimdLevel::best(), &inputs)
             })
         };
         let alone = with_threads(1);

@@ -1,4 +1,4 @@
-//! Products with a few rows: bits that do not depend on other rows, and agreement with f64.
+//! Products with a few rows: bitwise independence of other rows, and agreement with f64.
 
 use super::{assert_close, multiply, random, transpose};
 use crate::{SimdLevel, linear, matrix::Matrix, skinny};
@@ -30,12 +30,12 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Each row of the products with 1 to 64 rows against the same row alone.
+/// Compares each row of products with several rows with the product of that row alone.
 #[track_caller]
 fn assert_rows_are_independent(n_inner: usize, n_cols: usize, counts: impl Iterator<Item = usize> + Clone) {
     let (a, weight) = (random(64 * n_inner, 1), Weight::new(n_inner, n_cols));
     let expected = multiply(&a, &weight.rows, [64, n_inner, n_cols]);
-    // Sums of n terms below one, each rounded: the error grows with √n, and no sum is far above it.
+    // Sums of n terms below one, each rounded: the error grows with √n.
     let tolerance = 1e-6 * (n_inner as f64).sqrt();
     for level in SimdLevel::all() {
         for b in [weight.by_rows(), weight.by_columns()] {
@@ -48,7 +48,7 @@ fn assert_rows_are_independent(n_inner: usize, n_cols: usize, counts: impl Itera
                 assert!(
                     bits(&together) == bits(&alone[..n * n_cols]),
                     "{level:?}, {n} x {n_inner} x {n_cols}, by rows: {}",
-                    b.has_rows()
+                    b.is_row_major()
                 );
             }
         }
@@ -56,13 +56,13 @@ fn assert_rows_are_independent(n_inner: usize, n_cols: usize, counts: impl Itera
 }
 
 #[test]
-fn a_row_has_the_same_bits_among_any_number_of_rows() {
-    // Neither is a multiple of the lanes of a vector, and each is on all cores.
+fn bits_do_not_depend_on_the_number_of_rows() {
+    // Neither size is a multiple of the vector lanes, and both are split over the cores.
     assert_rows_are_independent(203, 171, 1..=64);
 }
 
 #[test]
-fn bits_do_not_depend_on_odd_sizes() {
+fn bits_do_not_depend_on_the_number_of_rows_for_odd_sizes() {
     let counts = [1, 2, 3, 5, 6, 7, 8, 9, 13, 64];
     for [n_inner, n_cols] in
         [[1, 1], [1, 70], [3, 5], [16, 16], [100, 1], [130, 2], [257, 3], [64, 33], [1025, 66], [2100, 19]]
@@ -90,7 +90,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn blocks_of_a_weight_make_the_columns_of_one_product() {
+fn blocks_of_a_weight_give_the_columns_of_one_product() {
     let (n_inner, n_cols) = (301, 200);
     let (a, weight) = (random(65 * n_inner, 1), Weight::new(n_inner, n_cols));
     let (rows, columns) = (weight.by_rows(), weight.by_columns());
@@ -118,7 +118,7 @@ fn blocks_of_a_weight_make_the_columns_of_one_product() {
 }
 
 #[test]
-fn products_without_rows_columns_or_terms_are_empty_or_zero() {
+fn products_with_an_empty_dimension_are_empty_or_zero() {
     for [n, k, m] in [[0, 3, 5], [3, 0, 5], [3, 5, 0], [9, 0, 40], [9, 40, 0]] {
         let (a, b) = (random(n * k, 1), random(k * m, 2));
         for level in SimdLevel::all() {

@@ -1,10 +1,10 @@
-//! Segments against the definition in f64, and against themselves alone.
+//! Segments compared with the reference implementation in f64, and with each segment computed alone.
 
 use proptest::prelude::*;
 
 use super::{
     assert_close,
-    attention::{EPSILON, by_hand},
+    attention::{EPSILON, reference},
     random, wide,
 };
 use crate::{
@@ -18,25 +18,25 @@ struct Sequences {
     layout: HeadLayout,
     head_dim: usize,
     gains: [Vec<f32>; 2],
-    /// Of each sequence `[T, (H + 2 KV) · D]`.
+    /// `[T, (H + 2 KV) · D]` of each sequence.
     qkv: Vec<Vec<f32>>,
     slots: Vec<Slot>,
 }
 
-/// Positions that the slots have room for.
+/// The capacity of the slots, in positions.
 const CAPACITY: usize = 1000;
 
 impl Sequences {
-    /// Random ones; with norms and rotary positions, or without both. `heads` are H, KV and D.
+    /// Random sequences, with QK norm and RoPE or without both. The array is H, KV and D.
     fn new(
         n: usize,
         time: usize,
         [n_head, n_kv_head, head_dim]: [usize; 3],
-        is_prepared: bool,
+        has_norm_and_rope: bool,
         stored: SlotType,
     ) -> Self {
-        let rope = is_prepared.then(|| RopeAngles::new(head_dim, time, 100.0));
-        let gain = |seed| if is_prepared { random(head_dim, seed) } else { Vec::new() };
+        let rope = has_norm_and_rope.then(|| RopeAngles::new(head_dim, time, 100.0));
+        let gain = |seed| if has_norm_and_rope { random(head_dim, seed) } else { Vec::new() };
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let shape = SlotShape { n_layer: 1, n_kv_head, head_dim, capacity: CAPACITY };
         Self {
@@ -52,7 +52,8 @@ impl Sequences {
         (self.layout.n_head + 2 * self.layout.n_kv_head) * self.head_dim
     }
 
-    /// Feeds so many rows of each sequence in one step; a sequence of none is not part of it. The output of each.
+    /// Runs one step with `n_rows` rows of each sequence, and returns each output. Sequences with 0 rows are not part
+    /// of the step.
     fn step(&mut self, level: SimdLevel, n_rows: &[usize]) -> Vec<Vec<f32>> {
         let (width, channels) = (self.width(), self.layout.n_head * self.head_dim);
         let (mut qkv, mut segments, mut slots) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,7 +78,7 @@ impl Sequences {
         n_rows.iter().map(&mut take).collect()
     }
 
-    /// The outputs of each sequence after all steps.
+    /// The concatenated outputs of each sequence over all steps.
     fn run(mut self, level: SimdLevel, steps: &[Vec<usize>]) -> Vec<Vec<f32>> {
         let mut out = vec![Vec::new(); self.slots.len()];
         for n_rows in steps {
@@ -88,16 +89,16 @@ impl Sequences {
         out
     }
 
-    /// The definition, of the first `time` positions of a sequence.
+    /// The reference output of the first `time` positions of a sequence.
     fn expected(&self, sequence: usize, time: usize) -> Vec<f64> {
         let HeadLayout { n_head, n_kv_head, .. } = self.layout;
         let sizes = Sizes { batch: 1, time, n_head, n_kv_head, head_dim: self.head_dim };
         let qkv = &self.qkv[sequence][..time * self.width()];
-        by_hand(&wide(qkv), &self.gains.each_ref().map(|gain| wide(gain)), sizes, None)
+        reference(&wide(qkv), &self.gains.each_ref().map(|gain| wide(gain)), sizes, None)
     }
 }
 
-/// The steps without all sequences but one.
+/// The steps with one sequence only.
 fn alone(steps: &[Vec<usize>], sequence: usize) -> Vec<Vec<usize>> {
     let only = |n_rows: &Vec<usize>| {
         n_rows.iter().enumerate().map(|(idx, &n)| if idx == sequence { n } else { 0 }).collect()
@@ -109,19 +110,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_segment_is_as_if_alone(
-        // Not there, one row, or a piece of several rows.
+    fn a_segment_does_not_depend_on_the_others(
+        // Absent, one row, or several rows.
         steps in prop::collection::vec(
             prop::collection::vec(prop_oneof![Just(0), Just(1), 2usize..20], 3),
             1..6,
         ),
         n_kv_head in 1usize..3,
-        n_served in 1usize..4,
+        group_size in 1usize..4,
         half in 1usize..9,
-        is_prepared: bool,
+        has_norm_and_rope: bool,
     ) {
-        let heads = [n_kv_head * n_served, n_kv_head, 2 * half];
-        let sequences = |stored| Sequences::new(3, 100, heads, is_prepared, stored);
+        let heads = [n_kv_head * group_size, n_kv_head, 2 * half];
+        let sequences = |stored| Sequences::new(3, 100, heads, has_norm_and_rope, stored);
         for level in SimdLevel::all() {
             for (stored, tolerance) in [(SlotType::F32, 4e-6), (SlotType::F16, 4e-3)] {
                 let together = sequences(stored).run(level, &steps);
@@ -137,8 +138,8 @@ proptest! {
 }
 
 #[test]
-fn pieces_go_beyond_one_block_of_keys() {
-    // More keys than are packed, or converted, in one block.
+fn steps_match_the_reference_over_several_blocks_of_keys() {
+    // More keys than one block of packing or of conversion.
     let steps: Vec<Vec<usize>> = [300, 1, 299, 1, 1, 98].map(|n| vec![n]).to_vec();
     for level in SimdLevel::all() {
         for (stored, tolerance) in [(SlotType::F32, 4e-6), (SlotType::F16, 2e-3)] {
@@ -150,7 +151,7 @@ fn pieces_go_beyond_one_block_of_keys() {
 }
 
 #[test]
-fn segments_are_the_same_for_any_number_of_threads() {
+fn output_does_not_depend_on_the_number_of_threads() {
     for (heads, steps) in [
         ([4, 1, 6], vec![vec![150, 1], vec![1, 140], vec![1, 1]]),
         ([1, 1, 6], vec![vec![150, 0], vec![50, 0], vec![1, 0]]),
@@ -171,7 +172,7 @@ fn segments_are_the_same_for_any_number_of_threads() {
 }
 
 #[test]
-fn a_fork_continues_by_itself() {
+fn a_cloned_slot_continues_independently() {
     let level = SimdLevel::best();
     for stored in [SlotType::F32, SlotType::F16] {
         let mut sequences = Sequences::new(2, 60, [2, 1, 4], true, stored);
@@ -192,7 +193,7 @@ fn a_fork_continues_by_itself() {
 }
 
 #[test]
-fn a_truncated_slot_is_as_if_it_had_read_no_more() {
+fn a_truncated_slot_forgets_the_rest() {
     let level = SimdLevel::best();
     for stored in [SlotType::F32, SlotType::F16] {
         let mut sequences = Sequences::new(1, 60, [2, 2, 4], true, stored);
@@ -208,7 +209,7 @@ fn a_truncated_slot_is_as_if_it_had_read_no_more() {
 }
 
 #[test]
-fn a_slot_takes_memory_for_what_it_holds() {
+fn slot_size_follows_its_length() {
     for (stored, size) in [(SlotType::F32, 4), (SlotType::F16, 2)] {
         let mut sequences = Sequences::new(1, CAPACITY, [2, 2, 4], false, stored);
         let (shape, mut room) = (*sequences.slots[0].shape(), 0);
@@ -221,7 +222,7 @@ fn a_slot_takes_memory_for_what_it_holds() {
             assert_eq!(slot.size_bytes(), (2 * 2 * 4 * size * room) as u64);
             assert_eq!(slot.size_bytes(), shape.size_bytes(stored, room));
             assert!((slot.len()..=shape.room(slot.len())).contains(&room), "room for {room}");
-            // A copy has no more than is filled.
+            // A clone allocates only the filled positions.
             assert_eq!(slot.clone().size_bytes(), shape.size_bytes(stored, slot.len()));
         }
         assert_eq!((sequences.slots[0].len(), room), (CAPACITY, CAPACITY));
@@ -238,7 +239,7 @@ fn a_full_slot_refuses_more() {
 
 #[test]
 #[should_panic(expected = "the slot holds 2 positions, and the segment follows 1")]
-fn a_segment_follows_what_its_slot_holds() {
+fn a_segment_must_follow_the_positions_of_its_slot() {
     let mut sequences = Sequences::new(1, 4, [1, 1, 2], false, SlotType::F32);
     sequences.step(SimdLevel::best(), &[2]);
     let qkv = sequences.qkv[0][..6].to_vec();

@@ -1,9 +1,9 @@
-//! Downloads the corpora that are not embedded.
+//! Downloads corpora that are not embedded.
 //!
-//! Packages come through cargo and pip, with the mirrors and proxies these are set up for; other texts over HTTP.
-//! A text is written under a temporary name, compared with its checksum, and then renamed.
+//! Packages are downloaded with cargo and pip, which use their configured mirrors and proxies; other texts over HTTP. A
+//! text is written under a temporary name, verified against its checksum, and renamed.
 
-mod refusal;
+mod errors;
 mod url;
 mod wheel;
 
@@ -17,18 +17,18 @@ use tempfile::NamedTempFile;
 
 pub(crate) use url::url;
 
-use self::refusal::{ADVICE, check};
+use self::errors::{ADVICE, check};
 use crate::corpus::{Corpus, CorpusSource};
 use crate::files::{persist, sha256_of_file, temporary_file};
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
-/// Sees to it that `input` is the text of a corpus.
+/// Downloads the text of a corpus to `input`, unless the file exists with the right checksum.
 pub(crate) fn corpus(corpus: &Corpus, input: &Path, on_progress: OnProgress<'_>) -> Result<()> {
     if input.exists() {
         if sha256_of_file(input, |_| ())? == corpus.sha256 {
             return Ok(());
         }
-        tracing::warn!("{} is damaged (its checksum is wrong) and fetched again", input.display());
+        tracing::warn!("{} is damaged (wrong checksum); downloading it again", input.display());
     }
     on_progress(Progress { phase: Phase::Fetch, done: 0, total: Some(corpus.size_bytes) });
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn verses_lose_their_numbers_and_marks() {
+    fn verse_numbers_and_brackets_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("input.txt");
         let mut raw = temporary_file(&input, 0).unwrap();
@@ -96,12 +96,12 @@ mod tests {
     #[test]
     fn a_wrong_checksum_names_both() {
         let error = check("Some text", "abc", "def").unwrap_err().to_string();
-        assert!(error.starts_with("Some text has the sha256 abc and not def; "), "{error}");
+        assert!(error.starts_with("Some text has the SHA-256 abc, not def; "), "{error}");
         check("Some text", "abc", "abc").unwrap();
     }
 
     #[test]
-    fn a_good_text_is_not_fetched_again() {
+    fn an_intact_text_is_not_downloaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("input.txt");
         fs::write(&input, crate::default_text()).unwrap();
@@ -111,6 +111,6 @@ mod tests {
         fs::write(&input, "damaged").unwrap();
         corpus(good, &input, &|_| ()).unwrap();
         assert_eq!(fs::read_to_string(&input).unwrap(), crate::default_text());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file remains");
     }
 }

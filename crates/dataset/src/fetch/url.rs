@@ -1,24 +1,24 @@
-//! A text over HTTP.
+//! Downloads texts over HTTP.
 
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::refusal::ADVICE;
+use super::errors::ADVICE;
 use crate::files::{persist, temporary_file};
 use crate::{Error, OnProgress, Phase, Progress, Result};
 
-/// How long a server may take to accept a connection, and then to begin its answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for the connection, and for the beginning of the response.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Downloads any text to `input`.
+/// Downloads a URL to `input`.
 pub(crate) fn url(url: &str, input: &Path, on_progress: OnProgress<'_>) -> Result<()> {
     let mut file = temporary_file(input, 0)?;
     download(url, &mut file, input, on_progress)?;
     persist(file, input, 0)
 }
 
-/// Writes what a server answers to `file`, which will become `input`.
+/// Downloads a URL to `file`, the temporary file of `input`.
 pub(super) fn download(
     url: &str,
     file: &mut impl Write,
@@ -27,8 +27,8 @@ pub(super) fn download(
 ) -> Result<()> {
     let failed = |reason: String| Error::Fetch { what: url.into(), reason, advice: ADVICE.into() };
     let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
+        .timeout_connect(Some(TIMEOUT))
+        .timeout_recv_response(Some(TIMEOUT))
         .build()
         .into();
     let mut response = agent.get(url).call().map_err(|error| failed(error.to_string()))?;
@@ -48,7 +48,9 @@ pub(super) fn download(
         on_progress(Progress { phase: Phase::Fetch, done, total });
     }
     match total {
-        Some(total) if total != done => Err(failed(format!("it ended after {done} of {total} bytes"))),
+        Some(total) if total != done => {
+            Err(failed(format!("the connection closed after {done} of {total} bytes")))
+        }
         _ => Ok(()),
     }
 }

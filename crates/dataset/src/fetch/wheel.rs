@@ -1,4 +1,4 @@
-//! Text files out of a Python wheel.
+//! Text files of a Python wheel.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,12 +8,12 @@ use std::process::{Command, Output};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::refusal::{ADVICE, check};
+use super::errors::{ADVICE, check};
 use crate::files::sha256_of_file;
 use crate::{Error, Result};
 
-/// The files of a wheel that match a pattern: sorted by name, each trimmed, joined by a blank line, with a
-/// newline at the end.
+/// Downloads a wheel and returns the files that match a pattern: sorted by name, trimmed, joined by a blank line, and
+/// ended by a newline.
 pub(super) fn text(package: &str, version: &str, pattern: &str, sha256: &str) -> Result<String> {
     let failed = |reason: String| Error::Fetch {
         what: format!("the Python package {package} {version}"),
@@ -26,19 +26,18 @@ pub(super) fn text(package: &str, version: &str, pattern: &str, sha256: &str) ->
 
     let files = unpack(&wheel, pattern).map_err(|error| failed(error.to_string()))?;
     if files.is_empty() {
-        return Err(failed(format!("it has no file {pattern}")));
+        return Err(failed(format!("the wheel has no files that match {pattern}")));
     }
     let texts: Vec<_> = files.iter().map(|text| text.trim()).collect();
     Ok(texts.join("\n\n") + "\n")
 }
 
-/// Lets pip put the wheel into a folder, and says where it lies there.
+/// Downloads the wheel with pip and returns its path.
 fn download(package: &str, version: &str, folder: &Path) -> Result<PathBuf, String> {
-    let output = pip(package, version, folder).map_err(|error| {
-        format!("cannot start python3, which runs pip: {error} (install Python 3 with pip)")
-    })?;
+    let output = pip(package, version, folder)
+        .map_err(|error| format!("cannot run python3 for pip: {error} (install Python 3 with pip)"))?;
     if !output.status.success() {
-        return Err(format!("pip said:\n{}", String::from_utf8_lossy(&output.stderr).trim()));
+        return Err(format!("pip failed:\n{}", String::from_utf8_lossy(&output.stderr).trim()));
     }
     let mut entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "whl");
@@ -57,7 +56,7 @@ fn pip(package: &str, version: &str, folder: &Path) -> io::Result<Output> {
             .output()
     };
     match run("python3") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => run("python"), // Its name on Windows.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => run("python"), // The name on Windows.
         other => other,
     }
 }
@@ -91,7 +90,7 @@ mod tests {
     use crate::{Corpus, CorpusSource};
 
     #[test]
-    fn matching_files_are_unpacked_in_the_order_of_their_names() {
+    fn matching_files_are_sorted_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.whl");
         let mut archive = ZipWriter::new(File::create(&path).unwrap());
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pattern_of_the_catalog_is_one() {
+    fn every_glob_pattern_of_the_catalog_is_valid() {
         for corpus in Corpus::catalog() {
             if let CorpusSource::Wheel { files, .. } = &corpus.source {
                 glob::Pattern::new(files).unwrap();

@@ -1,7 +1,7 @@
-//! Asks the hub for a repository, and downloads files of it into the cache.
+//! A client of the Hugging Face hub, which downloads files of a repository into the cache.
 //!
-//! `hf-hub` has the cache, the requests and the downloads, which it resumes. It lacks one commit for all files of a model,
-//! work without a network, and the hub's reasons for a refusal.
+//! `hf-hub` provides the cache, requests and resumable downloads. This module adds one commit for all files of a model,
+//! offline use, and the hub's error messages.
 
 use std::{
     fs, io,
@@ -21,23 +21,23 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{Download, Hub, HubError, HubName, Progress, Token, error::unavailable, name::model_of};
 use crate::{Models, did_you_mean};
 
-/// The branch that is meant when none is named.
+/// The default branch.
 const MAIN: &str = "main";
-/// How long connecting to the hub may take, and how long its answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For connecting to the hub, and for its response.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A repository of the hub, at one commit, or the copy of it in the cache.
+/// A repository on the hub at one commit, or its cached copy.
 pub(crate) struct Repository<'a> {
     name: &'a HubName,
     hub: Connection<'a>,
     commit: String,
     files: Vec<RemoteFile>,
     gguf_architecture: Option<String>,
-    /// Whether the cache alone was asked.
+    /// Whether this is the cached copy.
     is_offline: bool,
 }
 
-/// A hub, its cache and whoever asks.
+/// The hub's API and cache, with the settings of both.
 struct Connection<'a> {
     api: Api,
     cache: Cache,
@@ -45,7 +45,7 @@ struct Connection<'a> {
     models: &'a Models,
 }
 
-/// What the hub says of a repository.
+/// The hub's response about a repository.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -59,18 +59,18 @@ struct RemoteFile {
     size: Option<u64>,
 }
 
-/// What the hub has read from the GGUF files of a repository.
+/// The hub's metadata of the GGUF files of a repository.
 #[derive(Deserialize)]
 struct GgufInfo {
     architecture: Option<String>,
 }
 
 impl<'a> Repository<'a> {
-    /// Asks the hub for a repository. Where there is no hub, it is the copy in the cache.
+    /// Requests a repository from the hub, or opens its cached copy if the hub is unavailable.
     ///
     /// # Errors
     ///
-    /// If the hub refuses, each reason with its own message, or neither the hub nor the cache can be used.
+    /// If the hub rejects the request, with a message for each reason, or neither the hub nor the cache can be used.
     pub(crate) fn open(name: &'a HubName, hub: &'a Hub, models: &'a Models) -> Result<Self, HubError> {
         let hub = Connection::new(hub, models)?;
         let endpoint = &hub.settings.endpoint;
@@ -79,7 +79,7 @@ impl<'a> Repository<'a> {
         }
         let request = hub.api.repo(repo(name, revision(name))).info_request().query("blobs", "true");
         let request = request.config().http_status_as_error(false);
-        let request = request.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
+        let request = request.timeout_connect(Some(TIMEOUT)).timeout_recv_response(Some(TIMEOUT)).build();
         let mut response = match request.call() {
             Ok(response) => response,
             Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => {
@@ -96,7 +96,7 @@ impl<'a> Repository<'a> {
         };
         let status = response.status();
         if status.is_server_error() || status.as_u16() == 429 {
-            let reason = format!("{endpoint} does not answer at the moment (HTTP status {status})");
+            let reason = format!("{endpoint} is unavailable at the moment (HTTP status {status})");
             return hub.cached(name, &reason);
         }
         if !status.is_success() {
@@ -108,12 +108,12 @@ impl<'a> Repository<'a> {
             return Err(hub.refusal(name, status.as_u16(), &code, &message.unwrap_or_default()));
         }
         let info: Info = response.body_mut().read_json().map_err(HubError::failed(format!(
-            "{endpoint} does not answer as the hub does; check HF_ENDPOINT and the network"
+            "{endpoint} returned an unexpected response; check HF_ENDPOINT and the network"
         )))?;
-        // A path in the cache is made of it.
+        // The commit becomes part of a path in the cache.
         if !is_commit(&info.sha) {
             return Err(unavailable!(
-                "{endpoint} names {:?} as the commit of {}, which is none",
+                "{endpoint} returned {:?} as the commit of {}, which is not a commit hash",
                 info.sha,
                 name.id
             ));
@@ -126,36 +126,36 @@ impl<'a> Repository<'a> {
         self.is_offline
     }
 
-    /// The names of its files, with the folders they are in.
+    /// The paths of its files.
     pub(crate) fn file_names(&self) -> Vec<&str> {
         self.files.iter().map(|file| file.rfilename.as_str()).collect()
     }
 
-    /// The architecture of its GGUF files, where the hub knows it.
+    /// The architecture of its GGUF files, if the hub reports it.
     pub(crate) fn gguf_architecture(&self) -> Option<&str> {
         self.gguf_architecture.as_deref()
     }
 
-    /// The path of a small file in the cache, downloaded if it is not there.
+    /// Downloads a small file unless it is cached, and returns its path in the cache.
     pub(crate) fn fetch(&self, file: &str) -> Result<PathBuf, HubError> {
         let (path, size) = (self.path(file), self.size_of(file));
-        if is_whole(&path, size) {
+        if is_complete(&path, size) {
             return Ok(path);
         }
         self.download(file, size, &())
     }
 
-    /// The same of a file of weights, with its progress.
+    /// As [`Repository::fetch`], with progress, for a file of weights.
     pub(crate) fn fetch_weights(&self, file: &str, progress: &dyn Progress) -> Result<PathBuf, HubError> {
         let (path, size) = (self.path(file), self.size_of(file));
-        if is_whole(&path, size) {
+        if is_complete(&path, size) {
             return Ok(path);
         }
         self.download(file, size, progress)
     }
 
-    /// Has the cache know the commit by the name of its branch or tag, for when there is no network.
-    pub(crate) fn remember(&self) -> Result<(), HubError> {
+    /// Saves the commit of the branch or tag in the cache, for offline use.
+    pub(crate) fn save_ref(&self) -> Result<(), HubError> {
         if self.is_offline {
             return Ok(());
         }
@@ -165,30 +165,30 @@ impl<'a> Repository<'a> {
 
     fn download(&self, file: &str, size: Option<u64>, progress: &dyn Progress) -> Result<PathBuf, HubError> {
         let download = Download { file, repository: &self.name.id, size_bytes: size };
-        progress.begins(download);
-        let progress = Reported { download, progress };
+        progress.starting(download);
+        let progress = ProgressAdapter { download, progress };
         let path = self.path(file);
-        // It is there with another size.
+        // An existing file has another size.
         remove(&path).map_err(HubError::failed(self.hub.cannot_write()))?;
         let at_commit = self.hub.api.repo(repo(self.name, &self.commit));
         let downloaded = match at_commit.download_with_progress(file, progress) {
-            Err(error) if is_bad_part(&error) => self
+            Err(error) if cannot_resume(&error) => self
                 .remove_part(&at_commit, file)
                 .and_then(|()| at_commit.download_with_progress(file, progress)),
             downloaded => downloaded,
         };
         let downloaded = downloaded.map_err(|error| self.explain(file, error))?;
-        if !is_whole(&downloaded, size) {
+        if !is_complete(&downloaded, size) {
             remove(&downloaded).map_err(HubError::failed(self.hub.cannot_write()))?;
             return Err(unavailable!(
-                "{file} of {} arrived with another size than the hub says, and is removed; run the same command again",
+                "{file} of {} does not have the size that the hub reports and was removed; run the same command again",
                 self.name.id
             ));
         }
         Ok(downloaded)
     }
 
-    /// Removes what an earlier download left of a file, where the library cannot resume it.
+    /// Removes a partial download that `hf-hub` cannot resume.
     fn remove_part(&self, at_commit: &ApiRepo, file: &str) -> Result<(), ApiError> {
         let metadata = self.hub.api.metadata(&at_commit.url(file))?;
         let blob = self.hub.cache.repo(repo(self.name, &self.commit)).blob_path(metadata.etag());
@@ -203,7 +203,7 @@ impl<'a> Repository<'a> {
         self.files.iter().find(|known| known.rfilename == file)?.size
     }
 
-    /// Why a file that the repository has was not downloaded, and what to do.
+    /// Turns a download error into a message with advice.
     fn explain(&self, file: &str, error: ApiError) -> HubError {
         let id = &self.name.id;
         if let ApiError::RequestError(request) = &error
@@ -222,7 +222,7 @@ impl<'a> Repository<'a> {
         }
         match &error {
             ApiError::LockAcquisition(lock) => unavailable!(
-                "another program is downloading {file} of {id}; wait for it, then run the same command again. It holds {}",
+                "another program is downloading {file} of {id}; when it has finished, run the same command again (lock: {})",
                 lock.display()
             ),
             ApiError::IoError(source) if source.kind() == io::ErrorKind::StorageFull => unavailable!(
@@ -233,7 +233,7 @@ impl<'a> Repository<'a> {
                 HubError::failed(self.hub.cannot_write())(error)
             }
             _ => HubError::failed(format!(
-                "the download of {file} of {id} broke off; run the same command again to resume it"
+                "the download of {file} of {id} was interrupted; run the same command again to resume it"
             ))(error),
         }
     }
@@ -245,7 +245,7 @@ impl<'a> Connection<'a> {
             && !value.bytes().all(|byte| byte.is_ascii_graphic())
         {
             return Err(unavailable!(
-                "the token in {origin} has spaces or other characters that no token has; copy it again"
+                "the token in {origin} contains spaces or other invalid characters; copy it again"
             ));
         }
         let cache = Cache::new(hub.cache.clone());
@@ -257,7 +257,7 @@ impl<'a> Connection<'a> {
         Ok(Self { api, cache, settings: hub, models })
     }
 
-    /// The copy of a repository in the cache, where the hub cannot be used.
+    /// Opens the cached copy of a repository. `reason` is why the hub is not used.
     fn cached(self, name: &'a HubName, reason: &str) -> Result<Repository<'a>, HubError> {
         let repo = repo(name, revision(name));
         let reference = self.cache.path().join(repo.folder_name()).join("refs").join(revision(name));
@@ -268,24 +268,24 @@ impl<'a> Connection<'a> {
         let snapshot = self.cache.repo(repo).pointer_path(&commit);
         let mut files = Vec::new();
         if is_commit(&commit) {
-            list(&snapshot, "", &mut files);
+            list_files(&snapshot, "", &mut files);
         }
         if files.is_empty() {
             return Err(unavailable!(
                 "there is no file or folder {name}, and {reason}. The cache {} has no copy of it either. To \
-                 download it, {}; or name a folder or file of this computer",
+                 download it, {}; or give a local file or folder",
                 self.cache.path().display(),
                 advice_online(self.settings)
             ));
         }
         files.sort();
         let short = commit.get(..8).unwrap_or(&commit);
-        tracing::warn!("{reason}; using the copy of {} in the cache, of commit {short}", name.id);
+        tracing::warn!("{reason}; using the copy of {} in the cache (commit {short})", name.id);
         let files = files.into_iter().map(|rfilename| RemoteFile { rfilename, size: None }).collect();
         Ok(Repository { name, hub: self, commit, files, gguf_architecture: None, is_offline: true })
     }
 
-    /// Why the hub gives no repository of that name.
+    /// Turns the hub's error response into a message with advice.
     fn refusal(&self, name: &HubName, status: u16, code: &str, message: &str) -> HubError {
         let (id, endpoint) = (&name.id, &self.settings.endpoint);
         let is_about_token =
@@ -295,7 +295,7 @@ impl<'a> Connection<'a> {
             && let Some(Token { origin, .. }) = &self.settings.token
         {
             return unavailable!(
-                "{endpoint} does not accept the token in {origin}; make another at {endpoint}/settings/tokens, or remove it"
+                "{endpoint} does not accept the token in {origin}; create a new one at {endpoint}/settings/tokens, or remove it"
             );
         }
         match (code, status) {
@@ -303,7 +303,7 @@ impl<'a> Connection<'a> {
             ("RevisionNotFound", _) => unavailable!("{}", self.no_revision(name)),
             ("", 401) => unavailable!("{}", self.no_access(name)),
             ("RepoNotFound", _) | (_, 401 | 404) => unavailable!("{}", self.no_repository(name)),
-            _ => unavailable!("{endpoint} refuses {id}: {message} (HTTP status {status})"),
+            _ => unavailable!("{endpoint} rejected the request for {id}: {message} (HTTP status {status})"),
         }
     }
 
@@ -332,11 +332,11 @@ impl<'a> Connection<'a> {
             "there is no file or folder {name}, and {} has no model {}{}{private}",
             self.settings.endpoint,
             name.id,
-            self.meant(name)
+            self.suggestion(name)
         )
     }
 
-    /// What is said of a refusal without a reason, which is the same for all models that not everybody may see.
+    /// A message for status 401 without an error code, which the hub returns for missing, private and gated models.
     fn no_access(&self, name: &HubName) -> String {
         let (id, endpoint) = (&name.id, &self.settings.endpoint);
         let token = match &self.settings.token {
@@ -348,24 +348,24 @@ impl<'a> Connection<'a> {
         format!(
             "there is no file or folder {name}, and on {endpoint} the model {id} is missing, private or gated{}. If it is \
              private or gated, see {endpoint}/{id} and {token}",
-            self.meant(name)
+            self.suggestion(name)
         )
     }
 
-    /// The run or the model that was probably meant.
-    fn meant(&self, name: &HubName) -> String {
+    /// A suffix for messages that suggests a run or a model with a similar name.
+    fn suggestion(&self, name: &HubName) -> String {
         let local = self.models.suggestion(Path::new(&name.id));
-        if local.is_empty() { self.suggestion(&name.id) } else { local }
+        if local.is_empty() { self.hub_suggestion(&name.id) } else { local }
     }
 
-    /// The model that was probably meant, by the hub's own search.
-    fn suggestion(&self, id: &str) -> String {
+    /// A suffix for messages that suggests a similar model, found with the hub's search.
+    fn hub_suggestion(&self, id: &str) -> String {
         #[derive(Deserialize)]
         struct Found {
             id: String,
         }
         let query = [("search", model_of(id)), ("sort", "downloads"), ("direction", "-1"), ("limit", "20")];
-        let found: Vec<Found> = self.ask("api/models", &query).unwrap_or_default();
+        let found: Vec<Found> = self.query("api/models", &query).unwrap_or_default();
         let ids: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
         let same = ids.iter().copied().find(|known| model_of(known).eq_ignore_ascii_case(model_of(id)));
         same.map_or_else(|| did_you_mean(id, ids.iter().copied()), |known| format!("; did you mean {known}?"))
@@ -383,43 +383,45 @@ impl<'a> Connection<'a> {
         struct Ref {
             name: String,
         }
-        const SHOWN: usize = 5;
-        let refs: Refs = self.ask(&format!("api/models/{}/refs", name.id), &[]).unwrap_or_default();
+        const MAX_LISTED: usize = 5;
+        let refs: Refs = self.query(&format!("api/models/{}/refs", name.id), &[]).unwrap_or_default();
         let names: Vec<String> = refs.branches.into_iter().chain(refs.tags).map(|known| known.name).collect();
         let known = match names.len() {
             0 => String::new(),
-            n if n > SHOWN => format!("; it has {} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+            n if n > MAX_LISTED => {
+                format!("; it has {} and {} more", names[..MAX_LISTED].join(", "), n - MAX_LISTED)
+            }
             _ => format!("; it has {}", names.join(", ")),
         };
         format!("{} has no branch, tag or commit {}{known}", name.id, revision(name))
     }
 
-    /// What the hub answers to a question that only makes a message better, if it does.
-    fn ask<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Option<T> {
+    /// The hub's response to a request that only improves a message. `None` on any error.
+    fn query<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Option<T> {
         let mut request =
             ureq::get(format!("{}/{path}", self.settings.endpoint)).query_pairs(query.iter().copied());
         if let Some(Token { value, .. }) = &self.settings.token {
             request = request.header("Authorization", format!("Bearer {value}"));
         }
-        let request = request.config().timeout_global(Some(PATIENCE)).build();
+        let request = request.config().timeout_global(Some(TIMEOUT)).build();
         request.call().ok()?.body_mut().read_json().ok()
     }
 
     fn cannot_write(&self) -> String {
-        format!("cannot write to the cache {}; set HF_HOME to a folder of yours", self.cache.path().display())
+        format!("cannot write to the cache {}; set HF_HOME to a writable folder", self.cache.path().display())
     }
 }
 
-/// The progress that the library reports, passed on.
+/// Passes the progress of `hf-hub` on to a [`Progress`].
 #[derive(Clone, Copy)]
-struct Reported<'a> {
+struct ProgressAdapter<'a> {
     download: Download<'a>,
     progress: &'a dyn Progress,
 }
 
-impl api::Progress for Reported<'_> {
+impl api::Progress for ProgressAdapter<'_> {
     fn init(&mut self, size: usize, _: &str) {
-        self.progress.missing(self.download, size as u64);
+        self.progress.remaining(self.download, size as u64);
     }
 
     fn update(&mut self, size: usize) {
@@ -427,11 +429,11 @@ impl api::Progress for Reported<'_> {
     }
 
     fn finish(&mut self) {
-        self.progress.ends();
+        self.progress.finished();
     }
 }
 
-/// How to reach the hub that could not be used.
+/// Advice for an unavailable hub.
 pub(crate) fn advice_online(hub: &Hub) -> &'static str {
     if hub.is_offline { "unset HF_HUB_OFFLINE" } else { "check the network and HF_ENDPOINT" }
 }
@@ -448,12 +450,12 @@ fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a file is there, and of the size that the hub says.
-fn is_whole(path: &Path, size: Option<u64>) -> bool {
+/// Whether a file exists and has the size that the hub reports.
+fn is_complete(path: &Path, size: Option<u64>) -> bool {
     fs::metadata(path).is_ok_and(|metadata| size.is_none_or(|size| metadata.len() == size))
 }
 
-/// Removes a file of the cache, and the blob it is a link to.
+/// Removes a file of the cache and the blob that it links to.
 fn remove(path: &Path) -> io::Result<()> {
     let blob = fs::canonicalize(path);
     for file in [blob.as_deref().unwrap_or(path), path] {
@@ -465,8 +467,8 @@ fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether what an earlier download left is no beginning of the file, or all of it, which the library takes for an error.
-fn is_bad_part(error: &ApiError) -> bool {
+/// Whether a partial download is not a prefix of the file, or is the whole file, which `hf-hub` treats as an error.
+fn cannot_resume(error: &ApiError) -> bool {
     match error {
         ApiError::InvalidResume => true,
         ApiError::RequestError(error) => matches!(**error, ureq::Error::StatusCode(416)),
@@ -474,12 +476,12 @@ fn is_bad_part(error: &ApiError) -> bool {
     }
 }
 
-/// The files under a folder, with the folders they are in.
-fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+/// The paths of all files under a folder, relative to it.
+fn list_files(folder: &Path, prefix: &str, files: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else { continue };
         if entry.path().is_dir() {
-            list(&entry.path(), &format!("{name}/"), files);
+            list_files(&entry.path(), &format!("{name}/"), files);
         } else if entry.path().is_file() {
             files.push(name);
         }

@@ -11,14 +11,14 @@ use crate::Models;
 
 #[cfg(feature = "hub")]
 impl Hub {
-    /// Downloads a model into the cache: its folder, or its GGUF file. What is in the cache is not downloaded again.
+    /// Downloads a model into the cache and returns the path of its folder or GGUF file. Cached files are not
+    /// downloaded again.
     ///
-    /// Small files come first, so that a model that cannot be imported is refused before its weights are downloaded.
+    /// Small files are downloaded and checked first, so an unsupported model fails before its weights are downloaded.
     ///
     /// # Errors
     ///
-    /// If neither the hub nor the cache has the model, or it is one that is not supported. In a build without the feature
-    /// `hub`, always.
+    /// If neither the hub nor the cache has the model, or it is not supported. Always without the feature `hub`.
     pub fn download(
         &self,
         name: &HubName,
@@ -32,28 +32,28 @@ impl Hub {
         };
         let path = match repository.is_offline() {
             true => chosen.map_err(HubError::failed(format!(
-                "cannot use the copy of {} in the cache; {} to complete it",
+                "cannot use the cached copy of {}; {} to complete it",
                 name.id,
                 advice_online(self)
             )))?,
             false => chosen?,
         };
-        repository.remember()?;
+        repository.save_ref()?;
         Ok(path)
     }
 }
 
 #[cfg(not(feature = "hub"))]
 impl Hub {
-    /// Without the feature `hub`, no model can be downloaded.
+    /// Downloads nothing without the feature `hub`.
     ///
     /// # Errors
     ///
     /// Always.
     pub fn download(&self, name: &HubName, _: &Models, _: &dyn Progress) -> Result<PathBuf, HubError> {
         Err(HubError::Unavailable(format!(
-            "there is no file or folder {name}. This kindling cannot download it from the hub: it was built without the \
-             feature `hub`. Build it with that feature, or download the model and name its folder"
+            "there is no file or folder {name}, and this kindling was built without the feature `hub`, which downloads \
+             models. Build it with that feature, or download the model and give its folder"
         )))
     }
 }
@@ -73,15 +73,16 @@ fn download_folder(
             return Err(unavailable!("{}", files::describe_adapter(name, &names, &config, &models.program)));
         }
     };
-    let refused = || HubError::failed(format!("cannot import {name}, whose weights are not downloaded"));
+    let failed = || HubError::failed(format!("cannot import {name}; its weights were not downloaded"));
     let config = repository.fetch(files::CONFIG)?;
-    let folder = config.parent().ok_or_else(|| unavailable!("the cache of the hub has no folder"))?;
-    let folder = checkpoint::RunFolder::open(folder).map_err(refused())?;
-    folder.config().map_err(refused())?;
+    let folder =
+        config.parent().ok_or_else(|| unavailable!("the cached {} has no parent folder", files::CONFIG))?;
+    let folder = checkpoint::RunFolder::open(folder).map_err(failed())?;
+    folder.config().map_err(failed())?;
     for file in chosen.small {
         repository.fetch(file)?;
     }
-    folder.load_tokenizer().map_err(refused())?;
+    folder.load_tokenizer().map_err(failed())?;
     for file in chosen.weights {
         repository.fetch_weights(file, progress)?;
     }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_without_the_hub_says_so() {
+    fn a_build_without_the_hub_has_its_own_error() {
         let name = HubName::parse("openai-community/gpt2").unwrap();
         let hub =
             Hub { endpoint: Hub::ENDPOINT.into(), cache: PathBuf::new(), token: None, is_offline: true };

@@ -1,45 +1,39 @@
 use std::error::Error;
 
-/// Why a model of the hub can't be had.
+/// An error while downloading a model from the hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// Neither a path nor a name that a model of the hub can have: a mistyped path.
-    #[error("there is no file or folder {0}, and no model of the hub has such a name")]
-    NotAName(String),
+    /// Not a valid model name, probably a mistyped path.
+    #[error("there is no file or folder {0}, and {0} is not a valid model name of the Hugging Face hub")]
+    InvalidName(String),
 
-    /// A name with an @ or : that a revision or quantization does not follow; the message says so.
+    /// An @ or : without a valid revision or quantization.
     #[error("{0}")]
-    Incomplete(String),
+    InvalidSuffix(String),
 
-    /// The hub, its cache or a repository does not have it; the message says why, and what to do.
+    /// Neither the hub nor its cache has a supported model of this name.
     #[error("{0}")]
     Unavailable(String),
 
-    /// Something failed on the way.
     #[error("{message}")]
-    Failed {
-        /// What failed, and what to do.
-        message: String,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    Failed { message: String, source: Box<dyn Error + Send + Sync> },
 }
 
 impl HubError {
-    /// Whether the name itself is malformed, whatever the hub has.
+    /// Whether the name itself is malformed, independent of the hub.
     pub fn is_malformed_name(&self) -> bool {
-        matches!(self, Self::Incomplete(_))
+        matches!(self, Self::InvalidSuffix(_))
     }
 
-    /// Makes an error say what failed.
+    /// Adds a message to an error, for `map_err`.
     #[cfg(feature = "hub")]
     pub(crate) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(message: String) -> impl FnOnce(E) -> Self {
         |source| Self::Failed { message, source: source.into() }
     }
 }
 
-/// An error with a message alone.
+/// [`HubError::Unavailable`] with a formatted message.
 #[cfg(feature = "hub")]
 macro_rules! unavailable {
     ($($message:tt)*) => {

@@ -1,4 +1,4 @@
-//! Which files of a repository make a model: a folder in Hugging Face layout.
+//! Selects the files of a repository that make a model in Hugging Face layout.
 
 use std::{fs, path::Path};
 
@@ -9,10 +9,10 @@ use super::{HubError, HubName, error::unavailable, gguf_files};
 use crate::quoted;
 
 pub(crate) const CONFIG: &str = "config.json";
-/// What the PEFT library writes beside the weights of an adapter.
+/// The config of a PEFT adapter.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// Small files that some models have: special tokens, the chat template, and the tokens that end a text.
+/// Optional small files: special tokens, the chat template, and generation settings.
 const OPTIONAL: [&str; 6] = [
     "generation_config.json",
     "tokenizer_config.json",
@@ -22,28 +22,28 @@ const OPTIONAL: [&str; 6] = [
     "chat_template.json",
 ];
 
-/// What a repository holds.
+/// The kind of model in a repository.
 #[derive(Debug)]
 pub(crate) enum Choice<'a> {
     Model(ModelFiles<'a>),
-    /// Differences to the weights of another model.
+    /// A PEFT adapter of another model.
     Adapter,
 }
 
-/// The files to download beside `config.json`.
+/// The files to download in addition to `config.json`.
 #[derive(Debug)]
 pub(crate) struct ModelFiles<'a> {
     pub(crate) small: Vec<&'a str>,
     pub(crate) weights: Vec<&'a str>,
 }
 
-/// Chooses the files of a model: its tokenizer, and its weights in their best form.
+/// Selects the tokenizer files and one format of the weights, safetensors if possible.
 ///
 /// # Errors
 ///
-/// If there is no such model; the error says what there is.
+/// If the repository has no supported model. The message lists its files.
 pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], program: &str) -> Result<Choice<'a>, HubError> {
-    // A name with a folder in it is none of these, and may lead out of the cache.
+    // All needed files are at the top. Names with separators might also lead out of the cache.
     let top: Vec<&str> = files.iter().copied().filter(|file| !file.contains(['/', '\\'])).collect();
     let has = |name: &str| top.contains(&name);
     let Some(weights) = weights(&top) else {
@@ -53,7 +53,7 @@ pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], program: &str) -> Re
         gguf_files::refuse_if_any(name, files, program)?;
         return Err(unavailable!(
             "{name} has no weights that kindling reads: no model.safetensors and no pytorch_model.bin{}",
-            shown(&top, is_weights)
+            listed(&top, is_weights)
         ));
     };
     if !has(CONFIG) {
@@ -63,20 +63,20 @@ pub(crate) fn choose<'a>(name: &HubName, files: &[&'a str], program: &str) -> Re
         gguf_files::refuse_if_any(name, files, program)?;
         return Err(unavailable!(
             "{name} has no {CONFIG}, so its architecture and sizes are unknown{}",
-            shown(&top, |_| true)
+            listed(&top, |_| true)
         ));
     }
     let Some(tokenizer) = tokenizer(&top) else {
         return Err(unavailable!(
             "{name} has no tokenizer that kindling reads: no tokenizer.json, and no vocab.json with merges.txt{}",
-            shown(&top, |file| file.contains("token") || file.contains("vocab"))
+            listed(&top, |file| file.contains("token") || file.contains("vocab"))
         ));
     };
     let optional = top.iter().copied().filter(|file| OPTIONAL.contains(file));
     Ok(Choice::Model(ModelFiles { small: tokenizer.into_iter().chain(optional).collect(), weights }))
 }
 
-/// What an adapter belongs to, and the two ways to a model.
+/// A message with the base model of an adapter, and how to import the base model or the merged model.
 pub(crate) fn describe_adapter(name: &HubName, files: &[&str], config: &Path, program: &str) -> String {
     let base = || -> Option<String> {
         let config: Value = serde_json::from_str(&fs::read_to_string(config).ok()?).ok()?;
@@ -117,20 +117,22 @@ fn tokenizer<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
     all(&["tokenizer.json"]).or_else(|| all(&["vocab.json", "merges.txt"]))
 }
 
-/// Whether a file holds weights in a format of some library.
+/// Whether a file contains weights, in any format.
 fn is_weights(file: &str) -> bool {
     const EXTENSIONS: [&str; 9] =
         [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot"];
     EXTENSIONS.iter().any(|extension| file.ends_with(extension))
 }
 
-/// The first of the files that a reader of an error should know of.
-fn shown(files: &[&str], is_shown: impl Fn(&str) -> bool) -> String {
-    const SHOWN: usize = 4;
-    let found: Vec<&str> = files.iter().copied().filter(|file| is_shown(file)).collect();
+/// A suffix for messages with the first few matching files.
+fn listed(files: &[&str], is_listed: impl Fn(&str) -> bool) -> String {
+    const MAX_LISTED: usize = 4;
+    let found: Vec<&str> = files.iter().copied().filter(|file| is_listed(file)).collect();
     match found.len() {
         0 => String::new(),
-        n if n > SHOWN => format!("; it has {} and {} more", found[..SHOWN].join(", "), n - SHOWN),
+        n if n > MAX_LISTED => {
+            format!("; it has {} and {} more", found[..MAX_LISTED].join(", "), n - MAX_LISTED)
+        }
         _ => format!("; it has {}", found.join(", ")),
     }
 }
@@ -147,7 +149,7 @@ mod tests {
     fn chosen<'a>(files: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
         match choose(&name(), files, "kindling").unwrap() {
             Choice::Model(ModelFiles { small, weights }) => (small, weights),
-            Choice::Adapter => panic!("a model, not an adapter"),
+            Choice::Adapter => panic!("expected a model, found an adapter"),
         }
     }
 
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_form_of_the_weights_is_chosen_alone() {
+    fn one_format_of_the_weights_is_selected() {
         let all = ["config.json", "pytorch_model.bin", "model.safetensors", "tokenizer.json", "vocab.json"];
         assert_eq!(chosen(&all), (vec!["tokenizer.json"], vec!["model.safetensors"]));
         let old = ["config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "flax_model.msgpack"];
@@ -178,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn files_that_lead_out_of_the_cache_are_left_alone() {
+    fn files_outside_the_cache_are_ignored() {
         let hostile =
             ["config.json", "model.safetensors.index.json", "model-/../../x.safetensors", "tokenizer.json"];
         assert_eq!(chosen(&hostile), (vec!["tokenizer.json"], vec!["model.safetensors.index.json"]));
     }
 
     #[test]
-    fn an_adapter_is_told_from_a_model() {
+    fn adapters_and_models_are_distinguished() {
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"];
         assert!(matches!(choose(&name(), &adapter, "kindling"), Ok(Choice::Adapter)));
         let both = [&adapter[..], &["config.json", "model.safetensors"]].concat();
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_what_there_is() {
+    fn errors_list_missing_and_existing_files() {
         let error = refused(&["config.json", "tf_model.h5", "tokenizer.json"]);
         assert!(
             error.ends_with("no model.safetensors and no pytorch_model.bin; it has tf_model.h5"),

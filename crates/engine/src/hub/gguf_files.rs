@@ -1,4 +1,4 @@
-//! Which GGUF file of a repository is meant.
+//! Selects the GGUF file of a quantization in a repository.
 
 use families::Family;
 use formats::gguf::TensorType;
@@ -11,18 +11,18 @@ const EXTENSION: &str = ".gguf";
 /// One GGUF file of a repository.
 struct Candidate<'a> {
     file: &'a str,
-    /// The quantization that its name ends in, or the whole name where it ends in none.
+    /// The quantization at the end of its name, or else the whole name.
     label: &'a str,
-    /// Whether it is one of several files that are a model together.
+    /// Whether it is one part of a split file.
     is_split: bool,
     is_readable: bool,
 }
 
-/// The file of a quantization, or of that name; upper and lower case are the same.
+/// The file with this quantization or file name, ignoring case.
 ///
 /// # Errors
 ///
-/// If no file is of that quantization, several are, or it is one that kindling does not read.
+/// If no file or several files match, or the quantization is not supported.
 pub(crate) fn choose<'a>(
     name: &HubName,
     files: &[&'a str],
@@ -52,7 +52,7 @@ pub(crate) fn choose<'a>(
         [] => Err(unavailable!("{id} has no GGUF file of the quantization {quantization}. {alternatives}")),
         [first, ..] if first.is_split => Err(unavailable!(
             "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
-             all parts, run llama-gguf-split --merge, and import the file it makes. {alternatives}",
+             all parts, run llama-gguf-split --merge, and import the merged file. {alternatives}",
             first.file
         )),
         [only] if only.is_readable => Ok(only.file),
@@ -62,7 +62,7 @@ pub(crate) fn choose<'a>(
             only.label
         )),
         [first, ..] => Err(unavailable!(
-            "{id} has {} GGUF files of the quantization {quantization}: {}. Name one of them: {}",
+            "{id} has {} GGUF files of the quantization {quantization}: {}. Choose one of them: {}",
             found.len(),
             found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
             command(&name.with_quantization(first.file), program)
@@ -70,7 +70,7 @@ pub(crate) fn choose<'a>(
     }
 }
 
-/// Refuses a repository without other weights if it has GGUF files, and says how to import one.
+/// For a repository without other weights, returns an error that advises how to import one of its GGUF files, if any.
 pub(crate) fn refuse_if_any(name: &HubName, files: &[&str], program: &str) -> Result<(), HubError> {
     let candidates = candidates(files);
     if candidates.is_empty() {
@@ -79,11 +79,11 @@ pub(crate) fn refuse_if_any(name: &HubName, files: &[&str], program: &str) -> Re
     Err(unavailable!("{name} has only GGUF files. {}", alternatives(name, &candidates, program)))
 }
 
-/// Refuses a model of another architecture, which the hub reads from its GGUF files, before it is downloaded.
+/// Checks the architecture that the hub reports for GGUF files, before the download.
 pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> Result<(), HubError> {
     match architecture {
         Some(other) if Family::of_architecture(other).is_none() => Err(unavailable!(
-            "{name} is not downloaded: its architecture is {other}, and kindling reads GGUF files of {}",
+            "{name} is not downloaded: its architecture is {other}, but kindling reads only GGUF files of {}",
             listed(&Family::architectures().into_iter().map(str::to_owned).collect::<Vec<_>>())
         )),
         _ => Ok(()),
@@ -91,7 +91,7 @@ pub(crate) fn check_architecture(name: &HubName, architecture: Option<&str>) -> 
 }
 
 fn candidates<'a>(files: &[&'a str]) -> Vec<Candidate<'a>> {
-    // `mmproj` files hold the image encoder of a model, `imatrix` files statistics for quantizing it.
+    // `mmproj` files contain the image encoder of a model, `imatrix` files the statistics for quantizing it.
     let is_model = |file: &str| {
         let name = base_name(file).to_ascii_lowercase();
         name.ends_with(EXTENSION) && !name.contains("mmproj") && !name.contains("imatrix")
@@ -103,27 +103,28 @@ fn candidates<'a>(files: &[&'a str]) -> Vec<Candidate<'a>> {
         let whole = without_part_number(stem(file));
         let label = quantization_in(whole).unwrap_or(whole);
         let is_split = whole != stem(file);
-        // A name that says nothing is for the file itself to explain.
-        let is_readable = !is_split && (label == whole && quantization_in(whole).is_none() || is_read(label));
+        // If the name contains no quantization, the file itself is checked after the download.
+        let is_readable =
+            !is_split && (label == whole && quantization_in(whole).is_none() || is_supported(label));
         Candidate { file, label, is_split, is_readable }
     };
     files.iter().copied().filter(|file| is_model(file) && is_inside(file)).map(candidate).collect()
 }
 
-/// What to type instead, or that nothing helps.
+/// A message with the supported quantizations and the command that imports one.
 fn alternatives(name: &HubName, candidates: &[Candidate<'_>], program: &str) -> String {
-    let shown = |candidate: &Candidate<'_>| match candidate.is_split {
+    let display = |candidate: &Candidate<'_>| match candidate.is_split {
         true => format!("{} (split)", candidate.label),
         false => candidate.label.to_owned(),
     };
     let labels = |is_readable: bool| {
         let labels = candidates.iter().filter(|candidate| candidate.is_readable == is_readable);
-        let mut labels: Vec<String> = labels.map(shown).collect();
+        let mut labels: Vec<String> = labels.map(display).collect();
         labels.dedup();
         labels
     };
     let (readable, others) = (labels(true), labels(false));
-    // The most exact of those that are small.
+    // Q8_0 is small and the most accurate.
     let preferred = readable.iter().find(|label| label.eq_ignore_ascii_case("q8_0")).or(readable.first());
     match preferred {
         Some(label) => {
@@ -138,7 +139,7 @@ fn alternatives(name: &HubName, candidates: &[Candidate<'_>], program: &str) -> 
             )
         }
         None => format!(
-            "It has {}, and kindling reads {} in a single file",
+            "It has {}, but kindling reads only {} in a single file",
             listed(&others),
             listed(&TensorType::ALL.map(|ty| ty.to_string().to_uppercase()))
         ),
@@ -167,7 +168,7 @@ fn stem(file: &str) -> &str {
     name.get(..end).unwrap_or(name)
 }
 
-/// A name without the `-00001-of-00002` of a part.
+/// Removes the `-00001-of-00002` of a split file.
 fn without_part_number(stem: &str) -> &str {
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let split = || -> Option<&str> {
@@ -178,13 +179,13 @@ fn without_part_number(stem: &str) -> &str {
     split().unwrap_or(stem)
 }
 
-/// The longest end of a name that is a quantization: `Q4_K_M` of `SmolLM2-135M.Q4_K_M`.
+/// The longest suffix of a name that is a quantization: `Q4_K_M` of `SmolLM2-135M.Q4_K_M`.
 fn quantization_in(stem: &str) -> Option<&str> {
     let starts = stem.char_indices().filter(|(_, c)| "-._".contains(*c)).map(|(idx, _)| idx + 1);
     std::iter::once(0).chain(starts).map(|start| &stem[start..]).find(|end| is_quantization(end))
 }
 
-/// Whether a word is a quantization as llama.cpp and those who publish such files call them.
+/// Whether a word is the name of a quantization, as used by llama.cpp and in published files.
 fn is_quantization(word: &str) -> bool {
     const FLOATS: [&str; 5] = ["F32", "F16", "BF16", "FP32", "FP16"];
     let word = word.to_ascii_uppercase();
@@ -195,8 +196,8 @@ fn is_quantization(word: &str) -> bool {
     is_word && (FLOATS.contains(&word) || is_numbered)
 }
 
-/// Whether the tensors of such a file are of types that are read: `Q4_K_M` is a mixture around `Q4_K`.
-fn is_read(label: &str) -> bool {
+/// Whether kindling reads the tensor types of a quantization. `Q4_K_M` is a mixture that consists mainly of `Q4_K`.
+fn is_supported(label: &str) -> bool {
     let label = label.to_ascii_uppercase();
     let label = label.strip_prefix("UD-").unwrap_or(&label).replace("FP", "F");
     TensorType::ALL.iter().any(|ty| {
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantization_is_the_end_of_a_name() {
+    fn a_quantization_is_the_suffix_of_a_name() {
         for (stem, expected) in [
             ("SmolLM2-135M-Instruct.Q4_1", Some("Q4_1")),
             ("tiny_q8_0", Some("q8_0")),
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_by_its_quantization_in_either_case_or_by_its_name() {
+    fn a_file_is_found_by_quantization_or_name_ignoring_case() {
         for (quantization, file) in [
             ("Q8_0", "tiny.q8_0.gguf"),
             ("q8_0", "tiny.q8_0.gguf"),
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_file_is_refused_by_name() {
+    fn split_files_are_errors() {
         let error = refused(&FILES, "bf16");
         assert!(
             error.starts_with("BF16/tiny-BF16-00001-of-00002.gguf of me/tiny-GGUF is one part"),
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_typed_instead_is_said() {
+    fn errors_list_alternatives() {
         let error = refused(&FILES, "Q4_0");
         assert!(
             error.starts_with(
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantization_of_several_files_needs_a_file() {
+    fn a_quantization_of_several_files_is_ambiguous() {
         let error = refused(&["a-Q8_0.gguf", "b-Q8_0.gguf"], "Q8_0");
         assert!(
             error.contains("has 2 GGUF files of the quantization Q8_0: a-Q8_0.gguf, b-Q8_0.gguf"),
@@ -296,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn files_that_lead_out_of_the_cache_are_not_there() {
+    fn files_outside_the_cache_are_ignored() {
         let error = refused(&["../x-Q8_0.gguf", "/x-Q8_0.gguf", "a\\x-Q8_0.gguf"], "Q8_0");
         assert!(error.contains("me/tiny-GGUF has no GGUF files"), "{error}");
     }
 
     #[test]
-    fn other_architectures_are_refused_by_name() {
+    fn unsupported_architectures_are_errors() {
         check_architecture(&name(), None).unwrap();
         check_architecture(&name(), Some("llama")).unwrap();
         let error = check_architecture(&name(), Some("gemma3")).unwrap_err().to_string();
         assert!(
-            error.contains("its architecture is gemma3, and kindling reads GGUF files of gpt2, llama"),
+            error.contains("its architecture is gemma3, but kindling reads only GGUF files of gpt2, llama"),
             "{error}"
         );
     }

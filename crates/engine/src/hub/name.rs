@@ -1,17 +1,17 @@
-//! The name of a model on the hub: `OWNER/NAME`, `OWNER/NAME@REVISION`, `OWNER/NAME:QUANTIZATION`.
+//! Model names on the hub: `OWNER/NAME`, `OWNER/NAME@REVISION`, `OWNER/NAME:QUANTIZATION`.
 
 use std::fmt;
 
 use super::HubError;
 
-/// Which files of which repository.
+/// The name of a model on the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubName {
     /// `OWNER/NAME`, or `NAME` for some old models.
     pub id: String,
     /// A branch, a tag or a commit.
     pub revision: Option<String>,
-    /// Of a repository of GGUF files, the quantization or the name of one file.
+    /// The quantization or the file name of a GGUF file.
     pub quantization: Option<String>,
 }
 
@@ -20,11 +20,11 @@ impl HubName {
     ///
     /// # Errors
     ///
-    /// If no model can have such a name: it is a mistyped path. [`HubError::Incomplete`] if `@` or `:` is not followed by a
-    /// revision or quantization.
+    /// [`HubError::InvalidName`], or [`HubError::InvalidSuffix`] if `@` or `:` is not followed by a revision or
+    /// quantization.
     pub fn parse(text: &str) -> Result<Self, HubError> {
         let id = text.split(['@', ':']).next().unwrap_or_default();
-        // Either may come first.
+        // The revision and the quantization may come in either order.
         let (revision, quantization) = if text[id.len()..].starts_with(':') {
             let (rest, last) = split_at(text, '@');
             (last, split_at(rest, ':').1)
@@ -34,19 +34,19 @@ impl HubName {
         };
         let parts: Vec<&str> = id.split('/').collect();
         if parts.len() > 2 || !parts.iter().copied().all(is_part) {
-            return Err(HubError::NotAName(text.to_owned()));
+            return Err(HubError::InvalidName(text.to_owned()));
         }
         if let Some(revision) = revision
             && !revision.split('/').all(is_part)
         {
-            return Err(HubError::Incomplete(format!(
+            return Err(HubError::InvalidSuffix(format!(
                 "{text}: the @ must be followed by a branch, a tag or a commit of the model, as in {id}@main"
             )));
         }
         if let Some(quantization) = quantization
             && !quantization.split('/').all(is_part)
         {
-            return Err(HubError::Incomplete(format!(
+            return Err(HubError::InvalidSuffix(format!(
                 "{text}: the : must be followed by the quantization of a GGUF file, as in {id}:Q8_0"
             )));
         }
@@ -57,7 +57,7 @@ impl HubName {
         })
     }
 
-    /// The last part of the id.
+    /// `NAME` of `OWNER/NAME`.
     pub fn model(&self) -> &str {
         model_of(&self.id)
     }
@@ -98,7 +98,7 @@ fn split_at(text: &str, separator: char) -> (&str, Option<&str>) {
     text.split_once(separator).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// Names become paths in the cache, so a part may not be `..` or the like.
+/// Whether a part of a name is safe in a path of the cache, unlike `..`.
 fn is_part(part: &str) -> bool {
     !part.is_empty()
         && !part.starts_with('.')
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_paths() {
+    fn paths_are_not_names() {
         for name in ["gpt2", "openai-community/gpt2", "a/b.c_d-1"] {
             let parsed = HubName::parse(name).unwrap();
             assert_eq!(parsed, HubName { id: name.to_owned(), revision: None, quantization: None });
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_and_a_quantization_may_follow() {
+    fn names_may_have_a_revision_and_a_quantization() {
         let name = HubName::parse("a/b@refs/pr/1:Q8_0").unwrap();
         assert_eq!((name.id.as_str(), name.model()), ("a/b", "b"));
         assert_eq!(
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_leads_nowhere_else() {
+    fn invalid_suffixes_are_errors() {
         for text in [
             "a/b@",
             "a/b@../../x",

@@ -1,24 +1,23 @@
 use std::path::PathBuf;
 
-/// Where the Hugging Face hub and its cache are, and who asks.
+/// Settings of the Hugging Face hub: its address, the cache and the access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// The address, without a slash at its end.
+    /// The address, without a trailing slash.
     pub endpoint: String,
-    /// The folder of the cache, which Python's `huggingface_hub` uses too.
+    /// The folder of the cache, shared with Python's `huggingface_hub`.
     pub cache: PathBuf,
     /// For gated and private models.
     pub token: Option<Token>,
-    /// Use the cache alone.
+    /// Whether to use only the cache.
     pub is_offline: bool,
 }
 
-/// An access token of a hub's account.
+/// An access token of a hub account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The token.
     pub value: String,
-    /// The variable or the file it comes from, for messages.
+    /// Its environment variable or file, for messages.
     pub origin: String,
 }
 

@@ -1,78 +1,61 @@
-//! Why the model of a GGUF file could not be read.
+//! Errors while reading the model of a GGUF file.
 
 use formats::gguf;
 
-/// Why the model of a GGUF file could not be read.
+/// An error while reading the model of a GGUF file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file that is damaged, or lacks a key.
+    /// The file is damaged, or a key is missing or invalid.
     #[error(transparent)]
     File(#[from] gguf::Error),
 
-    /// A file of another kind, such as an adapter.
+    /// Not a model, but for example an adapter.
     #[error("it is {what} (`general.type` is {found:?}), not a model{advice}")]
     OtherType {
-        /// What it is.
         what: &'static str,
-        /// What it calls itself.
+        /// `general.type`.
         found: String,
-        /// How to get a model of it.
+        /// How to get a model from it.
         advice: &'static str,
     },
 
-    /// A part of a model in several files.
+    /// One part of a split model.
     #[error(
-        "it is part {number} of {count} of a model (`split.count`); merge all of them first, with llama.cpp's \
+        "it is part {number} of {count} of a model (`split.count`); merge all parts first: \
          llama-gguf-split --merge PART-1 MERGED"
     )]
     Split {
-        /// The number of the part, from 1.
+        /// From 1.
         number: u64,
-        /// How many there are.
         count: u64,
     },
 
-    /// A model of another kind.
-    #[error("the architecture {found:?} is not supported; {supported} are")]
+    #[error("unsupported architecture {found:?}; {supported} are supported")]
     Architecture {
-        /// Its name.
         found: String,
-        /// Those that are.
+        /// The supported names, as in a sentence.
         supported: String,
     },
 
-    /// A model that does what is not done here.
-    #[error("the model is not supported: {reason}")]
-    Unsupported {
-        /// What it does.
-        reason: String,
-    },
+    #[error("unsupported model: {reason}")]
+    Unsupported { reason: String },
 
-    /// A weight that a model can't be without.
     #[error("the tensor {name:?} is missing")]
-    MissingTensor {
-        /// The tensor.
-        name: String,
-    },
+    MissingTensor { name: String },
 
-    /// A weight that the model of this architecture has not.
-    #[error("the tensor {name:?} belongs to no model of the architecture {architecture} with these sizes")]
+    #[error("unexpected tensor {name:?} for the architecture {architecture} with these sizes")]
     UnknownTensor {
-        /// The tensor; the end of a long name is left out.
+        /// Shortened if it is long.
         name: String,
-        /// The architecture.
         architecture: &'static str,
     },
 
-    /// A weight of another size than the metadata says.
-    #[error("the tensor {name:?} is {found:?}, and by the metadata it has to be {expected:?}")]
+    #[error("the tensor {name:?} has the dimensions {found:?}, but the metadata requires {expected:?}")]
     Dims {
-        /// The tensor.
         name: String,
-        /// Its dimensions by the metadata, rows first.
+        /// In GGUF's order: the length of a row first.
         expected: Vec<usize>,
-        /// Its dimensions.
         found: Vec<usize>,
     },
 }

@@ -1,4 +1,4 @@
-//! A model as one GGUF file, for llama.cpp and what is built on it.
+//! Export of a model to a GGUF file.
 
 use std::{
     borrow::Cow,
@@ -19,37 +19,36 @@ use crate::{
     stored::Stored,
 };
 
-/// What llama.cpp rounds a context up to a multiple of.
+/// llama.cpp rounds the context length up to a multiple of this.
 const CONTEXT_UNIT: usize = 256;
 
-/// Why a model can't be a GGUF file.
+/// An error while exporting a model to GGUF.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// llama.cpp has no model with these options.
+    /// No family has these options.
     #[error(transparent)]
     NoFamily(#[from] NoFamily),
 
-    /// llama.cpp has an option in another form only, which this names.
+    /// llama.cpp does not support an option.
     #[error("{0}")]
     Option(String),
 
-    /// llama.cpp has no tokenizer that does the same.
+    /// llama.cpp has no equivalent tokenizer.
     #[error(transparent)]
     Tokenizer(tokenizer::Error),
 
-    /// The file can't be written, or not with these values.
+    /// Writing fails, or a value is not representable.
     #[error(transparent)]
     File(#[from] gguf::Error),
 }
 
-/// Writes a model and its tokenizer as a GGUF file, with its matrices stored as `ty` where they can be.
+/// Writes a model and its tokenizer as a GGUF file, with matrices as `ty` where [possible](TensorType::stored).
 ///
-/// Returns what will not be the same in llama.cpp, a sentence each.
+/// Returns a note for each difference in llama.cpp.
 ///
 /// # Errors
 ///
-/// If llama.cpp has no model with these options, it has no tokenizer that does the same, or the file can't be
-/// written.
+/// If llama.cpp does not support the model or the tokenizer, or writing fails.
 pub fn export(
     out: &mut impl Write,
     model: &Gpt,
@@ -60,7 +59,7 @@ pub fn export(
 ) -> Result<Vec<String>, ExportError> {
     let config = model.config();
     let family = Family::of(config)?;
-    if let Some(reason) = (family.not_in_llama_cpp)(config) {
+    if let Some(reason) = (family.unsupported_by_llama_cpp)(config) {
         return Err(ExportError::Option(reason));
     }
     let (mut vocabulary, mut notes) =
@@ -73,16 +72,16 @@ pub fn export(
     let weights = by_name(family, collect(model));
     let values = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> {
         let (weight, stored) = weights.get(&tensor.name).expect("a model has all tensors of its family");
-        let mut numbers = Vec::with_capacity(weight.shape.iter().product());
-        weight.chunks().for_each(|chunk| numbers.extend(chunk));
-        Ok(stored.apply(numbers, &weight.shape, config.head_dim()).into())
+        let mut values = Vec::with_capacity(weight.shape.iter().product());
+        weight.chunks().for_each(|chunk| values.extend(chunk));
+        Ok(stored.apply(values, &weight.shape, config.head_dim()).into())
     };
     gguf::write(out, &metadata, &tensors(config, family, ty), values)?;
     notes.extend(differences(config, ty, &vocabulary));
     Ok(notes)
 }
 
-/// Each weight by its name in GGUF, and how it lies there.
+/// Each weight by its GGUF name, and its layout there.
 fn by_name(family: &Family, weights: BTreeMap<String, Weight>) -> BTreeMap<String, (Weight, Stored)> {
     let named = |(key, weight): (String, Weight)| {
         let Mapped { name, stored } =
@@ -92,17 +91,17 @@ fn by_name(family: &Family, weights: BTreeMap<String, Weight>) -> BTreeMap<Strin
     weights.into_iter().map(named).collect()
 }
 
-/// The vocabulary of a tokenizer whose texts begin and end so, and what will not be the same.
+/// The vocabulary of a tokenizer with these special tokens, and the differences in llama.cpp.
 fn vocabulary(
     tokenizer: &Tokenizer,
     special_tokens: &SpecialTokens,
 ) -> tokenizer::Result<(Vocabulary, Vec<String>)> {
     let (mut vocabulary, differences) = tokenizer.to_gguf()?;
-    if !vocabulary.adds_begin {
-        vocabulary.begin_of_text = special_tokens.bos.or(vocabulary.begin_of_text);
+    if !vocabulary.adds_bos {
+        vocabulary.bos = special_tokens.bos.or(vocabulary.bos);
     }
     if !special_tokens.eos.is_empty() {
-        vocabulary.ends_of_text.clone_from(&special_tokens.eos);
+        vocabulary.eos.clone_from(&special_tokens.eos);
     }
     Ok((vocabulary, differences))
 }
@@ -111,19 +110,19 @@ fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> V
     let mut differences = Vec::new();
     if config.feed_forward.activation == Activation::Gelu {
         differences.push(
-            "llama.cpp has GPT-2's tanh form of GELU and this model the exact one: its texts may differ"
+            "llama.cpp uses the tanh form of GELU and this model the exact one: generated texts may differ"
                 .to_owned(),
         );
     }
     let block_size = config.block_size;
     if !block_size.is_multiple_of(CONTEXT_UNIT) {
         let beyond = match config.position.kind {
-            Position::Learned => "stops with an error",
-            Position::Rope => "goes on at positions the model has not learnt",
+            Position::Learned => "fails",
+            Position::Rope => "continues at untrained positions",
         };
         differences.push(format!(
-            "llama.cpp rounds the block of {block_size} up and {beyond} beyond it; ask it for fewer tokens, those of \
-             the prompt included"
+            "llama.cpp rounds the block size of {block_size} up and {beyond} beyond it; request fewer tokens, \
+             including the prompt"
         ));
     }
     let [queries, ..] = config.qkv_widths();
@@ -131,29 +130,29 @@ fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> V
     let odd: Vec<_> = widths.iter().filter(|width| !width.is_multiple_of(32)).map(usize::to_string).collect();
     if ty == TensorType::Q8_0 && !odd.is_empty() {
         differences.push(format!(
-            "rows of {} weights are no whole blocks of 32: those are stored as f16 and not as q8_0",
+            "rows of {} weights are not a multiple of 32: these matrices are stored as f16 instead of q8_0",
             odd.join(" and ")
         ));
     }
-    let added = vocabulary.ends_added();
-    if !added.is_empty() && !vocabulary.ends_of_text.is_empty() {
+    let added = vocabulary.eos_added_by_text();
+    if !added.is_empty() && !vocabulary.eos.is_empty() {
         let shown = |id: &u32| format!("{id} ({:?})", vocabulary.tokens[*id as usize].text);
         differences.push(format!(
-            "llama.cpp takes tokens for ends of texts by what they are called, and so texts end there at {} too",
+            "llama.cpp recognises EOS tokens by their text and also stops at {}",
             added.iter().map(shown).collect::<Vec<_>>().join(", ")
         ));
     }
-    let left_out = vocabulary.ends_left_out();
+    let left_out = vocabulary.eos_left_out();
     if !left_out.is_empty() {
         differences.push(format!(
-            "a GGUF file has no room for more than three ends of texts: llama.cpp goes on behind the tokens {}",
+            "GGUF has only three keys for EOS tokens: llama.cpp does not stop at the tokens {}",
             left_out.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
         ));
     }
-    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.ends_of_text.is_empty()) {
+    if let Some(id) = vocabulary.stop_token().filter(|_| vocabulary.eos.is_empty()) {
         let token = &vocabulary.tokens[id as usize].text;
         differences.push(format!(
-            "this tokenizer has no end of text, and llama.cpp takes token {id} ({token:?}) for it: texts end there"
+            "this tokenizer has no EOS token: llama.cpp stops at token {id} ({token:?}) instead"
         ));
     }
     differences

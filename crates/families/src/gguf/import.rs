@@ -1,4 +1,4 @@
-//! A model and its tokenizer out of a GGUF file.
+//! Import of a model and its tokenizer from a GGUF file.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,11 @@ use crate::{
     Error, Result,
     error::io,
     family::Family,
-    load::{Memory, load},
+    load::{WeightStorage, load},
     names::Mapped,
 };
 
-/// A GGUF file with a model of a known family, whose weights are read when they are asked for.
-///
-/// It is opened where it is, and nothing is written to it.
+/// An open GGUF file with a model of a supported family. Weights are read on demand; the file is never written.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
@@ -40,11 +38,11 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Opens a file: its sizes, its tokenizer and where its weights are.
+    /// Opens a file and reads its metadata and tokenizer.
     ///
     /// # Errors
     ///
-    /// If the file can't be read, is damaged, or has a model or a tokenizer that is not supported.
+    /// If the file is unreadable or damaged, or its model or tokenizer is not supported.
     pub fn open(path: &Path) -> Result<Self> {
         let failed =
             |source: gguf::Error| Error::Gguf { path: path.to_owned(), source: Box::new(source.into()) };
@@ -57,9 +55,9 @@ impl GgufFile {
         let model = GgufModel::read(&file)
             .map_err(|source| Error::Gguf { path: path.to_owned(), source: Box::new(source) })?;
         let vocabulary = Vocabulary::read(&file).map_err(failed)?;
-        for (key, id) in Vocabulary::keys_beyond(&file) {
+        for (key, id) in Vocabulary::out_of_range_keys(&file) {
             tracing::warn!(
-                "{}: `{key}` is {id}, and there are {} tokens; it counts as none",
+                "{}: ignoring `{key}` = {id}; the vocabulary has only {} tokens",
                 path.display(),
                 vocabulary.tokens.len()
             );
@@ -67,10 +65,10 @@ impl GgufFile {
         let tokenizer = Tokenizer::from_gguf(&vocabulary)
             .map_err(|source| Error::GgufVocabulary { path: path.to_owned(), source })?
             .limited_to(model.config.vocab_size);
-        let companions = Companions::of_gguf(&file, &tokenizer);
+        let companions = Companions::from_gguf(&file, &tokenizer);
         model.config.check().map_err(|source| Error::GgufSizes {
             path: path.to_owned(),
-            reason: in_keys_of_gguf(&source, model.family),
+            reason: with_gguf_keys(&source, model.family),
         })?;
         let tensors = tensors(path, &mapping, &file, &model);
         let mut weight_types = BTreeMap::new();
@@ -81,27 +79,23 @@ impl GgufFile {
             path: path.to_owned(),
             model,
             tokenizer,
-            special_tokens: SpecialTokens {
-                bos: vocabulary.begin_of_text,
-                eos: vocabulary.ends_of_text,
-                companions,
-            },
-            weights: Weights::of(path, tensors),
+            special_tokens: SpecialTokens { bos: vocabulary.bos, eos: vocabulary.eos, companions },
+            weights: Weights::from_tensors(path, tensors),
             weight_types,
         })
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What llama.cpp calls such a model.
+    /// `general.architecture`.
     pub fn architecture(&self) -> &'static str {
         self.model.family.architecture
     }
 
-    /// What its tensors are stored as, each with how many are.
+    /// The number of tensors of each storage type.
     pub fn weight_types(&self) -> &BTreeMap<String, usize> {
         &self.weight_types
     }
@@ -111,65 +105,62 @@ impl GgufFile {
         &self.model.config
     }
 
-    /// The tokenizer, with the ids of llama.cpp.
+    /// The tokenizer; its ids match llama.cpp.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The special tokens.
+    /// The BOS and EOS tokens and the companion data.
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.special_tokens
     }
 
-    /// The model, its weights unpacked to f32.
+    /// Loads the model with its weights decoded to f32.
     ///
     /// # Errors
     ///
     /// If a weight is not finite.
     pub fn load_model(&self, device: &Device) -> Result<Gpt> {
         let GgufModel { family, config, without_bias } = &self.model;
-        load(config, self.weights.clone(), &family.names, *without_bias, Memory::Own, device)
+        load(config, self.weights.clone(), &family.names, *without_bias, WeightStorage::Owned, device)
     }
 }
 
-/// The tensors by their keys in Hugging Face's layout.
+/// The tensors by their Hugging Face keys.
 fn tensors(path: &Path, mapping: &Arc<Map>, file: &Gguf<'_>, model: &GgufModel) -> BTreeMap<String, Tensor> {
     let head_dim = model.config.head_dim();
     let tensor = |tensor: &TensorView<'_>| {
-        let Mapped { name: key, stored } = model
-            .family
-            .names
-            .key_of_gguf(tensor.name)
-            .expect("a model has no other tensors: its sizes were read");
+        let Mapped { name: key, stored } =
+            model.family.names.key_from_gguf(tensor.name).expect("GgufModel::read refuses other tensors");
         let shape = stored.shape(&tensor.dims);
         let (mapping, range, ty) = (mapping.clone(), range(mapping, tensor.bytes), tensor.ty);
-        let unpack = move || unpacked(&mapping[range.clone()], ty);
+        let unpack = move || decoded(&mapping[range.clone()], ty);
         let hugging_face_shape = shape.clone();
-        let arrange = move |numbers| stored.undo(numbers, &hugging_face_shape, head_dim);
-        // By the name that the file has for it, which errors name.
+        let arrange = move |values| stored.undo(values, &hugging_face_shape, head_dim);
+        // Errors report the name in the file.
         let tensor = Tensor::packed(path, tensor.name, shape, unpack, arrange);
         (key, tensor)
     };
     file.tensors().iter().map(tensor).collect()
 }
 
-/// What is wrong with sizes, by the names that a GGUF file has for them.
-fn in_keys_of_gguf(error: &ConfigError, family: &Family) -> String {
+/// The message for invalid sizes, with GGUF keys.
+fn with_gguf_keys(error: &ConfigError, family: &Family) -> String {
     match error {
         ConfigError::BlockTooLong(length) => {
-            format!("`{}.context_length` = {length} is longer than any model here", family.architecture)
+            format!("`{}.context_length` = {length} is too long", family.architecture)
         }
-        // All other sizes were looked at when they were read, or are not named.
+        // All other sizes were checked when they were read, or have no key.
         error => error.to_string(),
     }
 }
 
-/// Where a part of some bytes lies in them.
+/// The range of `part` within `whole`.
 fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
-fn unpacked(bytes: &[u8], ty: TensorType) -> Vec<f32> {
+fn decoded(bytes: &[u8], ty: TensorType) -> Vec<f32> {
     TensorView { name: "", dims: Vec::new(), ty, bytes }.to_f32()
 }

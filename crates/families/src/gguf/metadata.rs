@@ -1,16 +1,16 @@
 //! The metadata and the tensors of a model in a GGUF file.
 //!
-//! Keys and names are those of llama.cpp's `convert_hf_to_gguf.py` (its `conversion/gpt2.py`, `llama.py` and `qwen.py`);
-//! what is required is what its `src/models` and `src/llama-vocab.cpp` load:
+//! Keys and names follow llama.cpp's `convert_hf_to_gguf.py` (its `conversion/gpt2.py`, `llama.py` and `qwen.py`). Its
+//! `src/models` and `src/llama-vocab.cpp` have these requirements and limits:
 //!
-//! - Every tensor has to be there, biases too (zeros where a model has none). Only `output.weight` may be missing: the
-//!   token embedding stands in for it.
-//! - Rows of `token_embd.weight` have to be as many as the vocabulary has tokens ([`Vocabulary::pad`]), and rows of
+//! - All tensors must be present, including biases (zeros if the model has none). Only `output.weight` is optional; the
+//!   token embedding replaces it.
+//! - `token_embd.weight` needs as many rows as the vocabulary has tokens ([`Vocabulary::pad`]), and
 //!   `position_embd.weight` as many as `gpt2.context_length`.
-//! - It aborts at the first token beyond the context of a GPT-2. It rounds the context it is asked for up to a multiple of
-//!   256, so with a shorter one the number of tokens is to be limited.
-//! - The activation of a GPT-2 is the tanh form of GELU and can't be chosen, nor can the scale of attention, `1/√d`. On a
-//!   CPU it is looked up in half precision, so logits agree to about three digits even with weights in `f32`.
+//! - llama.cpp aborts at the first token beyond the context of a GPT-2. It rounds the requested context up to a
+//!   multiple of 256, so for a shorter one the number of tokens must be limited.
+//! - The activation of a GPT-2 is always the tanh form of GELU, and the attention scale always `1/√d`. On a CPU, GELU
+//!   is looked up in half precision, so logits agree to about three digits even with `f32` weights.
 
 use formats::gguf::{Error, Result, TensorInfo, TensorType, Value, Vocabulary};
 use model::{GptConfig, NormKind, Position};
@@ -20,11 +20,11 @@ use crate::family::Family;
 /// The version of ggml's block formats, `GGML_QUANT_VERSION`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The keys and values of a model called `name` with its matrices in `ty`, in the converter's order.
+/// The metadata of a model called `name` with matrices as `ty`, in the converter's order.
 ///
 /// # Errors
 ///
-/// If llama.cpp would not load the vocabulary, or it has not a token for each row of the embedding.
+/// If llama.cpp would not load the vocabulary, or its size differs from the embedding.
 ///
 /// # Panics
 ///
@@ -38,7 +38,7 @@ pub fn metadata(
 ) -> Result<Vec<(String, Value)>> {
     let n_tokens = vocabulary.tokens.len();
     if n_tokens != config.vocab_size {
-        let reason = format!("it has {n_tokens} tokens, and the embedding {} rows", config.vocab_size);
+        let reason = format!("it has {n_tokens} tokens, but the embedding has {} rows", config.vocab_size);
         return Err(Error::Vocabulary { reason });
     }
     let is_rotary = config.position.kind == Position::Rope;
@@ -64,7 +64,7 @@ pub fn metadata(
         push(&arch("attention.value_length"), size(config.head_dim()));
     }
     push("general.file_type", ty.file_type().into());
-    for (key, value) in (family.more_gguf_keys)(config) {
+    for (key, value) in (family.extra_gguf_keys)(config) {
         push(&arch(key), size(value));
     }
     push("general.quantization_version", QUANTIZATION_VERSION.into());
@@ -72,20 +72,20 @@ pub fn metadata(
     Ok(keys)
 }
 
-/// The tensors that llama.cpp asks for, in the order of the forward pass, as they are stored when `ty` is asked for.
+/// The tensors that llama.cpp loads, in the order of the forward pass, with matrices as `ty` where possible.
 pub fn tensors(config: &GptConfig, family: &Family, ty: TensorType) -> Vec<TensorInfo> {
     let tensors = family.names.gguf_tensors(config, None).into_iter();
     tensors
         .map(|tensor| {
             let (name, dims) = (tensor.name, tensor.dims);
-            // The converter keeps positions in single precision, whatever the type of the matrices is.
+            // The converter always keeps position embeddings in single precision.
             let ty = if name == "position_embd.weight" { TensorType::F32 } else { ty.stored(&dims) };
             TensorInfo { name, dims, ty }
         })
         .collect()
 }
 
-/// The key of what a norm adds, after the architecture.
+/// The key of a norm's epsilon, without the architecture.
 pub(super) fn epsilon_key(norm: NormKind) -> &'static str {
     match norm {
         NormKind::LayerNorm => "attention.layer_norm_epsilon",
@@ -93,7 +93,7 @@ pub(super) fn epsilon_key(norm: NormKind) -> &'static str {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "GGUF has these numbers in single precision")]
+#[expect(clippy::cast_possible_truncation, reason = "GGUF stores these values in single precision")]
 fn single(number: f64) -> f32 {
     number as f32
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_have_the_types_that_their_rows_allow() {
+    fn tensor_types_depend_on_the_length_of_rows() {
         let tensors = tensors(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, TensorType::Q8_0);
         let of = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
         let expected = [
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_keys_are_fewer_and_a_head_may_be_wider_than_its_part_of_the_stream() {
+    fn grouped_queries_and_explicit_head_sizes_have_the_right_dimensions() {
         let mut config = tiny(&qwen3::FAMILY);
         config.attention.head_dim = Some(24);
         let tensors = tensors(&config, &qwen3::FAMILY, TensorType::F32);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tensor_is_some_weight_and_the_other_way_round() {
+    fn tensor_names_map_to_weights_one_to_one() {
         let plain = tiny(&llama::FAMILY);
         let biased = GptConfig { bias: true, ..plain.clone() };
         assert_eq!(names(&biased, &llama::FAMILY).len(), names(&plain, &llama::FAMILY).len() + 2 * 7);
@@ -171,7 +171,7 @@ mod tests {
         let all = FAMILIES.iter().map(|family| (tiny(family), *family));
         for (config, family) in all.chain([(biased, &llama::FAMILY)]) {
             for name in names(&config, family) {
-                let key = family.names.key_of_gguf(&name).expect(&name);
+                let key = family.names.key_from_gguf(&name).expect(&name);
                 assert_eq!(family.names.gguf_name(&key.name).unwrap().name, name);
             }
         }
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn a_tied_head_is_not_stored() {
-        let own = names(&tiny(&gpt2::FAMILY), &gpt2::FAMILY);
+        let untied = names(&tiny(&gpt2::FAMILY), &gpt2::FAMILY);
         let tied = names(&GptConfig { tie_embeddings: true, ..tiny(&gpt2::FAMILY) }, &gpt2::FAMILY);
-        assert!(own.contains(&"output.weight".to_owned()) && !tied.contains(&"output.weight".to_owned()));
-        assert_eq!(tied.len() + 1, own.len());
+        assert!(untied.contains(&"output.weight".to_owned()) && !tied.contains(&"output.weight".to_owned()));
+        assert_eq!(tied.len() + 1, untied.len());
     }
 
     #[test]
-    fn sizes_are_unsigned_and_epsilon_is_single_precision() {
+    fn sizes_are_u32_and_epsilon_is_f32() {
         let vocabulary = Vocabulary::from_chars(&['a', 'b', 'c']);
         let metadata =
             metadata(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, "tiny", TensorType::Q8_0, &vocabulary).unwrap();
@@ -202,6 +202,6 @@ mod tests {
         let vocabulary = Vocabulary::from_chars(&['a', 'b']);
         let error = metadata(&tiny(&llama::FAMILY), &llama::FAMILY, "tiny", TensorType::F32, &vocabulary)
             .unwrap_err();
-        assert!(error.to_string().contains("2 tokens, and the embedding 3 rows"), "{error}");
+        assert!(error.to_string().contains("2 tokens, but the embedding has 3 rows"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The sizes and options of the model in a GGUF file.
+//! Reading of the model config from GGUF metadata.
 
 use std::collections::HashMap;
 
@@ -11,26 +11,24 @@ use super::{
 };
 use crate::family::Family;
 
-/// The model of a file.
+/// The model of a GGUF file.
 #[derive(Debug)]
 pub struct GgufModel {
-    /// The family that it is read as.
     pub family: &'static Family,
-    /// Its sizes and options.
     pub config: GptConfig,
-    /// A part of the keys, in Hugging Face's layout, of those matrices that have no bias where others have one.
+    /// A substring of the Hugging Face keys of matrices without bias, if the other matrices have one.
     pub(crate) without_bias: Option<&'static str>,
 }
 
 impl GgufModel {
-    /// Reads the sizes of the model in a file, which has all the tensors that they ask for and no others.
+    /// Reads the sizes and options of the model, and checks that the file has exactly the required tensors.
     ///
     /// # Errors
     ///
-    /// If a key or a tensor is missing or not what it should be, or the model does something that no family here does,
-    /// such as to scale its rotations or to choose among experts.
+    /// If a key or a tensor is missing or invalid, or the model uses an unsupported option, such as RoPE scaling or
+    /// MoE.
     pub fn read(file: &Gguf<'_>) -> Result<Self> {
-        refuse_what_is_no_whole_model(file)?;
+        check_file_type(file)?;
         let found = file.string("general.architecture")?;
         let family = Family::of_architecture(found).ok_or_else(|| Error::Architecture {
             found: found.to_owned(),
@@ -39,7 +37,7 @@ impl GgufModel {
         let base = (family.base)();
         let is_rotary = base.position.kind == Position::Rope;
         let metadata = Metadata { file, architecture: family.architecture };
-        metadata.refuse_what_is_not_computed()?;
+        metadata.check_supported()?;
 
         let vocab_size = metadata.vocab_size()?;
         let n_embd = metadata.size("embedding_length")?;
@@ -49,9 +47,9 @@ impl GgufModel {
             Some(key_length) => key_length,
             None => metadata.quotient("embedding_length", n_embd, "attention.head_count", n_head)?,
         };
-        metadata.refuse_unlike("attention.value_length", head_dim)?;
-        metadata.refuse_unlike("attention.value_length_swa", head_dim)?;
-        metadata.refuse_unlike("rope.dimension_count", head_dim)?;
+        metadata.check_equal("attention.value_length", head_dim)?;
+        metadata.check_equal("attention.value_length_swa", head_dim)?;
+        metadata.check_equal("rope.dimension_count", head_dim)?;
         let rope_theta = metadata.float("rope.freq_base")?.filter(|_| is_rotary);
         let epsilon = epsilon_key(base.norm.kind);
         let missing = || FileError::MissingKey { key: metadata.key(epsilon) };
@@ -80,7 +78,7 @@ impl GgufModel {
             },
             ..base
         };
-        // A width that follows from the others is left to them, as in a recipe.
+        // The default width is left out, as in a recipe.
         let n_inner = metadata.size("feed_forward_length")? as usize;
         let n_inner = Some(n_inner).filter(|&n_inner| config.n_inner() != n_inner);
         config.feed_forward = FeedForwardConfig { n_inner, ..config.feed_forward };
@@ -91,15 +89,15 @@ impl GgufModel {
             (false, true) => Some(ATTENTION),
             _ => None,
         };
-        let model = Self { family, config: family.chosen_for(config), without_bias };
+        let model = Self { family, config: family.pin_family(config), without_bias };
         model.check_tensors(file)?;
         Ok(model)
     }
 
-    /// Compares the tensors that there are with those that there should be.
+    /// Checks that the file has exactly the tensors of the model, with the right dimensions.
     fn check_tensors(&self, file: &Gguf<'_>) -> Result<()> {
         let Self { family, config, without_bias } = self;
-        // Of a file that has too few tensors the first missing one is looked for before all names take memory.
+        // A huge `block_count` must not allocate a name for each tensor: search for the first missing one instead.
         let n_weights = family.names.gguf_block_weights(0).count();
         if file.tensors().len() / n_weights < config.n_layer {
             let mut names = (0..config.n_layer).flat_map(|layer| family.names.gguf_block_weights(layer));
@@ -126,18 +124,18 @@ impl GgufModel {
     }
 }
 
-/// What is in the keys of attention in Hugging Face's layout, and of nothing else.
+/// A substring of all Hugging Face keys of attention, and of no others.
 const ATTENTION: &str = ".self_attn.";
 
-/// What is in the keys of the feed-forward networks, and of nothing else.
+/// A substring of all Hugging Face keys of feed-forward networks, and of no others.
 const FEED_FORWARD: &str = ".mlp.";
 
-/// The number that was meant: 1e-5 where the nearest of single precision is 0.000009999999747378752.
+/// Converts via the shortest decimal: the f32 0.000009999999747378752 becomes 1e-5.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(number.into())
 }
 
-/// A name, or its beginning if it is long.
+/// The name, shortened if it is long.
 fn shortened(name: &str) -> String {
     const SHOWN: usize = 60;
     match name.char_indices().nth(SHOWN) {
@@ -146,7 +144,7 @@ fn shortened(name: &str) -> String {
     }
 }
 
-/// The keys of an architecture.
+/// The metadata keys of an architecture.
 struct Metadata<'a> {
     file: &'a Gguf<'a>,
     architecture: &'static str,
@@ -165,7 +163,7 @@ impl<'a> Metadata<'a> {
         FileError::Value { key: self.key(name), expected, found: found.to_string() }.into()
     }
 
-    /// A size that there has to be, which is not zero.
+    /// A required size, which is not zero.
     fn size(&self, name: &str) -> Result<u32> {
         Ok(self.optional_size(name)?.ok_or_else(|| FileError::MissingKey { key: self.key(name) })?)
     }
@@ -179,13 +177,13 @@ impl<'a> Metadata<'a> {
         let Some(value) = self.value(name) else { return Ok(None) };
         match value.as_u64().and_then(|size| u32::try_from(size).ok()) {
             Some(0) | None => {
-                Err(self.wrong(name, "a number from 1 to 4294967295, the same for all blocks", value))
+                Err(self.wrong(name, "an integer from 1 to 4294967295, the same for all blocks", value))
             }
             size => Ok(size),
         }
     }
 
-    /// One size by another that it has to be a multiple of.
+    /// The quotient of two sizes; the first must be a multiple of the second.
     fn quotient(&self, name: &str, size: u32, divisor_name: &str, divisor: u32) -> Result<u32> {
         if size.is_multiple_of(divisor) {
             return Ok(size / divisor);
@@ -195,53 +193,51 @@ impl<'a> Metadata<'a> {
         Err(Error::Unsupported { reason })
     }
 
-    /// A number that is positive in the single precision that it is in in llama.cpp.
+    /// A number that is positive in single precision, which llama.cpp uses.
     fn float(&self, name: &str) -> Result<Option<f32>> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        #[expect(clippy::cast_possible_truncation, reason = "it is of single precision in llama.cpp")]
+        #[expect(clippy::cast_possible_truncation, reason = "llama.cpp uses single precision")]
         match value.as_f64().map(|number| number as f32) {
             Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
             _ => Err(self.wrong(name, "a positive number", value)),
         }
     }
 
-    /// Rows of the token embedding, which the metadata need not say.
+    /// The number of rows of the token embedding; the key is optional in metadata.
     fn vocab_size(&self) -> Result<u32> {
         let name = "token_embd.weight";
         let embedding =
             self.file.tensor(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
         let rows = embedding.dims.get(1).and_then(|&rows| u32::try_from(rows).ok());
         let Some(vocab_size) = rows.filter(|&rows| rows > 0) else {
-            let reason = format!("its token embedding is {:?}, which are no rows of tokens", embedding.dims);
+            let reason = format!("its token embedding has the invalid dimensions {:?}", embedding.dims);
             return Err(Error::Unsupported { reason });
         };
-        self.refuse_unlike("vocab_size", vocab_size)?;
+        self.check_equal("vocab_size", vocab_size)?;
         Ok(vocab_size)
     }
 
-    /// Refuses a size that is there and another one.
-    fn refuse_unlike(&self, name: &str, expected: u32) -> Result<()> {
+    /// Refuses a size that is present but differs from `expected`.
+    fn check_equal(&self, name: &str, expected: u32) -> Result<()> {
         match self.optional_size(name)? {
             Some(found) if found != expected => {
-                let reason = format!("`{}` is {found}, and only {expected} is supported", self.key(name));
+                let reason = format!("`{}` is {found}; only {expected} is supported", self.key(name));
                 Err(Error::Unsupported { reason })
             }
             _ => Ok(()),
         }
     }
 
-    /// Refuses heads that make no whole of the stream, or no pairs.
+    /// Refuses odd head sizes for RoPE, and heads of a GPT-2 that do not add up to its width.
     fn check_heads(&self, is_rotary: bool, [n_embd, n_head, n_kv_head, head_dim]: [u32; 4]) -> Result<()> {
         let architecture = self.architecture;
         let reason = if is_rotary && head_dim % 2 != 0 {
-            format!(
-                "a rotation turns pairs, and its heads are {head_dim} wide (`{architecture}.attention.key_length`)"
-            )
+            format!("RoPE needs an even head size; `{architecture}.attention.key_length` is {head_dim}")
         } else if !is_rotary && (n_kv_head != n_head || Some(n_embd) != n_head.checked_mul(head_dim)) {
             format!(
-                "`{architecture}.attention.head_count` = {n_head} heads of queries and \
-                 `{architecture}.attention.head_count_kv` = {n_kv_head} of keys, {head_dim} wide, are not the \
-                 `{architecture}.embedding_length` = {n_embd} of a GPT-2's stream"
+                "a GPT-2 with `{architecture}.embedding_length` = {n_embd} can't have \
+                 `{architecture}.attention.head_count` = {n_head} query heads and \
+                 `{architecture}.attention.head_count_kv` = {n_kv_head} key heads of size {head_dim}"
             )
         } else {
             return Ok(());
@@ -249,51 +245,50 @@ impl<'a> Metadata<'a> {
         Err(Error::Unsupported { reason })
     }
 
-    /// Refuses keys and tensors that ask for what the architecture here does not do.
-    fn refuse_what_is_not_computed(&self) -> Result<()> {
+    /// Refuses keys and tensors of unsupported options.
+    fn check_supported(&self) -> Result<()> {
         let unsupported = |reason: String| Err(Error::Unsupported { reason });
         for name in ["expert_count", "expert_used_count"] {
             if self.value(name).is_some_and(|value| value.as_u64() != Some(0)) {
-                return unsupported(format!("it chooses among experts (`{}`)", self.key(name)));
+                return unsupported(format!("it is a mixture of experts (`{}`)", self.key(name)));
             }
         }
         let factor = self.value("rope.scaling.factor").and_then(Value::as_f64);
         let scales = |value: &Value| match value {
-            // Linear by a factor of one is none.
+            // Linear scaling by 1 has no effect.
             Value::String(kind) => kind != "none" && !(kind == "linear" && factor == Some(1.0)),
             value => value.as_f64() != Some(1.0),
         };
         for name in ["rope.scaling.type", "rope.scaling.factor", "rope.scale_linear"] {
             if let Some(value) = self.value(name).filter(|value| scales(value)) {
-                return unsupported(format!("its rotations are scaled (`{}` is {value})", self.key(name)));
+                return unsupported(format!("it uses RoPE scaling (`{}` is {value})", self.key(name)));
             }
         }
         if self.file.tensor("rope_freqs.weight").is_some() {
-            return unsupported("its rotations are scaled (by the tensor \"rope_freqs.weight\")".to_owned());
+            return unsupported("it uses RoPE scaling (the tensor \"rope_freqs.weight\")".to_owned());
         }
         if let Some(window) = self.optional_size("attention.sliding_window")?
             && window < self.size("context_length")?
         {
-            return unsupported(format!("attention reaches back {window} tokens, and not to the beginning"));
+            return unsupported(format!("it uses sliding-window attention over {window} tokens"));
         }
         if self.value("attention.causal").and_then(Value::as_bool) == Some(false) {
-            return unsupported("its attention sees what is to come".to_owned());
+            return unsupported("its attention is not causal".to_owned());
         }
         Ok(())
     }
 }
 
-/// Refuses files of other kinds, and parts of a model that is in several.
-fn refuse_what_is_no_whole_model(file: &Gguf<'_>) -> Result<()> {
+/// Refuses files other than models, and parts of a split model.
+fn check_file_type(file: &Gguf<'_>) -> Result<()> {
     if let Some(found) = file.value("general.type").and_then(Value::as_str).filter(|&ty| ty != "model") {
         let (what, advice) = match found {
-            "adapter" => (
-                "a LoRA adapter",
-                "; merge it with the model that it was trained on first, with llama.cpp's llama-export-lora",
-            ),
-            "mmproj" => ("a projector of images or sounds", "; name the file of the language model"),
-            "imatrix" => ("an importance matrix", "; name the file of the language model"),
-            _ => ("another file", ""),
+            "adapter" => {
+                ("a LoRA adapter", "; merge it into its base model first, with llama.cpp's llama-export-lora")
+            }
+            "mmproj" => ("a multimodal projector", "; give the file of the language model"),
+            "imatrix" => ("an importance matrix", "; give the file of the language model"),
+            _ => ("another kind of file", ""),
         };
         return Err(Error::OtherType { what, found: found.to_owned(), advice });
     }
@@ -311,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_single_precision_are_those_that_were_meant() {
+    fn f32_values_convert_via_the_shortest_decimal() {
         assert_eq!(shortest(1e-5), 1e-5);
         assert_eq!(shortest(1e6), 1e6);
         assert_eq!(shortest(f32::MIN_POSITIVE), 1.175_494_4e-38);

@@ -1,4 +1,4 @@
-//! Small models as GGUF files.
+//! Builds small GGUF models.
 
 use families::{
     Family,
@@ -7,12 +7,11 @@ use families::{
 use formats::gguf::{self, TensorType, Vocabulary};
 use model::{AttentionConfig, GptConfig, NormConfig, Position, PositionConfig};
 
-/// A family by its name.
 pub(crate) fn family(model_type: &str) -> &'static Family {
     Family::of_model_type(model_type).expect("it is known")
 }
 
-/// Sizes that are all different, of a model of seven tokens of a family.
+/// A config with seven tokens and sizes that are all different.
 pub(crate) fn sizes(family: &Family) -> GptConfig {
     let base = family.base();
     let is_rotary = base.position.kind == Position::Rope;
@@ -36,7 +35,7 @@ pub(crate) fn sizes(family: &Family) -> GptConfig {
     config
 }
 
-/// A whole file.
+/// The bytes of a complete GGUF file.
 pub(crate) fn written(
     config: &GptConfig,
     family: &Family,
@@ -49,6 +48,6 @@ pub(crate) fn written(
         let n_values: u16 = tensor.dims.iter().product::<usize>().try_into().expect("a small tensor");
         Ok::<_, gguf::Error>((0..n_values).map(|place| f32::from(place % 100) / 128.0).collect())
     })
-    .expect("numbers that every type holds");
+    .expect("every type represents the values");
     bytes
 }

@@ -1,13 +1,13 @@
-//! A place in the bytes of a file, which nothing is read beyond.
+//! A checked position in the bytes of a file.
 
 use crate::gguf::{Error, Result};
 
-/// The part of a file that is not read yet.
+/// Reads a file from start to end and never beyond.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     offset: usize,
-    /// Whether lengths and counts are 32 bits wide, as in version 1, and not 64.
+    /// Whether lengths and counts have 32 bits, as in version 1, instead of 64.
     pub(crate) short_lengths: bool,
 }
 
@@ -16,7 +16,7 @@ impl<'a> Cursor<'a> {
         Self { bytes, offset: 0, short_lengths: false }
     }
 
-    /// Bytes from the beginning of the file to here.
+    /// The current position, in bytes.
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
@@ -29,7 +29,6 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.offset
     }
 
-    /// The next `n_bytes`.
     pub(crate) fn take(&mut self, n_bytes: usize, what: &'static str) -> Result<&'a [u8]> {
         self.take_u64(n_bytes as u64, what)
     }
@@ -44,10 +43,9 @@ impl<'a> Cursor<'a> {
         Ok(&self.bytes[offset..self.offset])
     }
 
-    /// The next `N` bytes.
     pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
         let bytes = self.take(N, what)?;
-        Ok(bytes.try_into().expect("as many bytes were taken"))
+        Ok(bytes.try_into().expect("take returns N bytes"))
     }
 
     pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32> {
@@ -58,17 +56,17 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A length, a count or a dimension.
+    /// Reads a length, a count or a dimension.
     pub(crate) fn length(&mut self, what: &'static str) -> Result<u64> {
         if self.short_lengths { Ok(self.u32(what)?.into()) } else { self.u64(what) }
     }
 
-    /// Size of a length in bytes: the least that a string takes.
+    /// Size of a length in bytes, which is the minimum size of a string.
     pub(crate) fn length_bytes(&self) -> usize {
         if self.short_lengths { 4 } else { 8 }
     }
 
-    /// A count of things that take at least `bytes_each`; what is left has room for them.
+    /// Reads a count of items of at least `bytes_each`, and checks that the file has room for them.
     pub(crate) fn count(&mut self, bytes_each: usize, what: &'static str) -> Result<usize> {
         let offset = self.offset;
         let count = self.length(what)?;
@@ -79,7 +77,7 @@ impl<'a> Cursor<'a> {
             .ok_or(Error::Count { what, offset, count, left })
     }
 
-    /// A text with its length before it.
+    /// Reads a string, which is preceded by its length.
     pub(crate) fn string(&mut self, what: &'static str) -> Result<&'a str> {
         let length = self.length(what)?;
         let offset = self.offset;
@@ -97,13 +95,13 @@ mod tests {
         let mut cursor = Cursor::new(&[1, 0, 0, 0, 2]);
         assert_eq!(cursor.u32("a number").unwrap(), 1);
         let error = cursor.u32("another number").unwrap_err().to_string();
-        assert!(error.contains("another number at byte 4 takes 4 bytes, and 1 are left"), "{error}");
+        assert!(error.contains("another number at byte 4 takes 4 bytes, but only 1 are left"), "{error}");
         assert_eq!(cursor.take(1, "the rest").unwrap(), [2]);
         assert_eq!(cursor.take(0, "nothing").unwrap(), [0_u8; 0]);
     }
 
     #[test]
-    fn a_count_is_believed_only_where_there_is_room() {
+    fn a_count_beyond_the_file_is_refused() {
         let bytes = [3, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', b'c'];
         assert_eq!(Cursor::new(&bytes).count(1, "letters").unwrap(), 3);
         assert!(Cursor::new(&bytes).count(2, "letters").is_err());

@@ -1,10 +1,10 @@
-//! A file's structure as text, for people and for tests.
+//! The structure of a file as text.
 
 use std::fmt;
 
 use crate::gguf::Gguf;
 
-/// The structure as text, a line for each key and each tensor; the weights are not in it.
+/// One line for each key and each tensor, without the weights.
 impl fmt::Display for Gguf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "GGUF version {}, aligned to {}", self.version(), self.alignment())?;

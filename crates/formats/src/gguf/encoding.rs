@@ -1,21 +1,20 @@
-//! Values of tensors to bytes and back.
+//! Encoding and decoding of tensor values.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::gguf::TensorType;
 
-/// Values in a block.
+/// Values in a quantization block.
 const BLOCK: usize = 32;
 
-/// Values in half precision that are converted at once.
+/// Half-precision values that are converted together.
 const CHUNK: usize = 1 << 12;
 
 /// Appends `values`, a whole number of blocks of `ty`, to `bytes`.
 ///
-/// `f16` and `bf16` take the nearest number, of two equally near ones the even one. If `ty` can't hold a value,
-/// its place among `values` is the error: where a finite number would become infinite, and where a block would
-/// lose a NaN or an infinity.
+/// `f16` and `bf16` round to nearest, ties to even. The error is the index of a value that `ty` can't represent: a
+/// finite number that would become infinite, or a NaN or infinity in a quantization block.
 pub(crate) fn encode(ty: TensorType, values: &[f32], bytes: &mut Vec<u8>) -> Result<(), usize> {
     match ty {
         TensorType::F32 => push_each(bytes, values, f32::to_le_bytes),
@@ -23,16 +22,16 @@ pub(crate) fn encode(ty: TensorType, values: &[f32], bytes: &mut Vec<u8>) -> Res
             let mut halves = vec![f16::ZERO; values.len()];
             halves.convert_from_f32_slice(values);
             let overflows = |(half, value): (&f16, &f32)| half.is_infinite() && value.is_finite();
-            if let Some(place) = halves.iter().zip(values).position(overflows) {
-                return Err(place);
+            if let Some(idx) = halves.iter().zip(values).position(overflows) {
+                return Err(idx);
             }
             push_each(bytes, &halves, f16::to_le_bytes);
         }
         TensorType::BF16 => push_each(bytes, values, |value| bf16::from_f32(value).to_le_bytes()),
         TensorType::Q8_0 => {
             let (blocks, _) = values.as_chunks();
-            for (place, block) in blocks.iter().enumerate() {
-                encode_q8_0(block, bytes).map_err(|within| place * BLOCK + within)?;
+            for (block_idx, block) in blocks.iter().enumerate() {
+                encode_q8_0(block, bytes).map_err(|idx| block_idx * BLOCK + idx)?;
             }
         }
         TensorType::Q4_0 | TensorType::Q4_1 => unreachable!("the writer refuses {ty}"),
@@ -43,18 +42,18 @@ pub(crate) fn encode(ty: TensorType, values: &[f32], bytes: &mut Vec<u8>) -> Res
 fn push_each<T: Copy, const N: usize>(bytes: &mut Vec<u8>, values: &[T], encoded: impl Fn(T) -> [u8; N]) {
     let start = bytes.len();
     bytes.resize(start + N * values.len(), 0);
-    let (places, _) = bytes[start..].as_chunks_mut();
-    for (place, &value) in places.iter_mut().zip(values) {
-        *place = encoded(value);
+    let (chunks, _) = bytes[start..].as_chunks_mut();
+    for (chunk, &value) in chunks.iter_mut().zip(values) {
+        *chunk = encoded(value);
     }
 }
 
-/// One block, as ggml's `quantize_row_q8_0_ref` (ggml/src/ggml-quants.c) has it: the scale is `d = max|x| / 127`,
-/// stored in half precision; each value is `x · (1/d)`, with the `d` of single precision, to the nearest integer,
-/// halves away from zero.
+/// Encodes one block like ggml's `quantize_row_q8_0_ref` (ggml/src/ggml-quants.c). The scale `d = max|x| / 127` is
+/// stored in half precision. Each value is `x · (1/d)`, with `d` in single precision, rounded to the nearest integer,
+/// ties away from zero.
 fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Result<(), usize> {
-    if let Some(place) = block.iter().position(|value| !value.is_finite()) {
-        return Err(place);
+    if let Some(idx) = block.iter().position(|value| !value.is_finite()) {
+        return Err(idx);
     }
     let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = largest / 127.0;
@@ -66,7 +65,7 @@ fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Result<(), usize> {
     bytes.extend(stored_scale.to_le_bytes());
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the largest is 127; a NaN, of 0 times infinity, is 0"
+        reason = "the largest is 127; a NaN from 0 times infinity becomes 0"
     )]
     bytes.extend(block.iter().map(|value| (value * inverse).round() as i8).map(i8::cast_unsigned));
     Ok(())
@@ -77,7 +76,7 @@ pub(crate) fn decode(ty: TensorType, bytes: &[u8]) -> Vec<f32> {
     match ty {
         TensorType::F32 => bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect(),
         TensorType::F16 => {
-            // A few at a time, as the conversion of a slice uses what the processor has for it.
+            // By chunks, since the conversion of a slice uses vector instructions.
             let (halves, _) = bytes.as_chunks();
             let mut values = vec![0.0; halves.len()];
             for (values, halves) in values.chunks_mut(CHUNK).zip(halves.chunks(CHUNK)) {
@@ -95,14 +94,14 @@ pub(crate) fn decode(ty: TensorType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Each block of `N` bytes as its values; they are filled in where they stay, a block at a time, so that the compiler
-/// makes a few vector instructions of each.
+/// Decodes blocks of `N` bytes. Values are written in place, a block at a time, so that the compiler vectorises the
+/// loop.
 fn decode_blocks<const N: usize>(bytes: &[u8], decode: impl Fn(&[u8; N], &mut [f32; BLOCK])) -> Vec<f32> {
     let (blocks, _) = bytes.as_chunks();
     let mut values = vec![0.0; blocks.len() * BLOCK];
-    let (places, _) = values.as_chunks_mut();
-    for (place, block) in places.iter_mut().zip(blocks) {
-        decode(block, place);
+    let (decoded, _) = values.as_chunks_mut();
+    for (decoded, block) in decoded.iter_mut().zip(blocks) {
+        decode(block, decoded);
     }
     values
 }
@@ -114,15 +113,14 @@ fn decode_q8_0([low, high, quanta @ ..]: &[u8; 2 + BLOCK], values: &mut [f32; BL
     }
 }
 
-/// ggml's `dequantize_row_q4_0`: the low halves of the bytes are the first 16 values, the high ones the others; eight
-/// stands for zero.
+/// ggml's `dequantize_row_q4_0`: the low nibbles are the first 16 values, the high nibbles the others; the zero point
+/// is 8.
 fn decode_q4_0([low, high, quanta @ ..]: &[u8; 2 + BLOCK / 2], values: &mut [f32; BLOCK]) {
     let scale = half([low, high]);
     decode_nibbles(quanta, values, |quantum| (f32::from(quantum) - 8.0) * scale);
 }
 
-/// ggml's `dequantize_row_q4_1`: as of [`decode_q4_0`], but that zero stands for the smallest value, which follows the
-/// scale.
+/// ggml's `dequantize_row_q4_1`: like [`decode_q4_0`], but 0 stands for the minimum, which is stored after the scale.
 fn decode_q4_1([low, high, min_low, min_high, quanta @ ..]: &[u8; 4 + BLOCK / 2], values: &mut [f32; BLOCK]) {
     let (scale, smallest) = (half([low, high]), half([min_low, min_high]));
     decode_nibbles(quanta, values, |quantum| f32::from(quantum) * scale + smallest);
@@ -151,9 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_rounded_to_the_nearest_and_to_even() {
-        // Beside 1, f16 has steps of 2^-10 and bf16 of 2^-7; each pair is half a step up from an even and from an
-        // odd number.
+    fn halves_are_rounded_to_nearest_ties_to_even() {
+        // Near 1, f16 has steps of 2^-10 and bf16 of 2^-7; each pair is half a step above an even and an odd number.
         let step = |exponent: i32| 2.0_f32.powi(exponent);
         let f16_bits = |value| encoded(TensorType::F16, &[value]);
         assert_eq!(f16_bits(1.0 + step(-11)), 0x3C00_u16.to_le_bytes());
@@ -166,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_what_ggml_makes_of_it() {
+    fn a_block_matches_ggml() {
         let mut values = [0.0; BLOCK];
-        // The scale is 2, so halves of it are ties: 1 / 2 and 3 / 2 go away from zero.
+        // The scale is 2, so 1 / 2 and 3 / 2 are ties and round away from zero.
         values[..7].copy_from_slice(&[254.0, 1.0, -1.0, 3.0, -3.0, 0.9, -254.0]);
         let bytes = encoded(TensorType::Q8_0, &values);
         assert_eq!(bytes[..2], f16::from_f32(2.0).to_le_bytes());
@@ -178,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_divided_by_the_scale_before_that_is_rounded_to_half() {
-        // d = 0.3 / 127 = 1238.48 · 2^-19 is stored as 1238 · 2^-19, the bits of which are 0x18D6; 0.1 / d = 42.33.
+    fn values_are_divided_by_the_scale_before_it_is_rounded() {
+        // d = 0.3 / 127 = 1238.48 · 2^-19 is stored as 1238 · 2^-19, whose bits are 0x18D6; 0.1 / d = 42.33.
         let mut values = [0.1; BLOCK];
         values[9] = -0.3;
         let bytes = encoded(TensorType::Q8_0, &values);
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_bytes_lie_sixteen_values_apart() {
+    fn nibbles_of_a_byte_are_sixteen_values_apart() {
         let (scale, smallest) = (f16::from_f32(0.5).to_le_bytes(), f16::from_f32(-3.0).to_le_bytes());
         let mut quanta = [0x88; BLOCK / 2];
         quanta[0] = 0xF0;
@@ -202,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_a_block_of_zeros() {
+    fn zeros_become_blocks_of_zeros() {
         assert_eq!(encoded(TensorType::Q8_0, &[0.0; 64]), [0; 68]);
-        // The scale of these is below what f16 has, and its inverse beyond what f32 has.
+        // The scale underflows in f16, and its inverse overflows in f32.
         assert_eq!(decode(TensorType::Q8_0, &encoded(TensorType::Q8_0, &[1e-42; BLOCK])), [0.0; BLOCK]);
     }
 
     #[test]
-    fn what_a_type_cannot_hold_is_found() {
+    fn unrepresentable_values_are_found() {
         let mut values = [0.0; 2 * BLOCK];
         values[40] = 70_000.0;
         assert_eq!(encode(TensorType::F16, &values, &mut Vec::new()), Err(40));

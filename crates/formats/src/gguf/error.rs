@@ -1,290 +1,206 @@
-//! Why a GGUF file could not be read or written.
+//! Errors while reading and writing GGUF files.
 
 use std::io;
 
 use crate::gguf::TensorType;
 use crate::gguf::value::shortened;
 
-/// Why a GGUF file could not be read or written. Places are bytes from the beginning of the file.
+/// An error while reading or writing a GGUF file. Offsets are in bytes from the start of the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file without a byte.
-    #[error("the file is empty; copy it again from where it came from")]
+    #[error("the file is empty; copy or download it again")]
     Empty,
 
-    /// Another format.
-    #[error("not a GGUF file: it begins with {} and not with GGUF", .found.escape_ascii())]
+    #[error("not a GGUF file: it starts with {} instead of GGUF", .found.escape_ascii())]
     NotGguf {
         /// The first bytes, at most four.
         found: Vec<u8>,
     },
 
-    /// A version that is not read.
-    #[error("version {version} of GGUF is not supported; versions 1, 2 and 3 are")]
-    Version {
-        /// The version.
-        version: u32,
-    },
+    #[error("unsupported GGUF version {version}; versions 1, 2 and 3 are supported")]
+    Version { version: u32 },
 
-    /// Numbers in the byte order of other machines.
-    #[error("big-endian GGUF files are not supported; convert it with gguf-py's gguf_convert_endian.py")]
+    #[error(
+        "big-endian GGUF files are not supported; convert the file with gguf-py's gguf_convert_endian.py"
+    )]
     BigEndian,
 
-    /// The file ends before what it describes.
+    /// The file ends too early.
     #[error(
-        "the file is cut short or damaged: {what} at byte {offset} takes {needed} bytes, and {left} are left; copy it \
-         again from where it came from"
+        "the file is truncated or damaged: {what} at byte {offset} takes {needed} bytes, but only {left} are left; \
+         copy or download it again"
     )]
     Truncated {
-        /// What was to be read.
+        /// The item being read.
         what: &'static str,
-        /// Where it begins.
         offset: usize,
         /// Its size in bytes.
         needed: u64,
-        /// What there is from there on.
+        /// Bytes from there to the end of the file.
         left: usize,
     },
 
-    /// More of something than the file has room for.
+    /// A count is too large for the file.
     #[error(
-        "the file is cut short or damaged: {count} {what} at byte {offset} do not fit in the {left} bytes that are left; \
-         copy it again from where it came from"
+        "the file is truncated or damaged: {count} {what} at byte {offset} do not fit into the remaining {left} bytes; \
+         copy or download it again"
     )]
     Count {
-        /// What is counted.
+        /// The counted items.
         what: &'static str,
-        /// Where the count is.
+        /// The position of the count.
         offset: usize,
-        /// The count.
         count: u64,
-        /// What there is after the count.
+        /// Bytes from the count to the end of the file.
         left: usize,
     },
 
-    /// A text that is none.
     #[error("the file is damaged: {what} at byte {offset} is not UTF-8")]
     Utf8 {
-        /// Which text.
+        /// The string being read.
         what: &'static str,
-        /// Where it begins.
         offset: usize,
     },
 
-    /// A key or a tensor's name without bytes, or with too many.
+    /// A key or a tensor name is empty or too long.
     #[error("{what} {:?} has {length} bytes; 1 to {length_max} are allowed", shortened(.name))]
     NameLength {
-        /// What has the name.
+        /// The key or the tensor name.
         what: &'static str,
-        /// The name.
         name: String,
-        /// Its length in bytes.
+        /// In bytes.
         length: usize,
-        /// The largest length.
+        /// In bytes.
         length_max: usize,
     },
 
-    /// A value of a type that there is not.
     #[error("the file is damaged: at byte {offset}, {:?} has a value of unknown type {code}", shortened(.key))]
     ValueType {
-        /// The key.
         key: String,
-        /// Where the type is.
+        /// The position of the type.
         offset: usize,
-        /// The type's number.
         code: u32,
     },
 
-    /// A truth value that is neither.
-    #[error("the file is damaged: at byte {offset}, {:?} has a bool that is {found}", shortened(.key))]
+    /// A bool that is neither 0 nor 1.
+    #[error("the file is damaged: at byte {offset}, {:?} is a bool with the value {found}", shortened(.key))]
     Bool {
-        /// The key.
         key: String,
-        /// Where the value is.
+        /// The position of the value.
         offset: usize,
-        /// The byte.
         found: u8,
     },
 
-    /// Arrays of arrays of arrays.
-    #[error("{:?} has arrays more than {depth_max} deep within one another", shortened(.key))]
-    Depth {
-        /// The key.
-        key: String,
-        /// How deep they may be.
-        depth_max: usize,
-    },
+    #[error("the arrays of {:?} are nested more than {depth_max} levels deep", shortened(.key))]
+    Depth { key: String, depth_max: usize },
 
-    /// A key or a tensor that is there twice.
+    /// Two keys or two tensors have the same name.
     #[error("there are two {what} {:?}", shortened(.name))]
     Duplicate {
-        /// What has the name.
+        /// `keys` or `tensors`.
         what: &'static str,
-        /// The name.
         name: String,
     },
 
-    /// An alignment that is none.
-    #[error("`general.alignment` is {value}; it has to be a u32 that is a power of two")]
-    Alignment {
-        /// The value.
-        value: String,
-    },
+    #[error("invalid `general.alignment`: {value}; it must be a u32 and a power of two")]
+    Alignment { value: String },
 
-    /// A tensor of more dimensions than ggml has.
     #[error("tensor {name:?} has {n_dims} dimensions; at most {n_dims_max} are supported")]
-    Dimensions {
-        /// The tensor.
-        name: String,
-        /// How many there are.
-        n_dims: u64,
-        /// How many there may be.
-        n_dims_max: usize,
-    },
+    Dimensions { name: String, n_dims: u64, n_dims_max: usize },
 
-    /// A tensor that is larger than memory can be.
-    #[error("the size of tensor {name:?}, {dims:?}, is beyond the numbers of this machine")]
+    /// The size of a tensor overflows `usize`.
+    #[error("tensor {name:?} is too large for this machine: {dims:?}")]
     Size {
-        /// The tensor.
         name: String,
-        /// Its dimensions, rows first.
+        /// In GGUF's order: the length of a row first.
         dims: Vec<u64>,
     },
 
-    /// A tensor of a type that is not read.
     #[error(
-        "tensor {name:?} is of type {ty}, which is not supported; f32, f16, bf16, q8_0, q4_0 and q4_1 are"
+        "tensor {name:?} has the unsupported type {ty}; f32, f16, bf16, q8_0, q4_0 and q4_1 are supported"
     )]
     TensorType {
-        /// The tensor.
         name: String,
         /// The type's name in ggml.
         ty: String,
     },
 
-    /// Rows that are no whole number of blocks.
-    #[error("tensor {name:?} has rows of {row} values; {ty} needs multiples of {}", .ty.block_len())]
+    /// The length of a row is not a multiple of the block size.
+    #[error("tensor {name:?} has rows of {row} values; {ty} needs a multiple of {}", .ty.block_len())]
     Blocks {
-        /// The tensor.
         name: String,
-        /// Length of a row.
+        /// The length of a row.
         row: usize,
-        /// The type.
         ty: TensorType,
     },
 
-    /// Data that begins between the places where it may begin.
-    #[error(
-        "the file is damaged: the data of tensor {name:?} begins at {offset}, not a multiple of {alignment}"
-    )]
+    #[error("the file is damaged: the offset {offset} of tensor {name:?} is not a multiple of {alignment}")]
     Misaligned {
-        /// The tensor.
         name: String,
-        /// Where it begins, from the beginning of the data.
+        /// From the start of the data.
         offset: u64,
-        /// The alignment.
         alignment: usize,
     },
 
-    /// Data beyond the end of the file.
+    /// A tensor extends beyond the end of the file.
     #[error(
-        "the file is cut short or damaged: it has {file_bytes} bytes, and tensor {name:?} takes {size_bytes} from byte {} on; \
-         copy it again from where it came from", u128::from(*offset) + *data_start as u128
+        "the file is truncated or damaged: it has {file_bytes} bytes, but tensor {name:?} takes {size_bytes} at \
+         byte {}; copy or download it again", u128::from(*offset) + *data_start as u128
     )]
     OutOfRange {
-        /// The tensor.
         name: String,
-        /// Where it begins, from the beginning of the data.
+        /// From the start of the data.
         offset: u64,
-        /// Its size.
         size_bytes: usize,
-        /// Where the data begins.
         data_start: usize,
-        /// Size of the whole file.
         file_bytes: usize,
     },
 
-    /// Tensors that share bytes.
-    #[error("the file is damaged: tensors {first:?} and {second:?} share bytes")]
-    Overlap {
-        /// The one that begins first.
-        first: String,
-        /// The one that begins before its end.
-        second: String,
-    },
+    #[error("the file is damaged: tensors {first:?} and {second:?} overlap")]
+    Overlap { first: String, second: String },
 
-    /// A number of values that does not make the tensor.
-    #[error("tensor {name:?} of {dims:?} takes {expected} values, and {found} were given")]
+    /// The caller of the writer passed too few or too many values.
+    #[error("tensor {name:?} of {dims:?} needs {expected} values (got {found})")]
     Values {
-        /// The tensor.
         name: String,
-        /// Its dimensions, rows first.
+        /// In GGUF's order: the length of a row first.
         dims: Vec<usize>,
-        /// How many values it has.
         expected: usize,
-        /// How many came.
         found: usize,
     },
 
-    /// A weight that the chosen type can't hold.
-    #[error("tensor {name:?} has the value {value} at {index}, which {ty} cannot hold; choose f32 or bf16")]
+    #[error(
+        "tensor {name:?} has the value {value} at index {index}, which {ty} cannot represent; choose f32 or bf16"
+    )]
     Unrepresentable {
-        /// The tensor.
         name: String,
-        /// Place of the value among the tensor's values.
+        /// The index in the flat tensor.
         index: usize,
-        /// The value.
         value: f32,
-        /// The type.
         ty: TensorType,
     },
 
-    /// A type that is read and not written.
-    #[error("tensor {name:?} cannot be written as {ty}, which is only read; choose f32, f16, bf16 or q8_0")]
-    ReadOnly {
-        /// The tensor.
-        name: String,
-        /// The type.
-        ty: TensorType,
-    },
+    #[error("tensor {name:?} cannot be written as {ty}, a read-only type; choose f32, f16, bf16 or q8_0")]
+    ReadOnly { name: String, ty: TensorType },
 
-    /// A key that a model can't be without.
-    #[error("the file has no `{key}`, without which the model cannot be read")]
-    MissingKey {
-        /// The key.
-        key: String,
-    },
+    #[error("the file has no `{key}`, which is required")]
+    MissingKey { key: String },
 
-    /// A key that stands for something else.
-    #[error("`{key}` is {found}, and not {expected}")]
-    Value {
-        /// The key.
-        key: String,
-        /// What it should be.
-        expected: &'static str,
-        /// The value.
-        found: String,
-    },
+    /// A key has a value of the wrong type or out of range.
+    #[error("`{key}` is {found}; expected {expected}")]
+    Value { key: String, expected: &'static str, found: String },
 
-    /// A vocabulary that can't be used here.
-    #[error("the vocabulary is not supported: {reason}")]
-    UnsupportedVocabulary {
-        /// What is wrong, with the token or merge.
-        reason: String,
-    },
+    /// A vocabulary of the file is invalid or not supported.
+    #[error("unsupported vocabulary: {reason}")]
+    UnsupportedVocabulary { reason: String },
 
-    /// A vocabulary that llama.cpp does not load.
+    /// llama.cpp would not load the vocabulary.
     #[error("the vocabulary cannot be written: {reason}")]
-    Vocabulary {
-        /// What is wrong, with the token or merge.
-        reason: String,
-    },
+    Vocabulary { reason: String },
 
-    /// The file can't be written.
     #[error("cannot write the GGUF file")]
     Write {
-        /// What the system said.
         #[from]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! The structure of a file, read from its bytes.
+//! Reading of the structure of a file.
 
 use std::collections::HashMap;
 
@@ -9,49 +9,48 @@ use crate::gguf::cursor::Cursor;
 use crate::gguf::value::code;
 use crate::gguf::{Array, Error, Result, TensorType, Value, encoding};
 
-/// What a file holds: its metadata, and where its tensors are.
+/// A parsed file: its metadata and views of its tensors.
 #[derive(Debug)]
 pub struct Gguf<'a> {
     version: u32,
     alignment: usize,
     metadata: Vec<(&'a str, Value)>,
     tensors: Vec<TensorView<'a>>,
-    /// Places in `metadata` and `tensors`.
+    /// Indices into `metadata`.
     keys: HashMap<&'a str, usize>,
+    /// Indices into `tensors`.
     names: HashMap<&'a str, usize>,
 }
 
 /// A tensor of a file.
 #[derive(Debug, Clone)]
 pub struct TensorView<'a> {
-    /// The name, such as `blk.0.attn_qkv.weight`.
+    /// For example `blk.0.attn_qkv.weight`.
     pub name: &'a str,
-    /// The dimensions, the length of a row first.
+    /// In GGUF's order: the length of a row first.
     pub dims: Vec<usize>,
-    /// How the values are stored.
     pub ty: TensorType,
-    /// The values as they are stored.
+    /// The encoded values.
     pub bytes: &'a [u8],
 }
 
 impl TensorView<'_> {
-    /// The values, row after row. A NaN or an infinity in the file comes out as such.
+    /// Decodes the values, row by row. NaN and infinity are kept.
     pub fn to_f32(&self) -> Vec<f32> {
         encoding::decode(self.ty, self.bytes)
     }
 }
 
 impl<'a> Gguf<'a> {
-    /// Reads the structure of the file whose bytes are `bytes`, of version 1, 2 or 3.
+    /// Parses the structure of a file of version 1, 2 or 3. Allocated memory is bounded by the size of `bytes`.
     ///
     /// # Errors
     ///
-    /// If the file contradicts itself, ends too early, or has a tensor of a type other than [`TensorType`]'s.
-    /// Memory is taken only in proportion to the bytes that fill it.
+    /// If the file is inconsistent or truncated, or a tensor has a type outside [`TensorType`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut cursor = Cursor::new(bytes);
         let version = header(&mut cursor)?;
-        // A tensor's entry: name, number of dimensions, type and offset. A key's: key, type, one byte of value.
+        // Minimum sizes. A tensor: name, number of dimensions, type and offset. A key: key, type, one byte of value.
         let n_tensors = cursor.count(cursor.length_bytes() + 16, "tensors")?;
         let n_keys = cursor.count(cursor.length_bytes() + 5, "keys")?;
 
@@ -76,47 +75,47 @@ impl<'a> Gguf<'a> {
         self.version
     }
 
-    /// What the tensors begin at multiples of, in bytes.
+    /// The alignment of tensors, in bytes.
     pub fn alignment(&self) -> usize {
         self.alignment
     }
 
-    /// Keys and values, in the order of the file.
+    /// Keys and values in file order.
     pub fn metadata(&self) -> &[(&'a str, Value)] {
         &self.metadata
     }
 
     /// The value of `key`.
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.keys.get(key).map(|&place| &self.metadata[place].1)
+        self.keys.get(key).map(|&idx| &self.metadata[idx].1)
     }
 
-    /// The text of a key that there has to be.
+    /// The value of a required string key.
     ///
     /// # Errors
     ///
-    /// If the key is missing, or has another value than a text.
+    /// If the key is missing or not a string.
     pub fn string(&self, key: &str) -> Result<&str> {
         let value = self.value(key).ok_or_else(|| Error::MissingKey { key: key.to_owned() })?;
         value.as_str().ok_or_else(|| Error::Value {
             key: key.to_owned(),
-            expected: "a text",
+            expected: "a string",
             found: value.to_string(),
         })
     }
 
-    /// The tensors, in the order of the file.
+    /// The tensors in file order.
     pub fn tensors(&self) -> &[TensorView<'a>] {
         &self.tensors
     }
 
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorView<'a>> {
-        self.names.get(name).map(|&place| &self.tensors[place])
+        self.names.get(name).map(|&idx| &self.tensors[idx])
     }
 }
 
-/// Reads the version, and tells the cursor how wide its lengths are.
+/// Reads the version and sets the cursor's length width.
 fn header(cursor: &mut Cursor<'_>) -> Result<u32> {
     if cursor.is_at_end() {
         return Err(Error::Empty);
@@ -146,7 +145,7 @@ fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Value)> {
         code::U32 => Value::U32(u32::from_le_bytes(cursor.array("a value")?)),
         code::I32 => Value::I32(i32::from_le_bytes(cursor.array("a value")?)),
         code::F32 => Value::F32(f32::from_le_bytes(cursor.array("a value")?)),
-        code::BOOL => Value::Bool(truth(cursor, key)?),
+        code::BOOL => Value::Bool(boolean(cursor, key)?),
         code::STRING => Value::String(cursor.string("a value")?.to_owned()),
         code::ARRAY => Value::Array(array(cursor, key, 1)?),
         code::U64 => Value::U64(u64::from_le_bytes(cursor.array("a value")?)),
@@ -157,7 +156,7 @@ fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Value)> {
     Ok((key, value))
 }
 
-/// An array that lies `depth - 1` arrays deep.
+/// Reads an array within `depth - 1` others.
 fn array(cursor: &mut Cursor<'_>, key: &str, depth: usize) -> Result<Array> {
     if depth > ARRAY_DEPTH_MAX {
         return Err(Error::Depth { key: key.to_owned(), depth_max: ARRAY_DEPTH_MAX });
@@ -171,7 +170,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str, depth: usize) -> Result<Array> {
         code::U32 => Array::U32(numbers(cursor, u32::from_le_bytes)?),
         code::I32 => Array::I32(numbers(cursor, i32::from_le_bytes)?),
         code::F32 => Array::F32(numbers(cursor, f32::from_le_bytes)?),
-        code::BOOL => Array::Bool(each(cursor, 1, |cursor| truth(cursor, key))?),
+        code::BOOL => Array::Bool(each(cursor, 1, |cursor| boolean(cursor, key))?),
         code::STRING => Array::String(each(cursor, cursor.length_bytes(), |cursor| {
             cursor.string("a value").map(str::to_owned)
         })?),
@@ -191,7 +190,7 @@ fn numbers<T, const N: usize>(cursor: &mut Cursor<'_>, number: impl Fn([u8; N]) 
     Ok(values.iter().map(|&bytes| number(bytes)).collect())
 }
 
-/// Values that take at least `bytes_each`.
+/// Reads values of at least `bytes_each`.
 fn each<'a, T>(
     cursor: &mut Cursor<'a>,
     bytes_each: usize,
@@ -201,7 +200,7 @@ fn each<'a, T>(
     (0..count).map(|_| read(cursor)).collect()
 }
 
-fn truth(cursor: &mut Cursor<'_>, key: &str) -> Result<bool> {
+fn boolean(cursor: &mut Cursor<'_>, key: &str) -> Result<bool> {
     let offset = cursor.offset();
     match cursor.array("a value")? {
         [0] => Ok(false),
@@ -218,41 +217,41 @@ fn name<'a>(cursor: &mut Cursor<'a>, what: &'static str, length_max: usize) -> R
     Err(Error::NameLength { what, name: name.to_owned(), length: name.len(), length_max })
 }
 
-/// The place of each name, which occurs once.
+/// The index of each name. Refuses duplicates.
 fn index<'a>(
     what: &'static str,
     names: impl ExactSizeIterator<Item = &'a str>,
 ) -> Result<HashMap<&'a str, usize>> {
-    let mut places = HashMap::with_capacity(names.len());
-    for (place, name) in names.enumerate() {
-        if places.insert(name, place).is_some() {
+    let mut indices = HashMap::with_capacity(names.len());
+    for (idx, name) in names.enumerate() {
+        if indices.insert(name, idx).is_some() {
             return Err(Error::Duplicate { what, name: name.to_owned() });
         }
     }
-    Ok(places)
+    Ok(indices)
 }
 
-/// What a file says of a tensor.
+/// The directory entry of a tensor.
 struct Entry<'a> {
     name: &'a str,
     dims: Vec<usize>,
     ty: TensorType,
     size_bytes: usize,
-    /// From the beginning of the data.
+    /// From the start of the data.
     offset: u64,
 }
 
 fn tensor_entry<'a>(cursor: &mut Cursor<'a>) -> Result<Entry<'a>> {
-    let name = name(cursor, "the tensor's name", TENSOR_NAME_LENGTH_MAX)?;
+    let name = name(cursor, "the tensor name", TENSOR_NAME_LENGTH_MAX)?;
     let owned = || name.to_owned();
     let n_dims = cursor.u32("a number of dimensions")?;
     if n_dims as usize > N_DIMS_MAX {
         return Err(Error::Dimensions { name: owned(), n_dims: n_dims.into(), n_dims_max: N_DIMS_MAX });
     }
-    let said = (0..n_dims).map(|_| cursor.length("a dimension")).collect::<Result<Vec<u64>>>()?;
-    let too_large = || Error::Size { name: owned(), dims: said.clone() };
+    let stored = (0..n_dims).map(|_| cursor.length("a dimension")).collect::<Result<Vec<u64>>>()?;
+    let too_large = || Error::Size { name: owned(), dims: stored.clone() };
     let dims: Vec<usize> =
-        said.iter().map(|&dim| dim.try_into().map_err(|_| too_large())).collect::<Result<_>>()?;
+        stored.iter().map(|&dim| dim.try_into().map_err(|_| too_large())).collect::<Result<_>>()?;
 
     let ty = TensorType::from_code(cursor.u32("the type of a tensor")?)
         .map_err(|ty| Error::TensorType { name: owned(), ty })?;
@@ -261,11 +260,11 @@ fn tensor_entry<'a>(cursor: &mut Cursor<'a>) -> Result<Entry<'a>> {
         return Err(Error::Blocks { name: owned(), row, ty });
     }
     let (_, size_bytes) = ty.size(&dims).ok_or_else(too_large)?;
-    let offset = cursor.u64("where a tensor begins")?;
+    let offset = cursor.u64("the offset of a tensor")?;
     Ok(Entry { name, dims, ty, size_bytes, offset })
 }
 
-/// Finds the bytes of each tensor: aligned, within the file, and no one's twice.
+/// Finds the bytes of each tensor. Checks that tensors are aligned, within the file and disjoint.
 fn locate<'a>(
     bytes: &'a [u8],
     header_bytes: usize,
@@ -302,7 +301,7 @@ fn locate<'a>(
     Ok(tensors)
 }
 
-/// Where a tensor is in the file, if it is in the file.
+/// The bytes of a tensor in the file; `None` if they extend beyond it.
 fn range(
     offset: u64,
     size_bytes: usize,

@@ -1,8 +1,8 @@
-//! The types in which tensors are stored, and which of them a tensor can have.
+//! The storage types of tensors.
 
 use std::fmt;
 
-/// How the values of a tensor are stored.
+/// The storage type of a tensor.
 ///
 /// ```
 /// use formats::gguf::TensorType;
@@ -11,18 +11,16 @@ use std::fmt;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorType {
-    /// Single precision.
     F32,
-    /// Half precision: 11 bits of significand, values up to 65504.
+    /// IEEE half precision: 11 bits of significand, values up to 65504.
     F16,
     /// The upper half of an `f32`: 8 bits of significand.
     BF16,
-    /// Blocks of 32 values that share a scale in half precision, each value 8 bits: 8.5 bits per value.
+    /// Blocks of 32 8-bit values with a half-precision scale: 8.5 bits per value.
     Q8_0,
-    /// Blocks of 32 values that share a scale, each value 4 bits: 4.5 bits per value. It is read and not written.
+    /// Blocks of 32 4-bit values with a scale: 4.5 bits per value. Read-only.
     Q4_0,
-    /// Blocks of 32 values that share a scale and a smallest value, each value 4 bits: 5 bits per value. It is read
-    /// and not written.
+    /// Blocks of 32 4-bit values with a scale and a minimum: 5 bits per value. Read-only.
     Q4_1,
 }
 
@@ -30,15 +28,15 @@ impl TensorType {
     /// Every type.
     pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0, Self::Q4_1];
 
-    /// Whether tensors are written in this type, and not only read.
-    pub fn is_written(self) -> bool {
+    /// Whether tensors can be written in this type.
+    pub fn is_writable(self) -> bool {
         !matches!(self, Self::Q4_0 | Self::Q4_1)
     }
 
-    /// The type in which a tensor of `dims` (in GGUF's order) is stored when `self` is asked for.
+    /// The actual type of a tensor of `dims` (in GGUF's order) in a file of type `self`.
     ///
-    /// As llama.cpp's `convert_hf_to_gguf.py` has it: one dimension is always `f32`, and rows that are no whole
-    /// number of blocks fall back to `f16`.
+    /// As in llama.cpp's `convert_hf_to_gguf.py`, vectors are always `f32`, and rows that are not a multiple of the
+    /// block size fall back to `f16`.
     pub fn stored(self, dims: &[usize]) -> Self {
         match dims {
             [] | [_] => Self::F32,
@@ -47,7 +45,7 @@ impl TensorType {
         }
     }
 
-    /// How many values are stored together. A row is a whole number of such blocks.
+    /// Number of values in a block. The length of a row is a multiple of it.
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
@@ -66,8 +64,8 @@ impl TensorType {
         }
     }
 
-    /// `general.file_type` of a model whose matrices have this type: llama.cpp's `LLAMA_FTYPE_ALL_F32`,
-    /// `MOSTLY_F16`, `MOSTLY_BF16` and so on.
+    /// `general.file_type` of a model with matrices of this type: llama.cpp's `LLAMA_FTYPE_ALL_F32`, `MOSTLY_F16`,
+    /// `MOSTLY_BF16` and so on.
     pub fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -79,7 +77,7 @@ impl TensorType {
         }
     }
 
-    /// The number in the file: ggml's `ggml_type`.
+    /// ggml's `ggml_type`.
     pub(crate) fn code(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -91,7 +89,7 @@ impl TensorType {
         }
     }
 
-    /// The type with a number, or the name of what it is instead.
+    /// The type with a `ggml_type`, or the name of an unsupported type.
     pub(crate) fn from_code(code: u32) -> Result<Self, String> {
         Self::ALL.into_iter().find(|ty| ty.code() == code).ok_or_else(|| {
             UNSUPPORTED
@@ -101,8 +99,8 @@ impl TensorType {
         })
     }
 
-    /// Number of values in a tensor of `dims` and its size in bytes, or `None` where it is beyond this machine's
-    /// numbers. Rows have to be a whole number of blocks.
+    /// Number of values and size in bytes of a tensor of `dims`; `None` on overflow. The length of a row must be a
+    /// multiple of the block size.
     pub(crate) fn size(self, dims: &[usize]) -> Option<(usize, usize)> {
         let n_values = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
         let size_bytes = (n_values / self.block_len()).checked_mul(self.block_bytes())?;
@@ -123,8 +121,7 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// The name of a type, also of one that is not written.
-/// ggml's other types, for messages.
+/// ggml's other types, for error messages.
 const UNSUPPORTED: [(u32, &str); 27] = [
     (6, "q5_0"),
     (7, "q5_1"),
@@ -160,14 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_is_read_as_it_is_written() {
+    fn a_type_survives_the_round_trip() {
         for ty in TensorType::ALL {
             assert_eq!(TensorType::from_code(ty.code()), Ok(ty));
         }
     }
 
     #[test]
-    fn a_type_that_is_not_read_has_a_name() {
+    fn an_unsupported_type_has_a_name() {
         assert_eq!(TensorType::from_code(12), Err("q4_K".to_owned()));
         assert_eq!(TensorType::from_code(4000), Err("number 4000".to_owned()));
     }

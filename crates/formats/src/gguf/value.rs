@@ -1,10 +1,9 @@
-//! The values of metadata.
+//! Metadata values.
 
 use std::fmt;
 
-/// What a key of the metadata stands for.
+/// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are those of Rust's types")]
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -23,7 +22,6 @@ pub enum Value {
 
 /// Values of one type.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are those of Rust's types")]
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),
@@ -67,7 +65,7 @@ impl Value {
         }
     }
 
-    /// An integer of any type, if it is not negative.
+    /// A non-negative integer of any type.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Self::U8(number) => Some(number.into()),
@@ -82,7 +80,7 @@ impl Value {
         }
     }
 
-    /// A floating-point number of either type.
+    /// A floating-point number of any type.
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
             Self::F32(number) => Some(number.into()),
@@ -91,10 +89,10 @@ impl Value {
         }
     }
 
-    /// A truth value.
+    /// A bool.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
-            Self::Bool(truth) => Some(truth),
+            Self::Bool(value) => Some(value),
             _ => None,
         }
     }
@@ -128,7 +126,7 @@ impl Array {
         }
     }
 
-    /// Whether there is no value.
+    /// Whether the array is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -155,8 +153,8 @@ impl From<f32> for Value {
 }
 
 impl From<bool> for Value {
-    fn from(truth: bool) -> Self {
-        Self::Bool(truth)
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
     }
 }
 
@@ -184,11 +182,12 @@ impl From<Vec<String>> for Value {
     }
 }
 
-/// Most characters of a string, and most values of an array, that are shown.
+/// Maximum number of characters of a string that are shown.
 const SHOWN_CHARS: usize = 60;
+/// Maximum number of array values that are shown.
 const SHOWN_VALUES: usize = 8;
 
-/// The type and the value, such as `u32 12` or `[str; 3] "a" "b" "c"`; what is long is cut.
+/// The type and the value, such as `u32 12` or `[str; 3] "a" "b" "c"`. Long values are shortened.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -199,7 +198,7 @@ impl fmt::Display for Value {
             Self::U32(number) => write!(f, "u32 {number}"),
             Self::I32(number) => write!(f, "i32 {number}"),
             Self::F32(number) => write!(f, "f32 {number:?}"),
-            Self::Bool(truth) => write!(f, "bool {truth}"),
+            Self::Bool(value) => write!(f, "bool {value}"),
             Self::String(text) => write!(f, "str {:?}", shortened(text)),
             Self::Array(array) => array.fmt(f),
             Self::U64(number) => write!(f, "u64 {number}"),
@@ -237,7 +236,7 @@ fn list<T>(f: &mut fmt::Formatter<'_>, ty: &str, values: &[T], show: impl Fn(&T)
     if values.len() > SHOWN_VALUES { f.write_str(" ...") } else { Ok(()) }
 }
 
-/// `text`, or its beginning if it is long.
+/// `text`, shortened if it is long.
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -250,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_of_any_type_are_numbers_unless_negative() {
+    fn non_negative_integers_of_any_type_convert_to_u64() {
         for value in [Value::U8(7), Value::I16(7), Value::U32(7), Value::I64(7), Value::U64(7)] {
             assert_eq!(value.as_u64(), Some(7));
         }
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_cut_when_shown() {
+    fn long_values_are_shortened() {
         let words = vec!["a".to_owned(), "é".repeat(100), "c".to_owned()];
         let shown = Value::from(words).to_string();
         assert_eq!(shown, format!("[str; 3] \"a\" \"{}...\" \"c\"", "é".repeat(60)));

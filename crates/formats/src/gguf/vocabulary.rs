@@ -1,7 +1,7 @@
-//! The tokens of a model, and how llama.cpp makes them of a text.
+//! The vocabulary of a model, and its encoding of text in llama.cpp.
 
 mod bytes;
-mod ends;
+mod eos;
 mod read;
 mod write;
 
@@ -9,59 +9,56 @@ use std::collections::HashSet;
 
 use bytes::spelling;
 
-/// A vocabulary and how a text becomes tokens of it.
+/// The tokens of a model and the rules of encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     /// The tokens, in the order of their ids.
     pub tokens: Vec<Token>,
-    /// What joins pieces of text into tokens.
-    pub joins: Joins,
-    /// The token that begins a document.
-    pub begin_of_text: Option<u32>,
-    /// The tokens that end a document or a turn in it, the usual one first; some end one by their text alone. See [`Self::stop_token`] for what becomes of none.
-    pub ends_of_text: Vec<u32>,
-    /// Whether [`Self::begin_of_text`] is put before every text.
-    pub adds_begin: bool,
+    pub bpe: BpeModel,
+    /// The BOS token.
+    pub bos: Option<u32>,
+    /// The EOS tokens: ends of texts and of turns, the default one first. For the default of an empty list, see
+    /// [`Self::stop_token`].
+    pub eos: Vec<u32>,
+    /// Whether [`Self::bos`] is put before every text.
+    pub adds_bos: bool,
 }
 
-/// What joins pieces of text into tokens.
+/// The rules by which a BPE merges pieces of text into tokens.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Joins {
-    /// A byte-level BPE (`gpt2`): each byte of a text is spelled as one character of GPT-2's alphabet, a pattern cuts the
-    /// text, and in each piece pairs are joined, whose results need not be tokens. What is no token at the end is left
-    /// out without a word.
+pub enum BpeModel {
+    /// A byte-level BPE (`gpt2`). Bytes are spelled in GPT-2's alphabet, a pattern splits the text, and pairs are
+    /// merged within each piece. Results of merges need not be tokens; llama.cpp silently drops pieces that are not
+    /// tokens.
     ///
-    /// llama.cpp always has an end of text there: token 11, if none is named. For a vocabulary of single bytes without
-    /// one (characters that are all ASCII, or all bytes), what is written describes RWKV's tokenizer instead, which has
-    /// no such default. It takes the longest token at each place, which for single bytes is the same; characters that
-    /// it does not know are an error in llama.cpp.
+    /// Without an EOS key, llama.cpp takes token 11 as EOS. Therefore a vocabulary of single bytes without EOS (all
+    /// ASCII characters, or all bytes) is written as RWKV's tokenizer, which has no such default. It takes the longest
+    /// token at each position, which is the same for single bytes. Unknown characters are an error there.
     Merges {
-        /// The pattern.
         pattern: Pattern,
-        /// Pairs of pieces that are joined, the most urgent first; bytes are spelled as in tokens.
+        /// The merges by rank; bytes are spelled as in tokens.
         merges: Vec<(String, String)>,
     },
-    /// SentencePiece's BPE (`llama`): of all neighbours that are a token together, those are joined first whose token
-    /// has the largest score. Spaces are spelled `▁`; what is no token becomes its bytes, which have tokens of their
-    /// own.
+    /// SentencePiece's BPE (`llama`): the adjacent pair whose merged token has the largest score is merged first.
+    /// Spaces are spelled `▁`. Characters without a token fall back to byte tokens.
     Scores {
         /// A score for each token.
         scores: Vec<f32>,
-        /// Whether a space is put before a text, so that its first word is a token like others.
+        /// Whether a space is put before a text, so that its first word gets the same token as inside a text.
         adds_space: bool,
     },
 }
 
-/// How a text is cut before bytes are joined: `tokenizer.ggml.pre`.
+/// The pre-tokenizer of a byte-level BPE: `tokenizer.ggml.pre`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pattern {
-    /// Words, numbers, punctuation and white space, each with the space before it.
+    /// Splits words, numbers and punctuation, each with the space before it, and white space.
     Gpt2,
-    /// As [`Self::Gpt2`], but each digit for itself.
+    /// [`Self::Gpt2`] with single digits.
     Smollm,
-    /// Of OpenAI's `cl100k_base`, but each digit for itself.
+    /// OpenAI's `cl100k_base` with single digits.
     Qwen2,
-    /// Of OpenAI's `cl100k_base`. A piece that is a token is one, whatever the merges make of it.
+    /// OpenAI's `cl100k_base`. A piece that is a token is not merged (`ignore_merges`).
     Llama3,
 }
 
@@ -69,7 +66,7 @@ impl Pattern {
     /// Every pattern.
     pub const ALL: [Self; 4] = [Self::Gpt2, Self::Smollm, Self::Qwen2, Self::Llama3];
 
-    /// llama.cpp's name of it.
+    /// The name in llama.cpp.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gpt2 => "gpt-2",
@@ -83,25 +80,24 @@ impl Pattern {
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The text as the vocabulary spells it: for [`Joins::Merges`] bytes in GPT-2's alphabet (`Ġthe` for ` the`), for
-    /// [`Joins::Scores`] with `▁` for a space. Of [`TokenKind::Control`] and [`TokenKind::UserDefined`], the text itself.
+    /// The spelling: GPT-2's byte alphabet for [`BpeModel::Merges`] (`Ġthe` for ` the`), `▁` for a space for
+    /// [`BpeModel::Scores`], and the plain text of [`TokenKind::Control`] and [`TokenKind::UserDefined`] tokens.
     pub text: String,
-    /// What it is for.
     pub kind: TokenKind,
 }
 
-/// What a token is for: `tokenizer.ggml.token_type`.
+/// The kind of a token: `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// A piece of text.
     Normal,
-    /// What stands for all that is no token.
+    /// Stands for unknown text.
     Unknown,
-    /// A mark such as `<|endoftext|>`: found in a text only where marks are asked for, and not shown.
+    /// A special token such as `<|endoftext|>`: recognised in a text only on request, and not shown.
     Control,
-    /// Found as a whole in any text, before the pattern and the merges.
+    /// Recognised in any text, before pre-tokenization.
     UserDefined,
-    /// A row of the embedding that stands for nothing.
+    /// Fills an unused row of the embedding.
     Unused,
     /// A single byte, spelled as `<0x0A>`.
     Byte,
@@ -120,7 +116,7 @@ impl TokenKind {
         }
     }
 
-    /// The kind of a number; what has none is a piece of text, as in llama.cpp.
+    /// The kind of a code; [`Self::Normal`] for unknown codes, as in llama.cpp.
     fn from_code(code: i64) -> Self {
         let kinds = [Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
         kinds.into_iter().find(|kind| i64::from(kind.code()) == code).unwrap_or(Self::Normal)
@@ -128,32 +124,31 @@ impl TokenKind {
 }
 
 impl Token {
-    /// A piece of text, given as its bytes, of a byte-level BPE.
+    /// A normal token of a byte-level BPE, given by its bytes.
     pub fn normal(bytes: &[u8]) -> Self {
         Self { text: bytes.iter().map(|&byte| spelling(byte)).collect(), kind: TokenKind::Normal }
     }
 }
 
-/// What llama.cpp takes for the end of a text if a BPE vocabulary names none.
-const DEFAULT_END: u32 = 11;
+/// The EOS token in llama.cpp if a BPE vocabulary names none.
+const DEFAULT_EOS: u32 = 11;
 
 impl Vocabulary {
-    /// A byte-level BPE that GPT-2's pattern cuts text for, and that has no marks.
+    /// A byte-level BPE with GPT-2's pattern and without BOS and EOS tokens.
     pub fn merges(tokens: Vec<Token>, merges: Vec<(String, String)>) -> Self {
         Self {
             tokens,
-            joins: Joins::Merges { pattern: Pattern::Gpt2, merges },
-            begin_of_text: None,
-            ends_of_text: Vec::new(),
-            adds_begin: false,
+            bpe: BpeModel::Merges { pattern: Pattern::Gpt2, merges },
+            bos: None,
+            eos: Vec::new(),
+            adds_bos: false,
         }
     }
 
-    /// One token per character, with its place in `chars` as its id.
+    /// One token per character, with its index in `chars` as its id.
     ///
-    /// A character of several bytes is the result of merges, and as UTF-8 shows where a character begins, no others
-    /// can come of them. So a text of these characters gets the same ids from llama.cpp; characters that are not
-    /// in the vocabulary are left out.
+    /// Merges build the characters of several bytes. In UTF-8 the first byte of a character is unambiguous, so no other
+    /// results are possible, and llama.cpp gives the same ids. It drops characters outside the vocabulary.
     pub fn from_chars(chars: &[char]) -> Self {
         let mut merges = Vec::new();
         let mut seen = HashSet::new();
@@ -176,9 +171,9 @@ impl Vocabulary {
         Self::merges(tokens, Vec::new())
     }
 
-    /// The characters, in the order of their ids, if this is what [`Self::from_chars`] makes of them.
+    /// The characters in the order of their ids, if the vocabulary equals [`Self::from_chars`] of them.
     ///
-    /// Unused tokens behind them, which fill an embedding, are passed over.
+    /// Unused tokens at the end, which pad the embedding, are ignored.
     pub fn chars(&self) -> Option<Vec<char>> {
         let used =
             self.tokens.iter().rposition(|token| token.kind != TokenKind::Unused).map_or(0, |last| last + 1);
@@ -188,38 +183,36 @@ impl Vocabulary {
             chars.next().filter(|_| chars.next().is_none() && token.kind == TokenKind::Normal)
         };
         let chars: Vec<char> = self.tokens[..used].iter().map(character).collect::<Option<_>>()?;
-        let is_it = Self::from_chars(&chars).joins == self.joins && self.begin_of_text.is_none();
-        (is_it && self.ends_of_text.is_empty() && !self.adds_begin).then_some(chars)
+        let is_same = Self::from_chars(&chars).bpe == self.bpe && self.bos.is_none();
+        (is_same && self.eos.is_empty() && !self.adds_bos).then_some(chars)
     }
 
-    /// Adds unused tokens for the rows of an embedding that is larger than the vocabulary, as llama.cpp's
-    /// converter does. A vocabulary of `n_rows` tokens or more stays as it is.
+    /// Adds unused tokens up to the `n_rows` of a larger embedding, as llama.cpp's converter does.
     pub fn pad(&mut self, n_rows: usize) {
         for id in self.tokens.len()..n_rows {
             self.tokens.push(Token { text: format!("[PAD{id}]"), kind: TokenKind::Unused });
         }
-        if let Joins::Scores { scores, .. } = &mut self.joins {
+        if let BpeModel::Scores { scores, .. } = &mut self.bpe {
             scores.resize(self.tokens.len(), PAD_SCORE);
         }
     }
 
-    /// The token at which llama.cpp ends a text. Where it is none that was meant, because the vocabulary has no
-    /// [`Self::ends_of_text`] and is none of single bytes, texts end at whatever token 11 stands for.
+    /// The token at which llama.cpp stops: the first of [`Self::eos`]. By default it is token 11 for a byte-level BPE,
+    /// except one of single bytes.
     pub fn stop_token(&self) -> Option<u32> {
-        let has_default = self.tokens.len() > DEFAULT_END as usize
-            && matches!(self.joins, Joins::Merges { .. })
+        let has_default = self.tokens.len() > DEFAULT_EOS as usize
+            && matches!(self.bpe, BpeModel::Merges { .. })
             && self.single_bytes().is_none();
-        self.ends_of_text.first().copied().or(has_default.then_some(DEFAULT_END))
+        self.eos.first().copied().or(has_default.then_some(DEFAULT_EOS))
     }
 
-    /// The byte of each token, if RWKV's tokenizer is to be described: each is one byte, and none ends a text.
+    /// The byte of each token, if the vocabulary is written as RWKV's tokenizer: only single bytes, no BOS and EOS.
     ///
-    /// That tokenizer is not for longer tokens: in a text with the beginning of one and not its end, llama.cpp
-    /// never gets further.
+    /// Longer tokens are not possible there: llama.cpp hangs on a text that has only the first bytes of one.
     fn single_bytes(&self) -> Option<Vec<u8>> {
         let is_plain =
-            matches!(&self.joins, Joins::Merges { pattern: Pattern::Gpt2, merges } if merges.is_empty());
-        if !is_plain || !self.ends_of_text.is_empty() || self.begin_of_text.is_some() {
+            matches!(&self.bpe, BpeModel::Merges { pattern: Pattern::Gpt2, merges } if merges.is_empty());
+        if !is_plain || !self.eos.is_empty() || self.bos.is_some() {
             return None;
         }
         let byte = |token: &Token| match token.kind {
@@ -233,7 +226,7 @@ impl Vocabulary {
     }
 }
 
-/// The score of what no text has, as llama.cpp's converter writes it.
+/// The score of padding tokens, as in llama.cpp's converter.
 const PAD_SCORE: f32 = -1000.0;
 
 #[cfg(test)]
@@ -242,7 +235,7 @@ mod tests {
     use crate::gguf::Value;
 
     #[test]
-    fn bytes_are_spelled_as_gpt2_spells_them() {
+    fn spelling_matches_gpt2() {
         assert_eq!(Token::normal(" the\né".as_bytes()).text, "ĠtheĊÃ©");
         assert_eq!(Token::normal(&[0, 0x7F, 0xA0, 0xAD]).text, "ĀġłŃ");
         let tokens = Vocabulary::bytes().tokens;
@@ -250,18 +243,17 @@ mod tests {
         assert_eq!(distinct.len(), 256);
     }
 
-    /// What llama.cpp makes of a text that its pattern does not cut: merges, the earliest in the list first, until
-    /// there is none; then pieces become ids.
+    /// llama.cpp's encoding of a single piece: applies merges by rank until none is left, then looks up the ids.
     fn encode(vocabulary: &Vocabulary, text: &str) -> Vec<usize> {
-        let Joins::Merges { merges, .. } = &vocabulary.joins else { panic!("{vocabulary:?}") };
+        let BpeModel::Merges { merges, .. } = &vocabulary.bpe else { panic!("{vocabulary:?}") };
         let mut pieces: Vec<String> = text.bytes().map(|byte| spelling(byte).to_string()).collect();
         let rank =
             |pair: &[String]| merges.iter().position(|(left, right)| *left == pair[0] && *right == pair[1]);
-        while let Some((_, place)) =
-            pieces.windows(2).enumerate().filter_map(|(place, pair)| Some((rank(pair)?, place))).min()
+        while let Some((_, idx)) =
+            pieces.windows(2).enumerate().filter_map(|(idx, pair)| Some((rank(pair)?, idx))).min()
         {
-            let right = pieces.remove(place + 1);
-            pieces[place].push_str(&right);
+            let right = pieces.remove(idx + 1);
+            pieces[idx].push_str(&right);
         }
         let id = |piece: String| vocabulary.tokens.iter().position(|token| token.text == piece);
         pieces.into_iter().filter_map(id).collect()
@@ -280,8 +272,8 @@ mod tests {
             .collect();
         assert_eq!(encode(&vocabulary, text), ids);
         assert_eq!(encode(&vocabulary, "a\u{20AD}é"), [0, 1], "U+20AD is unknown and left out");
-        // One for each character of two bytes; of two and three for the others, one is shared by each pair.
-        let Joins::Merges { merges, .. } = vocabulary.joins else { panic!("a BPE") };
+        // One merge for each character of two bytes. Of the two or three merges of the others, each pair shares one.
+        let BpeModel::Merges { merges, .. } = vocabulary.bpe else { panic!("a BPE") };
         assert_eq!(merges.len(), 3 + (2 * 2 - 1) + (2 * 3 - 1));
     }
 
@@ -306,21 +298,21 @@ mod tests {
     }
 
     #[test]
-    fn merges_are_there_even_if_there_are_none() {
-        let vocabulary = Vocabulary { ends_of_text: vec![255], ..Vocabulary::bytes() };
+    fn an_empty_list_of_merges_is_written() {
+        let vocabulary = Vocabulary { eos: vec![255], ..Vocabulary::bytes() };
         assert_eq!(value(&vocabulary, "model"), Some("gpt2".into()));
         assert_eq!(value(&vocabulary, "merges"), Some(Vec::<String>::new().into()));
         assert_eq!(value(&vocabulary, "eos_token_id"), Some(255.into()));
     }
 
     #[test]
-    fn single_bytes_without_an_end_are_rwkvs() {
+    fn single_bytes_without_eos_are_written_as_rwkv() {
         let vocabulary = Vocabulary::from_chars(&['a', '\n', '\\', '~', '\u{7F}', ' ']);
         assert_eq!(value(&vocabulary, "model"), Some("rwkv".into()));
         let tokens = ["a", r"\x0a", r"\\", "~", r"\x7f", " "].map(str::to_owned).to_vec();
         assert_eq!(value(&vocabulary, "tokens"), Some(tokens.into()));
         assert_eq!(value(&vocabulary, "merges"), None);
-        // Neither characters of several bytes nor padding are single bytes.
+        // Characters of several bytes and padding are not single bytes.
         let several = Vocabulary::from_chars(&['a', 'é']);
         let mut padded = Vocabulary::bytes();
         padded.pad(257);
@@ -330,22 +322,25 @@ mod tests {
     }
 
     #[test]
-    fn a_bpe_without_an_end_of_text_stops_at_token_11() {
+    fn a_bpe_without_eos_stops_at_token_11() {
         let chars: Vec<char> = ('à'..='ö').collect();
         assert_eq!(Vocabulary::from_chars(&chars[..12]).stop_token(), Some(11));
         assert_eq!(Vocabulary::from_chars(&chars[..11]).stop_token(), None);
-        let ended = Vocabulary { ends_of_text: vec![3], ..Vocabulary::from_chars(&chars) };
-        assert_eq!(ended.stop_token(), Some(3));
+        let with_eos = Vocabulary { eos: vec![3], ..Vocabulary::from_chars(&chars) };
+        assert_eq!(with_eos.stop_token(), Some(3));
         assert_eq!(Vocabulary::bytes().stop_token(), None);
     }
 
     #[test]
-    fn what_llama_cpp_would_not_load_is_refused() {
+    fn vocabularies_that_llama_cpp_does_not_load_are_refused() {
         let refusal = |vocabulary: Vocabulary| vocabulary.metadata().unwrap_err().to_string();
         let twice = refusal(Vocabulary::from_chars(&['a', 'b', 'a']));
         assert!(twice.contains("tokens 0 and 2 are both \"a\""), "{twice}");
-        let outside = refusal(Vocabulary { ends_of_text: vec![256], ..Vocabulary::bytes() });
-        assert!(outside.contains("the mark 256 is none of the 256 tokens"), "{outside}");
+        let outside = refusal(Vocabulary { eos: vec![256], ..Vocabulary::bytes() });
+        assert!(
+            outside.contains("the BOS or EOS token 256 is out of range; there are 256 tokens"),
+            "{outside}"
+        );
         let merges = vec![("a b".to_owned(), "c".to_owned())];
         let space = refusal(Vocabulary::merges(Vocabulary::bytes().tokens, merges));
         assert!(space.contains("\"a b\" and \"c\""), "{space}");

@@ -1,4 +1,4 @@
-//! A file of version 3, written from its beginning to its end.
+//! Sequential writing of a file of version 3.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,27 +14,26 @@ use crate::gguf::{Array, Error, Result, TensorType, Value, encoding};
 /// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// The name, such as `blk.0.attn_qkv.weight`, of at most 63 bytes.
+    /// For example `blk.0.attn_qkv.weight`; at most 63 bytes.
     pub name: String,
-    /// The dimensions, the length of a row first; at most four.
+    /// In GGUF's order: the length of a row first; at most four.
     pub dims: Vec<usize>,
-    /// How the values are to be stored. See [`TensorType::stored`] for what is possible.
+    /// See [`TensorType::stored`] for the possible types.
     pub ty: TensorType,
 }
 
-/// How many values are encoded at once: a whole number of blocks of every type.
+/// Values that are encoded together: a multiple of every block size.
 const CHUNK: usize = 1 << 16;
 
-/// Writes a file of version 3 with the keys and tensors in the order given.
+/// Writes a file of version 3 with the keys and tensors in the given order.
 ///
-/// `values` is asked for the values of one tensor after the other, row after row, when the ones before are
-/// written. `general.alignment` (32 where the metadata does not say) is what tensors begin at multiples of. The
-/// caller buffers `out`, if it needs to be, and flushes it.
+/// `values` is called for each tensor in turn and returns its values row by row, so only one tensor is in memory.
+/// Tensors are aligned to `general.alignment`, by default 32. The caller buffers and flushes `out`.
 ///
 /// # Errors
 ///
-/// If the file can't be one that [`Gguf::parse`](crate::gguf::Gguf::parse) and llama.cpp read, a tensor's values are too
-/// few, too many or such that its type can't hold them, `values` fails, or `out` does.
+/// If [`Gguf::parse`](crate::gguf::Gguf::parse) or llama.cpp could not read the file, a tensor has too few, too many or
+/// unrepresentable values, or `values` or `out` fails.
 pub fn write<'v, E: From<Error>>(
     out: &mut impl Write,
     metadata: &[(String, Value)],
@@ -57,10 +56,10 @@ fn write_tensor(out: &mut impl Write, tensor: &TensorInfo, values: &[f32], align
         return Err(Error::Values { name, dims, expected, found: values.len() });
     }
     let mut bytes = Vec::new();
-    for (place, chunk) in values.chunks(CHUNK).enumerate() {
+    for (chunk_idx, chunk) in values.chunks(CHUNK).enumerate() {
         bytes.clear();
-        encoding::encode(*ty, chunk, &mut bytes).map_err(|within| {
-            let index = place * CHUNK + within;
+        encoding::encode(*ty, chunk, &mut bytes).map_err(|idx| {
+            let index = chunk_idx * CHUNK + idx;
             Error::Unrepresentable { name: name.clone(), index, value: values[index], ty: *ty }
         })?;
         out.write_all(&bytes)?;
@@ -70,7 +69,7 @@ fn write_tensor(out: &mut impl Write, tensor: &TensorInfo, values: &[f32], align
     Ok(out.write_all(&bytes)?)
 }
 
-/// All that stands before the data.
+/// Everything before the data.
 fn header(metadata: &[(String, Value)], tensors: &[TensorInfo], alignment: usize) -> Result<Vec<u8>> {
     let mut header = Vec::new();
     header.extend(MAGIC);
@@ -90,7 +89,7 @@ fn header(metadata: &[(String, Value)], tensors: &[TensorInfo], alignment: usize
     }
 
     let names = tensors.iter().map(|tensor| &tensor.name);
-    check_names("tensors", "the tensor's name", TENSOR_NAME_LENGTH_MAX, names)?;
+    check_names("tensors", "the tensor name", TENSOR_NAME_LENGTH_MAX, names)?;
     let mut offset = 0_usize;
     for tensor in tensors {
         push_tensor(&mut header, tensor, offset)?;
@@ -122,14 +121,14 @@ fn check_names<'a>(
     Ok(())
 }
 
-/// Number of values and size in bytes of a tensor that can be written.
+/// Number of values and size in bytes of a tensor. Refuses tensors that can't be written.
 fn size(tensor: &TensorInfo) -> Result<(usize, usize)> {
     let TensorInfo { name, dims, ty } = tensor;
     if dims.len() > N_DIMS_MAX {
         let (name, n_dims) = (name.clone(), dims.len() as u64);
         return Err(Error::Dimensions { name, n_dims, n_dims_max: N_DIMS_MAX });
     }
-    if !ty.is_written() {
+    if !ty.is_writable() {
         return Err(Error::ReadOnly { name: name.clone(), ty: *ty });
     }
     let row = dims.first().copied().unwrap_or(1);
@@ -173,7 +172,7 @@ fn push_value(header: &mut Vec<u8>, value: &Value) {
         Value::U32(number) => push(code::U32, &number.to_le_bytes()),
         Value::I32(number) => push(code::I32, &number.to_le_bytes()),
         Value::F32(number) => push(code::F32, &number.to_le_bytes()),
-        Value::Bool(truth) => push(code::BOOL, &[u8::from(*truth)]),
+        Value::Bool(value) => push(code::BOOL, &[u8::from(*value)]),
         Value::String(text) => {
             push(code::STRING, &[]);
             push_string(header, text);

@@ -1,115 +1,85 @@
-//! Why weights could not be read.
+//! Errors while reading weights.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// Why weights could not be read.
+/// An error while reading weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// A verb, such as `open`.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 
-    /// A pointer of Git LFS in place of the file.
+    /// A Git LFS pointer instead of the file.
     #[error(
-        "{} is a pointer of Git LFS, and not the file; run git lfs pull in the folder that was cloned, or download the \
-         file itself", .path.display()
+        "{} is a Git LFS pointer, not the file itself; run git lfs pull in the cloned folder, or download the file",
+        .path.display()
     )]
-    LfsPointer {
-        /// The file.
-        path: PathBuf,
-    },
+    LfsPointer { path: PathBuf },
 
-    /// A file that is no safetensors file, or not all of one.
-    #[error("{} is damaged or cut short: {reason}; copy it again from where it came from", .path.display())]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        reason: String,
-    },
+    /// An invalid or truncated safetensors file.
+    #[error("{} is damaged or truncated: {reason}; copy or download it again", .path.display())]
+    Safetensors { path: PathBuf, reason: String },
 
-    /// An index of shards that is none.
-    #[error("cannot understand {}; copy it again from where it came from", .path.display())]
-    Index {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
+    /// The index of shards is not valid JSON.
+    #[error("{} is not a valid index; copy or download it again", .path.display())]
+    Index { path: PathBuf, source: serde_json::Error },
 
-    /// An index that names something else than a file beside it.
-    #[error("{} names the shard {shard:?}, which is no file beside it", .path.display())]
+    /// An index names a shard outside its folder.
+    #[error("{} has an invalid shard name: {shard:?}; only files in the same folder are supported", .path.display())]
     ShardName {
         /// The index.
         path: PathBuf,
-        /// What it names.
         shard: String,
     },
 
-    /// An index whose shards are not those it describes.
-    #[error("{}: {problem}; the shards and the index are not of one model", .path.display())]
+    /// The tensors of the shards differ from the index.
+    #[error("{}: {problem}; the shards and the index belong to different models", .path.display())]
     Shards {
         /// The index.
         path: PathBuf,
-        /// Which tensor, and what about it.
         problem: String,
     },
 
-    /// A file that is no pickle of tensors, or not all of one.
-    #[error("{} can't be read: {reason}; copy it again from where it came from", .path.display())]
-    PyTorch {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        reason: String,
-    },
+    /// An invalid or truncated pickle.
+    #[error("cannot read {}: {reason}; copy or download it again", .path.display())]
+    PyTorch { path: PathBuf, reason: String },
 
-    /// Something in a pickle that is no tensor.
+    /// A pickle has other objects beside tensors.
     #[error(
-        "{} has {what} under {key:?}, which is not a tensor; nothing of it was executed. Save the model's \
-         state_dict alone, or use a safetensors file", .path.display()
+        "{} has {what} under {key:?}, which is not a tensor; pickled code is never executed. Save only the model's \
+         state_dict, or use a safetensors file", .path.display()
     )]
     NotATensor {
-        /// The file.
         path: PathBuf,
-        /// Where in the pickle it is.
         key: String,
-        /// What it is.
+        /// A description of the object.
         what: String,
     },
 
-    /// Numbers of a type that no weight has.
-    #[error("{key} in {} is {dtype}; F32, F16 and BF16 can be read", .path.display())]
+    #[error("{key} in {} has the unsupported type {dtype}; F32, F16 and BF16 are supported", .path.display())]
     Dtype {
-        /// The file.
         path: PathBuf,
-        /// The tensor.
         key: String,
-        /// The type, as the file calls it.
+        /// As named in the file.
         dtype: String,
     },
 
-    /// Numbers that are not finite.
-    #[error("{key} in {} has {value} at {idx}; a model with such weights writes nothing", .path.display())]
+    /// A value is infinite or NaN.
+    #[error("{key} in {} has the value {value} at index {idx}; weights must be finite", .path.display())]
     NotFinite {
-        /// The file.
         path: PathBuf,
-        /// The tensor.
         key: String,
-        /// The first such number.
+        /// The first such value.
         value: f32,
-        /// Its place among all numbers of the tensor.
+        /// The index in the flat tensor.
         idx: usize,
     },
 }
@@ -117,7 +87,7 @@ pub enum Error {
 /// The result of reading weights.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Makes an I/O error say what was done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path: path.to_owned(), source }
 }

@@ -1,4 +1,4 @@
-//! Files that are mapped into memory, each once.
+//! Memory-mapped files.
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +10,15 @@ use fs::Map;
 
 use crate::weights::{Result, error::io};
 
-/// The files that tensors are used in where they lie. A file stays mapped as long as a tensor of it is in use.
+/// Memory-mapped weight files, each mapped once. A file stays mapped as long as one of its tensors is in use.
 #[derive(Debug, Default)]
 pub struct Maps {
     files: BTreeMap<PathBuf, Bytes>,
 }
 
 impl Maps {
-    /// The bytes of a file.
-    pub(crate) fn of(&mut self, path: &Path) -> Result<Bytes> {
+    /// Maps a file, or returns the existing mapping.
+    pub(crate) fn get(&mut self, path: &Path) -> Result<Bytes> {
         if let Some(file) = self.files.get(path) {
             return Ok(file.clone());
         }

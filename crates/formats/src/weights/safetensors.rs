@@ -1,6 +1,6 @@
-//! Hugging Face's format: a length, a header of JSON, numbers.
+//! Reading of safetensors: header length, JSON header, values.
 //!
-//! See [the format's description](https://github.com/huggingface/safetensors#format).
+//! See [the specification](https://github.com/huggingface/safetensors#format).
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -12,10 +12,10 @@ use crate::weights::{
     tensor::{Source, Tensor},
 };
 
-/// Bytes of the header's length.
+/// Size of the header length, in bytes.
 const LENGTH: u64 = size_of::<u64>() as u64;
 
-/// Longest header that is read: the format's own limit.
+/// Maximum size of the header: the limit of the format.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// The tensors of a file.
@@ -25,22 +25,22 @@ pub(crate) fn tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     let file_len = file.metadata().map_err(io("read", path))?.len();
     let mut length = [0; size_of::<u64>()];
     if file_len < LENGTH {
-        return Err(damaged(format!("it has {file_len} bytes, not even the length of a header")));
+        return Err(damaged(format!("it has only {file_len} bytes")));
     }
     file.read_exact(&mut length).map_err(io("read", path))?;
     let header_len = u64::from_le_bytes(length);
     if header_len > MAX_HEADER || header_len > file_len - LENGTH {
         return Err(damaged(format!(
-            "its header would have {header_len} bytes, and the file has {file_len}"
+            "its header would have {header_len} bytes, but the file has only {file_len}"
         )));
     }
-    let mut header = vec![0; usize::try_from(header_len).expect("a header is below 100 MB")];
+    let mut header = vec![0; usize::try_from(header_len).expect("a header has at most 100 MB")];
     file.read_exact(&mut header).map_err(io("read", path))?;
-    // Checks that the tensors fill what they say, one after another.
+    // Deserialisation checks that the tensors are contiguous and match their shapes.
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
     let (expected, actual) = (header.data_len() as u64, file_len - LENGTH - header_len);
     if actual != expected {
-        return Err(damaged(format!("its tensors take {expected} bytes, and it has {actual} for them")));
+        return Err(damaged(format!("its tensors need {expected} bytes, but it has {actual}")));
     }
     let tensor = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let offset = LENGTH + header_len + info.data_offsets.0 as u64;

@@ -1,4 +1,4 @@
-//! Which files hold the weights of a model.
+//! The weights of a model in one or several files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::{
     weights::{Error, Result, Tensor, error::io, pytorch, safetensors},
 };
 
-/// The names of the file to open, in the order of preference.
+/// The file to open in a model folder, by preference.
 const NAMES: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -21,39 +21,39 @@ const NAMES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// The tensors of a model, by name, whatever the files they are in.
+/// The tensors of a model by name, from one or several files.
 #[derive(Debug, Clone)]
 pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// `model.safetensors.index.json`, or the same for pickles.
+/// `model.safetensors.index.json` or `pytorch_model.bin.index.json`.
 #[derive(Debug, Deserialize)]
 struct Index {
-    /// The file of each tensor.
+    /// Tensor name to file name.
     weight_map: BTreeMap<String, String>,
 }
 
 impl Weights {
-    /// The file with the weights of the model in a folder, if there is one.
+    /// Finds the weight file of a model folder.
     #[must_use]
     pub fn find(folder: &Path) -> Option<PathBuf> {
         NAMES.into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
     }
 
-    /// Opens a file of weights, or an index of several.
+    /// Opens a weight file, or an index of several.
     ///
     /// # Errors
     ///
-    /// If it can't be read, is damaged, holds something else than tensors, or its shards are not those of its index.
+    /// If a file is unreadable, damaged or has other objects beside tensors, or the shards do not match the index.
     pub fn open(path: &Path) -> Result<Self> {
         let tensors =
             if has_extension(path, "json") { shards(path)? } else { tensors(path)?.into_iter().collect() };
         Ok(Self { path: path.to_owned(), tensors })
     }
 
-    /// Opens the dictionary of tensors that a pickle has under a key, among other things.
+    /// Opens the dictionary of tensors under a key of a pickle, for example `model` in nanoGPT's `ckpt.pt`.
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
-    /// Tensors of a file of another format, by name.
+    /// The tensors of a file in another format, by name.
     #[must_use]
-    pub fn of(path: &Path, tensors: BTreeMap<String, Tensor>) -> Self {
+    pub fn from_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Self {
         Self { path: path.to_owned(), tensors }
     }
 
-    /// The file that was opened.
+    /// The opened file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -80,7 +80,7 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A tensor.
+    /// The tensor with a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
@@ -102,7 +102,7 @@ fn tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
     if has_extension(path, "safetensors") { safetensors::tensors(path) } else { pytorch::tensors(path, None) }
 }
 
-/// The tensors of all shards of an index: those that it names, each in the file where it says.
+/// The tensors of all shards. Checks that each is in the file that the index names.
 fn shards(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     refuse_lfs_pointer(path)?;
     let text = fs::read_to_string(path).map_err(io("read", path))?;
@@ -112,7 +112,7 @@ fn shards(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let problem = |problem: String| Error::Shards { path: path.to_owned(), problem };
     let mut found = BTreeMap::new();
     for shard in files {
-        // A name, and nothing that leads elsewhere.
+        // Only a file name, no path to another folder.
         let mut parts = Path::new(shard).components();
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
             return Err(Error::ShardName { path: path.to_owned(), shard: shard.clone() });
@@ -120,7 +120,7 @@ fn shards(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         for (name, tensor) in tensors(&path.with_file_name(shard))? {
             match index.weight_map.get(&name) {
                 Some(file) if file == shard => {}
-                Some(file) => return Err(problem(format!("{name} is in {shard}, not in {file}"))),
+                Some(file) => return Err(problem(format!("{name} is in {shard} instead of {file}"))),
                 None => return Err(problem(format!("{name} of {shard} is not in the index"))),
             }
             found.insert(name, tensor);
@@ -152,7 +152,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_written_is_read(tensors in prop::collection::btree_map(
+        fn a_file_survives_the_round_trip(tensors in prop::collection::btree_map(
             "[a-z.]{1,9}", prop::collection::vec(-1e30_f32..1e30, 0..20), 0..6,
         )) {
             let folder = tempfile::tempdir().unwrap();
@@ -160,8 +160,8 @@ mod tests {
             fs::write(&path, file(&tensors)).unwrap();
             let weights = Weights::open(&path).unwrap();
             prop_assert_eq!(weights.names().count(), tensors.len());
-            for (name, numbers) in &tensors {
-                prop_assert_eq!(&weights.get(name).unwrap().read().unwrap(), numbers);
+            for (name, values) in &tensors {
+                prop_assert_eq!(&weights.get(name).unwrap().read().unwrap(), values);
             }
         }
     }

@@ -14,27 +14,24 @@ use rayon::prelude::*;
 
 use crate::weights::{Error, Maps, Result, error::io};
 
-/// Numbers that are checked together.
+/// Values that are checked together.
 const CHECKED: usize = 1 << 12;
 
-/// Numbers that a core checks at a time: 4 MiB, most of whose time is that of reading the file.
+/// Values that a thread checks at a time: 4 MiB, dominated by reading the file.
 const PIECE: usize = 1 << 20;
 
-/// What the numbers of a tensor are stored as.
+/// The storage type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dtype {
-    /// 32 bits.
     F32,
-    /// 16 bits, as IEEE has them.
     F16,
-    /// The upper 16 of 32 bits.
     Bf16,
-    /// What no weight is stored as, by the file's own name for it.
+    /// An unsupported type, as named in the file.
     Other(String),
 }
 
-/// A tensor in a file, whose numbers have not been read.
+/// A tensor in a file. Its values are read on demand.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     path: PathBuf,
@@ -47,13 +44,13 @@ pub struct Tensor {
 type Unpack = dyn Fn() -> Vec<f32> + Send + Sync;
 type Arrange = dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync;
 
-/// Where the numbers are.
+/// The location of the values.
 #[derive(Clone)]
 pub(crate) enum Source {
-    /// That many bytes from the beginning of the file, row by row.
+    /// An offset in the file in bytes; values are row-major.
     Offset(u64),
     Pickle(pytorch_reader::Tensor),
-    /// Whoever made the tensor unpacks them, and then arranges them.
+    /// A function that decodes the values, and one that reorders them.
     Packed(Arc<Unpack>, Arc<Arrange>),
 }
 
@@ -72,9 +69,9 @@ impl Tensor {
         Self { path: path.to_owned(), name: name.to_owned(), shape, dtype, source }
     }
 
-    /// A tensor of a file of another format: `unpack` makes numbers of what is in it, and `arrange` lays them row by row.
+    /// A tensor in another format: `unpack` decodes its values, and `arrange` puts them into row-major order.
     ///
-    /// Errors name it, and the place of a number in it, as the file has them: by `name` and before `arrange`.
+    /// Errors use the `name` in the file, and indices before `arrange`.
     pub fn packed(
         path: &Path,
         name: &str,
@@ -85,40 +82,39 @@ impl Tensor {
         Self::new(path, name, shape, Dtype::F32, Source::Packed(Arc::new(unpack), Arc::new(arrange)))
     }
 
-    /// The file that it is in.
+    /// The file of the tensor.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file calls it.
+    /// The name in the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its extents, the outermost first.
+    /// The shape, outermost dimension first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// What its numbers are stored as.
+    /// The storage type.
     pub fn dtype(&self) -> &Dtype {
         &self.dtype
     }
 
-    /// Reads its numbers, row by row.
+    /// Reads the values as f32, in row-major order.
     ///
     /// # Errors
     ///
-    /// If the file can't be read, or the numbers are of another type than f32, f16 and bf16, or one of them is not
-    /// finite.
+    /// If the file is unreadable, the type is not f32, f16 or bf16, or a value is not finite.
     pub fn read(&self) -> Result<Vec<f32>> {
         let n = self.shape.iter().product();
-        let numbers = match self.dtype {
+        let values = match self.dtype {
             Dtype::F32 if let Source::Packed(unpack, _) = &self.source => unpack(),
             Dtype::F32 => {
-                let mut numbers = vec![0.0_f32; n];
-                self.read_bytes(bytemuck::cast_slice_mut(&mut numbers))?;
-                numbers
+                let mut values = vec![0.0_f32; n];
+                self.read_bytes(bytemuck::cast_slice_mut(&mut values))?;
+                values
             }
             Dtype::F16 => {
                 let mut halves = vec![f16::ZERO; n];
@@ -135,72 +131,72 @@ impl Tensor {
                 return Err(Error::Dtype { path, key, dtype: dtype.clone() });
             }
         };
-        self.check_finite(&numbers)?;
+        self.check_finite(&values)?;
         Ok(match &self.source {
-            Source::Packed(_, arrange) => arrange(numbers),
-            _ => numbers,
+            Source::Packed(_, arrange) => arrange(values),
+            _ => values,
         })
     }
 
-    /// Whether its numbers can be used where they lie in the file.
+    /// Whether the values can be used in the mapped file: f32 and aligned.
     pub fn is_mappable(&self) -> bool {
         let is_aligned = |offset: u64| offset.is_multiple_of(size_of::<f32>() as u64);
         self.dtype == Dtype::F32 && matches!(self.source, Source::Offset(offset) if is_aligned(offset))
     }
 
-    /// Its numbers where they lie in the file: f32, row by row. `None` if they have to be read.
+    /// The f32 values in the mapped file, in row-major order. `None` if they have to be read.
     ///
     /// # Errors
     ///
-    /// If the file can't be mapped or a number is not finite.
+    /// If the file can't be mapped or a value is not finite.
     pub fn mapped(&self, maps: &mut Maps) -> Result<Option<Bytes>> {
         let Source::Offset(offset) = self.source else { return Ok(None) };
         if !self.is_mappable() {
             return Ok(None);
         }
-        let file = maps.of(&self.path)?;
+        let file = maps.get(&self.path)?;
         let n: usize = self.shape.iter().product();
         let start = usize::try_from(offset).expect("a mapped file fits the address space");
         let end = start + n * size_of::<f32>();
         if end > file.len() {
-            let shorter = "the file has become shorter since it was opened";
+            let shorter = "the file was truncated after it was opened";
             return Err(io("read", &self.path)(std::io::Error::new(
                 std::io::ErrorKind::UnexpectedEof,
                 shorter,
             )));
         }
-        let memory = file.slice(start..end);
-        let Ok(numbers) = bytemuck::try_cast_slice::<u8, f32>(&memory) else { return Ok(None) };
-        self.check_finite(numbers)?;
-        Ok(Some(memory))
+        let bytes = file.slice(start..end);
+        let Ok(values) = bytemuck::try_cast_slice::<u8, f32>(&bytes) else { return Ok(None) };
+        self.check_finite(values)?;
+        Ok(Some(bytes))
     }
 
-    fn check_finite(&self, numbers: &[f32]) -> Result<()> {
-        // By blocks, which the compiler has vector instructions for.
+    fn check_finite(&self, values: &[f32]) -> Result<()> {
+        // By blocks, which the compiler vectorises.
         let is_finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
-        if numbers.par_chunks(PIECE).all(|piece| piece.chunks(CHECKED).all(is_finite)) {
+        if values.par_chunks(PIECE).all(|piece| piece.chunks(CHECKED).all(is_finite)) {
             return Ok(());
         }
-        let idx = numbers.iter().position(|x| !x.is_finite()).expect("a block has one");
-        Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value: numbers[idx], idx })
+        let idx = values.iter().position(|x| !x.is_finite()).expect("a block has one");
+        Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value: values[idx], idx })
     }
 
-    /// Whether another tensor of the same shape has the same numbers. Those of f32 are compared where they lie.
+    /// Whether another tensor of the same shape has the same values. f32 values are compared without copies.
     ///
     /// # Errors
     ///
     /// As [`Tensor::read`].
-    pub fn has_numbers_of(&self, other: &Self) -> Result<bool> {
+    pub fn has_same_values(&self, other: &Self) -> Result<bool> {
         let mut maps = Maps::default();
         match (self.mapped(&mut maps)?, other.mapped(&mut maps)?) {
-            (Some(own), Some(others)) => Ok(own == others),
+            (Some(left), Some(right)) => Ok(left == right),
             _ => Ok(self.read()? == other.read()?),
         }
     }
 
-    /// Files are little-endian, and so is every machine that this runs on.
+    /// Reads the raw bytes. Files are little-endian, and so is every supported machine.
     fn read_bytes(&self, out: &mut [u8]) -> Result<()> {
-        const { assert!(cfg!(target_endian = "little"), "numbers are read as they lie in the file") };
+        const { assert!(cfg!(target_endian = "little"), "files are little-endian") };
         match &self.source {
             Source::Offset(offset) => {
                 let mut file = File::open(&self.path).map_err(io("open", &self.path))?;
@@ -212,7 +208,7 @@ impl Tensor {
                 out.copy_from_slice(&bytes);
                 Ok(())
             }
-            Source::Packed(..) => unreachable!("its numbers are unpacked, and its bytes not read"),
+            Source::Packed(..) => unreachable!("packed values are decoded by `unpack`"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hugging Face's format, written from its beginning to its end, some values at a time.
+//! Sequential writing of safetensors.
 
 use std::{
     borrow::Cow,
@@ -12,42 +12,35 @@ use safetensors::{
     tensor::{Metadata, TensorInfo},
 };
 
-/// The floating-point types that weights are written as.
+/// The floating-point type of written weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FloatType {
-    /// As they are.
     F32,
-    /// Rounded to IEEE's 16 bits.
     F16,
-    /// Rounded to the upper 16 of 32 bits.
     Bf16,
 }
 
-/// Why weights could not be written.
+/// An error while writing weights.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Sizes that no header can have.
+    /// The sizes overflow.
     #[error(transparent)]
     Header(SafeTensorError),
 
-    /// A value that 16 bits can't hold.
-    #[error("{name} has {value}, which {ty} can't hold")]
+    #[error("{name} has the value {value}, which {ty} cannot represent")]
     TooLarge {
-        /// The tensor.
         name: String,
-        /// The value.
         value: f32,
         /// PyTorch's name of the type.
         ty: &'static str,
     },
 
-    /// The system did not take the bytes.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl FloatType {
-    /// PyTorch's name.
+    /// PyTorch's name of the type.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -64,7 +57,7 @@ impl FloatType {
         }
     }
 
-    /// The bytes of some values, or the first finite value that would become infinite.
+    /// Encodes values. The error is the first finite value that would become infinite.
     fn encode(self, values: &[f32]) -> Result<Cow<'_, [u8]>, f32> {
         let fits = |x: f32| match self {
             Self::F32 => true,
@@ -82,17 +75,17 @@ impl FloatType {
     }
 }
 
-/// Writes a safetensors file of the tensors with these shapes, all as `ty`.
+/// Writes a safetensors file with tensors of these shapes, all as `ty`.
 ///
-/// `chunks` is asked for the values of one tensor after the other, row by row, in chunks of any length.
+/// `chunks` is called for each tensor in turn and returns its values in row-major order, in chunks of any length.
 ///
 /// # Errors
 ///
-/// If `ty` can't hold a value, or `out` fails.
+/// If `ty` can't represent a value, or `out` fails.
 ///
 /// # Panics
 ///
-/// If a tensor gets more or fewer values than its shape has.
+/// If the number of values of a tensor does not match its shape.
 pub fn write<C: IntoIterator<Item = Vec<f32>>>(
     out: &mut impl Write,
     shapes: &BTreeMap<String, Vec<usize>>,
@@ -115,18 +108,18 @@ pub fn write<C: IntoIterator<Item = Vec<f32>>>(
     Ok(())
 }
 
-/// The length of a JSON object, and that object with the place of each tensor.
+/// The header length and the JSON header.
 fn header(shapes: &BTreeMap<String, Vec<usize>>, dtype: FileDtype) -> Result<Vec<u8>, SafeTensorError> {
     let mut end = 0;
-    let place = |(name, shape): (&String, &Vec<usize>)| {
+    let info = |(name, shape): (&String, &Vec<usize>)| {
         let start = end;
         end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
         (name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (start, end) })
     };
-    let tensors = shapes.iter().map(place).collect();
+    let tensors = shapes.iter().map(info).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut json = serde_json::to_vec(&Metadata::new(Some(format), tensors)?)?;
-    // So the values begin at a multiple of eight bytes.
+    // Aligns the values to 8 bytes.
     json.resize(json.len().next_multiple_of(8), b' ');
     Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
 }
@@ -145,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_every_value_in_its_type() {
+    fn values_are_written_in_the_chosen_type() {
         let values = [0.5, -1.25, 0.0, 3.0];
         for (ty, dtype, n_bytes) in [
             (FloatType::F32, FileDtype::F32, 16),
@@ -162,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beyond_sixteen_bits_is_named() {
+    fn a_value_out_of_range_is_reported() {
         let error = file(FloatType::F16, &[0.0, f32::INFINITY, 7e4, 1.0]).unwrap_err();
-        assert_eq!(error.to_string(), "a has 70000, which float16 can't hold");
+        assert_eq!(error.to_string(), "a has the value 70000, which float16 cannot represent");
         file(FloatType::Bf16, &[0.0, f32::INFINITY, 7e4, 1.0]).unwrap();
     }
 }

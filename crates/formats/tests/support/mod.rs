@@ -1,9 +1,9 @@
-//! Files built byte by byte, for what the writer would never write.
+//! Builds GGUF files byte by byte, including invalid ones.
 
-/// A file of `version` with `n_tensors` and `n_keys` announced, to which what follows is appended.
+/// A file whose header declares `n_tensors` and `n_keys`; the methods append the rest.
 pub(crate) struct FileBytes {
     bytes: Vec<u8>,
-    /// Whether lengths are 32 bits wide.
+    /// Whether lengths have 32 bits.
     short: bool,
 }
 
@@ -38,7 +38,7 @@ impl FileBytes {
         self.length(text.len() as u64).raw(text.as_bytes())
     }
 
-    /// A key and the number of its value's type; the value is to follow.
+    /// Appends a key and the code of its value type, without the value.
     pub(crate) fn key(self, key: &str, ty: u32) -> Self {
         self.string(key).u32(ty)
     }
@@ -48,7 +48,7 @@ impl FileBytes {
         dims.iter().fold(file, |file, &dim| file.length(dim)).u32(ty).u64(offset)
     }
 
-    /// Fills up to a multiple of 32.
+    /// Pads to a multiple of 32 bytes.
     pub(crate) fn align(mut self) -> Self {
         self.bytes.resize(self.bytes.len().next_multiple_of(32), 0);
         self

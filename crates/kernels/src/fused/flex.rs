@@ -1,4 +1,4 @@
-//! The operations on the CPU where no gradient is recorded.
+//! The operations on the CPU without autodiff.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use cpu::{
 use crate::weight::RowBlocks;
 
 use super::{
-    forward::{attention_forward, embed_forward, factor, linear_forward, loss_forward, norm_forward},
+    forward::{attention_forward, embed_forward, linear_forward, loss_forward, norm_forward, right_operand},
     ops::{Affine, FusedOps, InPlaceOps, SlotLayer},
-    tensors::{indices, numbers, scalar, tensor, whole, width},
+    tensors::{contiguous, indices, scalar, tensor, values, width},
 };
 
 impl FusedOps for Flex {
@@ -27,9 +27,9 @@ impl FusedOps for Flex {
         residual: FlexTensor,
         affine: Affine,
     ) -> FlexTensor {
-        let weight = whole(weight);
-        let weight = [factor(&weight)];
-        linear_forward([&whole(x), &whole(bias), &whole(residual)], &weight, affine, false).0
+        let weight = contiguous(weight);
+        let weight = [right_operand(&weight)];
+        linear_forward([&contiguous(x), &contiguous(bias), &contiguous(residual)], &weight, affine, false).0
     }
 
     fn causal_attention(
@@ -39,21 +39,21 @@ impl FusedOps for Flex {
         layout: HeadLayout,
         mask: Option<Mask>,
     ) -> FlexTensor {
-        attention_forward(&whole(qkv), &[query_gain, key_gain].map(whole), &layout, mask).0
+        attention_forward(&contiguous(qkv), &[query_gain, key_gain].map(contiguous), &layout, mask).0
     }
 
     fn norm(x: FlexTensor, gain: FlexTensor, offset: FlexTensor, kind: NormKind, epsilon: f32) -> FlexTensor {
-        norm_forward(&whole(x), &whole(gain), &whole(offset), kind, epsilon).0
+        norm_forward(&contiguous(x), &contiguous(gain), &contiguous(offset), kind, epsilon).0
     }
 
     fn embed(
         tokens: FlexTensor,
         positions: FlexTensor,
         ids: FlexTensor,
-        places: Arc<[usize]>,
+        position_ids: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FlexTensor {
-        embed_forward(&whole(tokens), &whole(positions), &ids, &indices(&ids), &places, mask)
+        embed_forward(&contiguous(tokens), &contiguous(positions), &ids, &indices(&ids), &position_ids, mask)
     }
 
     fn head_loss(
@@ -63,7 +63,7 @@ impl FusedOps for Flex {
         precision: Precision,
     ) -> FlexTensor {
         let level = SimdLevel::of(precision);
-        scalar(loss_forward(level, &whole(hidden), &whole(weight), &indices(&targets), false).mean)
+        scalar(loss_forward(level, &contiguous(hidden), &contiguous(weight), &indices(&targets), false).mean)
     }
 }
 
@@ -75,8 +75,8 @@ impl InPlaceOps for Flex {
         weight: RowBlocks,
         affine: Affine,
     ) -> FlexTensor {
-        let factors: Vec<Matrix<'_>> = weight.blocks().iter().map(RowBlock::factor).collect();
-        linear_forward([&whole(x), &whole(bias), &whole(residual)], &factors, affine, false).0
+        let weight: Vec<Matrix<'_>> = weight.blocks().iter().map(RowBlock::operand).collect();
+        linear_forward([&contiguous(x), &contiguous(bias), &contiguous(residual)], &weight, affine, false).0
     }
 
     fn adamw(
@@ -86,10 +86,10 @@ impl InPlaceOps for Flex {
         second: FlexTensor,
         step: AdamWStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (mut x, mut first, mut second) = (whole(x), whole(first), whole(second));
-        let gradient = whole(gradient);
+        let (mut x, mut first, mut second) = (contiguous(x), contiguous(first), contiguous(second));
+        let gradient = contiguous(gradient);
         let moments = [first.storage_mut(), second.storage_mut()];
-        adamw::step(SimdLevel::best(), &step, x.storage_mut(), numbers(&gradient), moments);
+        adamw::step(SimdLevel::best(), &step, x.storage_mut(), values(&gradient), moments);
         (x, first, second)
     }
 
@@ -100,12 +100,12 @@ impl InPlaceOps for Flex {
         layout: HeadLayout,
         past: SlotLayer<'_>,
     ) -> FlexTensor {
-        let [qkv, query_gain, key_gain] = [qkv, query_gain, key_gain].map(whole);
+        let [qkv, query_gain, key_gain] = [qkv, query_gain, key_gain].map(contiguous);
         let SlotLayer { segments, mut slots, layer } = past;
         let HeadLayout { n_head, n_kv_head, .. } = layout;
         let head_dim = width(&qkv) / (n_head + 2 * n_kv_head);
-        let gains = [numbers(&query_gain), numbers(&key_gain)];
-        let step = Step { qkv: numbers(&qkv), gains, layout: &layout, head_dim, segments };
+        let gains = [values(&query_gain), values(&key_gain)];
+        let step = Step { qkv: values(&qkv), gains, layout: &layout, head_dim, segments };
         let out = segments::attend(SimdLevel::best(), &step, &mut slots, layer);
         let n_rows = qkv.layout().shape()[1];
         tensor(out, [1, n_rows, n_head * head_dim])
@@ -117,14 +117,14 @@ impl InPlaceOps for Flex {
         mean: FlexTensor,
         step: MuonStep,
     ) -> (FlexTensor, FlexTensor) {
-        let (mut x, gradient, mut mean) = (whole(x), whole(gradient), whole(mean));
+        let (mut x, gradient, mut mean) = (contiguous(x), contiguous(gradient), contiguous(mean));
         let n_in = width(&x);
-        muon::step(SimdLevel::best(), &step, n_in, x.storage_mut(), numbers(&gradient), mean.storage_mut());
+        muon::step(SimdLevel::best(), &step, n_in, x.storage_mut(), values(&gradient), mean.storage_mut());
         (x, mean)
     }
 
     fn sum_of_squares(x: FlexTensor) -> FlexTensor {
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
-        scalar(adamw::sum_of_squares(SimdLevel::best(), numbers(&whole(x))) as f32)
+        scalar(adamw::sum_of_squares(SimdLevel::best(), values(&contiguous(x))) as f32)
     }
 }

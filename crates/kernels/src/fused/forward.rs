@@ -1,4 +1,4 @@
-//! The forward passes, on whole tensors of the CPU.
+//! The forward passes, on contiguous CPU tensors.
 
 use burn::backend::flex::FlexTensor;
 use cpu::{
@@ -8,11 +8,11 @@ use cpu::{
 
 use super::{
     ops::Affine,
-    tensors::{numbers, rows, tensor, tensor_like, vector, width},
+    tensors::{rows, tensor, tensor_like, values, vector, width},
 };
 
-/// The output of an affine map and of what follows it; with `backward` also the slopes of an activation. The
-/// tensors are the input, the bias and the residual.
+/// The output of a linear layer and of the operations fused with it; with `backward`, also the derivatives of an
+/// activation. The tensors are the input, the bias and the residual.
 pub(super) fn linear_forward(
     [x, bias, residual]: [&FlexTensor; 3],
     weights: &[Matrix<'_>],
@@ -20,7 +20,7 @@ pub(super) fn linear_forward(
     backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     let level = SimdLevel::of(affine.precision);
-    let (input, bias) = (rows(x), numbers(bias));
+    let (input, bias) = (rows(x), values(bias));
     let n_outputs: usize = weights.iter().map(Matrix::cols).sum();
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
@@ -29,28 +29,31 @@ pub(super) fn linear_forward(
         tensor(y, shape)
     };
     if let Some(activation) = affine.activation {
-        assert!(affine.mask.is_none() && numbers(residual).is_empty(), "only one of them follows a map");
-        let (y, slopes) = linear::forward_activated(level, input, weights, bias, activation, backward);
-        return (shaped(y), slopes.map(|slopes| tensor(slopes, [input.rows(), n_outputs])));
+        assert!(
+            affine.mask.is_none() && values(residual).is_empty(),
+            "an activation excludes dropout and a residual"
+        );
+        let (y, derivatives) = linear::forward_activated(level, input, weights, bias, activation, backward);
+        return (shaped(y), derivatives.map(|derivatives| tensor(derivatives, [input.rows(), n_outputs])));
     }
-    if numbers(residual).is_empty() {
+    if values(residual).is_empty() {
         return (shaped(linear::forward(level, input, weights, bias)), None);
     }
-    let y = linear::forward_onto(level, input, weights, bias, numbers(residual), affine.mask);
+    let y = linear::forward_residual(level, input, weights, bias, values(residual), affine.mask);
     (shaped(y), None)
 }
 
-/// A weight `[C_out, C_in]` as the right factor of a product.
-pub(super) fn factor(weight: &FlexTensor) -> Matrix<'_> {
+/// A weight `[C_out, C_in]` as the right operand of a product.
+pub(super) fn right_operand(weight: &FlexTensor) -> Matrix<'_> {
     rows(weight).transposed()
 }
 
-pub(super) fn attention_call<'a>(
+pub(super) fn attention_inputs<'a>(
     qkv: &'a FlexTensor,
     gains: &'a [FlexTensor; 2],
     layout: &'a HeadLayout,
     mask: Option<Mask>,
-) -> attention::Call<'a> {
+) -> attention::Inputs<'a> {
     let shape = qkv.layout().shape();
     let HeadLayout { n_head, n_kv_head, .. } = *layout;
     let sizes = attention::Sizes {
@@ -60,7 +63,7 @@ pub(super) fn attention_call<'a>(
         n_kv_head,
         head_dim: shape[2] / (n_head + 2 * n_kv_head),
     };
-    attention::Call { qkv: numbers(qkv), gains: gains.each_ref().map(numbers), layout, sizes, mask }
+    attention::Inputs { qkv: values(qkv), gains: gains.each_ref().map(values), layout, sizes, mask }
 }
 
 pub(super) fn attention_forward(
@@ -69,9 +72,9 @@ pub(super) fn attention_forward(
     layout: &HeadLayout,
     mask: Option<Mask>,
 ) -> (FlexTensor, FlexTensor) {
-    let call = attention_call(qkv, gains, layout, mask);
-    let (out, sums) = attention::forward(SimdLevel::best(), &call);
-    (tensor(out, call.sizes.output_shape()), vector(sums))
+    let inputs = attention_inputs(qkv, gains, layout, mask);
+    let (out, sums) = attention::forward(SimdLevel::best(), &inputs);
+    (tensor(out, inputs.sizes.output_shape()), vector(sums))
 }
 
 pub(super) fn norm_forward(
@@ -82,7 +85,7 @@ pub(super) fn norm_forward(
     epsilon: f32,
 ) -> (FlexTensor, FlexTensor) {
     let (y, moments) =
-        norm::forward(SimdLevel::best(), kind, numbers(x), numbers(gain), numbers(offset), epsilon);
+        norm::forward(SimdLevel::best(), kind, values(x), values(gain), values(offset), epsilon);
     (tensor_like(y, x), vector(moments))
 }
 
@@ -91,14 +94,14 @@ pub(super) fn embed_forward(
     positions: &FlexTensor,
     ids: &FlexTensor,
     index: &[usize],
-    places: &[usize],
+    position_ids: &[usize],
     mask: Option<Mask>,
 ) -> FlexTensor {
     check_ids(index, tokens.layout().shape()[0]);
     let shape = ids.layout().shape();
     let ([batch, time], width) = ([shape[0], shape[1]], width(tokens));
-    let (tokens, positions) = (numbers(tokens), numbers(positions));
-    let y = embedding::forward(SimdLevel::best(), tokens, positions, width, index, places, mask);
+    let (tokens, positions) = (values(tokens), values(positions));
+    let y = embedding::forward(SimdLevel::best(), tokens, positions, width, index, position_ids, mask);
     tensor(y, [batch, time, width])
 }
 
@@ -111,11 +114,11 @@ pub(super) fn loss_forward(
 ) -> cross_entropy::Loss {
     let weight = rows(weight);
     check_ids(targets, weight.rows());
-    cross_entropy::loss(level, numbers(hidden), weight, targets, backward)
+    cross_entropy::loss(level, values(hidden), weight, targets, backward)
 }
 
 pub(super) fn check_ids(ids: &[usize], n_vocab: usize) {
     if let Some(id) = ids.iter().find(|&&id| id >= n_vocab) {
-        panic!("token {id} is outside a vocabulary of {n_vocab}");
+        panic!("token {id} is outside the vocabulary of {n_vocab}");
     }
 }

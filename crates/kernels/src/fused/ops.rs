@@ -1,4 +1,4 @@
-//! The operations, as every backend that has them declares them.
+//! The operations, as backend traits.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, Segm
 
 use crate::weight::RowBlocks;
 
-/// What follows an affine map, whose weight is `[C_out, C_in]`.
+/// The precision of a linear layer, and the operations fused with it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affine {
     pub(crate) precision: Precision,
     pub(crate) activation: Option<Activation>,
-    /// Applies before the residual is added.
+    /// Dropout, before the residual is added.
     pub(crate) mask: Option<Mask>,
 }
 
-/// Operations with a backward pass. A vector of no elements stands for one that is not there.
+/// Operations with a backward pass. An empty vector stands for a missing argument.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait FusedOps: Backend {
     fn linear(
@@ -46,12 +46,12 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
-    /// `places` are the rows of `positions`, one for each id, or none.
+    /// `position_ids` are rows of `positions`, one for each id, or empty.
     fn embed(
         tokens: FloatTensor<Self>,
         positions: FloatTensor<Self>,
         ids: IntTensor<Self>,
-        places: Arc<[usize]>,
+        position_ids: Arc<[usize]>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
@@ -63,14 +63,14 @@ pub(crate) trait FusedOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// One layer of the slots of a step's segments.
+/// One layer of the slots of an inference step, one slot per segment.
 pub(crate) struct SlotLayer<'a> {
     pub(crate) segments: &'a [Segment],
     pub(crate) slots: Vec<&'a mut Slot>,
     pub(crate) layer: usize,
 }
 
-/// Operations that no gradient passes through.
+/// Operations without gradients.
 #[backend_extension(Flex)]
 pub(crate) trait InPlaceOps: Backend {
     fn adamw(
@@ -81,7 +81,7 @@ pub(crate) trait InPlaceOps: Backend {
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Of a step; the rows' keys and values are added to the slots.
+    /// Attention of an inference step; appends the keys and values of the rows to the slots.
     fn ragged_attention(
         qkv: FloatTensor<Self>,
         query_gain: FloatTensor<Self>,
@@ -90,7 +90,7 @@ pub(crate) trait InPlaceOps: Backend {
         past: SlotLayer<'_>,
     ) -> FloatTensor<Self>;
 
-    /// As [`FusedOps::linear`], of a weight in blocks of rows.
+    /// [`FusedOps::linear`] with a weight in blocks of rows.
     fn linear_in_blocks(
         x: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -99,7 +99,7 @@ pub(crate) trait InPlaceOps: Backend {
         affine: Affine,
     ) -> FloatTensor<Self>;
 
-    /// The parameters and the mean of gradients.
+    /// Returns the parameters and the mean of gradients.
     fn muon(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,

@@ -1,4 +1,4 @@
-//! Burn's CPU tensors as numbers, and numbers as tensors.
+//! Conversions between Burn's CPU tensors and slices.
 
 use burn::{
     backend::flex::{FlexTensor, Layout},
@@ -7,14 +7,14 @@ use burn::{
 };
 use cpu::{SimdLevel, adamw, matrix::Matrix};
 
-/// The tensor if its numbers are all of its memory, one after another; else a copy that is so.
-pub(super) fn whole(x: FlexTensor) -> FlexTensor {
-    let is_whole = x.as_slice::<f32>().is_some_and(|numbers| numbers.len() == x.storage::<f32>().len());
-    if is_whole { x } else { x.to_contiguous() }
+/// The tensor if it is contiguous and fills its storage, else a contiguous copy.
+pub(super) fn contiguous(x: FlexTensor) -> FlexTensor {
+    let is_contiguous = x.as_slice::<f32>().is_some_and(|values| values.len() == x.storage::<f32>().len());
+    if is_contiguous { x } else { x.to_contiguous() }
 }
 
-pub(super) fn numbers(x: &FlexTensor) -> &[f32] {
-    x.as_slice().expect("the tensor is whole")
+pub(super) fn values(x: &FlexTensor) -> &[f32] {
+    x.as_slice().expect("the tensor is contiguous")
 }
 
 pub(super) fn indices(x: &FlexTensor) -> Vec<usize> {
@@ -27,16 +27,16 @@ pub(super) fn indices(x: &FlexTensor) -> Vec<usize> {
     }
 }
 
-/// The last axis.
+/// The length of the last axis.
 pub(super) fn width(x: &FlexTensor) -> usize {
     let shape = x.layout().shape();
     shape[shape.num_dims() - 1]
 }
 
-/// All axes but the last flattened into one.
+/// The tensor as a matrix, with all axes but the last flattened.
 pub(super) fn rows(x: &FlexTensor) -> Matrix<'_> {
-    let (numbers, width) = (numbers(x), width(x));
-    Matrix::new(numbers, numbers.len() / width.max(1), width)
+    let (values, width) = (values(x), width(x));
+    Matrix::new(values, values.len() / width.max(1), width)
 }
 
 pub(super) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
@@ -57,7 +57,7 @@ pub(super) fn scalar(x: f32) -> FlexTensor {
 }
 
 pub(super) fn scaled(x: FlexTensor, factor: f32) -> FlexTensor {
-    let mut x = whole(x);
+    let mut x = contiguous(x);
     if factor != 1.0 {
         adamw::scale(SimdLevel::best(), x.storage_mut(), factor);
     }

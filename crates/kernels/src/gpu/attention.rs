@@ -1,8 +1,8 @@
-//! Causal attention without all scores at a time.
+//! Causal attention in chunks of queries, so that only the scores of one chunk exist at a time.
 //!
-//! After [Rabe and Staats, 2021](https://arxiv.org/abs/2112.05682), by chunks of queries, which see the keys before them
-//! whole. The backward pass makes a chunk's scores again: section 3.1 of
-//! [FlashAttention](https://arxiv.org/abs/2205.14135), equations in its appendix B.2.
+//! After [Rabe and Staats, 2021](https://arxiv.org/abs/2112.05682); a chunk of queries sees all its keys in one
+//! product. The backward pass recomputes a chunk's scores, as in section 3.1 of
+//! [FlashAttention](https://arxiv.org/abs/2205.14135), with the equations of its appendix B.2.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use burn::backend::{
 };
 use cpu::{Precision, dropout::Mask};
 
-use super::primitive::{add_to_first, chunks, factor, narrow, product, reshaped};
-use crate::dropout::{drop_out, is_dropped, numbers};
+use super::primitive::{add_to_first, chunks, narrow, operand, product, reshaped};
+use crate::dropout::{arange, drop_out, is_dropped};
 
-/// The output, `[B, H, T, D]`, and the logarithms of the sums that softmax divides by, `[B, H, T, 1]`.
+/// The output, `[B, H, T, D]`, and the log-sum-exp of the scores, `[B, H, T, 1]`.
 pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
     let (mut outs, mut sums) = (Vec::new(), Vec::new());
     for rows in chunks(heads.time, heads.n_rows) {
@@ -23,7 +23,7 @@ pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
         let largest = B::float_max_dim(scores.clone(), 3);
         let weights = B::float_exp(B::float_sub(scores, largest.clone()));
         let sum = B::float_sum_dim(weights.clone(), 3);
-        let weights = heads.grouped(heads.factor(heads.dropped(&rows)(weights)));
+        let weights = heads.grouped(heads.operand(heads.dropped(&rows)(weights)));
         let mixed = product::<B>(weights, heads.seen(&heads.values, &rows));
         outs.push(B::float_div(heads.by_head(mixed), sum.clone()));
         sums.push(B::float_add(largest, B::float_log(sum)));
@@ -31,18 +31,19 @@ pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
     [outs, sums].map(|chunks| B::float_cat(chunks, 2))
 }
 
-/// The gradients of queries, keys and values, from what [`forward`] gave, and the output's gradient.
+/// The gradients of queries, keys and values, given the results of [`forward`] and the output's gradient.
 pub(super) fn backward<B: Backend>(
     heads: &Heads<B>,
     [out, sums]: [FloatTensor<B>; 2],
     d_out: FloatTensor<B>,
 ) -> [FloatTensor<B>; 3] {
-    // The sum over keys of a weight times its gradient, [B, H, T, 1].
+    // The sum over keys of weight times its gradient, [B, H, T, 1].
     let shared = B::float_sum_dim(B::float_mul(d_out.clone(), out), 3);
-    let d_out = heads.factor(d_out);
+    let d_out = heads.operand(d_out);
     let mut d_queries = Vec::new();
     let mut d_others: Option<[FloatTensor<B>; 2]> = None;
-    // The last chunk sees all keys, and the ones before it the first of them.
+    // The last chunk sees all keys, earlier chunks only the first ones. So it is computed first and the others add to
+    // it.
     for rows in chunks(heads.time, heads.n_rows).rev() {
         let here = |x: &FloatTensor<B>| narrow::<B>(x.clone(), 2, rows.clone());
         let (keys, values) = (heads.seen(&heads.keys, &rows), heads.seen(&heads.values, &rows));
@@ -51,7 +52,7 @@ pub(super) fn backward<B: Backend>(
         let d_mixed = heads.grouped(here(&d_out));
         let d_weights = dropped(heads.by_head(product::<B>(d_mixed.clone(), B::float_transpose(values))));
         let d_scores = B::float_mul(weights.clone(), B::float_sub(d_weights, here(&shared)));
-        let [weights, d_scores] = [dropped(weights), d_scores].map(|x| heads.grouped(heads.factor(x)));
+        let [weights, d_scores] = [dropped(weights), d_scores].map(|x| heads.grouped(heads.operand(x)));
         let d_query = heads.by_head(product::<B>(d_scores.clone(), keys));
         d_queries.push(B::float_mul_scalar(d_query, heads.scale.into()));
         let d_keys = product::<B>(B::float_transpose(d_scores), heads.grouped(here(&heads.queries)));
@@ -68,16 +69,16 @@ pub(super) fn backward<B: Backend>(
     [B::float_cat(d_queries, 2), d_keys, d_values]
 }
 
-/// Queries, scaled, `[B, H, T, D]`, keys and values, `[B, KV, S, D]`, as factors of products. The queries are the last T of the
-/// S positions.
+/// Scaled queries, `[B, H, T, D]`, keys and values, `[B, KV, S, D]`, in the precision of products. The queries are the
+/// last T of the S positions.
 #[derive(Debug, Clone)]
 pub(super) struct Heads<B: Backend> {
     queries: FloatTensor<B>,
     keys: FloatTensor<B>,
     values: FloatTensor<B>,
-    /// Of the weights, `[B, H, T, S]`.
+    /// Dropout of the attention weights, `[B, H, T, S]`.
     mask: Option<Mask>,
-    /// Queries that meet the keys at a time.
+    /// Queries per chunk.
     n_rows: usize,
     precision: Precision,
     batch: usize,
@@ -101,7 +102,7 @@ impl<B: Backend> Heads<B> {
         let n_before = n_positions - time;
         let scale = 1.0 / (head_dim as f64).sqrt();
         let queries = B::float_mul_scalar(queries, scale.into());
-        let [queries, keys, values] = [queries, keys, values].map(|x| factor::<B>(x, precision));
+        let [queries, keys, values] = [queries, keys, values].map(|x| operand::<B>(x, precision));
         Self {
             queries,
             keys,
@@ -118,21 +119,21 @@ impl<B: Backend> Heads<B> {
         }
     }
 
-    fn factor(&self, x: FloatTensor<B>) -> FloatTensor<B> {
-        factor::<B>(x, self.precision)
+    fn operand(&self, x: FloatTensor<B>) -> FloatTensor<B> {
+        operand::<B>(x, self.precision)
     }
 
-    /// How many positions the last of `rows` sees.
+    /// The number of positions visible to the last of `rows`.
     fn n_seen(&self, rows: &Range<usize>) -> usize {
         self.n_before + rows.end
     }
 
-    /// Of keys or values those that the last of `rows` sees.
+    /// The keys or values visible to the last of `rows`.
     fn seen(&self, x: &FloatTensor<B>, rows: &Range<usize>) -> FloatTensor<B> {
         narrow::<B>(x.clone(), 2, 0..self.n_seen(rows))
     }
 
-    /// `[B, H, R, N]` to `[B, KV, H/KV · R, N]`: the queries that a head of keys serves, one head of them after the other.
+    /// `[B, H, R, N]` to `[B, KV, H/KV · R, N]`: stacks the query heads of each key/value head.
     fn grouped(&self, x: FloatTensor<B>) -> FloatTensor<B> {
         let [_, _, n_rows, width] = x.shape().dims();
         reshaped::<B, 4>(x, [self.batch, self.n_kv_head, self.n_head / self.n_kv_head * n_rows, width])
@@ -144,26 +145,26 @@ impl<B: Backend> Heads<B> {
         reshaped::<B, 4>(x, [self.batch, self.n_head, n_rows * self.n_kv_head / self.n_head, width])
     }
 
-    /// The scores of the queries `rows` and what the last of them sees, `[B, H, R, S']`, the future -∞.
+    /// The scores of the queries `rows` over the positions visible to the last of them, `[B, H, R, S']`, with -∞ for
+    /// the future.
     fn scores(&self, rows: &Range<usize>) -> FloatTensor<B> {
         let queries = self.grouped(narrow::<B>(self.queries.clone(), 2, rows.clone()));
         let keys = B::float_transpose(self.seen(&self.keys, rows));
         let scores = self.by_head(product::<B>(queries, keys));
 
         let (device, n_seen) = (scores.device(), self.n_seen(rows));
-        let position = numbers::<B>(self.n_before + rows.start..n_seen, &device);
+        let position = arange::<B>(self.n_before + rows.start..n_seen, &device);
         let position = B::int_reshape(position, [rows.len(), 1].into());
-        let other = B::int_reshape(numbers::<B>(0..n_seen, &device), [1, n_seen].into());
+        let other = B::int_reshape(arange::<B>(0..n_seen, &device), [1, n_seen].into());
         let is_future = B::int_lower(position, other, get_device_settings::<B>(&device).bool_dtype);
         let is_future = B::bool_expand(is_future, scores.shape());
         B::float_mask_fill(scores, is_future, f32::NEG_INFINITY.into())
     }
 
-    /// Leaves of the weights of the queries `rows`, or of their gradients, what is not dropped.
+    /// Applies dropout to the weights of the queries `rows`, or to their gradients.
     fn dropped(&self, rows: &Range<usize>) -> impl Fn(FloatTensor<B>) -> FloatTensor<B> {
         let mask = self.mask.map(|mask| {
-            let numbers = self.row_numbers(rows);
-            let is_dropped = is_dropped::<B>(mask, numbers, self.n_seen(rows));
+            let is_dropped = is_dropped::<B>(mask, self.mask_rows(rows), self.n_seen(rows));
             let shape = [self.batch, self.n_head, rows.len(), self.n_seen(rows)];
             (mask, B::bool_reshape(is_dropped, shape.into()))
         });
@@ -173,13 +174,13 @@ impl<B: Backend> Heads<B> {
         }
     }
 
-    /// Those of the rows of weights that `rows` are, over all heads.
-    fn row_numbers(&self, rows: &Range<usize>) -> IntTensor<B> {
+    /// The mask's row indices for the queries `rows` of all heads.
+    fn mask_rows(&self, rows: &Range<usize>) -> IntTensor<B> {
         let (n_heads, device) = (self.batch * self.n_head, self.queries.device());
         let time = i64::try_from(self.time).expect("positions are far below 2^63");
-        let heads = B::int_mul_scalar(numbers::<B>(0..n_heads, &device), time.into());
+        let heads = B::int_mul_scalar(arange::<B>(0..n_heads, &device), time.into());
         let heads = B::int_reshape(heads, [n_heads, 1].into());
-        let rows_of_one = B::int_reshape(numbers::<B>(rows.clone(), &device), [1, rows.len()].into());
+        let rows_of_one = B::int_reshape(arange::<B>(rows.clone(), &device), [1, rows.len()].into());
         B::int_reshape(B::int_add(heads, rows_of_one), [n_heads * rows.len()].into())
     }
 }

@@ -1,16 +1,16 @@
-//! The loss of a head without all logits at a time, and its gradients with it.
+//! The loss of the output head in chunks, with its gradients computed in the same pass.
 
 use burn::backend::{
     Backend, TensorMetadata, get_device_settings,
     tensor::{FloatTensor, IntTensor},
 };
 
-use super::primitive::{chunks, factor, narrow, narrow_int, product, reshaped};
-use crate::{Precision, dropout::numbers};
+use super::primitive::{chunks, narrow, narrow_int, operand, product, reshaped};
+use crate::{Precision, dropout::arange};
 
-/// What [`super::GpuOps::head_loss_in_chunks`] takes.
+/// The arguments of [`super::GpuOps::head_loss_in_chunks`].
 #[derive(Debug, Clone)]
-pub(super) struct Call<B: Backend> {
+pub(super) struct HeadLoss<B: Backend> {
     pub(super) hidden: FloatTensor<B>,
     pub(super) weight: FloatTensor<B>,
     pub(super) targets: IntTensor<B>,
@@ -18,23 +18,23 @@ pub(super) struct Call<B: Backend> {
     pub(super) precision: Precision,
 }
 
-/// The exponentials of a chunk's logits, less the largest of each row.
+/// The forward pass of a chunk.
 struct Chunk<B: Backend> {
-    /// `[R, V]`
+    /// exp(logits - the maximum of each row), `[R, V]`.
     exponentials: FloatTensor<B>,
-    /// Of each row, `[R, 1]`.
+    /// The sum of each row, `[R, 1]`.
     sums: FloatTensor<B>,
-    /// `[R, 1]`
+    /// `[R, 1]`.
     targets: IntTensor<B>,
-    /// The sum over rows, `[1]`.
+    /// The sum over the rows, `[1]`.
     loss: FloatTensor<B>,
 }
 
-impl<B: Backend> Call<B> {
-    /// The mean over rows, `[1]`.
+impl<B: Backend> HeadLoss<B> {
+    /// The mean over all rows, `[1]`.
     pub(super) fn loss(self) -> FloatTensor<B> {
         let n = self.hidden.shape()[0];
-        let hidden = factor::<B>(self.hidden.clone(), self.precision);
+        let hidden = operand::<B>(self.hidden.clone(), self.precision);
         let head = self.head();
         let losses = chunks(n, self.n_rows).map(|rows| {
             let hidden = narrow::<B>(hidden.clone(), 0, rows.clone());
@@ -43,10 +43,10 @@ impl<B: Backend> Call<B> {
         mean::<B>(losses.collect(), n)
     }
 
-    /// The mean over rows, `[1]`, and its gradients for the hidden rows and the weight.
+    /// The mean over all rows, `[1]`, and its gradients with respect to the hidden rows and the weight.
     pub(super) fn loss_and_gradients(self) -> (FloatTensor<B>, [FloatTensor<B>; 2]) {
         let n = self.hidden.shape()[0];
-        let hidden = factor::<B>(self.hidden.clone(), self.precision);
+        let hidden = operand::<B>(self.hidden.clone(), self.precision);
         let head = self.head();
         let (mut losses, mut d_hiddens, mut d_weight) = (Vec::new(), Vec::new(), None);
         for rows in chunks(n, self.n_rows) {
@@ -58,11 +58,11 @@ impl<B: Backend> Call<B> {
             let device = exponentials.device();
             let weights = B::float_div(exponentials, B::float_mul_scalar(sums, (n as f64).into()));
             let others = B::float_sub_scalar(weights.clone(), (1.0 / n as f64).into());
-            let columns = B::int_cast(numbers::<B>(0..weights.shape()[1], &device), targets.dtype().into());
+            let columns = B::int_cast(arange::<B>(0..weights.shape()[1], &device), targets.dtype().into());
             let columns = B::int_reshape(columns, [1, weights.shape()[1]].into());
             let is_target = B::int_equal(targets, columns, get_device_settings::<B>(&device).bool_dtype);
             let d_logits = B::float_mask_where(weights, is_target, others);
-            let d_logits = factor::<B>(d_logits, self.precision);
+            let d_logits = operand::<B>(d_logits, self.precision);
 
             d_hiddens.push(product::<B>(d_logits.clone(), B::float_transpose(head.clone())));
             let here = product::<B>(B::float_transpose(d_logits), hidden);
@@ -75,12 +75,12 @@ impl<B: Backend> Call<B> {
         (mean::<B>(losses, n), [d_hidden, d_weight.expect("there is a row")])
     }
 
-    /// The weight as a factor, `[C, V]`.
+    /// The transposed weight in the precision of products, `[C, V]`.
     fn head(&self) -> FloatTensor<B> {
-        B::float_transpose(factor::<B>(self.weight.clone(), self.precision))
+        B::float_transpose(operand::<B>(self.weight.clone(), self.precision))
     }
 
-    /// Of the rows `rows`, which are `hidden`.
+    /// The forward pass of the rows `rows`, whose hidden vectors are `hidden`.
     fn chunk(&self, hidden: FloatTensor<B>, head: FloatTensor<B>, rows: std::ops::Range<usize>) -> Chunk<B> {
         let n_rows = rows.len();
         let targets = narrow_int::<B>(self.targets.clone(), 0, rows);
@@ -96,7 +96,7 @@ impl<B: Backend> Call<B> {
     }
 }
 
-/// The mean of `n` rows, from sums `[1]`.
+/// The mean over `n` rows, given the sums of chunks, `[1]` each.
 fn mean<B: Backend>(sums: Vec<FloatTensor<B>>, n: usize) -> FloatTensor<B> {
     let sum = sums.into_iter().reduce(B::float_add).expect("there is a row");
     B::float_div_scalar(reshaped::<B, 1>(sum, [1]), (n as f64).into())

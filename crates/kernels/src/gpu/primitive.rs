@@ -1,4 +1,4 @@
-//! Operations on a backend's tensors that only `Tensor` has methods for.
+//! Operations on backend primitives for which only `Tensor` has methods.
 
 use std::ops::Range;
 
@@ -13,12 +13,12 @@ use burn::{
 
 use crate::Precision;
 
-/// `0..n` in parts of `n_rows` and a rest.
+/// Splits `0..n` into ranges of `n_rows`; the last may be shorter.
 pub(super) fn chunks(n: usize, n_rows: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
     (0..n).step_by(n_rows).map(move |start| start..n.min(start + n_rows))
 }
 
-/// Those of `range` in dimension `dim`.
+/// The part `range` of dimension `dim`.
 pub(super) fn narrow<B: Backend>(x: FloatTensor<B>, dim: usize, range: Range<usize>) -> FloatTensor<B> {
     if range == (0..x.shape()[dim]) {
         return x;
@@ -27,13 +27,13 @@ pub(super) fn narrow<B: Backend>(x: FloatTensor<B>, dim: usize, range: Range<usi
     B::float_slice(x, &slices)
 }
 
-/// As [`narrow`], of integers.
+/// As [`narrow`], for integers.
 pub(super) fn narrow_int<B: Backend>(x: IntTensor<B>, dim: usize, range: Range<usize>) -> IntTensor<B> {
     let slices = within(x.rank(), dim, range);
     B::int_slice(x, &slices)
 }
 
-/// `x` with `more` added to the first of dimension `dim`.
+/// Adds `more` to the start of dimension `dim` of `x`.
 pub(super) fn add_to_first<B: Backend>(
     x: FloatTensor<B>,
     dim: usize,
@@ -52,15 +52,15 @@ pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [us
     B::float_reshape(x, Shape::new(shape))
 }
 
-/// A factor as products take it.
-pub(super) fn factor<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
+/// An operand of [`product`], cast to the precision.
+pub(super) fn operand<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
     match precision {
         Precision::F32 => x,
         Precision::Bf16 => B::float_cast(x, FloatDType::BF16),
     }
 }
 
-/// `x · y` of [`factor`]s, in f32.
+/// `x · y` of two [`operand`]s, as f32.
 pub(super) fn product<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
     let product = B::float_matmul(x, y);
     if product.dtype() == DType::F32 { product } else { B::float_cast(product, FloatDType::F32) }

@@ -1,7 +1,7 @@
 use crate::{Candidate, candidate::normalize};
 
 /// Keeps the candidates that are at least `p` times as probable as the most probable one
-/// ([Nguyen et al. 2024](https://arxiv.org/abs/2407.01082)). `p` is in `[0, 1]`; 0 keeps the distribution as it is.
+/// ([Nguyen et al. 2024](https://arxiv.org/abs/2407.01082)). `p` is in `[0, 1]`; 0 keeps all.
 pub fn min_p(mut candidates: Vec<Candidate>, p: f32) -> Vec<Candidate> {
     if p <= 0.0 {
         return candidates;

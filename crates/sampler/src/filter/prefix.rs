@@ -1,12 +1,12 @@
 use std::cmp::Ordering;
 
-/// How many items are put in order at first. Enough in most cases: a trained model spreads 95% of the mass
-/// over a few dozen tokens.
+/// Number of items sorted first. It usually suffices: a trained model spreads 95% of the probability over a few dozen
+/// tokens.
 const FIRST_SORTED: usize = 64;
 
-/// Brings the first items in `order` to the front until their mass is `p`, and counts them.
+/// Moves the first items in `order` to the front, sorted, and returns how many reach a total probability of `p`.
 ///
-/// Sorts a prefix that grows fourfold, not the whole vocabulary.
+/// Only a prefix is sorted. It starts at [`FIRST_SORTED`] items and grows fourfold until it reaches `p`.
 pub(super) fn len_with_mass<T>(
     items: &mut [T],
     p: f64,
@@ -29,7 +29,7 @@ pub(super) fn len_with_mass<T>(
     n_sorted
 }
 
-/// Brings the first `n` items in `order` to the front, sorted.
+/// Moves the first `n` items in `order` to the front, sorted.
 fn sort_first<T>(items: &mut [T], n: usize, order: impl Fn(&T, &T) -> Ordering) {
     if n < items.len() {
         items.select_nth_unstable_by(n, &order);

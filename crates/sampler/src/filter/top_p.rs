@@ -1,9 +1,8 @@
 use super::prefix::len_with_mass;
 use crate::{Candidate, candidate::normalize};
 
-/// Keeps the smallest set of most probable candidates with a mass of at least `p`, also called nucleus
-/// sampling ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1). `p` is in `(0, 1]`;
-/// 1 keeps the distribution as it is.
+/// Nucleus sampling: keeps the smallest set of most probable candidates with a total probability of at least `p`
+/// ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1). `p` is in `(0, 1]`; 1 keeps all.
 pub fn top_p(mut candidates: Vec<Candidate>, p: f32) -> Vec<Candidate> {
     if p >= 1.0 {
         return candidates;

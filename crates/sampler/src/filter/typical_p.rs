@@ -1,15 +1,14 @@
 use super::prefix::len_with_mass;
 use crate::{Candidate, candidate::normalize};
 
-/// Keeps the smallest set of most typical candidates with a mass of at least `p`, called locally typical
-/// sampling ([Meister et al. 2022](https://arxiv.org/abs/2202.00666), section 4). `p` is in `(0, 1]`; 1 keeps the
-/// distribution as it is.
+/// Locally typical sampling: keeps the smallest set of most typical candidates with a total probability of at least `p`
+/// ([Meister et al. 2022](https://arxiv.org/abs/2202.00666), section 4). `p` is in `(0, 1]`; 1 keeps all.
 ///
-/// A token is the more typical, the closer its surprisal −ln p is to the mean surprisal, which is the entropy of
-/// the distribution. So the most probable token may be lost, where it is more probable than is typical.
+/// A token is more typical the closer its surprisal −ln p is to the mean surprisal, the entropy of the distribution. So
+/// the most probable token may be dropped if its probability is high.
 ///
-/// Tokens that are exactly as typical as the last one kept are kept too, as transformers does: which of several
-/// equal tokens may be drawn does not depend on their ids.
+/// Tokens exactly as typical as the last one kept are kept too, as in transformers, so the result does not depend on
+/// the order of ids.
 pub fn typical_p(candidates: Vec<Candidate>, p: f32) -> Vec<Candidate> {
     if p >= 1.0 {
         return candidates;
@@ -30,11 +29,11 @@ pub fn typical_p(candidates: Vec<Candidate>, p: f32) -> Vec<Candidate> {
     candidates
 }
 
-/// Each candidate with |−ln p − H|, where H is the entropy of them all.
+/// Each candidate with |−ln p − H|, where H is the entropy of the distribution.
 fn by_distance_from_entropy(candidates: Vec<Candidate>) -> Vec<(f64, Candidate)> {
     let mut ranked: Vec<(f64, Candidate)> =
         candidates.into_iter().map(|candidate| (-candidate.prob.ln(), candidate)).collect();
-    // As x ln x goes to 0 with x, a candidate whose probability is rounded to 0 adds nothing.
+    // x ln x tends to 0 with x, so a probability rounded to 0 adds nothing to the entropy.
     let possible = ranked.iter().filter(|(_, candidate)| candidate.prob > 0.0);
     let entropy: f64 = possible.map(|(surprisal, candidate)| candidate.prob * surprisal).sum();
     for (surprisal, _) in &mut ranked {

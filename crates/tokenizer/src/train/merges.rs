@@ -1,11 +1,10 @@
-//! Learning merges from counted words, as the trainer of the `tokenizers` library does: the same merges in the same
-//! order.
+//! Learns merges from counted words: the same merges in the same order as the trainer of the `tokenizers` library.
 //!
-//! Each merge joins the most frequent pair of neighboring tokens in all words. Pairs wait in a priority queue with
-//! the positions where they occur, so a merge touches only these positions (section 3.2 of
-//! [Neural Machine Translation of Rare Words with Subword Units](https://arxiv.org/abs/1508.07909)). All words lie in
-//! one buffer of 4 bytes for each byte of text, and all positions in another: about a fifth of the memory of a
-//! vector for each word and a hash set for each pair.
+//! Each merge joins the most frequent pair of neighboring tokens in all words. A priority queue holds the pairs with
+//! the positions where they occur, so a merge touches only these positions. See section 3.2 of
+//! [Neural Machine Translation of Rare Words with Subword Units](https://arxiv.org/abs/1508.07909). All words share
+//! one buffer of 4 bytes for each byte of text, and all positions another. This takes about a fifth of the memory of
+//! the library's vector for each word and hash set for each pair.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -16,18 +15,18 @@ use hashbrown::{HashMap, HashSet};
 use super::words::WordCounts;
 use crate::byte_alphabet::sorted_bytes;
 
-/// A pair that comes once is not worth a token.
+/// A pair that occurs once is not worth a token.
 const MIN_FREQUENCY: i32 = 2;
 
 /// The cell between two words. No token has this id.
 const BORDER: u32 = u32::MAX;
 
-/// Two tokens that become one. The ids are the places of bytes in GPT-2's order, then the order of learning.
+/// Two tokens to merge. Ids are in GPT-2's order: first the bytes, then the merges in the order of learning.
 type Pair = (u32, u32);
 
-/// At most `n_merges` merges, the most frequent pairs first, as the bytes of their halves.
+/// Learns at most `n_merges` merges and returns the bytes of both halves, the most frequent pairs first.
 ///
-/// `on_merge` is called with the number of merges before each of them.
+/// `on_merge` is called before each merge with the number of previous merges.
 pub(super) fn learn_merges(
     words: WordCounts,
     n_merges: usize,
@@ -45,7 +44,7 @@ pub(super) fn learn_merges(
         merges.push(candidate.pair);
         corpus.merge(&candidate, merged, &tokens);
     }
-    // A pair that was queued twice may be learned twice. The library keeps the later place.
+    // A pair that was queued twice may be learned twice. The library keeps the later one.
     let mut seen = HashSet::new();
     let mut merges: Vec<Pair> = merges.into_iter().rev().filter(|&pair| seen.insert(pair)).collect();
     merges.reverse();
@@ -70,12 +69,12 @@ impl Tokens {
         self.bytes.len()
     }
 
-    /// Length of a token in bytes, which is its length in cells too.
+    /// Length of a token in bytes, which is also its length in cells.
     fn size(&self, id: u32) -> usize {
         self.bytes[id as usize].len()
     }
 
-    /// The token that two make together. Two pairs with the same bytes make the same token.
+    /// The result of a merge. Two pairs with the same bytes make the same token.
     fn join(&mut self, (left, right): Pair) -> u32 {
         let joined = [self.bytes[left as usize].as_slice(), &self.bytes[right as usize]].concat();
         let next_id = narrow(self.bytes.len());
@@ -89,15 +88,15 @@ impl Tokens {
 /// All words as tokens, and the pairs in them.
 struct Corpus {
     /// The words, each between two [`BORDER`]s, a cell for each byte. The first and the last cell of a token hold its
-    /// id; what stands between them has no meaning. So both neighbors of a token are found without links.
+    /// id, so that both neighbors can be found; the cells between have no meaning.
     cells: Vec<u32>,
-    /// Words with the same count stand together: the cell where they start, and the count, the largest first.
+    /// Runs of words with the same count: the first cell and the count, by descending count.
     runs: Vec<(u32, i32)>,
     pairs: HashMap<Pair, PairCount>,
     queue: BinaryHeap<Candidate>,
     /// The positions of all candidates.
     positions: Vec<u32>,
-    /// How many of `positions` belong to no candidate in the queue.
+    /// How many of `positions` are unused: they belong to no candidate in the queue.
     n_unused_positions: usize,
     left: Neighbors,
     right: Neighbors,
@@ -105,7 +104,7 @@ struct Corpus {
 
 #[derive(Clone, Copy, Default)]
 struct PairCount {
-    /// How often the pair occurs. Occurrences that its own merge consumed stay counted, as in the library.
+    /// Number of occurrences. As in the library, it includes those that the pair's own merge consumed.
     count: i32,
     n_queued: u32,
 }
@@ -113,16 +112,16 @@ struct PairCount {
 /// A pair that may be merged next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Candidate {
-    /// The count of the pair when it was queued or last looked at.
+    /// The count of the pair when it was queued or last checked.
     count: i32,
     pair: Pair,
-    /// Where its positions are, in ascending order. Some may hold the pair no longer.
+    /// The index of its first position in [`Corpus::positions`]. Positions ascend, and some may be stale.
     start: u32,
     n_positions: u32,
 }
 
 impl Ord for Candidate {
-    /// The most frequent pair is the greatest; of equals, that of the smallest ids, then the one queued first.
+    /// The most frequent pair is the greatest; ties go to the smallest ids, then to the first queued.
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |candidate: &Self| (candidate.count, Reverse((candidate.pair, candidate.start)));
         key(self).cmp(&key(other))
@@ -135,7 +134,7 @@ impl PartialOrd for Candidate {
     }
 }
 
-/// The tokens on one side of the pair that is merged, each with how often it stands there.
+/// The tokens on one side of the merged pair, with their counts.
 #[derive(Default)]
 struct Neighbors {
     /// By id.
@@ -148,7 +147,7 @@ struct Neighbors {
 struct Neighbor {
     count: i32,
     n_positions: u32,
-    /// Where its next position goes.
+    /// The index in [`Corpus::positions`] for its next position.
     next: u32,
 }
 
@@ -222,7 +221,7 @@ impl Corpus {
         }
     }
 
-    /// Takes the pair that comes most often out of the queue, or `None` if each comes too rarely.
+    /// Pops the most frequent pair, or `None` if all are below [`MIN_FREQUENCY`].
     fn pop_most_frequent(&mut self) -> Option<Candidate> {
         loop {
             let mut top = self.queue.peek_mut()?;
@@ -239,7 +238,7 @@ impl Corpus {
         }
     }
 
-    /// Replaces a pair by `merged`, and queues the pairs that this makes.
+    /// Replaces a pair by `merged` and queues the new pairs.
     fn merge(&mut self, candidate: &Candidate, merged: u32, tokens: &Tokens) {
         let (first, second) = candidate.pair;
         self.left.clear(tokens.len());
@@ -260,15 +259,15 @@ impl Corpus {
         self.queue_new_pairs(&positions, first, merged, tokens);
     }
 
-    /// Where a candidate may be found.
+    /// The positions where a candidate may occur.
     fn positions_of(&self, candidate: &Candidate, tokens: &Tokens) -> Vec<u32> {
         let start = candidate.start as usize;
         let listed = &self.positions[start..start + candidate.n_positions as usize];
         if self.pairs[&candidate.pair].n_queued == 1 {
             return listed.to_vec();
         }
-        // The library lists words, not positions. That differs where a pair is queued again, because two merges make
-        // the same token: its words may have positions that another candidate lists.
+        // The library lists words, not positions. This makes a difference for a pair that is queued again because two
+        // merges make the same token: its words may have positions that another candidate lists.
         let mut positions = Vec::new();
         let mut searched = 0;
         for &listed in listed {
@@ -290,13 +289,13 @@ impl Corpus {
         positions
     }
 
-    /// Writes `merged` where `pair` stands, and counts the neighbors. Keeps of `positions` those where it stood.
+    /// Writes `merged` over `pair` and counts the neighbors. Removes the positions without the pair.
     fn replace(&mut self, positions: &mut Vec<u32>, pair: Pair, merged: u32, tokens: &Tokens) {
         let (first_size, size) = (tokens.size(pair.0), tokens.size(merged));
         let mut runs = self.runs.as_slice();
         positions.retain(|&start| {
             let position = start as usize;
-            // A token that was merged since has lost its first cell or its last.
+            // After a later merge, the first or the last cell of a token holds another id.
             let found = (self.cells[position], self.cells[position + first_size - 1]) == (pair.0, pair.0)
                 && self.cells[position + first_size] == pair.1;
             if !found {
@@ -319,9 +318,9 @@ impl Corpus {
         });
     }
 
-    /// Queues the pairs of `merged` and its neighbors with their positions. `first` is what it starts with.
+    /// Queues the pairs of `merged` and its neighbors with their positions. `first` is the left half of `merged`.
     fn queue_new_pairs(&mut self, merges: &[u32], first: u32, merged: u32, tokens: &Tokens) {
-        // `merged` beside itself is found from both sides if it was a token before. Both lists stand together then.
+        // If `merged` was a token before, `merged` next to itself is found from both sides. Make both lists adjacent.
         let find_own = |side: &Neighbors| side.ids.iter().position(|&id| id == merged);
         let (own_left, own_right) = (find_own(&self.left), find_own(&self.right));
         if let (Some(own_left), Some(own_right)) = (own_left, own_right) {
@@ -350,13 +349,13 @@ impl Corpus {
         }
     }
 
-    /// Appends the positions of all new pairs, those of each pair together.
+    /// Appends the positions of all new pairs, grouped by pair.
     fn list_positions(&mut self, merges: &[u32], first: u32, size: usize, tokens: &Tokens) {
         let all = [&self.left, &self.right]
             .into_iter()
             .flat_map(|side| side.ids.iter().map(|&id| side.seen[id as usize].n_positions as usize));
         let n_new = all.sum();
-        self.make_room(n_new);
+        self.reclaim_positions(n_new);
         let mut start = narrow(self.positions.len());
         for side in [&mut self.left, &mut self.right] {
             for &id in &side.ids {
@@ -377,7 +376,7 @@ impl Corpus {
             if before != BORDER {
                 list(&mut self.left, before, start - tokens.size(before));
             }
-            // The token that followed when this one was made. If it was merged next, it was still the first half.
+            // The next token at the time of this merge: before its own merge, it was still the first half.
             let is_merged_next = merges.get(merge_idx + 1).is_some_and(|&next| next as usize == end);
             let after = if is_merged_next { first } else { self.cells[end] };
             if after != BORDER {
@@ -386,7 +385,7 @@ impl Corpus {
         }
     }
 
-    /// Queues a pair, if it occurs at all.
+    /// Queues a pair with a positive count.
     fn queue_pair(&mut self, pair: Pair, start: u32, n_positions: u32) {
         let state = self.pairs.get_mut(&pair).expect("a pair is counted before it is queued");
         if state.count > 0 {
@@ -397,8 +396,8 @@ impl Corpus {
         }
     }
 
-    /// Before the list of positions has to grow, takes out those that are not used, if that is a good part.
-    fn make_room(&mut self, n_new: usize) {
+    /// Removes the unused positions if the list would have to grow and at least a quarter is unused.
+    fn reclaim_positions(&mut self, n_new: usize) {
         let n_positions = self.positions.len();
         if n_positions + n_new <= self.positions.capacity() || self.n_unused_positions < n_positions / 4 {
             return;
@@ -418,11 +417,11 @@ impl Corpus {
     }
 }
 
-/// The words in cells, the most frequent first, and where each count starts.
+/// The cells of all words, the most frequent first, and the runs of equal counts.
 fn cells_of(words: WordCounts, tokens: &Tokens) -> (Vec<u32>, Vec<(u32, i32)>) {
     let scale = scale_of_counts(&words);
     let id_of_byte: [u32; 256] = std::array::from_fn(|byte| {
-        let byte = u8::try_from(byte).expect("the array has 256 places");
+        let byte = u8::try_from(byte).expect("the array has 256 elements");
         tokens.ids[[byte].as_slice()]
     });
     let mut cells = Vec::with_capacity(words.size_bytes() + words.len() + 1);
@@ -442,7 +441,7 @@ fn cells_of(words: WordCounts, tokens: &Tokens) -> (Vec<u32>, Vec<(u32, i32)>) {
     (cells, runs)
 }
 
-/// What counts are divided by, so that the number of all bytes fits into the counts of pairs.
+/// The divisor of all counts, so that the number of all bytes fits the counts of pairs.
 fn scale_of_counts(words: &WordCounts) -> u64 {
     let n_bytes: u64 = words.iter().map(|(word, count)| word.len() as u64 * count).sum();
     n_bytes / u64::from(i32::MAX.unsigned_abs()) + 1
@@ -482,7 +481,7 @@ mod tests {
         let words = counts.iter().map(|(word, count)| (spell(word).into(), *count)).collect();
         let mut model = BPE::default();
         trainer.do_train(&words, &mut model).unwrap();
-        // The library shows the merges only in its file.
+        // The library exposes the merges only in its JSON.
         serde_json::from_value(serde_json::to_value(&model).unwrap()["merges"].take()).unwrap()
     }
 
@@ -505,29 +504,29 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_one_byte_is_merged_from_its_left() {
+    fn a_run_of_one_byte_is_merged_from_the_left() {
         check(&[("aaaaa", 2)], 9, &[("a", "a"), ("aa", "a"), ("aa", "aaa")]);
     }
 
     #[test]
-    fn a_pair_that_comes_once_is_not_merged() {
+    fn a_pair_that_occurs_once_is_not_merged() {
         check(&[("ab", 1), ("cd", 2)], 9, &[("c", "d")]);
         check(&[], 9, &[]);
     }
 
     #[test]
     fn counts_beyond_an_i32_are_scaled() {
-        // A third each, which the rare word does not survive.
+        // Counts are divided by 3, which drops the rare word.
         check(&[("ab", 3_000_000_000), ("cd", 30), ("ef", 2)], 9, &[("a", "b"), ("c", "d")]);
         check(&[("ab", 1_000_000_000), ("cd", 30), ("ef", 2)], 9, &[("a", "b"), ("c", "d"), ("e", "f")]);
     }
 
     #[test]
-    fn every_merge_is_announced() {
-        let mut announced = Vec::new();
+    fn progress_is_reported_for_every_merge() {
+        let mut reports = Vec::new();
         let counts = [("abcd".to_owned(), 3)];
-        learn_merges(counted(&counts), 9, &mut |n_merges| announced.push(n_merges));
-        assert_eq!(announced, [0, 0, 1, 2]);
+        learn_merges(counted(&counts), 9, &mut |n_merges| reports.push(n_merges));
+        assert_eq!(reports, [0, 0, 1, 2]);
     }
 
     #[test]
@@ -544,7 +543,7 @@ mod tests {
         assert_eq!(corpus.positions_of(&candidate, &tokens), [2, 5, 11, 13]);
     }
 
-    /// Words of few letters, in which pairs overlap and different merges make the same token.
+    /// Words of few letters, so that pairs overlap and different merges make the same token.
     fn dense_words() -> impl Strategy<Value = Vec<(String, u64)>> {
         let word = prop_oneof![
             "[ab]{1,12}",
@@ -561,7 +560,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
-        fn merges_are_those_of_the_library(counts in dense_words(), n_merges in 0..300_usize) {
+        fn merges_match_the_library(counts in dense_words(), n_merges in 0..300_usize) {
             prop_assert_eq!(ours(&counts, n_merges), reference(&counts, n_merges));
         }
     }

@@ -1,4 +1,4 @@
-//! How often each word of a corpus comes, in bounded memory.
+//! Counts of the words of a corpus, in bounded memory.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,8 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Distinct words with their counts.
 ///
-/// The words lie side by side in one buffer: a word takes its bytes and about 24 more, less than half of a `String`
-/// in a `HashMap`.
+/// All words share one buffer: a word takes its bytes and about 24 more, less than half of a `String` in a `HashMap`.
 #[derive(Debug, Default)]
 pub(super) struct WordCounts {
     bytes: Vec<u8>,
@@ -36,12 +35,12 @@ impl WordCounts {
         self.bytes.len()
     }
 
-    /// The words and their counts, in no particular order.
+    /// The words and their counts, in any order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
         (0..self.len()).map(|word_idx| (self.word(word_idx), self.words[word_idx].count))
     }
 
-    /// The words and their counts, by falling count.
+    /// The words and their counts, by descending count.
     pub(super) fn most_frequent_first(&self) -> impl Iterator<Item = (&[u8], u64)> {
         let mut order: Vec<(Reverse<u64>, u32)> =
             self.words.iter().map(|word| Reverse(word.count)).zip(0..).collect();
@@ -59,25 +58,25 @@ impl WordCounts {
         }
     }
 
-    /// Forgets the words that come at most `count` times.
-    pub(super) fn forget_up_to(&mut self, count: u64) {
+    /// Drops the words with a count of at most `count`.
+    pub(super) fn drop_up_to(&mut self, count: u64) {
         self.retain(|_, word| word.count > count);
     }
 
-    /// Forgets the rarest words until the others have at most `max_bytes`.
+    /// Drops the rarest words until at most `max_bytes` are left.
     ///
-    /// Of words that are equally rare, those with the smallest hashes stay. They are the same whatever the order of
-    /// the words, and if this is called again and again, they are a sample of the whole corpus rather than of its end.
+    /// Among equally rare words, the smallest hashes stay. The result does not depend on the order of the words.
+    /// After repeated calls, these words are a sample of the whole corpus, not of its end.
     pub(super) fn keep_most_frequent(&mut self, max_bytes: usize) {
         let mut bytes_of_count = BTreeMap::<u64, usize>::new();
         for (word, count) in self.iter() {
             *bytes_of_count.entry(count).or_default() += word.len();
         }
-        let mut room = max_bytes;
+        let mut budget = max_bytes;
         let rarest_kept =
-            bytes_of_count.into_iter().rev().find(|&(_, bytes)| match room.checked_sub(bytes) {
+            bytes_of_count.into_iter().rev().find(|&(_, bytes)| match budget.checked_sub(bytes) {
                 Some(left) => {
-                    room = left;
+                    budget = left;
                     false
                 }
                 None => true,
@@ -92,8 +91,8 @@ impl WordCounts {
         let n_kept = ties
             .iter()
             .take_while(|&&(_, word_idx)| {
-                let left = room.checked_sub(self.word(word_idx).len());
-                room = left.unwrap_or(room);
+                let left = budget.checked_sub(self.word(word_idx).len());
+                budget = left.unwrap_or(budget);
                 left.is_some()
             })
             .count();
@@ -121,7 +120,7 @@ impl WordCounts {
         self.index_word(self.len() - 1);
     }
 
-    /// Makes a word that is not in the index findable.
+    /// Adds a word to the index.
     fn index_word(&mut self, word_idx: usize) {
         let hash = xxh3_64(self.word(word_idx));
         let narrow_idx = u32::try_from(word_idx).expect("a corpus in memory has fewer than 2^32 words");
@@ -130,7 +129,7 @@ impl WordCounts {
         self.index = index;
     }
 
-    /// Keeps some of the words, which are asked for in the order of their indices.
+    /// Keeps the words for which `is_kept` is true; it is called in the order of indices.
     fn retain(&mut self, mut is_kept: impl FnMut(usize, Word) -> bool) {
         let (mut n_kept, mut start, mut kept_end) = (0, 0, 0);
         for word_idx in 0..self.len() {
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_words_go_first() {
+    fn the_rarest_words_are_dropped_first() {
         let counts = [("rare", 2), ("frequent", 9), ("middling", 5), ("once", 1)];
         let mut words = counted(&counts);
         words.keep_most_frequent(24);
@@ -185,10 +184,10 @@ mod tests {
         assert_eq!(sorted(&words), [("frequent", 9), ("middling", 5), ("rare", 2)]);
         words.keep_most_frequent(15);
         assert_eq!(sorted(&words), [("frequent", 9)]);
-        // What was forgotten is counted anew, and what was kept is still found.
+        // Dropped words start at zero, and kept words are still found.
         words.add([("rare", 3), ("frequent", 1)].into_iter().collect());
         assert_eq!(sorted(&words), [("frequent", 10), ("rare", 3)]);
-        words.forget_up_to(3);
+        words.drop_up_to(3);
         assert_eq!(sorted(&words), [("frequent", 10)]);
         words.keep_most_frequent(0);
         assert_eq!((words.len(), words.size_bytes()), (0, 0));
@@ -197,11 +196,11 @@ mod tests {
     #[test]
     fn equally_rare_words_are_sampled_from_the_whole_corpus() {
         let names: Vec<String> = (0..4000).map(|idx| format!("word{idx:04}")).collect();
-        // In two orders, and with an overflow after every 500 words or 250.
-        let kept = |order: &mut dyn Iterator<Item = &String>, n_at_once: usize| {
+        // In two orders, with an overflow after every 500 or 250 words.
+        let kept = |order: &mut dyn Iterator<Item = &String>, chunk_size: usize| {
             let mut words = WordCounts::default();
             let order: Vec<&String> = order.collect();
-            for part in order.chunks(n_at_once) {
+            for part in order.chunks(chunk_size) {
                 words.add(part.iter().map(|name| (name.as_str(), 1)).collect());
                 words.keep_most_frequent(8 * 1000);
             }

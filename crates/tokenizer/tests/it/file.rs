@@ -1,4 +1,4 @@
-//! Tokenizers as files, ours and others'.
+//! Tokenizer files.
 
 use std::fs;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use tokenizers::Tokenizer as HuggingFace;
 use crate::common::{self, COMPLETE};
 
 #[test]
-fn what_is_loaded_is_what_was_saved() {
+fn a_saved_tokenizer_is_loaded_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     for saved in common::all() {
@@ -26,12 +26,12 @@ fn what_is_loaded_is_what_was_saved() {
         assert_eq!(loaded.fingerprint(), saved.fingerprint());
         assert_eq!(loaded.encode(common::TEXT).unwrap(), saved.encode(common::TEXT).unwrap());
     }
-    // Each was written over the one before, and nothing else is left.
+    // Each save replaced the file, and no temporary files are left.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn kinds_and_their_sizes_are_these() {
+fn kinds_have_the_expected_sizes() {
     let n_chars = common::TEXT.chars().collect::<std::collections::HashSet<_>>().len();
     let facts: Vec<_> = common::all()
         .iter()
@@ -49,7 +49,7 @@ fn kinds_and_their_sizes_are_these() {
 }
 
 #[test]
-fn fingerprints_differ_where_tokenizers_do() {
+fn different_tokenizers_have_different_fingerprints() {
     let fingerprints: std::collections::HashSet<String> = common::all()
         .iter()
         .chain([&Tokenizer::from_chars("ab".chars()).unwrap(), &Tokenizer::from_chars("ac".chars()).unwrap()])
@@ -58,7 +58,7 @@ fn fingerprints_differ_where_tokenizers_do() {
     assert_eq!(fingerprints.len(), 6);
 }
 
-/// The file of a tokenizer as the library reads it.
+/// A tokenizer's file, opened by the library.
 fn open(tokenizer: &Tokenizer) -> HuggingFace {
     HuggingFace::from_str(&tokenizer.to_json()).expect("the file is the library's own")
 }
@@ -66,14 +66,14 @@ fn open(tokenizer: &Tokenizer) -> HuggingFace {
 static OPENED: LazyLock<[HuggingFace; 3]> = LazyLock::new(|| COMPLETE.each_ref().map(open));
 
 proptest! {
-    // Characters outside a `char` vocabulary and `<|endoftext|>` are where we differ from the library.
+    // The library differs for characters outside a `char` vocabulary and for `<|endoftext|>`.
     #[test]
     fn hugging_face_gives_the_same_ids_and_text(text in common::any_text()) {
         let text = text.replace("<|endoftext|>", "");
         prop_assume!(!text.is_empty());
-        let of_chars = [Tokenizer::from_chars(text.chars()).unwrap()];
-        let opened = of_chars.each_ref().map(open);
-        for (tokenizer, hugging_face) in of_chars.iter().zip(&opened).chain(COMPLETE.iter().zip(&*OPENED)) {
+        let char = [Tokenizer::from_chars(text.chars()).unwrap()];
+        let opened = char.each_ref().map(open);
+        for (tokenizer, hugging_face) in char.iter().zip(&opened).chain(COMPLETE.iter().zip(&*OPENED)) {
             let ids = tokenizer.encode(&text).unwrap();
             let encoding = hugging_face.encode(text.as_str(), true).unwrap();
             prop_assert_eq!(encoding.get_ids(), ids.as_slice());
@@ -84,7 +84,7 @@ proptest! {
 
 #[test]
 fn the_published_file_of_gpt2_is_recognized() {
-    // Its affixes are empty and not absent, its merges are strings, and it has a post-processor.
+    // It has empty affixes instead of none, merges as strings, and a post-processor.
     let mut file: serde_json::Value = serde_json::from_str(&Tokenizer::gpt2().to_json()).unwrap();
     file["model"]["continuing_subword_prefix"] = json!("");
     file["model"]["end_of_word_suffix"] = json!("");
@@ -97,14 +97,14 @@ fn the_published_file_of_gpt2_is_recognized() {
     let loaded = Tokenizer::from_json(&file.to_string()).unwrap();
     assert_eq!(loaded.kind(), Some(TokenizerKind::Gpt2));
 
-    // With two merges swapped it is another BPE.
+    // Two swapped merges make another BPE.
     file["model"]["merges"].as_array_mut().unwrap().swap(0, 1);
     let other = Tokenizer::from_json(&file.to_string()).unwrap();
     assert_eq!(other.kind(), Some(TokenizerKind::Bpe { vocab_size: 50257 }));
 }
 
 #[test]
-fn a_tokenizer_from_elsewhere_works_and_has_no_kind() {
+fn an_imported_tokenizer_works_and_has_no_kind() {
     let file = json!({
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
@@ -116,7 +116,7 @@ fn a_tokenizer_from_elsewhere_works_and_has_no_kind() {
     });
     let tokenizer = Tokenizer::from_json(&file.to_string()).unwrap();
     assert_eq!((tokenizer.kind(), tokenizer.end_of_text()), (None, None));
-    // Ids 3 and 4 are left out.
+    // Ids 3 and 4 are unused.
     assert_eq!(tokenizer.vocab_size(), 6);
     assert_eq!((tokenizer.token_bytes(4), tokenizer.token_bytes(1)), (None, Some(b"hello".as_slice())));
 
@@ -131,7 +131,7 @@ fn a_tokenizer_from_elsewhere_works_and_has_no_kind() {
 }
 
 #[test]
-fn a_file_that_is_absent_or_broken_is_named() {
+fn errors_name_a_missing_or_broken_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let error = Tokenizer::load(&path).unwrap_err();
@@ -148,7 +148,7 @@ fn a_file_that_is_absent_or_broken_is_named() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_named() {
+fn errors_name_a_file_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/such/folder/tokenizer.json");
     let error = Tokenizer::byte().save(&path).unwrap_err();

@@ -7,7 +7,7 @@ use tokenizer::{Tokenizer, TokenizerKind};
 use crate::common;
 
 #[test]
-fn ids_are_the_published_ones() {
+fn ids_match_published_ones() {
     let gpt2 = Tokenizer::gpt2();
     assert_eq!(gpt2.encode("Hello, world!").unwrap(), [15496, 11, 995, 0]);
 
@@ -21,7 +21,7 @@ fn ids_are_the_published_ones() {
 }
 
 #[test]
-fn the_vocabulary_is_tiktokens() {
+fn the_vocabulary_matches_tiktoken() {
     let gpt2 = Tokenizer::gpt2();
     assert_eq!(gpt2.vocab_size(), 50257);
     assert_eq!(gpt2.end_of_text(), Some(50256));
@@ -34,7 +34,7 @@ fn the_vocabulary_is_tiktokens() {
 }
 
 #[test]
-fn ids_of_a_long_text_are_tiktokens() {
+fn ids_of_a_long_text_match_tiktoken() {
     let gpt2 = Tokenizer::gpt2();
     let text: String = (0..300).map(|i| format!("{}{i}{}", common::TEXT, " \n".repeat(i % 4))).collect();
     assert_eq!(gpt2.encode(&text).unwrap(), r50k_base_singleton().encode_ordinary(&text));
@@ -45,7 +45,7 @@ fn ids_of_a_long_text_are_tiktokens() {
 
 proptest! {
     #[test]
-    fn ids_of_any_text_are_tiktokens(text in common::any_text()) {
+    fn ids_of_any_text_match_tiktoken(text in common::any_text()) {
         let ids = Tokenizer::gpt2().encode(&text).unwrap();
         prop_assert_eq!(ids, r50k_base_singleton().encode_ordinary(&text));
     }

@@ -1,15 +1,15 @@
-//! Vocabularies of GGUF files, against llama.cpp.
+//! Import of GGUF vocabularies, compared with llama.cpp.
 
 use std::path::Path;
 
-use formats::gguf::{Gguf, Joins, Token, TokenKind, Vocabulary};
+use formats::gguf::{BpeModel, Gguf, Token, TokenKind, Vocabulary};
 use proptest::prelude::*;
 use serde::Deserialize;
 use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::common::{COMPLETE, any_text};
 
-/// What llama.cpp makes of a text, by xtask/golden/gguf_vocabularies.py.
+/// The ids of a text in llama.cpp, made by xtask/golden/gguf_vocabularies.py.
 #[derive(Debug, Deserialize)]
 struct Golden {
     text: String,
@@ -34,7 +34,7 @@ pub(crate) fn imported(name: &str) -> Tokenizer {
 }
 
 #[test]
-fn ids_are_those_of_llama_cpp() {
+fn ids_match_llama_cpp() {
     for name in NAMES {
         let tokenizer = imported(name);
         let golden: Vec<Golden> = serde_json::from_slice(&read(&format!("{name}.json"))).unwrap();
@@ -42,7 +42,7 @@ fn ids_are_those_of_llama_cpp() {
             assert_eq!(tokenizer.encode_text(text).unwrap(), *plain, "{name}: {text:?}");
             assert_eq!(tokenizer.encode_special(text).unwrap(), *special, "{name}: {text:?}");
         }
-        // The patterns do cut differently.
+        // The fixtures tell the patterns apart.
         for other in NAMES.into_iter().filter(|&other| other != name) {
             let other = imported(other);
             assert!(
@@ -53,27 +53,27 @@ fn ids_are_those_of_llama_cpp() {
 }
 
 #[test]
-fn a_mark_is_put_before_a_text_where_the_file_says_so() {
-    // The first id behind 256 bytes, 84 merges.
-    let beginnings = NAMES.map(|name| imported(name).beginning().to_vec());
-    assert_eq!(beginnings, [vec![], vec![], vec![], vec![340], vec![1], vec![1]]);
-    let (plain, begun) = (imported("qwen2"), imported("llama-bpe"));
+fn a_bos_token_is_added_if_the_file_says_so() {
+    // 340 is the first id after 256 bytes and 84 merges.
+    let prefixes = NAMES.map(|name| imported(name).prompt_prefix().to_vec());
+    assert_eq!(prefixes, [vec![], vec![], vec![], vec![340], vec![1], vec![1]]);
+    let (plain, with_bos) = (imported("qwen2"), imported("llama-bpe"));
     assert!(plain.encode_text("").unwrap().is_empty());
-    assert_eq!(begun.encode_text("").unwrap(), [340]);
-    assert!(begun.encode("").unwrap().is_empty());
-    assert_eq!(begun.hugging_face_config(64)["bos_token"], "<|begin|>");
+    assert_eq!(with_bos.encode_text("").unwrap(), [340]);
+    assert!(with_bos.encode("").unwrap().is_empty());
+    assert_eq!(with_bos.hugging_face_config(64)["bos_token"], "<|begin|>");
     assert_eq!(plain.hugging_face_config(64)["bos_token"], serde_json::Value::Null);
 }
 
 #[test]
-fn what_is_saved_is_the_same_tokenizer() {
+fn a_saved_tokenizer_is_loaded_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     for name in NAMES {
         let (tokenizer, path) = (imported(name), folder.path().join("tokenizer.json"));
         tokenizer.save(&path).unwrap();
         let loaded = Tokenizer::load(&path).unwrap();
         assert_eq!(loaded.fingerprint(), tokenizer.fingerprint());
-        assert_eq!(loaded.beginning(), tokenizer.beginning());
+        assert_eq!(loaded.prompt_prefix(), tokenizer.prompt_prefix());
         assert_eq!(loaded.vocab_size(), tokenizer.vocab_size());
         let text = "  the kettle\n on <|begin|> 12 你";
         assert_eq!(loaded.encode_text(text).unwrap(), tokenizer.encode_text(text).unwrap());
@@ -82,7 +82,7 @@ fn what_is_saved_is_the_same_tokenizer() {
 }
 
 #[test]
-fn tokens_that_only_fill_the_embedding_are_left_out() {
+fn padding_tokens_are_left_out() {
     let (vocabulary, tokenizer) = (vocabulary("smollm"), imported("smollm"));
     assert_eq!(vocabulary.tokens.last().unwrap().kind, TokenKind::Unused);
     assert_eq!(tokenizer.vocab_size() + 1, vocabulary.tokens.len());
@@ -91,7 +91,7 @@ fn tokens_that_only_fill_the_embedding_are_left_out() {
 }
 
 #[test]
-fn a_space_is_taken_off_a_text_and_not_off_what_follows() {
+fn a_space_is_stripped_only_at_the_start_of_a_text() {
     let tokenizer = imported("scores");
     let ids = tokenizer.encode("the kettle").unwrap();
     assert_eq!(tokenizer.token_bytes(ids[0]), Some(&b" the"[..]));
@@ -101,7 +101,7 @@ fn a_space_is_taken_off_a_text_and_not_off_what_follows() {
     };
     assert_eq!(streamed(tokenizer.decode_stream()), "the kettle");
     assert_eq!(streamed(tokenizer.decode_stream_after(&ids)), " the kettle");
-    // A mark is no text.
+    // A special token is not text.
     assert_eq!(streamed(tokenizer.decode_stream_after(&[1])), "the kettle");
     let other = imported("scores-no-space");
     let ids = other.encode(" the kettle").unwrap();
@@ -109,8 +109,8 @@ fn a_space_is_taken_off_a_text_and_not_off_what_follows() {
 }
 
 #[test]
-fn a_stream_goes_on_where_decoding_depends_on_what_was_before() {
-    // WordPiece joins what begins with ## to the word before.
+fn a_stream_continues_if_decoding_depends_on_previous_ids() {
+    // WordPiece appends tokens that start with ## to the previous word.
     let json = r###"{"version":"1.0","model":{"type":"WordPiece","unk_token":"?","continuing_subword_prefix":"##",
         "max_input_chars_per_word":9,"vocab":{"?":0,"one":1,"##s":2,"two":3}},"decoder":{"type":"WordPiece",
         "prefix":"##","cleanup":false},"added_tokens":[],"normalizer":null,"pre_tokenizer":{"type":"Whitespace"},
@@ -127,7 +127,7 @@ fn a_stream_goes_on_where_decoding_depends_on_what_was_before() {
 }
 
 #[test]
-fn bytes_in_tokens_of_their_own_become_characters() {
+fn byte_tokens_become_characters() {
     let tokenizer = imported("scores");
     let ids = tokenizer.encode("🙂").unwrap();
     assert_eq!(ids.len(), 5, "a space and four bytes: {ids:?}");
@@ -138,7 +138,7 @@ fn bytes_in_tokens_of_their_own_become_characters() {
 }
 
 #[test]
-fn the_kinds_of_ours_are_known_again() {
+fn kinds_are_recognised_after_import() {
     let kind = |vocabulary: &Vocabulary| Tokenizer::from_gguf(vocabulary).unwrap().kind();
     let mut bytes = Vocabulary::bytes();
     assert_eq!(kind(&bytes), Some(TokenizerKind::Byte));
@@ -153,13 +153,13 @@ fn the_kinds_of_ours_are_known_again() {
     for tokenizer in COMPLETE.iter().filter(|tokenizer| tokenizer.end_of_text().is_some()) {
         let end = tokenizer.end_of_text().unwrap();
         let token = |id: u32| {
-            let mark = Token { text: "<|endoftext|>".to_owned(), kind: TokenKind::Control };
-            if id == end { mark } else { Token::normal(tokenizer.token_bytes(id).unwrap()) }
+            let eos = Token { text: "<|endoftext|>".to_owned(), kind: TokenKind::Control };
+            if id == end { eos } else { Token::normal(tokenizer.token_bytes(id).unwrap()) }
         };
         let n_tokens = u32::try_from(tokenizer.vocab_size()).unwrap();
         let vocabulary = Vocabulary {
-            begin_of_text: Some(end),
-            ends_of_text: vec![end],
+            bos: Some(end),
+            eos: vec![end],
             ..Vocabulary::merges((0..n_tokens).map(token).collect(), tokenizer.merges())
         };
         let read = Tokenizer::from_gguf(&vocabulary).unwrap();
@@ -169,19 +169,19 @@ fn the_kinds_of_ours_are_known_again() {
 }
 
 #[test]
-fn a_vocabulary_that_contradicts_itself_is_refused() {
+fn a_merge_without_a_result_is_refused() {
     let mut broken = vocabulary("qwen2");
-    let Joins::Merges { merges, .. } = &mut broken.joins else { panic!("{broken:?}") };
+    let BpeModel::Merges { merges, .. } = &mut broken.bpe else { panic!("{broken:?}") };
     merges.push(("Q".to_owned(), "Q".to_owned()));
     let error = Tokenizer::from_gguf(&broken).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("makes \"QQ\", which is no token"), "{cause}");
+    assert!(cause.contains("makes \"QQ\", which is not a token"), "{cause}");
 }
 
 proptest! {
     #[test]
     fn decoding_undoes_encoding(text in any_text(), name in prop::sample::select(&NAMES[..])) {
-        // Where a space is spelled so, the character itself becomes one.
+        // `▁` spells a space, so it would be decoded as one.
         let text = text.replace('▁', "_");
         let tokenizer = imported(name);
         let ids = tokenizer.encode(&text).unwrap();
@@ -197,7 +197,7 @@ proptest! {
         texts in prop::collection::vec(("[a-c▁<>0xAĠ]{0,6}", 1_i32..7), 0..12),
         merges in prop::collection::vec(("[a-cĠ]{1,2}", "[a-cĠ]{1,2}"), 0..4),
         scored in any::<bool>(),
-        adds_begin in any::<bool>(),
+        adds_bos in any::<bool>(),
     ) {
         let kinds = [
             TokenKind::Normal, TokenKind::Unknown, TokenKind::Control,
@@ -205,11 +205,11 @@ proptest! {
         ];
         let token = |(text, kind): (String, i32)| Token { text, kind: kinds[kind as usize - 1] };
         let mut vocabulary = Vocabulary::merges(texts.into_iter().map(token).collect(), merges);
-        vocabulary.begin_of_text = Some(0);
-        vocabulary.adds_begin = adds_begin;
+        vocabulary.bos = Some(0);
+        vocabulary.adds_bos = adds_bos;
         if scored {
             let scores = vec![0.5; vocabulary.tokens.len()];
-            vocabulary.joins = Joins::Scores { scores, adds_space: true };
+            vocabulary.bpe = BpeModel::Scores { scores, adds_space: true };
         }
         if let Ok(tokenizer) = Tokenizer::from_gguf(&vocabulary) {
             let _ = tokenizer.encode_text("ab  c<0xA0>");

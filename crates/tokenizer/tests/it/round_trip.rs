@@ -1,4 +1,4 @@
-//! Text to ids to text, whole and in parts.
+//! Encoding and decoding, whole and in parts.
 
 use proptest::prelude::*;
 use tokenizer::{Error, Tokenizer};
@@ -38,13 +38,13 @@ proptest! {
     }
 
     #[test]
-    fn a_byte_is_its_own_id(text in common::any_text()) {
+    fn ids_are_bytes(text in common::any_text()) {
         let ids = Tokenizer::byte().encode(&text).unwrap();
         prop_assert!(ids.into_iter().eq(text.bytes().map(u32::from)));
     }
 
     #[test]
-    fn streaming_gives_whole_characters_of_the_same_text(text in common::any_text()) {
+    fn streaming_returns_whole_characters_of_the_same_text(text in common::any_text()) {
         for tokenizer in COMPLETE.iter() {
             let parts = stream(tokenizer, &tokenizer.encode(&text).unwrap());
             prop_assert_eq!(parts.concat(), text.as_str());
@@ -52,7 +52,7 @@ proptest! {
                 let replaced = parts.concat().contains('\u{FFFD}');
                 prop_assert!(!replaced);
             }
-            // Valid text leaves nothing behind.
+            // Valid text leaves no incomplete character.
             prop_assert_eq!(parts.last().unwrap(), "");
         }
     }
@@ -73,18 +73,18 @@ proptest! {
     }
 
     #[test]
-    fn parts_cut_at_a_border_have_the_ids_of_the_whole(before in common::any_text(), after in common::any_text()) {
+    fn parts_cut_at_a_boundary_have_the_ids_of_the_whole(before in common::any_text(), after in common::any_text()) {
         for tokenizer in COMPLETE.iter() {
-            let Some(border) = tokenizer.last_border(&before) else { continue };
+            let Some(boundary) = tokenizer.last_boundary(&before) else { continue };
             let whole = before.clone() + &after;
-            let (left, right) = whole.split_at(border);
+            let (left, right) = whole.split_at(boundary);
             let parts = [tokenizer.encode(left).unwrap(), tokenizer.encode(right).unwrap()].concat();
             prop_assert_eq!(parts, tokenizer.encode(&whole).unwrap());
         }
     }
 }
 
-/// Ids of the bytes that make half characters, of other tokens, and of none.
+/// Ids of bytes, which make incomplete characters, of other tokens, and outside all vocabularies.
 fn any_id() -> impl Strategy<Value = u32> {
     prop_oneof![0_u32..300, 0_u32..50_300, any::<u32>()]
 }
@@ -93,7 +93,7 @@ fn any_id() -> impl Strategy<Value = u32> {
 fn an_emoji_streams_as_one_character() {
     let tokenizer = Tokenizer::byte();
     assert_eq!(stream(&tokenizer, &[0xF0, 0x9F, 0x99, 0x82, 0x21]), ["", "", "", "🙂", "!", ""]);
-    // Broken off, it is replaced once, by what comes next or at the end.
+    // An incomplete one is replaced once, at the next byte or at the end.
     assert_eq!(stream(&tokenizer, &[0xF0, 0x9F, 0x99, 0x21]), ["", "", "", "\u{FFFD}!", ""]);
     assert_eq!(stream(&tokenizer, &[0xF0, 0x9F, 0x99]), ["", "", "", "\u{FFFD}"]);
 }
@@ -107,7 +107,7 @@ fn ids_outside_the_vocabulary_are_replaced() {
 }
 
 #[test]
-fn a_character_that_the_vocabulary_lacks_is_named_with_its_place() {
+fn an_unknown_character_is_reported_with_its_position() {
     let tokenizer = Tokenizer::from_chars("First Citizen:\n".chars()).unwrap();
     let error = tokenizer.encode("First\nCitizen é").unwrap_err();
     assert!(matches!(error, Error::UnknownCharacter { character: 'é', offset: 14, line: 2, column: 9 }));

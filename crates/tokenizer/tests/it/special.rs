@@ -1,12 +1,12 @@
-//! Special tokens, against transformers. `xtask/golden/special_tokens.py` made the fixtures and says how.
+//! Special tokens, compared with transformers. `xtask/golden/special_tokens.py` makes the fixtures.
 
 use std::path::{Path, PathBuf};
 
-use formats::gguf::Joins;
+use formats::gguf::BpeModel;
 use serde::Deserialize;
 use tokenizer::Tokenizer;
 
-/// What transformers makes of a text.
+/// The ids of a text in transformers.
 #[derive(Deserialize)]
 struct Golden {
     text: String,
@@ -44,7 +44,7 @@ fn golden(name: &str) -> Vec<Golden> {
 }
 
 #[test]
-fn ids_are_those_of_transformers() {
+fn ids_match_transformers() {
     for name in NAMES {
         let (tokenizer, golden) = (load(name), golden(name));
         assert!(golden.len() >= 100);
@@ -57,7 +57,7 @@ fn ids_are_those_of_transformers() {
 }
 
 #[test]
-fn what_is_saved_has_the_same_ids() {
+fn a_saved_tokenizer_has_the_same_ids() {
     for name in NAMES {
         let saved = Tokenizer::from_json(&load(name).to_json()).unwrap();
         for Golden { text, special, .. } in golden(name) {
@@ -67,52 +67,54 @@ fn what_is_saved_has_the_same_ids() {
 }
 
 #[test]
-fn a_gguf_file_has_the_same_ids_where_no_note_says_otherwise() {
-    const AT_FIRST: &str =
-        "llama.cpp puts a space before a text that begins with one, and this tokenizer does not";
-    const AFTER: &str =
-        "llama.cpp puts a space before the text after a special token, and this tokenizer does not";
+fn a_gguf_file_has_the_same_ids_except_as_noted() {
+    const AT_START: &str =
+        "llama.cpp adds a space before a text that starts with a space; this tokenizer does not";
+    const AFTER: &str = "llama.cpp adds a space after a special token; this tokenizer does not";
     for (name, adds, expected) in [
-        ("metaspace_first", true, &[AT_FIRST, AFTER][..]),
-        ("metaspace_first_split", true, &[AT_FIRST, AFTER]),
-        ("metaspace_always", true, &[AT_FIRST]),
+        ("metaspace_first", true, &[AT_START, AFTER][..]),
+        ("metaspace_first_split", true, &[AT_START, AFTER]),
+        ("metaspace_always", true, &[AT_START]),
         ("metaspace_never", false, &[]),
         ("prepend", true, &[]),
     ] {
         let (vocabulary, notes) = load(name).to_gguf().unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        assert!(matches!(vocabulary.joins, Joins::Scores { adds_space, .. } if adds_space == adds), "{name}");
+        assert!(
+            matches!(vocabulary.bpe, BpeModel::Scores { adds_space, .. } if adds_space == adds),
+            "{name}"
+        );
         assert_eq!(notes, expected, "{name}");
-        let there = Tokenizer::from_gguf(&vocabulary).unwrap();
+        let exported = Tokenizer::from_gguf(&vocabulary).unwrap();
         let special_tokens = ["<unk>", "<s>", "</s>"];
         let mut n_other = 0;
         for Golden { text, special, plain } in golden(name) {
-            // What the first note is on, and the second.
-            let begins_so = |part: &str| part.starts_with([' ', '▁']);
+            // The cases of the two notes.
+            let starts_with_space = |part: &str| part.starts_with([' ', '▁']);
             let after: Vec<&str> =
                 special_tokens.iter().flat_map(|token| text.split(token).skip(1)).collect();
-            let may_differ = notes.contains(&AT_FIRST.to_owned())
-                && (begins_so(&text) || after.iter().any(|part| begins_so(part)));
+            let may_differ = notes.contains(&AT_START.to_owned())
+                && (starts_with_space(&text) || after.iter().any(|part| starts_with_space(part)));
             let may_differ_after = notes.contains(&AFTER.to_owned()) && !after.is_empty();
             if !may_differ {
-                assert_eq!(there.encode(&text).unwrap(), plain, "{name}: {text:?}");
+                assert_eq!(exported.encode(&text).unwrap(), plain, "{name}: {text:?}");
             }
             if !may_differ && !may_differ_after {
-                assert_eq!(there.encode_special(&text).unwrap(), special, "{name}: {text:?}");
+                assert_eq!(exported.encode_special(&text).unwrap(), special, "{name}: {text:?}");
             }
-            n_other += usize::from(there.encode_special(&text).unwrap() != special);
+            n_other += usize::from(exported.encode_special(&text).unwrap() != special);
         }
         assert_eq!(n_other > 0, !expected.is_empty(), "{name}: {n_other} texts have other ids");
     }
 }
 
 #[test]
-fn spaces_that_special_tokens_take_are_told_where_a_gguf_file_keeps_them() {
+fn stripped_spaces_are_noted_at_export() {
     let mut file: serde_json::Value = serde_json::from_str(&load("stripping").to_json()).unwrap();
     let added = file["added_tokens"].as_array_mut().unwrap();
     added.retain(|token| token["single_word"] == false);
     let (_, notes) = Tokenizer::from_json(&file.to_string()).unwrap().to_gguf().unwrap();
     let note =
-        "llama.cpp keeps the spaces beside \"<mask>\", \"<sep>\", \"<pad>\", which this tokenizer takes away";
+        "llama.cpp keeps the spaces around \"<mask>\", \"<sep>\", \"<pad>\"; this tokenizer strips them";
     assert!(notes.iter().any(|found| found == note), "{notes:?}");
 }
 

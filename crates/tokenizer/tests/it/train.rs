@@ -7,7 +7,7 @@ use tokenizer::{BpeProgress, Error, Tokenizer, TokenizerKind};
 use crate::common;
 
 fn train(vocab_size: usize) -> Tokenizer {
-    Tokenizer::train_bpe(common::corpus(), vocab_size, &mut |_| {}).expect("the corpus is fine")
+    Tokenizer::train_bpe(common::corpus(), vocab_size, &mut |_| {}).expect("the corpus is valid")
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn the_same_corpus_gives_the_same_tokenizer() {
 }
 
 #[test]
-fn the_size_asked_for_is_reached() {
+fn the_requested_size_is_reached() {
     for vocab_size in [257, 258, 290, 310] {
         let tokenizer = train(vocab_size);
         assert_eq!(tokenizer.vocab_size(), vocab_size);
@@ -47,8 +47,8 @@ fn more_tokens_make_shorter_encodings() {
 }
 
 #[test]
-fn a_corpus_too_small_gives_what_it_has() {
-    // One pair comes twice: "ab".
+fn a_small_corpus_gives_fewer_tokens() {
+    // One pair occurs twice: "ab".
     let corpus = || [Ok("ab ab".to_owned())];
     let tokenizer = Tokenizer::train_bpe(corpus(), u32::MAX as usize, &mut |_| {}).unwrap();
     assert_eq!(tokenizer.vocab_size(), 258);
@@ -80,7 +80,7 @@ fn a_corpus_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_size_that_cannot_be_is_an_error() {
+fn a_size_out_of_range_is_an_error() {
     for vocab_size in [0, 256, u32::MAX as usize + 1] {
         let error = Tokenizer::train_bpe(common::corpus(), vocab_size, &mut |_| {}).unwrap_err();
         assert!(matches!(error, Error::VocabSize { vocab_size: asked } if asked == vocab_size), "{error:?}");

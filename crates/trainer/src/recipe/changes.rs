@@ -1,4 +1,4 @@
-//! Which keys of a recipe may change on resume.
+//! The keys of a recipe that may change on resume.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,42 +6,45 @@ use toml::{Table, Value};
 
 use super::{error::RecipeError, sections::Recipe};
 
-/// Each changed key with its value before and after, as in a recipe's file.
+/// Maps each changed key to its value before and after, in TOML syntax.
 pub type Changes = BTreeMap<String, [String; 2]>;
 
-/// Sections, and keys, that stay as they are: with another value the steps done would not have been the same ones, the
-/// data would be read from another place, or the losses before and after would not compare.
-const FIXED: [(&str, &str); 10] = [
-    ("model", "its weights have these sizes"),
-    ("data", "it would learn from something else"),
+/// Sections and keys that can't change on resume, with the reason: other values would invalidate the steps done, move
+/// the position in the data, or make losses incomparable.
+const FIXED_KEYS: [(&str, &str); 10] = [
+    ("model", "the saved weights have the old shapes"),
+    ("data", "the run must continue on the same data"),
     ("optimizer.kind", "the saved optimizer state belongs to the old one"),
-    ("optimizer.batch_size", "its position in the data is counted in batches of this size"),
-    ("optimizer.grad_accumulation", "its position in the data is counted in steps of this many batches"),
-    ("schedule.eval_windows", "its best loss was measured on these windows"),
-    ("schedule.eval_batches", "its best loss was measured on these windows"),
-    ("run.seed", "all random numbers of the run follow from it"),
-    ("run.precision", "its products would be rounded differently"),
-    ("run.keep_weights", "its best weights were not kept"),
+    ("optimizer.batch_size", "the position in the data is counted in batches of the old size"),
+    (
+        "optimizer.grad_accumulation",
+        "the position in the data is counted in steps of the old number of batches",
+    ),
+    ("schedule.eval_windows", "the best loss was measured on the old windows"),
+    ("schedule.eval_batches", "the best loss was measured on the old windows"),
+    ("run.seed", "all random numbers of the run depend on it"),
+    ("run.precision", "matrix products would be rounded differently"),
+    ("run.keep_weights", "the best weights so far were not kept"),
 ];
 
-/// The value of a key that is not set.
+/// The value shown for a key that is not set.
 const NONE: &str = "none";
 
-/// Keys of the sections above that may change all the same.
-const FREE: [&str; 1] = ["model.dropout"];
+/// Keys of these sections that may change.
+const CHANGEABLE_KEYS: [&str; 1] = ["model.dropout"];
 
-/// Keys that say where a text lies. They may change if the text is the same, which only its checksum shows.
-const PLACES: [&str; 2] = ["data.corpus", "data.valid"];
+/// Keys with the path of a text. They may change if the text has the same checksum, which the caller verifies.
+const PATH_KEYS: [&str; 2] = ["data.corpus", "data.valid"];
 
 impl Recipe {
-    /// The changes from this recipe to the one that a run is to resume with. The paths of its texts may be among them:
+    /// The changes from this recipe to `after`, with which the run resumes. They may include the paths of its texts:
     /// the caller compares the texts.
     ///
     /// # Errors
     ///
-    /// If a key differs that can't change on resume.
+    /// If a key has changed that can't change on resume.
     pub fn changes_to(&self, after: &Self) -> Result<Changes, RecipeError> {
-        let [before, after] = [self, after].map(flat);
+        let [before, after] = [self, after].map(flatten);
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         let mut changes = Changes::new();
         for key in keys {
@@ -51,13 +54,13 @@ impl Recipe {
                 continue;
             }
             let covers = |fixed: &str| key == fixed || key.starts_with(&format!("{fixed}."));
-            // A place may change. Whether there is a text of its own to validate on may not.
-            let has_moved = PLACES.contains(&key.as_str()) && before != NONE && after != NONE;
-            let is_free = FREE.contains(&key.as_str())
+            // A path may change, but a separate validation text can't be added or removed.
+            let has_moved = PATH_KEYS.contains(&key.as_str()) && before != NONE && after != NONE;
+            let is_changeable = CHANGEABLE_KEYS.contains(&key.as_str())
                 || has_moved
                 || (key == "run.keep_weights" && after == "\"last\"");
-            if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| covers(fixed))
-                && !is_free
+            if let Some((_, reason)) = FIXED_KEYS.iter().find(|(fixed, _)| covers(fixed))
+                && !is_changeable
             {
                 return Err(RecipeError::Fixed { key: key.clone(), before, after, reason });
             }
@@ -67,8 +70,8 @@ impl Recipe {
     }
 }
 
-/// `section.key` to value.
-fn flat(recipe: &Recipe) -> BTreeMap<String, Value> {
+/// Maps `section.key` to its value.
+fn flatten(recipe: &Recipe) -> BTreeMap<String, Value> {
     let sections = Table::try_from(recipe).expect("sections of numbers and strings become TOML");
     let keys = |(section, keys): (String, Value)| {
         let keys = keys.as_table().cloned().unwrap_or_default();
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_change_is_listed() {
+    fn allowed_changes_are_listed() {
         let after = debug(&[
             "schedule.max_steps=80",
             "optimizer.learning_rate=0.01",
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_is_named_with_the_reason() {
+    fn forbidden_changes_are_errors_with_the_key() {
         for (set, name) in [
             ("model.n_layer=3", "model.n_layer"),
             ("data.valid=my.txt", "data.valid"),
@@ -136,34 +139,34 @@ mod tests {
     }
 
     #[test]
-    fn the_last_weights_may_be_kept_from_a_step_on_and_the_best_only_from_the_first() {
+    fn keep_weights_may_change_to_last_but_not_to_best() {
         let last = debug(&["run.keep_weights=last"]);
         assert_eq!(debug(&[]).changes_to(&last).unwrap().len(), 1);
         assert!(matches!(last.changes_to(&debug(&[])), Err(RecipeError::Fixed { .. })));
     }
 
     #[test]
-    fn a_text_may_lie_elsewhere() {
+    fn the_path_of_a_text_may_change() {
         let changes = debug(&[]).changes_to(&debug(&["data.corpus=my.txt"])).unwrap();
         assert_eq!(changes["data.corpus"], ["\"shakespeare\"", "\"my.txt\""]);
     }
 
     #[test]
-    fn the_list_of_the_readme_is_true() {
-        let readme = include_str!("../../../../README.md");
-        let (_, list) = readme.split_once("These keys stay as they were:").unwrap();
-        let (list, _) = list.split_once("All others can").unwrap();
+    fn the_documentation_lists_the_fixed_keys() {
+        let document = include_str!("../../../../docs/resuming.md");
+        let (_, list) = document.split_once("These keys can't change on resume:").unwrap();
+        let (list, _) = list.split_once("All other keys can").unwrap();
         let listed: BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
-        let fixed = FIXED.iter().map(|(key, _)| *key);
-        assert_eq!(listed, fixed.chain(FREE).chain(PLACES).collect());
+        let fixed = FIXED_KEYS.iter().map(|(key, _)| *key);
+        assert_eq!(listed, fixed.chain(CHANGEABLE_KEYS).chain(PATH_KEYS).collect());
     }
 
-    /// A section or key that is renamed must not slip out of the list.
+    /// Catches a renamed section or key that is missing in the list.
     #[test]
-    fn every_fixed_key_is_one_of_a_recipe() {
-        let mut keys = flat(&debug(&["data.valid=my.txt"]));
-        keys.extend(flat(&debug(&["schedule.eval_batches=2", "run.keep_weights=last"])));
-        for (fixed, _) in FIXED {
+    fn every_fixed_key_exists_in_a_recipe() {
+        let mut keys = flatten(&debug(&["data.valid=my.txt"]));
+        keys.extend(flatten(&debug(&["schedule.eval_batches=2", "run.keep_weights=last"])));
+        for (fixed, _) in FIXED_KEYS {
             let is_there = keys.keys().any(|key| key == fixed || key.starts_with(&format!("{fixed}.")));
             assert!(is_there, "{fixed}");
         }

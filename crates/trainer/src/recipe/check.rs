@@ -1,42 +1,42 @@
-//! The ranges of a recipe's values, and keys that exclude or need each other.
+//! Checks the ranges of a recipe's values, and keys that exclude or require each other.
 
 use families::Family;
 use model::GptConfig;
 
 use super::{
-    error::RecipeError,
+    error::RecipeProblem,
     sections::{OptimizerKind, Recipe, Restart, ScheduleKind},
 };
 
 impl Recipe {
-    /// Refuses values that no run can have.
+    /// Checks for invalid values.
     ///
     /// # Errors
     ///
-    /// The first value that is out of range, or the first key that another one excludes or needs.
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    /// The first value out of range, or the first key that another key excludes or requires.
+    pub(super) fn check(&self) -> Result<(), RecipeProblem> {
         const MOST: u64 = 1 << 20;
         let Self { model, data, optimizer, schedule, .. } = self;
-        // The tokenizer says how large its vocabulary is.
+        // A vocabulary size of 0 is valid here: the tokenizer determines it later.
         GptConfig { vocab_size: model.vocab_size.max(1), ..model.clone() }.check()?;
         if model.family.is_some() {
-            Family::of(model).map_err(|error| RecipeError::Family(Box::new(error)))?;
+            Family::of(model).map_err(|error| RecipeProblem::Family(Box::new(error)))?;
         }
         let in_range = |key, value, range, holds| {
-            if holds { Ok(()) } else { Err(RecipeError::Range { key, value, range }) }
+            if holds { Ok(()) } else { Err(RecipeProblem::Range { key, value, range }) }
         };
-        let not_too_many = "has to be at most 1048576";
+        let not_too_many = "must be at most 1048576";
         let batch_size = optimizer.batch_size.get() as u64;
         let n_batches = optimizer.grad_accumulation.get();
         in_range("optimizer.batch_size", batch_size as f64, not_too_many, batch_size <= MOST)?;
         in_range("optimizer.grad_accumulation", n_batches as f64, not_too_many, n_batches <= MOST)?;
-        let (steps, few_enough) = (schedule.max_steps, "has to be at most 1e12");
+        let (steps, few_enough) = (schedule.max_steps, "must be at most 1e12");
         in_range("schedule.max_steps", steps as f64, few_enough, steps <= 1_000_000_000_000)?;
         match (schedule.kind, schedule.stable_steps) {
-            (ScheduleKind::Wsd, None) => return Err(RecipeError::NoStableSteps),
+            (ScheduleKind::Wsd, None) => return Err(RecipeProblem::NoStableSteps),
             (ScheduleKind::Wsd, Some(stable)) if stable > schedule.decay_end() => {
                 let followed = schedule.decay_steps.is_none();
-                return Err(RecipeError::Order {
+                return Err(RecipeProblem::Order {
                     lower: "schedule.stable_steps",
                     lower_value: stable as f64,
                     upper: if followed { "schedule.max_steps" } else { "schedule.decay_steps" },
@@ -44,7 +44,7 @@ impl Recipe {
                 });
             }
             (ScheduleKind::Wsd, Some(_)) | (_, None) => {}
-            (_, Some(_)) => return Err(RecipeError::UnusedStableSteps),
+            (_, Some(_)) => return Err(RecipeProblem::UnusedStableSteps),
         }
         match (schedule.eval_windows, schedule.eval_batches) {
             (Some(windows), None) => {
@@ -52,20 +52,20 @@ impl Recipe {
                 in_range("schedule.eval_windows", windows as f64, not_too_many, windows <= MOST)?;
             }
             (None, Some(_)) => {}
-            (None, None) => return Err(RecipeError::NoEvaluationSize),
-            (Some(_), Some(_)) => return Err(RecipeError::TwoEvaluationSizes),
+            (None, None) => return Err(RecipeProblem::NoEvaluationSize),
+            (Some(_), Some(_)) => return Err(RecipeProblem::TwoEvaluationSizes),
         }
         if let Some(Restart { learning_rate, .. }) = schedule.restart {
             let holds = learning_rate >= 0.0 && learning_rate.is_finite();
-            in_range("schedule.restart.learning_rate", learning_rate, "has to be at least 0", holds)?;
+            in_range("schedule.restart.learning_rate", learning_rate, "must be at least 0", holds)?;
         }
         if let Some("" | "off" | "no") = data.separator.as_deref() {
-            return Err(RecipeError::NoSeparator);
+            return Err(RecipeProblem::NoSeparator);
         }
-        let fraction = "has to be above 0 and below 1";
-        let share = "has to be at least 0 and below 1";
-        let not_negative = "has to be at least 0";
-        let positive = "has to be above 0";
+        let fraction = "must be above 0 and below 1";
+        let share = "must be at least 0 and below 1";
+        let not_negative = "must be at least 0";
+        let positive = "must be above 0";
         let (beta_1, beta_2) = (f64::from(optimizer.beta_1), f64::from(optimizer.beta_2));
         let (rate, floor) = (optimizer.learning_rate, optimizer.min_learning_rate);
         let decay = f64::from(optimizer.weight_decay);
@@ -87,7 +87,7 @@ impl Recipe {
         for (key, value, range) in muon {
             let Some(value) = value else { continue };
             if optimizer.kind != OptimizerKind::Muon {
-                return Err(RecipeError::UnusedMuon { key });
+                return Err(RecipeProblem::UnusedMuon { key });
             }
             let holds = match range {
                 _ if range == share => (0.0..1.0).contains(&value),
@@ -99,7 +99,7 @@ impl Recipe {
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
         in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
         if floor > rate {
-            return Err(RecipeError::Order {
+            return Err(RecipeProblem::Order {
                 lower: "optimizer.min_learning_rate",
                 lower_value: floor,
                 upper: "optimizer.learning_rate",

@@ -1,90 +1,34 @@
-//! What is wrong with a recipe.
+//! Errors of a recipe.
+
+use std::{fmt, io, path::PathBuf};
 
 use families::NoFamily;
 use model::ConfigError;
 
-/// An invalid recipe.
+/// An invalid recipe, or a recipe that can't be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
-    /// An override that names no key.
-    #[error("--set {assignment} is not of the form section.key=value")]
-    Assignment {
-        /// What was given.
-        assignment: String,
-    },
-    /// An override of a key that there is not, or with a value that the key can't have.
-    #[error("--set {assignment} does not fit the recipe: {reason}")]
-    Override {
-        /// What was given.
-        assignment: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A file that is no TOML, or not these sections and keys.
-    #[error(transparent)]
-    Toml(#[from] toml::de::Error),
-    /// Sizes that no model can have.
-    #[error(transparent)]
-    Sizes(#[from] ConfigError),
-    /// A family that is not known, or lacks an option of the model.
-    #[error(transparent)]
-    Family(Box<NoFamily>),
-    /// A number outside its range.
-    #[error("`{key}` = {value}: {range}")]
-    Range {
-        /// Section and key.
-        key: &'static str,
-        /// What was given.
-        value: f64,
-        /// What is allowed.
-        range: &'static str,
-    },
-    /// A lower bound above its upper one.
+    #[error("invalid --set {assignment}: it must be section.key=value")]
+    Assignment { assignment: String },
+    #[error("invalid --set {assignment}: {reason}")]
+    Override { assignment: String, reason: String },
+    /// A value or a syntax error in a preset or a file.
+    #[error("invalid recipe {place}: {problem}")]
+    Invalid { place: Place, problem: Box<RecipeProblem> },
+    #[error("cannot read the recipe {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A recipe to extend that is missing, or that extends this one.
+    #[error("invalid recipe {place}: cannot extend `{base}`: {reason}")]
+    Base { place: Place, base: String, reason: String },
+    /// A recipe without `model.n_layer`.
     #[error(
-        "`{lower}` = {lower_value} is above `{upper}` = {upper_value}; add --set {lower}={upper_value}, or raise the other"
+        "the recipe {name} has no model sizes; name a model to start from with --init-from MODEL, or set the keys of [model]"
     )]
-    Order {
-        /// Section and key of the lower bound.
-        lower: &'static str,
-        /// What was given for it.
-        lower_value: f64,
-        /// Section and key of the upper bound.
-        upper: &'static str,
-        /// What was given for it.
-        upper_value: f64,
-    },
-    /// A schedule that does not say when it falls.
-    #[error(
-        "`schedule.kind` = wsd needs `schedule.stable_steps`, the step at which the learning rate begins to fall"
-    )]
-    NoStableSteps,
-    /// A separator that would stand everywhere, or a word that means none.
-    #[error(
-        "`data.separator` is the string between documents; if there is none, add --set data.separator=none"
-    )]
-    NoSeparator,
-    /// A key that this schedule has no use for.
-    #[error(
-        "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
-         set that kind"
-    )]
-    UnusedStableSteps,
-    /// A key that AdamW has no use for.
-    #[error("`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or set that kind")]
-    UnusedMuon {
-        /// Section and key.
-        key: &'static str,
-    },
-    /// Two ways to say how long an evaluation is.
-    #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
-    TwoEvaluationSizes,
-    /// No way to say how long an evaluation is.
-    #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
-    NoEvaluationSize,
+    NoSizes { name: String },
     /// A plan that ends with steps that change nothing.
     #[error(
-        "the learning rate is 0 from step {first} of {max_steps} on; add --set schedule.decay_steps=none, and it falls until \
+        "the learning rate is 0 from step {first} of {max_steps} on; add --set schedule.decay_steps=none to let it fall until \
          the end"
     )]
     ZeroRate {
@@ -93,16 +37,106 @@ pub enum RecipeError {
         /// Steps of the plan.
         max_steps: u64,
     },
-    /// A key with another value than the run has begun with.
+    /// A key whose value can't change on resume.
     #[error("`{key}` can't change from {before} to {after} on resume: {reason}; start a new run for that")]
-    Fixed {
-        /// Section and key.
-        key: String,
-        /// What the run has.
-        before: String,
-        /// What was asked for.
-        after: String,
-        /// Why not.
-        reason: &'static str,
-    },
+    Fixed { key: String, before: String, after: String, reason: &'static str },
+}
+
+/// A recipe, and a line of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A preset, or the path of a file.
+    pub name: String,
+    /// Counted from 1. A preset has none, nor does an error that no single key is to blame for.
+    pub line: Option<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// A rule that a recipe breaks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeProblem {
+    /// A syntax error, an unknown or missing key, or a value of the wrong type.
+    #[error("{0}")]
+    Toml(String),
+    #[error(transparent)]
+    Sizes(#[from] ConfigError),
+    #[error(transparent)]
+    Family(Box<NoFamily>),
+    #[error("`{key}` {range} (got {value})")]
+    Range { key: &'static str, value: f64, range: &'static str },
+    /// A lower bound above its upper one.
+    #[error(
+        "`{lower}` = {lower_value} is above `{upper}` = {upper_value}; add --set {lower}={upper_value}, or raise the other"
+    )]
+    Order { lower: &'static str, lower_value: f64, upper: &'static str, upper_value: f64 },
+    #[error(
+        "`schedule.kind` = wsd needs `schedule.stable_steps`, the step at which the learning rate begins to fall"
+    )]
+    NoStableSteps,
+    /// An empty separator, or a word that means "none".
+    #[error("`data.separator` is the string between documents; for none, add --set data.separator=none")]
+    NoSeparator,
+    #[error(
+        "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
+         set that kind"
+    )]
+    UnusedStableSteps,
+    #[error("`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or set that kind")]
+    UnusedMuon { key: &'static str },
+    #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
+    TwoEvaluationSizes,
+    #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
+    NoEvaluationSize,
+}
+
+impl RecipeError {
+    /// Whether the mistake is in a file, not in the arguments of the command.
+    pub fn is_in_file(&self) -> bool {
+        match self {
+            Self::Invalid { place, .. } => place.line.is_some(),
+            Self::Read { .. } | Self::Base { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl RecipeProblem {
+    /// The keys that break the rule, `section.key` each.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let own = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect();
+        let model = |keys: &[&str]| keys.iter().map(|key| format!("model.{key}")).collect();
+        match self {
+            Self::Toml(_) => Vec::new(),
+            Self::Sizes(error) => match error {
+                ConfigError::Zero { field } | ConfigError::NotPositive { field, .. } => model(&[field]),
+                ConfigError::TooLarge { .. } => {
+                    model(&["n_layer", "n_embd", "n_inner", "n_head", "head_dim"])
+                }
+                ConfigError::BlockTooLong(_) => model(&["block_size"]),
+                ConfigError::UnevenHeads { .. } => model(&["n_embd", "n_head"]),
+                ConfigError::UnevenGroups { .. } => model(&["n_head", "n_kv_head"]),
+                ConfigError::OddRope(_) => model(&["n_embd", "n_head", "head_dim", "position"]),
+                ConfigError::Dropout(_) => model(&["dropout"]),
+                ConfigError::UnusedTheta => model(&["rope_theta", "position"]),
+                ConfigError::UnusedQkvBias => model(&["qkv_bias", "bias"]),
+                _ => Vec::new(),
+            },
+            Self::Family(_) => model(&["family"]),
+            Self::Range { key, .. } | Self::UnusedMuon { key } => own(&[key]),
+            Self::Order { lower, upper, .. } => own(&[lower, upper]),
+            Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),
+            Self::NoSeparator => own(&["data.separator"]),
+            Self::TwoEvaluationSizes => own(&["schedule.eval_windows", "schedule.eval_batches"]),
+            Self::NoEvaluationSize => Vec::new(),
+        }
+    }
 }

@@ -1,79 +1,47 @@
-//! `section.key=value`, laid over the table of a recipe before it becomes a struct.
+//! Overrides of a recipe, `section.key=value` each, and the keys that there are.
 
 use model::GptConfig;
 use serde_aux::serde_introspection::serde_introspect;
-use toml::{Table, Value, de::Error as TomlError};
+use toml::{Spanned, Table, Value, de::DeValue};
 
 use super::{
     error::RecipeError,
     sections::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe},
 };
 
-/// What switches an optional key off.
-const NONE: &str = "none";
+/// The value that unsets an optional key.
+pub(super) const NONE: &str = "none";
 
-/// Two ways to say the same: to set one is to unset the other.
-const ALTERNATIVES: [&str; 2] = ["schedule.eval_windows", "schedule.eval_batches"];
-
-/// A recipe with overrides laid over it, one after the other. They may complete a text that lacks a key.
-pub(super) fn lay_over(text: &str, overrides: &[String]) -> Result<Recipe, RecipeError> {
-    let before: Table = text.parse()?;
-    let mut table = before.clone();
-    let mut problems = vec![problem(&table)];
-    for assignment in overrides {
-        set(&mut table, assignment)?;
-        problems.push(problem(&table));
-    }
-    settle(&mut table, &before, overrides);
-    let Some(Some(left)) = problems.last() else {
-        return Ok(table.try_into()?);
-    };
-    // It came with the text, or with the first override after which it is there.
-    let came_with = problems.iter().position(|problem| problem.as_ref() == Some(left)).unwrap_or_default();
-    match came_with.checked_sub(1) {
-        Some(idx) => Err(misfit(&overrides[idx], in_words(left.message()))),
-        None => Ok(toml::from_str(text)?), // Shows the line of the file.
-    }
+/// One `section.key=value`. Without a value, it unsets the key.
+pub(super) struct Override<'a> {
+    pub section: &'a str,
+    pub key: &'a str,
+    pub value: Option<DeValue<'a>>,
 }
 
-/// Why a table is no recipe.
-fn problem(table: &Table) -> Option<TomlError> {
-    table.clone().try_into::<Recipe>().err()
-}
-
-const DECAY_STEPS: &str = "schedule.decay_steps";
-
-/// Takes away keys that follow from those that were set, unless they were set too.
-fn settle(table: &mut Table, before: &Table, overrides: &[String]) {
-    let sets = |path: &str| overrides.iter().any(|assignment| path_of(assignment) == Some(path));
-    let [one, other] = ALTERNATIVES;
-    for (set, unset) in [(one, other), (other, one)] {
-        if sets(set) && !sets(unset) {
-            remove(table, unset);
+impl<'a> Override<'a> {
+    /// A bare word is a string, so `data.corpus=kjv` needs no quotes; the bare word `none` unsets an optional key.
+    pub(super) fn parse(assignment: &'a str) -> Result<Self, RecipeError> {
+        let malformed = || RecipeError::Assignment { assignment: assignment.to_owned() };
+        let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
+        let (path, value) = (path.trim(), value.trim());
+        let (section, key) = path.split_once('.').ok_or_else(malformed)?;
+        if section.is_empty() || key.is_empty() {
+            return Err(malformed());
         }
-    }
-    if !sets(DECAY_STEPS) && decay_follows(before, table) {
-        remove(table, DECAY_STEPS);
-    }
-}
-
-/// Whether the learning rate fell until the end of the run, and the run is to end elsewhere. It then falls until there.
-fn decay_follows(before: &Table, after: &Table) -> bool {
-    let steps = |table: &Table, key: &str| table.get("schedule")?.get(key)?.as_integer();
-    let max_steps = steps(before, "max_steps");
-    max_steps == steps(before, "decay_steps") && max_steps != steps(after, "max_steps")
-}
-
-/// The `section.key` of an assignment.
-fn path_of(assignment: &str) -> Option<&str> {
-    Some(assignment.split_once('=')?.0.trim())
-}
-
-fn remove(table: &mut Table, path: &str) {
-    if let Some((section, key)) = path.split_once('.')
-        && let Some(Value::Table(keys)) = table.get_mut(section)
-    {
-        keys.remove(key);
+        if value != NONE {
+            let value =
+                DeValue::parse(value).map_or_else(|_| DeValue::String(value.into()), Spanned::into_inner);
+            return Ok(Self { section, key, value: Some(value) });
+        }
+        let optional = optional_keys();
+        if optional.iter().all(|it| it != path) {
+            return Err(RecipeError::Override {
+                assignment: assignment.to_owned(),
+                reason: format!("only {} can be {NONE}", optional.join(", ")),
+            });
+        }
+        Ok(Self { section, key, value: None })
     }
 }
 
@@ -90,47 +58,24 @@ pub(super) fn keys() -> impl Iterator<Item = String> {
     sections.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
 }
 
-/// The keys that a recipe can do without: those without which a complete recipe still is one.
+/// The keys that a recipe may lack: a complete recipe without one of them is still valid.
 pub(super) fn optional_keys() -> Vec<String> {
-    let complete: Table = crate::preset("debug").and_then(|text| text.parse().ok()).expect("it is a preset");
+    let complete: Table =
+        crate::preset("debug").and_then(|text| text.parse().ok()).expect("a preset is valid");
     let is_optional = |path: &String| {
         let mut table = complete.clone();
-        remove(&mut table, path);
-        problem(&table).is_none()
+        if let Some((section, key)) = path.split_once('.')
+            && let Some(Value::Table(keys)) = table.get_mut(section)
+        {
+            keys.remove(key);
+        }
+        table.try_into::<Recipe>().is_ok()
     };
     keys().filter(is_optional).collect()
 }
 
-/// Lays one `section.key=value` over a recipe. A bare word is a string, so `data.corpus=kjv` needs no
-/// quotes; the bare word `none` takes the key away.
-fn set(table: &mut Table, assignment: &str) -> Result<(), RecipeError> {
-    let malformed = || RecipeError::Assignment { assignment: assignment.to_owned() };
-    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
-    let (path, value) = (path.trim(), value.trim());
-    let (section, key) = path.split_once('.').ok_or_else(malformed)?;
-    if section.is_empty() || key.is_empty() {
-        return Err(malformed());
-    }
-    let keys =
-        table.entry(section).or_insert_with(|| Table::new().into()).as_table_mut().ok_or_else(malformed)?;
-    if value != NONE {
-        keys.insert(key.to_owned(), value.parse().unwrap_or_else(|_| Value::from(value)));
-    } else {
-        let optional = optional_keys();
-        if !optional.iter().any(|it| it == path) {
-            return Err(misfit(assignment, format!("only {} can be {NONE}", optional.join(", "))));
-        }
-        keys.remove(key);
-    }
-    Ok(())
-}
-
-fn misfit(assignment: &str, reason: String) -> RecipeError {
-    RecipeError::Override { assignment: assignment.to_owned(), reason }
-}
-
-/// What was expected, in the words of who writes a recipe and not in Rust's.
-fn in_words(reason: &str) -> String {
+/// A reason with TOML's types in place of Rust's.
+pub(super) fn in_words(reason: &str) -> String {
     const TYPES: [(&str, &str); 6] = [
         ("a nonzero u64", "a whole number above 0"),
         ("a nonzero usize", "a whole number above 0"),
@@ -238,10 +183,7 @@ mod tests {
         assert_eq!(debug(&["data.corpus=\"none\""]).unwrap().data.corpus, "none", "a name is in quotes");
         for required in ["schedule.max_steps=none", "optimizer.grad_clp=none"] {
             let error = debug(&[required]).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("--set {required} does not fit the recipe: only ")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("invalid --set {required}: only ")), "{error}");
             assert!(error.ends_with(" can be none") && error.contains(", schedule.stable_steps"), "{error}");
         }
     }
@@ -297,7 +239,7 @@ mod tests {
             ("schedule.eval_interval=0", "invalid value: integer `0`, expected a whole number above 0"),
             ("data.tokenizer=words", "no tokenizer is called \"words\""),
         ] {
-            let expected = format!("--set {wrong} does not fit the recipe: {reason}");
+            let expected = format!("invalid --set {wrong}: {reason}");
             // Whatever stands before and after it.
             let found = debug(&["run.seed=3", wrong, "data.valid_fraction=0.2"]).unwrap_err().to_string();
             assert!(found.starts_with(&expected), "{found:?} does not start with {expected:?}");
@@ -305,7 +247,7 @@ mod tests {
         for malformed in ["max_steps=3", "schedule.max_steps", ".=3", "model.=3", "=3"] {
             assert_eq!(
                 debug(&[malformed]).unwrap_err().to_string(),
-                format!("--set {malformed} is not of the form section.key=value")
+                format!("invalid --set {malformed}: it must be section.key=value")
             );
         }
     }
@@ -315,7 +257,7 @@ mod tests {
         let without_seed = preset("debug").unwrap().replace("seed = 1337", "");
         assert_eq!(parse(&without_seed, &["run.seed=5"]).unwrap().run.seed, 5);
         let error = parse(&without_seed, &["model.n_layer=3"]).unwrap_err();
-        assert!(matches!(error, RecipeError::Toml(_)), "{error}");
+        assert!(matches!(error, RecipeError::Invalid { .. }), "{error}");
         assert!(error.to_string().contains("missing field `seed`"), "{error}");
     }
 }

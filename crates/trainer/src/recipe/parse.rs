@@ -1,23 +1,27 @@
-//! From the text of a recipe to the recipe.
+//! From the texts of a recipe to the recipe.
 
-use super::{error::RecipeError, overrides, sections::Recipe};
+use super::{error::RecipeError, layers::Layers, overrides, sections::Recipe, source::RecipeSource};
 
-impl Recipe {
-    /// Reads a recipe, with `section.key=value` overrides laid over it. The value `none` switches off what is
-    /// optional.
+impl RecipeSource {
+    /// Parses the recipe, with `section.key=value` overrides laid over it. The value `none` unsets an optional key.
     ///
     /// # Errors
     ///
-    /// If the text is no TOML, a key is unknown or missing, or a number is out of range. What is wrong with an
-    /// override names it.
+    /// If a key is unknown or missing, or a value is out of range. The error names the override, or the file and
+    /// line, that set the value.
+    pub fn parse(&self, overrides: &[String]) -> Result<Recipe, RecipeError> {
+        Layers::new(self, overrides)?.recipe()
+    }
+}
+
+impl Recipe {
+    /// Parses one text that extends nothing, as [`RecipeSource::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`RecipeSource::parse`]; they call the text `recipe`.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
-        let recipe: Self = if overrides.is_empty() {
-            toml::from_str(text)? // An error shows the line of the file that it is about.
-        } else {
-            overrides::lay_over(text, overrides)?
-        };
-        recipe.check()?;
-        Ok(recipe)
+        RecipeSource::new("recipe", text).parse(overrides)
     }
 
     /// All keys of a recipe, `section.key` each.
@@ -145,15 +149,15 @@ mod tests {
         let message = |overrides: &[&str]| debug(overrides).unwrap_err().to_string();
         assert_eq!(
             message(&["optimizer.beta_2=1.0"]),
-            "`optimizer.beta_2` = 1: has to be at least 0 and below 1"
+            "invalid --set optimizer.beta_2=1.0: `optimizer.beta_2` must be at least 0 and below 1 (got 1)"
         );
         assert_eq!(
             message(&["data.valid_fraction=0.0"]),
-            "`data.valid_fraction` = 0: has to be above 0 and below 1"
+            "invalid --set data.valid_fraction=0.0: `data.valid_fraction` must be above 0 and below 1 (got 0)"
         );
         assert_eq!(
             message(&["optimizer.learning_rate=1e-4"]),
-            "`optimizer.min_learning_rate` = 0.0003 is above `optimizer.learning_rate` = 0.0001; add --set \
+            "invalid --set optimizer.learning_rate=1e-4: `optimizer.min_learning_rate` = 0.0003 is above `optimizer.learning_rate` = 0.0001; add --set \
              optimizer.min_learning_rate=0.0001, or raise the other"
         );
     }

@@ -11,54 +11,49 @@ use tokenizer::TokenizerKind;
 
 use crate::error::Error;
 
-/// Muon's learning rate where a recipe has none, as its author has it.
+/// Muon's default learning rate, as in its reference implementation.
 const MUON_LEARNING_RATE: f64 = 0.02;
 
-/// One complete recipe, as in the files of `configs/`.
+/// A complete recipe, as in the files of `configs/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The sizes of the model.
+    /// Sizes and architecture options of the model.
     pub model: GptConfig,
-    /// What it learns from.
     pub data: DataRecipe,
-    /// How a step changes the weights.
     pub optimizer: OptimizerRecipe,
-    /// What happens after which step.
     pub schedule: ScheduleRecipe,
-    /// When a step is left out, and when a run ends before its time.
     #[serde(default)]
     pub guards: GuardsRecipe,
-    /// What belongs to the run as a whole.
     pub run: RunRecipe,
 }
 
-/// What a model learns from.
+/// `[data]`: the training and validation text, and its tokenizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
     /// The name of a known corpus, or the path of a text file or of a folder of them.
     pub corpus: String,
-    /// The path of a text to validate on; without it, the end of the corpus.
+    /// The path of a validation text. If not set, the end of the corpus is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<String>,
-    /// The share of the corpus, at its end, that is kept for validation.
+    /// The share of the corpus, at its end, that is used for validation.
     pub valid_fraction: f64,
-    /// What cuts text into tokens.
     pub tokenizer: TokenizerKind,
-    /// The string between documents, which becomes `<|endoftext|>` if the tokenizer has that token; without it, it is text.
+    /// The string between documents. It is encoded as `<|endoftext|>` if the tokenizer has that token. If not set,
+    /// separators are plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<String>,
 }
 
-/// What changes the matrices of the blocks. Embeddings, head, norms and biases are AdamW's in any case.
+/// The optimizer of the matrices in the blocks. Embeddings, head, norms and biases always use AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
     /// [Loshchilov and Hutter](https://arxiv.org/abs/1711.05101).
     #[default]
     AdamW,
-    /// [Jordan et al.](https://kellerjordan.github.io/posts/muon/): the mean of gradients, made orthogonal.
+    /// [Jordan et al.](https://kellerjordan.github.io/posts/muon/): orthogonalised momentum.
     Muon,
 }
 
@@ -71,50 +66,49 @@ impl fmt::Display for OptimizerKind {
     }
 }
 
-/// How a step changes the weights.
+/// `[optimizer]`: batch size, learning rates and optimizer settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerRecipe {
-    /// What changes the matrices of the blocks.
+    /// The optimizer of the matrices in the blocks.
     #[serde(default)]
     pub kind: OptimizerKind,
     /// Sequences in one forward pass.
     pub batch_size: NonZeroUsize,
-    /// Forward and backward passes whose gradients are averaged in one step.
+    /// Micro-batches per step, whose gradients are averaged.
     pub grad_accumulation: NonZeroU64,
-    /// The highest learning rate.
+    /// The maximum learning rate.
     pub learning_rate: f64,
-    /// The learning rate after the decay.
+    /// The learning rate at the end of the decay.
     pub min_learning_rate: f64,
-    /// How much of the mean of the gradients a step keeps.
+    /// Decay of the first moment per step.
     pub beta_1: f32,
-    /// How much of the mean of their squares a step keeps.
+    /// Decay of the second moment per step.
     pub beta_2: f32,
-    /// Decay of matrices and embeddings; biases and norms do not decay.
+    /// Weight decay of matrices and embeddings; biases and norms have none.
     pub weight_decay: f32,
-    /// The longest gradient, over all parameters together; longer ones are scaled down to it. Without it,
-    /// none is.
+    /// The maximum global gradient norm; larger gradients are scaled down to it. If not set, gradients are not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_clip: Option<f64>,
-    /// The highest learning rate of Muon's matrices, .02 if none is given; it rises and falls with the other.
+    /// The maximum learning rate of Muon's matrices, by default .02. It follows the same schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muon_learning_rate: Option<f64>,
-    /// How much of the mean of their gradients a step keeps, .95 if none is given.
+    /// Muon's momentum, by default .95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muon_momentum: Option<f32>,
-    /// Decay of them, times their learning rate; none if none is given.
+    /// Weight decay of Muon's matrices, multiplied by their learning rate; by default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muon_weight_decay: Option<f32>,
 }
 
 impl OptimizerRecipe {
-    /// The learning rate of Muon's matrices, as a multiple of that of the other weights.
+    /// The ratio of Muon's learning rate to AdamW's.
     pub(crate) fn muon_ratio(&self) -> f64 {
         self.muon_learning_rate.unwrap_or(MUON_LEARNING_RATE) / self.learning_rate
     }
 
-    /// The overrides that set the learning rate to another, rounded to one digit. Muon's keeps its ratio to it, as in a
-    /// sweep of learning rates, and so does the lowest rate where it would be above it.
+    /// The overrides that set another learning rate, rounded to one digit. Muon's rate keeps its ratio to it, as in a
+    /// learning-rate sweep, and so does the minimum if it would exceed the new rate.
     pub fn at_learning_rate(&self, learning_rate: f64) -> Vec<String> {
         let rounded = format!("{learning_rate:.0e}");
         let learning_rate = rounded.parse().unwrap_or(learning_rate);
@@ -130,70 +124,71 @@ impl OptimizerRecipe {
     }
 }
 
-/// How the learning rate goes after the warm-up.
+/// The shape of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
-    /// Half a cosine down to the lowest rate, as nanoGPT has it.
+    /// Cosine decay to the minimum, as in nanoGPT.
     #[default]
     Cosine,
-    /// At its highest for `stable_steps`, then straight down to the lowest: warm-up, stable, decay
+    /// Warm-up, stable, decay: constant until `stable_steps`, then linear decay to the minimum
     /// ([MiniCPM](https://arxiv.org/abs/2404.06395), section 4).
     Wsd,
-    /// At its highest.
+    /// Constant at the maximum.
     Constant,
 }
 
-/// What happens after which step. All counts are optimizer steps.
+/// `[schedule]`: the learning-rate schedule and the intervals of evaluations, checkpoints, logs and samples. All counts
+/// are optimizer steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleRecipe {
-    /// How the learning rate goes.
+    /// The shape of the learning rate.
     #[serde(default)]
     pub kind: ScheduleKind,
-    /// Steps in the run.
+    /// Number of steps in the run.
     pub max_steps: u64,
-    /// Steps before the learning rate is at its highest.
+    /// Steps before the learning rate reaches its maximum.
     pub warmup_steps: u64,
-    /// The step at which it begins to fall; of the kind `wsd` alone.
+    /// The step at which the decay of `wsd` begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_steps: Option<u64>,
-    /// The step at which it is at its lowest; without it, the end of the run.
+    /// The step at which the learning rate reaches its minimum. If not set, the end of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay_steps: Option<u64>,
     /// Steps between evaluations.
     pub eval_interval: NonZeroU64,
-    /// Windows in an evaluation, the same ones each time, whatever the batch size.
+    /// Number of windows in an evaluation. They are the same each time and do not depend on the batch size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_windows: Option<NonZeroU64>,
-    /// The older way to say how many: batches, whose windows depend on the batch size.
+    /// The older way to set the size of an evaluation: a number of batches, whose windows depend on the batch size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_batches: Option<NonZeroU64>,
     /// Steps between checkpoints.
     pub checkpoint_interval: NonZeroU64,
-    /// Number of newest checkpoints that are kept.
+    /// Number of most recent checkpoints to keep.
     #[serde(default = "two")]
     pub keep_last: NonZeroUsize,
-    /// Steps between checkpoints that are kept in addition; without it, none is.
+    /// Steps between additional checkpoints that are kept permanently. If not set, only `keep_last` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every: Option<NonZeroU64>,
     /// Steps between lines of training metrics.
     pub log_interval: NonZeroU64,
-    /// Steps between samples; without it, none but the last.
+    /// Steps between samples. If not set, there is only a sample at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_interval: Option<NonZeroU64>,
-    /// The last change of the learning rate on resume. Training writes it.
+    /// The last jump of the learning rate on resume. Written by training, not by users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
 }
 
-/// Where a resumed run met another curve of the learning rate than the one it had followed.
+/// The step at which a resumed run changed to another learning-rate curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
-    /// Steps done at that moment.
+    /// Steps done at that point.
     pub step: u64,
-    /// The rate of the last of them.
+    /// The rate of the last of these steps.
     pub learning_rate: f64,
 }
 
@@ -201,23 +196,24 @@ fn two() -> NonZeroUsize {
     const { NonZeroUsize::new(2).unwrap() }
 }
 
-/// When a step is left out, and when a run ends before its time.
+/// `[guards]`: skipped steps and early stopping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardsRecipe {
-    /// Steps in a row whose loss or gradient is not finite, and which are therefore left out, before the run ends.
+    /// Maximum number of consecutive skipped steps with a non-finite loss or gradient; one more ends the run.
     pub max_not_finite: u64,
-    /// Steps whose loss is more than so many standard deviations above the ones before it are left out, as in
-    /// [OLMo 2](https://arxiv.org/abs/2501.00656), section 3. Without it, none is.
+    /// Steps whose loss is more than this many standard deviations above recent losses are skipped, as in
+    /// [OLMo 2](https://arxiv.org/abs/2501.00656), section 3. If not set, spikes are not detected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spike_z_score: Option<f64>,
-    /// Evaluations without a better loss before the run ends. Without it, it goes on to its last step.
+    /// Early stopping: evaluations without a lower loss before the run ends. If not set, the run continues to its last
+    /// step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<NonZeroU64>,
 }
 
 impl GuardsRecipe {
-    /// The guards of a recipe that names none.
+    /// The guards of a recipe without `[guards]`.
     pub const DEFAULT: Self = Self { max_not_finite: 10, spike_z_score: None, patience: None };
 }
 
@@ -227,29 +223,28 @@ impl Default for GuardsRecipe {
     }
 }
 
-/// What belongs to the run as a whole.
+/// `[run]`: seed, precision and the weights to keep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecipe {
-    /// What every random draw follows from: weights, windows, dropout, samples.
+    /// Seed of all random numbers: initial weights, windows, dropout, samples.
     pub seed: u64,
-    /// What the products of linear layers and of the head are computed in, where the device can; the weights are
-    /// f32 in any case.
+    /// Precision of the matrix products in linear layers and the head, if the device supports it. Weights are always
+    /// f32.
     #[serde(default)]
     pub precision: Precision,
-    /// The weights that `model.safetensors` holds.
     #[serde(default, skip_serializing_if = "KeepWeights::is_default")]
     pub keep_weights: KeepWeights,
 }
 
-/// The weights that a run's `model.safetensors` holds.
+/// Which weights a run's `model.safetensors` has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepWeights {
-    /// Those with the lowest validation loss.
+    /// The weights with the lowest validation loss.
     #[default]
     Best,
-    /// Those of the last checkpoint, whatever the validation loss: to memorise a text on purpose.
+    /// The weights of the last checkpoint, whatever their validation loss; for memorising a text on purpose.
     Last,
 }
 
@@ -262,38 +257,38 @@ impl KeepWeights {
 /// The windows of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvaluationSize {
-    /// So many, drawn together.
+    /// This number of windows, sampled together.
     Windows(NonZeroU64),
-    /// Those of so many batches, each drawn by itself.
+    /// The windows of this number of batches, each sampled separately.
     Batches(NonZeroU64),
 }
 
 impl ScheduleRecipe {
-    /// The windows of an evaluation, by whichever key is set.
+    /// The windows of an evaluation, from `eval_windows` or `eval_batches`.
     ///
     /// # Panics
     ///
-    /// If neither is, which [`Recipe::parse`] refuses.
+    /// If neither is set, which [`Recipe::parse`] rejects.
     pub fn evaluation_size(&self) -> EvaluationSize {
         let batches =
-            || EvaluationSize::Batches(self.eval_batches.expect("a recipe that was parsed has either key"));
+            || EvaluationSize::Batches(self.eval_batches.expect("a parsed recipe has one of both keys"));
         self.eval_windows.map_or_else(batches, EvaluationSize::Windows)
     }
 }
 
 impl Recipe {
-    /// The overrides that give a recipe the sizes of a model, all but its dropout.
+    /// The overrides that set a recipe's `[model]` to `config`, except for dropout.
     pub fn sizes(config: &GptConfig) -> Vec<String> {
         let sized = GptConfig { dropout: 0.0, ..config.clone() };
-        let table = toml::Table::try_from(sized).expect("sizes are numbers, words and bools");
+        let table = toml::Table::try_from(sized).expect("sizes are numbers, strings and bools");
         let keys = table.iter().filter(|(key, _)| *key != "dropout");
-        // A width that follows from others is none of the recipe's either.
+        // Widths that derive from others in `config` must not be set in the recipe either.
         let absent = ["n_kv_head", "head_dim", "n_inner"].into_iter().filter(|key| !table.contains_key(*key));
         let set = keys.map(|(key, value)| format!("model.{key}={value}"));
         set.chain(absent.map(|key| format!("model.{key}=none"))).collect()
     }
 
-    /// The recipe as a file.
+    /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("sections of numbers and strings become TOML")
     }
@@ -304,17 +299,17 @@ impl Recipe {
         self.optimizer.grad_accumulation.get() * batch_size * self.model.block_size as u64
     }
 
-    /// Makes sure that so many devices can have equal shares of each batch.
+    /// Checks that the batch can be divided equally among `n_devices`.
     ///
     /// # Errors
     ///
-    /// If they can't.
-    pub fn check_shares(&self, n_devices: usize) -> Result<(), Error> {
+    /// If `optimizer.batch_size` is not a multiple of `n_devices`.
+    pub fn check_device_count(&self, n_devices: usize) -> Result<(), Error> {
         let batch_size = self.optimizer.batch_size.get();
         if batch_size.is_multiple_of(n_devices) {
             Ok(())
         } else {
-            Err(Error::Shares { batch_size, n_devices })
+            Err(Error::UnevenBatch { batch_size, n_devices })
         }
     }
 }

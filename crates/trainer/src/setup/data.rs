@@ -6,11 +6,11 @@ use dataset::{OnProgress, Prepared, Rules, Source, TokenizerChoice};
 
 use crate::DataRecipe;
 
-/// The tokens of a recipe's data, made or found in the folder for prepared data.
+/// Tokenizes a recipe's data, or reuses its tokens from the folder for prepared data.
 ///
 /// # Errors
 ///
-/// If the text can't be read, or the tokens not written.
+/// If the text can't be read or the tokens can't be written.
 pub fn prepare_data(
     data: &DataRecipe,
     choice: &TokenizerChoice,
@@ -20,8 +20,8 @@ pub fn prepare_data(
     prepare_by(Rules::NEWEST, data, choice, data_folder, on_progress)
 }
 
-/// As [`prepare_data`], for a run that has trained on tokens of these checksums: if the text is another by the newest rules, it
-/// may be the same as older versions read it. Returns the rules by which it was read.
+/// Like [`prepare_data`], for a run that trained on tokens with the checksums `expected`. If the newest rules for
+/// reading text give other tokens, tries the older ones. Returns the tokens and the rules that produced them.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn prepare_same_data(
     newest.map(|prepared| (prepared, Rules::NEWEST))
 }
 
-/// Sha256 of the tokens to train on and of those to validate on, which a checkpoint remembers.
+/// SHA-256 of the training and validation tokens, as stored in checkpoints.
 pub fn checksums(prepared: &Prepared) -> [String; 2] {
     [prepared.meta.train.sha256.clone(), prepared.meta.valid.sha256.clone()]
 }

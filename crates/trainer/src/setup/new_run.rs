@@ -1,4 +1,4 @@
-//! A new run: its recipe, its tokens, its first weights and its folder.
+//! A new run: its recipe, tokens, initial weights and folder.
 
 use std::path::Path;
 
@@ -15,57 +15,51 @@ use super::{
 };
 use crate::{DataRecipe, Recipe, Training};
 
-/// A model that a new run starts from, in place of random weights. It decides sizes and tokenizer.
+/// A model that a new run is initialised from, instead of random weights. It determines sizes and tokenizer.
 #[derive(Debug, Clone)]
-pub struct Origin {
-    /// What errors call it.
+pub struct BaseModel {
+    /// Name in error messages.
     pub name: String,
-    /// Its sizes.
     pub config: GptConfig,
-    /// Its tokenizer.
     pub tokenizer: Tokenizer,
 }
 
-/// A new run, or an experiment, as it was asked for.
+/// A requested new run or experiment.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    /// The recipe.
     pub request: RecipeRequest,
-    /// The model to start from.
-    pub origin: Option<Origin>,
-    /// Devices that are to train together.
+    pub base_model: Option<BaseModel>,
+    /// Number of devices for data-parallel training.
     pub n_devices: usize,
 }
 
-/// A new run without its model.
+/// A new run with its complete recipe and its tokens, without weights.
 pub struct PlannedRun {
-    /// The whole recipe.
     pub recipe: Recipe,
-    /// Its tokens.
     pub prepared: Prepared,
 }
 
 impl NewRun {
-    /// A new run. The sizes of the model to start from are laid over the recipe.
-    pub fn new(mut request: RecipeRequest, origin: Option<Origin>, n_devices: usize) -> Self {
-        if let Some(origin) = &origin {
-            request.overrides.splice(0..0, Recipe::sizes(&origin.config));
+    /// A new run. The base model's sizes override the recipe's.
+    pub fn new(mut request: RecipeRequest, base_model: Option<BaseModel>, n_devices: usize) -> Self {
+        if let Some(base_model) = &base_model {
+            request.overrides.splice(0..0, Recipe::sizes(&base_model.config));
         }
-        Self { request, origin, n_devices }
+        Self { request, base_model, n_devices }
     }
 
-    /// The recipe as far as it is known without its text.
+    /// The recipe as far as it is known without the text.
     ///
     /// # Errors
     ///
-    /// If it is invalid, or does not suit the model to start from or the devices.
+    /// If it is invalid, or does not fit the base model or the devices.
     pub fn recipe(&self) -> Result<Recipe, SetupError> {
-        let recipe = self.with_origin(self.request.parse()?)?;
-        recipe.check_shares(self.n_devices)?;
+        let recipe = self.with_base_model(self.request.parse()?)?;
+        recipe.check_device_count(self.n_devices)?;
         Ok(recipe)
     }
 
-    /// The whole recipe, and the tokens of `data`, which is that of the recipe with paths that are found later too.
+    /// The complete recipe and its tokens. `data` is the recipe's `[data]`, with paths that remain valid later.
     ///
     /// # Errors
     ///
@@ -76,29 +70,29 @@ impl NewRun {
         data_folder: &Path,
         on_progress: OnProgress<'_>,
     ) -> Result<PlannedRun, SetupError> {
-        let choice = match &self.origin {
-            Some(origin) => TokenizerChoice::Given(origin.tokenizer.clone()),
+        let choice = match &self.base_model {
+            Some(base_model) => TokenizerChoice::Given(base_model.tokenizer.clone()),
             None => TokenizerChoice::Kind(data.tokenizer),
         };
         let prepared = prepare_data(&data, &choice, data_folder, on_progress)?;
-        let recipe = self.with_origin(self.request.parse_for(prepared.train.len())?)?;
+        let recipe = self.with_base_model(self.request.parse_for(prepared.train.len())?)?;
         let mut recipe = Recipe { data, ..recipe };
-        if self.origin.is_none() {
+        if self.base_model.is_none() {
             recipe.model.vocab_size = prepared.tokenizer.vocab_size();
         }
         Ok(PlannedRun { recipe, prepared })
     }
 
-    /// The recipe with sizes and tokenizer of the model to start from.
-    fn with_origin(&self, mut recipe: Recipe) -> Result<Recipe, SetupError> {
-        let Some(Origin { name, config, tokenizer }) = &self.origin else { return Ok(recipe) };
+    /// The recipe with the base model's sizes and tokenizer.
+    fn with_base_model(&self, mut recipe: Recipe) -> Result<Recipe, SetupError> {
+        let Some(BaseModel { name, config, tokenizer }) = &self.base_model else { return Ok(recipe) };
         let GptConfig { dropout, block_size, .. } = recipe.model;
         if block_size > config.block_size {
-            let (origin, n_positions) = (name.clone(), config.block_size);
-            return Err(SetupError::LongBlock { block_size, origin, n_positions });
+            let (base_model, n_positions) = (name.clone(), config.block_size);
+            return Err(SetupError::LongBlock { block_size, base_model, n_positions });
         }
         recipe.model = GptConfig { dropout, block_size, ..config.clone() };
-        // A tokenizer from elsewhere has no name in a recipe; the run has it in its folder all the same.
+        // Imported tokenizers have no name in a recipe; they are saved in the run folder only.
         if let Some(kind) = tokenizer.kind() {
             recipe.data.tokenizer = kind;
         }
@@ -107,11 +101,11 @@ impl NewRun {
 }
 
 impl PlannedRun {
-    /// Refuses a text with a part that has no window in it, with the options that help.
+    /// Checks that both parts of the text have at least one window.
     ///
     /// # Errors
     ///
-    /// If there is such a part.
+    /// If one is shorter; the error has the options that solve the problem.
     pub fn check_lengths(&self) -> Result<(), SetupError> {
         let Self { recipe, prepared } = self;
         let (train, valid, block_size) =
@@ -126,12 +120,12 @@ impl PlannedRun {
         let shortest = train.min(valid);
         let mut advice = Vec::new();
         if shortest > 1 {
-            // A power of two, as blocks commonly are.
+            // The largest power of two that fits.
             advice.push(format!("--set model.block_size={}", 1_usize << (shortest - 1).ilog2()));
         }
         let share = (block_size + 1) as f64 / (train + valid) as f64;
         if train > block_size && recipe.data.valid.is_none() && share < 0.4 {
-            // A little more than needed, for tokens are of different lengths.
+            // A little more than needed, because tokens have different lengths.
             advice.push(format!("--set data.valid_fraction={:.2}", (1.2 * share + 0.005).max(0.01)));
         }
         let longer =
@@ -140,30 +134,30 @@ impl PlannedRun {
         Err(SetupError::ShortText { part, n_tokens, block_size, advice })
     }
 
-    /// The weights to start from: random ones by the run's seed.
+    /// Random initial weights from the run's seed.
     ///
     /// # Errors
     ///
-    /// If no model has the sizes.
+    /// If the sizes are invalid.
     pub fn random_model(&self, device: &Device) -> Result<Gpt, SetupError> {
         Ok(self.recipe.model.init(self.recipe.run.seed, device)?)
     }
 
-    /// The weights to start from: those of a model, with the run's dropout and block.
+    /// Initial weights from a base model, with the run's dropout and block size.
     pub fn model_from(&self, model: Gpt) -> Gpt {
         model.with_dropout(self.recipe.model.dropout).with_block_size(self.recipe.model.block_size)
     }
 
-    /// Makes the run's folder, with the weights it starts from, so that even a run cut off before its first checkpoint can
-    /// be resumed.
+    /// Creates the run folder with the initial weights, so that a run killed before its first checkpoint can be
+    /// resumed.
     ///
     /// # Errors
     ///
-    /// If something of that name is there already, or the folder can't be made.
+    /// If the path already exists, or the folder can't be created.
     ///
     /// # Panics
     ///
-    /// If there is no device.
+    /// If `devices` is empty.
     pub fn create(
         self,
         path: &Path,
@@ -182,7 +176,7 @@ impl PlannedRun {
             )
         })?;
         let (data, [device, more_devices @ ..]) = (checksums(&prepared), devices) else {
-            panic!("a run has a device");
+            panic!("a run needs a device");
         };
         let Prepared { train, valid, .. } = prepared;
         let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), None);

@@ -1,27 +1,25 @@
-//! A recipe as it was asked for.
+//! A requested recipe: a preset or file with overrides.
 
 use super::error::SetupError;
-use crate::{Recipe, RecipeError};
+use crate::{Recipe, RecipeSource};
 
-/// Steps that no run has.
+/// The maximum number of steps of a run.
 const MAX_STEPS: u64 = 1_000_000_000_000;
 
-/// A recipe with what is laid over it. Steps that were asked for in epochs are known when the text is; until then the recipe
-/// has as many as one can have, so that nothing in it is refused for them.
+/// A recipe with its overrides. If the length is given in epochs, the number of steps depends on the text. Until the
+/// text is known, the recipe has the maximum number of steps, so that no check fails because of it.
 #[derive(Debug, Clone)]
 pub struct RecipeRequest {
-    /// What errors call it: a preset, or a file.
-    pub name: String,
-    /// The recipe in TOML.
-    pub text: String,
-    /// `section.key=value` each.
+    /// A preset, or files.
+    pub source: RecipeSource,
+    /// Each is `section.key=value`.
     pub overrides: Vec<String>,
-    /// How often the text is to be read, in place of a number of steps.
+    /// Length of the run in epochs, instead of steps.
     pub epochs: Option<f64>,
 }
 
 impl RecipeRequest {
-    /// The recipe as far as it is known without its text.
+    /// The recipe as far as it is known without the text.
     ///
     /// # Errors
     ///
@@ -30,11 +28,11 @@ impl RecipeRequest {
         self.with_steps(self.epochs.map(|_| MAX_STEPS))
     }
 
-    /// The recipe for a text of so many tokens to train on.
+    /// The recipe for `n_tokens` training tokens.
     ///
     /// # Errors
     ///
-    /// If it is invalid, or the epochs come to too many steps.
+    /// If it is invalid, or the epochs take too many steps.
     pub fn parse_for(&self, n_tokens: usize) -> Result<Recipe, SetupError> {
         let recipe = self.parse()?;
         let Some(epochs) = self.epochs else { return Ok(recipe) };
@@ -49,49 +47,24 @@ impl RecipeRequest {
     fn with_steps(&self, n_steps: Option<u64>) -> Result<Recipe, SetupError> {
         let steps = n_steps.map(|n| format!("schedule.max_steps={n}"));
         let overrides: Vec<String> = self.overrides.iter().cloned().chain(steps).collect();
-        parse_recipe(&self.name, &self.text, &overrides)
+        Ok(self.source.parse(&overrides)?)
     }
-}
-
-/// Reads the text of a recipe. An error names the override it is about, or else the recipe.
-///
-/// # Errors
-///
-/// If the recipe is invalid, or has no sizes.
-pub fn parse_recipe(name: &str, text: &str, overrides: &[String]) -> Result<Recipe, SetupError> {
-    let has_sizes = |recipe: &str| {
-        let table: Option<toml::Table> = recipe.parse().ok();
-        table.is_none_or(|table| table.get("model").is_some_and(|model| model.get("n_layer").is_some()))
-    };
-    if !has_sizes(text) && !overrides.iter().any(|set| set.starts_with("model.n_layer=")) {
-        return Err(SetupError::NoSizes { name: name.to_owned() });
-    }
-    Recipe::parse(text, overrides).map_err(|error| match error {
-        RecipeError::Assignment { .. } | RecipeError::Override { .. } => error.into(),
-        source => SetupError::Recipe {
-            name: name.to_owned(),
-            has_overrides: !overrides.is_empty(),
-            source: Box::new(source),
-        },
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preset;
 
     fn request(overrides: &[&str], epochs: Option<f64>) -> RecipeRequest {
         RecipeRequest {
-            name: "debug".to_owned(),
-            text: preset("debug").unwrap().to_owned(),
+            source: RecipeSource::open("debug").unwrap(),
             overrides: overrides.iter().map(|&set| set.to_owned()).collect(),
             epochs,
         }
     }
 
     #[test]
-    fn epochs_become_steps_when_the_text_is_known() {
+    fn epochs_become_steps_once_the_text_is_known() {
         // A step of `debug` reads 128 tokens.
         let ten = request(&[], Some(10.0));
         assert_eq!(ten.parse().unwrap().schedule.max_steps, MAX_STEPS);
@@ -103,13 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_override_or_else_the_recipe() {
+    fn errors_name_the_override_or_else_the_recipe() {
         let error = request(&["model.n_layers=3"], None).parse().unwrap_err().to_string();
-        assert!(error.contains("model.n_layers=3"), "{error}");
+        assert!(error.starts_with("invalid --set model.n_layers=3: unknown field"), "{error}");
         let error = request(&["optimizer.learning_rate=-1.0"], None).parse().unwrap_err().to_string();
-        assert_eq!(error, "invalid recipe debug");
-        let without_sizes =
-            RecipeRequest { text: preset("finetune").unwrap().to_owned(), ..request(&[], None) };
-        assert!(matches!(without_sizes.parse(), Err(SetupError::NoSizes { .. })));
+        assert_eq!(
+            error,
+            "invalid --set optimizer.learning_rate=-1.0: `optimizer.learning_rate` must be above 0 (got -1)"
+        );
+        let finetune = RecipeSource::open("finetune").unwrap();
+        let error = RecipeRequest { source: finetune, ..request(&[], None) }.parse().unwrap_err();
+        assert!(error.to_string().starts_with("the recipe finetune has no model sizes"), "{error}");
     }
 }

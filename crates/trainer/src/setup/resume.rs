@@ -1,4 +1,4 @@
-//! A run to resume: its checkpoint, the changes of its recipe, and its text, which may have moved and is to be the same.
+//! A run to resume: its checkpoint, the changes to its recipe, and its text, which may have moved but must be the same.
 
 use std::{
     fs, io,
@@ -12,60 +12,54 @@ use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 use super::{
     data::{checksums, prepare_same_data},
     error::SetupError,
-    request::{RecipeRequest, parse_recipe},
+    request::RecipeRequest,
 };
 use crate::{
-    Changes, DataRecipe, Recipe, Training,
+    Changes, DataRecipe, Recipe, RecipeSource, Training,
     event::ending,
     metrics::{best_evaluation, read_metrics},
 };
 
-/// A run that is not being trained.
+/// A run that this process may resume.
 pub struct StoppedRun {
-    /// Its folder.
     pub folder: RunFolder,
-    /// The recipe that it has so far.
+    /// The recipe so far.
     pub recipe: Recipe,
 }
 
-/// What is to be other when a run resumes.
+/// The changes requested for a resumed run.
 #[derive(Debug, Clone, Default)]
 pub struct ResumeRequest {
-    /// `section.key=value` each.
+    /// Each is `section.key=value`.
     pub overrides: Vec<String>,
-    /// How often the text is to be read, in place of a number of steps.
+    /// Length of the run in epochs, instead of steps.
     pub epochs: Option<f64>,
-    /// Devices that are to train together.
+    /// Number of devices for data-parallel training.
     pub n_devices: usize,
 }
 
-/// What a run resumes with.
+/// The recipe and tokens with which a run resumes.
 pub struct ResumePlan {
-    /// The recipe.
     pub recipe: Recipe,
-    /// What of it was changed.
     pub changes: Changes,
-    /// The tokens.
     pub prepared: Prepared,
-    /// The rules by which the text was read: older ones if the newest make another text of it.
+    /// The rules by which the text was read: older ones if the newest would give other tokens.
     pub rules: Rules,
 }
 
-/// A run that is held by this process, with the checkpoint to resume.
-pub struct HeldRun {
+/// A run that this process has locked, with the checkpoint to resume.
+pub struct LockedRun {
     folder: RunFolder,
     lock: RunLock,
     checkpoint: Option<Checkpoint>,
 }
 
-/// Weights that were put aside.
+/// Weights copied to a separate file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptWeights {
-    /// Where they are.
     pub path: PathBuf,
-    /// Their step.
     pub step: u64,
-    /// Their validation loss, in nats per token.
+    /// Validation loss, in nats per token.
     pub loss: f64,
 }
 
@@ -74,7 +68,7 @@ impl StoppedRun {
     ///
     /// # Errors
     ///
-    /// If it was not trained here, or its recipe can't be read.
+    /// If it was not trained here or its recipe can't be read.
     pub fn open(folder: RunFolder) -> Result<Self, SetupError> {
         let path = folder.recipe_path();
         let text = match fs::read_to_string(&path) {
@@ -83,12 +77,12 @@ impl StoppedRun {
             }
             text => text.map_err(|source| SetupError::ReadRecipe { path: path.clone(), source })?,
         };
-        let recipe = parse_recipe(&path.display().to_string(), &text, &[])?;
+        let recipe = RecipeSource::new(path.display().to_string(), text).parse(&[])?;
         let recipe = with_vocabulary(&folder, recipe)?;
         Ok(Self { folder, recipe })
     }
 
-    /// The recipe that it is to resume with, as far as it is known without its text.
+    /// The recipe to resume with, as far as it is known without the text.
     ///
     /// # Errors
     ///
@@ -99,19 +93,18 @@ impl StoppedRun {
 
     fn recipe_request(&self, ResumeRequest { overrides, epochs, .. }: &ResumeRequest) -> RecipeRequest {
         RecipeRequest {
-            name: self.folder.recipe_path().display().to_string(),
-            text: self.recipe.to_toml(),
+            source: RecipeSource::new(self.folder.recipe_path().display().to_string(), self.recipe.to_toml()),
             overrides: overrides.clone(),
             epochs: *epochs,
         }
     }
 
-    /// The recipe that it resumes with, and the tokens of `data`, which is that of the recipe with paths that are found later
-    /// too. A run that is over, another text and a learning rate of 0 are refused.
+    /// The recipe to resume with and its tokens. `data` is the recipe's `[data]`, with paths that remain valid later. A
+    /// run that has ended, a different text and a learning rate of 0 are errors.
     ///
     /// # Errors
     ///
-    /// As [`SetupError`] says.
+    /// See [`SetupError`].
     pub fn plan(
         &self,
         request: &ResumeRequest,
@@ -122,16 +115,16 @@ impl StoppedRun {
     ) -> Result<ResumePlan, SetupError> {
         let parsed = self.recipe_request(request);
         let (mut recipe, mut changes) = self.changed(Recipe { data: data.clone(), ..parsed.parse()? })?;
-        self.refuse_over(&recipe, state)?; // Before a text is read.
+        self.check_not_ended(&recipe, state)?; // Before the text is read, which may take long.
         let (prepared, rules) = self.same_text(&recipe, state, data_folder, on_progress)?;
         if request.epochs.is_some() {
             let longer = parsed.parse_for(prepared.train.len())?;
             (recipe, changes) = self.changed(Recipe { data: data.clone(), ..longer })?;
-            self.refuse_over(&recipe, state)?;
+            self.check_not_ended(&recipe, state)?;
         }
-        recipe.check_shares(request.n_devices)?;
+        recipe.check_device_count(request.n_devices)?;
         let before = &self.recipe;
-        // An unchanged plan of this kind is that of an older version, and resumes as it would have; a warning says so.
+        // An unchanged plan may have a learning rate of 0 if an older version created it; it resumes with a warning.
         if (&recipe.schedule, &recipe.optimizer) != (&before.schedule, &before.optimizer) {
             recipe.check_plan()?;
         }
@@ -139,13 +132,12 @@ impl StoppedRun {
         Ok(ResumePlan { recipe, changes, prepared, rules })
     }
 
-    /// Locks the folder, removes what a process that was cut off has left half written, and opens the newest checkpoint that
-    /// is whole.
+    /// Locks the folder, removes partial files of killed processes, and opens the newest intact checkpoint.
     ///
     /// # Errors
     ///
-    /// If another process trains the run, or it has done steps and has no checkpoint.
-    pub fn hold(&self) -> Result<HeldRun, SetupError> {
+    /// If another process trains the run, or the run has done steps but has no checkpoint.
+    pub fn lock(&self) -> Result<LockedRun, SetupError> {
         let folder = self.folder.clone();
         let lock = folder.lock()?;
         folder.remove_unfinished()?;
@@ -154,24 +146,24 @@ impl StoppedRun {
         if checkpoint.is_none() && read_metrics(&folder).iter().any(|line| line.step > 0) {
             return Err(checkpoint::Error::NoCheckpoint { path: folder.path().to_owned() }.into());
         }
-        Ok(HeldRun { folder, lock, checkpoint })
+        Ok(LockedRun { folder, lock, checkpoint })
     }
 
-    /// The recipe with the run's vocabulary, and its changes.
+    /// The recipe with the run's vocabulary size, and the changes to it.
     fn changed(&self, recipe: Recipe) -> Result<(Recipe, Changes), SetupError> {
         let changes = self.recipe.changes_to(&recipe)?;
         Ok((with_vocabulary(&self.folder, recipe)?, changes))
     }
 
-    fn refuse_over(&self, recipe: &Recipe, state: Option<&TrainerState>) -> Result<(), SetupError> {
+    fn check_not_ended(&self, recipe: &Recipe, state: Option<&TrainerState>) -> Result<(), SetupError> {
         let over = state.and_then(|state| Some((state, ending(recipe, state)?)));
         over.map_or(Ok(()), |(state, ending)| {
             let (state, recipe) = (Box::new(state.clone()), Box::new(recipe.clone()));
-            Err(SetupError::Over { folder: self.folder.clone(), ending, state, recipe })
+            Err(SetupError::RunEnded { folder: self.folder.clone(), ending, state, recipe })
         })
     }
 
-    /// The tokens of the run's text.
+    /// The tokens of the run's text, checked against its checksums.
     fn same_text(
         &self,
         recipe: &Recipe,
@@ -186,7 +178,7 @@ impl StoppedRun {
             path: self.folder.path().to_owned(),
             has_characters,
         };
-        // Of two known corpora it is known that they differ, without a download.
+        // Two known corpora differ; no download is needed to tell.
         let are_two_corpora = before.corpus != data.corpus
             && [before, data].iter().all(|data| Corpus::find(&data.corpus).is_some());
         if are_two_corpora {
@@ -217,19 +209,20 @@ impl StoppedRun {
     }
 }
 
-impl HeldRun {
-    /// Where it stands; a run that was cut off before its first checkpoint has nothing.
+impl LockedRun {
+    /// The state of its checkpoint; `None` if the run was killed before its first one.
     pub fn state(&self) -> Option<&TrainerState> {
         self.checkpoint.as_ref().map(|checkpoint| &checkpoint.state)
     }
 
-    /// Whether an older version wrote its checkpoint, so that it goes on equal up to rounding and not bit for bit.
-    pub fn is_of_older_version(&self) -> bool {
-        self.checkpoint.as_ref().is_some_and(Checkpoint::is_of_older_version)
+    /// Whether an older version wrote the checkpoint. The resumed run then equals an uninterrupted one only up to
+    /// rounding.
+    pub fn has_older_format(&self) -> bool {
+        self.checkpoint.as_ref().is_some_and(Checkpoint::has_older_format)
     }
 
-    /// Keeps a copy of the best weights if they are of a step that a resume undoes. By the same recipe it would come back to
-    /// them; by another, others would be written over them.
+    /// Copies the best weights if resuming undoes their step. With the same recipe the run would reach them again; with
+    /// another, it would overwrite them.
     ///
     /// # Errors
     ///
@@ -243,18 +236,18 @@ impl HeldRun {
         else {
             return Ok(None);
         };
-        Ok(Some(KeptWeights { path: self.folder.keep_weights(step)?, step, loss }))
+        Ok(Some(KeptWeights { path: self.folder.back_up_weights(step)?, step, loss }))
     }
 
-    /// The run, ready to train. A changed recipe is written.
+    /// The run, ready to train. Saves the recipe if it has changed.
     ///
     /// # Errors
     ///
-    /// If the recipe can't be written, or the weights of a run without a checkpoint can't be read.
+    /// If the recipe can't be written, or the weights of a run without checkpoint can't be read.
     ///
     /// # Panics
     ///
-    /// If there is no device.
+    /// If `devices` is empty.
     pub fn training(
         self,
         before: &Recipe,
@@ -263,11 +256,11 @@ impl HeldRun {
     ) -> Result<Training, SetupError> {
         let Self { folder, lock, checkpoint } = self;
         let ResumePlan { recipe, prepared, .. } = plan;
-        let [device, more_devices @ ..] = devices else { panic!("a run has a device") };
+        let [device, more_devices @ ..] = devices else { panic!("a run needs a device") };
         let model = match &checkpoint {
-            // It has the weights itself.
+            // The checkpoint has the weights.
             Some(_) => recipe.model.zeros(device)?,
-            // Cut off before its first checkpoint, it has those it started from.
+            // Killed before its first checkpoint, the run continues from its initial weights.
             None => folder.load_model(device)?.with_dropout(recipe.model.dropout),
         };
         if recipe != *before {
@@ -280,7 +273,7 @@ impl HeldRun {
     }
 }
 
-/// The recipe with the vocabulary size of the run's model, which no key of a recipe holds.
+/// The recipe with the vocabulary size of the run's model, which is not a recipe key.
 fn with_vocabulary(folder: &RunFolder, mut recipe: Recipe) -> Result<Recipe, SetupError> {
     recipe.model.vocab_size = folder.config()?.vocab_size;
     Ok(recipe)

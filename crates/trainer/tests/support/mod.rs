@@ -1,4 +1,4 @@
-//! Runs as the command line makes them, on a text of one sentence.
+//! Runs on a text of one sentence, set up like those of the command line.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(crate) fn tokens() -> Arc<Tokens> {
     Arc::new(Tokens::from_vec(tokenizer().encode(&TEXT.repeat(5)).unwrap()))
 }
 
-/// A new run in `folder`, or the one that is there.
+/// A new run in the folder `path`, or the one that is there to resume.
 pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
     let device = kernels::testing::test_device();
     let resumed = path.exists();
@@ -35,7 +35,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
         .save_description(&recipe.model, &tokenizer(), &SpecialTokens::default(), Some(&recipe.to_toml()))
         .unwrap();
     let resume = resumed.then(|| folder.load_checkpoint().unwrap().unwrap());
-    // A resumed run starts from other weights, which its checkpoint has to replace.
+    // A resumed run is given other weights, which its checkpoint must replace.
     let seed = if resumed { recipe.run.seed + 1 } else { recipe.run.seed };
     let model = recipe.model.init(seed, &device).unwrap();
     let lock = folder.lock().unwrap();
@@ -62,7 +62,7 @@ pub(crate) fn metrics(path: &Path) -> Vec<Metrics> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What a line says of the run itself: everything but the times.
+/// The metrics without durations and speeds.
 pub(crate) fn without_times(metrics: Vec<Metrics>) -> Vec<Metrics> {
     metrics
         .into_iter()

@@ -1,4 +1,4 @@
-//! Runs that are stopped, and what they leave.
+//! Runs that are stopped, and the files that they write.
 
 use std::{fs, path::Path};
 
@@ -7,21 +7,24 @@ use trainer::{Control, Event, Outcome, Training, train};
 
 use crate::support::{metrics, without_times};
 
-/// Stops at the first event that is the one.
-pub(crate) fn run_until(training: Training, is_it: impl Fn(&Event<'_>) -> bool + Send + 'static) -> Outcome {
+/// Trains until the first event for which `should_stop` is true.
+pub(crate) fn run_until(
+    training: Training,
+    should_stop: impl Fn(&Event<'_>) -> bool + Send + 'static,
+) -> Outcome {
     let control = Control::new();
     let stop = control.clone();
     let observer = move |event: Event<'_>| {
-        if is_it(&event) {
+        if should_stop(&event) {
             stop.stop();
         }
     };
     train(training, control, Box::new(observer)).unwrap()
 }
 
-/// All that a run leaves, but for times: its last checkpoint, byte for byte, the best weights, the metrics.
+/// The files of a run without times: the last checkpoint, the best weights and the metrics.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Left {
+pub(crate) struct Artifacts {
     pub(crate) state: TrainerState,
     pub(crate) model: Vec<u8>,
     pub(crate) optimizer: Vec<u8>,
@@ -29,9 +32,9 @@ pub(crate) struct Left {
     pub(crate) metrics: Vec<trainer::Metrics>,
 }
 
-pub(crate) fn left(path: &Path) -> Left {
+pub(crate) fn artifacts(path: &Path) -> Artifacts {
     let checkpoint = RunFolder::open(path).unwrap().load_checkpoint().unwrap().unwrap();
-    Left {
+    Artifacts {
         model: checkpoint.model().unwrap(),
         optimizer: checkpoint.optimizer().unwrap(),
         state: TrainerState { elapsed_seconds: 0.0, ..checkpoint.state },

@@ -1,9 +1,9 @@
-//! How a byte is written in a vocabulary, which is text.
+//! The spelling of bytes in vocabularies, which are text.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// A byte as RWKV's vocabularies are written: as Python writes it.
+/// A byte in RWKV vocabularies: Python's escape syntax.
 pub(super) fn escaped(byte: u8) -> String {
     match byte {
         b'\\' => r"\\".to_owned(),
@@ -12,7 +12,7 @@ pub(super) fn escaped(byte: u8) -> String {
     }
 }
 
-/// The byte that [`escaped`] writes so, in any of the ways that Python has for one.
+/// The inverse of [`escaped`]; accepts all of Python's escapes for one byte.
 pub(super) fn unescaped(text: &str) -> Option<u8> {
     let escape = match text.strip_prefix('\\') {
         None => return text.as_bytes().first().copied().filter(|byte| text.len() == 1 && byte.is_ascii()),
@@ -31,18 +31,18 @@ pub(super) fn unescaped(text: &str) -> Option<u8> {
     }
 }
 
-/// GPT-2's character for a byte: the printable ones of Latin-1 stand for themselves, and the others are, in their
-/// order, the characters from U+0100 on (`bytes_to_unicode` in GPT-2's source).
+/// GPT-2's character for a byte: a printable byte of Latin-1 stands for itself; the others are, in order, the
+/// characters from U+0100 (`bytes_to_unicode` in GPT-2's source).
 pub(super) fn spelling(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {
         return byte.into();
     }
     let rank = (0..byte).filter(|&before| !printable(before)).count();
-    ('\u{100}'..).nth(rank).expect("there are more than 256 characters from there on")
+    ('\u{100}'..).nth(rank).expect("there are more than 256 characters from U+0100")
 }
 
-/// The byte that a character of GPT-2's alphabet stands for.
+/// The byte of a character of GPT-2's alphabet.
 pub(super) fn byte(spelled: char) -> Option<u8> {
     static BYTES: LazyLock<HashMap<char, u8>> =
         LazyLock::new(|| (0..=u8::MAX).map(|byte| (spelling(byte), byte)).collect());
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_is_read_as_it_is_written() {
+    fn a_byte_survives_the_round_trip() {
         for value in 0..=u8::MAX {
             assert_eq!(unescaped(&escaped(value)), Some(value));
             assert_eq!(byte(spelling(value)), Some(value));

@@ -1,22 +1,21 @@
-//! A vocabulary from the metadata of a file.
+//! Reading of a vocabulary from metadata.
 
 use std::collections::HashMap;
 
 use super::bytes::unescaped;
-use super::ends::{END_KEYS, KEYS_OF_FILES};
-use super::{Joins, Pattern, Token, TokenKind, Vocabulary};
+use super::eos::{EOS_KEYS, FIM_KEYS};
+use super::{BpeModel, Pattern, Token, TokenKind, Vocabulary};
 use crate::gguf::{Array, Error, Gguf, Result, Value};
 
 impl Vocabulary {
-    /// The vocabulary of a file, with llama.cpp's defaults for what it does not say. Texts end where keys say so, and at
-    /// tokens that llama.cpp knows by their text, such as `<|im_end|>`.
+    /// Reads the vocabulary of a file, with llama.cpp's defaults for missing keys. EOS tokens come from keys and from
+    /// texts that llama.cpp knows, such as `<|im_end|>`.
     ///
-    /// RWKV's tokenizer is read where its tokens are single bytes, as [`Self::metadata`] writes them.
+    /// RWKV's tokenizer is read if its tokens are single bytes, as [`Self::metadata`] writes them.
     ///
     /// # Errors
     ///
-    /// If a key is missing or not what it should be, the tokenizer is none of [`Joins`], or cuts text by a pattern that
-    /// is none of [`Pattern`].
+    /// If a key is missing or invalid, or the tokenizer or its pre-tokenizer is not supported.
     pub fn read(file: &Gguf<'_>) -> Result<Self> {
         let keys = Keys { file };
         let mut vocabulary = match file.string(&key("model"))? {
@@ -25,29 +24,29 @@ impl Vocabulary {
             "rwkv" => keys.single_bytes()?,
             other => {
                 let reason = format!(
-                    "its tokenizer is {other:?}; gpt2, llama and rwkv (of single bytes) are supported"
+                    "its tokenizer is {other:?}; only gpt2, llama and rwkv (of single bytes) are supported"
                 );
                 return Err(Error::UnsupportedVocabulary { reason });
             }
         };
-        keys.add_ends_by_text(&mut vocabulary)?;
+        keys.add_eos_by_text(&mut vocabulary)?;
         vocabulary.check_ids()?;
         Ok(vocabulary)
     }
 
-    /// The keys of a file that name a token beyond its tokens, each with the id; they count as absent, as in llama.cpp.
-    pub fn keys_beyond(file: &Gguf<'_>) -> Vec<(String, u32)> {
+    /// The keys of a file with an id outside its vocabulary, and the ids. As in llama.cpp, such keys count as absent.
+    pub fn out_of_range_keys(file: &Gguf<'_>) -> Vec<(String, u32)> {
         let keys = Keys { file };
         let others = ["bos_token_id", "unknown_token_id", "padding_token_id"];
-        let names = others.into_iter().chain(END_KEYS).chain(KEYS_OF_FILES);
-        let beyond = |name: &str| {
+        let names = others.into_iter().chain(EOS_KEYS).chain(FIM_KEYS);
+        let out_of_range = |name: &str| {
             let id = keys.value(name)?.as_u64().and_then(|id| u32::try_from(id).ok())?;
-            (id != NO_TOKEN && keys.is_beyond(id)).then(|| (key(name), id))
+            (id != NO_TOKEN && keys.is_out_of_range(id)).then(|| (key(name), id))
         };
-        names.filter_map(beyond).collect()
+        names.filter_map(out_of_range).collect()
     }
 
-    /// Refuses two tokens of one text.
+    /// Refuses two tokens with the same text.
     fn check_ids(&self) -> Result<()> {
         let mut ids = HashMap::new();
         for (id, token) in self.tokens.iter().enumerate() {
@@ -59,7 +58,7 @@ impl Vocabulary {
     }
 }
 
-/// -1, which is no token.
+/// -1: no token.
 const NO_TOKEN: u32 = u32::MAX;
 
 fn key(name: &str) -> String {
@@ -70,7 +69,7 @@ fn unsupported<T>(reason: String) -> Result<T> {
     Err(Error::UnsupportedVocabulary { reason })
 }
 
-/// What a file says of its tokenizer.
+/// The tokenizer keys of a file.
 struct Keys<'a> {
     file: &'a Gguf<'a>,
 }
@@ -80,7 +79,7 @@ impl<'a> Keys<'a> {
         self.file.value(&key(name))
     }
 
-    /// What `as_type` makes of a value, if there is one.
+    /// The value of a key, converted by `as_type`; `None` if the key is missing.
     fn optional<T>(
         &self,
         name: &str,
@@ -102,24 +101,24 @@ impl<'a> Keys<'a> {
     }
 
     fn strings(&self, name: &str) -> Result<&'a [String]> {
-        self.required(name, "an array of texts", |value| value.as_array()?.as_strings())
+        self.required(name, "an array of strings", |value| value.as_array()?.as_strings())
     }
 
     fn flag(&self, name: &str, default: bool) -> Result<bool> {
         Ok(self.optional(name, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    /// A token by its id, which is none if it is [`NO_TOKEN`] or beyond the tokens.
-    fn mark(&self, name: &str) -> Result<Option<u32>> {
+    /// The token id of a key; `None` if it is [`NO_TOKEN`] or out of range.
+    fn token_id(&self, name: &str) -> Result<Option<u32>> {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        Ok(self.optional(name, "the id of a token", id)?.filter(|&id| !self.is_beyond(id)))
+        Ok(self.optional(name, "a token id", id)?.filter(|&id| !self.is_out_of_range(id)))
     }
 
-    fn is_beyond(&self, id: u32) -> bool {
+    fn is_out_of_range(&self, id: u32) -> bool {
         self.strings("tokens").is_ok_and(|tokens| id as usize >= tokens.len())
     }
 
-    /// The kinds of `n_tokens`; all are pieces of text if the file does not say.
+    /// The kinds of all tokens; [`TokenKind::Normal`] if the key is missing.
     fn kinds(&self, n_tokens: usize) -> Result<Vec<TokenKind>> {
         let codes = |value: &Value| match value.as_array()? {
             Array::I32(codes) => Some(codes.iter().copied().map(i64::from).collect()),
@@ -129,7 +128,7 @@ impl<'a> Keys<'a> {
         let codes: Option<Vec<i64>> = self.optional("token_type", "an array of 32-bit integers", codes)?;
         let Some(codes) = codes else { return Ok(vec![TokenKind::Normal; n_tokens]) };
         if codes.len() != n_tokens {
-            return unsupported(format!("there are {} kinds of {n_tokens} tokens", codes.len()));
+            return unsupported(format!("it has {} token types for {n_tokens} tokens", codes.len()));
         }
         Ok(codes.into_iter().map(TokenKind::from_code).collect())
     }
@@ -140,33 +139,34 @@ impl<'a> Keys<'a> {
         Ok(texts.iter().zip(kinds).map(|(text, kind)| Token { text: text.clone(), kind }).collect())
     }
 
-    fn ends(&self, default: Option<u32>) -> Result<Vec<u32>> {
-        let [of_a_text, of_turns @ ..] = END_KEYS;
-        let mut ends: Vec<u32> = self.mark(of_a_text)?.or(default).into_iter().collect();
-        for of_a_turn in of_turns {
-            ends.extend(self.mark(of_a_turn)?.filter(|id| !ends.contains(id)));
+    /// The EOS tokens that keys name.
+    fn eos(&self, default: Option<u32>) -> Result<Vec<u32>> {
+        let [text_key, turn_keys @ ..] = EOS_KEYS;
+        let mut eos: Vec<u32> = self.token_id(text_key)?.or(default).into_iter().collect();
+        for turn_key in turn_keys {
+            eos.extend(self.token_id(turn_key)?.filter(|id| !eos.contains(id)));
         }
-        Ok(ends)
+        Ok(eos)
     }
 
-    /// Adds the ends that no key names.
-    fn add_ends_by_text(&self, vocabulary: &mut Vocabulary) -> Result<()> {
+    /// Adds the EOS tokens that no key names.
+    fn add_eos_by_text(&self, vocabulary: &mut Vocabulary) -> Result<()> {
         let mut named = HashMap::new();
-        for key in KEYS_OF_FILES {
-            named.insert(key, self.mark(key)?);
+        for key in FIM_KEYS {
+            named.insert(key, self.token_id(key)?);
         }
-        let found = vocabulary.ends_by_text(|key| named.get(key).copied().flatten());
-        let mut ends = vocabulary.ends_of_text.clone();
-        ends.extend(found.into_iter().filter(|id| !vocabulary.ends_of_text.contains(id)));
-        vocabulary.retain_whole_ends(&mut ends);
-        vocabulary.ends_of_text = ends;
+        let found = vocabulary.eos_by_text(|key| named.get(key).copied().flatten());
+        let mut eos = vocabulary.eos.clone();
+        eos.extend(found.into_iter().filter(|id| !vocabulary.eos.contains(id)));
+        vocabulary.retain_final_eos(&mut eos);
+        vocabulary.eos = eos;
         Ok(())
     }
 
     fn merges(&self) -> Result<Vocabulary> {
         let pattern = self.pattern()?;
         let pair = |merge: &String| {
-            // A piece may be a space in files that do not spell bytes, but not an empty one.
+            // A piece is never empty, but may be a space in files without GPT-2's alphabet.
             let first = merge.chars().next().map_or(0, char::len_utf8);
             let space = first + merge[first..].find(' ')?;
             let (left, right) = (&merge[..space], &merge[space + 1..]);
@@ -175,33 +175,33 @@ impl<'a> Keys<'a> {
         let mut merges = Vec::new();
         for merge in self.strings("merges")? {
             let Some(pair) = pair(merge) else {
-                return unsupported(format!("the merge {merge:?} is not two pieces"));
+                return unsupported(format!("the merge {merge:?} is not a pair"));
             };
             merges.push(pair);
         }
-        let begin_of_text = self.mark("bos_token_id")?;
+        let bos = self.token_id("bos_token_id")?;
         Ok(Vocabulary {
             tokens: self.tokens()?,
-            joins: Joins::Merges { pattern, merges },
-            begin_of_text,
-            ends_of_text: self.ends(None)?,
-            adds_begin: self.flag("add_bos_token", pattern == Pattern::Llama3)? && begin_of_text.is_some(),
+            bpe: BpeModel::Merges { pattern, merges },
+            bos,
+            eos: self.eos(None)?,
+            adds_bos: self.flag("add_bos_token", pattern == Pattern::Llama3)? && bos.is_some(),
         })
     }
 
-    /// How text is cut. Files that are older than the key were made for GPT-2's way, which is right for a GPT-2 alone.
+    /// The pre-tokenizer. Files older than the key were made for GPT-2's, which is right for a GPT-2 only.
     fn pattern(&self) -> Result<Pattern> {
-        let found = self.optional("pre", "a text", Value::as_str)?;
+        let found = self.optional("pre", "a string", Value::as_str)?;
         match found {
             Some("gpt-2") => Ok(Pattern::Gpt2),
             Some("smollm" | "starcoder") => Ok(Pattern::Smollm),
             Some("qwen2" | "deepseek-r1-qwen") => Ok(Pattern::Qwen2),
             Some("llama-bpe" | "llama3" | "llama-v3") => Ok(Pattern::Llama3),
             None if self.file.string("general.architecture")? == "gpt2" => Ok(Pattern::Gpt2),
-            None => unsupported(format!("the file has no `{}`, so how text is cut is unknown", key("pre"))),
+            None => unsupported(format!("the file has no `{}`, so its pre-tokenizer is unknown", key("pre"))),
             Some(other) => unsupported(format!(
-                "it cuts text as {other:?}; gpt-2, smollm, starcoder, qwen2, deepseek-r1-qwen, llama-bpe, llama3 and \
-                 llama-v3 are supported"
+                "its pre-tokenizer is {other:?}; only gpt-2, smollm, starcoder, qwen2, deepseek-r1-qwen, llama-bpe, \
+                 llama3 and llama-v3 are supported"
             )),
         }
     }
@@ -214,15 +214,15 @@ impl<'a> Keys<'a> {
         };
         let scores = self.required("scores", "an array of f32", scores)?;
         if scores.len() != tokens.len() {
-            return unsupported(format!("there are {} scores of {} tokens", scores.len(), tokens.len()));
+            return unsupported(format!("it has {} scores for {} tokens", scores.len(), tokens.len()));
         }
         let default = |id: u32| (tokens.len() > id as usize).then_some(id);
-        let begin_of_text = self.mark("bos_token_id")?.or(default(1));
+        let bos = self.token_id("bos_token_id")?.or(default(1));
         Ok(Vocabulary {
-            joins: Joins::Scores { scores, adds_space: self.flag("add_space_prefix", true)? },
-            begin_of_text,
-            ends_of_text: self.ends(default(2))?,
-            adds_begin: self.flag("add_bos_token", true)? && begin_of_text.is_some(),
+            bpe: BpeModel::Scores { scores, adds_space: self.flag("add_space_prefix", true)? },
+            bos,
+            eos: self.eos(default(2))?,
+            adds_bos: self.flag("add_bos_token", true)? && bos.is_some(),
             tokens,
         })
     }
@@ -231,7 +231,9 @@ impl<'a> Keys<'a> {
         let mut tokens = Vec::new();
         for text in self.strings("tokens")? {
             let Some(byte) = unescaped(text) else {
-                return unsupported(format!("it has the tokenizer of RWKV, and {text:?} is no single byte"));
+                return unsupported(format!(
+                    "it has an RWKV tokenizer with the token {text:?}; only single bytes are supported"
+                ));
             };
             tokens.push(Token::normal(&[byte]));
         }

@@ -1,10 +1,10 @@
-//! A vocabulary as metadata.
+//! Writing of a vocabulary as metadata.
 
 use std::collections::HashMap;
 
 use super::bytes::escaped;
-use super::ends::END_KEYS;
-use super::{Joins, Vocabulary};
+use super::eos::EOS_KEYS;
+use super::{BpeModel, Vocabulary};
 use crate::gguf::{Array, Error, Result, Value};
 
 impl Vocabulary {
@@ -17,12 +17,12 @@ impl Vocabulary {
         self.check()?;
         let kinds: Vec<i32> = self.tokens.iter().map(|token| token.kind.code()).collect();
         let tokens: Vec<String> = self.tokens.iter().map(|token| token.text.clone()).collect();
-        let mut keys: Vec<(&str, Value)> = match (&self.joins, self.single_bytes()) {
+        let mut keys: Vec<(&str, Value)> = match (&self.bpe, self.single_bytes()) {
             (_, Some(bytes)) => {
                 let tokens: Vec<String> = bytes.into_iter().map(escaped).collect();
                 vec![("model", "rwkv".into()), ("tokens", tokens.into()), ("token_type", kinds.into())]
             }
-            (Joins::Merges { pattern, merges }, None) => {
+            (BpeModel::Merges { pattern, merges }, None) => {
                 let merges: Vec<String> =
                     merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
                 vec![
@@ -30,11 +30,11 @@ impl Vocabulary {
                     ("pre", pattern.name().into()),
                     ("tokens", tokens.into()),
                     ("token_type", kinds.into()),
-                    // llama.cpp asks for them even where there are none.
+                    // llama.cpp requires the key even if there are no merges.
                     ("merges", merges.into()),
                 ]
             }
-            (Joins::Scores { scores, adds_space }, None) => vec![
+            (BpeModel::Scores { scores, adds_space }, None) => vec![
                 ("model", "llama".into()),
                 ("pre", "default".into()),
                 ("tokens", tokens.into()),
@@ -43,14 +43,14 @@ impl Vocabulary {
                 ("add_space_prefix", (*adds_space).into()),
             ],
         };
-        let ends = END_KEYS.into_iter().zip(self.ends_by_key());
-        let marks = self.begin_of_text.into_iter().map(|id| ("bos_token_id", id)).chain(ends);
-        keys.extend(marks.map(|(key, id)| (key, id.into())));
-        keys.push(("add_bos_token", self.adds_begin.into()));
+        let eos = EOS_KEYS.into_iter().zip(self.eos_by_key());
+        let special = self.bos.into_iter().map(|id| ("bos_token_id", id)).chain(eos);
+        keys.extend(special.map(|(key, id)| (key, id.into())));
+        keys.push(("add_bos_token", self.adds_bos.into()));
         Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
     }
 
-    /// Refuses what llama.cpp refuses or would misread.
+    /// Refuses a vocabulary that llama.cpp would refuse or misread.
     fn check(&self) -> Result<()> {
         let refused = |reason: String| Err(Error::Vocabulary { reason });
         let mut ids = HashMap::new();
@@ -62,26 +62,29 @@ impl Vocabulary {
                 return refused(format!("tokens {first} and {id} are both {:?}", token.text));
             }
         }
-        match &self.joins {
-            Joins::Merges { merges, .. } => {
+        match &self.bpe {
+            BpeModel::Merges { merges, .. } => {
                 let wrong = |piece: &String| piece.is_empty() || piece.contains([' ', '\n']);
                 if let Some((left, right)) = merges.iter().find(|(left, right)| wrong(left) || wrong(right)) {
                     return refused(format!(
-                        "the merge of {left:?} and {right:?} has a piece that is empty or has a space"
+                        "the merge of {left:?} and {right:?} has an empty half or one with a space"
                     ));
                 }
             }
-            Joins::Scores { scores, .. } if scores.len() != self.tokens.len() => {
-                return refused(format!("there are {} scores of {} tokens", scores.len(), self.tokens.len()));
+            BpeModel::Scores { scores, .. } if scores.len() != self.tokens.len() => {
+                return refused(format!("it has {} scores for {} tokens", scores.len(), self.tokens.len()));
             }
-            Joins::Scores { .. } => {}
+            BpeModel::Scores { .. } => {}
         }
-        if self.adds_begin && self.begin_of_text.is_none() {
-            return refused("it puts a beginning of text before every text, and has none".to_owned());
+        if self.adds_bos && self.bos.is_none() {
+            return refused("it adds a BOS token to every text, but has none".to_owned());
         }
-        let mut marks = self.begin_of_text.iter().chain(&self.ends_of_text);
-        match marks.find(|&&id| id as usize >= self.tokens.len()) {
-            Some(id) => refused(format!("the mark {id} is none of the {} tokens", self.tokens.len())),
+        let mut special = self.bos.iter().chain(&self.eos);
+        match special.find(|&&id| id as usize >= self.tokens.len()) {
+            Some(id) => refused(format!(
+                "the BOS or EOS token {id} is out of range; there are {} tokens",
+                self.tokens.len()
+            )),
             None => Ok(()),
         }
     }

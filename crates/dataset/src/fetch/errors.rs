@@ -1,12 +1,12 @@
-//! What is said of a download that fails or is not what was expected.
+//! Errors of downloads: the advice, and the checksum test.
 
 use crate::{Error, Result};
 
-/// What to do when a text cannot be had.
+/// The advice for a failed download.
 pub(super) const ADVICE: &str = "if this machine is offline, run the same command once with a connection, or download the \
-                      text elsewhere and give its path as --data";
+                      text elsewhere and give its path with --data";
 
-/// Fails unless a checksum is the one expected.
+/// Fails if a checksum is not the expected one.
 pub(super) fn check(what: &str, got: &str, expected: &str) -> Result<()> {
     if got == expected {
         return Ok(());
@@ -16,8 +16,8 @@ pub(super) fn check(what: &str, got: &str, expected: &str) -> Result<()> {
         expected: expected.into(),
         got: got.into(),
         advice:
-            "its source may have changed, or the download was cut off; try again, or get the text elsewhere \
-                 and give its path as --data"
+            "the source may have changed, or the download was incomplete; try again, or download the text elsewhere \
+                 and give its path with --data"
                 .into(),
     })
 }

@@ -1,4 +1,4 @@
-//! The progress of work on a text: a bar on a terminal, and plain lines elsewhere.
+//! The progress of preparing data: a progress bar on a terminal, otherwise plain lines.
 
 use std::{
     sync::Mutex,
@@ -7,25 +7,25 @@ use std::{
 
 use console::{progress_bar, progress_style, report};
 use dataset::{OnProgress, Phase, Progress};
-use journal::words::count;
+use journal::summary::count;
 
-/// Elsewhere than on a terminal, a line at most this often.
+/// Minimum time between lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The bar of a phase that is counted in bytes.
+/// Template of the bar for phases measured in bytes.
 const BYTES: &str = "{msg} {bar:24} {bytes}/{total_bytes}  {eta} left";
 
-/// The bar of a phase that is counted in merges.
+/// Template of the bar for learning BPE merges.
 const MERGES: &str = "{msg} {bar:24} {human_pos}/{human_len}  {eta} left";
 
-/// Shows the progress of work on a text.
+/// Runs `work` and shows the progress that it reports.
 pub fn with_progress<T, E>(work: impl FnOnce(OnProgress<'_>) -> Result<T, E>) -> Result<T, E> {
     let bar = progress_bar(BYTES);
-    let lines = Mutex::new(Lines::default());
+    let lines = Mutex::new(LineSchedule::default());
     let shown = Mutex::new(None);
     let show = |progress: Progress| {
         let phase = progress.phase;
-        if shown.lock().expect("nothing panics with the lock").replace(phase) != Some(phase) {
+        if shown.lock().expect("no holder of the lock panics").replace(phase) != Some(phase) {
             bar.reset();
             bar.set_style(progress_style(if phase == Phase::LearnMerges { MERGES } else { BYTES }));
             bar.set_message(phase.to_string());
@@ -36,7 +36,7 @@ pub fn with_progress<T, E>(work: impl FnOnce(OnProgress<'_>) -> Result<T, E>) ->
         }
         bar.set_position(progress.done);
         if bar.is_hidden() {
-            let line = lines.lock().expect("nothing panics with the lock").line(progress, Instant::now());
+            let line = lines.lock().expect("no holder of the lock panics").line(progress, Instant::now());
             if let Some(line) = line {
                 report(format_args!("{line}"));
             }
@@ -47,15 +47,15 @@ pub fn with_progress<T, E>(work: impl FnOnce(OnProgress<'_>) -> Result<T, E>) ->
     done
 }
 
-/// When it is time for a line.
+/// Decides when to print a progress line.
 #[derive(Default)]
-struct Lines {
-    /// The phase, when it began or had its last line, and how many tenths of it were done then.
+struct LineSchedule {
+    /// The phase, the time of its start or last line, and the tenths done at that time.
     last: Option<(Phase, Instant, u64)>,
 }
 
-impl Lines {
-    /// A line for each tenth of a phase, and not more than one in each interval: a short one has none.
+impl LineSchedule {
+    /// Returns one line per tenth of a phase, at most one per interval. Short phases have none.
     fn line(&mut self, progress: Progress, now: Instant) -> Option<String> {
         let Progress { phase, done, total } = progress;
         let tenth = total.map(|total| 10 * done / total.max(1));
@@ -80,10 +80,10 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// The lines of a phase that tells every second how far it is.
+    /// The lines of a phase that reports its progress every second.
     fn lines(phase: Phase, total: Option<u64>, done: impl Iterator<Item = u64>) -> Vec<String> {
         let start = Instant::now();
-        let mut lines = Lines::default();
+        let mut lines = LineSchedule::default();
         let second = |idx: usize| start + Duration::from_secs(idx as u64);
         done.enumerate()
             .filter_map(|(idx, done)| lines.line(Progress { phase, done, total }, second(idx)))

@@ -1,4 +1,4 @@
-//! Samples of one prompt that the model computes together, in one step each token.
+//! A batch of samples of one prompt, with one step of the model per token.
 
 use burn::prelude::*;
 use model::{Context, Decoder, Gpt};
@@ -7,19 +7,19 @@ use tokenizer::{DecodeStream, Tokenizer};
 
 use crate::{Error, Result, next_logits};
 
-/// Samples that are generated together.
-pub(crate) struct SideBySide<'a> {
+/// A batch of samples of one prompt.
+pub(crate) struct SampleBatch<'a> {
     decoder: Decoder,
     sequences: Vec<Sequence>,
     streams: Vec<DecodeStream<'a>>,
-    /// What the model has read of each sample that is not complete; empty before it has read the prompt.
+    /// The context of each incomplete sample; empty before prefill.
     contexts: Vec<Option<Context>>,
-    /// Tokens that can be sampled: the tokenizer's, and not those that fill up a vocabulary.
+    /// Number of tokens that can be sampled, without the padding of the vocabulary.
     n_tokens: usize,
     n_best: Option<usize>,
 }
 
-impl<'a> SideBySide<'a> {
+impl<'a> SampleBatch<'a> {
     pub(crate) fn new(
         gpt: &Gpt,
         tokenizer: &'a Tokenizer,
@@ -37,23 +37,22 @@ impl<'a> SideBySide<'a> {
         }
     }
 
-    /// The samples, the first at 0.
     pub(crate) fn sequences(&self) -> &[Sequence] {
         &self.sequences
     }
 
-    /// Whether no sample has a next token.
+    /// Whether all samples are complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.sequences.iter().all(|sequence| sequence.stopped_by().is_some())
     }
 
-    /// Samples the next token of each incomplete sample, and calls `found` with the sample's index and the text that has
-    /// become certain.
+    /// Samples the next token of each incomplete sample, and calls `on_text` with the sample's index and newly final
+    /// text.
     ///
     /// # Errors
     ///
-    /// If the logits can't be computed, or no token can be sampled from those of one sample.
-    pub(crate) fn step(&mut self, mut found: impl FnMut(usize, String, &Sequence)) -> Result<()> {
+    /// If the logits can't be read, or no token can be sampled from them.
+    pub(crate) fn step(&mut self, mut on_text: impl FnMut(usize, String, &Sequence)) -> Result<()> {
         let is_running = |&number: &usize| self.sequences[number].stopped_by().is_none();
         let running: Vec<usize> = (0..self.sequences.len()).filter(is_running).collect();
         let logits = kernels::on_pool(|| self.next_logits(&running))?;
@@ -63,7 +62,7 @@ impl<'a> SideBySide<'a> {
             if sequence.stopped_by().is_some() {
                 self.contexts[number] = None;
             }
-            found(number, text, sequence);
+            on_text(number, text, sequence);
         }
         Ok(())
     }
@@ -71,7 +70,7 @@ impl<'a> SideBySide<'a> {
     /// The logits of the next token of each running sample.
     fn next_logits(&mut self, running: &[usize]) -> Result<Vec<Logits>> {
         let logits = if self.contexts.is_empty() {
-            self.read_prompt(running)
+            self.prefill(running)
         } else {
             let contexts = self.contexts.iter_mut().zip(&self.sequences);
             let mut feeds: Vec<(&mut Context, &[u32])> = contexts
@@ -82,12 +81,12 @@ impl<'a> SideBySide<'a> {
         next_logits::read(logits, self.n_tokens, self.n_best).map_err(Error::Logits)
     }
 
-    /// Reads the prompt once for all samples, each of which then has a context of its own.
-    fn read_prompt(&mut self, running: &[usize]) -> Tensor<2> {
+    /// Processes the prompt once and forks its context for each sample.
+    fn prefill(&mut self, running: &[usize]) -> Tensor<2> {
         let mut context = self.decoder.context();
         let logits = self.decoder.step(&mut [(&mut context, self.sequences[running[0]].unseen())]);
         self.contexts = vec![None; self.sequences.len()];
-        let (&last, others) = running.split_last().expect("a step is of at least one sample");
+        let (&last, others) = running.split_last().expect("a step needs at least one sample");
         for &number in others {
             self.contexts[number] = Some(context.clone());
         }
@@ -95,7 +94,6 @@ impl<'a> SideBySide<'a> {
         logits.repeat_dim(0, running.len())
     }
 
-    /// Ends every incomplete sample.
     pub(crate) fn interrupt(&mut self) {
         self.sequences.iter_mut().for_each(Sequence::interrupt);
         self.contexts.clear();
@@ -114,12 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complete_sample_keeps_no_memory() {
+    fn complete_samples_drop_their_contexts() {
         let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
         let gpt = GptConfig::debug().init(7, &kernels::testing::test_device()).unwrap();
         let options = Options { max_tokens: 50, stop: vec!["a".to_owned()], ..Options::default() };
         let sequence = |number| Sequence::new(options.clone(), number, vec![1, 2, 3]).unwrap();
-        let mut samples = SideBySide::new(&gpt, &tokenizer, (0..6).map(sequence).collect(), None);
+        let mut samples = SampleBatch::new(&gpt, &tokenizer, (0..6).map(sequence).collect(), None);
         let mut n_running = Vec::new();
         while !samples.is_complete() {
             samples.step(|_, _, _| {}).unwrap();

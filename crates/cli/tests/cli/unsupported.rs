@@ -1,4 +1,4 @@
-//! Files and folders that are taken for models, each named for what it is, with the way to a model.
+//! Files and folders that look like models but can't be opened: the error says what they are and how to get a model.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use crate::{
     support::{fixture, kindling, ran, run, trained},
 };
 
-/// What a clone without Git LFS has in place of a file.
+/// A Git LFS pointer, which a clone without Git LFS has in place of a file.
 const POINTER: &str =
     "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 269060552\n";
 
 const POINTER_ADVICE: &str =
-    "is a pointer of Git LFS, and not the file; run git lfs pull in the folder that was cloned";
+    "is a Git LFS pointer, not the file itself; run git lfs pull in the cloned folder";
 
 /// A copy of the trained model.
 fn copy_to(folder: &Path, name: &str) -> PathBuf {
@@ -27,9 +27,9 @@ fn copy_to(folder: &Path, name: &str) -> PathBuf {
     model
 }
 
-/// Every command that opens MODEL says the same of it, in one line.
+/// Checks that every command that opens MODEL fails with the same one-line error.
 #[track_caller]
-fn says(folder: &Path, model: &str, expected: &str) {
+fn check_refused(folder: &Path, model: &str, expected: &str) {
     fs::write(folder.join("my.txt"), "To be, or not to be: that is the question.\n".repeat(20)).unwrap();
     for args in [
         &["generate", model][..],
@@ -40,32 +40,36 @@ fn says(folder: &Path, model: &str, expected: &str) {
         let error = run(folder, args).failure();
         assert!(error.contains(expected), "{args:?}: {error}");
         assert_eq!(error.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{args:?}: {error}");
-        assert!(!error.contains("copy it again"), "{args:?}: {error}");
+        assert!(!error.contains("copy or download it again"), "{args:?}: {error}");
     }
     assert!(!folder.join("runs/new").exists());
 }
 
 #[test]
-fn pointers_of_git_lfs_are_named_in_place_of_every_file() {
+fn git_lfs_pointers_are_recognised_in_place_of_any_file() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["model.safetensors", "tokenizer.json", "config.json"] {
         let name = file.replace('.', "-");
         fs::write(copy_to(folder.path(), &name).join(file), POINTER).unwrap();
-        says(folder.path(), &name, &format!("{name}/{file} {POINTER_ADVICE}"));
+        check_refused(folder.path(), &name, &format!("{name}/{file} {POINTER_ADVICE}"));
     }
     let shards = copy_to(folder.path(), "shards");
     fs::remove_file(shards.join("model.safetensors")).unwrap();
     let index = r#"{"weight_map": {"transformer.wte.weight": "model-00001-of-00001.safetensors"}}"#;
     fs::write(shards.join("model.safetensors.index.json"), index).unwrap();
     fs::write(shards.join("model-00001-of-00001.safetensors"), POINTER).unwrap();
-    says(folder.path(), "shards", &format!("shards/model-00001-of-00001.safetensors {POINTER_ADVICE}"));
+    check_refused(
+        folder.path(),
+        "shards",
+        &format!("shards/model-00001-of-00001.safetensors {POINTER_ADVICE}"),
+    );
     let pickle = copy_to(folder.path(), "pickle");
     fs::remove_file(pickle.join("model.safetensors")).unwrap();
     fs::write(pickle.join("pytorch_model.bin"), POINTER).unwrap();
-    says(folder.path(), "pickle", &format!("pickle/pytorch_model.bin {POINTER_ADVICE}"));
+    check_refused(folder.path(), "pickle", &format!("pickle/pytorch_model.bin {POINTER_ADVICE}"));
     for file in ["small.gguf", "ckpt.pt"] {
         fs::write(folder.path().join(file), POINTER).unwrap();
-        says(folder.path(), file, &format!("{file} {POINTER_ADVICE}"));
+        check_refused(folder.path(), file, &format!("{file} {POINTER_ADVICE}"));
         let error = run(folder.path(), &["import", file]).failure();
         assert!(error.contains(&format!("{file} {POINTER_ADVICE}")), "{error}");
     }
@@ -79,14 +83,14 @@ fn pointers_of_git_lfs_are_named_in_place_of_every_file() {
 }
 
 #[test]
-fn adapters_are_no_models() {
+fn adapters_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = folder.path().join("adapter");
     fs::create_dir(&adapter).unwrap();
     let config = r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base", "r": 8}"#;
     fs::write(adapter.join("adapter_config.json"), config).unwrap();
     fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
-    says(
+    check_refused(
         folder.path(),
         "adapter",
         "adapter is a LoRA adapter of someone/base (adapter_config.json), not a model; merge the two, then use the folder `merged`: python3 -c 'from peft import",
@@ -97,31 +101,29 @@ fn adapters_are_no_models() {
         error.contains("adapter.gguf: it is a LoRA adapter (`general.type` is \"adapter\"), not a model"),
         "{error}"
     );
-    // Where the whole model is there too, it is opened without the adapter, and that is said.
+    // Beside a whole model, the adapter is ignored with a warning.
     let whole = copy_to(folder.path(), "whole");
     fs::copy(adapter.join("adapter_config.json"), whole.join("adapter_config.json")).unwrap();
     let opened = run(folder.path(), &["generate", "whole", "--max-tokens", "1"]).success();
-    assert!(
-        opened.stderr.contains("whole: the adapter beside the weights (adapter_config.json) is left out")
-    );
+    assert!(opened.stderr.contains("whole: ignoring the adapter beside the weights (adapter_config.json)"));
 }
 
 #[test]
-fn a_part_of_a_gguf_model_is_named() {
+fn a_part_of_a_split_gguf_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let part = [("split.no", formats::gguf::Value::U16(2)), ("split.count", formats::gguf::Value::U16(5))];
     write_model_with(folder.path(), "small-00003-of-00005.gguf", &part);
     for command in ["generate", "info", "import"] {
         let error = run(folder.path(), &[command, "small-00003-of-00005.gguf"]).failure();
         assert!(
-            error.contains("it is part 3 of 5 of a model (`split.count`); merge all of them first"),
+            error.contains("it is part 3 of 5 of a model (`split.count`); merge all parts first"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn folders_that_lack_a_part_or_have_it_in_another_form_say_so() {
+fn folders_with_missing_or_unsupported_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let without = |name: &str, file: &str| {
         let model = copy_to(folder.path(), name);
@@ -129,77 +131,85 @@ fn folders_that_lack_a_part_or_have_it_in_another_form_say_so() {
         model
     };
     fs::write(without("shards", "model.safetensors").join("model-00001-of-00003.safetensors"), "").unwrap();
-    says(
+    check_refused(
         folder.path(),
         "shards",
-        "shards has weights in shards, such as model-00001-of-00003.safetensors, and no model.safetensors.index.json",
+        "shards has weights in shards, such as model-00001-of-00003.safetensors, but no model.safetensors.index.json",
     );
     fs::write(without("sentencepiece", "tokenizer.json").join("tokenizer.model"), "").unwrap();
-    says(
+    check_refused(
         folder.path(),
         "sentencepiece",
-        "sentencepiece has its tokenizer as SentencePiece's tokenizer.model, and no tokenizer.json; make one: \
+        "sentencepiece has a SentencePiece tokenizer (tokenizer.model) but no tokenizer.json; convert it: \
          python3 -c 'from transformers import AutoTokenizer; \
          AutoTokenizer.from_pretrained(\"sentencepiece\").save_pretrained(\"sentencepiece\")'",
     );
     without("sizes", "config.json");
-    says(
+    check_refused(
         folder.path(),
         "sizes",
-        "sizes has weights (model.safetensors) and no config.json; put the config.json that",
+        "sizes has weights (model.safetensors) but no config.json; put the config.json of the model",
     );
     fs::write(without("flax", "model.safetensors").join("flax_model.msgpack"), "").unwrap();
-    says(folder.path(), "flax", "flax has its weights in Flax's flax_model.msgpack, which can't be read");
+    check_refused(
+        folder.path(),
+        "flax",
+        "flax has only Flax weights (flax_model.msgpack), which are not supported",
+    );
     let quantized = copy_to(folder.path(), "quantized");
     let config = fs::read_to_string(quantized.join("config.json")).unwrap();
     let settings = "{\n  \"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4},";
     fs::write(quantized.join("config.json"), config.replacen('{', settings, 1)).unwrap();
-    says(
+    check_refused(
         folder.path(),
         "quantized",
-        "quantized/config.json: its weights are quantized (awq), which can't be read",
+        "quantized/config.json: its weights are quantized (awq), which is not supported",
     );
     fs::create_dir(folder.path().join("files")).unwrap();
     write_model_with(&folder.path().join("files"), "small.gguf", &[]);
-    says(folder.path(), "files", "files is a folder with GGUF files; name the file: files/small.gguf");
+    check_refused(
+        folder.path(),
+        "files",
+        "files is a folder with GGUF files; give the file: files/small.gguf",
+    );
 }
 
 #[test]
-fn a_checkpoint_of_pytorch_says_how_to_import_it() {
+fn the_error_for_a_pytorch_checkpoint_says_how_to_import_it() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     fs::create_dir(&out).unwrap();
     let fixtures = fixture("../checkpoint/tests/fixtures/layouts");
     fs::copy(fixtures.join("nanogpt_first/ckpt.pt"), out.join("ckpt.pt")).unwrap();
     fs::copy(fixtures.join("checkpoints/gpt2.pt"), out.join("a.pt")).unwrap();
-    let import = "import the checkpoint first, and name the run: kindling import out/ckpt.pt --run NAME";
-    says(folder.path(), "out/ckpt.pt", import);
-    says(folder.path(), "out", import);
-    // A checkpoint that can't be imported is refused as by import.
-    says(
+    let import = "import the checkpoint first, then use the run: kindling import out/ckpt.pt --run NAME";
+    check_refused(folder.path(), "out/ckpt.pt", import);
+    check_refused(folder.path(), "out", import);
+    // A checkpoint that can't be imported is refused as `import` refuses it.
+    check_refused(
         folder.path(),
         "out/a.pt",
-        "out/a.pt is a state dict alone, without the sizes of the model; name it pytorch_model.bin",
+        "out/a.pt is a bare state dict without the sizes of the model; name it pytorch_model.bin",
     );
     fs::copy(fixtures.join("checkpoints/llama2c.pt"), folder.path().join("llama2c.pt")).unwrap();
-    says(folder.path(), "llama2c.pt", "llama2c.pt is a checkpoint of llama2.c's");
-    says(
+    check_refused(folder.path(), "llama2c.pt", "llama2c.pt is a llama2.c checkpoint");
+    check_refused(
         folder.path(),
         "my.txt",
-        "my.txt is a file and not a model; name a run, a folder with a model or a GGUF file",
+        "my.txt is not a model; give a run, a model folder or a GGUF file",
     );
-    says(
+    check_refused(
         trained(),
         "runs/debug/model.safetensors",
-        "is a part of a model; name the folder that it is in: runs/debug",
+        "is one file of a model; give its folder: runs/debug",
     );
 
-    // And so it goes.
+    // The suggested import works.
     let tokenizer = trained().join("runs/debug/tokenizer.json");
     let import = ["import", "out/ckpt.pt", "--run", "first", "--tokenizer", tokenizer.to_str().unwrap()];
     let error = run(folder.path(), &import).failure();
     assert!(
-        error.contains("the tokenizer has 65 tokens and the model 12: they do not belong together"),
+        error.contains("the tokenizer has 65 tokens but the model only 12; they do not belong together"),
         "{error}"
     );
     let letters = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -214,7 +224,7 @@ fn a_checkpoint_of_pytorch_says_how_to_import_it() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_or_device_is_no_model() {
+fn a_pipe_or_device_is_refused_as_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
     assert!(made.success());

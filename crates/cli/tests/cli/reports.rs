@@ -1,4 +1,4 @@
-//! What there is to see of runs and recipes.
+//! Listings, `info`, model cards, experiments, charts and event files.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn runs_are_listed_the_newest_last() {
+fn runs_lists_the_newest_run_last() {
     let folder = tempfile::tempdir().unwrap();
     let none = run(folder.path(), &["runs"]).success();
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "there is no run in runs\n"));
@@ -49,19 +49,19 @@ fn runs_are_listed_the_newest_last() {
 
     fs::write(folder.path().join("runs/first/config.json"), "{").unwrap();
     let ran = run(folder.path(), &["runs", "--json"]).success();
-    assert_eq!(json_lines(&ran.stdout).len(), 2, "one that is damaged hides no other");
+    assert_eq!(json_lines(&ran.stdout).len(), 2, "a damaged run does not hide the others");
     assert!(ran.stderr.contains("runs/first"), "{}", ran.stderr);
 }
 
 #[test]
-fn presets_are_listed_with_what_they_take() {
+fn presets_are_listed_with_their_cost() {
     let presets = json_lines(&run(trained(), &["presets", "--json"]).success().stdout);
     let nanogpt = presets.iter().find(|it| it["name"] == "nanogpt-cpu").unwrap();
     assert_eq!(nanogpt["parameters"], 804_096);
     assert_eq!(nanogpt["tokens"], 2000 * 12 * 64);
     assert!(nanogpt["seconds"].as_f64().unwrap() > 1.0);
     let finetune = presets.iter().find(|it| it["name"] == "finetune").unwrap();
-    assert_eq!(finetune.get("parameters"), None, "it has those of the model it goes on with");
+    assert_eq!(finetune.get("parameters"), None, "finetune takes its sizes from another model");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn completions_and_manual_pages_know_every_command() {
 }
 
 #[test]
-fn info_has_the_history() {
+fn info_shows_the_history_of_a_run() {
     let info: Value = serde_json::from_str(&run(trained(), &["info", "--json"]).success().stdout).unwrap();
     let steps: Vec<u64> =
         info["evaluations"].as_array().unwrap().iter().map(|it| it[0].as_u64().unwrap()).collect();
@@ -87,16 +87,16 @@ fn info_has_the_history() {
     assert_eq!(info["sessions"][0]["step"], 0);
     let text = run(trained(), &["info"]).success().stdout;
     assert_eq!(info["parts"], serde_json::json!({}));
-    assert!(text.contains("parts       GPT-2's\n"), "{text}");
+    assert!(text.contains("options     GPT-2\n"), "{text}");
     assert!(
         info["gguf"].is_null() && info["optimizer"] == "adamw" && text.contains("optimizer   AdamW\n"),
         "{text}"
     );
-    assert!(text.contains("begun on cpu") && text.contains("(40)"), "{text}");
+    assert!(text.contains("started on cpu") && text.contains("(40)"), "{text}");
 }
 
 #[test]
-fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
+fn a_finished_run_has_a_model_card_unless_the_user_wrote_one() {
     let folder = tempfile::tempdir().unwrap();
     let card = folder.path().join("runs/mine/README.md");
     run(folder.path(), &["train", "debug", "--run", "mine"]).success();
@@ -106,21 +106,21 @@ fn a_finished_run_has_a_card_and_a_person_may_keep_theirs() {
         "# mine",
         "28,064 parameters",
         "| 40 | 3.",
-        "| parts | GPT-2's |",
+        "| architecture | GPT-2 |",
         "| optimizer | AdamW |",
         "## Sample",
     ] {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
     run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=41"]).success();
-    assert!(fs::read_to_string(&card).unwrap().contains("41 steps"), "it is kept up to date");
+    assert!(fs::read_to_string(&card).unwrap().contains("41 steps"), "the card is updated");
     fs::write(&card, "mine alone").unwrap();
     run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=42"]).success();
     assert_eq!(fs::read_to_string(&card).unwrap(), "mine alone");
 }
 
 #[test]
-fn a_misspelt_name_is_answered_with_the_closest() {
+fn a_misspelt_name_suggests_the_closest() {
     let model = run(trained(), &["info", "debg"]).failure();
     assert!(model.contains("did you mean debug?"), "{model}");
     let recipe = run(trained(), &["train", "tinny"]).usage_failure();
@@ -131,11 +131,11 @@ fn a_misspelt_name_is_answered_with_the_closest() {
 fn experiments_make_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let learnt = run(folder.path(), &["train", "debug", "--overfit-one-batch"]).success();
-    assert!(learnt.stdout.contains("it can learn: the loss of one batch fell"), "{}", learnt.stdout);
+    assert!(learnt.stdout.contains("the model can learn: its loss on one batch fell"), "{}", learnt.stdout);
     let slow = ["--set", "optimizer.learning_rate=1e-9", "--set", "optimizer.min_learning_rate=0.0"];
     let slow = run(folder.path(), &[["train", "debug", "--overfit-one-batch"].as_slice(), &slow].concat());
     let error = slow.failure();
-    assert!(error.contains("does not learn it by heart"), "{error}");
+    assert!(error.contains("the model does not overfit one batch"), "{error}");
 
     let found = run(folder.path(), &["train", "debug", "--find-learning-rate", "--quiet"]).success();
     assert_eq!(found.stderr, "");
@@ -143,8 +143,8 @@ fn experiments_make_no_run() {
     let (_, rate) = found.rsplit_once("--set optimizer.learning_rate=").unwrap();
     let rate: f64 = rate.trim().parse().unwrap();
     assert!((1e-4..0.5).contains(&rate), "{found}");
-    let picture = fs::read_to_string(folder.path().join("learning-rate-sweep.svg")).unwrap();
-    assert!(picture.contains("learning rate"), "{picture}");
+    let svg = fs::read_to_string(folder.path().join("learning-rate-sweep.svg")).unwrap();
+    assert!(svg.contains("learning rate"), "{svg}");
     assert!(!folder.path().join("runs").exists());
     let both = run(folder.path(), &["train", "debug", "--find-learning-rate", "--overfit-one-batch"]);
     assert_eq!(both.code, 2);
@@ -153,14 +153,14 @@ fn experiments_make_no_run() {
 }
 
 #[test]
-fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
+fn a_run_has_charts_and_event_files_and_plot_compares_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join("runs/mine").join(name);
     run(folder.path(), &["train", "debug", "--run", "mine"]).success();
-    let picture = fs::read_to_string(file("loss.svg")).unwrap();
-    assert!(picture.contains("validation") && picture.contains("loss (nats per token)"), "{picture}");
+    let svg = fs::read_to_string(file("loss.svg")).unwrap();
+    assert!(svg.contains("validation") && svg.contains("loss (nats per token)"), "{svg}");
     assert!(fs::read(file("loss.png")).unwrap().starts_with(b"\x89PNG"));
-    // What TensorBoard shows is what metrics.jsonl says, in f32; of two sessions, each step once.
+    // The event files have the losses of metrics.jsonl in f32, with each step once over two sessions.
     run(folder.path(), &["train", "--resume", "--set", "schedule.max_steps=50"]).success();
     let mut shown = Vec::new();
     let names = fs::read_dir(file("")).unwrap().map(|entry| entry.unwrap().path());
@@ -191,7 +191,7 @@ fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
     run(folder.path(), &["plot", "mine", "other", "-o", "both.svg"]).success();
     let both = fs::read_to_string(folder.path().join("both.svg")).unwrap();
     assert!(both.contains("\nmine: best ") && both.contains("\nother: best "), "{both}");
-    assert!(!both.contains("training") && !both.contains("validation"), "one entry a run: {both}");
+    assert!(!both.contains("training") && !both.contains("validation"), "one legend entry per run: {both}");
     run(folder.path(), &["plot", "mine"]).success();
     let one = fs::read_to_string(folder.path().join("loss.svg")).unwrap();
     assert!(one.contains("\ntraining\n") && one.contains("\nvalidation\n"), "{one}");
@@ -203,6 +203,6 @@ fn a_run_has_pictures_and_event_files_and_runs_are_compared() {
     let error = run(folder.path(), &["plot", "mine", "-o", "loss.gif"]).usage_failure();
     assert_eq!(error, "error: unsupported image format `loss.gif`; use .svg or .png\n");
     let error = run(folder.path(), &["plot", "mine", "--size", "100", "500"]).usage_failure();
-    assert!(error.contains("100 × 500 pixels can't be drawn"), "{error}");
+    assert!(error.contains("unsupported chart size 100 × 500"), "{error}");
     run(folder.path(), &["plot", "mine", "--size", "-9", "500"]).usage_failure();
 }

@@ -1,4 +1,4 @@
-//! A stand-in for the Hugging Face hub on this computer, with what its answers have in them.
+//! A local mock of the Hugging Face hub, with the fields of its answers that kindling reads.
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +18,22 @@ use crate::support::{Ran, kindling, ran};
 
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// Who may have the files of a repository.
+/// Who may download the files of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Public,
-    /// Everybody may list the files, and those whose token this is may have them.
+    /// Everybody may list the files; only the owner of this token may download them.
     Gated(&'static str),
-    /// To all others it is as if it did not exist.
+    /// For everybody but the owner of this token, the repository does not exist.
     Private(&'static str),
 }
 
-/// A repository: its revisions, the first of which is `main`.
+/// A repository. Its first revision is `main`.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     pub(crate) access: Access,
     pub(crate) revisions: Vec<(&'static str, Files)>,
-    /// What the hub has read from its GGUF files.
+    /// The architecture that the hub reports for its GGUF files.
     pub(crate) architecture: Option<&'static str>,
 }
 
@@ -43,12 +43,12 @@ impl From<Files> for Repository {
     }
 }
 
-/// A request that was answered.
+/// A logged request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) token: Option<String>,
-    /// The first byte that was asked for, unless it was that one alone.
+    /// The first requested byte; `None` for a probe of one byte.
     pub(crate) start: Option<usize>,
 }
 
@@ -56,13 +56,13 @@ pub(crate) struct Seen {
 struct State {
     repositories: BTreeMap<String, Repository>,
     seen: Vec<Seen>,
-    /// The transfer of this file breaks off after so many bytes, once.
+    /// Breaks off the next transfer of this file after this many bytes.
     broken: Option<(&'static str, usize)>,
-    /// Answer everything with this status.
+    /// Answers every request with this status.
     status: Option<u16>,
 }
 
-/// The server, with the folder of a cache that is its own.
+/// The server, with a cache folder of its own.
 pub(crate) struct Hub {
     server: Arc<Server>,
     thread: Option<JoinHandle<()>>,
@@ -108,12 +108,12 @@ impl Hub {
         format!("http://{}", self.server.server_addr())
     }
 
-    /// What was asked since this was last called.
+    /// The requests since the last call.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state.lock().unwrap().seen)
     }
 
-    /// The files that were downloaded since [`Hub::seen`] was last called, in order.
+    /// The files downloaded since the last call of [`Hub::seen`], in order.
     pub(crate) fn downloaded(&self) -> Vec<String> {
         let file = |seen: Seen| {
             let (_, file) = seen.path.split_once("/resolve/")?.1.split_once('/')?;
@@ -122,7 +122,7 @@ impl Hub {
         self.seen().into_iter().filter_map(file).collect()
     }
 
-    /// `kindling import` with this hub, and nothing of the environment that speaks of another.
+    /// `kindling import` with this hub, without environment variables for another hub or a proxy.
     pub(crate) fn command(&self, folder: &Path, args: &[&str]) -> Command {
         let mut command = kindling(folder, &[&["import"], args].concat());
         command.env("HF_ENDPOINT", self.endpoint()).env("HF_HOME", self.home());
@@ -228,11 +228,11 @@ impl State {
                     None => send_part(request, data, start..end, &commit),
                 }
             }
-            other => panic!("the hub has no such place: {other:?}"),
+            other => panic!("unknown route: {other:?}"),
         }
     }
 
-    /// The id of a repository that there is, and what follows it: `revision/main`, `resolve/main/config.json`.
+    /// Splits a route into the id of an existing repository and the rest: `revision/main`, `resolve/main/config.json`.
     fn split_id(&self, route: &str) -> Option<(String, String)> {
         let route = route.strip_prefix("/api/models/").or(route.strip_prefix('/'))?;
         let known = self.repositories.keys();
@@ -244,7 +244,7 @@ impl State {
     }
 }
 
-/// The commit and the files of a revision, which may be named by its commit too.
+/// The commit and files of a revision, given by its name or its commit.
 fn find<'a>(id: &str, repository: &'a Repository, revision: &str) -> Option<(String, &'a Files)> {
     let revisions = repository.revisions.iter().map(|(name, files)| (*name, commit(id, files), files));
     let mut found =
@@ -252,7 +252,7 @@ fn find<'a>(id: &str, repository: &'a Repository, revision: &str) -> Option<(Str
     found.next().map(|(_, commit, files)| (commit, files))
 }
 
-/// A commit of 40 hexadecimal digits, another one for other files.
+/// A commit hash of 40 hexadecimal digits, by the id and the files.
 pub(crate) fn commit(id: &str, files: &Files) -> String {
     format!("{:040x}", hash(&(id, files)))
 }
@@ -293,7 +293,7 @@ fn send_part(request: Request, data: &[u8], range: std::ops::Range<usize>, commi
     let _ = request.respond(response);
 }
 
-/// Some bytes, and then what can't follow them.
+/// Sends some bytes, then an invalid chunk header.
 fn break_off(request: Request, data: &[u8]) {
     let mut writer = request.into_writer();
     let head =

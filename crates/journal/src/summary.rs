@@ -1,10 +1,10 @@
-//! Numbers, durations and sizes as people write them.
+//! Short human-readable counts, durations and model sizes.
 
 use std::{fmt, time::Duration};
 
 use model::GptConfig;
 
-/// A count with the letter people use: 804k, 1.1M.
+/// A count with a unit prefix: 804k, 1.1M, 1.6G.
 pub fn count(n: u64) -> String {
     let n = n as f64;
     match n {
@@ -17,14 +17,14 @@ pub fn count(n: u64) -> String {
     }
 }
 
-/// A count and its noun, which agree: 1 token, 2 tokens.
+/// A count and its noun, singular or plural: 1 token, 2 tokens.
 pub fn plural(n: impl fmt::Display, noun: &str) -> String {
     let n = n.to_string();
     let ending = if n == "1" { "" } else { "s" };
     format!("{n} {noun}{ending}")
 }
 
-/// A duration in the two units that matter: 42s, 3m07s, 2h05m.
+/// A duration in its two largest units: 42s, 3m07s, 2h05m.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -34,7 +34,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A rough time in seconds, in the unit that matters.
+/// An approximate duration, from seconds up to years.
 pub fn duration_about(seconds: f64) -> String {
     const DAY: f64 = 86_400.0;
     match seconds {
@@ -45,7 +45,7 @@ pub fn duration_about(seconds: f64) -> String {
     }
 }
 
-/// A number of epochs, as precise as it is of use.
+/// A number of epochs with two or three significant digits.
 pub fn epochs_in_words(epochs: f64) -> String {
     let rounded = match epochs {
         _ if epochs < 0.005 => return "less than 0.01 epochs".to_owned(),
@@ -56,7 +56,7 @@ pub fn epochs_in_words(epochs: f64) -> String {
     if rounded == "1.0" { "1 epoch".to_owned() } else { format!("{rounded} epochs") }
 }
 
-/// The sizes of a model in a few words.
+/// A model's parameter count, layers, heads, width and block size.
 pub fn sizes(config: &GptConfig) -> String {
     format!(
         "{} parameters ({}, {}, {} wide, block {})",
@@ -68,7 +68,7 @@ pub fn sizes(config: &GptConfig) -> String {
     )
 }
 
-/// At most `n` of them, the first and the last included.
+/// At most `n` elements at even distances, including the first and the last.
 pub fn evenly<T>(all: &[T], n: usize) -> impl Iterator<Item = &T> {
     let last = all.len().saturating_sub(1);
     let n = n.min(all.len());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_of_many_include_both_ends() {
+    fn evenly_chosen_elements_include_both_ends() {
         let all: Vec<usize> = (0..100).collect();
         assert_eq!(evenly(&all, 4).copied().collect::<Vec<_>>(), [0, 33, 66, 99]);
         assert_eq!(evenly(&all[..2], 4).count(), 2);

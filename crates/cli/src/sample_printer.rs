@@ -1,4 +1,4 @@
-//! Samples on stdout: generated side by side, printed one after the other.
+//! Prints samples to stdout in order, while they are generated side by side.
 
 use std::{
     borrow::Cow,
@@ -8,37 +8,36 @@ use std::{
 use console::escaped;
 use engine::Piece;
 
-/// What stands between samples.
+/// Printed between samples.
 const SEPARATOR: &str = "---------------";
 
-/// Prints samples: the first that is incomplete as it comes, those after it when they are due.
-pub(crate) struct Shown<'a> {
+/// Prints the first incomplete sample as it is generated, and buffers the samples after it.
+pub(crate) struct SamplePrinter<'a> {
     prompt: &'a str,
-    /// Without it, nothing is printed.
+    /// `None` prints nothing.
     out: Option<Box<dyn Write + 'a>>,
-    /// Whether it is a terminal, which would obey control characters.
+    /// A terminal would interpret control characters, so they are escaped.
     is_terminal: bool,
-    /// The sample that is being printed.
+    /// Index of the sample that is being printed.
     current: usize,
     is_complete: bool,
-    /// Text of the samples after it, and whether each is complete.
+    /// Buffered text of the samples after `current`, and whether each is complete.
     waiting: Vec<(String, bool)>,
     failure: Option<io::Error>,
 }
 
-impl<'a> Shown<'a> {
-    /// Prints the prompt before each sample, on stdout.
+impl<'a> SamplePrinter<'a> {
+    /// Prints to stdout, with the prompt before each sample.
     pub(crate) fn stdout(prompt: &'a str) -> Self {
         Self::new(prompt, Some(Box::new(io::stdout())), io::stdout().is_terminal())
     }
 
     /// Prints nothing.
-    pub(crate) fn nothing() -> Self {
+    pub(crate) fn silent() -> Self {
         Self::new("", None, false)
     }
 
-    /// Prints the prompt before each sample. A terminal gets control characters as escapes, anything else every byte
-    /// as it is.
+    /// Prints control characters as escapes to a terminal, and unchanged to anything else.
     fn new(prompt: &'a str, out: Option<Box<dyn Write + 'a>>, is_terminal: bool) -> Self {
         let waiting = Vec::new();
         Self { prompt, out, is_terminal, current: 0, is_complete: false, waiting, failure: None }
@@ -49,8 +48,8 @@ impl<'a> Shown<'a> {
         self.print(self.prompt);
     }
 
-    /// More of a sample.
-    pub(crate) fn piece(&mut self, Piece { sample, text, stopped_by }: Piece) {
+    /// Prints or buffers the next piece of a sample.
+    pub(crate) fn print_piece(&mut self, Piece { sample, text, stopped_by }: Piece) {
         match sample.checked_sub(self.current + 1) {
             None => {
                 self.print(&text);
@@ -68,12 +67,12 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Whether the reader of the output has gone.
+    /// Whether writing has failed, such as after the reader closed the pipe.
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.is_some()
     }
 
-    /// Prints the samples that are not complete, as far as they are.
+    /// Prints the buffered samples, complete or not, and a final line break.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         while !self.waiting.is_empty() {
             self.print_next();
@@ -115,12 +114,12 @@ mod tests {
         Piece { stopped_by: Some(StoppedBy::MaxTokens), ..piece(sample, text) }
     }
 
-    fn shown(prompt: &str, is_terminal: bool, pieces: impl IntoIterator<Item = Piece>) -> String {
+    fn printed(prompt: &str, is_terminal: bool, pieces: impl IntoIterator<Item = Piece>) -> String {
         let mut out = Vec::new();
-        let mut shown = Shown::new(prompt, Some(Box::new(&mut out)), is_terminal);
-        shown.begin();
-        pieces.into_iter().for_each(|piece| shown.piece(piece));
-        shown.finish().unwrap();
+        let mut printer = SamplePrinter::new(prompt, Some(Box::new(&mut out)), is_terminal);
+        printer.begin();
+        pieces.into_iter().for_each(|piece| printer.print_piece(piece));
+        printer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -128,18 +127,18 @@ mod tests {
     fn samples_side_by_side_are_printed_one_after_the_other() {
         let side_by_side = [piece(0, "a"), piece(1, "x"), last(0, "b"), piece(1, "y"), last(1, "z")];
         let expected = format!("> ab\n{SEPARATOR}\n> xyz\n{SEPARATOR}\n> m\n");
-        assert_eq!(shown("> ", false, side_by_side.into_iter().chain([last(2, "m")])), expected);
-        // The later one is complete first, and one is interrupted.
+        assert_eq!(printed("> ", false, side_by_side.into_iter().chain([last(2, "m")])), expected);
+        // A later sample is complete first, and one is interrupted.
         let crossed = [piece(0, "a"), piece(1, "x"), last(2, "m"), last(1, "yz"), piece(0, "b")];
-        assert_eq!(shown("> ", false, crossed), expected);
+        assert_eq!(printed("> ", false, crossed), expected);
     }
 
     #[test]
-    fn the_sample_after_a_complete_one_is_printed_as_it_comes() {
+    fn after_a_complete_sample_the_next_one_is_printed_as_it_is_generated() {
         let mut out = Vec::new();
-        let mut shown = Shown::new("", Some(Box::new(&mut out)), false);
-        [piece(1, "x"), last(0, "a"), piece(1, "y")].into_iter().for_each(|piece| shown.piece(piece));
-        drop(shown);
+        let mut printer = SamplePrinter::new("", Some(Box::new(&mut out)), false);
+        [piece(1, "x"), last(0, "a"), piece(1, "y")].into_iter().for_each(|piece| printer.print_piece(piece));
+        drop(printer);
         assert_eq!(String::from_utf8(out).unwrap(), format!("a\n{SEPARATOR}\nxy"));
     }
 
@@ -147,13 +146,13 @@ mod tests {
     fn a_terminal_gets_escapes_and_a_pipe_every_byte() {
         let pieces = || [last(0, "\r"), last(1, "\u{9b}2J")];
         let expected = format!("\\u{{1b}}[31m\\r\n{SEPARATOR}\n\\u{{1b}}[31m\\u{{9b}}2J\n");
-        assert_eq!(shown("\x1b[31m", true, pieces()), expected);
+        assert_eq!(printed("\x1b[31m", true, pieces()), expected);
         let expected = format!("\x1b[31m\r\n{SEPARATOR}\n\x1b[31m\u{9b}2J\n");
-        assert_eq!(shown("\x1b[31m", false, pieces()), expected);
+        assert_eq!(printed("\x1b[31m", false, pieces()), expected);
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_an_error() {
+    fn a_closed_pipe_is_an_error() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -163,10 +162,10 @@ mod tests {
                 Ok(())
             }
         }
-        let mut shown = Shown::new("", Some(Box::new(Closed)), false);
-        shown.begin();
-        shown.piece(piece(0, "a"));
-        assert!(shown.has_failed());
-        assert_eq!(shown.finish().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut printer = SamplePrinter::new("", Some(Box::new(Closed)), false);
+        printer.begin();
+        printer.print_piece(piece(0, "a"));
+        assert!(printer.has_failed());
+        assert_eq!(printer.finish().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

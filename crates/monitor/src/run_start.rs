@@ -1,4 +1,4 @@
-//! What is said of a run before it begins.
+//! Messages before a run starts.
 
 use std::path::Path;
 
@@ -7,51 +7,51 @@ use console::{report, warn};
 use dataset::{Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
-use journal::words::{count, epochs_in_words, plural, sizes};
+use journal::summary::{count, epochs_in_words, plural, sizes};
 use trainer::{Changes, DataRecipe, KeepWeights, Recipe, Schedule, Training};
 
-/// Epochs from which models of a few million parameters learn their text by heart.
+/// From about this many epochs on, models of a few million parameters memorise their text.
 const MANY_EPOCHS: f64 = 20.0;
 
-/// Says that a name is that of a known corpus where a file or folder has it too, and how to get that.
-pub fn report_name(data: &str) {
+/// Reports that `data` names a known corpus although a file or folder has the same name.
+pub fn report_ambiguous_name(data: &str) {
     if matches!(Source::resolve(data), Ok(Source::Corpus(_))) && Path::new(data).exists() {
         report(format_args!(
-            "{data} is the known corpus; for the file or folder of that name: --data ./{}",
+            "using the known corpus {data}; for the file or folder of that name, add --data ./{}",
             quoted(data)
         ));
     }
 }
 
-/// Says what a run is about to read, and what of it may not be meant.
+/// Reports a run's data, and warns of separators and JSON lines that are read as plain text.
 pub fn report_data(data: &DataRecipe, prepared: &Prepared) {
     let Prepared { meta, train, valid, .. } = prepared;
     let documents = meta.documents.as_ref().filter(|documents| documents.n_separators > 0);
     let divided = documents.filter(|documents| documents.are_tokens).map_or_else(String::new, |documents| {
         let n_documents = plural(HumanCount(documents.n_documents), "document");
-        format!(", {n_documents} between {} {}", HumanCount(documents.n_separators), documents.separator)
+        format!(", {n_documents} separated by {} {}", HumanCount(documents.n_separators), documents.separator)
     });
     report(format_args!(
-        "data: {}{divided}, {} to train on and {} to validate on ({})",
+        "data: {}{divided}, {} and {} ({})",
         data.corpus,
-        plural(count(train.len() as u64), "token"),
-        plural(count(valid.len() as u64), "token"),
+        plural(count(train.len() as u64), "training token"),
+        plural(count(valid.len() as u64), "validation token"),
         meta.tokenizer
     ));
-    report_name(&data.corpus);
+    report_ambiguous_name(&data.corpus);
     let as_text = documents.filter(|documents| !documents.are_tokens);
     if let Some(documents) = as_text.filter(|_| prepared.tokenizer.end_of_text().is_some()) {
         warn(format_args!(
-            "the text has {} {}, which are taken as plain text; add --set 'data.separator=\"{}\"' to a new run to make each a \
-             token",
+            "the text has {} {}, which are read as plain text; to encode each as one token, add --set \
+             'data.separator=\"{}\"' to a new run",
             HumanCount(documents.n_separators),
             documents.separator,
             documents.separator
         ));
     } else if let Some(documents) = as_text {
         warn(format_args!(
-            "the text has {} {} between documents, which the tokenizer {} takes as plain text. A new model with \
-             data.tokenizer=bpe:4096 has a token for it that ends a document",
+            "the text has {} {} between documents, which the tokenizer {} encodes as plain text; a new run with --set \
+             data.tokenizer=bpe:4096 encodes each as one token",
             HumanCount(documents.n_separators),
             documents.separator,
             meta.tokenizer
@@ -59,14 +59,14 @@ pub fn report_data(data: &DataRecipe, prepared: &Prepared) {
     }
     if meta.has_json_lines {
         warn(format_args!(
-            "{} has JSON lines, which are taken as plain text: their markup is learnt too. Write the texts alone to a file \
-             to learn from them",
+            "{} has JSON lines, which are read as plain text: the model learns their markup too; to avoid that, \
+             extract the texts to a file",
             data.corpus
         ));
     }
 }
 
-/// Says what is about to happen.
+/// Reports the run that is about to start: model, plan and changed keys. Warns of settings that have no effect.
 pub fn announce(training: &Training, changes: &Changes) {
     let Training { recipe, folder, train, resume, device, .. } = training;
     report(format_args!(
@@ -96,29 +96,29 @@ pub fn announce(training: &Training, changes: &Changes) {
     let schedule = &recipe.schedule;
     if schedule.warmup_steps > schedule.max_steps {
         warn(format_args!(
-            "schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate does not get \
-             to its highest",
+            "schedule.warmup_steps = {} is above schedule.max_steps = {}: the learning rate never reaches \
+             its maximum",
             schedule.warmup_steps, schedule.max_steps
         ));
     }
-    // A new plan with such steps is refused; a run that had them before resumes as it was.
+    // New plans with a learning rate of 0 are errors; a run that already has one may resume.
     if let Err(error) = recipe.check_plan() {
         warn(format_args!("{error}"));
     }
     warn_of_precision(recipe, device);
 }
 
-/// Says where a precision is asked for that the device does not have.
+/// Warns if the device does not support the recipe's precision.
 pub fn warn_of_precision(recipe: &Recipe, device: &Device) {
     if kernels::supported_precision(recipe.run.precision, device) != recipe.run.precision {
         warn(format_args!(
-            "run.precision = \"bf16\" needs a GPU that has bf16, or a processor with AVX-512 BF16; this device has \
-             neither, so products are computed in f32"
+            "run.precision = \"bf16\" needs a GPU with bf16 or a CPU with AVX-512 BF16; this device has neither, so \
+             matrix products are computed in f32"
         ));
     }
 }
 
-/// Says how often the plan reads the text, and warns if that is often.
+/// Reports the number of epochs, and warns if it is high.
 fn report_epochs(recipe: &Recipe, train_tokens: usize) {
     let epochs = recipe.epochs(train_tokens);
     report(format_args!(
@@ -130,12 +130,12 @@ fn report_epochs(recipe: &Recipe, train_tokens: usize) {
     warn_of_epochs(recipe, epochs);
 }
 
-/// Warns of a text that is read so often that a model learns it by heart.
+/// Warns of so many epochs that the model is likely to memorise the text.
 pub fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
     if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
         warn(format_args!(
-            "this plan reads the text {epochs:.0} times, and from about {MANY_EPOCHS} on a model learns it by heart. Train on \
-             more text, or on fewer steps (--epochs 10), or set model.dropout=0.2"
+            "this plan reads the text {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
+             more text, fewer steps (--epochs 10), or --set model.dropout=0.2"
         ));
     }
 }

@@ -1,34 +1,35 @@
-//! What is said of a run after it has ended, and what to type next.
+//! Messages after a run has ended, and the commands to type next.
 
 use std::time::Duration;
 
 use checkpoint::RunFolder;
 use console::{program, report, report_command, warn};
 use engine::quoted;
-use journal::{History, Standing, standing, words::duration};
+use journal::{History, LossTrend, loss_trend, summary::duration};
 use trainer::{Ending, KeepWeights, Outcome, Recipe};
 
-/// Says where an interrupted run stands and the command that resumes it.
+/// Reports the step at which a run was interrupted and the command that resumes it.
 pub fn print_resume_hint(folder: &RunFolder, outcome: &Outcome, data_option: &str) {
-    report(format_args!("stopped after step {}, which is saved. Resume with:", outcome.state.step));
+    report(format_args!("stopped after step {}, checkpoint saved; resume with:", outcome.state.step));
     report_command(format_args!("{}", resume_command(folder, data_option)));
 }
 
-/// The command that resumes a run. `data_option` names the folder for prepared data, with a space before it.
+/// The command that resumes a run. `data_option` is the option for the folder of prepared data with a leading space, or
+/// empty.
 pub fn resume_command(folder: &RunFolder, data_option: &str) -> String {
     let path = quoted(&folder.path().display().to_string());
     format!("{} train --resume --run {path}{}", program(), data_option)
 }
 
-/// The options with which a run that has done its steps trains as many again.
-pub fn further(recipe: &Recipe, n_steps: u64) -> String {
+/// The options that make a run twice as long; `n_steps` is the number of steps done.
+pub fn longer_run_options(recipe: &Recipe, n_steps: u64) -> String {
     let max_steps = (2 * n_steps).max(1);
     let ends_at_zero = recipe.clone().with_max_steps(max_steps).check_plan().is_err();
     let decay = if ends_at_zero { " --set schedule.decay_steps=none" } else { "" };
     format!(" --max-steps {max_steps}{decay}")
 }
 
-/// Says how a run went, where its weights stand, and what to type next.
+/// Reports how a run ended, where its weights are, and the command that generates text.
 ///
 /// # Errors
 ///
@@ -52,11 +53,11 @@ pub fn conclude(
     if let Some(loss) = state.best_loss {
         let time = duration(Duration::from_secs_f64(state.elapsed_seconds));
         let kept = match keep {
-            KeepWeights::Best => format!("kept in {path}"),
-            KeepWeights::Last => format!("while {path} keeps the weights of step {}", state.step),
+            KeepWeights::Best => format!(", weights saved in {path}"),
+            KeepWeights::Last => format!("; {path} has the weights of step {}", state.step),
         };
         report(format_args!(
-            "done in {time}: best validation loss {loss:.4} after step {}, {kept}",
+            "done in {time}: best validation loss {loss:.4} after step {}{kept}",
             state.best_step
         ));
     }
@@ -67,34 +68,34 @@ pub fn conclude(
     if has_other_last {
         report(format_args!("the last weights are at {}", quoted(&format!("{path}@last"))));
     }
-    // A name that the model knows, where we know one.
+    // A prompt that occurs in the training text.
     let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
     report(format_args!("Generate text with:"));
     report_command(format_args!("{} generate {}{prompt}", program(), quoted(&path)));
     Ok(())
 }
 
-/// Says what would help a run that has done its steps.
+/// Reports the trend of the losses and suggests improvements.
 fn report_standing(history: &History, recipe: &Recipe, resume: &str, step: u64) {
-    // Of steps that changed nothing, losses say nothing.
+    // With a learning rate of 0, the losses have no trend.
     if let Err(error) = recipe.check_plan() {
-        return warn(format_args!("{error}: {resume}{}", further(recipe, step)));
+        return warn(format_args!("{error}: {resume}{}", longer_run_options(recipe, step)));
     }
-    match standing(history) {
-        Some(Standing::Untrained { last }) => warn(format_args!(
-            "the best weights are the untrained ones of step 0: training has not helped with the validation text (last loss \
-             {last:.4}). Check that both texts are of the same kind"
+    match loss_trend(history) {
+        Some(LossTrend::NeverImproved { last }) => warn(format_args!(
+            "the untrained weights of step 0 have the lowest validation loss (last {last:.4}); check that the training \
+             and validation texts are similar"
         )),
-        Some(Standing::LastIsBest) => report(format_args!(
+        Some(LossTrend::LastIsBest) => report(format_args!(
             "the last weights are the best, so more steps would help: {resume}{}",
-            further(recipe, step)
+            longer_run_options(recipe, step)
         )),
-        Some(Standing::Levelled { best_step, last }) => report(format_args!(
-            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More text or a larger model \
-             would help"
+        Some(LossTrend::Plateau { best_step, last }) => report(format_args!(
+            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More text or a larger \
+             model would help"
         )),
-        Some(Standing::OverFitting { best_step, best, last }) => report(format_args!(
-            "over-fitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
+        Some(LossTrend::Overfitting { best_step, best, last }) => report(format_args!(
+            "overfitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
              model.dropout=0.2 or a smaller model would help"
         )),
         None => {}

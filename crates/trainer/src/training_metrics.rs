@@ -1,15 +1,15 @@
-//! The lines of training metrics.
+//! Logs training metrics.
 
 use std::mem;
 
 use crate::{Error, active_run::ActiveRun, event::Event, metrics::Metrics, stopwatch::Stopwatch};
 
-/// Writes a line about the steps since the last one.
+/// Writes a line of metrics for the steps since the last line.
 ///
 /// # Errors
 ///
-/// If it can't be written.
-pub(crate) fn log_steps(run: &mut ActiveRun, stopwatch: &Stopwatch) -> Result<(), Error> {
+/// If the line can't be written.
+pub(crate) fn log_training_metrics(run: &mut ActiveRun, stopwatch: &Stopwatch) -> Result<(), Error> {
     let usual_seconds = stopwatch.seconds_per_step();
     if let Some(first) = stopwatch.first_step() {
         run.report.event(Event::FirstStep { seconds: first.as_secs_f64(), usual_seconds });

@@ -1,12 +1,12 @@
-//! Architecture options of a model, in words.
+//! The architecture options in which a model differs from GPT-2.
 
 use model::GptConfig;
 use serde_json::{Value, json};
 
-/// The architecture options of a model that are not GPT-2's, by the keys and values that a recipe has for them.
-pub fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
+/// The architecture options that differ from GPT-2, as the keys and values of a recipe's `[model]`.
+pub fn architecture_options(config: &GptConfig) -> Vec<(&'static str, Value)> {
     let gpt2 = GptConfig::gpt2();
-    let parts = [
+    let options = [
         ("position", json!(config.position.kind), json!(gpt2.position.kind)),
         ("norm", json!(config.norm.kind), json!(gpt2.norm.kind)),
         ("activation", json!(config.feed_forward.activation), json!(gpt2.feed_forward.activation)),
@@ -21,20 +21,20 @@ pub fn parts(config: &GptConfig) -> Vec<(&'static str, Value)> {
         ("rope_theta", json!(config.position.rope_theta), json!(gpt2.position.rope_theta)),
         ("norm_epsilon", json!(config.norm.epsilon), json!(gpt2.norm.epsilon)),
     ];
-    let other = parts.into_iter().filter(|(_, part, usual)| part != usual);
-    other.map(|(key, part, _)| (key, part)).collect()
+    let different = options.into_iter().filter(|(_, value, usual)| value != usual);
+    different.map(|(key, value, _)| (key, value)).collect()
 }
 
-/// Architecture options as one line.
-pub fn in_words(parts: &[(&'static str, Value)]) -> String {
-    if parts.is_empty() {
-        return "GPT-2's".to_owned();
+/// Architecture options on one line, or "GPT-2" for an empty list.
+pub fn describe_options(options: &[(&'static str, Value)]) -> String {
+    if options.is_empty() {
+        return "GPT-2".to_owned();
     }
-    let word = |(key, part): &(&str, Value)| match part {
+    let assignment = |(key, value): &(&str, Value)| match value {
         Value::String(name) => format!("{key} = {name}"),
-        part => format!("{key} = {part}"),
+        value => format!("{key} = {value}"),
     };
-    parts.iter().map(word).collect::<Vec<_>>().join(", ")
+    options.iter().map(assignment).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -42,9 +42,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_that_is_another_is_listed_and_no_other() {
-        let listed = |config: GptConfig| in_words(&parts(&config));
-        assert_eq!(listed(GptConfig::gpt2()), "GPT-2's");
+    fn only_options_that_differ_from_gpt2_are_listed() {
+        let listed = |config: GptConfig| describe_options(&architecture_options(&config));
+        assert_eq!(listed(GptConfig::gpt2()), "GPT-2");
         assert_eq!(listed(GptConfig::nanogpt_cpu()), "activation = gelu, bias = false");
         let mut stretched = GptConfig { zero_init: true, ..GptConfig::debug_modern() };
         stretched.position.rope_theta = 5e5;
@@ -54,8 +54,10 @@ mod tests {
              n_inner = 20, tie_embeddings = false, bias = false, zero_init = true, rope_theta = 500000.0, \
              norm_epsilon = 1e-6"
         );
-        // The keys are those of a recipe.
+        // The keys are recipe keys.
         let recipe = serde_json::to_value(GptConfig::debug_modern()).unwrap();
-        assert!(parts(&GptConfig::debug_modern()).iter().all(|(key, part)| recipe[key] == *part));
+        assert!(
+            architecture_options(&GptConfig::debug_modern()).iter().all(|(key, value)| recipe[key] == *value)
+        );
     }
 }

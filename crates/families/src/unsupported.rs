@@ -1,4 +1,4 @@
-//! Says what a folder holds in place of a model that can be opened, and how to get one from it.
+//! Folders with a model that can't be opened: identifies the contents and gives a conversion command.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::shell::python;
 
-/// Weights of other programs that can't be read, and whose they are.
+/// Unsupported weight files and the programs that write them.
 const UNREAD_WEIGHTS: [(&str, &str); 6] = [
     ("tf_model.h5", "TensorFlow"),
     ("flax_model.msgpack", "Flax"),
@@ -16,14 +16,14 @@ const UNREAD_WEIGHTS: [(&str, &str); 6] = [
     ("consolidated.safetensors", "Mistral"),
 ];
 
-/// What a folder without `missing` holds in place of a model, if that is known.
-pub fn other_contents(path: &Path, missing: &str) -> Option<String> {
+/// Describes a known kind of folder without `missing`, and how to get a model from it. The text follows the path.
+pub fn explain_missing(path: &Path, missing: &str) -> Option<String> {
     let names = file_names(path);
-    adapter(path).or_else(|| weights(&names, missing)).or_else(|| gguf(path, &names))
+    describe_adapter(path).or_else(|| weights(&names, missing)).or_else(|| gguf(path, &names))
 }
 
-/// What a folder says of the model that its adapter was trained on.
-pub fn adapter(path: &Path) -> Option<String> {
+/// Describes a folder with an adapter, and how to merge it. The text follows the path.
+pub fn describe_adapter(path: &Path) -> Option<String> {
     const FILE: &str = "adapter_config.json";
     let text = fs::read_to_string(path.join(FILE)).ok()?;
     let file: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -37,8 +37,8 @@ pub fn adapter(path: &Path) -> Option<String> {
     ))
 }
 
-/// How to merge an adapter, a folder or a name on the hub, into the model it was trained on. The tokenizer is that model's
-/// if it is given, else that of the adapter.
+/// How to merge an adapter (a folder or a name on the hub) into its base model. The tokenizer comes from `base` if it
+/// is given, otherwise from the adapter.
 #[must_use]
 pub fn merge_advice(adapter: &str, revision: Option<&str>, base: Option<&str>) -> String {
     let at = revision.map_or_else(String::new, |revision| format!(", revision={revision:?}"));
@@ -62,30 +62,29 @@ fn weights(names: &[String], missing: &str) -> Option<String> {
             |name: &&String| name.starts_with(first) && name.ends_with(last) && name.contains("-of-");
         if let Some(shard) = names.iter().find(is_shard).filter(|_| !has(index)) {
             return Some(format!(
-                "has weights in shards, such as {shard}, and no {index}; put the index that belongs to them beside them"
+                "has weights in shards, such as {shard}, but no {index}; put the index into the same folder"
             ));
         }
     }
     let is_read = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|name| has(name));
     if let Some(weights) = is_read {
         return Some(format!(
-            "has weights ({weights}) and no {missing}; put the {missing} that belongs to them beside them"
+            "has weights ({weights}) but no {missing}; put the {missing} of the model into the same folder"
         ));
     }
     let (file, program) = UNREAD_WEIGHTS.into_iter().find(|(file, _)| has(file))?;
     Some(format!(
-        "has its weights in {program}'s {file}, which can't be read; convert them to model.safetensors in Hugging Face \
-         layout"
+        "has only {program} weights ({file}), which are not supported; convert them to model.safetensors in \
+         Hugging Face layout"
     ))
 }
 
-/// A GGUF file is a model by itself.
 fn gguf(folder: &Path, names: &[String]) -> Option<String> {
     let file = names.iter().find(|name| name.to_lowercase().ends_with(".gguf"))?;
-    Some(format!("is a folder with GGUF files; name the file: {}", folder.join(file).display()))
+    Some(format!("is a folder with GGUF files; give the file: {}", folder.join(file).display()))
 }
 
-/// Sorted.
+/// The sorted names of a folder.
 fn file_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -93,11 +92,11 @@ fn file_names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Why there is no tokenizer, if another file than those that are read has one.
-pub fn unread_tokenizer(folder: &Path) -> Option<String> {
+/// Describes an unsupported tokenizer file, and how to convert it. The text follows the path.
+pub fn unsupported_tokenizer(folder: &Path) -> Option<String> {
     let found = ["tokenizer.model", "spiece.model"].into_iter().find(|name| folder.join(name).is_file())?;
     Some(format!(
-        "has its tokenizer as SentencePiece's {found}, and no tokenizer.json; make one: {}",
+        "has a SentencePiece tokenizer ({found}) but no tokenizer.json; convert it: {}",
         python(&format!(
             "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained({0:?}).save_pretrained({0:?})",
             folder.display().to_string()
@@ -110,15 +109,15 @@ mod tests {
     use super::*;
 
     fn reason(files: &[(&str, &str)], missing: &str) -> String {
-        let folder = tempfile::tempdir().expect("there is room");
+        let folder = tempfile::tempdir().expect("the disk is not full");
         for (name, text) in files {
-            fs::write(folder.path().join(name), text).expect("there is room");
+            fs::write(folder.path().join(name), text).expect("the disk is not full");
         }
-        other_contents(folder.path(), missing).unwrap_or_default()
+        explain_missing(folder.path(), missing).unwrap_or_default()
     }
 
     #[test]
-    fn a_folder_is_named_for_what_it_holds() {
+    fn the_contents_of_a_folder_are_identified() {
         let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base"}"#;
         for (files, missing, expected) in [
             (
@@ -130,30 +129,34 @@ mod tests {
             (
                 &[("model-00001-of-00002.safetensors", ""), ("model-00002-of-00002.safetensors", "")],
                 "model.safetensors",
-                "has weights in shards, such as model-00001-of-00002.safetensors, and no model.safetensors.index.json",
+                "has weights in shards, such as model-00001-of-00002.safetensors, but no model.safetensors.index.json",
             ),
             (
                 &[("pytorch_model-00001-of-00001.bin", "")],
                 "model.safetensors",
-                "and no pytorch_model.bin.index.json",
+                "but no pytorch_model.bin.index.json",
             ),
             (
                 &[("model.safetensors", "")],
                 "config.json",
-                "has weights (model.safetensors) and no config.json; put",
+                "has weights (model.safetensors) but no config.json; put",
             ),
-            (&[("tf_model.h5", "")], "model.safetensors", "in TensorFlow's tf_model.h5, which can't be read"),
-            (&[("a.txt", ""), ("small.Q8_0.GGUF", "")], "config.json", "name the file: "),
+            (
+                &[("tf_model.h5", "")],
+                "model.safetensors",
+                "has only TensorFlow weights (tf_model.h5), which are not supported",
+            ),
+            (&[("a.txt", ""), ("small.Q8_0.GGUF", "")], "config.json", "give the file: "),
             (&[("a.txt", "")], "config.json", ""),
         ] {
             let reason = reason(files, missing);
-            assert!(reason.contains(expected), "{reason} does not say {expected}");
+            assert!(reason.contains(expected), "{reason} does not contain {expected}");
             assert_eq!(reason.lines().count(), usize::from(!expected.is_empty()));
         }
     }
 
     #[test]
-    fn advice_in_python_is_a_whole_command() {
+    fn merge_advice_is_a_complete_command() {
         let advice = merge_advice("it's", None, Some("someone/base"));
         let expected = r#"python3 -c 'from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; AutoPeftModelForCausalLM.from_pretrained("it'\''s").merge_and_unload().save_pretrained("merged"); AutoTokenizer.from_pretrained("someone/base").save_pretrained("merged")'"#;
         assert!(advice.ends_with(expected), "{advice}");

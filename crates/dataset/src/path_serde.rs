@@ -1,4 +1,4 @@
-//! Paths in JSON: text, or the bytes of a path that is not.
+//! Serialisation of paths to JSON: as a string, or as bytes if the path is not valid Unicode.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(untagged)]
 enum AnyPath {
     Text(PathBuf),
-    /// As serde stores it: `{"Unix": [..]}` or `{"Windows": [..]}`.
+    /// Serde's form: `{"Unix": [..]}` or `{"Windows": [..]}`.
     Other(OsString),
 }
 
