@@ -90,6 +90,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::configure();
     let args = Args::try_parse();
     let args = args.unwrap_or_else(|error| with_key_tip(error, env::args_os()).exit());
     if args.quiet {

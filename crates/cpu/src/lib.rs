@@ -23,6 +23,7 @@
 
 mod activation;
 pub mod adamw;
+mod add;
 pub mod attention;
 mod bf16;
 pub mod cross_entropy;
@@ -55,6 +56,7 @@ mod tests;
 
 pub use activation::Activation;
 pub use adamw::AdamWStep;
+pub use add::add;
 pub use heads::HeadLayout;
 pub use muon::MuonStep;
 pub use norm::NormKind;

@@ -185,6 +185,22 @@ proptest! {
         assert_agrees_within(products(), inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
     }
 
+    /// Of intermediate tensors with several uses, fused and Burn's, more of them than are remembered, and of a leaf.
+    #[test]
+    fn gradients_of_tensors_with_several_uses(n in 1usize..20, width in 2usize..20) {
+        let inputs = [normal([n, width], 2), normal([width, width], 3), normal([1, width], 4)];
+        assert_agrees_within(Tolerance::rel_abs(1e-4, 1e-3), inputs, |[x, w, gain]| {
+            let block = |h: Tensor<2>| {
+                let normed = norm(h.clone(), NormKind::Rms, gain.clone().reshape([width]), None, 1e-6);
+                linear_residual(normed, w.clone(), None, 0.0, h.clone(), F32) + h * 0.5
+            };
+            let (first, second) = (block(x.clone() * 0.5), block(block(x.clone())));
+            let many = (0..40).map(|i| x.clone() * 0.01 * i).collect::<Vec<_>>();
+            let of_many = many.iter().map(|h| linear_residual(x.clone(), w.clone(), None, 0.0, h.clone(), F32) + h.clone());
+            of_many.fold(first + second, |sum, y| sum + y * 0.1)
+        });
+    }
+
     #[test]
     fn norms(n in 1usize..150, width in 8usize..50, biased: bool) {
         assert_agrees([normal([n, width], 6), normal([1, width], 7), normal([1, width], 8)], |[x, gain, offset]| {

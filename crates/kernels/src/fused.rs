@@ -1,9 +1,10 @@
 //! The functions of the crate `cpu` as Burn operations: declared in `ops`, forward passes in `forward`, autodiff in
-//! `backward`.
+//! `backward`, which sums gradients by `gradients`.
 
 mod backward;
 mod flex;
 mod forward;
+mod gradients;
 mod ops;
 mod tensors;
 

@@ -19,6 +19,7 @@ use super::{
         attention_forward, attention_inputs, embed_forward, linear_forward, loss_forward, norm_forward,
         right_operand,
     },
+    gradients::Nodes,
     ops::{Affine, FusedOps},
     tensors::{contiguous, indices, rows, scalar, scaled, tensor, tensor_like, values, vector, width},
 };
@@ -139,13 +140,11 @@ impl Backward<Flex, 4> for LinearBackward {
     type State = LinearState;
 
     fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_x, of_weight, of_bias, of_residual] = ops.parents;
-        let LinearState { x, weight, derivatives, affine } = ops.state;
+        let [of_x, of_weight, of_bias, of_residual] = [0, 1, 2, 3];
+        let (nodes, LinearState { x, weight, derivatives, affine }) = Nodes::split(ops);
         let level = SimdLevel::of(affine.precision);
-        let mut d_y = contiguous(grads.consume::<Flex>(&ops.node));
-        if let Some(node) = of_residual {
-            grads.register::<Flex>(node.id, d_y.clone());
-        }
+        let mut d_y = nodes.consume(grads);
+        nodes.register(grads, of_residual, || d_y.clone());
         let width = width(&d_y);
         if let Some(mask) = affine.mask {
             linear::drop_rows(level, d_y.storage_mut(), width, mask);
@@ -156,17 +155,13 @@ impl Backward<Flex, 4> for LinearBackward {
             d_y = derivatives;
         }
         let width = self::width(&d_y);
-        if let Some(node) = of_bias {
-            grads.register::<Flex>(node.id, vector(linear::sum_rows(level, values(&d_y), width)));
-        }
-        if let Some(node) = of_weight {
-            let d_weight = linear::backward_weight(level, rows(&x), rows(&d_y));
-            grads.register::<Flex>(node.id, tensor_like(d_weight, &weight));
-        }
-        if let Some(node) = of_x {
-            let d_x = linear::backward_input(level, rows(&weight), rows(&d_y));
-            grads.register::<Flex>(node.id, tensor_like(d_x, &x));
-        }
+        nodes.register(grads, of_bias, || vector(linear::sum_rows(level, values(&d_y), width)));
+        nodes.register(grads, of_weight, || {
+            tensor_like(linear::backward_weight(level, rows(&x), rows(&d_y)), &weight)
+        });
+        nodes.register(grads, of_x, || {
+            tensor_like(linear::backward_input(level, rows(&weight), rows(&d_y)), &x)
+        });
     }
 }
 
@@ -187,17 +182,15 @@ impl Backward<Flex, 3> for AttentionBackward {
     type State = AttentionState;
 
     fn backward(self, ops: Ops<AttentionState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let AttentionState { qkv, gains, out, sums, layout, mask } = ops.state;
-        let d_out = contiguous(grads.consume::<Flex>(&ops.node));
+        let (nodes, AttentionState { qkv, gains, out, sums, layout, mask }) = Nodes::split(ops);
+        let d_out = nodes.consume(grads);
         let inputs = attention_inputs(&qkv, &gains, &layout, mask);
         let (d_qkv, d_gains) =
             attention::backward(SimdLevel::best(), &inputs, values(&out), values(&sums), values(&d_out));
         let [d_query_gain, d_key_gain] = d_gains.map(vector);
         let gradients = [tensor_like(d_qkv, &qkv), d_query_gain, d_key_gain];
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = parent {
-                grads.register::<Flex>(node.id, gradient);
-            }
+        for (parent, gradient) in gradients.into_iter().enumerate() {
+            nodes.register(grads, parent, || gradient);
         }
     }
 }
@@ -217,16 +210,14 @@ impl Backward<Flex, 3> for NormBackward {
     type State = NormState;
 
     fn backward(self, ops: Ops<NormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let NormState { x, gain, moments, kind } = ops.state;
-        let d_y = contiguous(grads.consume::<Flex>(&ops.node));
+        let (nodes, NormState { x, gain, moments, kind }) = Nodes::split(ops);
+        let d_y = nodes.consume(grads);
         let [inputs, gains, moments] = [&x, &gain, &moments].map(values);
         let (d_x, d_gain, d_offset) =
             norm::backward(SimdLevel::best(), kind, inputs, gains, moments, values(&d_y));
         let gradients = [tensor_like(d_x, &x), vector(d_gain), vector(d_offset)];
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = parent {
-                grads.register::<Flex>(node.id, gradient);
-            }
+        for (parent, gradient) in gradients.into_iter().enumerate() {
+            nodes.register(grads, parent, || gradient);
         }
     }
 }
@@ -248,22 +239,23 @@ impl Backward<Flex, 2> for EmbedBackward {
 
     fn backward(self, ops: Ops<EmbedState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let level = SimdLevel::best();
-        let [of_tokens, of_positions] = ops.parents;
-        let EmbedState { ids, position_ids, n_rows: [n_tokens, n_positions], mask } = ops.state;
-        let mut d_y = contiguous(grads.consume::<Flex>(&ops.node));
+        let [of_tokens, of_positions] = [0, 1];
+        let (nodes, state) = Nodes::split(ops);
+        let EmbedState { ids, position_ids, n_rows: [n_tokens, n_positions], mask } = state;
+        let mut d_y = nodes.consume(grads);
         let width = width(&d_y);
         if let Some(mask) = mask {
             linear::drop_rows(level, d_y.storage_mut(), width, mask);
         }
-        if let Some(node) = of_tokens {
+        nodes.register(grads, of_tokens, || {
             let d_table = embedding::scatter(level, n_tokens, width, values(&d_y), |row| ids[row]);
-            grads.register::<Flex>(node.id, tensor(d_table, [n_tokens, width]));
-        }
-        if let Some(node) = of_positions {
+            tensor(d_table, [n_tokens, width])
+        });
+        nodes.register(grads, of_positions, || {
             let d_table =
                 embedding::scatter(level, n_positions, width, values(&d_y), |row| position_ids[row]);
-            grads.register::<Flex>(node.id, tensor(d_table, [n_positions, width]));
-        }
+            tensor(d_table, [n_positions, width])
+        });
     }
 }
 
@@ -275,11 +267,10 @@ impl Backward<Flex, 2> for LossBackward {
     type State = [FlexTensor; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let factor = values(&contiguous(grads.consume::<Flex>(&ops.node)))[0];
-        for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
-            if let Some(node) = parent {
-                grads.register::<Flex>(node.id, scaled(gradient, factor));
-            }
+        let (nodes, gradients) = Nodes::split(ops);
+        let factor = values(&nodes.consume(grads))[0];
+        for (parent, gradient) in gradients.into_iter().enumerate() {
+            nodes.register(grads, parent, || scaled(gradient, factor));
         }
     }
 }
