@@ -32,7 +32,7 @@ pub enum Error {
         missing: &'static str,
     },
 
-    /// A folder with something else than a supported model.
+    /// A folder with something other than a supported model.
     #[error("{} {reason}", .path.display())]
     OtherModel {
         path: PathBuf,

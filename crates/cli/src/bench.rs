@@ -246,8 +246,8 @@ fn subject(
         bail_usage!("--set {set} has no effect: the sizes come from {origin}");
     }
     let model = origin.load_model(WeightStorage::Mapped, device)?;
-    let mut recipe = match fs::read_to_string(folder.recipe_path()) {
-        Ok(text) => parse(&RecipeSource::new(folder.recipe_path().display().to_string(), text), &args.set)?,
+    let mut recipe = match RecipeSource::saved(&folder.recipe_path()) {
+        Ok(source) => parse(&source, &args.set)?,
         Err(_) => {
             let one_batch = "optimizer.grad_accumulation=1".to_owned();
             read_recipe("gpt2", &[[one_batch].as_slice(), &args.set].concat())?

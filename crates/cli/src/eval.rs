@@ -105,12 +105,12 @@ fn validation_part(
 ) -> anyhow::Result<EvaluationText> {
     let path = source.path().display();
     let Source::Folder(model) = source else {
-        bail!("{path} does not say which text it was trained on; name a text with --data")
+        bail!("{path} has no record of its training text; name a text with --data")
     };
     let folder = &model.folder;
     let history = History::open(folder.clone())?;
     let Some(recipe) = &history.recipe else {
-        bail!("{path} does not say which text it was trained on; name a text with --data")
+        bail!("{path} has no record of its training text; name a text with --data")
     };
     let origin = folder.recipe_path();
     let (origin, data) = (origin.display(), &recipe.data);

@@ -1,8 +1,8 @@
 //! `kindling`: trains GPT language models on your own text and generates text with them.
 //!
-//! The crate parses arguments, calls the libraries and returns an exit code: 0 for success, 1 for failure, 2 for
-//! invalid arguments (clap finds most, [`usage`] marks the others), 129, 130 or 143 for a run that a signal stopped and
-//! that can be resumed, 130 for samples that Ctrl-C ended. Results go to stdout, messages to stderr.
+//! The crate parses arguments, calls the libraries and returns an exit code. 0 is success, 1 failure, 2 an
+//! invalid argument (found by clap, or marked by [`usage`]). 129, 130 and 143 mean that a signal stopped a run, which can
+//! be resumed; 130 also means that Ctrl-C ended `generate`. Results go to stdout, messages to stderr.
 
 mod allocator;
 mod bench;

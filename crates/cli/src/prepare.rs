@@ -108,7 +108,7 @@ pub(crate) fn prepare_again(
 /// Warns that a text is read by the rules of an older version.
 pub(crate) fn warn_of_older_rules(data: &DataRecipe) {
     warn(format_args!(
-        "an older version of kindling started this run and read the files of {} by other rules; the run keeps those rules",
+        "this run was started by an older version of kindling; the files of {} are still read by the rules of that version",
         data.corpus
     ));
 }

@@ -17,7 +17,7 @@ pub(crate) fn open_recipe(name: &str) -> anyhow::Result<RecipeSource> {
     if preset(name).is_none() && !Path::new(name).exists() {
         let presets = PRESETS.map(|(name, _)| name);
         bail_usage!(
-            "there is no recipe {name}: no preset of that name ({}), no TOML file, no text{}",
+            "there is no recipe {name}: it is neither a preset ({}) nor an existing file{}",
             presets.join(", "),
             did_you_mean(name, presets.into_iter())
         )
@@ -25,7 +25,7 @@ pub(crate) fn open_recipe(name: &str) -> anyhow::Result<RecipeSource> {
     RecipeSource::open(name).map_err(recipe_error)
 }
 
-/// Parses a recipe, with overrides laid over it.
+/// Parses a recipe and applies the overrides.
 pub(crate) fn parse(source: &RecipeSource, overrides: &[String]) -> anyhow::Result<Recipe> {
     source.parse(overrides).map_err(recipe_error)
 }

@@ -65,8 +65,8 @@ pub struct Step<'a> {
 ///
 /// # Panics
 ///
-/// If the slots are not as many as the segments, a slot does not hold the `past` positions of its segment or has no
-/// room for its rows, the segments do not cover the rows, or H is not a multiple of KV.
+/// If the numbers of slots and segments differ, the segments do not cover the rows, or H is not a multiple of KV. Also if
+/// a slot lacks the `past` positions of its segment, or room for its rows.
 pub fn attend(level: SimdLevel, step: &Step<'_>, slots: &mut [&mut Slot], layer: usize) -> Vec<f32> {
     let n_rows: usize = step.segments.iter().map(|segment| segment.n).sum();
     let HeadLayout { n_head, n_kv_head, .. } = *step.layout;

@@ -131,7 +131,7 @@ fn vocabulary_of_the_library(text: &str, vocab_size: usize) -> Vec<String> {
 }
 
 #[test]
-fn merges_of_shakespeare_equal_the_librarys() {
+fn merges_of_shakespeare_equal_those_of_the_library() {
     let dirs = TestDirs::new();
     let source = Source::resolve("shakespeare").unwrap();
     let phases = Mutex::new(Vec::new());

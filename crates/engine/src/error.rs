@@ -84,7 +84,7 @@ pub enum Error {
     Checkpoint(#[from] checkpoint::Error),
 
     #[error(
-        "the tokenizer has {n_tokens} tokens but the model only {vocab_size}; they do not belong together"
+        "the tokenizer has {n_tokens} tokens, but the model only {vocab_size}; use the tokenizer that the model was trained with"
     )]
     Vocabulary {
         /// Tokens of the tokenizer.

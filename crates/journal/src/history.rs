@@ -1,12 +1,10 @@
 //! The history of a run, read from its folder.
 
-use std::fs;
-
 use checkpoint::{RunFolder, Session, TrainerState};
 use model::GptConfig;
 use trainer::{Metrics, Recipe, RecipeSource, Split, best_evaluation, read_metrics};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A run or an imported model without its weights: configuration, metrics and sessions.
 #[derive(Debug, Clone)]
@@ -31,9 +29,7 @@ impl History {
     ///
     /// If `config.json` or `recipe.toml` is invalid.
     pub fn open(folder: RunFolder) -> Result<Self> {
-        let path = folder.recipe_path();
-        let text = fs::read_to_string(&path).ok();
-        let recipe = text.map(|text| RecipeSource::new(path.display().to_string(), text).parse(&[]));
+        let recipe = RecipeSource::saved(&folder.recipe_path()).ok().map(|source| source.parse(&[]));
         Ok(Self {
             config: folder.config()?,
             recipe: recipe.transpose()?,

@@ -185,7 +185,8 @@ proptest! {
         assert_agrees_within(products(), inputs, |[x, w, b]| linear_activate(x, w, vector(b), Activation::Swiglu, F32));
     }
 
-    /// Of intermediate tensors with several uses, fused and Burn's, more of them than are remembered, and of a leaf.
+    /// The tensors are intermediate ones and a leaf, used by fused operations and by Burn's. `many` have their uses so far
+    /// apart in the backward pass that not all of them are remembered.
     #[test]
     fn gradients_of_tensors_with_several_uses(n in 1usize..20, width in 2usize..20) {
         let inputs = [normal([n, width], 2), normal([width, width], 3), normal([1, width], 4)];
@@ -194,10 +195,15 @@ proptest! {
                 let normed = norm(h.clone(), NormKind::Rms, gain.clone().reshape([width]), None, 1e-6);
                 linear_residual(normed, w.clone(), None, 0.0, h.clone(), F32) + h * 0.5
             };
-            let (first, second) = (block(x.clone() * 0.5), block(block(x.clone())));
-            let many = (0..40).map(|i| x.clone() * 0.01 * i).collect::<Vec<_>>();
-            let of_many = many.iter().map(|h| linear_residual(x.clone(), w.clone(), None, 0.0, h.clone(), F32) + h.clone());
-            of_many.fold(first + second, |sum, y| sum + y * 0.1)
+            let twice = |h: Tensor<2>| linear_residual(h.clone(), w.clone(), None, 0.0, h, F32);
+            let start = block(block(x.clone())) + twice(x.clone() * 0.5);
+            let many: Vec<_> = (1..40).map(|i| x.clone() * 0.1 * i).collect();
+            let normed = many.iter().fold(start, |sum, h| {
+                sum + norm(h.clone(), NormKind::Rms, gain.clone().reshape([width]), None, 1e-6) * 0.1
+            });
+            many.into_iter().fold(normed.clone(), |sum, h| {
+                sum + linear_residual(normed.clone(), w.clone(), None, 0.0, h, F32) * 0.1
+            })
         });
     }
 

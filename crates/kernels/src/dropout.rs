@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn arange_is_the_range() {
+    fn the_values_are_a_range() {
         let device = Tensor::<1>::zeros([1], &test_device()).into_dispatch().device();
         for range in [0..1, 0..256, 3..260, 7..1000, 0..100_000] {
             let got = Tensor::<1, Int>::from_dispatch(arange::<Dispatch>(range.clone(), &device));

@@ -123,7 +123,7 @@ fn a_model_without_a_hugging_face_layout_is_trained_but_not_exported() {
     assert!(card.contains(reason) && !card.contains("transformers"), "{card}");
     for format in ["safetensors", "gguf"] {
         let refused = run(folder, &["export", "own", "--format", format, "-o", "out"]).failure();
-        assert!(refused.contains(reason) && refused.contains("cannot write out"), "{refused}");
+        assert!(refused.contains(reason) && refused.contains("cannot export out"), "{refused}");
         assert!(!folder.join("out").exists());
     }
     let recipe = fs::read_to_string(folder.join("runs/own/recipe.toml")).unwrap();

@@ -118,7 +118,7 @@ fn a_new_run_longer_than_its_preset_has_a_learning_rate_to_its_end() {
     assert!(error.contains("the learning rate is 0 from step 9 of 40 on"), "{error}");
     // The suggested key works.
     let (_, advice) = error.split_once("add --set ").unwrap();
-    let advice = advice.split(',').next().unwrap();
+    let advice = advice.split_whitespace().next().unwrap();
     run(folder, &[&zero[..], &["--set", advice]].concat()).success();
 }
 

@@ -39,49 +39,49 @@ fn an_invalid_recipe_is_named() {
     refuses(
         &["train", "huge"],
         &expect![[r#"
-            error: there is no recipe huge: no preset of that name (tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug), no TOML file, no text
+            error: there is no recipe huge: it is neither a preset (tiny, small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, debug) nor an existing file
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "model.n_layers=3"],
         &expect![[r#"
-            error: --set model.n_layers=3 does not fit the recipe: unknown field `n_layers`, expected one of `family`, `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `qkv_bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
+            error: invalid --set model.n_layers=3: unknown field `n_layers`, expected one of `family`, `block_size`, `n_layer`, `n_head`, `n_kv_head`, `n_embd`, `head_dim`, `n_inner`, `dropout`, `bias`, `qkv_bias`, `tie_embeddings`, `activation`, `position`, `rope_theta`, `norm`, `norm_epsilon`, `qk_norm`, `zero_init`
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "run.seed=7", "--set", "model.n_layer=two"],
         &expect![[r#"
-        error: --set model.n_layer=two does not fit the recipe: invalid type: string "two", expected a whole number, 0 or above
-    "#]],
+            error: invalid --set model.n_layer=two: invalid type: string "two", expected a whole number, 0 or above
+        "#]],
     );
     refuses(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: --set schedule.max_steps=none does not fit the recipe: only model.family, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.qkv_bias, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.keep_weights can be none
+            error: invalid --set schedule.max_steps=none: only model.family, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.qkv_bias, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.keep_weights can be none
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "optimizer.min_learning_rate=1"],
         &expect![[r#"
-            error: invalid recipe debug: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; add --set optimizer.min_learning_rate=0.003, or raise the other
+            error: invalid --set optimizer.min_learning_rate=1: `optimizer.min_learning_rate` = 1 is above `optimizer.learning_rate` = 0.003; add --set optimizer.min_learning_rate=0.003, or raise the other
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "n_layer=3"],
         &expect![[r#"
-            error: --set n_layer=3 is not of the form section.key=value
+            error: invalid --set n_layer=3: it must be section.key=value
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "model.n_head=3"],
         &expect![[r#"
-            error: invalid recipe debug: `n_embd` = 32 is not a multiple of `n_head` = 3
+            error: invalid --set model.n_head=3: `n_embd` = 32 is not a multiple of `n_head` = 3
         "#]],
     );
     refuses(
         &["train", "debug", "--set", "data.tokenizer=words"],
         &expect![[r#"
-            error: --set data.tokenizer=words does not fit the recipe: no tokenizer is called "words"; use char, byte, gpt2 or bpe:N, where N is the number of tokens
+            error: invalid --set data.tokenizer=words: no tokenizer is called "words"; use char, byte, gpt2 or bpe:N, where N is the number of tokens
         "#]],
     );
     fails_with(
@@ -89,11 +89,7 @@ fn an_invalid_recipe_is_named() {
         b"[model\n",
         &["train", "mine.toml"],
         &expect![[r#"
-            error: invalid recipe mine.toml: TOML parse error at line 1, column 7
-              |
-            1 | [model
-              |       ^
-            unclosed table, expected `]`
+            error: invalid recipe mine.toml:1: unclosed table, expected `]`
         "#]],
     );
 }

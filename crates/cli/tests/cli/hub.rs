@@ -171,7 +171,7 @@ fn the_token_of_the_environment_takes_precedence_over_the_token_file() {
         );
     }
     let error = ran(hub.command(here.path(), &["me/private"]).env("HF_TOKEN", "hf mine")).failure();
-    check_contains(&error, &["the token in HF_TOKEN has spaces"]);
+    check_contains(&error, &["the token in HF_TOKEN contains spaces"]);
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn the_architecture_of_a_gguf_file_is_checked_before_the_download() {
         &error,
         &[
             "me/other:Q8_0 is not downloaded: its architecture is gemma3",
-            "kindling reads GGUF files of gpt2, llama",
+            "kindling reads only GGUF files of gpt2, llama",
         ],
     );
     assert_eq!(hub.downloaded(), ["config.json"; 0]);

@@ -341,7 +341,7 @@ fn a_run_of_an_older_version_resumes_with_the_same_files() {
     assert_eq!(files(path, "datasets"), ["my.txt", "wide.txt"]);
     let resumed = resume(path, &["--run", "old"]).success();
     assert!(
-        resumed.stderr.contains("an older version of kindling started this run and read the files of "),
+        resumed.stderr.contains("this run was started by an older version of kindling; the files of "),
         "{}",
         resumed.stderr
     );

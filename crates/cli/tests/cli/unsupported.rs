@@ -209,7 +209,7 @@ fn the_error_for_a_pytorch_checkpoint_says_how_to_import_it() {
     let import = ["import", "out/ckpt.pt", "--run", "first", "--tokenizer", tokenizer.to_str().unwrap()];
     let error = run(folder.path(), &import).failure();
     assert!(
-        error.contains("the tokenizer has 65 tokens but the model only 12; they do not belong together"),
+        error.contains("the tokenizer has 65 tokens, but the model only 12; use the tokenizer that the model was trained with"),
         "{error}"
     );
     let letters = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,

@@ -121,8 +121,8 @@ fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> V
             Position::Rope => "continues at untrained positions",
         };
         differences.push(format!(
-            "llama.cpp rounds the block size of {block_size} up and {beyond} beyond it; request fewer tokens, \
-             including the prompt"
+            "llama.cpp rounds the block size of {block_size} up and {beyond} beyond it; limit prompt and \
+             generated tokens to {block_size}"
         ));
     }
     let [queries, ..] = config.qkv_widths();

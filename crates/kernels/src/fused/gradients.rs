@@ -1,8 +1,7 @@
 //! The gradients that a backward pass consumes and registers.
 //!
-//! A tensor that several operations use gets the sum of their gradients: two such sums per block of a GPT, one per
-//! residual connection. [`Gradients::register`] computes them by `float_add` of the backend, on one core. Here the sum is
-//! computed on all cores, in place.
+//! The gradient of a tensor with several uses is a sum; a block of a GPT has two, one per residual connection.
+//! [`Gradients::register`] computes it on one core, with the backend's `float_add`. This module computes it on all cores.
 
 use std::{cell::RefCell, collections::VecDeque};
 
@@ -20,7 +19,8 @@ thread_local! {
     static REGISTERED: RefCell<VecDeque<NodeId>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Nodes to remember. An older one costs the slower sum. Operations of Burn consume gradients without telling.
+/// Maximum number of nodes kept: Burn's own operations consume gradients without notice, so entries become stale. For a
+/// node that is no longer kept, Burn computes the sum.
 const CAPACITY: usize = 32;
 
 /// An operation in the graph, with `N` parents.
@@ -59,7 +59,7 @@ impl<const N: usize> Nodes<N> {
     }
 }
 
-/// Whether the node has a gradient already; from now on, it has.
+/// Whether the node already has a gradient. Marks it as having one.
 fn is_registered(id: NodeId) -> bool {
     REGISTERED.with_borrow_mut(|nodes| {
         let found = nodes.contains(&id);

@@ -21,11 +21,11 @@ pub enum RecipeError {
     /// A recipe to extend that is missing, or that extends this one.
     #[error("invalid recipe {place}: cannot extend `{base}`: {reason}")]
     Base { place: Place, base: String, reason: String },
-    /// A recipe without `model.n_layer`.
+    /// A recipe without the required keys of `[model]`.
     #[error(
-        "the recipe {name} has no model sizes; name a model to start from with --init-from MODEL, or set the keys of [model]"
+        "the recipe {name} has no model sizes; name a model to start from with --init-from MODEL{advice}"
     )]
-    NoSizes { name: String },
+    NoSizes { name: String, advice: String },
     /// A plan that ends with steps that change nothing.
     #[error(
         "the learning rate is 0 from step {first} of {max_steps} on; add --set schedule.decay_steps=none to let it fall until \
@@ -47,8 +47,9 @@ pub enum RecipeError {
 pub struct Place {
     /// A preset, or the path of a file.
     pub name: String,
-    /// Counted from 1. A preset has none, nor does an error that no single key is to blame for.
+    /// From 1. `None` for a preset, and for an error without a single cause.
     pub line: Option<usize>,
+    pub is_file: bool,
 }
 
 impl fmt::Display for Place {
@@ -71,6 +72,8 @@ pub enum RecipeProblem {
     Sizes(#[from] ConfigError),
     #[error(transparent)]
     Family(Box<NoFamily>),
+    #[error("`{key}` has no effect with --init-from: sizes come from the base model; remove the key")]
+    FixedSize { key: String },
     #[error("`{key}` {range} (got {value})")]
     Range { key: &'static str, value: f64, range: &'static str },
     /// A lower bound above its upper one.
@@ -87,10 +90,12 @@ pub enum RecipeProblem {
     NoSeparator,
     #[error(
         "`schedule.stable_steps` has no effect without `schedule.kind` = wsd; add --set schedule.stable_steps=none, or \
-         set that kind"
+         --set schedule.kind=wsd"
     )]
     UnusedStableSteps,
-    #[error("`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or set that kind")]
+    #[error(
+        "`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or --set optimizer.kind=muon"
+    )]
     UnusedMuon { key: &'static str },
     #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
     TwoEvaluationSizes,
@@ -102,7 +107,7 @@ impl RecipeError {
     /// Whether the mistake is in a file, not in the arguments of the command.
     pub fn is_in_file(&self) -> bool {
         match self {
-            Self::Invalid { place, .. } => place.line.is_some(),
+            Self::Invalid { place, .. } => place.is_file,
             Self::Read { .. } | Self::Base { .. } => true,
             _ => false,
         }
@@ -130,13 +135,17 @@ impl RecipeProblem {
                 ConfigError::UnusedQkvBias => model(&["qkv_bias", "bias"]),
                 _ => Vec::new(),
             },
-            Self::Family(_) => model(&["family"]),
-            Self::Range { key, .. } | Self::UnusedMuon { key } => own(&[key]),
+            Self::Family(_) => {
+                model(&["family", "position", "norm", "activation", "qk_norm", "bias", "qkv_bias"])
+            }
+            Self::FixedSize { key } => vec![key.clone()],
+            Self::Range { key, .. } => own(&[key]),
+            Self::UnusedMuon { key } => own(&[key, "optimizer.kind"]),
             Self::Order { lower, upper, .. } => own(&[lower, upper]),
             Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),
             Self::NoSeparator => own(&["data.separator"]),
             Self::TwoEvaluationSizes => own(&["schedule.eval_windows", "schedule.eval_batches"]),
-            Self::NoEvaluationSize => Vec::new(),
+            Self::NoEvaluationSize => own(&["schedule"]),
         }
     }
 }

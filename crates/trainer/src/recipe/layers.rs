@@ -1,4 +1,4 @@
-//! The texts and overrides of a recipe, laid over each other key by key.
+//! Merges the texts and overrides of a recipe, key by key.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use toml::{
 
 use super::{
     error::{Place, RecipeError, RecipeProblem},
-    overrides::{NONE, Override, in_words, optional_keys},
+    overrides::{NONE, Override, in_words, keys, optional_keys},
     sections::Recipe,
     source::{EXTENDS, RecipeSource, RecipeText},
 };
@@ -18,19 +18,25 @@ use super::{
 /// Two keys with one meaning: setting one unsets the other.
 const ALTERNATIVES: [&str; 2] = ["schedule.eval_windows", "schedule.eval_batches"];
 
-const MAX_STEPS: &str = "schedule.max_steps";
-const DECAY_STEPS: &str = "schedule.decay_steps";
+const MAX_STEPS_KEY: &str = "schedule.max_steps";
+const DECAY_STEPS_KEY: &str = "schedule.decay_steps";
 
-/// How serde begins an error about a key that is missing.
-const MISSING: &str = "missing field";
+/// The keys of `[model]` that are no size of a base model.
+const FREE_SIZES: [&str; 2] = ["model.dropout", "model.block_size"];
 
-/// A recipe as one table. Spans count through all texts and overrides in order, so a span tells its origin.
+/// The keys without which a recipe has no model.
+const REQUIRED_SIZES: [&str; 5] = ["model", "n_layer", "n_head", "n_embd", "block_size"];
+
+/// A recipe as one table. Spans are offsets into the concatenated texts and overrides, so a span identifies its origin.
 pub(super) struct Layers<'a> {
     table: DeTable<'a>,
-    /// Where each origin begins, in rising order.
+    /// The start of each origin, ascending.
     origins: Vec<(usize, Origin<'a>)>,
-    /// Where the next origin begins.
-    end: usize,
+    next_start: usize,
+    /// The text that extends all others, and its start.
+    last_text: Option<(usize, &'a RecipeText)>,
+    /// Whether a recipe without a preset could have been started with `extends`.
+    can_extend: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -47,85 +53,94 @@ struct Assignment<'a> {
 }
 
 impl<'a> Layers<'a> {
-    /// Lays the texts over each other, and the overrides over all of them. Later values replace earlier ones.
+    /// Merges the texts in order, then the overrides. Later values replace earlier ones.
     pub(super) fn new(source: &'a RecipeSource, overrides: &'a [String]) -> Result<Self, RecipeError> {
-        let mut layers = Self { table: DeTable::new(), origins: Vec::new(), end: 0 };
-        for text in source.texts() {
-            layers.lay_text(text)?;
+        let (first, others) = source.texts().split_first().expect("a recipe has a text");
+        let mut layers = Self {
+            table: DeTable::new(),
+            origins: Vec::new(),
+            next_start: 0,
+            last_text: None,
+            can_extend: first.can_unset(),
+        };
+        let has_base_model = !source.sizes().is_empty();
+        layers.merge_text(first, false)?;
+        layers.merge_overrides(source.sizes())?;
+        for text in others {
+            layers.merge_text(text, has_base_model)?;
         }
-        layers.lay_overrides(overrides)?;
+        layers.merge_overrides(overrides)?;
         Ok(layers)
     }
 
-    fn lay_text(&mut self, text: &'a RecipeText) -> Result<(), RecipeError> {
-        let extends = !self.origins.is_empty();
-        let start = self.begin(Origin::Text(text), text.len());
-        let mut table = moved_table(text.table()?, start);
-        table.remove(EXTENDS);
-        let optional = if extends { optional_keys() } else { Vec::new() };
+    fn merge_text(&mut self, text: &'a RecipeText, has_base_model: bool) -> Result<(), RecipeError> {
+        let start = self.add_origin(Origin::Text(text), text.len());
+        self.last_text = Some((start, text));
         let mut assignments = Vec::new();
-        for (section, value) in table {
-            let span = value.span();
-            match value.into_inner() {
-                DeValue::Table(keys) => {
-                    let empty = || Spanned::new(span, DeValue::Table(DeTable::new()));
-                    self.table.entry(section.clone()).or_insert_with(empty);
-                    assignments.extend(keys.into_iter().map(|(key, value)| {
-                        let path = format!("{}.{}", section.get_ref(), key.get_ref());
-                        let unsets = value.get_ref().as_str() == Some(NONE) && optional.contains(&path);
-                        Assignment { section: section.clone(), key, value: (!unsets).then_some(value) }
-                    }));
+        for (section, value) in moved_table(text.table()?, start) {
+            let (name, span) = (section.get_ref().clone(), value.span());
+            let DeValue::Table(section_keys) = value.into_inner() else {
+                return Err(self.not_a_section(&section));
+            };
+            let empty = || Spanned::new(span, DeValue::Table(DeTable::new()));
+            self.table.entry(section.clone()).or_insert_with(empty);
+            for (key, value) in section_keys {
+                let path = format!("{name}.{}", key.get_ref());
+                if has_base_model && name == "model" && !FREE_SIZES.contains(&path.as_str()) {
+                    return Err(self.invalid(RecipeProblem::FixedSize { key: path }, key.span()));
                 }
-                // Not a section, so deserialization refuses it, with its line.
-                value => {
-                    self.table.insert(section, Spanned::new(span, value));
-                }
+                let is_none = text.can_unset() && value.get_ref().as_str() == Some(NONE);
+                let unsets = is_none && optional_keys().contains(&path);
+                let value = (!unsets).then_some(value);
+                assignments.push(Assignment { section: section.clone(), key, value });
             }
         }
-        self.lay_over(assignments);
+        self.merge(assignments);
         Ok(())
     }
 
-    fn lay_overrides(&mut self, overrides: &'a [String]) -> Result<(), RecipeError> {
+    fn merge_overrides(&mut self, overrides: &'a [String]) -> Result<(), RecipeError> {
         let mut assignments = Vec::new();
         for text in overrides {
             let Override { section, key, value } = Override::parse(text)?;
-            let start = self.begin(Origin::Override(text), text.len());
+            let start = self.add_origin(Origin::Override(text), text.len());
             let span = start..start + text.len();
             let spanned = |name: &'a str| Spanned::new(span.clone(), DeString::from(name));
             let value = value.map(|value| Spanned::new(span.clone(), value));
             assignments.push(Assignment { section: spanned(section), key: spanned(key), value });
         }
-        self.lay_over(assignments);
+        self.merge(assignments);
         Ok(())
     }
 
-    /// Counts on from the last origin. Returns where the new one begins.
-    fn begin(&mut self, origin: Origin<'a>, len: usize) -> usize {
-        let start = self.end;
+    /// Adds an origin after the last one and returns its start.
+    fn add_origin(&mut self, origin: Origin<'a>, len: usize) -> usize {
+        let start = self.next_start;
         self.origins.push((start, origin));
-        self.end += len + 1; // An empty text has a place too.
+        self.next_start += len + 1; // An empty text has a start of its own too.
         start
     }
 
-    /// Assigns the keys of one layer, and unsets those that follow from them, unless this layer sets them too.
-    fn lay_over(&mut self, assignments: Vec<Assignment<'a>>) {
-        let paths: Vec<String> = assignments.iter().map(Assignment::path).collect();
-        let sets = |path: &str| paths.iter().any(|it| it == path);
-        let before = self.integer(MAX_STEPS);
-        // The learning rate falls until the end of the run, wherever a later layer moves that.
-        let decay_follows = before.is_some() && before == self.integer(DECAY_STEPS);
+    /// Assigns the keys of one layer. Unsets keys that these replace, unless the layer sets them too.
+    fn merge(&mut self, assignments: Vec<Assignment<'a>>) {
+        let paths: Vec<(String, bool)> =
+            assignments.iter().map(|it| (it.path(), it.value.is_some())).collect();
+        let mentions = |path: &str| paths.iter().any(|(it, _)| it == path);
+        let sets = |path: &str| paths.iter().any(|(it, has_value)| it == path && *has_value);
+        let before = self.integer(MAX_STEPS_KEY);
+        // The learning rate falls until the end of the run, even if a later layer moves the end.
+        let decay_follows = before.is_some() && before == self.integer(DECAY_STEPS_KEY);
         for assignment in assignments {
             self.assign(assignment);
         }
         let [one, other] = ALTERNATIVES;
         for (set, unset) in [(one, other), (other, one)] {
-            if sets(set) && !sets(unset) {
+            if sets(set) && !mentions(unset) {
                 self.remove(unset);
             }
         }
-        if decay_follows && !sets(DECAY_STEPS) && self.integer(MAX_STEPS) != before {
-            self.remove(DECAY_STEPS);
+        if decay_follows && !mentions(DECAY_STEPS_KEY) && self.integer(MAX_STEPS_KEY) != before {
+            self.remove(DECAY_STEPS_KEY);
         }
     }
 
@@ -149,15 +164,12 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The value of a key, or the innermost table around it.
+    /// The value of `section` or `section.key`.
     fn value(&self, path: &str) -> Option<&Spanned<DeValue<'a>>> {
-        let mut names = path.split('.');
-        let section = self.table.get(names.next()?)?.get_ref().as_table()?;
-        let value = section.get(names.next()?)?;
-        let inner = |value, name| {
-            DeValue::as_table(Spanned::get_ref(value)).and_then(|it| it.get(name)).unwrap_or(value)
-        };
-        Some(names.fold(value, inner))
+        match path.split_once('.') {
+            None => self.table.get(path),
+            Some((section, key)) => self.table.get(section)?.get_ref().as_table()?.get(key),
+        }
     }
 
     fn integer(&self, path: &str) -> Option<u64> {
@@ -165,69 +177,113 @@ impl<'a> Layers<'a> {
         u64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
 
-    /// The start of the last text.
+    /// The span of the recipe as a whole: an empty one in the last text.
     fn whole(&self) -> Range<usize> {
-        let is_text = |(_, origin): &&(usize, Origin<'_>)| matches!(origin, Origin::Text(_));
-        let start = self.origins.iter().rev().find(is_text).map_or(0, |(start, _)| *start);
+        let start = self.last_text.map_or(0, |(start, _)| start);
         start..start
     }
 
     /// The recipe, with all values in their ranges.
     pub(super) fn recipe(&self) -> Result<Recipe, RecipeError> {
+        self.check_keys()?;
         let root = Spanned::new(self.whole(), self.table.clone());
         let recipe = Recipe::deserialize(Deserializer::from(root)).map_err(|error| {
-            if error.message().starts_with(MISSING) && self.value("model.n_layer").is_none() {
-                return RecipeError::NoSizes { name: self.whole_place().name };
+            let message = error.message();
+            let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+            if missing.is_some_and(|key| REQUIRED_SIZES.contains(&key)) {
+                let advice = self.extends_advice(", or start the file with");
+                return RecipeError::NoSizes { name: self.last_text().name().to_owned(), advice };
             }
-            let problem = RecipeProblem::Toml(self.advise(in_words(error.message())));
+            let advice = match missing {
+                Some(_) => self.extends_advice("; to take missing keys from a preset, start the file with"),
+                None => String::new(),
+            };
+            let problem = RecipeProblem::Toml(in_words(message) + &advice);
             self.invalid(problem, error.span().unwrap_or_else(|| self.whole()))
         })?;
-        recipe.check().map_err(|problem| self.at_key(problem))?;
+        recipe.check().map_err(|problem| self.at_last_key(problem))?;
         Ok(recipe)
     }
 
-    /// A recipe of one text can take its missing keys from another.
-    fn advise(&self, reason: String) -> String {
-        let n_texts = self.origins.iter().filter(|(_, origin)| matches!(origin, Origin::Text(_))).count();
-        if n_texts == 1 && reason.starts_with(MISSING) {
-            format!("{reason}; to take missing keys from a preset, start the file with {EXTENDS} = \"tiny\"")
-        } else {
-            reason
+    /// Refuses unknown keys, before missing ones are noticed.
+    fn check_keys(&self) -> Result<(), RecipeError> {
+        let paths: Vec<String> = keys().collect();
+        let known: Vec<(&str, &str)> = paths.iter().filter_map(|path| path.split_once('.')).collect();
+        for (section, value) in &self.table {
+            let known_keys = known.iter().filter(|(it, _)| it == section.get_ref()).map(|(_, key)| *key);
+            let known_keys: Vec<&str> = known_keys.collect();
+            if known_keys.is_empty() {
+                return Err(self.unknown_section(section));
+            }
+            for (key, _) in value.get_ref().as_table().into_iter().flatten() {
+                if key.get_ref() == EXTENDS {
+                    let reason = format!("`{EXTENDS}` must be above the first section");
+                    return Err(self.invalid(RecipeProblem::Toml(reason), key.span()));
+                }
+                if !known_keys.contains(&key.get_ref().as_ref()) {
+                    return Err(self.unknown(key, known_keys.iter().copied()));
+                }
+            }
         }
+        Ok(())
     }
 
-    /// An error at the last of the keys that the problem is about.
-    fn at_key(&self, problem: RecipeProblem) -> RecipeError {
+    /// The error for a key at the top that holds a value.
+    fn not_a_section(&self, key: &Spanned<DeString<'_>>) -> RecipeError {
+        let name = key.get_ref();
+        if !sections().any(|section| section == *name) {
+            return self.unknown_section(key);
+        }
+        self.invalid(RecipeProblem::Toml(format!("`{name}` must be a section, [{name}]")), key.span())
+    }
+
+    fn unknown_section(&self, key: &Spanned<DeString<'_>>) -> RecipeError {
+        let known: Vec<String> =
+            self.can_extend.then(|| EXTENDS.to_owned()).into_iter().chain(sections()).collect();
+        self.unknown(key, known.iter().map(String::as_str))
+    }
+
+    fn unknown<'k>(&self, key: &Spanned<DeString<'_>>, known: impl Iterator<Item = &'k str>) -> RecipeError {
+        let known: Vec<String> = known.map(|key| format!("`{key}`")).collect();
+        let reason = format!("unknown field `{}`, expected one of {}", key.get_ref(), known.join(", "));
+        self.invalid(RecipeProblem::Toml(reason), key.span())
+    }
+
+    /// A file that extends no preset can take its missing keys from one.
+    fn extends_advice(&self, before: &str) -> String {
+        if self.can_extend { format!("{before} {EXTENDS} = \"tiny\"") } else { String::new() }
+    }
+
+    /// The error, located at the last key that breaks the rule.
+    fn at_last_key(&self, problem: RecipeProblem) -> RecipeError {
         let spans = problem.keys().into_iter().filter_map(|key| self.value(&key).map(Spanned::span));
-        match spans.max_by_key(|span| span.start) {
-            Some(span) => self.invalid(problem, span),
-            None => RecipeError::Invalid { place: self.whole_place(), problem: Box::new(problem) },
-        }
+        let span = spans.max_by_key(|span| span.start).unwrap_or_else(|| self.whole());
+        self.invalid(problem, span)
     }
 
-    fn whole_place(&self) -> Place {
-        match self.origin(self.whole().start) {
-            (_, Origin::Text(text)) => text.whole(),
-            (_, Origin::Override(_)) => unreachable!("the whole recipe is a text"),
-        }
+    fn last_text(&self) -> &'a RecipeText {
+        self.last_text.expect("a recipe has a text").1
     }
 
     fn invalid(&self, problem: RecipeProblem, at: Range<usize>) -> RecipeError {
-        match self.origin(at.start) {
-            (start, Origin::Text(text)) => RecipeError::Invalid {
-                place: text.place(at.start - start..at.end.max(at.start) - start),
-                problem: Box::new(problem),
-            },
+        let invalid = |place: Place, problem| RecipeError::Invalid { place, problem: Box::new(problem) };
+        let idx = self.origins.partition_point(|(start, _)| *start <= at.start).saturating_sub(1);
+        match self.origins[idx] {
+            _ if at == self.whole() => invalid(self.last_text().whole(), problem),
+            (start, Origin::Text(text)) => invalid(text.place(at.start - start..at.end - start), problem),
             (_, Origin::Override(assignment)) => {
                 RecipeError::Override { assignment: assignment.to_owned(), reason: problem.to_string() }
             }
         }
     }
+}
 
-    fn origin(&self, at: usize) -> (usize, Origin<'a>) {
-        let next = self.origins.partition_point(|(start, _)| *start <= at);
-        self.origins[next.saturating_sub(1)]
-    }
+/// The sections of a recipe, in the order of its struct.
+fn sections() -> impl Iterator<Item = String> {
+    let mut sections: Vec<String> =
+        keys().filter_map(|key| key.split_once('.').map(|(section, _)| section.to_owned())).collect();
+    sections.dedup();
+    sections.into_iter()
 }
 
 impl Assignment<'_> {
@@ -236,19 +292,15 @@ impl Assignment<'_> {
     }
 }
 
-/// The table with all of its spans moved by `by` bytes.
+/// The table with all spans of its keys and values moved by `by` bytes.
 fn moved_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
-    table
-        .into_iter()
-        .map(|(key, value)| (moved(key, by, |key| key), moved(value, by, |it| moved_value(it, by))))
-        .collect()
-}
-
-fn moved_value(value: DeValue<'_>, by: usize) -> DeValue<'_> {
-    match value {
-        DeValue::Table(table) => DeValue::Table(moved_table(table, by)),
-        value => value,
-    }
+    let moved_value = |value| {
+        moved(value, by, |value| match value {
+            DeValue::Table(table) => DeValue::Table(moved_table(table, by)),
+            value => value, // No key is an array; an error is about the array as a whole.
+        })
+    };
+    table.into_iter().map(|(key, value)| (moved(key, by, |key| key), moved_value(value))).collect()
 }
 
 fn moved<T>(spanned: Spanned<T>, by: usize, inner: impl FnOnce(T) -> T) -> Spanned<T> {

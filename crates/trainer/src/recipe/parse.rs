@@ -3,7 +3,7 @@
 use super::{error::RecipeError, layers::Layers, overrides, sections::Recipe, source::RecipeSource};
 
 impl RecipeSource {
-    /// Parses the recipe, with `section.key=value` overrides laid over it. The value `none` unsets an optional key.
+    /// Parses the recipe, and applies `section.key=value` overrides. The value `none` unsets an optional key.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl Recipe {
     ///
     /// As [`RecipeSource::parse`]; they call the text `recipe`.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, RecipeError> {
-        RecipeSource::new("recipe", text).parse(overrides)
+        RecipeSource::new("recipe".to_owned(), text.to_owned()).parse(overrides)
     }
 
     /// All keys of a recipe, `section.key` each.

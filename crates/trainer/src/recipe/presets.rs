@@ -1,6 +1,6 @@
-//! The recipes that come with the program.
+//! The built-in recipes.
 
-/// The recipes that come with the program, by name; the first is the default.
+/// The built-in recipes by name; the first is the default.
 pub const PRESETS: [(&str, &str); 8] = [
     ("tiny", include_str!("../../../../configs/tiny.toml")),
     ("small", include_str!("../../../../configs/small.toml")),

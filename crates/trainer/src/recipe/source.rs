@@ -1,16 +1,18 @@
 //! The text of a recipe, and the recipes that it extends.
 
 use std::{
-    fs,
+    fs, io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
+use model::GptConfig;
 use toml::de::DeTable;
 
 use super::{
     error::{Place, RecipeError, RecipeProblem},
     presets::{PRESETS, preset},
+    sections::Recipe,
 };
 
 /// The key that names the recipe to extend.
@@ -21,6 +23,8 @@ pub(super) const EXTENDS: &str = "extends";
 pub struct RecipeSource {
     /// Never empty.
     texts: Vec<RecipeText>,
+    /// Overrides of the first text: the sizes of a base model.
+    sizes: Vec<String>,
 }
 
 /// One text, and the name that errors give it.
@@ -28,6 +32,16 @@ pub struct RecipeSource {
 pub(super) struct RecipeText {
     name: String,
     text: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Preset,
+    /// A recipe that someone wrote: it may extend another, and unset a key with `none`.
+    Written,
+    /// A complete recipe, as run folders keep it.
+    Saved,
 }
 
 impl RecipeSource {
@@ -39,39 +53,39 @@ impl RecipeSource {
     ///
     /// If a file can't be read, is invalid TOML, or extends itself.
     pub fn open(name: &str) -> Result<Self, RecipeError> {
-        let mut texts: Vec<RecipeText> = Vec::new();
+        let unreadable = |source| RecipeError::Read { path: name.into(), source };
+        let mut texts = vec![RecipeText::read(name).map_err(unreadable)?];
         let mut files: Vec<PathBuf> = Vec::new();
-        let mut next = Some(RecipeText::read(name)?);
-        while let Some(text) = next.take() {
-            if preset(&text.name).is_none() {
-                files.push(Path::new(&text.name).canonicalize().unwrap_or_else(|_| text.name.clone().into()));
-            }
-            if let Some((base, place)) = text.base()? {
-                let unusable =
-                    |reason| RecipeError::Base { place: place.clone(), base: base.clone(), reason };
-                let path = text.path_of(&base);
-                if preset(&base).is_none() && path.canonicalize().is_ok_and(|path| files.contains(&path)) {
-                    return Err(unusable("it extends this recipe in turn".to_owned()));
-                }
-                next = Some(if preset(&base).is_some() || path.exists() {
-                    RecipeText::read(&path.display().to_string())?
-                } else {
-                    let presets = PRESETS.map(|(name, _)| name).join(", ");
-                    return Err(unusable(format!(
-                        "there is no file {} and no preset of that name ({presets})",
-                        path.display()
-                    )));
-                });
-            }
-            texts.push(text);
+        while let Some(text) = texts.last()
+            && let Some((base, place)) = text.base()?
+        {
+            files.extend(Path::new(&text.name).canonicalize());
+            let path = text.path_of(&base);
+            let text = open_base(&base, &path, &files);
+            texts.push(text.map_err(|reason| RecipeError::Base { place, base, reason })?);
         }
         texts.reverse();
-        Ok(Self { texts })
+        Ok(Self { texts, sizes: Vec::new() })
     }
 
-    /// One text that extends nothing; errors call it `name`.
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { texts: vec![RecipeText { name: name.into(), text: text.into() }] }
+    /// Reads the recipe of a run folder, which is complete.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read.
+    pub fn saved(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path.display().to_string(), fs::read_to_string(path)?))
+    }
+
+    /// One complete text; errors call it `name`.
+    pub(super) fn new(name: String, text: String) -> Self {
+        Self { texts: vec![RecipeText { name, text, kind: Kind::Saved }], sizes: Vec::new() }
+    }
+
+    /// Replaces the sizes of the first text by those of a base model. The other texts may set `model.dropout` and
+    /// `model.block_size` alone.
+    pub(crate) fn with_sizes_of(self, base_model: &GptConfig) -> Self {
+        Self { sizes: Recipe::sizes(base_model), ..self }
     }
 
     /// The name of the last text: a preset, or the path of a file.
@@ -82,25 +96,64 @@ impl RecipeSource {
     pub(super) fn texts(&self) -> &[RecipeText] {
         &self.texts
     }
+
+    pub(super) fn sizes(&self) -> &[String] {
+        &self.sizes
+    }
+}
+
+/// Opens a recipe to extend, unless it is one of `files`, which extend it. Returns the reason if that fails.
+fn open_base(base: &str, path: &Path, files: &[PathBuf]) -> Result<RecipeText, String> {
+    if preset(base).is_none() {
+        if !path.exists() {
+            let presets = PRESETS.map(|(name, _)| name).join(", ");
+            return Err(format!(
+                "it is neither a preset ({presets}) nor a file in the folder of this recipe"
+            ));
+        }
+        if path.canonicalize().is_ok_and(|path| files.contains(&path)) {
+            return Err("the recipes extend each other".to_owned());
+        }
+    }
+    RecipeText::read(&path.display().to_string()).map_err(|error| error.to_string())
 }
 
 impl RecipeText {
-    fn read(name: &str) -> Result<Self, RecipeError> {
-        let text = match preset(name) {
-            Some(text) => text.to_owned(),
-            None => {
-                fs::read_to_string(name).map_err(|source| RecipeError::Read { path: name.into(), source })?
-            }
+    fn read(name: &str) -> io::Result<Self> {
+        let (text, kind) = match preset(name) {
+            Some(text) => (text.to_owned(), Kind::Preset),
+            None => (fs::read_to_string(name)?, Kind::Written),
         };
-        Ok(Self { name: name.to_owned(), text })
+        Ok(Self { name: name.to_owned(), text, kind })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
 
-    /// The table of the text, with `extends` still in it.
+    pub(super) fn is_preset(&self) -> bool {
+        self.kind == Kind::Preset
+    }
+
+    /// Whether the value `"none"` unsets an optional key.
+    pub(super) fn can_unset(&self) -> bool {
+        self.kind == Kind::Written
+    }
+
+    /// The table of the text, without `extends` if that was followed.
     pub(super) fn table(&self) -> Result<DeTable<'_>, RecipeError> {
+        let mut table = self.parse()?;
+        if self.kind == Kind::Written {
+            table.remove(EXTENDS);
+        }
+        Ok(table)
+    }
+
+    fn parse(&self) -> Result<DeTable<'_>, RecipeError> {
         let invalid = |error: toml::de::Error| RecipeError::Invalid {
             place: self.place(error.span().unwrap_or_default()),
             problem: Box::new(RecipeProblem::Toml(error.message().to_owned())),
@@ -108,18 +161,17 @@ impl RecipeText {
         Ok(DeTable::parse(&self.text).map_err(invalid)?.into_inner())
     }
 
-    /// The recipe that this one extends, and where it says so.
+    /// The recipe that this one extends, and the place of its `extends` key.
     fn base(&self) -> Result<Option<(String, Place)>, RecipeError> {
-        let table = self.table()?;
+        let table = self.parse()?;
         let Some(value) = table.get(EXTENDS) else { return Ok(None) };
         let place = self.place(value.span());
         match value.get_ref().as_str() {
             Some(base) => Ok(Some((base.to_owned(), place))),
-            None => Err(RecipeError::Base {
-                place,
-                base: value.get_ref().type_str().to_owned(),
-                reason: "it must be a string: a preset, or the path of a TOML file".to_owned(),
-            }),
+            None => {
+                let reason = format!("`{EXTENDS}` must be a string: a preset, or the path of a TOML file");
+                Err(RecipeError::Invalid { place, problem: Box::new(RecipeProblem::Toml(reason)) })
+            }
         }
     }
 
@@ -131,16 +183,15 @@ impl RecipeText {
         }
     }
 
-    /// A place in this text.
+    /// The place of some bytes of this text.
     pub(super) fn place(&self, bytes: Range<usize>) -> Place {
         let before = self.text.get(..bytes.start).unwrap_or(&self.text);
-        let line = preset(&self.name).is_none().then(|| before.matches('\n').count() + 1);
-        Place { name: self.name.clone(), line }
+        Place { line: (!self.is_preset()).then(|| before.matches('\n').count() + 1), ..self.whole() }
     }
 
-    /// This text as a whole.
+    /// The place of this text as a whole.
     pub(super) fn whole(&self) -> Place {
-        Place { name: self.name.clone(), line: None }
+        Place { name: self.name.clone(), line: None, is_file: !self.is_preset() }
     }
 }
 
@@ -250,17 +301,23 @@ mod tests {
         let error = parse(&cycle, &[]).unwrap_err();
         assert_eq!(
             error,
-            "invalid recipe b.toml:1: cannot extend `mine.toml`: it extends this recipe in turn"
+            "invalid recipe b.toml:1: cannot extend `mine.toml`: the recipes extend each other"
         );
         let error = parse(&[("mine.toml", "extends = \"mine.toml\"\n")], &[]).unwrap_err();
         assert!(error.contains("mine.toml:1: cannot extend `mine.toml`"), "{error}");
         let error = parse(&[("mine.toml", "# Mine.\nextends = \"tny\"\n")], &[]).unwrap_err();
         assert!(
-            error.starts_with("invalid recipe mine.toml:2: cannot extend `tny`: there is no file tny and no preset of that name (tiny,"),
+            error.starts_with(
+                "invalid recipe mine.toml:2: cannot extend `tny`: it is neither a preset (tiny,"
+            ),
             "{error}"
         );
         let error = parse(&[("mine.toml", "extends = 3\n")], &[]).unwrap_err();
-        assert!(error.ends_with("it must be a string: a preset, or the path of a TOML file"), "{error}");
+        assert!(error.starts_with("invalid recipe mine.toml:1: `extends` must be a string"), "{error}");
+        let error = parse(&[("mine.toml", "extends = \"\"\n")], &[]).unwrap_err();
+        assert!(error.starts_with("invalid recipe mine.toml:1: cannot extend ``: "), "{error}");
+        let error = parse(&[("mine.toml", "extends = \"lib\"\n"), ("lib/a.toml", "")], &[]).unwrap_err();
+        assert!(error.starts_with("invalid recipe mine.toml:1: cannot extend `lib`: "), "{error}");
     }
 
     #[test]
@@ -276,6 +333,74 @@ mod tests {
             )
         );
         let error = parse(&[("mine.toml", "[model]\nn_layer = 8\n")], &[]).unwrap_err();
-        assert!(error.contains("missing field") && error.ends_with("extends = \"tiny\""), "{error}");
+        assert!(error.starts_with("the recipe mine.toml has no model sizes"), "{error}");
+        assert!(error.contains("extends = \"tiny\""), "{error}");
+        // Also in a file that another one extends, and for a section, which has no line.
+        let without_run = preset("debug").unwrap().split("[run]").next().unwrap();
+        let files = [("mine.toml", "extends = \"base.toml\"\n"), ("base.toml", without_run)];
+        let error = parse(&files, &[]).unwrap_err();
+        assert!(error.starts_with("invalid recipe mine.toml: missing field `run`; to take"), "{error}");
+    }
+
+    #[test]
+    fn a_section_must_be_a_table_and_a_key_must_exist() {
+        let error = |text: &str| parse(&[("mine.toml", text)], &[]).unwrap_err();
+        for text in ["extends = \"tiny\"\nrun = [7]\n", "extends = \"tiny\"\n[[run]]\nseed = 7\n"] {
+            assert_eq!(error(text), "invalid recipe mine.toml:2: `run` must be a section, [run]");
+        }
+        let message = error("extend = \"tiny\"\n[model]\nn_layer = 8\n");
+        assert!(message.starts_with(
+            "invalid recipe mine.toml:1: unknown field `extend`, expected one of `extends`, `model`"
+        ));
+        let message = error("[model]\nextends = \"tiny\"\n");
+        assert_eq!(message, "invalid recipe mine.toml:2: `extends` must be above the first section");
+    }
+
+    #[test]
+    fn windows_line_ends_a_byte_order_mark_and_dotted_keys_are_read() {
+        let text = "\u{feff}extends = \"tiny\"\r\n\r\nmodel.n_layer = 8\r\nrun.seed = \"x\"\r\n";
+        let error = parse(&[("mine.toml", text)], &[]).unwrap_err();
+        assert!(error.starts_with("invalid recipe mine.toml:4: invalid type: string \"x\""), "{error}");
+        let mine = parse(&[("mine.toml", &text.replace("\"x\"", "3"))], &[]).unwrap();
+        assert_eq!(mine, of_preset("tiny", &["model.n_layer=8", "run.seed=3"]));
+    }
+
+    #[test]
+    fn a_rule_is_broken_by_the_last_of_its_keys() {
+        let base = "extends = \"tiny\"\n[optimizer]\nmuon_momentum = 0.9\n";
+        let files =
+            [("mine.toml", "extends = \"base.toml\"\n[optimizer]\nkind = \"adamw\"\n"), ("base.toml", base)];
+        let error = parse(&files, &[]).unwrap_err();
+        assert!(
+            error.starts_with("invalid recipe mine.toml:3: `optimizer.muon_momentum` has no effect"),
+            "{error}"
+        );
+        let error = parse(&[("base.toml", base)], &["optimizer.kind=adamw"]).unwrap_err();
+        assert!(error.starts_with("invalid --set optimizer.kind=adamw: `optimizer.muon_"), "{error}");
+    }
+
+    #[test]
+    fn the_sizes_of_a_base_model_replace_the_first_text_and_not_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let parse = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let source = RecipeSource::open(path.to_str().unwrap()).unwrap();
+            source.with_sizes_of(&GptConfig::nanogpt_cpu()).parse(&[])
+        };
+        let recipe = parse("extends = \"finetune\"\n[model]\nblock_size = 16\n").unwrap();
+        assert_eq!((recipe.model.block_size, recipe.model.n_embd), (16, GptConfig::nanogpt_cpu().n_embd));
+        let error = parse("extends = \"finetune\"\n[model]\nn_layer = 16\n").unwrap_err().to_string();
+        assert!(error.contains("mine.toml:3: `model.n_layer` has no effect with --init-from"), "{error}");
+    }
+
+    #[test]
+    fn a_saved_recipe_is_complete() {
+        let error = Recipe::parse("extends = \"tiny\"\n", &[]).unwrap_err().to_string();
+        assert!(error.starts_with("invalid recipe recipe:1: unknown field `extends`"), "{error}");
+        let text = preset("debug").unwrap().replace("separator = \"<|endoftext|>\"", "separator = \"none\"");
+        assert_ne!(text, preset("debug").unwrap());
+        assert_eq!(Recipe::parse(&text, &[]).unwrap().data.separator.as_deref(), Some("none"));
+        assert_eq!(parse(&[("mine.toml", &text)], &[]).unwrap().data.separator, None, "`none` unsets");
     }
 }

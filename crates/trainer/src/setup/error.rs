@@ -1,6 +1,6 @@
 //! Errors of the setup of a run.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use checkpoint::{RunFolder, TrainerState};
 use model::ConfigError;
@@ -49,8 +49,6 @@ pub enum SetupError {
     Training(#[from] Error),
     #[error(transparent)]
     Sizes(#[from] ConfigError),
-    #[error("cannot read {}", .path.display())]
-    ReadRecipe { path: PathBuf, source: io::Error },
     /// A model without a recipe, which kindling did not train.
     #[error("{} was not trained here and can't be resumed", .path.display())]
     NotTrainedHere { path: PathBuf },

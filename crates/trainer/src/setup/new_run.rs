@@ -40,10 +40,10 @@ pub struct PlannedRun {
 }
 
 impl NewRun {
-    /// A new run. The base model's sizes override the recipe's.
+    /// A new run. The base model's sizes replace the recipe's.
     pub fn new(mut request: RecipeRequest, base_model: Option<BaseModel>, n_devices: usize) -> Self {
         if let Some(base_model) = &base_model {
-            request.overrides.splice(0..0, Recipe::sizes(&base_model.config));
+            request.source = request.source.with_sizes_of(&base_model.config);
         }
         Self { request, base_model, n_devices }
     }

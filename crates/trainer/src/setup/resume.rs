@@ -1,7 +1,7 @@
 //! A run to resume: its checkpoint, the changes to its recipe, and its text, which may have moved but must be the same.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use super::{
     request::RecipeRequest,
 };
 use crate::{
-    Changes, DataRecipe, Recipe, RecipeSource, Training,
+    Changes, DataRecipe, Recipe, RecipeError, RecipeSource, Training,
     event::ending,
     metrics::{best_evaluation, read_metrics},
 };
@@ -25,6 +25,8 @@ pub struct StoppedRun {
     pub folder: RunFolder,
     /// The recipe so far.
     pub recipe: Recipe,
+    /// The text of the recipe.
+    source: RecipeSource,
 }
 
 /// The changes requested for a resumed run.
@@ -71,15 +73,14 @@ impl StoppedRun {
     /// If it was not trained here or its recipe can't be read.
     pub fn open(folder: RunFolder) -> Result<Self, SetupError> {
         let path = folder.recipe_path();
-        let text = match fs::read_to_string(&path) {
+        let source = match RecipeSource::saved(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(SetupError::NotTrainedHere { path: folder.path().to_owned() });
             }
-            text => text.map_err(|source| SetupError::ReadRecipe { path: path.clone(), source })?,
+            source => source.map_err(|source| RecipeError::Read { path, source })?,
         };
-        let recipe = RecipeSource::new(path.display().to_string(), text).parse(&[])?;
-        let recipe = with_vocabulary(&folder, recipe)?;
-        Ok(Self { folder, recipe })
+        let recipe = with_vocabulary(&folder, source.parse(&[])?)?;
+        Ok(Self { folder, recipe, source })
     }
 
     /// The recipe to resume with, as far as it is known without the text.
@@ -92,11 +93,7 @@ impl StoppedRun {
     }
 
     fn recipe_request(&self, ResumeRequest { overrides, epochs, .. }: &ResumeRequest) -> RecipeRequest {
-        RecipeRequest {
-            source: RecipeSource::new(self.folder.recipe_path().display().to_string(), self.recipe.to_toml()),
-            overrides: overrides.clone(),
-            epochs: *epochs,
-        }
+        RecipeRequest { source: self.source.clone(), overrides: overrides.clone(), epochs: *epochs }
     }
 
     /// The recipe to resume with and its tokens. `data` is the recipe's `[data]`, with paths that remain valid later. A
