@@ -8,7 +8,7 @@ use std::{
 
 use engine::HubError;
 
-/// An error in the arguments. Its message and source are those of the wrapped error.
+/// An error in the arguments, with the message and source of the wrapped error.
 #[derive(Debug)]
 pub(crate) struct UsageError(anyhow::Error);
 

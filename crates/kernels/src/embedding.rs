@@ -13,8 +13,8 @@ use crate::{
 
 /// [`dropout`] of the token embeddings plus, if given, the position embeddings.
 ///
-/// Each sequence of the batch starts at position 0. With `segments`, which must cover the B · T rows, positions are
-/// those of the segments.
+/// Each sequence of the batch starts at position 0. With `segments`, which must cover the B · T rows, the segments
+/// determine the positions.
 ///
 /// # Shapes
 ///

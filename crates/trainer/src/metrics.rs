@@ -60,7 +60,7 @@ impl Metrics {
         }
     }
 
-    /// The line for the steps of an interval. Learning rate and gradient norm are those of the last step.
+    /// The line for the steps of an interval, with the learning rate and gradient norm of its last step.
     pub(crate) fn of_training(
         state: &TrainerState,
         Interval { loss_sum, n_losses }: Interval,
