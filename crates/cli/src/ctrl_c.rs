@@ -1,4 +1,4 @@
-//! Ctrl-C while samples are generated.
+//! Ctrl-C while samples are generated, and signals to a server.
 
 use std::{
     process,
@@ -45,4 +45,29 @@ impl CtrlC {
     pub(crate) fn end_samples(&self) {
         self.is_generating.store(false, Ordering::SeqCst);
     }
+}
+
+/// Calls a function with the exit code 128 + N for each Ctrl-C or SIGTERM, on a thread of its own.
+#[cfg(unix)]
+pub(crate) fn on_each_stop_signal(mut act: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
+    use signal_hook::{
+        consts::{SIGINT, SIGTERM},
+        iterator::Signals,
+    };
+
+    let mut arriving = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
+    let listen = move || {
+        for signal in arriving.forever() {
+            act(128 + u8::try_from(signal).expect("these signals have small numbers"));
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(listen).context("cannot listen for signals")?;
+    Ok(())
+}
+
+/// Calls a function with the exit code for each Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) fn on_each_stop_signal(mut act: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
+    ctrlc::set_handler(move || act(INTERRUPTED)).context("cannot listen for Ctrl-C")
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use console::{self, report, warn};
-use engine::{Generation, MAX_BATCH_SIZE, Model, token_id, with_prompt_prefix};
+use engine::{Generation, MAX_BATCH_SIZE, Model, Request, token_id, with_prompt_prefix};
 use journal::summary::plural;
 use model::window_start;
 use rustyline::{DefaultEditor, error::ReadlineError};
@@ -197,6 +197,7 @@ impl From<Sample> for SampleOutput {
             StoppedBy::MaxTokens => ("max_tokens", None),
             StoppedBy::StopString(stop) => ("stop_string", Some(stop)),
             StoppedBy::StopToken => ("stop_token", None),
+            StoppedBy::Constraint => ("constraint", None),
             StoppedBy::Interrupted => ("interrupted", None),
         };
         Self { text, ids, logprobs, stopped_by, stop }
@@ -326,7 +327,8 @@ fn generate(
     mut printer: SamplePrinter<'_>,
     ctrl_c: &CtrlC,
 ) -> anyhow::Result<Vec<Sample>> {
-    let mut generation = Generation::begin(&model.gpt, &model.tokenizer, options, prompt, samples)?;
+    let request = Request { samples, ..Request::new(prompt.to_vec(), options) };
+    let mut generation = Generation::begin(&model.gpt, &model.tokenizer, request)?;
     printer.begin();
     while let Some(piece) = generation.next() {
         printer.print_piece(piece?);

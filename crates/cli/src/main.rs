@@ -27,6 +27,8 @@ mod recipe;
 mod runs;
 mod sample_printer;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod train;
 mod usage;
@@ -64,6 +66,9 @@ enum Command {
     Train(train::Args),
     /// Generate text with a model.
     Generate(generate::Args),
+    /// Serve models over HTTP for OpenAI clients, with a page to try them.
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     /// Measure how well a model predicts a text: loss, perplexity, bits per byte.
     Eval(eval::Args),
     /// Print the log-probability of each token of a text.
@@ -96,8 +101,9 @@ fn main() -> ExitCode {
     if args.quiet {
         console::set_quiet();
     }
+    let default_events = if args.quiet { "warn" } else { "warn,serve=info" }; // The requests of a server.
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_events)))
         .with_writer(Events)
         .with_ansi(false)
         .with_level(false)
@@ -107,6 +113,8 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Train(args) => train::run(args),
         Command::Generate(args) => generate::run(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),

@@ -26,7 +26,31 @@ pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
 /// Checks the KV cache of `n_texts` texts with `n_tokens` each, like [`check`] but without a report.
 pub(crate) fn check_kv_cache(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
     let needed = estimate_slots(config, usize::try_from(n_texts)?, n_tokens, SlotType::F32);
-    verdict_on_kv_cache(needed, MachineMemory::now())
+    verdict_on_kv_cache(
+        needed,
+        MachineMemory::now(),
+        "use fewer --samples or --max-tokens, or a shorter prompt",
+    )
+}
+
+/// Like [`check_kv_cache`], for the full slots of a server of several models.
+pub(crate) fn check_slots(configs: &[&GptConfig], n_slots: usize) -> anyhow::Result<()> {
+    verdict_on_kv_cache(slots_bytes(configs, n_slots), MachineMemory::now(), "use fewer --slots")
+}
+
+/// The largest number of slots of a server that fit in half of the free memory when full, from 1 to 16.
+pub(crate) fn default_slots(configs: &[&GptConfig]) -> usize {
+    most_slots(configs, available_bytes() / 2)
+}
+
+fn most_slots(configs: &[&GptConfig], n_bytes: u64) -> usize {
+    (2..=16).rev().find(|&n_slots| slots_bytes(configs, n_slots) <= n_bytes).unwrap_or(1)
+}
+
+/// The memory of `n_slots` full slots for each of several models.
+fn slots_bytes(configs: &[&GptConfig], n_slots: usize) -> u64 {
+    let of_one = |config: &&GptConfig| estimate_slots(config, n_slots, config.block_size, SlotType::F32);
+    configs.iter().map(of_one).fold(0, u64::saturating_add)
 }
 
 /// Free memory in bytes.
@@ -35,8 +59,7 @@ pub(crate) fn available_bytes() -> u64 {
 }
 
 /// `needed` in bytes.
-fn verdict_on_kv_cache(needed: u64, memory: MachineMemory) -> anyhow::Result<()> {
-    let smaller = "use fewer --samples or --max-tokens, or a shorter prompt";
+fn verdict_on_kv_cache(needed: u64, memory: MachineMemory, smaller: &str) -> anyhow::Result<()> {
     let needs = format!("the KV cache needs about {} of memory", HumanBytes(needed));
     match memory.fit(needed) {
         Fit::TooLarge => bail!("{needs}, but the machine has {}; {smaller}", HumanBytes(memory.total)),
@@ -81,9 +104,26 @@ mod tests {
 
     #[test]
     fn a_kv_cache_larger_than_the_memory_is_an_error() {
-        verdict_on_kv_cache(7, MachineMemory { total: 7, available: 6 }).unwrap();
-        let error = verdict_on_kv_cache(8, MachineMemory { total: 7, available: 7 }).unwrap_err().to_string();
+        let verdict = |needed, total, available| {
+            verdict_on_kv_cache(needed, MachineMemory { total, available }, "use fewer --samples")
+        };
+        verdict(7, 7, 6).unwrap();
+        let error = verdict(8, 7, 7).unwrap_err().to_string();
         assert!(error.contains("KV cache") && error.contains("fewer --samples"), "{error}");
         check_kv_cache(&GptConfig::debug(), 8, 500).unwrap();
+    }
+
+    #[test]
+    fn as_many_slots_as_fit_are_the_default() {
+        let config = GptConfig::debug();
+        let of = |n_slots| slots_bytes(&[&config, &config], n_slots);
+        assert_eq!(of(3), 2 * slots_bytes(&[&config], 3), "the slots of both models count");
+        for (n_bytes, n_slots) in
+            [(0, 1), (of(1), 1), (of(2) - 1, 1), (of(2), 2), (of(16) - 1, 15), (of(16), 16), (u64::MAX, 16)]
+        {
+            assert_eq!(most_slots(&[&config, &config], n_bytes), n_slots, "{n_bytes} bytes");
+        }
+        check_slots(&[&config], 16).unwrap();
+        check_slots(&[&config], usize::MAX).unwrap_err();
     }
 }

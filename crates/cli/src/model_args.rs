@@ -26,6 +26,18 @@ pub(crate) struct ModelArgs {
     device: DeviceArgs,
 }
 
+/// Several MODELs and `--device`, for a command that runs them together.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelsArgs {
+    /// Runs (name or folder), Hugging Face folders or GGUF files; without one, the newest run. RUN@last, RUN@STEP and
+    /// checkpoint folders select the weights of a checkpoint.
+    #[arg(value_name = "MODEL")]
+    models: Vec<PathBuf>,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
 impl ModelArgs {
     pub(crate) fn is_on_cpu(&self) -> bool {
         self.device.is_cpu()
@@ -47,14 +59,41 @@ impl ModelArgs {
     }
 }
 
+impl ModelsArgs {
+    /// Opens the models without reading their weights, with their names.
+    pub(crate) fn open(&self) -> anyhow::Result<Vec<(String, Source)>> {
+        let sources = match self.models[..] {
+            [] => vec![newest()?],
+            _ => self.models.iter().map(|path| models().open(path)).collect::<Result<_, _>>()?,
+        };
+        Ok(sources.into_iter().map(|source| (source.name(), source)).collect())
+    }
+
+    /// Loads the models for inference.
+    pub(crate) fn load(&self, sources: Vec<(String, Source)>) -> anyhow::Result<Vec<(String, Model)>> {
+        let device = self.device.open()?;
+        let loaded = sources.into_iter().map(|(name, source)| {
+            let tokenizer = source.load_tokenizer()?;
+            allocator::release_free_memory();
+            Ok((name, source.load_with(tokenizer, WeightStorage::Mapped, &device)?))
+        });
+        loaded.collect()
+    }
+}
+
 impl FolderArgs {
     /// Opens the folder or file without reading its weights.
     pub(crate) fn open(&self) -> anyhow::Result<Source> {
         match &self.model {
             Some(path) => Ok(models().open(path)?),
-            None => Ok(Source::Folder(ModelFolder::kept(models().newest()?))),
+            None => newest(),
         }
     }
+}
+
+/// The newest run.
+fn newest() -> anyhow::Result<Source> {
+    Ok(Source::Folder(ModelFolder::kept(models().newest()?)))
 }
 
 /// Where models are looked up by name.

@@ -111,6 +111,17 @@ impl Slot {
         }
     }
 
+    /// A copy of the first `len` positions, or of all if there are fewer.
+    #[must_use]
+    pub fn prefix(&self, len: usize) -> Self {
+        let n = len * self.shape.head_dim;
+        let head = |HeadCache { keys, values }: &HeadCache| HeadCache {
+            keys: keys.prefix(n),
+            values: values.prefix(n),
+        };
+        Self { heads: self.heads.iter().map(head).collect(), ..*self }
+    }
+
     pub(super) fn layer(&self, layer: usize) -> &[HeadCache] {
         &self.heads[self.heads_of(layer)]
     }
@@ -172,6 +183,14 @@ impl SlotBuffer {
         match self {
             Self::F32(values) => values.reserve_exact(n - values.len()),
             Self::F16(values) => values.reserve_exact(n - values.len()),
+        }
+    }
+
+    /// A copy of the first `n` values, or of all if there are fewer.
+    fn prefix(&self, n: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(values[..n.min(values.len())].to_vec()),
+            Self::F16(values) => Self::F16(values[..n.min(values.len())].to_vec()),
         }
     }
 

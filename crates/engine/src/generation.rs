@@ -1,14 +1,14 @@
 //! Generation of samples after a prompt, as an iterator of text.
 
-use std::{collections::VecDeque, fmt, ops::Range};
+use std::{collections::VecDeque, fmt};
 
 use model::Gpt;
-use sampler::{Options, Sample, Sequence, StoppedBy};
+use sampler::{Sample, StoppedBy};
 use tokenizer::Tokenizer;
 
-use crate::{Result, batch::SampleBatch};
+use crate::{Output, Request, RequestId, Result, SampledToken, Scheduler};
 
-/// Maximum number of samples in a batch. Further samples follow in later batches.
+/// Maximum number of samples that are generated together. Each further sample follows when another ends.
 pub const MAX_BATCH_SIZE: usize = 16;
 
 /// The text that one token adds to a sample.
@@ -22,102 +22,80 @@ pub struct Piece {
     pub stopped_by: Option<StoppedBy>,
 }
 
-/// Generates samples of one prompt: an iterator of [`Piece`]s.
+/// Generates the samples of one request: an iterator of [`Piece`]s.
 ///
-/// The concatenated pieces of a sample are its text. Up to [`MAX_BATCH_SIZE`] samples are generated in one batch, and
-/// each has a piece for every token, in ascending order of samples. With equal logits, a sample does not depend on the
+/// The concatenated pieces of a sample are its text. Up to [`MAX_BATCH_SIZE`] samples are generated together, and each
+/// has a piece for every token, in ascending order of samples. With equal logits, a sample does not depend on the
 /// number of others. The iterator ends after an error.
 pub struct Generation<'a> {
-    gpt: &'a Gpt,
-    tokenizer: &'a Tokenizer,
-    options: Options,
-    prompt: Vec<u32>,
-    /// Sample indices that have not started.
-    waiting: Range<u64>,
-    complete: Vec<Sample>,
-    running: Option<SampleBatch<'a>>,
+    scheduler: Scheduler<'a>,
+    request: RequestId,
+    /// The started samples, each marked as interrupted until it is complete.
+    samples: Vec<Sample>,
     ready: VecDeque<Result<Piece>>,
-    is_interrupted: bool,
 }
 
 impl<'a> Generation<'a> {
-    /// Starts samples after a prompt. Each index in `samples` determines, with the seed, the random numbers of one
-    /// sample.
+    /// Starts the samples of a request.
     ///
     /// # Errors
     ///
     /// If an option is out of range or the prompt is empty.
-    pub fn begin(
-        gpt: &'a Gpt,
-        tokenizer: &'a Tokenizer,
-        options: Options,
-        prompt: &[u32],
-        samples: Range<u64>,
-    ) -> Result<Self> {
-        let mut generation = Self {
-            gpt,
-            tokenizer,
-            options,
-            prompt: prompt.to_vec(),
-            waiting: samples,
-            complete: Vec::new(),
-            running: None,
-            ready: VecDeque::new(),
-            is_interrupted: false,
-        };
-        generation.begin_batch()?;
-        Ok(generation)
+    pub fn begin(gpt: &Gpt, tokenizer: &'a Tokenizer, mut request: Request) -> Result<Self> {
+        if request.options.logprobs {
+            request.n_top.get_or_insert(0);
+        }
+        let n_samples = usize::try_from(request.samples.end.saturating_sub(request.samples.start));
+        let n_slots = n_samples.unwrap_or(MAX_BATCH_SIZE).clamp(1, MAX_BATCH_SIZE);
+        let mut scheduler = Scheduler::new(gpt, tokenizer, n_slots);
+        let request = scheduler.submit(request)?;
+        Ok(Self { scheduler, request, samples: Vec::new(), ready: VecDeque::new() })
     }
 
     /// Ends every sample after its current token and starts no others. The iterator still returns the pieces of sampled
     /// tokens.
     pub fn interrupt(&mut self) {
-        self.is_interrupted = true;
-        if let Some(running) = &mut self.running {
-            running.interrupt();
-        }
+        self.scheduler.cancel(self.request);
     }
 
     /// All started samples, complete or not.
-    pub fn into_samples(mut self) -> Vec<Sample> {
-        self.complete.extend(self.running.into_iter().flat_map(SampleBatch::into_samples));
-        self.complete
+    pub fn into_samples(self) -> Vec<Sample> {
+        self.samples
     }
 
-    /// Starts the next batch.
-    fn begin_batch(&mut self) -> Result<()> {
-        let numbers = self.waiting.by_ref().take(MAX_BATCH_SIZE);
-        let sequence = |number| Sequence::new(self.options.clone(), number, self.prompt.clone());
-        let sequences = numbers.map(sequence).collect::<Result<Vec<_>, _>>()?;
-        if !sequences.is_empty() {
-            let next = SampleBatch::new(self.gpt, self.tokenizer, sequences, self.options.n_best());
-            // A sample with `max_tokens` 0 has one empty piece.
-            let pieces = next.sequences().iter().enumerate().filter_map(|(idx, sequence)| {
-                let stopped_by = Some(sequence.stopped_by()?.clone());
-                Some(Ok(Piece { sample: self.complete.len() + idx, text: String::new(), stopped_by }))
+    /// Adds a token to its sample.
+    fn record(&mut self, token: SampledToken) -> Piece {
+        let SampledToken { sample, id, score, text, stopped_by } = token;
+        if sample == self.samples.len() {
+            self.samples.push(Sample {
+                text: String::new(),
+                ids: Vec::new(),
+                logprobs: Vec::new(),
+                stopped_by: StoppedBy::Interrupted,
             });
-            self.ready.extend(pieces);
-            self.running = Some(next);
         }
-        Ok(())
+        let recorded = &mut self.samples[sample];
+        recorded.text += &text;
+        recorded.ids.extend(id);
+        recorded.logprobs.extend(score.map(|score| score.logprob));
+        if let Some(reason) = &stopped_by {
+            recorded.stopped_by = reason.clone();
+        }
+        Piece { sample, text, stopped_by }
     }
 
-    /// Samples one token of each running sample, or starts the next batch.
-    fn advance(&mut self, mut running: SampleBatch<'a>) -> Result<()> {
-        if running.is_complete() {
-            self.complete.extend(running.into_samples());
-            return if self.is_interrupted { Ok(()) } else { self.begin_batch() };
+    /// Runs a step of the model.
+    fn advance(&mut self) -> Result<()> {
+        for (_, output) in self.scheduler.step()? {
+            match output {
+                Output::Prompt(_) => {}
+                Output::Token(token) => {
+                    let piece = self.record(token);
+                    self.ready.push_back(Ok(piece));
+                }
+                Output::Failed(error) => return Err(error),
+            }
         }
-        let first = self.complete.len();
-        let ready = &mut self.ready;
-        running.step(|idx, text, sequence| {
-            ready.push_back(Ok(Piece {
-                sample: first + idx,
-                text,
-                stopped_by: sequence.stopped_by().cloned(),
-            }));
-        })?;
-        self.running = Some(running);
         Ok(())
     }
 }
@@ -126,22 +104,20 @@ impl Iterator for Generation<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(piece);
-            }
-            let running = self.running.take()?;
-            if let Err(error) = self.advance(running) {
+        while self.ready.is_empty() && !self.scheduler.is_idle() {
+            if let Err(error) = self.advance() {
+                self.scheduler.cancel(self.request);
                 self.ready.push_back(Err(error));
             }
         }
+        self.ready.pop_front()
     }
 }
 
 impl fmt::Debug for Generation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n_running = self.running.as_ref().map_or(0, |running| running.sequences().len());
-        let (n_complete, waiting) = (self.complete.len(), &self.waiting);
-        write!(f, "Generation({n_complete} samples complete, {n_running} running, {waiting:?} waiting)")
+        let load = self.scheduler.load();
+        let (n_started, n_running, n_waiting) = (self.samples.len(), load.n_running, load.n_waiting);
+        write!(f, "Generation({n_started} samples started, {n_running} running, {n_waiting} waiting)")
     }
 }

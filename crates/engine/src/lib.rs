@@ -7,7 +7,7 @@
 //! progress through [`Progress`], and [`Hub`] contains the settings of the hub.
 //!
 //! ```
-//! use engine::{Generation, Models, encode_prompt};
+//! use engine::{Generation, Models, Request, encode_prompt};
 //! use sampler::Options;
 //!
 //! # fn main() -> Result<(), engine::Error> {
@@ -18,7 +18,7 @@
 //! let options = Options { max_tokens: 20, temperature: 0.0, ..Options::default() };
 //! let prompt = encode_prompt(&model.tokenizer, "the cat")?;
 //! let mut text = String::new();
-//! for piece in Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, 0..1)? {
+//! for piece in Generation::begin(&model.gpt, &model.tokenizer, Request::new(prompt, options))? {
 //!     text += &piece?.text; // A few characters at a time.
 //! }
 //! println!("the cat{text}");
@@ -33,10 +33,12 @@ mod nanogpt;
 mod source;
 mod stored_weights;
 
-mod batch;
+mod cache;
 mod generation;
 mod next_logits;
 mod prompt;
+mod request;
+mod scheduler;
 
 mod evaluation;
 mod score;
@@ -54,6 +56,8 @@ pub use hub::{Download, Hub, HubError, HubName, Progress, Token};
 pub use lookup::{Models, is_gguf};
 pub use nanogpt::load_nanogpt_model;
 pub use prompt::{default_prompt, encode_prompt, token_id, with_prompt_prefix};
+pub use request::{Output, Request, RequestId, SampledToken, ScoredToken};
+pub use scheduler::{Load, Scheduler, Totals};
 pub use score::{ScoredText, score_texts, window_stride};
 pub use source::{Model, Source, check_vocabulary};
 pub use speed::{time_decode, time_prefill};

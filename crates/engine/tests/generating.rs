@@ -4,7 +4,7 @@
 
 use std::{env, path::Path};
 
-use engine::{Error, Generation, MAX_BATCH_SIZE, Model, Models, Piece, encode_prompt};
+use engine::{Error, Generation, MAX_BATCH_SIZE, Model, Models, Piece, Request, encode_prompt};
 use sampler::{Options, Sample, StoppedBy};
 
 fn model() -> Model {
@@ -20,7 +20,8 @@ fn options() -> Options {
 
 fn begin<'a>(model: &'a Model, options: Options, samples: std::ops::Range<u64>) -> Generation<'a> {
     let prompt = encode_prompt(&model.tokenizer, "the cat").unwrap();
-    Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, samples).unwrap()
+    let request = Request { samples, ..Request::new(prompt, options) };
+    Generation::begin(&model.gpt, &model.tokenizer, request).unwrap()
 }
 
 /// All pieces and samples.
@@ -94,6 +95,6 @@ fn generation_ends_after_an_error() {
     let error = generation.next().unwrap().unwrap_err();
     assert!(matches!(error, Error::Sampler(sampler::Error::UnknownBiasToken { id: 22, .. })), "{error}");
     assert!(generation.next().is_none());
-    let empty = Generation::begin(&model.gpt, &model.tokenizer, options(), &[], 0..1);
+    let empty = Generation::begin(&model.gpt, &model.tokenizer, Request::new(Vec::new(), options()));
     assert!(matches!(empty, Err(Error::Sampler(sampler::Error::EmptyPrompt))));
 }

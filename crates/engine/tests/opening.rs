@@ -9,7 +9,9 @@ use std::{
 
 use burn::prelude::*;
 use checkpoint::{RunFolder, export_gguf};
-use engine::{Error, Generation, Model, ModelFolder, Models, Source, encode_prompt, load_nanogpt_model};
+use engine::{
+    Error, Generation, Model, ModelFolder, Models, Request, Source, encode_prompt, load_nanogpt_model,
+};
 use formats::{gguf::TensorType, weights::FloatType};
 use sampler::Options;
 use tokenizer::{SpecialTokens, Tokenizer};
@@ -32,7 +34,7 @@ fn story() -> Model {
 fn greedy_text(model: &Model) -> String {
     let options = Options { max_tokens: 12, temperature: 0.0, ..Options::default() };
     let prompt = encode_prompt(&model.tokenizer, "the cat").unwrap();
-    let pieces = Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, 0..1).unwrap();
+    let pieces = Generation::begin(&model.gpt, &model.tokenizer, Request::new(prompt, options)).unwrap();
     pieces.map(|piece| piece.unwrap().text).collect()
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use engine::{Generation, default_prompt};
+use engine::{Generation, Request, default_prompt};
 use model::Gpt;
 use sampler::Options;
 use tokenizer::Tokenizer;
@@ -27,7 +27,8 @@ pub const LAST_SAMPLE_TOKENS: usize = 500;
 pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64, max_tokens: usize) -> Result<String> {
     let stop_tokens = tokenizer.end_of_text().into_iter().collect();
     let options = Options { max_tokens, stop_tokens, seed, ..Options::default() };
-    let generation = Generation::begin(model, tokenizer, options, &default_prompt(tokenizer), 0..1)?;
+    let request = Request::new(default_prompt(tokenizer), options);
+    let generation = Generation::begin(model, tokenizer, request)?;
     Ok(generation.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, engine::Error>>()?)
 }
 

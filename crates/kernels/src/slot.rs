@@ -95,6 +95,19 @@ impl Slot {
         }
     }
 
+    /// A slot with the first `len` positions of this one, or with all if there are fewer.
+    #[must_use]
+    pub fn prefix(&self, len: usize) -> Self {
+        match &self.storage {
+            SlotStorage::Cpu(slot) => Self { shape: self.shape, storage: SlotStorage::Cpu(slot.prefix(len)) },
+            SlotStorage::Tensors(_) => {
+                let mut prefix = self.clone(); // Shares the tensors.
+                prefix.truncate(len);
+                prefix
+            }
+        }
+    }
+
     /// Drops all positions from `len` on, and keeps the allocation.
     pub fn truncate(&mut self, len: usize) {
         match &mut self.storage {

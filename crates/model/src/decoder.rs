@@ -3,7 +3,7 @@
 use burn::{module::Module, prelude::*};
 use kernels::{INVARIANT_ROWS, Slot, SlotType, has_fused_operations};
 
-use crate::{Feed, Gpt};
+use crate::{Feed, Gpt, LogitRows};
 
 /// A model that processes sequences, each with its own [`Context`].
 #[derive(Debug)]
@@ -22,7 +22,17 @@ pub struct Decoder {
 #[derive(Debug, Clone)]
 pub struct Context {
     ids: Vec<u32>,
+    /// The first positions of the window. The model has not processed the ids after them.
     slot: Slot,
+}
+
+/// The next pending tokens of a context that a step processes.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    pub context: &'a mut Context,
+    /// Number of tokens, from 1 to [`Context::n_pending`].
+    pub n: usize,
+    pub logits: LogitRows,
 }
 
 impl Context {
@@ -31,21 +41,68 @@ impl Context {
         &self.ids
     }
 
+    /// Number of positions in the KV cache.
+    pub fn n_cached(&self) -> usize {
+        self.slot.len()
+    }
+
+    /// Number of tokens that the model must process before the logits of the next token are known.
+    pub fn n_pending(&self) -> usize {
+        self.ids.len() - self.window_start() - self.slot.len()
+    }
+
     /// The memory of keys and values, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.slot.size_bytes()
     }
 
-    /// Appends tokens. Returns how many of the last tokens the model must process after those left in the slot.
-    fn extend(&mut self, ids: &[u32], block_size: usize) -> usize {
-        let before = self.ids.len();
+    /// Appends tokens, which are pending.
+    pub fn push(&mut self, ids: &[u32]) {
+        let start = self.window_start();
         self.ids.extend_from_slice(ids);
-        let start = window_start(self.ids.len(), block_size);
-        if start == window_start(before, block_size) {
-            return ids.len();
+        if self.window_start() != start {
+            self.slot.truncate(0);
         }
-        self.slot.truncate(0);
-        self.ids.len() - start
+    }
+
+    /// A context with the first `len` tokens of this one, and their keys and values as far as this one has them.
+    ///
+    /// # Panics
+    ///
+    /// If this context has fewer tokens.
+    #[must_use]
+    pub fn prefix(&self, len: usize) -> Self {
+        let start = self.window_start();
+        let n_kept = if window_start(len, self.block_size()) == start { len - start } else { 0 };
+        Self { ids: self.ids[..len].to_vec(), slot: self.slot.prefix(n_kept) }
+    }
+
+    /// Drops all tokens from `len` on.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer tokens.
+    pub fn truncate(&mut self, len: usize) {
+        let start = self.window_start();
+        self.ids.truncate(len);
+        assert_eq!(self.ids.len(), len, "a context can't be truncated to more tokens than it has");
+        self.slot.truncate(if self.window_start() == start { len - start } else { 0 });
+    }
+
+    /// Number of leading tokens that equal `ids` and whose keys and values can be reused: 0 if the window has slid.
+    pub fn n_reusable(&self, ids: &[u32]) -> usize {
+        if self.window_start() > 0 {
+            return 0;
+        }
+        self.ids[..self.slot.len()].iter().zip(ids).take_while(|(own, other)| own == other).count()
+    }
+
+    fn block_size(&self) -> usize {
+        self.slot.shape().capacity
+    }
+
+    fn window_start(&self) -> usize {
+        window_start(self.ids.len(), self.block_size())
     }
 }
 
@@ -78,11 +135,7 @@ impl Decoder {
         self.step(&mut [(context, ids)]).squeeze_dim(0)
     }
 
-    /// Appends ids to several sequences and returns the logits of each next token. Prefill and decoding can be mixed: a
-    /// long prompt may be split into pieces, beside sequences that grow by one token per step.
-    ///
-    /// On the CPU in f32, the logits of a sequence do not depend on the other sequences, bit for bit: more than
-    /// [`INVARIANT_ROWS`] rows are split into several steps.
+    /// Appends ids to several sequences, processes all pending tokens, and returns the logits of each next token.
     ///
     /// # Shapes
     ///
@@ -93,18 +146,43 @@ impl Decoder {
     ///
     /// If there are no contexts, a context has no new ids, or an id is outside the vocabulary.
     pub fn step(&self, feeds: &mut [(&mut Context, &[u32])]) -> Tensor<2> {
-        let block_size = self.model.config().block_size;
-        let feeds = feeds.iter_mut().map(|(context, ids)| {
-            let n = context.extend(ids, block_size);
-            let Context { ids, slot } = &mut **context;
-            Feed { slot, ids: &ids[ids.len() - n..] }
+        let piece = |(context, ids): &mut (&mut Context, &[u32])| {
+            context.push(ids);
+            context.n_pending()
+        };
+        let n_pending: Vec<usize> = feeds.iter_mut().map(piece).collect();
+        let pieces = feeds.iter_mut().zip(n_pending);
+        let pieces = pieces.map(|((context, _), n)| Piece { context, n, logits: LogitRows::Last });
+        self.process(pieces.collect()).expect("a step has at least one context")
+    }
+
+    /// Processes pending tokens of several sequences. Prefill and decoding can be mixed: a long prompt may be split
+    /// into pieces, beside sequences that grow by one token per step. Returns the logits that the pieces ask for, or
+    /// `None` without any.
+    ///
+    /// On the CPU in f32, the logits of a sequence do not depend on the other sequences, bit for bit: more than
+    /// [`INVARIANT_ROWS`] rows are split into several steps. They depend on the pieces of the sequence itself, because
+    /// the products of a longer piece round differently.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[R, V]`, with the R rows of all pieces in their order
+    ///
+    /// # Panics
+    ///
+    /// If a piece is empty or longer than its context's pending tokens, or an id is outside the vocabulary.
+    pub fn process(&self, pieces: Vec<Piece<'_>>) -> Option<Tensor<2>> {
+        let feeds = pieces.into_iter().map(|Piece { context, n, logits }| {
+            let first = context.window_start() + context.slot.len();
+            let Context { ids, slot } = context;
+            Feed { slot, ids: &ids[first..first + n], logits }
         });
         let max_rows =
             if has_fused_operations(&self.model.devices()[0]) { INVARIANT_ROWS } else { usize::MAX };
-        let logits = split_into_steps(feeds.collect(), max_rows)
-            .into_iter()
-            .map(|mut step| self.model.step(&mut step));
-        Tensor::cat(logits.collect(), 0)
+        let steps = split_into_steps(feeds.collect(), max_rows);
+        let logits: Vec<Tensor<2>> =
+            steps.into_iter().filter_map(|mut step| self.model.step(&mut step)).collect();
+        (!logits.is_empty()).then(|| Tensor::cat(logits, 0))
     }
 }
 

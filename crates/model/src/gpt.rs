@@ -1,6 +1,6 @@
 //! The whole model, and its forward passes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use burn::{nn::Embedding, prelude::*};
 use kernels::{LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
@@ -207,8 +207,8 @@ impl Gpt {
         logprobs.reshape([batch, time])
     }
 
-    /// One step of inference: processes new tokens of several sequences, appends their keys and values to the slot (KV
-    /// cache) of each sequence, and returns the logits of each next token.
+    /// One step of inference: processes new tokens of several sequences, and appends their keys and values to the slot
+    /// (KV cache) of each sequence. Returns the logits that the feeds ask for, or `None` without any.
     ///
     /// On the CPU, the attention of a sequence does not depend on the other sequences, bit for bit. The same holds for
     /// f32 products with up to [`kernels::INVARIANT_ROWS`] rows.
@@ -216,13 +216,13 @@ impl Gpt {
     /// # Shapes
     ///
     /// - `feeds`: S sequences, each with any number of ids below V
-    /// - output: `[S, V]`
+    /// - output: `[R, V]`, with the R rows of [`Feed::logits`] of all feeds in their order
     ///
     /// # Panics
     ///
     /// If there are no sequences, a sequence has no new tokens, a slot belongs to another model or is full, or, on the
     /// CPU, an id is outside the vocabulary.
-    pub fn step(&self, feeds: &mut [Feed<'_>]) -> Tensor<2> {
+    pub fn step(&self, feeds: &mut [Feed<'_>]) -> Option<Tensor<2>> {
         assert!(!feeds.is_empty(), "a step needs at least one sequence");
         let segment = |feed: &Feed<'_>| Segment { past: feed.slot.len(), n: feed.ids.len() };
         let segments: Vec<Segment> = feeds.iter().map(segment).collect();
@@ -233,6 +233,7 @@ impl Gpt {
         let id = |&id: &u32| i32::try_from(id).expect("token ids are below 2^31");
         let ids: Vec<i32> = feeds.iter().flat_map(|feed| feed.ids).map(id).collect();
         let n_rows = ids.len();
+        let wanted = wanted_rows(feeds);
         let tokens =
             Tensor::from_data(TensorData::new(ids, [1, n_rows]), &self.token_embedding.weight.device());
         let mut slots: Vec<&mut Slot> = feeds.iter_mut().map(|feed| &mut *feed.slot).collect();
@@ -243,8 +244,8 @@ impl Gpt {
             let step = LayerStep { segments: &segments, slots: &mut slots, layer };
             x = block.forward(x, Some(step), settings);
         }
-        let last = self.norm.forward(last_rows(x, &segments)); // [1, S, C]
-        self.head().logits(last, self.precision).squeeze_dim(0)
+        let hidden = self.norm.forward(select_rows(x, &wanted)?); // [1, R, C]
+        Some(self.head().logits(hidden, self.precision).squeeze_dim(0))
     }
 
     /// An empty KV cache for `block_size` positions of one sequence.
@@ -296,6 +297,18 @@ pub struct Feed<'a> {
     pub slot: &'a mut Slot,
     /// At least one.
     pub ids: &'a [u32],
+    pub logits: LogitRows,
+}
+
+/// The tokens of a feed for which a step computes the logits of the next token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogitRows {
+    /// No token, as in all but the last piece of a prompt.
+    None,
+    #[default]
+    Last,
+    /// Every token, to score a text.
+    All,
 }
 
 /// An upper bound on the memory of `n_sequences` KV caches with `positions` positions each, in bytes.
@@ -314,16 +327,29 @@ fn slot_shape(config: &GptConfig) -> SlotShape {
     }
 }
 
-/// The last row of each segment: `[1, N, C]` to `[1, S, C]`.
-fn last_rows(x: Tensor<3>, segments: &[Segment]) -> Tensor<3> {
-    let [_, n_rows, _] = x.dims();
-    if segments.len() == n_rows {
-        return x;
-    }
-    let ends = segments.iter().scan(0, |end, segment| {
-        *end += segment.n;
+/// The rows of a step whose logits the feeds ask for, as ascending ranges.
+fn wanted_rows(feeds: &[Feed<'_>]) -> Vec<Range<usize>> {
+    let ends = feeds.iter().scan(0, |end, feed| {
+        *end += feed.ids.len();
         Some(*end)
     });
-    let last: Vec<Tensor<3>> = ends.map(|end| x.clone().slice(s![.., end - 1..end, ..])).collect();
-    Tensor::cat(last, 1)
+    let wanted = feeds.iter().zip(ends).filter_map(|(feed, end)| match feed.logits {
+        LogitRows::None => None,
+        LogitRows::Last => Some(end - 1..end),
+        LogitRows::All => Some(end - feed.ids.len()..end),
+    });
+    wanted.collect()
+}
+
+/// Selects ranges of rows: `[1, N, C]` to `[1, R, C]`, or `None` without rows.
+fn select_rows(x: Tensor<3>, wanted: &[Range<usize>]) -> Option<Tensor<3>> {
+    let [_, n_rows, _] = x.dims();
+    match wanted.iter().map(ExactSizeIterator::len).sum::<usize>() {
+        0 => None,
+        n_wanted if n_wanted == n_rows => Some(x),
+        _ => {
+            let rows = wanted.iter().map(|rows| x.clone().slice(s![.., rows.clone(), ..]));
+            Some(Tensor::cat(rows.collect(), 1))
+        }
+    }
 }

@@ -37,8 +37,8 @@ pub use config::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
 };
 pub use config_check::ConfigError;
-pub use decoder::{Context, Decoder, window_start};
-pub use gpt::{Feed, Gpt, estimate_slots};
+pub use decoder::{Context, Decoder, Piece, window_start};
+pub use gpt::{Feed, Gpt, LogitRows, estimate_slots};
 pub use init::dropout_seed;
 pub use kernels::{Precision, Slot, SlotType};
 pub use lora::Lora;

@@ -11,7 +11,7 @@ use burn::{
     tensor::{DType, Tolerance},
 };
 use kernels::testing::{test_device, test_tolerance};
-use model::{Context, Decoder, Gpt, GptConfig, SlotType};
+use model::{Context, Decoder, Gpt, GptConfig, LogitRows, Piece, SlotType};
 
 /// A seeded random number generator.
 struct Random(u64);
@@ -167,6 +167,71 @@ fn a_prompt_in_pieces_equals_the_whole_prompt() {
             assert_eq!(context.ids(), ids, "{config:?}");
         }
     }
+}
+
+#[test]
+fn a_step_returns_the_logits_that_its_pieces_ask_for() {
+    let ids = Random(5).ids(40);
+    for model in models(64) {
+        let decoder = Decoder::new(&model);
+        let mut contexts = [decoder.context(), decoder.context(), decoder.context()];
+        contexts.iter_mut().for_each(|context| context.push(&ids));
+        let wanted = [(7, LogitRows::None), (12, LogitRows::All), (40, LogitRows::Last)];
+        let pieces =
+            contexts.iter_mut().zip(wanted).map(|(context, (n, logits))| Piece { context, n, logits });
+        let logits = decoder.process(pieces.collect()).unwrap();
+        assert_eq!(contexts.each_ref().map(Context::n_pending), [33, 28, 0]);
+        assert_eq!(contexts.each_ref().map(Context::n_cached), [7, 12, 40]);
+
+        let tokens: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let tokens = Tensor::from_data(TensorData::new(tokens, [1, ids.len()]), &test_device());
+        let all = model.forward(tokens).squeeze_dim::<2>(0);
+        let expected = Tensor::cat(vec![all.clone().slice(s![..12, ..]), all.slice(s![39.., ..])], 0);
+        let close = Tolerance::absolute(test_tolerance(1e-5));
+        logits.into_data().assert_approx_eq::<f32>(&expected.into_data(), close);
+
+        let [context, ..] = &mut contexts;
+        let silent = Piece { context, n: 3, logits: LogitRows::None };
+        assert!(decoder.process(vec![silent]).is_none());
+    }
+}
+
+#[test]
+fn a_prefix_continues_like_a_new_sequence() {
+    let ids = Random(6).ids(60);
+    for model in models(32) {
+        let decoder = Decoder::new(&model);
+        // Within the block, and after the window has slid.
+        for (n, len) in [(20, 12), (20, 20), (20, 1), (50, 45), (50, 9)] {
+            let mut context = decoder.context();
+            decoder.next_logits(&mut context, &ids[..n]);
+            let prefix = context.prefix(len);
+            assert!(prefix.n_cached() <= len && prefix.size_bytes() <= context.size_bytes());
+            context.truncate(len);
+            let expected =
+                decoder.next_logits(&mut decoder.context(), &[&ids[..len], &[3, 1]].concat()).into_data();
+            for mut continued in [prefix, context] {
+                assert_eq!(continued.ids(), &ids[..len]);
+                let logits = decoder.next_logits(&mut continued, &[3, 1]).into_data();
+                logits.assert_approx_eq::<f32>(&expected, Tolerance::absolute(test_tolerance(1e-5)));
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_leading_tokens_in_the_cache_are_reusable() {
+    let [model, _] = models(16);
+    let decoder = Decoder::new(&model);
+    let mut context = decoder.context();
+    context.push(&[1, 2, 3, 4, 5]);
+    assert_eq!(context.n_reusable(&[1, 2, 3]), 0, "nothing is processed");
+    decoder.process(vec![Piece { context: &mut context, n: 4, logits: LogitRows::None }]);
+    for (ids, n) in [(&[1, 2, 3][..], 3), (&[1, 2, 7, 4], 2), (&[2], 0), (&[], 0), (&[1, 2, 3, 4, 5, 6], 4)] {
+        assert_eq!(context.n_reusable(ids), n, "{ids:?}");
+    }
+    decoder.next_logits(&mut context, &[6; 20]);
+    assert_eq!(context.n_reusable(&[1, 2, 3]), 0, "the window has slid");
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub enum Error {
     #[error("the prompt is empty; it needs at least one token, for example a line break")]
     EmptyPrompt,
 
+    #[error("the text can't be constrained")]
+    Constraint(#[source] Box<dyn std::error::Error + Send + Sync>),
+
     #[error("the model returned no logits; its vocabulary seems to be empty")]
     NoLogits,
 

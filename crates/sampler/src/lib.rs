@@ -72,6 +72,7 @@ mod generate;
 mod sample;
 mod sequence;
 
+mod constraint;
 mod history;
 mod logits;
 mod options;
@@ -89,13 +90,14 @@ mod error;
 
 pub use bias::add_logit_bias;
 pub use candidate::Candidate;
+pub use constraint::Constraint;
 pub use distribution::{next_token_distribution, softmax};
 pub use error::{Error, Result};
 pub use filter::{min_p, top_k, top_p, typical_p};
 pub use generate::{generate, generate_batch};
 pub use history::History;
 pub use logits::Logits;
-pub use logprob::{log_softmax, logprob};
+pub use logprob::{log_softmax, logprob, top_logprobs};
 pub use options::Options;
 pub use penalty::{penalize_frequency, penalize_presence, penalize_repetition};
 pub use sample::{Sample, StoppedBy};

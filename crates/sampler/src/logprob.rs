@@ -1,5 +1,7 @@
 //! Log-probabilities, in nats.
 
+use crate::top_k;
+
 /// The natural logarithm of the softmax.
 ///
 /// The largest logit is subtracted first and the sum is computed in `f64`, so finite logits of any size give finite
@@ -23,6 +25,22 @@ pub fn logprob(logits: &[f32], id: u32) -> f32 {
     let vocab_size = logits.len();
     let logit = logits.get(id as usize).unwrap_or_else(|| panic!("token {id} of {vocab_size} logits"));
     subtract(*logit, log_sum_exp(logits))
+}
+
+/// The log-probability of token `id`, and those of the `n` most probable tokens, the most probable first. Ties keep the
+/// lower ids.
+///
+/// # Panics
+///
+/// If there is no logit for `id`.
+pub fn top_logprobs(logits: &[f32], id: u32, n: usize) -> (f32, Vec<(u32, f32)>) {
+    let vocab_size = logits.len();
+    let logit = logits.get(id as usize).unwrap_or_else(|| panic!("token {id} of {vocab_size} logits"));
+    let log_sum_exp = log_sum_exp(logits);
+    let mut top = if n == 0 { Vec::new() } else { top_k((0..).zip(logits.iter().copied()), n) };
+    top.sort_by(|(_, a), (_, b)| b.total_cmp(a)); // Stable: equal logits stay in ascending order of id.
+    top.iter_mut().for_each(|(_, logit)| *logit = subtract(*logit, log_sum_exp));
+    (subtract(*logit, log_sum_exp), top)
 }
 
 /// ln Σ exp(logit).
@@ -67,6 +85,16 @@ mod tests {
         for (id, &expected) in (0..).zip(&all) {
             assert_eq!(logprob(&logits, id), expected);
         }
+    }
+
+    #[test]
+    fn the_most_probable_tokens_come_first_with_the_values_of_log_softmax() {
+        let logits = [0.3, 4.0, f32::NEG_INFINITY, 4.0, -1.5];
+        let all = log_softmax(&logits);
+        let expected = [1, 3, 0].map(|id| (id, all[id as usize]));
+        assert_eq!(top_logprobs(&logits, 4, 3), (all[4], expected.to_vec()));
+        assert_eq!(top_logprobs(&logits, 1, 0), (all[1], Vec::new()));
+        assert_eq!(top_logprobs(&logits, 1, 9).1.len(), 5);
     }
 
     #[test]

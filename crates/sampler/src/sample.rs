@@ -22,6 +22,8 @@ pub enum StoppedBy {
     StopString(String),
     /// The last token of [`Sample::ids`] is one of [`Options::stop_tokens`](crate::Options::stop_tokens).
     StopToken,
+    /// The [`Constraint`](crate::Constraint) permits no further token.
+    Constraint,
     /// The caller ended an incomplete sample.
     Interrupted,
 }

@@ -3,8 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Error, History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution, logprob,
-    next_token_distribution, random_stream, sample_token, stop::StopStrings, uniform,
+    Constraint, Error, History, Logits, Options, Result, Sample, StoppedBy, distribution::distribution,
+    logprob, next_token_distribution, random_stream, sample_token, stop::StopStrings, uniform,
 };
 
 /// The whole state of a sample during generation. Samples of one batch share no state.
@@ -31,6 +31,7 @@ use crate::{
 pub struct Sequence {
     options: Options,
     prompt: Vec<u32>,
+    constraint: Option<Box<dyn Constraint>>,
     rng: ChaCha8Rng,
     history: History,
     stop_strings: StopStrings,
@@ -62,7 +63,19 @@ impl Sequence {
             logprobs: Vec::new(),
             options,
             prompt,
+            constraint: None,
         })
+    }
+
+    /// The same sample with a constraint on its tokens, which needs every logit in each step.
+    #[must_use]
+    pub fn with_constraint(self, constraint: Option<Box<dyn Constraint>>) -> Self {
+        Self { constraint, ..self }
+    }
+
+    /// Number of largest logits that determine the next token, as [`Options::n_best`]. `None` if every logit is needed.
+    pub fn n_best(&self) -> Option<usize> {
+        self.options.n_best().filter(|_| self.constraint.is_none())
     }
 
     /// The ids that the model has not seen: first the prompt, then the last sampled token.
@@ -80,11 +93,12 @@ impl Sequence {
     ///
     /// # Errors
     ///
-    /// If no token can be sampled from the logits, or a bias is for a token outside the vocabulary.
+    /// If no token can be sampled from the logits, a bias is for a token outside the vocabulary, or the constraint
+    /// fails.
     ///
     /// # Panics
     ///
-    /// If the sample is complete, or the logits are [`Logits::Best`] and the options need every logit.
+    /// If the sample is complete, or the logits are [`Logits::Best`] and [`Sequence::n_best`] needs every logit.
     pub fn step(&mut self, logits: &Logits, text_of: impl FnOnce(u32) -> String) -> Result<String> {
         assert!(self.stopped_by.is_none(), "a complete sample has no next token");
         let id = self.sample(logits)?;
@@ -95,6 +109,9 @@ impl Sequence {
             let (decided, stop) = self.stop_strings.push(&text_of(id));
             text = decided;
             self.stopped_by = stop.map(|stop| StoppedBy::StopString(stop.to_owned()));
+        }
+        if self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete()) {
+            self.stopped_by.get_or_insert(StoppedBy::Constraint);
         }
         if self.ids.len() == self.options.max_tokens {
             self.stopped_by.get_or_insert(StoppedBy::MaxTokens);
@@ -122,14 +139,22 @@ impl Sequence {
     }
 
     fn sample(&mut self, logits: &Logits) -> Result<u32> {
-        let candidates = match logits {
-            Logits::All(logits) => next_token_distribution(&self.options, &self.history, logits)?,
-            Logits::Best(best) => {
-                assert!(self.options.n_best().is_some(), "these options need every logit");
+        let candidates = match (logits, &mut self.constraint) {
+            (Logits::All(logits), None) => next_token_distribution(&self.options, &self.history, logits)?,
+            (Logits::All(logits), Some(constraint)) => {
+                let mut allowed = logits.clone();
+                constraint.restrict(&mut allowed).map_err(Error::Constraint)?;
+                next_token_distribution(&self.options, &self.history, &allowed)?
+            }
+            (Logits::Best(best), _) => {
+                assert!(self.n_best().is_some(), "this sample needs every logit");
                 distribution(&self.options, best.iter().copied())?
             }
         };
         let id = sample_token(&candidates, uniform(&mut self.rng));
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(id).map_err(Error::Constraint)?;
+        }
         self.history.push(id);
         self.ids.push(id);
         if let (true, Logits::All(logits)) = (self.options.logprobs, logits) {

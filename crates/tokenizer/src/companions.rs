@@ -1,6 +1,6 @@
 //! Companion data of a model: the chat template, the padding and unknown tokens, and the sampling settings.
 //!
-//! Kindling does not use them. Import, training and export pass them on unchanged.
+//! Import, training and export pass them on unchanged. Only the chat template and the texts of special tokens are used.
 
 use std::{
     collections::BTreeMap,
@@ -213,8 +213,13 @@ impl Companions {
         (keys, notes)
     }
 
+    /// The default chat template.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.templates().0
+    }
+
     /// The text of a special token such as `pad_token`.
-    fn token(&self, name: &str) -> Option<&str> {
+    pub(crate) fn token(&self, name: &str) -> Option<&str> {
         let files = [&self.tokenizer_config, &self.special_tokens_map];
         let value = files.into_iter().find_map(|file| file.get(name).filter(|value| !value.is_null()))?;
         value.as_str().or(value["content"].as_str())

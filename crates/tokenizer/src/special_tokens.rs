@@ -1,10 +1,14 @@
 //! The BOS token and the EOS tokens of a model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::{Companions, Tokenizer};
+
+/// The keys of special tokens in `tokenizer_config.json`.
+const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// The BOS and EOS tokens of a model, which a `tokenizer.json` does not have, and its companion data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +61,14 @@ impl SpecialTokens {
                 file[key] = json!(tokenizer.decode(&[id]));
             }
         }
+    }
+
+    /// The texts of all special tokens by their keys in `tokenizer_config.json`, for a chat template.
+    pub fn texts(&self, tokenizer: &Tokenizer) -> BTreeMap<String, String> {
+        let mut file = json!({});
+        self.write_texts_to(&mut file, tokenizer);
+        let text = |name: &str| self.companions.token(name).or(file[name].as_str()).map(str::to_owned);
+        NAMES.into_iter().filter_map(|name| Some((name.to_owned(), text(name)?))).collect()
     }
 
     /// Writes `bos_token_id` and `eos_token_id` into a Hugging Face `config.json` or `generation_config.json`.
@@ -121,6 +133,19 @@ mod tests {
             file,
             json!({ "bos_token": tokenizer.decode(&[65]), "eos_token": tokenizer.decode(&[66]) })
         );
+    }
+
+    #[test]
+    fn texts_of_the_model_folder_take_precedence() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            json!({ "eos_token": "</turn>", "pad_token": { "content": "<pad>" }, "padding_side": "left" });
+        std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let companions = Companions::read(folder.path(), &json!({})).unwrap();
+        let tokens = SpecialTokens { companions, ..tokens(Some(65), &[66, 67]) };
+        let texts: Vec<(String, String)> = tokens.texts(&Tokenizer::byte()).into_iter().collect();
+        let expected = [("bos_token", "A"), ("eos_token", "</turn>"), ("pad_token", "<pad>")];
+        assert_eq!(texts, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]

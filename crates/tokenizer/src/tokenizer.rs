@@ -329,8 +329,8 @@ impl Tokenizer {
         self.0.tokens.get(usize::try_from(id).ok()?)?.as_deref()
     }
 
-    /// Whether decoding concatenates the bytes of the tokens, apart from a space at the start.
-    pub(crate) fn joins_bytes(&self) -> bool {
+    /// Whether decoding concatenates the [bytes](Self::token_bytes) of the tokens, apart from a space at the start.
+    pub fn joins_bytes(&self) -> bool {
         self.0.decoding != Decoding::Library
     }
 
@@ -340,8 +340,9 @@ impl Tokenizer {
     }
 
     /// Whether the id is a special token.
-    pub(crate) fn is_special(&self, id: u32) -> bool {
-        self.0.pipeline.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.0.pipeline.get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&id).is_some_and(|token| token.special)
     }
 
     pub(crate) fn bytes_or_replacement(&self, id: u32) -> &[u8] {

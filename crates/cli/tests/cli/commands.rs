@@ -386,7 +386,8 @@ fn the_engine_and_the_command_generate_the_same_text() {
     let model = engine::Models::default().open(&story).unwrap();
     let model = model.load(&burn::prelude::Device::flex()).unwrap();
     let prompt = engine::encode_prompt(&model.tokenizer, "the cat").unwrap();
-    let pieces = engine::Generation::begin(&model.gpt, &model.tokenizer, options, &prompt, 0..2).unwrap();
+    let request = engine::Request { samples: 0..2, ..engine::Request::new(prompt, options) };
+    let pieces = engine::Generation::begin(&model.gpt, &model.tokenizer, request).unwrap();
     let mut generated = [String::new(), String::new()];
     for piece in pieces {
         let piece = piece.unwrap();

@@ -24,6 +24,8 @@ mod live;
 mod malformed;
 mod reports;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod support;
 mod texts;
 mod unsupported;

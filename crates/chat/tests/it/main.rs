@@ -1,0 +1,4 @@
+//! Integration tests of chat templates.
+
+mod golden;
+mod hostile;

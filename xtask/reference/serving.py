@@ -1,0 +1,124 @@
+"""Servers as child processes on free loopback ports, for `serve_speed.py` and `serve_load.py`."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 120
+STOP_S = 30
+REQUEST_S = 120
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that accepts requests."""
+
+    name: str
+    port: int
+    pid: int
+    model: str
+
+    def post(self, body: dict) -> dict:
+        """The answer to a completion, on a connection of its own."""
+        response = self.open(body)
+        answer = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{self.name}: status {response.status}: {answer[:500]!r}")
+        return json.loads(answer)
+
+    def open(self, body: dict) -> http.client.HTTPResponse:
+        """The response to a completion, with its body unread."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_S)
+        body = json.dumps({"model": self.model} | body)
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        return connection.getresponse()
+
+    def get(self, path: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_S)
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = [line for line in self.get("/metrics").splitlines() if line.partition("{")[0].partition(" ")[0] == name]
+        if not lines:
+            raise RuntimeError(f"/metrics has no {name}")
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def rss_mib(self) -> float:
+        """The resident memory of the process, from Linux."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * 4096 / 2**20
+
+    def n_files(self) -> int:
+        """The open files of the process, connections included, from Linux."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+
+def kindling(program: Path, model: str, *options: str) -> AbstractContextManager[Running]:
+    """`kindling serve` with one model."""
+    port = free_port()
+    command = [str(program), "serve", model, "--port", str(port), *options]
+    return running("kindling serve", command, port, Path(model).name, "/health")
+
+
+def llama_cpp(gguf: Path, n_ctx: int, threads: int) -> AbstractContextManager[Running]:
+    """The server of llama-cpp-python, which runs one request at a time."""
+    port = free_port()
+    options = {
+        "model": gguf,
+        "model_alias": gguf.stem,
+        "host": "127.0.0.1",
+        "port": port,
+        "n_ctx": n_ctx,
+        "n_threads": threads,
+        "n_threads_batch": threads,
+        "logits_all": False,  # By default it keeps the logits of each prompt token.
+        "interrupt_requests": False,  # By default a new request ends the one that streams.
+        "verbose": False,
+    }
+    flags = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    return running("llama_cpp.server", [sys.executable, "-m", "llama_cpp.server", *flags], port, gguf.stem, "/v1/models")
+
+
+@contextmanager
+def running(name: str, command: list[str], port: int, model: str, ready_path: str) -> Iterator[Running]:
+    """A started server. Ends it after the block."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server = Running(name, port, process.pid, model)
+        wait_until_ready(server, process, ready_path)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(server: Running, process: subprocess.Popen, path: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise SystemExit(f"{server.name} ended with code {process.returncode} before it was ready")
+        try:
+            server.get(path)
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit(f"{server.name} was not ready after {START_S} s")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
