@@ -2,9 +2,9 @@
 
     python chat_templates.py ../../crates/chat/tests/fixtures
 
-The templates are the folder's *.jinja. They are written for these tests, with the language features of well-known models'
-templates. `golden.json` has one line per template, conversation and end of the prompt: the rendered text, the message of
-`raise_exception`, or null if transformers fails in another way.
+The templates are the folder's *.jinja. They are written for these tests, with the language features of the templates of
+well-known models. `golden.json` has one line per template, conversation and end of the prompt: the rendered text, the
+message of `raise_exception`, or the error if transformers fails in another way.
 """
 
 import argparse
@@ -32,8 +32,18 @@ CONVERSATIONS = {
         ("assistant", "<think>Once.</think>Once upon a time"),
     ],
     "no_turns": [("user", "hello"), ("user", "hello again")],
-    "scripts": [("user", "Grüße, 你好 🙂 ναι\t\"quoted\" \\ {{ 'a' }} {% raw %} </s>"), ("assistant", ""), ("user", "7"), ("assistant", "EH")],
-    "tools": [("user", "weather?"), ("tool", "<result>7 °C</result>"), ("tool", "rain"), ("assistant", "<think>cold</think>\nCold.")],
+    "scripts": [
+        ("user", "Grüße, 你好 🙂 ναι\t\"quoted\" \\ {{ 'a' }} {% raw %} </s>"),
+        ("assistant", ""),
+        ("user", "7"),
+        ("assistant", "EH"),
+    ],
+    "tools": [
+        ("user", "weather?"),
+        ("tool", "<result>7 °C</result>"),
+        ("tool", "rain"),
+        ("assistant", "<think>cold</think>\nCold."),
+    ],
     "unknown_role": [("critic", "Boo!")],
 }
 

@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="the same model in Hugging Face layout, f32")
     parser.add_argument("--documents", type=int, default=16, help="documents per task")
     parser.add_argument("--backends", nargs="*", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

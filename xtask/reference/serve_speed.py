@@ -9,7 +9,6 @@ rounds, and each round has other prompts, so that no program can reuse an earlie
 import argparse
 import json
 import os
-import random
 import select
 import statistics
 import subprocess
@@ -20,11 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import REQUEST_S, Running, kindling, llama_cpp
+from serving import REQUEST_S, Running, kindling, llama_cpp, prompt_of
 
 MAX_DIFFERENCE = 0.05  # Between the server and `kindling generate`.
 MIN_SPEED_UP = 5.0  # Of 16 clients over one.
-WORDS = "the red tree is near a house and far from the old boat but not so high in green blue".split()
 SILENCE_S = 1.0  # `kindling generate` has written its text if it writes nothing for so long.
 
 
@@ -58,6 +56,7 @@ def main() -> None:
             programs["llama_cpp.server"] = lambda prompt: stream(llama, prompt, args.tokens)
             servers.append(llama)
 
+        print(f"load average {os.getloadavg()[0]:.1f} before; other programs make these figures worthless")
         print(f"{args.model}, one client, {args.tokens} tokens, medians of {args.rounds} rounds")
         for n_words in args.prompt_words:
             compare(programs, n_words, args.rounds)
@@ -71,7 +70,7 @@ def compare(programs: dict, n_words: int, rounds: int) -> None:
     timings: dict[str, list[Timing]] = {name: [] for name in programs}
     for number in range(-1, rounds):  # The first round is a warm-up.
         for name, program in programs.items():
-            timing = program(prompt_of(n_words, f"{name} {number}"))
+            timing = program(prompt_of(n_words, f"{n_words} {number}"))
             if number >= 0:
                 timings[name].append(timing)
     base = None
@@ -84,7 +83,8 @@ def compare(programs: dict, n_words: int, rounds: int) -> None:
             f"   {speed:8.1f} tokens/s ({speed / base[1]:5.2f})",
             flush=True,
         )
-        if name == "kindling serve" and (first > base[0] * (1 + MAX_DIFFERENCE) or speed < base[1] * (1 - MAX_DIFFERENCE)):
+        is_slower = first > base[0] * (1 + MAX_DIFFERENCE) or speed < base[1] * (1 - MAX_DIFFERENCE)
+        if name == "kindling serve" and is_slower:
             print(f"    more than {MAX_DIFFERENCE:.0%} slower than `kindling generate`")
 
 
@@ -116,12 +116,6 @@ def request(prompt: str, n_tokens: int) -> dict:
     return {"prompt": prompt, "max_tokens": n_tokens, "temperature": 0, "ignore_eos": True}
 
 
-def prompt_of(n_words: int, seed: str) -> str:
-    """A prompt that depends on the seed from its first word on, in letters that a small vocabulary has too."""
-    rng = random.Random(seed)
-    return " ".join(rng.choice(WORDS) for _ in range(n_words))
-
-
 def stream(server: Running, prompt: str, n_tokens: int) -> Timing:
     """The times of the text's chunks."""
     start = time.perf_counter()
@@ -147,7 +141,8 @@ def timing(start: float, times: list[float], n_tokens: int) -> Timing:
 @contextmanager
 def generating(program: Path, model: str, n_tokens: int) -> Iterator:
     """`kindling generate -i`, whose model is loaded: a function from a prompt to the times of its text."""
-    command = [str(program), "generate", model, "-i", "--temperature", "0", "--ignore-eos", "--max-tokens", str(n_tokens)]
+    options = ["-i", "--ignore-eos", "--temperature=0", f"--max-tokens={n_tokens}"]
+    command = [str(program.resolve()), "generate", model, *options]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def generate(prompt: str) -> Timing:

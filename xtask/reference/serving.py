@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 START_S = 120
 STOP_S = 30
 REQUEST_S = 120
+WORDS = "the red tree is near a house and far from the old boat but not so high in green blue".split()
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Running:
 def kindling(program: Path, model: str, *options: str) -> AbstractContextManager[Running]:
     """`kindling serve` with one model."""
     port = free_port()
-    command = [str(program), "serve", model, "--port", str(port), *options]
+    command = [str(program.resolve()), "serve", model, "--port", str(port), *options]
     return running("kindling serve", command, port, Path(model).name, "/health")
 
 
@@ -85,7 +87,9 @@ def llama_cpp(gguf: Path, n_ctx: int, threads: int) -> AbstractContextManager[Ru
         "verbose": False,
     }
     flags = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    return running("llama_cpp.server", [sys.executable, "-m", "llama_cpp.server", *flags], port, gguf.stem, "/v1/models")
+    return running(
+        "llama_cpp.server", [sys.executable, "-m", "llama_cpp.server", *flags], port, gguf.stem, "/v1/models"
+    )
 
 
 @contextmanager
@@ -122,3 +126,9 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def prompt_of(n_words: int, seed: str) -> str:
+    """A prompt that depends on the seed from its first word on, in letters that a small vocabulary has too."""
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(n_words))

@@ -130,14 +130,14 @@ const CHECKS: [Check; 14] = [
             // The whole workspace, as in the check before: `--package` would build Burn again.
             &[
                 "cargo test --workspace --locked --lib --test bf16 --test decoding --test devices --test dropout --test gpt \
-               --test gpu_paths --test resume --test run",
+               --test gpu_paths --test resume --test run --test scheduling",
             ],
         )
     },
     // The reference implementations, for decoding schedules of several sequences.
     Check {
         env: &[("KINDLING_TEST_DEVICE", "cpu-plain")],
-        ..Check::new("plain", &["cargo test --workspace --locked --test decoding"])
+        ..Check::new("plain", &["cargo test --workspace --locked --test decoding --test scheduling"])
     },
     Check {
         env: &[("RUSTDOCFLAGS", "-D warnings")],

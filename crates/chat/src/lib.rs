@@ -1,7 +1,7 @@
 //! Chat templates: turns the messages of a conversation into the text that a model continues.
 //!
-//! A chat model is trained on conversations in one format. Its Jinja template writes that format, with special tokens as
-//! text. A [`Template`] renders it as `apply_chat_template` of transformers does: the same whitespace rules, functions
+//! A chat model is trained on conversations in one format. Its Jinja template writes that format, with special tokens
+//! as text. A [`Template`] renders it as `apply_chat_template` of transformers does: the same whitespace rules, functions
 //! and filters, and the methods of Python strings, lists and dictionaries. `'%s' % text` and the filters `truncate`,
 //! `wordcount`, `wordwrap` and `center` are errors.
 //!

@@ -48,7 +48,7 @@ impl CtrlC {
 }
 
 /// Calls a function with the exit code 128 + N for each Ctrl-C or SIGTERM, on a thread of its own.
-#[cfg(unix)]
+#[cfg(all(feature = "serve", unix))]
 pub(crate) fn on_each_stop_signal(mut act: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
     use signal_hook::{
         consts::{SIGINT, SIGTERM},
@@ -67,7 +67,7 @@ pub(crate) fn on_each_stop_signal(mut act: impl FnMut(u8) + Send + 'static) -> a
 }
 
 /// Calls a function with the exit code for each Ctrl-C.
-#[cfg(not(unix))]
+#[cfg(all(feature = "serve", not(unix)))]
 pub(crate) fn on_each_stop_signal(mut act: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
     ctrlc::set_handler(move || act(INTERRUPTED)).context("cannot listen for Ctrl-C")
 }

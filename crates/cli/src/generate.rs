@@ -2,12 +2,11 @@
 
 use std::{
     io::{self, Write},
-    ops::Range,
     path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use console::{self, report, warn};
 use engine::{Generation, MAX_BATCH_SIZE, Model, Request, token_id, with_prompt_prefix};
 use journal::summary::plural;
@@ -17,11 +16,14 @@ use sampler::{Options, Sample, StoppedBy};
 use serde::Serialize;
 use tokenizer::Tokenizer;
 
+#[cfg(feature = "grammar")]
+use crate::grammar_args::{GrammarArgs, constraint};
 use crate::{
     ctrl_c::{CtrlC, INTERRUPTED},
     memory,
     model_args::ModelArgs,
     sample_printer::SamplePrinter,
+    sampling_args::{SamplingArgs, report_seed, seed_or_random},
     usage::{ResultExt, at_least},
 };
 
@@ -59,6 +61,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[cfg(feature = "grammar")]
+    #[command(flatten)]
+    grammar: GrammarArgs,
 
     #[command(flatten)]
     stop: StopArgs,
@@ -107,46 +113,6 @@ struct PromptArgs {
     /// Encode special tokens such as <|endoftext|> in the prompt as single tokens, not as plain text.
     #[arg(long)]
     special: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Sampling")]
-struct SamplingArgs {
-    /// Sampling temperature; 0 always takes the most probable token.
-    #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
-    temperature: f32,
-
-    /// Sample from the K most probable tokens.
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = at_least(1_usize))]
-    top_k: Option<usize>,
-
-    /// Sample from the most probable tokens whose probabilities add up to P.
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
-
-    /// Sample from the tokens at least P times as probable as the most probable one.
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f32>,
-
-    /// Sample from the tokens whose surprisal is nearest to the entropy, up to a total probability of P.
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    typical_p: Option<f32>,
-
-    /// Penalize tokens of the prompt and of the generated text; 1 is off.
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    repetition_penalty: f32,
-
-    /// Subtract X from a token's logit for each time it was generated; 0 is off.
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    frequency_penalty: f32,
-
-    /// Subtract X from the logit of each token generated at least once; 0 is off.
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    presence_penalty: f32,
-
-    /// Add X to the logit of a token, given as its text, or as # and its id; repeatable.
-    #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true)]
-    logit_bias: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -205,9 +171,11 @@ impl From<Sample> for SampleOutput {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let seed = args.seed.unwrap_or_else(random_seed);
+    let seed = seed_or_random(args.seed);
     // Check the options before loading a model.
     plain_options(&args, seed).check().usage()?;
+    #[cfg(feature = "grammar")]
+    let grammar = args.grammar.read(args.prompt.prompt_file.as_deref())?;
     let given = match &args.prompt {
         PromptArgs { prompt: Some(text), .. } => text.clone(),
         PromptArgs { prompt_file: Some(path), .. } => dataset::read_text(path)?,
@@ -216,15 +184,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (_, model) = args.model.load()?;
     let options = options(&args, seed, &model)?;
     options.check().usage()?;
+    #[cfg(feature = "grammar")]
+    let constraint = grammar.map(|grammar| constraint(&grammar, &model, &eos(&args, &model))).transpose()?;
+    #[cfg(not(feature = "grammar"))]
+    let constraint = None;
     let ctrl_c = CtrlC::listen()?;
     if args.prompt.interactive {
         return interact(&model, &options, &args, &ctrl_c);
     }
     let prompt = prompt(&args, &model, &given)?;
     ctrl_c.begin_samples();
-    report_seed(&args, seed);
+    report_seed(args.seed, seed);
     let printer = if args.json { SamplePrinter::silent() } else { SamplePrinter::stdout(&given) };
-    let samples = generate(&model, options, &prompt, 0..args.samples, printer, &ctrl_c)?;
+    let request = Request { samples: 0..args.samples, constraint, ..Request::new(prompt, options) };
+    let samples = generate(&model, request, printer, &ctrl_c)?;
     if args.json {
         let samples = samples.into_iter().map(SampleOutput::from).collect();
         writeln!(io::stdout(), "{}", serde_json::to_string(&Output { seed, samples })?)?;
@@ -232,54 +205,35 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if ctrl_c.is_pressed() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// A random seed below 2⁵³, which JSON readers with only f64 keep exactly.
-fn random_seed() -> u64 {
-    rand::random::<u64>() >> 11
-}
-
-/// Prints the seed unless it was given.
-fn report_seed(args: &Args, seed: u64) {
-    if args.seed.is_none() {
-        report(format_args!("seed {seed}"));
-    }
-}
-
 /// The options that need no tokenizer.
 fn plain_options(args: &Args, seed: u64) -> Options {
     let Args { sampling, stop, .. } = args;
     Options {
         max_tokens: stop.max_tokens,
-        temperature: sampling.temperature,
-        top_k: sampling.top_k,
-        top_p: sampling.top_p,
-        min_p: sampling.min_p,
-        typical_p: sampling.typical_p,
-        repetition_penalty: sampling.repetition_penalty,
-        frequency_penalty: sampling.frequency_penalty,
-        presence_penalty: sampling.presence_penalty,
         logprobs: args.json,
         stop: stop.stop.clone(),
         seed,
-        ..Options::default()
+        ..sampling.plain_options()
     }
 }
 
 fn options(args: &Args, seed: u64, model: &Model) -> anyhow::Result<Options> {
-    let Model { tokenizer, special_tokens, .. } = model;
-    let mut options = plain_options(args, seed);
-    for bias in &args.sampling.logit_bias {
-        let malformed = || anyhow!("--logit-bias must be TOKEN=X, where X is a number (got {bias:?})");
-        let (token, x) = bias.rsplit_once('=').ok_or_else(malformed).usage()?;
-        let x = x.trim().parse().map_err(|_| malformed()).usage()?;
-        options.logit_bias.insert(token_id(tokenizer, token).context("--logit-bias")?, x);
-    }
+    let tokenizer = &model.tokenizer;
+    let mut options =
+        Options { logit_bias: args.sampling.logit_bias(tokenizer)?, ..plain_options(args, seed) };
     for token in &args.stop.stop_token {
         options.stop_tokens.push(token_id(tokenizer, token).context("--stop-token")?);
     }
-    if !args.stop.ignore_eos {
-        options.stop_tokens.extend(special_tokens.eos.iter().copied().chain(tokenizer.end_of_text()));
-    }
+    options.stop_tokens.extend(eos(args, model));
     Ok(options)
+}
+
+/// The EOS tokens, unless `--ignore-eos`.
+fn eos(args: &Args, model: &Model) -> Vec<u32> {
+    if args.stop.ignore_eos {
+        return Vec::new();
+    }
+    model.special_tokens.eos.iter().copied().chain(model.tokenizer.end_of_text()).collect()
 }
 
 /// The ids of a prompt, with notes and warnings about it.
@@ -318,16 +272,13 @@ fn warn_if_cropped(prompt: &[u32], block_size: usize) {
     }
 }
 
-/// Generates the samples with these numbers and prints them as they are generated. Ctrl-C or a closed stdout ends them.
+/// Generates the samples of a request and prints them as they are generated. Ctrl-C or a closed stdout ends them.
 fn generate(
     model: &Model,
-    options: Options,
-    prompt: &[u32],
-    samples: Range<u64>,
+    request: Request,
     mut printer: SamplePrinter<'_>,
     ctrl_c: &CtrlC,
 ) -> anyhow::Result<Vec<Sample>> {
-    let request = Request { samples, ..Request::new(prompt.to_vec(), options) };
     let mut generation = Generation::begin(&model.gpt, &model.tokenizer, request)?;
     printer.begin();
     while let Some(piece) = generation.next() {
@@ -342,7 +293,7 @@ fn generate(
 
 /// Reads prompts until the end of input.
 fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> anyhow::Result<ExitCode> {
-    report_seed(args, options.seed);
+    report_seed(args.seed, options.seed);
     report(format_args!("each line is a prompt; Ctrl-C stops generating, Ctrl-D quits"));
     let mut editor = DefaultEditor::new().context("cannot open the terminal")?;
     let mut next = 0;
@@ -365,7 +316,8 @@ fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> an
         ctrl_c.begin_samples();
         // New sample numbers each time, so that a repeated prompt gives another text.
         let samples = next..next + args.samples;
-        generate(model, options.clone(), &prompt, samples, SamplePrinter::stdout(&line), ctrl_c)?;
+        let request = Request { samples, ..Request::new(prompt, options.clone()) };
+        generate(model, request, SamplePrinter::stdout(&line), ctrl_c)?;
         ctrl_c.end_samples();
         next += args.samples;
     }

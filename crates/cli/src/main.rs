@@ -2,16 +2,19 @@
 //!
 //! The crate parses arguments, calls the libraries and returns an exit code. 0 is success, 1 failure, 2 an
 //! invalid argument (found by clap, or marked by [`usage`]). 129, 130 and 143 mean that a signal stopped a run, which can
-//! be resumed; 130 also means that Ctrl-C ended `generate`. Results go to stdout, messages to stderr.
+//! be resumed; 130 also means that Ctrl-C ended `generate` or `chat`. Results go to stdout, messages to stderr.
 
 mod allocator;
 mod bench;
+mod chat;
 mod completions;
 mod ctrl_c;
 mod device;
 mod eval;
 mod export;
 mod generate;
+#[cfg(feature = "grammar")]
+mod grammar_args;
 mod hub;
 mod import;
 mod info;
@@ -26,6 +29,7 @@ mod probe;
 mod recipe;
 mod runs;
 mod sample_printer;
+mod sampling_args;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
@@ -66,6 +70,8 @@ enum Command {
     Train(train::Args),
     /// Generate text with a model.
     Generate(generate::Args),
+    /// Talk with a chat model.
+    Chat(chat::Args),
     /// Serve models over HTTP for OpenAI clients, with a page to try them.
     #[cfg(feature = "serve")]
     Serve(serve::Args),
@@ -113,6 +119,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Train(args) => train::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args),
         Command::Eval(args) => eval::run(args),

@@ -34,20 +34,24 @@ pub(crate) fn check_kv_cache(config: &GptConfig, n_texts: u64, n_tokens: usize) 
 }
 
 /// Like [`check_kv_cache`], for the full slots of a server of several models.
+#[cfg(feature = "serve")]
 pub(crate) fn check_slots(configs: &[&GptConfig], n_slots: usize) -> anyhow::Result<()> {
     verdict_on_kv_cache(slots_bytes(configs, n_slots), MachineMemory::now(), "use fewer --slots")
 }
 
 /// The largest number of slots of a server that fit in half of the free memory when full, from 1 to 16.
+#[cfg(feature = "serve")]
 pub(crate) fn default_slots(configs: &[&GptConfig]) -> usize {
     most_slots(configs, available_bytes() / 2)
 }
 
+#[cfg(feature = "serve")]
 fn most_slots(configs: &[&GptConfig], n_bytes: u64) -> usize {
     (2..=16).rev().find(|&n_slots| slots_bytes(configs, n_slots) <= n_bytes).unwrap_or(1)
 }
 
 /// The memory of `n_slots` full slots for each of several models.
+#[cfg(feature = "serve")]
 fn slots_bytes(configs: &[&GptConfig], n_slots: usize) -> u64 {
     let of_one = |config: &&GptConfig| estimate_slots(config, n_slots, config.block_size, SlotType::F32);
     configs.iter().map(of_one).fold(0, u64::saturating_add)
@@ -114,6 +118,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "serve")]
     fn as_many_slots_as_fit_are_the_default() {
         let config = GptConfig::debug();
         let of = |n_slots| slots_bytes(&[&config, &config], n_slots);

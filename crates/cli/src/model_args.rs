@@ -27,6 +27,7 @@ pub(crate) struct ModelArgs {
 }
 
 /// Several MODELs and `--device`, for a command that runs them together.
+#[cfg(feature = "serve")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelsArgs {
     /// Runs (name or folder), Hugging Face folders or GGUF files; without one, the newest run. RUN@last, RUN@STEP and
@@ -59,6 +60,7 @@ impl ModelArgs {
     }
 }
 
+#[cfg(feature = "serve")]
 impl ModelsArgs {
     /// Opens the models without reading their weights, with their names.
     pub(crate) fn open(&self) -> anyhow::Result<Vec<(String, Source)>> {

@@ -38,6 +38,7 @@ mod generation;
 mod next_logits;
 mod prompt;
 mod request;
+mod running;
 mod scheduler;
 
 mod evaluation;

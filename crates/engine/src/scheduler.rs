@@ -3,13 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use model::{Context, Decoder, Gpt, LogitRows, Piece};
-use sampler::{Logits, Sequence, top_logprobs};
-use tokenizer::{DecodeStream, Tokenizer};
+use rayon::prelude::*;
+use sampler::{Logits, Sequence};
+use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Output, Request, RequestId, Result, SampledToken, ScoredToken,
-    cache::{CachedContext, ContextCache, PIECE, Reuse},
+    Error, Output, Request, RequestId, Result,
+    cache::{ContextCache, PIECE, Reuse},
     next_logits,
+    running::{MIN_LOGITS, Running, Task},
 };
 
 /// Maximum number of logits of a scored piece of a prompt: 16 MiB.
@@ -68,30 +70,6 @@ struct Waiting {
     request: Request,
     /// The index of the next sample.
     next: u64,
-}
-
-/// A sample that has a slot, or gets one.
-#[derive(Debug)]
-struct Task<'a> {
-    request: RequestId,
-    sample: usize,
-    sequence: Sequence,
-    stream: DecodeStream<'a>,
-    n_top: Option<usize>,
-    scores_prompt: bool,
-    reuse: Reuse,
-}
-
-/// A sample with a slot.
-#[derive(Debug)]
-struct Running<'a> {
-    task: Task<'a>,
-    cached: CachedContext,
-    /// Whether the prompt is processed from its start in whole pieces.
-    is_exact: bool,
-    /// Prompt tokens that are not processed yet. The last piece of the prompt makes it 0.
-    n_prompt_left: usize,
-    prompt_scores: Vec<ScoredToken>,
 }
 
 /// What a step does for the running sample at an index.
@@ -169,36 +147,41 @@ impl<'a> Scheduler<'a> {
     ///
     /// If the logits can't be read from the device. Other errors concern one request: [`Output::Failed`].
     pub fn step(&mut self) -> Result<Vec<(RequestId, Output)>> {
+        kernels::on_pool(|| self.step_on_pool())
+    }
+
+    fn step_on_pool(&mut self) -> Result<Vec<(RequestId, Output)>> {
         let mut outputs = self.admit()?;
         let turns = self.plan();
         if turns.is_empty() {
             return Ok(outputs);
         }
-        let mut logits = kernels::on_pool(|| self.process(&turns))?.into_iter();
-        for Turn { idx, n, logits: rows } in turns {
+        let mut rows = self.process(&turns)?.into_iter();
+        // By running sample, the index in `next` of the logits of its next token. Forks share those of their prompt.
+        let (mut next, mut next_of) = (Vec::new(), vec![None; self.running.len()]);
+        for Turn { idx, n, logits } in turns {
             let running = &mut self.running[idx];
             let n_prompt = n.min(running.n_prompt_left);
-            running.n_prompt_left -= n_prompt;
             self.totals.n_prompt_tokens += n_prompt as u64;
-            let n_rows = match rows {
-                LogitRows::None => 0,
-                LogitRows::Last => 1,
-                LogitRows::All => n,
-            };
-            let rows: Vec<Logits> = logits.by_ref().take(n_rows).collect();
-            if running.task.scores_prompt && n_prompt > 0 {
-                running.score_prompt(&rows);
-            }
-            let Some(last) = rows.last().filter(|_| running.cached.context.n_pending() == 0) else {
+            let mut rows: Vec<Logits> = rows.by_ref().take(logits.n_rows(n)).collect();
+            outputs.extend(running.end_piece(n_prompt, &rows));
+            let Some(last) = rows.pop().filter(|_| running.cached.context.n_pending() == 0) else {
                 continue;
             };
             if n_prompt > 0 {
-                running.end_prompt(&mut outputs);
-                self.fork(idx, last, &mut outputs)?;
-            } else {
-                running.sample(last, &mut outputs);
+                self.fork(idx)?;
             }
+            next_of.resize(self.running.len(), Some(next.len()));
+            next_of[idx] = Some(next.len());
+            next.push(last);
         }
+        outputs.par_extend(
+            self.running
+                .par_iter_mut()
+                .zip(next_of)
+                .with_min_len((MIN_LOGITS / self.n_tokens).max(1))
+                .filter_map(|(running, idx)| Some(running.sample(&next[idx?]))),
+        );
         let mut failed = BTreeSet::new();
         outputs.retain(|(id, output)| match output {
             Output::Failed(_) => failed.insert(*id),
@@ -228,17 +211,9 @@ impl<'a> Scheduler<'a> {
             }
             let others = self.running.iter().map(|running| &running.cached);
             let prompt = task.sequence.unseen();
-            let mut cached = self.cache.start(prompt, task.reuse, &self.decoder, others);
-            let n_reused = cached.context.ids().len();
-            self.totals.n_reused_tokens += n_reused as u64;
-            cached.context.push(&prompt[n_reused..]);
-            self.running.push(Running {
-                is_exact: n_reused == cached.n_exact && task.reuse != Reuse::Nothing,
-                n_prompt_left: cached.context.n_pending(),
-                prompt_scores: Vec::new(),
-                task,
-                cached,
-            });
+            let cached = self.cache.start(prompt, task.reuse, &self.decoder, others);
+            self.totals.n_reused_tokens += cached.context.n_cached() as u64;
+            self.running.push(Running::new(task, cached));
             self.cache.shrink_to(self.n_slots - self.running.len());
         }
         Ok(outputs)
@@ -319,30 +294,17 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Samples the first token of the running sample at `idx`, and of its waiting siblings as far as slots are free.
-    fn fork(&mut self, idx: usize, logits: &Logits, outputs: &mut Vec<(RequestId, Output)>) -> Result<()> {
+    /// Gives free slots to the waiting siblings of the running sample at `idx`, whose prompt is processed.
+    fn fork(&mut self, idx: usize) -> Result<()> {
         let id = self.running[idx].task.request;
-        let first = self.running.len();
         while self.running.len() < self.n_slots
             && let Some(siblings) = self.waiting.iter().position(|waiting| waiting.id == id)
+            && let Some(task) = self.take_sample(siblings)?
         {
-            let Some(task) = self.take_sample(siblings)? else {
-                break;
-            };
-            let Running { cached, is_exact, .. } = &self.running[idx];
-            let (cached, is_exact) = (cached.prefix(cached.context.ids().len()), *is_exact);
-            self.totals.n_reused_tokens += cached.context.n_cached() as u64;
-            self.running.push(Running {
-                task,
-                cached,
-                is_exact,
-                n_prompt_left: 0,
-                prompt_scores: Vec::new(),
-            });
+            let fork = self.running[idx].fork(task);
+            self.totals.n_reused_tokens += fork.cached.context.n_cached() as u64;
+            self.running.push(fork);
             self.cache.shrink_to(self.n_slots - self.running.len());
-        }
-        for number in std::iter::once(idx).chain(first..self.running.len()) {
-            self.running[number].sample(logits, outputs);
         }
         Ok(())
     }
@@ -368,73 +330,4 @@ impl Waiting {
     fn n_samples(&self) -> usize {
         usize::try_from(self.request.samples.end.saturating_sub(self.next)).unwrap_or(usize::MAX)
     }
-}
-
-impl Task<'_> {
-    /// Whether nothing is left to do but to score the prompt.
-    fn is_complete(&self) -> bool {
-        self.sequence.stopped_by().is_some() && !self.scores_prompt
-    }
-
-    /// The only result of a sample with `max_tokens` 0.
-    fn without_token(&self) -> SampledToken {
-        SampledToken {
-            sample: self.sample,
-            id: None,
-            score: None,
-            text: String::new(),
-            stopped_by: self.sequence.stopped_by().cloned(),
-        }
-    }
-}
-
-impl Running<'_> {
-    /// Scores the prompt tokens that follow the positions of `rows`.
-    fn score_prompt(&mut self, rows: &[Logits]) {
-        let n_top = self.task.n_top.unwrap_or_default();
-        let prompt = &self.cached.context.ids()[self.prompt_scores.len() + 1..];
-        let scores = rows.iter().zip(prompt).map(|(logits, &id)| score(logits, id, n_top));
-        self.prompt_scores.extend(scores);
-    }
-
-    /// Records that the prompt is processed.
-    fn end_prompt(&mut self, outputs: &mut Vec<(RequestId, Output)>) {
-        if self.is_exact {
-            self.cached.n_exact = self.cached.context.n_cached() / PIECE * PIECE;
-        }
-        if self.task.scores_prompt {
-            self.task.scores_prompt = false;
-            let scores = std::mem::take(&mut self.prompt_scores);
-            outputs.push((self.task.request, Output::Prompt(scores)));
-        }
-    }
-
-    /// Samples a token.
-    fn sample(&mut self, logits: &Logits, outputs: &mut Vec<(RequestId, Output)>) {
-        let task = &mut self.task;
-        if task.is_complete() {
-            outputs.push((task.request, Output::Token(task.without_token())));
-            return;
-        }
-        let output = match task.sequence.step(logits, |id| task.stream.push(id)) {
-            Err(error) => Output::Failed(error.into()),
-            Ok(text) => {
-                let id = task.sequence.unseen()[0];
-                let stopped_by = task.sequence.stopped_by().cloned();
-                if stopped_by.is_none() {
-                    self.cached.context.push(&[id]);
-                }
-                let score = task.n_top.map(|n_top| score(logits, id, n_top));
-                Output::Token(SampledToken { sample: task.sample, id: Some(id), score, text, stopped_by })
-            }
-        };
-        outputs.push((task.request, output));
-    }
-}
-
-/// The log-probabilities of a token and of the most probable ones. The logits must be [`Logits::All`].
-fn score(logits: &Logits, id: u32, n_top: usize) -> ScoredToken {
-    let Logits::All(logits) = logits else { panic!("scores need every logit") };
-    let (logprob, top) = top_logprobs(logits, id, n_top);
-    ScoredToken { id, logprob, top }
 }

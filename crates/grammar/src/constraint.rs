@@ -4,20 +4,20 @@ use std::{error, fmt};
 
 use llguidance::{Matcher, TokenParser, api::StopReason, toktrie::SimpleVob};
 
-use crate::{Error, Result, error::message};
+use crate::{Error, Result, Vocabulary, error::message};
 
 /// A grammar after the tokens of one sample.
 pub(crate) struct GrammarConstraint {
+    vocabulary: Vocabulary,
     matcher: Matcher,
     n_accepted: usize,
-    has_eos: bool,
     is_complete: bool,
 }
 
 impl GrammarConstraint {
-    pub(crate) fn new(parser: TokenParser, has_eos: bool) -> Result<Self> {
+    pub(crate) fn new(parser: TokenParser, vocabulary: Vocabulary) -> Result<Self> {
         let matcher = Matcher::new(Ok(parser));
-        let mut constraint = Self { matcher, n_accepted: 0, has_eos, is_complete: false };
+        let mut constraint = Self { vocabulary, matcher, n_accepted: 0, is_complete: false };
         constraint.advance(&[])?;
         if !constraint.is_complete {
             constraint.mask()?;
@@ -29,13 +29,21 @@ impl GrammarConstraint {
     fn advance(&mut self, ids: &[u32]) -> Result<()> {
         self.matcher.consume_tokens(ids).map_err(|error| self.evaluation(&error))?;
         self.n_accepted += ids.len();
-        self.is_complete = self.matcher.is_stopped() || (!self.has_eos && self.ends_here());
+        self.is_complete = self.matcher.is_stopped() || (!self.vocabulary.has_eos() && self.ends_here());
         Ok(())
     }
 
     /// Whether the grammar may end here, and no token could continue.
     fn ends_here(&mut self) -> bool {
         self.matcher.is_accepting().is_ok_and(|accepts| accepts) && self.matcher.compute_mask().is_err()
+    }
+
+    fn allows(&mut self, id: u32) -> Result<bool> {
+        if id as usize >= self.vocabulary.n_tokens() {
+            return Ok(false);
+        }
+        let n_valid = self.matcher.validate_tokens(&[id]).map_err(|error| self.evaluation(&error))?;
+        Ok(n_valid == 1)
     }
 
     /// The tokens that may follow.
@@ -69,8 +77,7 @@ impl sampler::Constraint for GrammarConstraint {
         if self.is_complete {
             return Err(Error::Complete { n_accepted }.into());
         }
-        let is_allowed = self.matcher.validate_tokens(&[id]).map_err(|error| self.evaluation(&error))? == 1;
-        if !is_allowed {
+        if !self.allows(id)? {
             return Err(Error::Forbidden { id, n_accepted }.into());
         }
         Ok(self.advance(&[id])?)
@@ -81,12 +88,11 @@ impl sampler::Constraint for GrammarConstraint {
     }
 
     fn fork(&self) -> Box<dyn sampler::Constraint> {
-        let Self { matcher, n_accepted, has_eos, is_complete } = self;
         Box::new(Self {
-            matcher: matcher.deep_clone(),
-            n_accepted: *n_accepted,
-            has_eos: *has_eos,
-            is_complete: *is_complete,
+            vocabulary: self.vocabulary.clone(),
+            matcher: self.matcher.deep_clone(),
+            n_accepted: self.n_accepted,
+            is_complete: self.is_complete,
         })
     }
 }

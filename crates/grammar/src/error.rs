@@ -34,6 +34,9 @@ pub enum Error {
     #[error("the JSON schema is nested deeper than {max} levels")]
     TooDeep { max: usize },
 
+    #[error("multipleOf is {divisor}; use at most {max_digits} significant digits")]
+    Divisor { divisor: String, max_digits: usize },
+
     #[error("cannot start a thread to compile the grammar")]
     Thread(#[source] io::Error),
 

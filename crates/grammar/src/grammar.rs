@@ -18,10 +18,13 @@ use crate::{
 const JSON_WHITESPACE: &str = r"[ ]|\n[ ]{0,32}|\n\t{1,8}";
 
 /// Longest source of a grammar. Schemas are measured as compact JSON.
-const MAX_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 32 << 10;
 
 /// Deepest nesting of a schema, which is also the limit of JSON parsers.
 const MAX_DEPTH: usize = 128;
+
+/// Most significant digits of `multipleOf`. The library takes time proportional to the divisor.
+const MAX_DIVISOR_DIGITS: usize = 4;
 
 /// Address space for the recursion of the library. Only the used part takes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -76,7 +79,10 @@ impl Grammar {
     /// If the grammar is invalid, uses an unsupported feature, or is too long.
     pub fn check(&self) -> Result<()> {
         self.check_size()?;
-        on_large_stack(|| self.check_syntax())?
+        on_large_stack(|| {
+            self.check_regex()?;
+            syntax_error(self.top_level()).map_or(Ok(()), |reason| Err(self.error(reason)))
+        })?
     }
 
     /// Compiles the grammar for a vocabulary.
@@ -87,10 +93,10 @@ impl Grammar {
     pub fn constraint(&self, vocabulary: &Vocabulary) -> Result<Box<dyn sampler::Constraint>> {
         self.check_size()?;
         on_large_stack(|| {
-            self.check_syntax()?;
+            self.check_regex()?;
             let parser = vocabulary.factory().create_parser(self.top_level());
             let parser = parser.map_err(|error| self.error(message(&error)))?;
-            let constraint = GrammarConstraint::new(parser, vocabulary.has_eos())?;
+            let constraint = GrammarConstraint::new(parser, vocabulary.clone())?;
             Ok(Box::new(constraint) as Box<dyn sampler::Constraint>)
         })?
     }
@@ -101,6 +107,9 @@ impl Grammar {
                 if is_deeper_than(schema, MAX_DEPTH) {
                     return Err(Error::TooDeep { max: MAX_DEPTH });
                 }
+                if let Some(divisor) = large_divisor(schema) {
+                    return Err(Error::Divisor { divisor, max_digits: MAX_DIVISOR_DIGITS });
+                }
                 schema.to_string().len()
             }
             Source::Regex(text) | Source::Lark(text) => text.len(),
@@ -108,12 +117,11 @@ impl Grammar {
         if n_bytes > MAX_BYTES { Err(Error::TooLong { n_bytes, max: MAX_BYTES }) } else { Ok(()) }
     }
 
-    fn check_syntax(&self) -> Result<()> {
-        if let Source::Regex(expression) = &self.0 {
-            let parsed = catch_unwind(AssertUnwindSafe(|| RegexBuilder::new().mk_regex(expression)));
-            parsed.map_err(|error| self.error(message(&error)))?;
-        }
-        syntax_error(self.top_level()).map_or(Ok(()), |reason| Err(self.error(reason)))
+    /// Checks a regular expression before it becomes part of a Lark grammar, so that errors are about the expression.
+    fn check_regex(&self) -> Result<()> {
+        let Source::Regex(expression) = &self.0 else { return Ok(()) };
+        let parsed = catch_unwind(AssertUnwindSafe(|| RegexBuilder::new().mk_regex(expression)));
+        parsed.map_or_else(|error| Err(self.error(message(&error))), |_| Ok(()))
     }
 
     fn top_level(&self) -> TopLevelGrammar {
@@ -127,7 +135,10 @@ impl Grammar {
     fn error(&self, reason: String) -> Error {
         match &self.0 {
             Source::JsonSchema(schema) => {
-                let fails_alike = |part: &Value| syntax_error(json_grammar(part)).as_ref() == Some(&reason);
+                // The library may append how it got to the part.
+                let fails_alike = |part: &Value| {
+                    syntax_error(json_grammar(part)).is_some_and(|error| reason.starts_with(&error))
+                };
                 Error::JsonSchema { path: schema_path(schema, fails_alike), reason }
             }
             Source::Regex(_) => Error::Regex(reason),
@@ -151,6 +162,23 @@ fn is_deeper_than(value: &Value, depth: usize) -> bool {
         Value::Array(parts) => parts.iter().any(|part| is_deeper_than(part, below)),
         Value::Object(parts) => parts.values().any(|part| is_deeper_than(part, below)),
         _ => false,
+    }
+}
+
+/// A `multipleOf` with too many digits.
+fn large_divisor(schema: &Value) -> Option<String> {
+    match schema {
+        Value::Array(parts) => parts.iter().find_map(large_divisor),
+        Value::Object(parts) => parts.iter().find_map(|(key, part)| match part {
+            Value::Number(number) if key == "multipleOf" => {
+                let text = number.to_string();
+                let digits = text.replace('.', "");
+                let n_digits = digits.trim_matches('0').len();
+                (n_digits > MAX_DIVISOR_DIGITS || text.contains('e')).then_some(text)
+            }
+            _ => large_divisor(part),
+        }),
+        _ => None,
     }
 }
 

@@ -311,6 +311,17 @@ pub enum LogitRows {
     All,
 }
 
+impl LogitRows {
+    /// The number of rows for a feed of `n` tokens.
+    pub fn n_rows(self, n: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => 1,
+            Self::All => n,
+        }
+    }
+}
+
 /// An upper bound on the memory of `n_sequences` KV caches with `positions` positions each, in bytes.
 pub fn estimate_slots(config: &GptConfig, n_sequences: usize, positions: usize, slot_type: SlotType) -> u64 {
     let shape = slot_shape(config);
@@ -333,12 +344,8 @@ fn wanted_rows(feeds: &[Feed<'_>]) -> Vec<Range<usize>> {
         *end += feed.ids.len();
         Some(*end)
     });
-    let wanted = feeds.iter().zip(ends).filter_map(|(feed, end)| match feed.logits {
-        LogitRows::None => None,
-        LogitRows::Last => Some(end - 1..end),
-        LogitRows::All => Some(end - feed.ids.len()..end),
-    });
-    wanted.collect()
+    let wanted = feeds.iter().zip(ends).map(|(feed, end)| end - feed.logits.n_rows(feed.ids.len())..end);
+    wanted.filter(|rows| !rows.is_empty()).collect()
 }
 
 /// Selects ranges of rows: `[1, N, C]` to `[1, R, C]`, or `None` without rows.

@@ -67,9 +67,13 @@ impl Sequence {
         })
     }
 
-    /// The same sample with a constraint on its tokens, which needs every logit in each step.
+    /// The same sample with a constraint on its tokens, which needs every logit in each step. If the constraint permits
+    /// no token, the sample is complete from the start.
     #[must_use]
-    pub fn with_constraint(self, constraint: Option<Box<dyn Constraint>>) -> Self {
+    pub fn with_constraint(mut self, constraint: Option<Box<dyn Constraint>>) -> Self {
+        if constraint.as_ref().is_some_and(|constraint| constraint.is_complete()) {
+            self.stopped_by.get_or_insert(StoppedBy::Constraint);
+        }
         Self { constraint, ..self }
     }
 
@@ -196,6 +200,49 @@ mod tests {
         complete.interrupt();
         let sample = complete.into_sample();
         assert_eq!((sample.text.as_str(), sample.stopped_by), ("22", StoppedBy::MaxTokens));
+    }
+
+    /// Permits token 1, a number of times.
+    #[derive(Debug, Clone)]
+    struct Ones(usize);
+
+    impl Constraint for Ones {
+        fn restrict(&mut self, logits: &mut [f32]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            let forbidden = logits.iter_mut().enumerate().filter(|(id, _)| *id != 1);
+            forbidden.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            Ok(())
+        }
+
+        fn accept(&mut self, id: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            assert_eq!(id, 1);
+            self.0 -= 1;
+            Ok(())
+        }
+
+        fn is_complete(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn a_constraint_chooses_among_all_logits_and_ends_the_sample() {
+        let greedy = Options { temperature: 0.0, ..Options::default() };
+        let new = |n| {
+            let sequence = Sequence::new(greedy.clone(), 0, PROMPT.to_vec()).unwrap();
+            sequence.with_constraint(Some(Box::new(Ones(n))))
+        };
+        let mut sequence = new(2);
+        assert_eq!(sequence.n_best(), None);
+        let mut fork = sequence.clone();
+        assert_eq!([step(&mut sequence), step(&mut sequence)], ["1", "1"]);
+        assert_eq!(sequence.stopped_by(), Some(&StoppedBy::Constraint));
+        assert_eq!(step(&mut fork), "1");
+        assert_eq!(fork.stopped_by(), None, "a clone has its own constraint");
+        assert_eq!(new(0).stopped_by(), Some(&StoppedBy::Constraint));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self> {
         let is_origin = |uri: Uri| {
-            let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+            let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?).to_ascii_lowercase();
             (origin == text.to_ascii_lowercase()).then_some(origin)
         };
         let origin = if text == "*" { Some(text.to_owned()) } else { text.parse().ok().and_then(is_origin) };

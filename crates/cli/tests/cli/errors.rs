@@ -349,6 +349,7 @@ fn help_matches_the_snapshots() {
     expect_test::expect_file!["help/presets.txt"].assert_eq(&help("presets"));
     expect_test::expect_file!["help/completions.txt"].assert_eq(&help("completions"));
     expect_test::expect_file!["help/generate.txt"].assert_eq(&help("generate"));
+    expect_test::expect_file!["help/chat.txt"].assert_eq(&help("chat"));
     expect_test::expect_file!["help/eval.txt"].assert_eq(&help("eval"));
     expect_test::expect_file!["help/score.txt"].assert_eq(&help("score"));
     expect_test::expect_file!["help/info.txt"].assert_eq(&help("info"));

@@ -229,6 +229,8 @@ fn prepare(folder: &Path) {
     sh(folder, "work", "kindling export runs/tiny --format safetensors -o downloads/gpt2-medium").success();
     gguf_files::write_model(&at("work"));
     fs::rename(at("work/small.gguf"), at("work/downloads/SmolLM2-135M.Q4_1.gguf")).unwrap();
+    let template = ("tokenizer.chat_template", "{{ bos_token }}{{ messages | length }}".into());
+    gguf_files::write_model_with(&at("work"), "smollm2.gguf", &[template]);
     let checkpoint = fixture("../checkpoint/tests/fixtures/layouts/nanogpt/ckpt.pt");
     fs::copy(checkpoint, at("nanoGPT/out/ckpt.pt")).unwrap();
     fs::write(at("nanoGPT/data/shakespeare_char/meta.pkl"), exchange::nanogpt_meta()).unwrap();

@@ -8,6 +8,7 @@
 
 mod architectures;
 mod arguments;
+mod chat;
 mod commands;
 mod companions;
 mod continuing;

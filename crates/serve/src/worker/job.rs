@@ -134,7 +134,7 @@ impl Job {
                 if self.samples[request_idx][sample] == Progress::Generating {
                     let stopped_by = Some(StoppedBy::Interrupted);
                     let end = SampledToken { sample, id: None, score: None, text: String::new(), stopped_by };
-                    self.pass_on(request_idx, Output::Token(end), metrics);
+                    _ = self.pass_on(request_idx, Output::Token(end), metrics);
                 }
             }
         }

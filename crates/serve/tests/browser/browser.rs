@@ -50,7 +50,9 @@ impl Browser {
             let is_required = env::var("KINDLING_REQUIRE_BROWSER").is_ok_and(|value| value == "1");
             assert!(!is_required, "KINDLING_REQUIRE_BROWSER=1 needs chromium and chromedriver on the PATH");
             // Not by a print macro, whose output cargo hides if the test passes.
-            stderr().write_all(b"skipping a browser test: chromium or chromedriver is not on the PATH\n").unwrap();
+            stderr()
+                .write_all(b"skipping a browser test: chromium or chromedriver is not on the PATH\n")
+                .unwrap();
             return None;
         };
         // The sandbox can't start as root, as in containers. The page comes from this process only.

@@ -47,6 +47,20 @@ async fn a_json_schema_gives_valid_json() {
 }
 
 #[tokio::test]
+async fn an_error_within_a_stream_is_its_last_event_but_one() {
+    let server = Server::of(chatting()).await;
+    // The vocabulary has no token for "é".
+    let mut body = json!({ "prompt": "b", "grammar": { "type": "regex", "value": "aé" } });
+    let (status, error) = server.error(COMPLETIONS, &body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
+    body["stream"] = json!(true);
+    let chunks = server.chunks(COMPLETIONS, &body).await;
+    let (last, others) = chunks.split_last().unwrap();
+    assert_eq!(last["error"], error);
+    assert_eq!(text_of(others, 0), "a");
+}
+
+#[tokio::test]
 async fn an_invalid_grammar_is_a_400_that_names_its_field() {
     let server = Server::of(chatting()).await;
     let cases = [

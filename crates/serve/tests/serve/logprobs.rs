@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    models::{SECOND_A, bytes, chatting, story, story_with_eos},
+    models::{SECOND_A, bytes, chatting, chatting_bytes, story, story_with_eos},
     support::{CHAT, COMPLETIONS, Server},
 };
 
@@ -175,6 +175,26 @@ async fn a_chat_has_bytes_and_top_tokens() {
     let body = json!({ "messages": messages, "max_tokens": 2, "logprobs": true });
     let response = server.json(CHAT, &body).await;
     assert_eq!(response["choices"][0]["logprobs"]["content"][0]["top_logprobs"], json!([]));
+}
+
+#[tokio::test]
+async fn a_byte_of_a_character_is_u_fffd_with_its_bytes() {
+    let server = Server::of(chatting_bytes()).await;
+    let body = json!({
+        "messages": [{ "role": "user", "content": "é" }], "max_tokens": 8, "logprobs": true, "top_logprobs": 20,
+        "logit_bias": { "195": 100, "169": 100 },
+    });
+    let choice = server.json(CHAT, &body).await["choices"][0].take();
+    let content = choice["logprobs"]["content"].as_array().unwrap();
+    assert_eq!(content.len(), 8);
+    for token in content {
+        assert_eq!(token["token"], "\u{FFFD}");
+        assert!([json!([0xC3]), json!([0xA9])].contains(&token["bytes"]), "{token}");
+        let bytes: Vec<&Value> =
+            token["top_logprobs"].as_array().unwrap().iter().map(|top| &top["bytes"]).collect();
+        assert_eq!(bytes.len(), 20);
+        assert!((1..20).all(|idx| !bytes[..idx].contains(&bytes[idx])), "{bytes:?} has an entry twice");
+    }
 }
 
 #[tokio::test]

@@ -43,12 +43,22 @@ pub(crate) const END: u32 = 98;
 pub(crate) fn chatting() -> Model {
     let template = "{{ bos_token }}{% for message in messages %}<start>{{ message.role }} {{ message.content }}<end>\
         {% endfor %}{% if add_generation_prompt %}<start>assistant {% endif %}";
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
-    let companions = Companions::read(folder.path(), &Value::Null).unwrap();
     let tokenizer = Tokenizer::from_json(&tokenizer_json().to_string()).unwrap();
     assert_eq!(tokenizer.prompt_prefix(), [BOS]);
+    let companions = with_template(template);
     untrained(tokenizer, 128, SpecialTokens { bos: Some(BOS), eos: vec![END], companions })
+}
+
+/// [`bytes`] with a chat template.
+pub(crate) fn chatting_bytes() -> Model {
+    let companions = with_template("{{ messages[0].content }}");
+    untrained(Tokenizer::byte(), 64, SpecialTokens { companions, ..SpecialTokens::default() })
+}
+
+fn with_template(template: &str) -> Companions {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    Companions::read(folder.path(), &Value::Null).unwrap()
 }
 
 fn tokenizer_json() -> Value {
