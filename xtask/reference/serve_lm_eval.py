@@ -115,7 +115,7 @@ def evaluate(kind: str, options: dict, names: list[str], tasks: TaskManager) -> 
 def report(results: dict[str, dict]) -> int:
     """Prints the metrics of all backends side by side. Returns the exit code."""
     expected, *others = results
-    width = max(map(len, results)) + 2
+    width = max(14, *map(len, results)) + 2
     print(f"{'task':<14}{'metric':<18}" + "".join(f"{name:>{width}}" for name in results))
     n_failed = 0
     for key, value in results[expected]["metrics"].items():

@@ -7,6 +7,7 @@ rounds, and each round has other prompts, so that no program can reuse an earlie
 """
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -23,6 +24,7 @@ from serving import REQUEST_S, Running, kindling, llama_cpp, prompt_of
 
 MAX_DIFFERENCE = 0.05  # Between the server and `kindling generate`.
 MIN_SPEED_UP = 5.0  # Of 16 clients over one.
+MAX_OTHERS = 0.05  # Of the CPU, for other processes.
 SILENCE_S = 1.0  # `kindling generate` has written its text if it writes nothing for so long.
 
 
@@ -56,13 +58,15 @@ def main() -> None:
             programs["llama_cpp.server"] = lambda prompt: stream(llama, prompt, args.tokens)
             servers.append(llama)
 
-        print(f"load average {os.getloadavg()[0]:.1f} before; other programs make these figures worthless")
+        start, before = time.perf_counter(), others_cpu_seconds()
         print(f"{args.model}, one client, {args.tokens} tokens, medians of {args.rounds} rounds")
         for n_words in args.prompt_words:
             compare(programs, n_words, args.rounds)
         print(f"\n{args.model}, {args.tokens} tokens per request, prompts of {args.prompt_words[0]} words")
         for server in servers:
             throughput(server, args.clients, args.prompt_words[0], args.tokens)
+        others = (others_cpu_seconds() - before) / (time.perf_counter() - start) / os.cpu_count()
+    print(f"\nother processes used {others:.0%} of the CPU; above {MAX_OTHERS:.0%}, discard these figures")
 
 
 def compare(programs: dict, n_words: int, rounds: int) -> None:
@@ -167,6 +171,18 @@ def generating(program: Path, model: str, n_tokens: int) -> Iterator:
     finally:
         process.stdin.close()
         process.wait()
+
+
+def others_cpu_seconds() -> float:
+    """CPU time of all processes but this one and its children, since the machine's start, from Linux."""
+    user, nice, system, _idle, _io_wait, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+    ticks = user + nice + system + sum(interrupts)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # A process may end in between.
+            _state, parent, *values = path.read_text().rpartition(")")[2].split()
+            if os.getpid() in (int(parent), int(path.parent.name)):
+                ticks -= int(values[9]) + int(values[10])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -12,16 +12,10 @@ use minijinja::{
 
 use crate::{
     error::Refusal,
+    fuel::{BYTES_PER_FUEL, FUEL},
     python_json::{self, Layout},
     python_methods,
 };
-
-/// The work that one rendering may do: one instruction or 64 bytes cost 1. A conversation of 2000 long messages takes
-/// less than a tenth.
-const FUEL: u64 = 2_000_000;
-
-/// Bytes of text that cost 1 in our own functions.
-pub(crate) const BYTES_PER_FUEL: u64 = 8;
 
 /// An environment with the settings, functions and filters of transformers, and no templates.
 pub(crate) fn new_environment() -> Environment<'static> {
@@ -53,7 +47,7 @@ fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
 }
 
-/// Formats a time as Python's `strftime`, which leaves unknown directives as they are.
+/// Formats a time as Python's `strftime`, which keeps unknown directives.
 fn strftime(format: &str, time: &Zoned) -> Result<String, Error> {
     let config = Config::new().lenient(true);
     let text = BrokenDownTime::from(time).to_string_with_config(&config, format);

@@ -30,6 +30,7 @@ mod message;
 mod template;
 
 mod environment;
+mod fuel;
 mod generation_tag;
 mod python_json;
 mod python_methods;

@@ -3,7 +3,7 @@
 use minijinja::{Error, ErrorKind, State, Value, value::from_args};
 use minijinja_contrib::pycompat;
 
-use crate::environment::BYTES_PER_FUEL;
+use crate::fuel::BYTES_PER_FUEL;
 
 const OWN: [&str; 6] = ["title", "rsplit", "partition", "rpartition", "removeprefix", "removesuffix"];
 

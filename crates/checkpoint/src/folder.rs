@@ -233,7 +233,12 @@ impl RunFolder {
         special_tokens: &SpecialTokens,
         precision: FloatType,
     ) -> Result<()> {
-        let pretty = |value: &serde_json::Value| format!("{value:#}\n");
+        // Sorted, because the order of keys depends on a feature of serde_json that other crates may turn on.
+        let pretty = |value: &serde_json::Value| {
+            let mut sorted = value.clone();
+            sorted.sort_all_objects();
+            format!("{sorted:#}\n")
+        };
         let write = |name: &str, text: &str| atomic::write_file(&self.path.join(name), text.as_bytes());
         write(TOKENIZER, &tokenizer.to_json())?;
         let mut tokenizer_config = tokenizer.hugging_face_config(config.block_size);

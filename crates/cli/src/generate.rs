@@ -42,7 +42,8 @@ With --json, the object has these keys:
     ids         a list of token ids, including the stop string or the stop token
     logprobs    a list of numbers: the natural logarithm of each token's probability, before bias,
                 penalties, temperature and filters
-    stopped_by  \"max_tokens\", \"stop_string\", \"stop_token\" or \"interrupted\"
+    stopped_by  \"max_tokens\", \"stop_string\", \"stop_token\", \"constraint\" (the JSON schema allows no
+                more) or \"interrupted\"
     stop        the stop string that ended the text, or null
 
 Examples:

@@ -26,7 +26,7 @@ front.
 
 Examples:
   kindling serve                                  the newest run
-  kindling serve runs/small runs/large            two models, for requests that name either
+  kindling serve runs/tiny runs/wider             two models, for requests that name either
   kindling serve --host 0.0.0.0 --api-key KEY     for other machines"
 )]
 pub(crate) struct Args {

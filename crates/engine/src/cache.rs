@@ -58,9 +58,9 @@ impl CachedContext {
 pub(crate) enum Reuse {
     /// None, as when every position needs logits.
     Nothing,
-    /// Those that the prompt alone would give, bit for bit.
+    /// Only values that the prompt alone would give, bit for bit.
     Exact,
-    /// Those of equal tokens. Their rounding depends on how they were processed.
+    /// All of equal tokens. Their rounding depends on how they were processed.
     All,
 }
 

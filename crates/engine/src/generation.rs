@@ -53,9 +53,16 @@ impl<'a> Generation<'a> {
     }
 
     /// Ends every sample after its current token and starts no others. The iterator still returns the pieces of sampled
-    /// tokens.
+    /// tokens, and text that was held back as a possible stop string.
     pub fn interrupt(&mut self) {
-        self.scheduler.cancel(self.request);
+        for (_, output) in self.scheduler.interrupt(self.request) {
+            if let Output::Token(token) = output
+                && !token.text.is_empty()
+            {
+                let piece = self.record(token);
+                self.ready.push_back(Ok(piece));
+            }
+        }
     }
 
     /// All started samples, complete or not.

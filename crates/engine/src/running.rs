@@ -1,4 +1,4 @@
-//! A sample with a slot: what is left of its prompt, and how it continues.
+//! A sample with a slot: the rest of its prompt, and its next token.
 
 use rayon::prelude::*;
 use sampler::{Logits, Sequence, top_logprobs};
@@ -74,8 +74,7 @@ impl<'a> Running<'a> {
         Self { task, cached, is_exact: self.is_exact, n_prompt_left: 0, prompt_scores: Vec::new() }
     }
 
-    /// Records that a piece is processed, with its first `n_prompt` tokens from the prompt. `rows` are the logits that
-    /// it asked for. Returns the scores of the prompt when they are complete.
+    /// Records that a piece is processed, with its first `n_prompt` tokens from the prompt. `rows` are its logits. Returns the scores of the prompt when they are complete.
     pub(crate) fn end_piece(&mut self, n_prompt: usize, rows: &[Logits]) -> Option<(RequestId, Output)> {
         if n_prompt == 0 {
             return None;

@@ -8,7 +8,7 @@ use sampler::{Logits, Sequence};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Output, Request, RequestId, Result,
+    Error, Output, Request, RequestId, Result, SampledToken,
     cache::{ContextCache, PIECE, Reuse},
     next_logits,
     running::{MIN_LOGITS, Running, Task},
@@ -72,7 +72,7 @@ struct Waiting {
     next: u64,
 }
 
-/// What a step does for the running sample at an index.
+/// A running sample's part of a step.
 struct Turn {
     idx: usize,
     n: usize,
@@ -118,10 +118,20 @@ impl<'a> Scheduler<'a> {
 
     /// Ends all samples of a request, without further results.
     pub fn cancel(&mut self, id: RequestId) {
+        self.interrupt(id);
+    }
+
+    /// Ends all samples of a request. Returns a last result without a token for each sample in a slot, with the text
+    /// that was held back as a possible stop string.
+    pub fn interrupt(&mut self, id: RequestId) -> Vec<(RequestId, Output)> {
         self.waiting.retain(|waiting| waiting.id != id);
-        for ended in self.running.extract_if(.., |running| running.task.request == id) {
+        let ended = self.running.extract_if(.., |running| running.task.request == id);
+        let outputs = ended.map(|mut ended| {
+            let text = ended.task.sequence.interrupt();
             self.cache.keep(ended.cached);
-        }
+            (id, Output::Token(SampledToken { text, ..ended.task.without_token() }))
+        });
+        outputs.collect()
     }
 
     /// Whether no sample runs or waits.

@@ -32,9 +32,9 @@ const STACK_BYTES: usize = 256 << 20;
 /// A description of the text to generate.
 ///
 /// ```
-/// let schema = serde_json::json!({ "type": "object", "properties": { "age": { "type": "intger" } } });
+/// let schema = serde_json::json!({ "type": "object", "properties": { "age": { "type": "whole" } } });
 /// let error = grammar::Grammar::json_schema(&schema).check().unwrap_err().to_string();
-/// assert_eq!(error, "invalid JSON schema at #/properties/age: Invalid type: intger");
+/// assert_eq!(error, "invalid JSON schema at #/properties/age: Invalid type: whole");
 /// ```
 #[derive(Debug, Clone)]
 pub struct Grammar(Source);

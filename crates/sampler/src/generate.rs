@@ -14,7 +14,7 @@ use crate::{Error, Logits, Options, Result, Sample, Sequence};
 ///   returns the logits of the next token, as a [`Vec`] over the vocabulary or as [`Logits`].
 /// - `on_text` is called after each token with the newly final text. The text may be empty, for instance while it may
 ///   be the start of a stop string. The concatenation of all texts is [`Sample::text`]. [`ControlFlow::Break`] ends the
-///   sample.
+///   sample, whose text then ends with the text that was held back.
 ///
 /// # Errors
 ///

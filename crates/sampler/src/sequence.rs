@@ -127,9 +127,12 @@ impl Sequence {
         Ok(text)
     }
 
-    /// Ends the sample unless it is complete.
-    pub fn interrupt(&mut self) {
+    /// Ends the sample unless it is complete. Returns the text that was held back as a possible stop string.
+    pub fn interrupt(&mut self) -> String {
         self.stopped_by.get_or_insert(StoppedBy::Interrupted);
+        let text = self.stop_strings.finish();
+        self.text += &text;
+        text
     }
 
     /// The sample so far. An incomplete one is marked as interrupted.
@@ -243,6 +246,16 @@ mod tests {
         assert_eq!(step(&mut fork), "1");
         assert_eq!(fork.stopped_by(), None, "a clone has its own constraint");
         assert_eq!(new(0).stopped_by(), Some(&StoppedBy::Constraint));
+    }
+
+    #[test]
+    fn an_interrupted_sample_keeps_the_text_that_was_held_back() {
+        let options = Options { temperature: 0.0, stop: vec!["22!".to_owned()], ..Options::default() };
+        let mut sequence = Sequence::new(options, 0, PROMPT.to_vec()).unwrap();
+        assert_eq!((step(&mut sequence), step(&mut sequence)), (String::new(), String::new()));
+        assert_eq!(sequence.interrupt(), "22");
+        assert_eq!(sequence.interrupt(), "");
+        assert_eq!(sequence.into_sample().text, "22");
     }
 
     #[test]

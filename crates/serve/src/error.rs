@@ -126,6 +126,16 @@ impl ApiError {
         }
     }
 
+    /// 503 for a request without a token at its time limit.
+    pub(crate) fn too_late() -> Self {
+        Self::unavailable("the server is busy: the time limit passed before the first token; try again later")
+    }
+
+    /// 503 for requests that wait when the server stops.
+    pub(crate) fn shutting_down() -> Self {
+        Self::unavailable("the server is shutting down; try another server, or again later")
+    }
+
     /// 500.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)

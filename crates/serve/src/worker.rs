@@ -71,7 +71,7 @@ impl Worker {
         let room = self.room[model_idx].clone();
         let permit = room.try_acquire_many_owned(n_samples).map_err(|error| match error {
             TryAcquireError::NoPermits => ApiError::queue_full(),
-            TryAcquireError::Closed => shutting_down(),
+            TryAcquireError::Closed => ApiError::shutting_down(),
         })?;
         let (sender, outputs) = unbounded_channel();
         let job = Job::new(&requests, sender, deadline, permit);
@@ -93,7 +93,7 @@ impl Worker {
                 "the request has {n_samples} samples (prompts × `n`), but this server takes at most {capacity} at a \
                  time; send fewer in each request"
             );
-            ApiError::invalid(message, None)
+            ApiError::invalid(message, Some("n"))
         })
     }
 
@@ -103,8 +103,4 @@ impl Worker {
         // Without a thread there is nothing to drain.
         _ = self.commands.send(Command::Drain);
     }
-}
-
-fn shutting_down() -> ApiError {
-    ApiError::unavailable("the server is shutting down; try another server, or again later")
 }

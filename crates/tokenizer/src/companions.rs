@@ -162,8 +162,9 @@ impl Companions {
     pub fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
         if !self.special_tokens_map.is_empty() {
-            let text = format!("{:#}\n", Value::Object(self.special_tokens_map.clone()));
-            files.push((SPECIAL_TOKENS_MAP.into(), text));
+            let mut map = Value::Object(self.special_tokens_map.clone());
+            map.sort_all_objects(); // As without serde_json's feature `preserve_order`.
+            files.push((SPECIAL_TOKENS_MAP.into(), format!("{map:#}\n")));
         }
         files.extend(self.chat_template.iter().map(|template| (CHAT_TEMPLATE.into(), template.clone())));
         let named = self.named_templates.iter();

@@ -5,7 +5,7 @@ use ::chat::Message;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Conversation {
     system: Option<String>,
-    /// Messages of the user and the model, in turns.
+    /// Messages of the user and the model, alternately.
     turns: Vec<Message>,
 }
 

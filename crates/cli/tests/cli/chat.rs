@@ -119,8 +119,8 @@ fn a_long_conversation_loses_its_oldest_messages() {
 #[test]
 fn an_answer_that_reaches_its_limit_gets_a_note() {
     let folder = with_model(TEMPLATE);
-    let stderr = chat(folder.path(), &["--max-tokens", "1"], "hi\n").success().stderr;
-    assert!(stderr.contains("note: the answer has reached its limit of 1 token\n"), "{stderr}");
+    let stderr = chat(folder.path(), &[], "hi\n").success().stderr;
+    assert!(stderr.contains("note: the answer has reached its limit of 3 tokens\n"), "{stderr}");
 }
 
 #[test]

@@ -34,7 +34,22 @@ enum Instead {
     Fails(&'static str),
 }
 
-const EXCEPTIONS: [Exception; 13] = [
+/// Stops a server when it listens.
+const STOP: &str = "--port 0 2> log & until grep -q serving log; do :; done; kill $!; wait $!";
+const ENDLESS: &str = "a server runs until a signal stops it";
+
+const EXCEPTIONS: [Exception; 16] = [
+    Exception { example: "kindling serve", instead: Instead::With(STOP), reason: ENDLESS },
+    Exception {
+        example: "kindling serve runs/tiny runs/wider",
+        instead: Instead::With(STOP),
+        reason: ENDLESS,
+    },
+    Exception {
+        example: "kindling serve --host 0.0.0.0 --api-key KEY",
+        instead: Instead::With(STOP),
+        reason: ENDLESS,
+    },
     Exception {
         example: "kindling train",
         instead: Instead::With("--max-steps 2"),

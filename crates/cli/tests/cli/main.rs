@@ -25,6 +25,8 @@ mod live;
 mod malformed;
 mod reports;
 mod resume;
+#[cfg(feature = "grammar")]
+mod schemas;
 #[cfg(feature = "serve")]
 mod serve;
 mod support;

@@ -30,7 +30,7 @@ fn invalid_arguments_are_named() {
         (&["--host", "example.org"], "IP address"),
         (&["--cors", "example.org"], "is not an origin"),
         (&["--api-key", ""], "API key"),
-        (&["--device", "cuda:all"], "only for training"),
+        (&["--port", "0", "--device", "cuda:all"], "only for training"),
     ] {
         let error = run(trained(), &[&["serve"][..], args].concat()).usage_failure();
         assert!(error.contains(word), "{args:?}: {error}");

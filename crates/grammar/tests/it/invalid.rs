@@ -15,7 +15,7 @@ fn error(grammar: &Grammar) -> String {
 #[test]
 fn invalid_schemas_are_reported_with_their_place() {
     for (schema, expected) in [
-        (json!({ "type": "strng" }), "at #: Invalid type: strng"),
+        (json!({ "type": "text" }), "at #: Invalid type: text"),
         (
             json!({ "properties": { "a/b": { "anyOf": [{ "type": "null" }, { "not": {} }] } } }),
             "at #/properties/a~1b/anyOf/1: Unimplemented keys: [\"not\"]",

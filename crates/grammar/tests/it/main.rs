@@ -1,5 +1,7 @@
 //! Samples of random models under a constraint.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod invalid;
 mod json;
 mod patterns;

@@ -5,29 +5,36 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+
+/// Characters of a wrong value that an error quotes.
+const MAX_QUOTED: usize = 80;
 
 /// The fields of a JSON object, such as the body of a request. Unknown fields are ignored, and `null` is the same as a missing field.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// The value of a field; `None` if it is missing or null.
+    /// The value of a field; `None` if it is missing or null. A whole number may be written as 2.0.
     ///
     /// # Errors
     ///
-    /// 400 if the field has another type.
-    pub(crate) fn get<'a, T: Deserialize<'a>>(&'a self, name: &'static str) -> Result<Option<T>, ApiError> {
-        match self.value(name) {
-            Value::Null => Ok(None),
-            value => match T::deserialize(value) {
-                Ok(value) => Ok(Some(value)),
-                Err(error) => Err(ApiError::invalid(format!("`{name}`: {error}"), Some(name))),
-            },
+    /// 400 if the field has another type, or is out of the range of its type.
+    pub(crate) fn get<T: DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, ApiError> {
+        let value = self.value(name);
+        if value.is_null() {
+            return Ok(None);
         }
+        let whole = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0);
+        let whole = whole.and_then(|number| format!("{number:.0}").parse().ok().map(Value::Number));
+        let parsed = T::deserialize(whole.as_ref().unwrap_or(value)).or_else(|_| T::deserialize(value));
+        parsed.map(Some).map_err(|_| {
+            let given: String = value.to_string().chars().take(MAX_QUOTED).collect();
+            ApiError::invalid(format!("`{name}` can't be {given}"), Some(name))
+        })
     }
 
     /// The JSON of a field; null if it is missing.

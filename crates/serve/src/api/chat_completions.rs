@@ -39,7 +39,7 @@ pub(crate) async fn chat_completions(
 
 fn read(app: &App, fields: &Fields) -> Result<Call, ApiError> {
     let deadline = Instant::now() + app.settings.time_limit;
-    let (model_idx, served) = app.model(fields.get("model")?)?;
+    let (model_idx, served) = app.model(fields.get::<String>("model")?.as_deref())?;
     let n_samples = n_samples(fields)?;
     app.worker.check_size(n_samples as u64)?;
     check_supported(fields)?;

@@ -36,7 +36,7 @@ pub(crate) async fn completions(
 
 fn read(app: &App, fields: &Fields) -> Result<Call, ApiError> {
     let deadline = Instant::now() + app.settings.time_limit;
-    let (model_idx, served) = app.model(fields.get("model")?)?;
+    let (model_idx, served) = app.model(fields.get::<String>("model")?.as_deref())?;
     let n_samples = n_samples(fields)?;
     check_supported(fields, n_samples)?;
     let max_tokens = fields.get("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);

@@ -45,9 +45,11 @@ pub(crate) fn options(fields: &Fields, model: &Model, max_tokens: usize) -> Resu
     Ok(options)
 }
 
-/// The seed, which may be any integer; `None` for a random one.
+/// The seed, which may be any integer; `None` for a random one, which -1 means too, as in llama.cpp.
 pub(crate) fn seed(fields: &Fields) -> Result<Option<u64>, ApiError> {
-    let Some(seed) = fields.get::<Number>("seed")? else { return Ok(None) };
+    let Some(seed) = fields.get::<Number>("seed")?.filter(|seed| seed.as_i64() != Some(-1)) else {
+        return Ok(None);
+    };
     let negative = || seed.as_i64().map(i64::cast_unsigned);
     let error =
         || ApiError::invalid(format!("`seed` must be an integer of 64 bits (got {seed})"), Some("seed"));

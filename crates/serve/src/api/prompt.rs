@@ -63,7 +63,7 @@ fn ids(list: &Value) -> Option<Vec<u32>> {
 }
 
 impl GivenPrompt {
-    /// Encodes a text with its special tokens and the prompt prefix. Ids stay as they are. An empty prompt becomes the
+    /// Encodes a text with its special tokens and the prompt prefix. Ids stay unchanged. An empty prompt becomes the
     /// tokenizer's default prompt.
     ///
     /// # Errors

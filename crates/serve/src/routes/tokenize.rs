@@ -35,7 +35,7 @@ struct WhichModel {
 async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, ApiError> {
     // A body of the largest size takes a second.
     let encoded = spawn_blocking(move || {
-        let (_, served) = app.model(fields.get("model")?)?;
+        let (_, served) = app.model(fields.get::<String>("model")?.as_deref())?;
         let ids = encode(served, &fields)?;
         Ok(json!({ "count": ids.len(), "tokens": ids, "max_model_len": served.block_size() }))
     });
@@ -49,13 +49,14 @@ fn encode(served: &Served, fields: &Fields) -> Result<Vec<u32>, ApiError> {
         Some(adds) => Some(adds),
         None => fields.get("add_special")?, // llama.cpp's name.
     };
-    let encode = |text: &str, by_default| encode_text(&served.model, text, adds_prefix.unwrap_or(by_default));
+    let encode =
+        |text: String, by_default| encode_text(&served.model, &text, adds_prefix.unwrap_or(by_default));
     match (fields.get("prompt")?, fields.get("content")?, fields.is_set("messages")) {
         (Some(prompt), None, false) => encode(prompt, true),
         (None, Some(content), false) => encode(content, false),
         (None, None, true) => {
             let is_prompt = fields.get("add_generation_prompt")?.unwrap_or(true);
-            encode(&render(served, &messages(fields)?, is_prompt)?, false)
+            encode(render(served, &messages(fields)?, is_prompt)?, false)
         }
         _ => Err(ApiError::invalid("give one of `prompt`, `content` and `messages`", None)),
     }
@@ -80,11 +81,18 @@ fn render(served: &Served, messages: &[Message], is_prompt: bool) -> Result<Stri
 }
 
 async fn detokenize(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, ApiError> {
-    let (_, served) = app.model(fields.get("model")?)?;
+    let (_, served) = app.model(fields.get::<String>("model")?.as_deref())?;
     let ids: Vec<u32> = fields
         .get("tokens")?
         .ok_or_else(|| ApiError::invalid("`tokens` is missing; give a list of token ids", Some("tokens")))?;
-    let text = served.model.tokenizer.decode(&ids);
+    let tokenizer = &served.model.tokenizer;
+    let n_tokens = tokenizer.vocab_size();
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= n_tokens) {
+        let message =
+            format!("`tokens` has the id {id}, but the model has {n_tokens} tokens, with ids from 0");
+        return Err(ApiError::invalid(message, Some("tokens")));
+    }
+    let text = tokenizer.decode(&ids);
     Ok(Json(json!({ "prompt": text, "content": text })))
 }
 

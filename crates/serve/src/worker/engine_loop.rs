@@ -8,7 +8,7 @@ use std::{
 
 use engine::{Model, Request, RequestId, Scheduler};
 
-use super::{job::Job, shutting_down};
+use super::job::Job;
 use crate::{error::ApiError, metrics::Metrics};
 
 /// A command to the thread.
@@ -44,7 +44,7 @@ pub(super) fn run(models: &[Arc<Model>], n_slots: usize, commands: &Receiver<Com
         }
         for command in next.into_iter().chain(commands.try_iter()) {
             match command {
-                Command::Submit { job, .. } if is_draining => job.fail(shutting_down()),
+                Command::Submit { job, .. } if is_draining => job.fail(ApiError::shutting_down()),
                 Command::Submit { model_idx, requests, job } => engines[model_idx].submit(requests, job),
                 Command::Drain => {
                     is_draining = true;
@@ -84,9 +84,22 @@ impl<'a> Engine<'a> {
         let ended: Vec<Job> =
             self.jobs.extract_if(.., |job| job.is_abandoned() || job.is_overdue(now)).collect();
         for job in ended {
-            self.cancel(&job);
-            if !job.is_abandoned() {
-                job.time_out(self.metrics);
+            if job.is_abandoned() {
+                self.cancel(&job);
+            } else if job.waits() {
+                self.cancel(&job);
+                job.fail(ApiError::too_late());
+            } else {
+                self.interrupt(job);
+            }
+        }
+    }
+
+    /// Ends the samples of a job, which keep their text.
+    fn interrupt(&mut self, mut job: Job) {
+        for (request_idx, id) in job.ids().to_vec().into_iter().enumerate() {
+            for (_, output) in self.scheduler.interrupt(id) {
+                _ = job.pass_on(request_idx, output, self.metrics);
             }
         }
     }
@@ -103,7 +116,7 @@ impl<'a> Engine<'a> {
         let waiting: Vec<Job> = self.jobs.extract_if(.., is_waiting).collect();
         for job in waiting {
             self.cancel(&job);
-            job.fail(shutting_down());
+            job.fail(ApiError::shutting_down());
         }
     }
 

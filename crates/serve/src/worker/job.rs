@@ -3,7 +3,6 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use engine::{Output, Request, RequestId, SampledToken};
-use sampler::StoppedBy;
 use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
 
 use crate::{error::ApiError, metrics::Metrics};
@@ -117,26 +116,15 @@ impl Job {
         ControlFlow::Break(())
     }
 
-    /// Ends the job with an error.
-    pub(super) fn fail(self, error: ApiError) {
-        _ = self.outputs.send(Err(error));
+    /// Whether a sample has no token yet.
+    pub(super) fn waits(&self) -> bool {
+        self.samples.iter().flatten().any(|&progress| progress == Progress::Waiting)
     }
 
-    /// Ends the job at its deadline.
-    pub(super) fn time_out(mut self, metrics: &Metrics) {
-        let is_waiting = |progress: &Progress| *progress == Progress::Waiting;
-        if self.samples.iter().flatten().any(is_waiting) {
-            let message = "the server is busy: the time limit passed before the first token; try again later";
-            return self.fail(ApiError::unavailable(message));
-        }
-        for request_idx in 0..self.samples.len() {
-            for sample in 0..self.samples[request_idx].len() {
-                if self.samples[request_idx][sample] == Progress::Generating {
-                    let stopped_by = Some(StoppedBy::Interrupted);
-                    let end = SampledToken { sample, id: None, score: None, text: String::new(), stopped_by };
-                    _ = self.pass_on(request_idx, Output::Token(end), metrics);
-                }
-            }
-        }
+    /// Ends the job with an error.
+    pub(super) fn fail(self, error: ApiError) {
+        let Self { outputs, permit, .. } = self;
+        drop(permit); // The client may send its next request at once.
+        _ = outputs.send(Err(error));
     }
 }

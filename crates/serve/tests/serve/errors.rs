@@ -12,7 +12,7 @@ use crate::{
 async fn a_wrong_value_is_a_400_that_names_its_field() {
     let server = Server::of(story()).await;
     let cases = [
-        (json!({ "temperature": "hot" }), "temperature", "expected f32"),
+        (json!({ "temperature": "hot" }), "temperature", "can't be \"hot\""),
         (json!({ "temperature": -1 }), "temperature", "temperature is -1"),
         (json!({ "temperature": 1e39 }), "temperature", "temperature is inf"),
         (json!({ "top_p": 0 }), "top_p", "top_p is 0"),
@@ -26,15 +26,16 @@ async fn a_wrong_value_is_a_400_that_names_its_field() {
         (json!({ "logit_bias": { "the": 1 } }), "logit_bias", "from 0 to 21"),
         (json!({ "logit_bias": { "1": 101 } }), "logit_bias", "is 101"),
         (json!({ "stop": ["a", ""] }), "stop", "stop string 2 is empty"),
-        (json!({ "stop": [1] }), "stop", "expected a string"),
+        (json!({ "stop": [1] }), "stop", "can't be [1]"),
         (json!({ "seed": 1.5 }), "seed", "got 1.5"),
         (json!({ "n": 0 }), "n", "got 0"),
-        (json!({ "max_tokens": -1 }), "max_tokens", "-1"),
+        (json!({ "max_tokens": -1 }), "max_tokens", "can't be -1"),
+        (json!({ "max_tokens": 2.5 }), "max_tokens", "can't be 2.5"),
         (json!({ "max_tokens": 4097 }), "max_tokens", "at most 4096 for this model (got 4097)"),
         (json!({ "logprobs": 101 }), "logprobs", "at most 100 (got 101)"),
         (json!({ "best_of": 2 }), "best_of", "not supported"),
         (json!({ "suffix": "end" }), "suffix", "not supported"),
-        (json!({ "stream": "yes" }), "stream", "expected a boolean"),
+        (json!({ "stream": "yes" }), "stream", "can't be \"yes\""),
         (json!({ "response_format": { "type": "xml" } }), "response_format", "json_object"),
         (json!({ "grammar": 7 }), "grammar", "Lark"),
         (json!({ "prompt": "THE" }), "prompt", "character 'T'"),
@@ -55,6 +56,16 @@ async fn a_wrong_value_is_a_400_that_names_its_field() {
         );
         assert!(error["message"].as_str().unwrap().contains(message), "{error} lacks {message:?}");
     }
+}
+
+#[tokio::test]
+async fn a_whole_number_may_have_a_decimal_point() {
+    let server = Server::of(story()).await;
+    let request = |number: Value| json!({ "prompt": "the", "max_tokens": number, "top_k": 1.0, "seed": 7.0 });
+    let [float, integer] = [json!(2.0), json!(2)].map(request);
+    let [float, integer] = [server.json(COMPLETIONS, &float).await, server.json(COMPLETIONS, &integer).await];
+    assert_eq!(float["usage"]["completion_tokens"], 2);
+    assert_eq!(float["choices"], integer["choices"]);
 }
 
 #[tokio::test]

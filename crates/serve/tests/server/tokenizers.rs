@@ -57,6 +57,12 @@ fn a_text_survives_the_round_trip() {
 }
 
 #[test]
+fn an_id_outside_the_vocabulary_is_an_error() {
+    let message = server().post("/detokenize", &json!({ "tokens": [1, 99_999] })).error(400);
+    assert!(message.contains("99999") && message.contains("50257 tokens"), "{message}");
+}
+
+#[test]
 fn special_tokens_are_recognised_and_the_prefix_is_added_once() {
     let server = server();
     let ids = |body: Value| server.post("/tokenize", &body).ok()["tokens"].clone();
