@@ -59,7 +59,7 @@ fn missing_keys_have_the_defaults_of_transformers() {
 
 #[test]
 fn unsupported_options_are_refused_by_name() {
-    let scaled = json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5 });
+    let scaled = json!({ "factor": 8.0, "rope_theta": 5e5, "rope_type": "llama3" });
     for (family, key, value, expected) in [
         (&llama::FAMILY, "hidden_act", json!("gelu"), "`hidden_act` is \"gelu\"; only \"silu\" is supported"),
         (&qwen3::FAMILY, "attention_bias", json!(true), "`attention_bias` is true; only false is supported"),

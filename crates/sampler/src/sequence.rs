@@ -154,7 +154,7 @@ impl Sequence {
                 next_token_distribution(&self.options, &self.history, &allowed)?
             }
             (Logits::Best(best), _) => {
-                assert!(self.n_best().is_some(), "this sample needs every logit");
+                assert!(self.n_best().is_some(), "these options need every logit");
                 distribution(&self.options, best.iter().copied())?
             }
         };

@@ -134,7 +134,7 @@ fn the_caller_can_end_a_sample_while_text_is_held_back() {
     let next_logits = |_: &[u32]| Ok::<_, Infallible>(vec![1.0]);
     let on_text = |_: &str| ControlFlow::Break(());
     let sample = generate(&greedy(9, &["xy"]), 0, &[0], |_| "x".to_owned(), next_logits, on_text).unwrap();
-    assert_eq!((sample.text.as_str(), sample.ids.len()), ("", 1));
+    assert_eq!((sample.text.as_str(), sample.ids.len()), ("x", 1), "the text that was held back");
     assert_eq!(sample.stopped_by, StoppedBy::Interrupted);
 }
 
