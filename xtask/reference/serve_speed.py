@@ -8,7 +8,6 @@ rounds, and each round has other prompts, so that no program can reuse an earlie
 
 import argparse
 import contextlib
-import json
 import os
 import select
 import statistics
@@ -74,6 +73,8 @@ def compare(programs: dict, n_words: int, rounds: int) -> None:
     timings: dict[str, list[Timing]] = {name: [] for name in programs}
     for number in range(-1, rounds):  # The first round is a warm-up.
         for name, program in programs.items():
+            # A virtual processor is slow after a pause, such as waiting for the end of a text. So each program has one.
+            time.sleep(SILENCE_S)
             timing = program(prompt_of(n_words, f"{n_words} {number}"))
             if number >= 0:
                 timings[name].append(timing)
@@ -123,19 +124,7 @@ def request(prompt: str, n_tokens: int) -> dict:
 def stream(server: Running, prompt: str, n_tokens: int) -> Timing:
     """The times of the text's chunks."""
     start = time.perf_counter()
-    response = server.open(request(prompt, n_tokens) | {"stream": True, "stream_options": {"include_usage": True}})
-    times, n_sampled, n_chunks = [], None, 0
-    for line in response:
-        if not line.startswith(b"data: {"):
-            continue
-        now = time.perf_counter()
-        chunk = json.loads(line[6:])
-        if chunk.get("usage"):
-            n_sampled = chunk["usage"]["completion_tokens"]
-        if any(choice["text"] for choice in chunk["choices"]):
-            times.append(now)
-            n_chunks += 1
-    return timing(start, times, n_sampled or n_chunks)  # llama-cpp-python streams a chunk per token and no usage.
+    return timing(start, server.stream_times(request(prompt, n_tokens)), n_tokens)
 
 
 def timing(start: float, times: list[float], n_tokens: int) -> Timing:

@@ -42,6 +42,22 @@ class Running:
         connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
         return connection.getresponse()
 
+    def stream_times(self, body: dict) -> list[float]:
+        """When the pieces of a streamed completion arrive. They are not parsed: this process and the server share cores."""
+        body = json.dumps({"model": self.model, "stream": True} | body)
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        times, received = [], b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=REQUEST_S) as connection:
+            connection.sendall(f"{head}\r\n\r\n{body}".encode())
+            while b"[DONE]" not in received[-64:]:
+                piece = connection.recv(65536)
+                if not piece:
+                    raise RuntimeError(f"{self.name}: {received[:500]!r}")
+                received += piece
+                if b"data: " in piece:
+                    times.append(time.perf_counter())
+        return times
+
     def get(self, path: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_S)
         connection.request("GET", path)
