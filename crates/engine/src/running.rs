@@ -21,6 +21,8 @@ pub(crate) struct Task<'a> {
     pub(crate) stream: DecodeStream<'a>,
     pub(crate) n_top: Option<usize>,
     pub(crate) scores_prompt: bool,
+    /// Tokens of the prompt that are processed at a time. All samples of a request have the same, for the same rounding.
+    pub(crate) max_piece: usize,
     pub(crate) reuse: Reuse,
 }
 

@@ -1,6 +1,9 @@
 //! Continuous batching: runs the samples of many requests in the steps of one model.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Add,
+};
 
 use model::{Context, Decoder, Gpt, LogitRows, Piece};
 use rayon::prelude::*;
@@ -79,6 +82,18 @@ struct Turn {
     logits: LogitRows,
 }
 
+impl Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            n_prompt_tokens: self.n_prompt_tokens + other.n_prompt_tokens,
+            n_reused_tokens: self.n_reused_tokens + other.n_reused_tokens,
+            n_sampled_tokens: self.n_sampled_tokens + other.n_sampled_tokens,
+        }
+    }
+}
+
 impl<'a> Scheduler<'a> {
     /// A scheduler that runs at most `n_slots` samples at a time.
     ///
@@ -132,6 +147,11 @@ impl<'a> Scheduler<'a> {
             (id, Output::Token(SampledToken { text, ..ended.task.without_token() }))
         });
         outputs.collect()
+    }
+
+    /// Whether a sample of the request has a slot.
+    pub fn has_slot(&self, id: RequestId) -> bool {
+        self.running.iter().any(|running| running.task.request == id)
     }
 
     /// Whether no sample runs or waits.
@@ -248,6 +268,10 @@ impl<'a> Scheduler<'a> {
             sequence: sequence.with_constraint(request.constraint.clone()),
             n_top: request.n_top,
             scores_prompt,
+            max_piece: match request.scores_prompt {
+                true => (MAX_LOGITS / self.n_tokens).max(1),
+                false => PIECE,
+            },
             reuse: match request.is_reproducible {
                 _ if scores_prompt => Reuse::Nothing,
                 true => Reuse::Exact,
@@ -266,8 +290,7 @@ impl<'a> Scheduler<'a> {
             let n = match n_pending {
                 1 => 1,
                 _ if budget == 0 => continue,
-                _ if scores => running.cached.next_piece().min((MAX_LOGITS / self.n_tokens).max(1)),
-                _ => running.cached.next_piece(),
+                _ => running.cached.next_piece().min(running.task.max_piece),
             };
             if n_pending > 1 {
                 budget = budget.saturating_sub(n);
@@ -292,7 +315,8 @@ impl<'a> Scheduler<'a> {
                 continue;
             };
             if turn.logits != LogitRows::None {
-                let n = running.task.sequence.n_best().filter(|_| running.task.n_top.is_none());
+                let is_scored = running.task.n_top.is_some() || running.task.scores_prompt;
+                let n = running.task.sequence.n_best().filter(|_| !is_scored);
                 n_best = n_best.zip(n).map(|(one, other)| one.max(other));
             }
             let context = &mut running.cached.context;

@@ -231,6 +231,47 @@ fn scores_of_a_prompt_equal_those_of_a_scored_text() {
 }
 
 #[test]
+fn samples_after_a_scored_prompt_do_not_depend_on_the_number_of_slots() {
+    // A vocabulary for which scored pieces are shorter than others.
+    let tokenizer = Tokenizer::gpt2();
+    let config =
+        GptConfig { vocab_size: tokenizer.vocab_size(), block_size: 400, ..GptConfig::debug_modern() };
+    let gpt = config.init(7, &test_device()).unwrap();
+    let options = Options { max_tokens: 4, temperature: 1.0, ..Options::default() };
+    let scored = Request {
+        scores_prompt: true,
+        n_top: Some(1),
+        is_reproducible: true,
+        samples: 0..3,
+        ..Request::new(prompt(2, 300), options)
+    };
+    let [narrow, wide] = [1, 3].map(|n_slots| {
+        let mut scheduler = Scheduler::new(&gpt, &tokenizer, n_slots);
+        scheduler.submit(scored.clone()).unwrap();
+        run_all(&mut scheduler).tokens
+    });
+    let ids = |tokens: &BTreeMap<_, Vec<SampledToken>>| -> Vec<_> {
+        tokens.values().flatten().map(|token| (token.id, token.text.clone())).collect()
+    };
+    assert_eq!(ids(&narrow), ids(&wide));
+    if is_exact() {
+        assert_eq!(narrow, wide, "the scores too");
+    }
+}
+
+#[test]
+fn a_prompt_can_be_scored_without_the_most_probable_tokens() {
+    let (gpt, tokenizer) = (gpt(64), tokenizer());
+    let options = Options { max_tokens: 1, temperature: 0.0, ..Options::default() };
+    let scored = Request { scores_prompt: true, ..Request::new(prompt(1, 9), options) };
+    let mut scheduler = Scheduler::new(&gpt, &tokenizer, 1);
+    let id = scheduler.submit(scored).unwrap();
+    assert!(
+        scheduler.step().is_ok_and(|outputs| matches!(outputs[0], (first, Output::Prompt(_)) if first == id))
+    );
+}
+
+#[test]
 fn cancelled_requests_free_their_slots_and_affect_no_other() {
     let (gpt, tokenizer) = (gpt(2000), tokenizer());
     let mut scheduler = Scheduler::new(&gpt, &tokenizer, N_SLOTS);

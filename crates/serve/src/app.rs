@@ -7,6 +7,7 @@ use std::{
 };
 
 use chat::Template;
+use tokio::sync::Semaphore;
 
 use crate::{
     Error, Result, Settings,
@@ -17,6 +18,9 @@ use crate::{
     worker::Worker,
 };
 
+/// More would only take the cores from the model.
+const N_ENCODERS: usize = 4;
+
 /// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -26,6 +30,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) settings: Settings,
     pub(crate) control: Control,
+    /// A permit for each request whose prompt may be encoded at a time.
+    pub(crate) encoders: Semaphore,
 }
 
 /// A served model.
@@ -67,7 +73,8 @@ impl App {
         let metrics = Metrics::new(models.iter().map(|served| served.id.as_str()), settings.n_slots);
         let loaded = models.iter().map(|served| served.model.clone()).collect();
         let worker = Worker::start(loaded, settings.n_slots, settings.queue, metrics.clone());
-        Ok(Self { models, worker, metrics, settings, control })
+        let encoders = Semaphore::new(N_ENCODERS);
+        Ok(Self { models, worker, metrics, settings, control, encoders })
     }
 
     /// The model that a request names, with its index. The first one if it names none.

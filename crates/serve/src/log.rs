@@ -66,6 +66,8 @@ pub(crate) async fn log(State(app): State<Arc<App>>, mut request: Request, next:
     let response = next.run(request).await;
     exchange.app.metrics.answered(&exchange.route, response.status().as_u16());
     exchange.status = Some(response.status());
+    // hyper does not poll a body without data.
+    exchange.is_complete = response.body().is_end_stream() || exchange.method == Method::HEAD;
     response.map(|body| Body::new(LoggedBody { body, exchange }))
 }
 

@@ -1,12 +1,18 @@
 //! A call: what a request asks for, checked and encoded.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use engine::Request;
 use tokio::task::spawn_blocking;
 
 use super::{body::Fields, choices::Choices};
 use crate::{app::App, error::ApiError};
+
+/// A longer time limit would be beyond the clock of some systems.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A request that can run.
 #[derive(Debug)]
@@ -42,7 +48,8 @@ impl Delivery {
     }
 }
 
-/// Makes a call of a request's fields, on a thread for long work: a large prompt takes long to encode.
+/// Makes a call of a request's fields, on a thread for long work: a large prompt takes long to encode. Only a few
+/// requests do so at a time.
 ///
 /// # Errors
 ///
@@ -52,6 +59,7 @@ pub(crate) async fn read_call(
     fields: Fields,
     read: fn(&App, &Fields) -> Result<Call, ApiError>,
 ) -> Result<Call, ApiError> {
+    let _permit = app.encoders.acquire().await;
     let app = app.clone();
     let call = spawn_blocking(move || read(&app, &fields)).await;
     call.unwrap_or_else(|error| Err(ApiError::internal(error.to_string())))

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{app::App, error::ApiError, worker::Outputs};
 
+/// Log-probabilities in a response: some 100 MB.
+const MAX_LOGPROBS: usize = 1 << 21;
+
 /// The choices of a call: samples of each prompt.
 #[derive(Debug)]
 pub(crate) struct Choices {
@@ -44,6 +47,26 @@ impl Choices {
             constraint: constraint.map(Constraint::fork),
         };
         self.prompts.iter().map(request).collect()
+    }
+
+    /// Checks that the log-probabilities of the whole response fit in memory.
+    ///
+    /// # Errors
+    ///
+    /// 400 with both numbers.
+    pub(crate) fn check_logprobs(&self, max_tokens: usize) -> Result<(), ApiError> {
+        let Some(n_top) = self.n_top else { return Ok(()) };
+        let n_echoed = if self.echo { self.n_prompt_tokens() } else { 0 };
+        let n_tokens = n_echoed.saturating_add(max_tokens.saturating_mul(self.prompts.len()));
+        let n_logprobs = n_tokens.saturating_mul(self.n_samples).saturating_mul(n_top + 1);
+        if n_logprobs > MAX_LOGPROBS {
+            let message = format!(
+                "the response may have {n_logprobs} log-probabilities, and at most {MAX_LOGPROBS} are sent; ask for \
+                 fewer tokens, samples or `logprobs`"
+            );
+            return Err(ApiError::invalid(message, Some("logprobs")));
+        }
+        Ok(())
     }
 
     /// Tokens of all prompts.

@@ -12,6 +12,9 @@ use crate::error::ApiError;
 /// The largest `max_tokens`, unless the model's context is larger.
 const MAX_TOKENS: usize = 4096;
 
+const MAX_STOPS: usize = 256;
+const MAX_STOP_BYTES: usize = 1024;
+
 /// Number of tokens that can be sampled, without the padding of the vocabulary.
 pub(crate) fn n_tokens(model: &Model) -> usize {
     model.tokenizer.vocab_size().min(model.gpt.config().vocab_size)
@@ -92,12 +95,18 @@ fn top_k(fields: &Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// A string or a list of any length.
+/// A string or a list of strings. OpenAI's limit is 4, but lm-eval sends more. Each sample searches for all of them.
 fn stop_strings(fields: &Fields) -> Result<Vec<String>, ApiError> {
-    match fields.value("stop") {
-        Value::String(stop) => Ok(vec![stop.clone()]),
-        _ => Ok(fields.get("stop")?.unwrap_or_default()),
+    let stops = match fields.value("stop") {
+        Value::String(stop) => vec![stop.clone()],
+        _ => fields.get::<Vec<String>>("stop")?.unwrap_or_default(),
+    };
+    if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+        let message =
+            format!("`stop` must be at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes each");
+        return Err(ApiError::invalid(message, Some("stop")));
     }
+    Ok(stops)
 }
 
 /// The keys are ids.

@@ -64,8 +64,10 @@ export function initChat({ panel, settings }) {
         changed();
         await done;
         setBusy(send, stop, false);
-        if (view.text === "") list.lastElementChild.remove();
-        else messages.push({ role: "assistant", content: view.text });
+        if (view.text === "") {
+            list.lastElementChild.remove();
+            if (input.value === "") editMessage(messages.length - 1); // The message can be sent again, or changed.
+        } else messages.push({ role: "assistant", content: view.text });
         changed();
     };
 

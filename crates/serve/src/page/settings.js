@@ -5,7 +5,7 @@ import { store, stored } from "./store.js";
 
 const FIELDS = [
     { name: "temperature", label: "Temperature", value: 1, min: 0, max: 2, step: 0.01, slider: true },
-    { name: "top_p", label: "Top-p", value: 1, min: 0, max: 1, step: 0.01, slider: true },
+    { name: "top_p", label: "Top-p", value: 1, min: 0.01, max: 1, step: 0.01, slider: true },
     { name: "min_p", label: "Min-p", value: 0, min: 0, max: 1, step: 0.01, slider: true },
     { name: "repetition_penalty", label: "Repetition penalty", value: 1, min: 0.5, max: 2, step: 0.01, slider: true },
     { name: "top_k", label: "Top-k", value: "", min: 1, step: 1, empty: "all" },

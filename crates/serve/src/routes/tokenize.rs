@@ -33,6 +33,8 @@ struct WhichModel {
 }
 
 async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, ApiError> {
+    let state = app.clone();
+    let _permit = state.encoders.acquire().await;
     // A body of the largest size takes a second.
     let encoded = spawn_blocking(move || {
         let (_, served) = app.model(fields.get::<String>("model")?.as_deref())?;

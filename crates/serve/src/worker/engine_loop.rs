@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use engine::{Model, Request, RequestId, Scheduler};
+use engine::{Load, Model, Request, RequestId, Scheduler, Totals};
 
 use super::job::Job;
 use crate::{error::ApiError, metrics::Metrics};
@@ -24,6 +24,8 @@ struct Engine<'a> {
     model: &'a Model,
     n_slots: usize,
     scheduler: Scheduler<'a>,
+    /// Of earlier schedulers, which failed.
+    before: Totals,
     /// In the order of their arrival.
     jobs: Vec<Job>,
     metrics: &'a Metrics,
@@ -62,7 +64,7 @@ pub(super) fn run(models: &[Arc<Model>], n_slots: usize, commands: &Receiver<Com
 impl<'a> Engine<'a> {
     fn new(model_idx: usize, model: &'a Model, n_slots: usize, metrics: &'a Metrics) -> Self {
         let scheduler = Scheduler::new(&model.gpt, &model.tokenizer, n_slots);
-        Self { model_idx, model, n_slots, scheduler, jobs: Vec::new(), metrics }
+        Self { model_idx, model, n_slots, scheduler, before: Totals::default(), jobs: Vec::new(), metrics }
     }
 
     /// Adds a job, or fails it if one of its requests is invalid.
@@ -104,15 +106,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Fails the jobs that have no sample in a slot. Slots are given in the order of arrival.
+    /// Fails the jobs that have no sample in a slot.
     fn refuse_waiting(&mut self) {
-        let n_running = self.scheduler.load().n_running;
-        let mut n_before = 0;
-        let is_waiting = |job: &mut Job| {
-            let waits = n_before >= n_running;
-            n_before += job.n_incomplete();
-            waits
-        };
+        let is_waiting = |job: &mut Job| !job.ids().iter().any(|&id| self.scheduler.has_slot(id));
         let waiting: Vec<Job> = self.jobs.extract_if(.., is_waiting).collect();
         for job in waiting {
             self.cancel(&job);
@@ -137,7 +133,8 @@ impl<'a> Engine<'a> {
                 self.restart(&problem);
             }
         }
-        self.metrics.observe_load(self.model_idx, self.scheduler.load());
+        let load = self.scheduler.load();
+        self.metrics.observe_load(self.model_idx, Load { totals: self.before + load.totals, ..load });
     }
 
     fn pass_on(&mut self, id: RequestId, output: engine::Output) {
@@ -158,6 +155,7 @@ impl<'a> Engine<'a> {
     }
 
     fn restart(&mut self, problem: &str) {
+        self.before = self.before + self.scheduler.load().totals;
         self.scheduler = Scheduler::new(&self.model.gpt, &self.model.tokenizer, self.n_slots);
         for job in self.jobs.drain(..) {
             job.fail(ApiError::internal(problem));

@@ -31,6 +31,20 @@ async fn text_matches_its_grammar() {
 }
 
 #[tokio::test]
+async fn a_grammar_ends_with_eos_also_if_eos_is_ignored() {
+    let server = Server::of(chatting()).await;
+    let grammar = json!({ "type": "regex", "value": "(yes|no)+" });
+    let body = json!({ "prompt": "ab", "max_tokens": 30, "n": 8, "grammar": grammar, "ignore_eos": true, "seed": 1 });
+    let response = server.json(COMPLETIONS, &body).await;
+    let choices = response["choices"].as_array().unwrap();
+    assert!(
+        choices.iter().any(|choice| choice["finish_reason"] == "stop"),
+        "no sample chose EOS: {response}"
+    );
+    assert!(choices.iter().all(|choice| !choice["text"].as_str().unwrap().contains('<')), "{response}");
+}
+
+#[tokio::test]
 async fn a_json_schema_gives_valid_json() {
     let server = Server::of(chatting()).await;
     let schema = json!({
