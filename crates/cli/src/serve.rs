@@ -88,8 +88,12 @@ struct AccessArgs {
     #[arg(long, conflicts_with = "api_key")]
     no_key: bool,
 
-    /// Let web pages of this origin send requests, such as https://example.org, or * for any; repeatable.
-    #[arg(long, value_name = "ORIGIN")]
+    // Not a doc comment, which would need a link.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        help = "Let web pages of this origin send requests, such as https://example.org, or * for any; repeatable"
+    )]
     cors: Vec<Origin>,
 }
 
