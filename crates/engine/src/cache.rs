@@ -83,12 +83,14 @@ impl ContextCache {
         self.0.iter().map(|cached| &cached.context)
     }
 
-    /// A context that starts with the longest reusable prefix of a prompt, from an ended or a running sample.
+    /// A context that starts with the longest reusable prefix of a prompt, from an ended or a running sample. `n_free`
+    /// slots are free for it and the contexts here.
     pub(crate) fn start<'r>(
         &mut self,
         prompt: &[u32],
         reuse: Reuse,
         decoder: &Decoder,
+        n_free: usize,
         running: impl Iterator<Item = &'r CachedContext>,
     ) -> CachedContext {
         let n_reusable = |cached: &CachedContext| cached.n_reusable(prompt, reuse);
@@ -99,8 +101,18 @@ impl ContextCache {
                 cached.prefix(n)
             }
             (_, Some((n, idx))) if n > 0 => self.reuse(idx, n),
-            _ => CachedContext::new(decoder),
+            _ => self.recycle(n_free).unwrap_or_else(|| CachedContext::new(decoder)),
         }
+    }
+
+    /// The least recently used context, emptied, if a new one would need its slot. Its memory is not allocated again.
+    fn recycle(&mut self, n_free: usize) -> Option<CachedContext> {
+        if self.0.len() < n_free {
+            return None;
+        }
+        let mut oldest = self.0.pop_front()?;
+        oldest.truncate(0);
+        Some(oldest)
     }
 
     /// Takes the context at `idx` if most of it is reused, or else copies the prefix.

@@ -241,7 +241,8 @@ impl<'a> Scheduler<'a> {
             }
             let others = self.running.iter().map(|running| &running.cached);
             let prompt = task.sequence.unseen();
-            let cached = self.cache.start(prompt, task.reuse, &self.decoder, others);
+            let n_free = self.n_slots - self.running.len();
+            let cached = self.cache.start(prompt, task.reuse, &self.decoder, n_free, others);
             self.totals.n_reused_tokens += cached.context.n_cached() as u64;
             self.running.push(Running::new(task, cached));
             self.cache.shrink_to(self.n_slots - self.running.len());
