@@ -187,7 +187,7 @@ impl<'a> Scheduler<'a> {
             return Ok(outputs);
         }
         let mut rows = self.process(&turns)?.into_iter();
-        // By running sample, the index in `next` of the logits of its next token. Forks share those of their prompt.
+        // For each running sample, the index of its logits in `next`. Forks of one prompt share an index.
         let (mut next, mut next_of) = (Vec::new(), vec![None; self.running.len()]);
         for Turn { idx, n, logits } in turns {
             let running = &mut self.running[idx];

@@ -27,8 +27,8 @@ pub fn logprob(logits: &[f32], id: u32) -> f32 {
     subtract(*logit, log_sum_exp(logits))
 }
 
-/// The log-probability of token `id`, and those of the `n` most probable tokens, the most probable first. Ties keep the
-/// lower ids.
+/// The log-probabilities of token `id` and of the `n` most probable tokens, the most probable first, in nats. Ties keep
+/// the lower ids.
 ///
 /// # Panics
 ///

@@ -6,13 +6,18 @@ use std::{
 };
 
 use engine::Request;
+use sampler::Options;
 use tokio::task::spawn_blocking;
 
-use super::{body::Fields, choices::Choices};
+use super::{
+    body::Fields,
+    choices::Choices,
+    options::{eos_tokens, seed},
+};
 use crate::{app::App, error::ApiError};
 
 /// A longer time limit would be beyond the clock of some systems.
-pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A request that can run.
 #[derive(Debug)]
@@ -23,6 +28,31 @@ pub(crate) struct Call {
     pub(crate) requests: Vec<Request>,
     pub(crate) delivery: Delivery,
     pub(crate) deadline: Instant,
+}
+
+impl Call {
+    /// The part of a call that both routes share: constraint, seed, delivery and deadline.
+    ///
+    /// # Errors
+    ///
+    /// 400 for an invalid field, and for more log-probabilities than fit in memory.
+    pub(crate) fn new(
+        app: &App,
+        fields: &Fields,
+        model_idx: usize,
+        choices: Choices,
+        mut options: Options,
+    ) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + app.settings.time_limit.min(MAX_TIME);
+        let served = &app.models[model_idx];
+        choices.check_logprobs(options.max_tokens)?;
+        let constraint = served.grammars.constraint(fields, &served.model)?;
+        if constraint.is_some() {
+            options.stop_tokens = eos_tokens(&served.model); // A grammar ends with EOS, also with `ignore_eos`.
+        }
+        let requests = choices.requests(&options, seed(fields)?, constraint.as_deref());
+        Ok(Self { model_idx, choices, requests, delivery: Delivery::read(fields)?, deadline })
+    }
 }
 
 /// How the choices are sent.

@@ -1,18 +1,18 @@
 //! `POST /v1/chat/completions`.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 use serde::Serialize;
 
 use super::{
     body::Fields,
-    call::{Call, Delivery, MAX_TIME, read_call},
+    call::{Call, read_call},
     choice::{Delta, FinishReason},
     choices::Choices,
     logprobs::ChatLogprobs,
     messages::messages,
-    options::{eos_tokens, n_samples, options, seed},
+    options::{n_samples, options},
     prompt::Prompt,
     response::{Choice, respond},
     token_texts::TokenTexts,
@@ -38,7 +38,6 @@ pub(crate) async fn chat_completions(
 }
 
 fn read(app: &App, fields: &Fields) -> Result<Call, ApiError> {
-    let deadline = Instant::now() + app.settings.time_limit.min(MAX_TIME);
     let (model_idx, served) = app.model(fields.get::<String>("model")?.as_deref())?;
     let n_samples = n_samples(fields)?;
     app.worker.check_size(n_samples as u64)?;
@@ -47,15 +46,9 @@ fn read(app: &App, fields: &Fields) -> Result<Call, ApiError> {
     // A prompt that fills the context has at least one token after it.
     let rest = (served.block_size() - prompt.ids.len()).max(1);
     let max_tokens = fields.get("max_completion_tokens")?.or(fields.get("max_tokens")?).unwrap_or(rest);
-    let mut options = options(fields, &served.model, max_tokens)?;
+    let options = options(fields, &served.model, max_tokens)?;
     let choices = Choices { prompts: vec![prompt], n_samples, echo: false, n_top: n_top(fields)? };
-    choices.check_logprobs(max_tokens)?;
-    let constraint = served.grammars.constraint(fields, &served.model)?;
-    if constraint.is_some() {
-        options.stop_tokens = eos_tokens(&served.model); // A grammar ends with EOS, also with `ignore_eos`.
-    }
-    let requests = choices.requests(&options, seed(fields)?, constraint.as_deref());
-    Ok(Call { model_idx, choices, requests, delivery: Delivery::read(fields)?, deadline })
+    Call::new(app, fields, model_idx, choices, options)
 }
 
 fn check_supported(fields: &Fields) -> Result<(), ApiError> {

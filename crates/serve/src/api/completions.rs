@@ -1,6 +1,6 @@
 //! `POST /v1/completions`.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 use serde::Serialize;
@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{
     body::Fields,
-    call::{Call, Delivery, MAX_TIME, read_call},
+    call::{Call, read_call},
     choice::{Delta, FinishReason},
     choices::Choices,
     logprobs::CompletionLogprobs,
-    options::{eos_tokens, n_samples, options, seed},
+    options::{n_samples, options},
     prompt::given_prompts,
     response::{Choice, respond},
     token_texts::TokenTexts,
@@ -35,24 +35,17 @@ pub(crate) async fn completions(
 }
 
 fn read(app: &App, fields: &Fields) -> Result<Call, ApiError> {
-    let deadline = Instant::now() + app.settings.time_limit.min(MAX_TIME);
     let (model_idx, served) = app.model(fields.get::<String>("model")?.as_deref())?;
     let n_samples = n_samples(fields)?;
     check_supported(fields, n_samples)?;
     let max_tokens = fields.get("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
-    let mut options = options(fields, &served.model, max_tokens)?;
+    let options = options(fields, &served.model, max_tokens)?;
     let given = given_prompts(fields.value("prompt"))?;
     app.worker.check_size((given.len() as u64).saturating_mul(n_samples as u64))?;
     let prompts = given.into_iter().map(|prompt| prompt.encode(&served.model)).collect::<Result<_, _>>()?;
     let echo = fields.get("echo")?.unwrap_or(false);
     let choices = Choices { prompts, n_samples, echo, n_top: n_top(fields)? };
-    choices.check_logprobs(max_tokens)?;
-    let constraint = served.grammars.constraint(fields, &served.model)?;
-    if constraint.is_some() {
-        options.stop_tokens = eos_tokens(&served.model); // A grammar ends with EOS, also with `ignore_eos`.
-    }
-    let requests = choices.requests(&options, seed(fields)?, constraint.as_deref());
-    Ok(Call { model_idx, choices, requests, delivery: Delivery::read(fields)?, deadline })
+    Call::new(app, fields, model_idx, choices, options)
 }
 
 fn check_supported(fields: &Fields, n_samples: usize) -> Result<(), ApiError> {
