@@ -3,11 +3,8 @@
 use std::path::Path;
 
 use ::fs::atomic;
-use families::gguf::{ExportError, export};
-use formats::{
-    gguf::TensorType,
-    weights::{FloatType, WriteError},
-};
+use families::gguf::{ExportError, FileType, export};
+use formats::weights::{FloatType, WriteError};
 use model::Gpt;
 use tokenizer::{SpecialTokens, Tokenizer};
 
@@ -30,7 +27,7 @@ pub(crate) fn save_weights(model: &Gpt, path: &Path, ty: FloatType) -> Result<()
     })
 }
 
-/// Writes a model and its tokenizer as a GGUF file. Matrices are stored as `ty` where their sizes allow.
+/// Writes a model and its tokenizer as a GGUF file of type `ty`.
 ///
 /// Returns notes for the user, one for each difference in llama.cpp.
 ///
@@ -42,7 +39,7 @@ pub fn export_gguf(
     tokenizer: &Tokenizer,
     special_tokens: &SpecialTokens,
     name: &str,
-    ty: TensorType,
+    ty: FileType,
     path: &Path,
 ) -> Result<Vec<String>> {
     let failed = |error: ExportError| {

@@ -8,11 +8,11 @@ mod support;
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
-use families::{Family, gguf::GgufFile};
-use formats::{
-    gguf::{Gguf, TensorType},
-    weights::FloatType,
+use families::{
+    Family,
+    gguf::{FileType, GgufFile},
 };
+use formats::{gguf::Gguf, weights::FloatType};
 use serde::Deserialize;
 
 use crate::support::{fixture, logits, model};
@@ -89,7 +89,7 @@ fn gguf_files_match_llama_cpps_converter() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("ours.gguf");
         let tokens = folder.special_tokens().unwrap();
-        export_gguf(&model, &tokenizer, &tokens, family, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &tokens, family, FileType::F32, &path).unwrap();
         let (ours, theirs) = (fs::read(&path).unwrap(), fs::read(converted(family)).unwrap());
         let (ours, theirs) = (Gguf::parse(&ours).unwrap(), Gguf::parse(&theirs).unwrap());
 

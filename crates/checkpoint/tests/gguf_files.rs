@@ -11,9 +11,12 @@ mod support;
 use std::fs;
 
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
-use families::gguf::GgufFile;
+use families::{
+    WeightStorage,
+    gguf::{FileType, GgufFile},
+};
 use formats::{
-    gguf::{self, TensorType},
+    gguf,
     weights::{self, FloatType},
 };
 use model::{Activation, Decoder, FeedForwardConfig, GptConfig};
@@ -29,7 +32,7 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_expects_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let notes =
-        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "odd", TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "odd", FileType::F32, &path).unwrap();
     assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
 
     let bytes = fs::read(&path).unwrap();
@@ -64,11 +67,11 @@ fn a_llama_gguf_file_has_separate_heads_and_adjacent_rope_pairs() {
         let config = model.config();
         let tokenizer = Tokenizer::from_chars(letters.chars().take(config.vocab_size)).unwrap();
         let path = folder.path().join(name);
-        let notes = export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::Q8_0, &path)
-            .unwrap();
+        let notes =
+            export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::Q8_0, &path).unwrap();
         assert!(notes[0].contains("continues at untrained positions beyond it"), "{notes:?}");
         assert!(notes[1].contains(" and 24 and "), "{notes:?}");
-        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::F32, &path).unwrap();
 
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
@@ -94,7 +97,7 @@ fn unsupported_options_are_refused() {
     let path = folder.path().join("model.gguf");
     let tokenizer = Tokenizer::from_chars("abcdefg".chars()).unwrap();
     let inner = model("inner");
-    let error = export_gguf(&inner, &tokenizer, &SpecialTokens::default(), "inner", TensorType::F32, &path)
+    let error = export_gguf(&inner, &tokenizer, &SpecialTokens::default(), "inner", FileType::F32, &path)
         .unwrap_err();
     let reason = "the tanh form of GELU, this model `activation` = \"relu2\"";
     assert!(error.to_string().contains(reason), "{error}");
@@ -118,12 +121,12 @@ fn a_model_survives_a_gguf_round_trip() {
     for (idx, config) in [gpt2, llama, qwen3].into_iter().enumerate() {
         let model = config.init(1337, &device).unwrap();
         let path = folder.path().join(format!("{idx}.gguf"));
-        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "small", TensorType::F32, &path).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "small", FileType::F32, &path).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.config(), &config);
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
         assert!(file.special_tokens().eos.is_empty());
-        let again = file.load_model(&device).unwrap();
+        let again = file.load_model(WeightStorage::Owned, &device).unwrap();
         let ids = [1, 2, 3, 12, 0, 7];
         assert_eq!(logits(&again, &ids), logits(&model, &ids), "{config:?}");
     }
@@ -153,8 +156,7 @@ fn a_tokenizer_survives_a_gguf_round_trip() {
         assert_eq!((found.bos, found.eos), (tokens.bos, tokens.eos.clone()), "{name}");
         let path = folder.path().join(format!("{name}.gguf"));
         let tokenizer = run.load_tokenizer().unwrap();
-        export_gguf(&model, &tokenizer, &run.special_tokens().unwrap(), name, TensorType::F32, &path)
-            .unwrap();
+        export_gguf(&model, &tokenizer, &run.special_tokens().unwrap(), name, FileType::F32, &path).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.tokenizer().fingerprint(), tokenizer.fingerprint());
         assert_eq!(
@@ -172,7 +174,7 @@ fn a_tokenizer_survives_a_gguf_round_trip() {
     let words = Tokenizer::from_json(words).unwrap();
     let path = folder.path().join("words.gguf");
     let error =
-        export_gguf(&model, &words, &SpecialTokens::default(), "words", TensorType::F32, &path).unwrap_err();
+        export_gguf(&model, &words, &SpecialTokens::default(), "words", FileType::F32, &path).unwrap_err();
     assert!(
         error.to_string().contains("words.gguf; export the model with --format safetensors instead"),
         "{error}"
@@ -213,8 +215,11 @@ fn a_llama_with_biases_is_exported_with_them() {
         let model = model(name);
         let letters: String = ('a'..).take(model.config().vocab_size).collect();
         let tokenizer = Tokenizer::from_chars(letters.chars()).unwrap();
-        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, TensorType::F32, &path).unwrap();
-        let again = GgufFile::open(&path).unwrap().load_model(&kernels::testing::test_device()).unwrap();
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::F32, &path).unwrap();
+        let again = GgufFile::open(&path)
+            .unwrap()
+            .load_model(WeightStorage::Owned, &kernels::testing::test_device())
+            .unwrap();
         assert_eq!(logits(&again, &[3, 1, 4, 1, 5]), logits(&model, &[3, 1, 4, 1, 5]), "{name}");
         let bytes = fs::read(&path).unwrap();
         let file = gguf::Gguf::parse(&bytes).unwrap();
@@ -250,7 +255,7 @@ fn logits_and_greedy_text_match_transformers() {
             "{name}: the ids of letters follow three special tokens"
         );
 
-        let model = file.load_model(&kernels::testing::test_device()).unwrap();
+        let model = file.load_model(WeightStorage::Owned, &kernels::testing::test_device()).unwrap();
         let got = logits(&model, &golden.ids);
         assert_eq!(got.len(), golden.logits.len(), "{name}");
         let largest = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -15,11 +15,8 @@ use std::{
 
 use burn::{module::Module, prelude::*};
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
-use families::{WeightStorage, load_nanogpt};
-use formats::{
-    gguf::TensorType,
-    weights::{self, FloatType},
-};
+use families::{WeightStorage, gguf::FileType, load_nanogpt};
+use formats::weights::{self, FloatType};
 use kernels::testing::test_tolerance;
 use model::{Activation, Decoder, GptConfig, Position};
 use serde::Deserialize;
@@ -478,15 +475,9 @@ fn a_model_without_a_hugging_face_architecture_is_saved_but_not_exported() {
     let folder =
         RunFolder::export(&path("folder"), &model, &tokenizer, &SpecialTokens::default(), FloatType::F32)
             .unwrap_err();
-    let gguf = export_gguf(
-        &model,
-        &tokenizer,
-        &SpecialTokens::default(),
-        "odd",
-        TensorType::F32,
-        &path("file.gguf"),
-    )
-    .unwrap_err();
+    let gguf =
+        export_gguf(&model, &tokenizer, &SpecialTokens::default(), "odd", FileType::F32, &path("file.gguf"))
+            .unwrap_err();
     for error in [folder, gguf] {
         let reason = std::error::Error::source(&error).expect("the error has a source").to_string();
         assert!(reason.contains("`position` = \"rope\" with `norm` = \"layer_norm\""), "{reason}");

@@ -1,47 +1,55 @@
 //! `kindling bench`.
 
+mod report;
+mod subject;
+
 use std::{
     fs,
     io::{self, Write},
-    iter,
-    path::Path,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::anyhow;
+use burn::prelude::Device;
 use clap::ValueEnum;
-use engine::{ModelFolder, WeightStorage, time_decode, time_prefill};
-use journal::summary::plural;
+use engine::{WeightStorage, time_decode, time_prefill};
 use kernels::{device_peak_flops, on_pool};
 use model::Gpt;
 use monitor::warn_of_precision;
-use serde::Serialize;
-use trainer::{PRESETS, Recipe, RecipeSource, preset, roofline_sizes, vocab_size};
+use trainer::{PRESETS, Recipe, roofline_sizes};
 
+use self::{
+    report::{Report, Speed},
+    subject::{Subject, load},
+};
 use crate::{
     device::DeviceArgs,
+    kv_cache_args::KvCacheArgs,
     memory,
-    model_args::models,
-    recipe::{parse, read_recipe},
+    model_args::WeightsArgs,
     usage::{at_least, bail_usage},
 };
 
 /// Measures the speed of training, prefill and decode.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Times are medians after a warm-up. FLOPs are counted as in the PaLM paper: six per weight and
-token in training, plus full (not causal) attention. Peaks are measured: on a CPU, multiply-adds
-and memory reads; on a GPU, the product of two large bf16 matrices.
+    after_help = "Times are medians after a warm-up. Without --only, training is measured for recipes and for runs
+with a recipe. A decoding step reads all weights, as they are stored, and KV caches that are half
+full on average. FLOPs are counted as in the PaLM paper: six per weight and token in training, plus
+full (not causal) attention. Peaks are measured: on a CPU, multiply-adds and memory reads; on a GPU,
+the product of two large bf16 matrices.
 
 Examples:
   kindling bench                              the default recipe
   kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8
   kindling bench gpt2 --only train --set run.precision=bf16 --device cuda
-  kindling bench runs/tiny --decode 256 --json"
+  kindling bench runs/tiny --decode 256 --json
+  kindling bench smollm2.gguf --kv-cache f16"
 )]
 pub(crate) struct Args {
-    /// Recipe (a preset or a TOML file), or model: a folder, RUN@last or RUN@STEP.
+    /// Recipe (a preset or a TOML file), or model: a run (name or folder), RUN@last, RUN@STEP, a Hugging Face folder or
+    /// a GGUF file.
     #[arg(value_name = "RECIPE or MODEL")]
     subject: Option<String>,
 
@@ -53,16 +61,26 @@ pub(crate) struct Args {
     #[arg(long)]
     only: Option<Part>,
 
+    /// Stop measuring after this time, which the parts share equally; the first iteration of each does not count.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        allow_negative_numbers = true,
+        value_parser = at_least(1_u64)
+    )]
+    seconds: u64,
+
     /// Training steps to measure.
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = at_least(1_u64))]
     steps: u64,
 
-    /// Prompt length in tokens; without it, half the block size.
+    /// Prompt length in tokens [default: 512, or the block size if that is less].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     prefill: Option<usize>,
 
-    /// Tokens to generate per sample.
-    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = at_least(1_usize))]
+    /// Tokens to generate per sample; a sample that fills the block starts again.
+    #[arg(long, value_name = "N", default_value_t = 128, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     decode: usize,
 
     /// Samples decoded together.
@@ -79,6 +97,12 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     device: DeviceArgs,
+
+    #[command(flatten)]
+    weights: WeightsArgs,
+
+    #[command(flatten)]
+    kv_cache: KvCacheArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,79 +112,49 @@ enum Part {
     Decode,
 }
 
-#[derive(Debug, Serialize)]
-struct Report {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    train: Option<Speed>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefill: Option<Speed>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decode: Option<Speed>,
-    /// Null if the system does not report it.
-    peak_memory_bytes: Option<u64>,
-    /// Memory reserved on a GPU. The pool returns little of it before the process ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peak_device_memory_bytes: Option<u64>,
-    /// Peak FLOP/s: f32 multiply-adds on a CPU, the product of large bf16 matrices on a GPU with bf16.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peak_flops_per_second: Option<f64>,
-    /// Peak memory bandwidth of a CPU in bytes/s; only when decode is measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peak_bytes_per_second: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Speed {
-    tokens_per_second: f64,
-    /// Tokens per measurement: a training step, a prompt, or one token of each sample.
-    tokens: u64,
-    /// Median.
-    milliseconds: f64,
-    /// Fastest and slowest measurement.
-    milliseconds_range: [f64; 2],
-    measurements: usize,
-    /// The first warm-up iteration, which compiles kernels on a GPU.
-    first_milliseconds: f64,
-    /// Counted as in [`roofline::Sizes`].
-    flops_per_second: f64,
-    /// Bytes of weights read, once per token of all samples; only for decode.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_per_second: Option<f64>,
-}
-
 const WARMUP: usize = 3;
 const PREFILLS: usize = 10;
-
-/// The first iteration is reported if it takes this much longer than the median.
-const SLOW_START_MS: f64 = 500.0;
+const PROMPT_TOKENS: usize = 512;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.open()?;
-    let (recipe, model, origin) = subject(&args, &device)?;
+    let subject = args.subject.as_deref().unwrap_or(PRESETS[0].0);
+    let Subject { recipe, has_recipe, model, source } =
+        Subject::open(subject, &args.set, args.vocab_size, (&args.weights, &args.device), &device)?;
     warn_of_precision(&recipe, &device);
-    let model = model.with_precision(recipe.run.precision);
+    let model = args.kv_cache.apply(model.with_precision(recipe.run.precision))?;
     let block_size = model.config().block_size;
-    if let Some(n_tokens) = args.prefill.filter(|n_tokens| !(1..=block_size).contains(n_tokens)) {
-        bail_usage!("--prefill must be between 1 and the block size of {block_size} (got {n_tokens})");
+    let n_prompt = args.prefill.unwrap_or(PROMPT_TOKENS.min(block_size));
+    if n_prompt > block_size {
+        bail_usage!("--prefill must be between 1 and the block size of {block_size} (got {n_prompt})");
     }
-    let wanted = |part| args.only.is_none_or(|only| only == part);
+    let parts: Vec<Part> = match args.only {
+        Some(part) => vec![part],
+        None if has_recipe => vec![Part::Train, Part::Prefill, Part::Decode],
+        None => vec![Part::Prefill, Part::Decode],
+    };
+    let limit = Duration::from_secs(args.seconds).div_f64(parts.len() as f64);
     let on_cpu = args.device.is_cpu();
 
-    if wanted(Part::Decode) && on_cpu {
-        memory::check_kv_cache(model.config(), args.samples as u64, args.decode)?;
+    if parts.contains(&Part::Decode) && on_cpu {
+        memory::check_kv_cache(&model, args.samples as u64, args.decode.min(block_size))?;
     }
-    let prefill = wanted(Part::Prefill).then(|| prefill(&model, args.prefill));
-    let decode = wanted(Part::Decode).then(|| decode(&model, args.decode, args.samples));
-    let train = match (wanted(Part::Train), origin) {
-        (false, _) => None,
-        (true, None) => Some(train(model, &recipe, args.steps, &device)?),
-        (true, Some(origin)) => {
-            // Training needs weights of its own: mapped ones are read-only.
-            drop(model);
-            let model =
-                origin.load_model(WeightStorage::Owned, &device)?.with_precision(recipe.run.precision);
-            Some(train(model, &recipe, args.steps, &device)?)
+    let prefill = parts.contains(&Part::Prefill).then(|| prefill(&model, n_prompt, limit));
+    let decode = parts.contains(&Part::Decode).then(|| decode(&model, args.decode, args.samples, limit));
+    let train = if parts.contains(&Part::Train) {
+        if on_cpu {
+            memory::check(&recipe)?;
         }
+        let model = match source {
+            None => model,
+            Some(source) => {
+                drop(model);
+                load(&source, WeightStorage::Owned, &device)?.with_precision(recipe.run.precision)
+            }
+        };
+        Some(train(model, &recipe, args.steps, limit, &device)?)
+    } else {
+        None
     };
     let (peak_memory_bytes, peak_device_memory_bytes) = (peak_memory_bytes(), held_bytes(&device));
     // After the memory is read, because it allocates too.
@@ -180,142 +174,49 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         decode,
     };
 
-    let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    for (name, speed) in [("train", &report.train), ("prefill", &report.prefill), ("decode", &report.decode)]
-    {
-        if let Some(speed) = speed {
-            let [low, high] = speed.milliseconds_range;
-            writeln!(
-                out,
-                "{name:<8} {:>9.0} tokens/s   median {:.2} ms ({low:.2} to {high:.2}) for {}, {} times",
-                speed.tokens_per_second,
-                speed.milliseconds,
-                plural(speed.tokens, "token"),
-                speed.measurements
-            )?;
-            for line in report.rates(speed).into_iter().chain(speed.slow_start()) {
-                writeln!(out, "{:8} {line}", "")?;
-            }
-        }
-    }
-    if let Some(peak) = report.peak_memory_bytes {
-        writeln!(out, "peak memory {} MiB", peak >> 20)?;
-    }
-    if let Some(peak) = report.peak_device_memory_bytes {
-        writeln!(out, "peak device memory {} MiB", peak >> 20)?;
+    match args.json {
+        true => writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?,
+        false => report.print(&mut io::stdout().lock())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Report {
-    /// Lines with FLOP/s and the bandwidth of weights, each as a share of the device's peak.
-    fn rates(&self, speed: &Speed) -> Vec<String> {
-        let line = |rate: f64, peak: Option<f64>, unit: &str| {
-            let part = peak
-                .map(|peak| format!(", {:.0} % of the peak of {:.0} here", 1e2 * rate / peak, 1e-9 * peak));
-            format!("{:>9.1} {unit}{}", 1e-9 * rate, part.unwrap_or_default())
-        };
-        let computing = line(speed.flops_per_second, self.peak_flops_per_second, "GFLOP/s");
-        let reading = speed.bytes_per_second.map(|rate| line(rate, self.peak_bytes_per_second, "GB/s"));
-        iter::once(computing).chain(reading).collect()
-    }
-}
-
-/// The recipe and the model to measure: a new model from a recipe, or a folder's model, loaded for inference.
-fn subject(
-    args: &Args,
-    device: &burn::prelude::Device,
-) -> anyhow::Result<(Recipe, Gpt, Option<ModelFolder>)> {
-    let name = args.subject.as_deref().unwrap_or(PRESETS[0].0);
-    let path = Path::new(name);
-    let models = models();
-    if preset(name).is_some() || !models.may_be_model(path) {
-        let mut recipe = read_recipe(name, &args.set)?;
-        recipe.model.vocab_size = vocab_size(recipe.data.tokenizer, args.vocab_size);
-        let model = recipe.model.init(recipe.run.seed, device)?;
-        return Ok((recipe, model, None));
-    }
-    let origin = ModelFolder::find(&models, path)?;
-    let folder = &origin.folder;
-    let sizes = |set: &&String| set.trim_start().starts_with("model.");
-    if let Some(set) = args.set.iter().find(sizes) {
-        bail_usage!("--set {set} has no effect: the sizes come from {origin}");
-    }
-    let model = origin.load_model(WeightStorage::Mapped, device)?;
-    let mut recipe = match RecipeSource::saved(&folder.recipe_path()) {
-        Ok(source) => parse(&source, &args.set)?,
-        Err(_) => {
-            let one_batch = "optimizer.grad_accumulation=1".to_owned();
-            read_recipe("gpt2", &[[one_batch].as_slice(), &args.set].concat())?
-        }
-    };
-    recipe.model = model.config().clone();
-    Ok((recipe, model, Some(origin)))
-}
-
 /// Measures optimizer steps.
-fn train(model: Gpt, recipe: &Recipe, n_steps: u64, device: &burn::prelude::Device) -> anyhow::Result<Speed> {
+fn train(
+    model: Gpt,
+    recipe: &Recipe,
+    n_steps: u64,
+    limit: Duration,
+    device: &Device,
+) -> anyhow::Result<Speed> {
     let (sizes, time) = (roofline_sizes(model.config()), model.config().block_size);
-    let times = on_pool(|| trainer::time_steps(model, recipe, WARMUP as u64, n_steps.max(1), device))?;
+    let times = on_pool(|| trainer::time_steps(model, recipe, WARMUP as u64, n_steps, limit, device))?;
     let tokens = recipe.tokens_per_step();
-    Ok(Speed::of(times, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
+    Ok(Speed::of(times, WARMUP, tokens, sizes.train_flops(usize::try_from(tokens)?, time)))
 }
 
 /// Measures prefill: processing a prompt, up to the logits of the next token.
-fn prefill(model: &Gpt, n_tokens: Option<usize>) -> Speed {
-    let n_tokens = n_tokens.unwrap_or(model.config().block_size.div_ceil(2));
-    let times = time_prefill(model, n_tokens, WARMUP + PREFILLS);
-    Speed::of(times, n_tokens as u64, roofline_sizes(model.config()).prefill_flops(n_tokens))
+fn prefill(model: &Gpt, n_tokens: usize, limit: Duration) -> Speed {
+    let times = time_prefill(model, n_tokens, WARMUP + PREFILLS, limit);
+    Speed::of(times, WARMUP, n_tokens as u64, roofline_sizes(model.config()).prefill_flops(n_tokens))
 }
 
 /// Measures greedy decoding, token by token.
-fn decode(model: &Gpt, n_tokens: usize, n_samples: usize) -> Speed {
-    let times = time_decode(model, WARMUP + n_tokens, n_samples);
-    let sizes = roofline_sizes(model.config());
+fn decode(model: &Gpt, n_tokens: usize, n_samples: usize, limit: Duration) -> Speed {
+    let times = time_decode(model, WARMUP + n_tokens, n_samples, limit);
     // On average over all generated tokens, half of them are in the cache.
-    let flops = n_samples as f64 * sizes.decode_flops(n_tokens as f64 / 2.0);
-    let mut speed = Speed::of(times, n_samples as u64, flops);
-    speed.bytes_per_second = Some(sizes.weight_bytes() / (1e-3 * speed.milliseconds));
+    let n_cached = n_tokens.min(model.config().block_size) / 2;
+    let flops = n_samples as f64 * roofline_sizes(model.config()).decode_flops(n_cached as f64);
+    let cached_bytes = model.slot().shape().size_bytes(model.slot_type(), n_cached);
+    let bytes = model.weight_bytes() + n_samples as u64 * cached_bytes;
+    let mut speed = Speed::of(times, WARMUP, n_samples as u64, flops);
+    (speed.bytes_read, speed.bytes_per_second) =
+        (Some(bytes), Some(bytes as f64 / (1e-3 * speed.milliseconds)));
     speed
 }
 
-impl Speed {
-    /// The speed by the measurements after the warm-up. `tokens` and `flops` are per measurement.
-    fn of(mut times: Vec<Duration>, tokens: u64, flops: f64) -> Self {
-        let first = times[0];
-        times.drain(..WARMUP);
-        times.sort_unstable();
-        let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
-        let median = times[times.len() / 2];
-        Self {
-            tokens_per_second: tokens as f64 / median.as_secs_f64(),
-            tokens,
-            milliseconds: milliseconds(median),
-            milliseconds_range: [milliseconds(times[0]), milliseconds(times[times.len() - 1])],
-            measurements: times.len(),
-            first_milliseconds: milliseconds(first),
-            flops_per_second: flops / median.as_secs_f64(),
-            bytes_per_second: None,
-        }
-    }
-
-    /// A line with the time of the first iteration, if it is much longer than the median.
-    fn slow_start(&self) -> Option<String> {
-        (self.first_milliseconds > self.milliseconds + SLOW_START_MS).then(|| {
-            format!(
-                "{:>9.1} s for the first iteration, which compiles and tunes kernels",
-                1e-3 * self.first_milliseconds
-            )
-        })
-    }
-}
-
 /// The memory reserved on a device, in bytes, if the device reports it.
-fn held_bytes(device: &burn::prelude::Device) -> Option<u64> {
+fn held_bytes(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 

@@ -21,8 +21,9 @@ use self::{
 };
 use crate::{
     ctrl_c::{CtrlC, INTERRUPTED},
-    model_args::ModelArgs,
-    sampling_args::{SamplingArgs, report_seed, seed_or_random},
+    kv_cache_args::KvCacheArgs,
+    model_args::{ModelArgs, WeightsArgs},
+    sampling_args::{PromptLookupArgs, SamplingArgs, report_seed, seed_or_random},
     usage::{ResultExt, at_least},
 };
 
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
+    #[command(flatten)]
+    weights: WeightsArgs,
+
     /// System message: instructions for the whole conversation.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
@@ -72,6 +76,12 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    prompt_lookup: PromptLookupArgs,
+
+    #[command(flatten)]
+    kv_cache: KvCacheArgs,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -79,7 +89,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options { max_tokens: args.max_tokens, seed, ..args.sampling.plain_options() };
     // Check the options before loading a model.
     options.check().usage()?;
-    let (source, model) = args.model.load()?;
+    let (source, mut model) = args.model.load(&args.weights)?;
+    model.gpt = args.kv_cache.apply(model.gpt)?;
     let template = template(&source, &model)?;
     let eos = model.special_tokens.eos.iter().copied().chain(model.tokenizer.end_of_text());
     let options = Options {
@@ -97,7 +108,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let conversation = Conversation::new(args.system.clone());
-    let session = Session::new(&model, template, options, conversation, args.model.is_on_cpu());
+    let mut session = Session::new(&model, template, options, conversation, args.model.is_on_cpu());
+    session.prompt_lookup = args.prompt_lookup.n_max();
     talk(session, &mut lines, &ctrl_c)
 }
 

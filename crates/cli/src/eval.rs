@@ -2,22 +2,19 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
     process::ExitCode,
 };
 
 use anyhow::bail;
 use console::report;
-use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
-use engine::{Evaluation, EvaluationText, Model, Source, window_stride};
+use engine::{Evaluation, Model, Source, window_stride};
 use journal::{History, summary::plural};
-use monitor::report_ambiguous_name;
-use tokenizer::Tokenizer;
 use trainer::Split;
 
 use crate::{
-    model_args::ModelArgs,
-    prepare::{self, DataDirArgs, is_missing},
+    evaluation_text::{named_text, validation_text},
+    model_args::{ModelArgs, WeightsArgs},
+    prepare::DataDirArgs,
     usage::at_least,
 };
 
@@ -38,6 +35,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
+    #[command(flatten)]
+    weights: WeightsArgs,
+
     /// Text to evaluate on: a file, a folder of text files, a known corpus, or `-` for standard input. Without it, the
     /// validation part of the run's text.
     #[arg(long, value_name = "NAME or PATH")]
@@ -57,15 +57,19 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (source, Model { gpt, tokenizer, .. }) = args.model.load()?;
+    let (source, Model { gpt, tokenizer, .. }) = args.model.load_exact(&args.weights)?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
+    let data_dir = &args.data_dir.data_dir;
     let text = match &args.data {
-        Some(data) => {
-            report_ambiguous_name(data);
-            let text = prepare::read_text(data, &args.data_dir.data_dir)?;
-            EvaluationText::encode(&tokenizer, &text, separator(&source)?.as_deref())?
+        Some(data) => named_text(data, &source, &tokenizer, data_dir)?,
+        None => {
+            let path = source.path().display();
+            let Some(text) = validation_text(&source, &tokenizer, data_dir)? else {
+                bail!("{path} has no record of its training text; name a text with --data")
+            };
+            report_training_loss(&source)?;
+            text
         }
-        None => validation_part(&source, &tokenizer, &args.data_dir.data_dir)?,
     };
     let n_tokens = text.ids.len();
     let Some(evaluation) = Evaluation::of(&gpt, text, stride) else {
@@ -88,46 +92,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The separator between documents that the run was trained with; for an imported model, the default.
-fn separator(source: &Source) -> anyhow::Result<Option<String>> {
-    let recipe = match source {
-        Source::Folder(model) => History::open(model.folder.clone())?.recipe,
-        Source::Gguf(_) => None,
-    };
-    Ok(recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator))
-}
-
-/// The validation text of a run.
-fn validation_part(
-    source: &Source,
-    tokenizer: &Tokenizer,
-    data_dir: &Path,
-) -> anyhow::Result<EvaluationText> {
-    let path = source.path().display();
-    let Source::Folder(model) = source else {
-        bail!("{path} has no record of its training text; name a text with --data")
-    };
-    let folder = &model.folder;
-    let history = History::open(folder.clone())?;
-    let Some(recipe) = &history.recipe else {
-        bail!("{path} has no record of its training text; name a text with --data")
-    };
-    let origin = folder.recipe_path();
-    let (origin, data) = (origin.display(), &recipe.data);
-    match &data.valid {
-        Some(valid) => report(format_args!("validation text: {valid}, from {origin}")),
-        None => report(format_args!("validation part of {}, from {origin}", data.corpus)),
-    }
-    let choice = TokenizerChoice::Given(tokenizer.clone());
-    let expected = history.state.as_ref().map(|state| &state.data);
-    let prepared = prepare::prepare_again(data, &choice, data_dir, expected);
-    let prepared = prepared.map_err(|error| match is_missing(&error) {
-        true => error.context(format!(
-            "the text in {origin} is missing; if it has moved, give its new path with --data PATH"
-        )),
-        false => error,
-    })?;
-    let step = model.step();
+/// Reports the validation loss that training measured for the same weights.
+fn report_training_loss(source: &Source) -> anyhow::Result<()> {
+    let Source::Folder(model) = source else { return Ok(()) };
+    let (history, step) = (History::open(model.folder.clone())?, model.step());
     let during_training =
         history.metrics_of(Split::Valid).find(|line| Some(line.step) == step).and_then(|line| line.loss);
     if let (Some(loss), Some(step)) = (during_training, step) {
@@ -135,12 +103,5 @@ fn validation_part(
             "during training: {loss:.4} on random windows after step {step} (eval --help explains the difference)"
         ));
     }
-    let n_bytes = prepared.meta.valid.text_bytes;
-    Ok(EvaluationText::tokenized(tokenizer, all_ids(&prepared.valid), n_bytes))
-}
-
-fn all_ids(tokens: &Tokens) -> Vec<u32> {
-    let mut ids = vec![0; tokens.len()];
-    tokens.copy_range(0, &mut ids);
-    ids.into_iter().map(|id: i32| id.cast_unsigned()).collect()
+    Ok(())
 }

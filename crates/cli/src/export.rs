@@ -7,9 +7,10 @@ use checkpoint::{RunFolder, export_gguf};
 use clap::ValueEnum;
 use console::report;
 use engine::{Model, WeightStorage};
-use formats::{gguf::TensorType, weights::FloatType};
+use families::gguf::FileType;
+use formats::weights::FloatType;
 
-use crate::{model_args::ModelArgs, usage::bail_usage};
+use crate::{file_type::file_type, model_args::ModelArgs, usage::bail_usage};
 
 /// Exports a model for other programs.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ use crate::{model_args::ModelArgs, usage::bail_usage};
     after_help = "A run folder is already in Hugging Face layout, in f32. A safetensors export leaves out the training
 state; with 16 bits it is half the size. The architecture options decide the layout, such as GPT-2,
 Llama or Qwen3. Combinations of options that no Hugging Face architecture has can't be exported;
-`kindling info` lists the options.
+`kindling info` lists the options. `kindling quantize` also measures what a smaller type costs.
 
 Examples:
   kindling export --format gguf                            the newest run, for llama.cpp and Ollama
@@ -32,9 +33,9 @@ pub(crate) struct Args {
     #[arg(long)]
     format: Format,
 
-    /// Data type of the weights; vectors in a GGUF file are always f32.
-    #[arg(long, default_value = "f32")]
-    dtype: Dtype,
+    /// Data type of the weights; vectors in a GGUF file are always f32. A type below 16 bits needs GGUF.
+    #[arg(long, default_value = "f32", value_parser = file_type(), ignore_case = true)]
+    dtype: FileType,
 
     /// Output path; without it, the model's name in the current folder.
     #[arg(short, long, value_name = "PATH")]
@@ -49,28 +50,15 @@ enum Format {
     Gguf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    /// 32 bits, as trained
-    F32,
-    /// 16 bits
-    F16,
-    /// 16 bits, with the range of f32
-    Bf16,
-    /// 8 bits and a scale for every 32 weights; GGUF only
-    #[value(name = "q8_0")]
-    Q8_0,
-}
-
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let precision = match args.dtype {
-        Dtype::F32 => Some(FloatType::F32),
-        Dtype::F16 => Some(FloatType::F16),
-        Dtype::Bf16 => Some(FloatType::Bf16),
-        Dtype::Q8_0 => None,
+        FileType::F32 => Some(FloatType::F32),
+        FileType::F16 => Some(FloatType::F16),
+        FileType::BF16 => Some(FloatType::Bf16),
+        _ => None,
     };
     if args.format == Format::Safetensors && precision.is_none() {
-        bail_usage!("--dtype q8_0 needs --format gguf; safetensors can be f32, f16 or bf16");
+        bail_usage!("--dtype {} needs --format gguf; safetensors can be f32, f16 or bf16", args.dtype);
     }
     let (source, Model { gpt, tokenizer, special_tokens }) = args.model.load_with(WeightStorage::Owned)?;
     let name = source.name();
@@ -85,22 +73,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Format::Safetensors, Some(precision)) => {
             RunFolder::export(&output, &gpt, &tokenizer, &special_tokens, precision)?;
         }
-        (_, precision) => {
-            let ty = tensor_type(precision);
-            for difference in export_gguf(&gpt, &tokenizer, &special_tokens, &name, ty, &output)? {
+        _ => {
+            let (gpt, dtype) = (&gpt, args.dtype);
+            for difference in export_gguf(gpt, &tokenizer, &special_tokens, &name, dtype, &output)? {
                 report(format_args!("note: {difference}"));
             }
         }
     }
     report(format_args!("exported {source} to {}", output.display()));
     Ok(ExitCode::SUCCESS)
-}
-
-fn tensor_type(precision: Option<FloatType>) -> TensorType {
-    match precision {
-        Some(FloatType::F32) => TensorType::F32,
-        Some(FloatType::F16) => TensorType::F16,
-        Some(FloatType::Bf16) => TensorType::BF16,
-        None => TensorType::Q8_0,
-    }
 }

@@ -20,10 +20,11 @@ use tokenizer::Tokenizer;
 use crate::grammar_args::{GrammarArgs, constraint};
 use crate::{
     ctrl_c::{CtrlC, INTERRUPTED},
+    kv_cache_args::KvCacheArgs,
     memory,
-    model_args::ModelArgs,
+    model_args::{ModelArgs, WeightsArgs},
     sample_printer::SamplePrinter,
-    sampling_args::{SamplingArgs, report_seed, seed_or_random},
+    sampling_args::{PromptLookupArgs, SamplingArgs, report_seed, seed_or_random},
     usage::{ResultExt, at_least},
 };
 
@@ -58,10 +59,19 @@ pub(crate) struct Args {
     model: ModelArgs,
 
     #[command(flatten)]
+    weights: WeightsArgs,
+
+    #[command(flatten)]
     prompt: PromptArgs,
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    prompt_lookup: PromptLookupArgs,
+
+    #[command(flatten)]
+    kv_cache: KvCacheArgs,
 
     #[cfg(feature = "grammar")]
     #[command(flatten)]
@@ -182,7 +192,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         PromptArgs { prompt_file: Some(path), .. } => dataset::read_text(path)?,
         PromptArgs { .. } => String::new(),
     };
-    let (_, model) = args.model.load()?;
+    let (_, mut model) = args.model.load(&args.weights)?;
+    model.gpt = args.kv_cache.apply(model.gpt)?;
     let options = options(&args, seed, &model)?;
     options.check().usage()?;
     #[cfg(feature = "grammar")]
@@ -197,7 +208,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     ctrl_c.begin_samples();
     report_seed(args.seed, seed);
     let printer = if args.json { SamplePrinter::silent() } else { SamplePrinter::stdout(&given) };
-    let request = Request { samples: 0..args.samples, constraint, ..Request::new(prompt, options) };
+    let request = Request { samples: 0..args.samples, constraint, ..request(&args, prompt, options) };
     let samples = generate(&model, request, printer, &ctrl_c)?;
     if args.json {
         let samples = samples.into_iter().map(SampleOutput::from).collect();
@@ -248,7 +259,7 @@ fn prompt(args: &Args, model: &Model, text: &str) -> anyhow::Result<Vec<u32>> {
     warn_if_cropped(&prompt, gpt.config().block_size);
     if args.model.is_on_cpu() {
         let n_tokens = prompt.len().saturating_add(args.stop.max_tokens);
-        memory::check_kv_cache(gpt.config(), args.samples.min(MAX_BATCH_SIZE as u64), n_tokens)?;
+        memory::check_kv_cache(gpt, args.samples.min(MAX_BATCH_SIZE as u64), n_tokens)?;
     }
     Ok(prompt)
 }
@@ -271,6 +282,11 @@ fn warn_if_cropped(prompt: &[u32], block_size: usize) {
             plural(dropped, "token")
         ));
     }
+}
+
+/// A request for one sample.
+fn request(args: &Args, prompt: Vec<u32>, options: Options) -> Request {
+    Request { prompt_lookup: args.prompt_lookup.n_max(), ..Request::new(prompt, options) }
 }
 
 /// Generates the samples of a request and prints them as they are generated. Ctrl-C or a closed stdout ends them.
@@ -317,7 +333,7 @@ fn interact(model: &Model, options: &Options, args: &Args, ctrl_c: &CtrlC) -> an
         ctrl_c.begin_samples();
         // New sample numbers each time, so that a repeated prompt gives another text.
         let samples = next..next + args.samples;
-        let request = Request { samples, ..Request::new(prompt, options.clone()) };
+        let request = Request { samples, ..request(args, prompt, options.clone()) };
         generate(model, request, SamplePrinter::stdout(&line), ctrl_c)?;
         ctrl_c.end_samples();
         next += args.samples;

@@ -12,9 +12,15 @@ use std::{
 use checkpoint::{MODEL, Session, WEIGHTS};
 use console::local_time;
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
-use families::{Family, gguf::GgufFile};
+use families::{
+    Family,
+    gguf::{GgufFile, WeightType},
+};
 use indicatif::{HumanBytes, HumanCount};
-use journal::{History, architecture_options, describe_options, summary::evenly};
+use journal::{
+    History, architecture_options, describe_options,
+    summary::{evenly, plural},
+};
 use model::GptConfig;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -89,6 +95,8 @@ struct GgufInfo {
     architecture: &'static str,
     /// Number of tensors by storage type.
     weight_types: BTreeMap<String, usize>,
+    /// Size of the tensors in bytes, by storage type.
+    weight_type_bytes: BTreeMap<String, u64>,
 }
 
 fn as_object<S: Serializer>(parts: &[(&'static str, Value)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -152,10 +160,11 @@ impl Info {
     fn of_file(file: &GgufFile) -> anyhow::Result<Self> {
         check_vocabulary(file.tokenizer(), file.config())?;
         Ok(Self {
-            weights_bytes: size_bytes(file.path()),
+            weights_bytes: file.size_bytes(),
             gguf: Some(GgufInfo {
                 architecture: file.architecture(),
-                weight_types: file.weight_types().clone(),
+                weight_types: by_type(file, |ty| ty.n_tensors),
+                weight_type_bytes: by_type(file, |ty| ty.n_bytes),
             }),
             ..Self::of_model(file.path(), file.config(), file.tokenizer())
         })
@@ -217,15 +226,16 @@ impl Info {
             }
         }
         writeln!(out, "  tokenizer   {}, {} tokens", self.tokenizer, self.vocab_size)?;
-        let types = self.gguf.iter().flat_map(|file| &file.weight_types);
-        let types: String = types.map(|(ty, n_tensors)| format!(", {n_tensors} {ty}")).collect();
         let step = self.weights_step.map_or_else(String::new, |step| format!(", of step {step}"));
         let memory = match self.mapped {
             Some(true) => ", memory-mapped for inference on the CPU",
             Some(false) => ", copied for inference",
             None => "",
         };
-        writeln!(out, "  weights     {}{types}{step}{memory}", HumanBytes(self.weights_bytes))?;
+        writeln!(out, "  weights     {}{step}{memory}", HumanBytes(self.weights_bytes))?;
+        if let Some(file) = &self.gguf {
+            file.write(out)?;
+        }
         if let Some(recipe) = &self.recipe {
             writeln!(out, "  recipe      {recipe}")?;
         }
@@ -254,6 +264,22 @@ impl Info {
         }
         Ok(())
     }
+}
+
+impl GgufInfo {
+    /// A line for each storage type.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let headings = ["types"].into_iter().chain(iter::repeat(""));
+        for ((ty, n_tensors), heading) in self.weight_types.iter().zip(headings) {
+            let bytes = HumanBytes(self.weight_type_bytes.get(ty).copied().unwrap_or_default()).to_string();
+            writeln!(out, "  {heading:<12}{ty:<6}{bytes:>12}, {}", plural(n_tensors, "tensor"))?;
+        }
+        Ok(())
+    }
+}
+
+fn by_type<T>(file: &GgufFile, value: impl Fn(&WeightType) -> T) -> BTreeMap<String, T> {
+    file.weight_types().iter().map(|(ty, tensors)| (ty.to_string(), value(tensors))).collect()
 }
 
 fn size_bytes(file: &Path) -> u64 {

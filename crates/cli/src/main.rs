@@ -11,7 +11,9 @@ mod completions;
 mod ctrl_c;
 mod device;
 mod eval;
+mod evaluation_text;
 mod export;
+mod file_type;
 mod generate;
 #[cfg(feature = "grammar")]
 mod grammar_args;
@@ -19,6 +21,7 @@ mod hub;
 mod import;
 mod info;
 mod key_tips;
+mod kv_cache_args;
 mod memory;
 mod model_args;
 mod plan;
@@ -26,6 +29,7 @@ mod plot;
 mod prepare;
 mod presets;
 mod probe;
+mod quantize;
 mod recipe;
 mod runs;
 mod sample_printer;
@@ -85,6 +89,8 @@ enum Command {
     Import(import::Args),
     /// Export a model for other programs, as safetensors or GGUF.
     Export(export::Args),
+    /// Quantise a model to a GGUF file and measure what it costs: size, perplexity, KL divergence.
+    Quantize(quantize::Args),
     /// Measure the speed of training, prefill and decode.
     Bench(bench::Args),
     /// List runs with their size, progress and best loss.
@@ -127,6 +133,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Plot(args) => plot::run(args),

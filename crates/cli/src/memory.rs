@@ -3,7 +3,7 @@
 use anyhow::bail;
 use console::{report, warn};
 use indicatif::HumanBytes;
-use model::{GptConfig, SlotType, estimate_slots};
+use model::{Gpt, estimate_slots};
 use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
 
 /// Advice for a new run.
@@ -24,8 +24,8 @@ pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
 }
 
 /// Checks the KV cache of `n_texts` texts with `n_tokens` each, like [`check`] but without a report.
-pub(crate) fn check_kv_cache(config: &GptConfig, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
-    let needed = estimate_slots(config, usize::try_from(n_texts)?, n_tokens, SlotType::F32);
+pub(crate) fn check_kv_cache(gpt: &Gpt, n_texts: u64, n_tokens: usize) -> anyhow::Result<()> {
+    let needed = estimate_slots(gpt.config(), usize::try_from(n_texts)?, n_tokens, gpt.slot_type());
     verdict_on_kv_cache(
         needed,
         MachineMemory::now(),
@@ -35,26 +35,26 @@ pub(crate) fn check_kv_cache(config: &GptConfig, n_texts: u64, n_tokens: usize) 
 
 /// Like [`check_kv_cache`], for the full slots of a server of several models.
 #[cfg(feature = "serve")]
-pub(crate) fn check_slots(configs: &[&GptConfig], n_slots: usize) -> anyhow::Result<()> {
-    verdict_on_kv_cache(slots_bytes(configs, n_slots), MachineMemory::now(), "use fewer --slots")
+pub(crate) fn check_slots(models: &[&Gpt], n_slots: usize) -> anyhow::Result<()> {
+    verdict_on_kv_cache(slots_bytes(models, n_slots), MachineMemory::now(), "use fewer --slots")
 }
 
 /// The largest number of slots of a server that fit in half of the free memory when full, from 1 to 16.
 #[cfg(feature = "serve")]
-pub(crate) fn default_slots(configs: &[&GptConfig]) -> usize {
-    most_slots(configs, available_bytes() / 2)
+pub(crate) fn default_slots(models: &[&Gpt]) -> usize {
+    most_slots(models, available_bytes() / 2)
 }
 
 #[cfg(feature = "serve")]
-fn most_slots(configs: &[&GptConfig], n_bytes: u64) -> usize {
-    (2..=16).rev().find(|&n_slots| slots_bytes(configs, n_slots) <= n_bytes).unwrap_or(1)
+fn most_slots(models: &[&Gpt], n_bytes: u64) -> usize {
+    (2..=16).rev().find(|&n_slots| slots_bytes(models, n_slots) <= n_bytes).unwrap_or(1)
 }
 
 /// The memory of `n_slots` full slots for each of several models.
 #[cfg(feature = "serve")]
-fn slots_bytes(configs: &[&GptConfig], n_slots: usize) -> u64 {
-    let of_one = |config: &&GptConfig| estimate_slots(config, n_slots, config.block_size, SlotType::F32);
-    configs.iter().map(of_one).fold(0, u64::saturating_add)
+fn slots_bytes(models: &[&Gpt], n_slots: usize) -> u64 {
+    let of_one = |gpt: &&Gpt| estimate_slots(gpt.config(), n_slots, gpt.config().block_size, gpt.slot_type());
+    models.iter().map(of_one).fold(0, u64::saturating_add)
 }
 
 /// Free memory in bytes.
@@ -93,7 +93,14 @@ fn verdict(recipe: &Recipe, memory: MachineMemory, advice: &str) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
+    use kernels::testing::test_device;
+    use model::{GptConfig, SlotType};
+
     use super::*;
+
+    fn gpt() -> Gpt {
+        GptConfig::debug().zeros(&test_device()).unwrap()
+    }
 
     #[test]
     fn a_run_larger_than_the_memory_is_an_error() {
@@ -114,21 +121,29 @@ mod tests {
         verdict(7, 7, 6).unwrap();
         let error = verdict(8, 7, 7).unwrap_err().to_string();
         assert!(error.contains("KV cache") && error.contains("fewer --samples"), "{error}");
-        check_kv_cache(&GptConfig::debug(), 8, 500).unwrap();
+        check_kv_cache(&gpt(), 8, 500).unwrap();
     }
 
     #[test]
     #[cfg(feature = "serve")]
     fn as_many_slots_as_fit_are_the_default() {
-        let config = GptConfig::debug();
-        let of = |n_slots| slots_bytes(&[&config, &config], n_slots);
-        assert_eq!(of(3), 2 * slots_bytes(&[&config], 3), "the slots of both models count");
+        let gpt = gpt();
+        let of = |n_slots| slots_bytes(&[&gpt, &gpt], n_slots);
+        assert_eq!(of(3), 2 * slots_bytes(&[&gpt], 3), "the slots of both models count");
         for (n_bytes, n_slots) in
             [(0, 1), (of(1), 1), (of(2) - 1, 1), (of(2), 2), (of(16) - 1, 15), (of(16), 16), (u64::MAX, 16)]
         {
-            assert_eq!(most_slots(&[&config, &config], n_bytes), n_slots, "{n_bytes} bytes");
+            assert_eq!(most_slots(&[&gpt, &gpt], n_bytes), n_slots, "{n_bytes} bytes");
         }
-        check_slots(&[&config], 16).unwrap();
-        check_slots(&[&config], usize::MAX).unwrap_err();
+        check_slots(&[&gpt], 16).unwrap();
+        check_slots(&[&gpt], usize::MAX).unwrap_err();
+    }
+
+    #[test]
+    #[cfg(feature = "serve")]
+    fn slots_in_f16_take_half_the_memory() {
+        let gpt = gpt();
+        let size = slots_bytes(&[&gpt], 3);
+        assert_eq!(slots_bytes(&[&gpt.with_slot_type(SlotType::F16)], 3), size / 2);
     }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use console::program;
 use engine::{Model, ModelFolder, Models, Source, WeightStorage};
+use families::gguf::FileType;
+use tokenizer::{SpecialTokens, Tokenizer};
 
-use crate::{allocator, device::DeviceArgs};
+use crate::{allocator, device::DeviceArgs, file_type::file_type, usage::bail_usage};
 
 /// MODEL, for commands that open a model.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,37 @@ pub(crate) struct ModelArgs {
     device: DeviceArgs,
 }
 
+/// `--weights`, for commands that run a model on the CPU.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WeightsArgs {
+    /// Type of the weights in memory, on the CPU: they are quantised as they are loaded. Without it, `eval` and `score`
+    /// use f32, and the other commands the types in the file.
+    #[arg(long = "weights", value_name = "TYPE", value_parser = file_type(), hide_possible_values = true)]
+    ty: Option<FileType>,
+}
+
+impl WeightsArgs {
+    pub(crate) fn is_given(&self) -> bool {
+        self.ty.is_some()
+    }
+
+    /// The requested storage, or else `default`. Checks that the device supports it.
+    pub(crate) fn storage(
+        &self,
+        default: WeightStorage,
+        device: &DeviceArgs,
+    ) -> anyhow::Result<WeightStorage> {
+        match self.ty {
+            None => Ok(default),
+            Some(ty) if ty != FileType::F32 && !device.is_cpu() => {
+                bail_usage!("--weights {ty} needs the CPU; leave it out, or use --device cpu")
+            }
+            Some(FileType::F32) => Ok(WeightStorage::Mapped),
+            Some(ty) => Ok(WeightStorage::Quantised(ty)),
+        }
+    }
+}
+
 /// Several MODELs and `--device`, for a command that runs them together.
 #[cfg(feature = "serve")]
 #[derive(Debug, clap::Args)]
@@ -44,19 +77,38 @@ impl ModelArgs {
         self.device.is_cpu()
     }
 
-    /// Opens the model for inference.
-    pub(crate) fn load(&self) -> anyhow::Result<(Source, Model)> {
-        self.load_with(WeightStorage::Mapped)
+    /// Loads the model for inference, with the types of weights in the file by default.
+    pub(crate) fn load(&self, weights: &WeightsArgs) -> anyhow::Result<(Source, Model)> {
+        self.load_with(weights.storage(WeightStorage::AsStored, &self.device)?)
     }
 
-    /// Like [`ModelArgs::load`], with the given storage of the weights.
+    /// As [`ModelArgs::load`], with f32 weights by default, so that results can be compared.
+    pub(crate) fn load_exact(&self, weights: &WeightsArgs) -> anyhow::Result<(Source, Model)> {
+        self.load_with(weights.storage(WeightStorage::Mapped, &self.device)?)
+    }
+
+    /// Loads the model with the given storage of the weights.
     pub(crate) fn load_with(&self, storage: WeightStorage) -> anyhow::Result<(Source, Model)> {
-        let device = self.device.open()?;
-        let source = self.folder.open()?;
-        let tokenizer = source.load_tokenizer()?;
-        allocator::release_free_memory();
-        let model = source.load_with(tokenizer, storage, &device)?;
+        let source = self.open()?;
+        let model = self.load_source(&source, source.load_tokenizer()?, storage)?;
         Ok((source, model))
+    }
+
+    /// Opens the folder or file without reading its weights.
+    pub(crate) fn open(&self) -> anyhow::Result<Source> {
+        self.folder.open()
+    }
+
+    /// Loads the weights of a model that was opened, after its tokenizer.
+    pub(crate) fn load_source(
+        &self,
+        source: &Source,
+        tokenizer: (Tokenizer, SpecialTokens),
+        storage: WeightStorage,
+    ) -> anyhow::Result<Model> {
+        let device = self.device.open()?;
+        allocator::release_free_memory();
+        Ok(source.load_with(tokenizer, storage, &device)?)
     }
 }
 
@@ -72,12 +124,17 @@ impl ModelsArgs {
     }
 
     /// Loads the models for inference.
-    pub(crate) fn load(&self, sources: Vec<(String, Source)>) -> anyhow::Result<Vec<(String, Model)>> {
+    pub(crate) fn load(
+        &self,
+        sources: Vec<(String, Source)>,
+        weights: &WeightsArgs,
+    ) -> anyhow::Result<Vec<(String, Model)>> {
+        let storage = weights.storage(WeightStorage::AsStored, &self.device)?;
         let device = self.device.open()?;
         let loaded = sources.into_iter().map(|(name, source)| {
             let tokenizer = source.load_tokenizer()?;
             allocator::release_free_memory();
-            Ok((name, source.load_with(tokenizer, WeightStorage::Mapped, &device)?))
+            Ok((name, source.load_with(tokenizer, storage, &device)?))
         });
         loaded.collect()
     }

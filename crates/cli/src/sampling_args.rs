@@ -1,10 +1,10 @@
-//! Sampling options and the seed, for `generate` and `chat`.
+//! Sampling options, the seed and prompt lookup, for `generate`, `chat` and `serve`.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow};
 use console::report;
-use engine::token_id;
+use engine::{MAX_PROMPT_LOOKUP, token_id};
 use sampler::Options;
 use tokenizer::Tokenizer;
 
@@ -50,6 +50,29 @@ pub(crate) struct SamplingArgs {
     logit_bias: Vec<String>,
 }
 
+/// The option of speculation, which does not change the text.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Speed")]
+pub(crate) struct PromptLookupArgs {
+    /// Guess up to N tokens at a time, if the last tokens occurred earlier in the prompt or the text, and check them in
+    /// one step. Text that repeats itself is generated faster, and stays the same; 0 is off.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = parse_prompt_lookup
+    )]
+    prompt_lookup: usize,
+}
+
+impl PromptLookupArgs {
+    /// Maximum number of tokens to guess at a time; 0 is off.
+    pub(crate) fn n_max(&self) -> usize {
+        self.prompt_lookup
+    }
+}
+
 impl SamplingArgs {
     /// The options that need no tokenizer.
     pub(crate) fn plain_options(&self) -> Options {
@@ -77,6 +100,11 @@ impl SamplingArgs {
         }
         Ok(biases)
     }
+}
+
+fn parse_prompt_lookup(text: &str) -> Result<usize, String> {
+    let n = text.parse().ok().filter(|n| *n <= MAX_PROMPT_LOOKUP);
+    n.ok_or_else(|| format!("must be a whole number from 0 to {MAX_PROMPT_LOOKUP}"))
 }
 
 /// The given seed, or a random one below 2⁵³, which JSON readers with only f64 keep exactly.

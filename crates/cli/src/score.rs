@@ -12,7 +12,10 @@ use engine::{Model, ScoredText, score_texts, window_stride};
 use journal::summary::plural;
 use serde::{Deserialize, Serialize};
 
-use crate::{model_args::ModelArgs, usage::at_least};
+use crate::{
+    model_args::{ModelArgs, WeightsArgs},
+    usage::at_least,
+};
 
 /// Prints the natural logarithm of the probability of each token, given those before it.
 #[derive(Debug, clap::Args)]
@@ -29,6 +32,9 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    weights: WeightsArgs,
 
     #[command(flatten)]
     text: TextArgs,
@@ -94,7 +100,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
         TextArgs { .. } => unreachable!("clap requires one of them"),
     };
-    let (_, Model { gpt, tokenizer, .. }) = args.model.load()?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.load_exact(&args.weights)?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
     let ids = tokenizer.encode_text(&text)?;
     if ids.len() == tokenizer.prompt_prefix().len() {
@@ -126,7 +132,7 @@ fn score_lines(args: &Args, path: &Path, out: &mut impl Write) -> anyhow::Result
         Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot read {}", path.display()))?))
     };
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let (_, Model { gpt, tokenizer, .. }) = args.model.load()?;
+    let (_, Model { gpt, tokenizer, .. }) = args.model.load_exact(&args.weights)?;
     let stride = window_stride(args.stride, gpt.config().block_size)?;
     let mut lines = lines.lines().enumerate().map(|(idx, line)| -> anyhow::Result<Vec<u32>> {
         let at = || format!("line {} of {name}", idx + 1);

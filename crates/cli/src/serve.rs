@@ -3,13 +3,16 @@
 use std::{net::IpAddr, process::ExitCode, time::Duration};
 
 use console::report;
+use engine::Model;
 use journal::summary::plural;
 use serve::{ApiKey, Control, Origin, Settings};
 
 use crate::{
     ctrl_c::on_each_stop_signal,
+    kv_cache_args::KvCacheArgs,
     memory,
-    model_args::{ModelsArgs, models},
+    model_args::{ModelsArgs, WeightsArgs, models},
+    sampling_args::PromptLookupArgs,
     usage::{ResultExt, at_least, bail_usage},
 };
 
@@ -33,6 +36,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     models: ModelsArgs,
 
+    #[command(flatten)]
+    weights: WeightsArgs,
+
     /// IP address to listen on; 0.0.0.0 is every IPv4 address of this machine.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
     host: IpAddr,
@@ -43,6 +49,12 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     limits: LimitArgs,
+
+    #[command(flatten)]
+    prompt_lookup: PromptLookupArgs,
+
+    #[command(flatten)]
+    kv_cache: KvCacheArgs,
 
     #[command(flatten)]
     access: AccessArgs,
@@ -110,14 +122,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     serve::check_names(sources.iter().map(|(name, _)| name.as_str())).usage()?;
     // A port in use is reported before the time it takes to load models.
     let listener = serve::listen(args.host, args.port)?;
-    let models = args.models.load(sources)?;
-    let configs: Vec<_> = models.iter().map(|(_, model)| model.gpt.config()).collect();
+    let models = args.models.load(sources, &args.weights)?.into_iter().map(|(name, model)| {
+        let gpt = args.kv_cache.apply(model.gpt)?;
+        Ok((name, Model { gpt, ..model }))
+    });
+    let models = models.collect::<anyhow::Result<Vec<_>>>()?;
+    let gpts: Vec<_> = models.iter().map(|(_, model)| &model.gpt).collect();
     let n_slots = match args.limits.slots {
         Some(n_slots) => {
-            memory::check_slots(&configs, n_slots)?;
+            memory::check_slots(&gpts, n_slots)?;
             n_slots
         }
-        None => memory::default_slots(&configs),
+        None => memory::default_slots(&gpts),
     };
 
     let control = Control::default();
@@ -129,6 +145,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         n_slots,
         queue: args.limits.queue,
+        prompt_lookup: args.prompt_lookup.n_max(),
         api_key,
         origins: args.access.cors,
         time_limit: Duration::from_secs(args.limits.timeout),

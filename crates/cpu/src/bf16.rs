@@ -14,6 +14,7 @@ use std::arch::x86_64::{
 #[cfg(target_arch = "x86_64")]
 use super::pairs::Avx512;
 use super::{
+    factor::Factor,
     matrix::Matrix,
     pairs::Pairs,
     parallel::{self, Shared},
@@ -55,24 +56,27 @@ pub(crate) fn block_len(n_inner: usize) -> usize {
 }
 
 impl PackedPairs {
-    /// Packs `b` on all cores, reusing the buffer.
-    pub(crate) fn pack_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
-        (self.n_inner, self.n_cols, self.block) = (b.rows, b.cols, block_len(b.rows) / 2);
-        let n_panels = b.cols.div_ceil(WIDTH);
+    /// Packs some rows of `b` on all cores, reusing the buffer.
+    pub(crate) fn pack_part(&mut self, level: SimdLevel, b: Factor<'_>, rows: Range<usize>) {
+        let (n_inner, n_cols) = (rows.len(), b.cols());
+        (self.n_inner, self.n_cols, self.block) = (n_inner, n_cols, block_len(n_inner) / 2);
+        let n_panels = n_cols.div_ceil(WIDTH);
         let size = self.block * WIDTH;
-        let n_blocks = b.rows.div_ceil(2 * self.block);
+        let n_blocks = n_inner.div_ceil(2 * self.block);
         self.data.resize(n_blocks * n_panels * size, 0);
         let block = self.block;
         let shared = Shared::new(&mut self.data);
         parallel::pieces(n_blocks * n_panels, 1, size, |panels| {
+            let mut unpacked = Vec::new();
             for idx in panels {
                 // SAFETY: panels do not overlap.
                 let out = unsafe { shared.part(idx * size..(idx + 1) * size) };
-                let inner = idx / n_panels * 2 * block..((idx / n_panels + 1) * 2 * block).min(b.rows);
-                let cols = idx % n_panels * WIDTH..((idx % n_panels + 1) * WIDTH).min(b.cols);
+                let inner = idx / n_panels * 2 * block..((idx / n_panels + 1) * 2 * block).min(n_inner);
+                let cols = idx % n_panels * WIDTH..((idx % n_panels + 1) * WIDTH).min(n_cols);
+                let b = b.part(rows.start + inner.start..rows.start + inner.end, cols, &mut unpacked);
                 level.vectorize(
                     #[inline(always)]
-                    || pack::<WIDTH>(b.transposed(), cols.clone(), inner.clone(), out),
+                    || pack::<WIDTH>(b.transposed(), 0..b.cols, 0..b.rows, out),
                 );
             }
         });

@@ -11,6 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     bf16::{self, PackedPairs},
+    factor::Factor,
     matrix::Matrix,
     packed::{Packed, PanelLayout, tile_of, tile_size},
     parallel::{self, Buffer, Shared},
@@ -31,14 +32,15 @@ const LOWER_BAND_ROWS: usize = 24;
 const PACKED_SIZE: usize = 1 << 20;
 
 /// `a · b` as a new row-major matrix. `finish` receives each row with its index, while the row is in cache.
-pub(crate) fn product(
+pub(crate) fn product<'b>(
     level: SimdLevel,
     a: Matrix<'_>,
-    b: Matrix<'_>,
+    b: impl Into<Factor<'b>>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    let mut c = Buffer::new(a.rows * b.cols);
-    into_buffer(level, a, b, &even_bands(level, a.rows, b.cols), &mut c, finish);
+    let b = b.into();
+    let mut c = Buffer::new(a.rows * b.cols());
+    into_buffer(level, a, b, &even_bands(level, a.rows, b.cols()), &mut c, finish);
     // SAFETY: the bands cover all rows.
     unsafe { c.finish() }
 }
@@ -55,7 +57,7 @@ pub(crate) fn symmetric_product(
     let n = a.rows;
     let bands = lower_bands(level, n);
     let mut lower = Buffer::new(bands.iter().map(Band::size).sum());
-    into_buffer(level, a, b, &bands, &mut lower, finish);
+    into_buffer(level, a, b.into(), &bands, &mut lower, finish);
     // SAFETY: the bands cover the buffer.
     let lower = unsafe { lower.finish() };
     let mut c = Buffer::new(n * n);
@@ -86,7 +88,7 @@ pub(crate) fn symmetric_product(
 fn into_buffer(
     level: SimdLevel,
     a: Matrix<'_>,
-    b: Matrix<'_>,
+    b: Factor<'_>,
     bands: &[Band],
     c: &mut Buffer,
     finish: impl Fn(usize, &mut [f32]) + Sync,
@@ -111,12 +113,14 @@ fn into_buffer(
 }
 
 /// Adds `a · b` to the row-major `c`.
-pub(crate) fn add_product(level: SimdLevel, a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32]) {
-    assert_eq!(c.len(), a.rows * b.cols, "the output must be {} x {}", a.rows, b.cols);
+pub(crate) fn add_product<'b>(level: SimdLevel, a: Matrix<'_>, b: impl Into<Factor<'b>>, c: &mut [f32]) {
+    let b = b.into();
+    let n_cols = b.cols();
+    assert_eq!(c.len(), a.rows * n_cols, "the output must be {} x {n_cols}", a.rows);
     let shared = Shared::new(c);
     // SAFETY: bands do not overlap.
     let open = |band: &Band, _| unsafe { (shared.part(band.start..band.start + band.size()), Store::Add) };
-    in_bands(level, a, b, &even_bands(level, a.rows, b.cols), open, |_, _| {});
+    in_bands(level, a, b, &even_bands(level, a.rows, n_cols), open, |_, _| {});
 }
 
 thread_local! {
@@ -145,23 +149,24 @@ impl Band {
 fn in_bands<'c>(
     level: SimdLevel,
     a: Matrix<'_>,
-    b: Matrix<'_>,
+    b: Factor<'_>,
     bands: &[Band],
     open: impl Fn(&Band, bool) -> (&'c mut [f32], Store) + Sync,
     close: impl Fn(&Band, &mut [f32]) + Sync,
 ) {
-    assert_eq!(a.cols, b.rows, "inner dimensions differ: {} and {}", a.cols, b.rows);
+    let n_inner = b.rows();
+    assert_eq!(a.cols, n_inner, "inner dimensions differ: {} and {}", a.cols, n_inner);
     let block = match level.pairs() {
-        None => PanelLayout::new(level, b.rows, b.cols).block,
-        Some(_) => bf16::block_len(b.rows),
+        None => PanelLayout::new(level, n_inner, b.cols()).block,
+        Some(_) => bf16::block_len(n_inner),
     };
-    let n_packed = (PACKED_SIZE / (b.cols * block).max(1)).max(1) * block;
+    let n_packed = (PACKED_SIZE / (b.cols() * block).max(1)).max(1) * block;
     let (mut right, mut right_pairs) = RIGHT.take();
-    for start in (0..b.rows.max(1)).step_by(n_packed) {
-        let inner = start..(start + n_packed).min(b.rows);
+    for start in (0..n_inner.max(1)).step_by(n_packed) {
+        let inner = start..(start + n_packed).min(n_inner);
         match level.pairs() {
-            None => right.pack_on_all_cores(level, b.row_range(inner.clone())),
-            Some(_) => right_pairs.pack_on_all_cores(level, b.row_range(inner.clone())),
+            None => right.pack_part(level, b, inner.clone()),
+            Some(_) => right_pairs.pack_part(level, b, inner.clone()),
         }
         parallel::each(bands.len(), |idx| {
             let band = &bands[idx];
@@ -171,7 +176,7 @@ fn in_bands<'c>(
                 None => multiply(level, left, &right, values, band.n_cols, store),
                 Some(pairs) => bf16::multiply(level, pairs, left, &right_pairs, values, store),
             }
-            if inner.end == b.rows {
+            if inner.end == n_inner {
                 close(band, values);
             }
         });

@@ -11,7 +11,8 @@
 //! use cpu::{SimdLevel, linear, matrix::Matrix};
 //!
 //! let (x, weight) = ([1.0, 2.0], [3.0, 4.0]);
-//! let y = linear::forward(SimdLevel::best(), Matrix::new(&x, 1, 2), &[Matrix::new(&weight, 2, 1)], &[0.5]);
+//! let weight = Matrix::new(&weight, 2, 1);
+//! let y = linear::forward(SimdLevel::best(), Matrix::new(&x, 1, 2), &[weight.into()], &[0.5]);
 //! assert_eq!(y, [1.0 * 3.0 + 2.0 * 4.0 + 0.5]);
 //! ```
 
@@ -29,6 +30,7 @@ mod bf16;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+mod factor;
 mod gemm;
 mod heads;
 pub mod linear;
@@ -42,6 +44,7 @@ mod parallel;
 mod pool;
 mod precision;
 mod prefetch;
+mod quantised;
 mod query_block;
 mod rope;
 mod row_block;
@@ -50,6 +53,7 @@ pub mod segments;
 mod simd_level;
 mod skinny;
 mod slot;
+mod spin_pool;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -57,11 +61,13 @@ mod tests;
 pub use activation::Activation;
 pub use adamw::AdamWStep;
 pub use add::add;
+pub use factor::Factor;
 pub use heads::HeadLayout;
 pub use muon::MuonStep;
 pub use norm::NormKind;
-pub use pool::on_pool;
+pub use pool::{on_pool, on_spin_pool};
 pub use precision::Precision;
+pub use quantised::QuantRows;
 pub use rope::RopeAngles;
 pub use row_block::{RowBlock, WeightOrder};
 pub use segments::Segment;

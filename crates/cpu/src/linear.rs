@@ -1,17 +1,26 @@
 //! Linear layers, fused with the operations that follow while rows are in cache.
 //!
-//! A forward pass takes the weight as a list of blocks side by side, each `[in, out]` with contiguous rows or columns.
+//! A forward pass takes the weight as a list of blocks side by side, each `[in, out]`.
 
 use super::{
-    activation::Activation, dropout::Mask, gemm::product, math, matrix::Matrix, parallel, parallel::Buffer,
-    simd_level::SimdLevel, skinny,
+    activation::Activation,
+    dropout::Mask,
+    factor::Factor,
+    gemm::{add_product, product},
+    math,
+    matrix::Matrix,
+    parallel,
+    parallel::Buffer,
+    quantised::{self, Activations, QuantRows},
+    simd_level::SimdLevel,
+    skinny,
 };
 
 /// Rows per partial sum. It is fixed, so that a sum does not depend on the number of cores.
 const ROWS: usize = 64;
 
 /// `x · weights + bias`; the bias may be empty.
-pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>], bias: &[f32]) -> Vec<f32> {
+pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Factor<'_>], bias: &[f32]) -> Vec<f32> {
     finished_rows(level, x, weights, |_, row| {
         level.vectorize(
             #[inline(always)]
@@ -24,7 +33,7 @@ pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>], bias: &[
 pub fn forward_residual(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Matrix<'_>],
+    weights: &[Factor<'_>],
     bias: &[f32],
     residual: &[f32],
     mask: Option<Mask>,
@@ -50,7 +59,7 @@ pub fn forward_residual(
 pub fn forward_activated(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Matrix<'_>],
+    weights: &[Factor<'_>],
     bias: &[f32],
     activation: Activation,
     backward: bool,
@@ -89,16 +98,14 @@ pub fn forward_activated(
 fn finished_rows(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Matrix<'_>],
+    weights: &[Factor<'_>],
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let width = width_of(weights);
-    let mut y = if x.rows() <= skinny::max_rows(level) {
-        skinny::product(level, x, weights)
-    } else if let [weight] = weights {
-        return product(level, x, *weight, finish);
-    } else {
-        side_by_side(level, x, weights)
+    let mut y = match weights {
+        _ if x.rows() <= skinny::max_rows(level) => skinny::product(level, x, weights),
+        [weight] if tiles(level, weight).is_none() => return product(level, x, *weight, finish),
+        _ => side_by_side(level, x, weights),
     };
     let shared = parallel::Shared::new(&mut y);
     parallel::pieces(x.rows(), 1, width, |rows| {
@@ -110,25 +117,44 @@ fn finished_rows(
     y
 }
 
-/// The products with each block of the weight, concatenated along the columns.
-fn side_by_side(level: SimdLevel, x: Matrix<'_>, weights: &[Matrix<'_>]) -> Vec<f32> {
-    let parts: Vec<_> =
-        weights.iter().map(|weight| (product(level, x, *weight, |_, _| {}), weight.cols())).collect();
-    let width = width_of(weights);
-    parallel::fill(x.rows() * width, width, 1, |range, y| {
-        for (row, y) in (range.start / width..).zip(y.chunks_exact_mut(width)) {
-            let mut rest = y;
-            for (part, width) in &parts {
-                let (y, after) = rest.split_at_mut(*width);
-                y.copy_from_slice(&part[row * width..(row + 1) * width]);
-                rest = after;
-            }
-        }
-    })
+/// The weight, if integer tiles multiply it.
+fn tiles<'a>(level: SimdLevel, weight: &Factor<'a>) -> Option<QuantRows<'a>> {
+    match weight {
+        Factor::Transposed(w) if quantised::has_tiles(level.int8().wide(), w.format()) => Some(*w),
+        _ => None,
+    }
 }
 
-fn width_of(weights: &[Matrix<'_>]) -> usize {
-    weights.iter().map(Matrix::cols).sum()
+/// The products with each block of the weight, concatenated along the columns.
+fn side_by_side(level: SimdLevel, x: Matrix<'_>, weights: &[Factor<'_>]) -> Vec<f32> {
+    let width = width_of(weights);
+    let mut y = Buffer::new(x.rows() * width);
+    let shared = y.shared();
+    let mut activations = None;
+    let mut start = 0;
+    for weight in weights {
+        if let Some(w) = tiles(level, weight) {
+            let activations = activations.get_or_insert_with(|| Activations::new(level, x));
+            quantised::multiply_many(level, activations, w, shared, start, width);
+        } else {
+            let part = product(level, x, *weight, |_, _| {});
+            let n = weight.cols();
+            parallel::pieces(x.rows(), 1, n, |rows| {
+                for row in rows {
+                    // SAFETY: neither rows nor the columns of weights overlap.
+                    let y = unsafe { shared.zeroed(row * width + start..row * width + start + n) };
+                    y.copy_from_slice(&part[row * n..(row + 1) * n]);
+                }
+            });
+        }
+        start += weight.cols();
+    }
+    // SAFETY: the weights cover all columns of every row.
+    unsafe { y.finish() }
+}
+
+fn width_of(weights: &[Factor<'_>]) -> usize {
+    weights.iter().map(Factor::cols).sum()
 }
 
 /// Applies an elementwise activation in place.
@@ -218,9 +244,23 @@ pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask)
     });
 }
 
-/// The gradient of `x`, given the gradient of `x · weightᵀ`.
-pub fn backward_input(level: SimdLevel, weight: Matrix<'_>, d_y: Matrix<'_>) -> Vec<f32> {
-    product(level, d_y, weight, |_, _| {})
+/// The gradient of `x`, given the gradient of `x · weights`.
+///
+/// # Panics
+///
+/// If there is no weight.
+pub fn backward_input(level: SimdLevel, weights: &[Factor<'_>], d_y: Matrix<'_>) -> Vec<f32> {
+    let mut start = 0;
+    let mut parts = weights.iter().map(|weight| {
+        start += weight.cols();
+        (d_y.col_range(start - weight.cols()..start), weight.transposed())
+    });
+    let (d_y, weight) = parts.next().expect("a layer has a weight");
+    let mut d_x = product(level, d_y, weight, |_, _| {});
+    for (d_y, weight) in parts {
+        add_product(level, d_y, weight, &mut d_x);
+    }
+    d_x
 }
 
 /// The gradient of `weight`, given the gradient of `x · weightᵀ`.

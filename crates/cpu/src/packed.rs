@@ -5,6 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
+    factor::Factor,
     matrix::Matrix,
     parallel::{self, Shared},
     prefetch::prefetch,
@@ -78,24 +79,29 @@ impl Packed {
 
     /// Packs `b` on this core, reusing the buffer.
     pub(crate) fn pack(&mut self, level: SimdLevel, b: Matrix<'_>) {
-        let (layout, out) = self.resize(level, b);
-        level.run(Pack { layout, b, first: 0, out });
+        let (layout, out) = self.resize(level, b.rows, b.cols);
+        level.run(Pack { layout, b: b.into(), start: 0, first: 0, out });
     }
 
     /// Packs `b` on all cores, reusing the buffer.
     pub(crate) fn pack_on_all_cores(&mut self, level: SimdLevel, b: Matrix<'_>) {
-        let (layout, out) = self.resize(level, b);
+        self.pack_part(level, b.into(), 0..b.rows);
+    }
+
+    /// Packs some rows of `b` on all cores, reusing the buffer.
+    pub(crate) fn pack_part(&mut self, level: SimdLevel, b: Factor<'_>, rows: Range<usize>) {
+        let (layout, out) = self.resize(level, rows.len(), b.cols());
         let size = layout.panel_size();
         let shared = Shared::new(out);
         parallel::pieces(shared.len() / size, GROUP, size, |panels| {
             // SAFETY: pieces do not overlap.
             let out = unsafe { shared.part(panels.start * size..panels.end * size) };
-            level.run(Pack { layout, b, first: panels.start, out });
+            level.run(Pack { layout, b, start: rows.start, first: panels.start, out });
         });
     }
 
-    fn resize(&mut self, level: SimdLevel, b: Matrix<'_>) -> (PanelLayout, &mut [f32]) {
-        self.layout = PanelLayout::new(level, b.rows, b.cols);
+    fn resize(&mut self, level: SimdLevel, n_inner: usize, n_cols: usize) -> (PanelLayout, &mut [f32]) {
+        self.layout = PanelLayout::new(level, n_inner, n_cols);
         let size = self.layout.size();
         if self.data.len() < size {
             self.data.resize(size, 0.0);
@@ -113,7 +119,9 @@ impl Packed {
 /// Packs panels from index `first` on, as many as fit in `out`.
 struct Pack<'a> {
     layout: PanelLayout,
-    b: Matrix<'a>,
+    b: Factor<'a>,
+    /// The row of `b` that is inner index 0.
+    start: usize,
     first: usize,
     out: &'a mut [f32],
 }
@@ -134,10 +142,11 @@ impl WithSimd for Pack<'_> {
 impl Pack<'_> {
     #[inline(always)]
     fn panels<const WIDTH: usize>(self) {
-        let Self { layout, b, first, mut out } = self;
+        let Self { layout, b, start: first_row, first, mut out } = self;
         let n_panels = layout.n_panels();
         let size = layout.block * WIDTH;
         let mut panel = first;
+        let mut unpacked = Vec::new();
         while !out.is_empty() {
             let (block, start) = (panel / n_panels, panel % n_panels);
             let n = (n_panels - start).min(GROUP).min(out.len() / size);
@@ -145,10 +154,12 @@ impl Pack<'_> {
             (group, out) = out.split_at_mut(n * size);
             let inner = block * layout.block..((block + 1) * layout.block).min(layout.n_inner);
             let cols = start * WIDTH..((start + n) * WIDTH).min(layout.n_cols);
+            let rows = first_row + inner.start..first_row + inner.end;
+            let b = b.part(rows, cols, &mut unpacked);
             if b.col_stride == 1 {
-                pack_rows::<WIDTH>(b, inner, cols, size, group);
+                pack_rows::<WIDTH>(b, size, group);
             } else {
-                pack_columns::<WIDTH>(b, inner, cols, size, group);
+                pack_columns::<WIDTH>(b, size, group);
             }
             panel += n;
         }
@@ -157,15 +168,9 @@ impl Pack<'_> {
 
 /// Packs a group of panels from contiguous rows.
 #[inline(always)]
-fn pack_rows<const WIDTH: usize>(
-    b: Matrix<'_>,
-    inner: Range<usize>,
-    cols: Range<usize>,
-    size: usize,
-    out: &mut [f32],
-) {
-    for (idx, row) in inner.enumerate() {
-        let (whole, rest) = b.data[row * b.row_stride..][cols.clone()].as_chunks::<WIDTH>();
+fn pack_rows<const WIDTH: usize>(b: Matrix<'_>, size: usize, out: &mut [f32]) {
+    for idx in 0..b.rows {
+        let (whole, rest) = b.row(idx).as_chunks::<WIDTH>();
         for (panel, values) in whole.iter().enumerate() {
             let start = panel * size + idx * WIDTH;
             out[start..start + WIDTH].copy_from_slice(values);
@@ -179,21 +184,15 @@ fn pack_rows<const WIDTH: usize>(
 
 /// Packs a group of panels from contiguous columns.
 #[inline(always)]
-fn pack_columns<const WIDTH: usize>(
-    b: Matrix<'_>,
-    inner: Range<usize>,
-    cols: Range<usize>,
-    size: usize,
-    out: &mut [f32],
-) {
-    for (out, start) in out.chunks_exact_mut(size).zip(cols.clone().step_by(WIDTH)) {
-        let n = WIDTH.min(cols.end - start);
+fn pack_columns<const WIDTH: usize>(b: Matrix<'_>, size: usize, out: &mut [f32]) {
+    for (out, start) in out.chunks_exact_mut(size).zip((0..b.cols).step_by(WIDTH)) {
+        let n = WIDTH.min(b.cols - start);
         let rows = out.as_chunks_mut::<WIDTH>().0;
-        let column = |idx: usize| &b.data[(start + idx) * b.col_stride..][inner.clone()];
+        let column = |idx: usize| &b.data[(start + idx) * b.col_stride..][..b.rows];
         if n == WIDTH {
             for first in (0..WIDTH).step_by(COLS) {
                 let columns: [&[f32]; COLS] = std::array::from_fn(|idx| column(first + idx));
-                let (blocks, _) = rows[..inner.len()].as_chunks_mut::<COLS>();
+                let (blocks, _) = rows[..b.rows].as_chunks_mut::<COLS>();
                 for (block, rows) in blocks.iter_mut().enumerate() {
                     // A cache line of a later column: its reads are too short for the hardware prefetcher.
                     prefetch(columns[block % COLS], COLS * b.col_stride + block / COLS * LINE);
@@ -206,7 +205,7 @@ fn pack_columns<const WIDTH: usize>(
                         }
                     }
                 }
-                for p in inner.len() / COLS * COLS..inner.len() {
+                for p in b.rows / COLS * COLS..b.rows {
                     for (out, column) in rows[p][first..first + COLS].iter_mut().zip(columns) {
                         *out = column[p];
                     }

@@ -4,14 +4,22 @@ use std::{marker::PhantomData, mem::MaybeUninit, ops::Range, slice};
 
 use rayon::prelude::*;
 
+use crate::spin_pool;
+
 /// Minimum work of a task, in elements touched: some tens of microseconds.
 pub(super) const WORTH_SHARING: usize = 1 << 14;
 
 /// Calls `task` with each of `0..n`, on all cores.
 pub(crate) fn each(n: usize, task: impl Fn(usize) + Send + Sync) {
+    each_of(n, None, task);
+}
+
+/// As [`each`]. If `n_elements` is known, the tasks take about the same time and touch as many elements together.
+fn each_of(n: usize, n_elements: Option<usize>, task: impl Fn(usize) + Send + Sync) {
     match n {
         0 => {}
         1 => task(0),
+        _ if spin_pool::each(n, n_elements, &task) => {}
         _ => (0..n).into_par_iter().with_max_len(1).for_each(task),
     }
 }
@@ -23,7 +31,7 @@ pub(crate) fn pieces(n: usize, unit: usize, cost: usize, task: impl Fn(Range<usi
     // Several pieces per core balance the load if a core is interrupted.
     let n_pieces = (n * cost / WORTH_SHARING).clamp(1, 4 * rayon::current_num_threads()).min(n_units.max(1));
     let piece = n_units.div_ceil(n_pieces) * unit;
-    each(n_pieces, |idx| {
+    each_of(n_pieces, Some(n * cost), |idx| {
         let range = (idx * piece).min(n)..((idx + 1) * piece).min(n);
         if !range.is_empty() {
             task(range);

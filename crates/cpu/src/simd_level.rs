@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{pairs::Pairs, precision::Precision};
+use super::{pairs::Pairs, precision::Precision, quantised::Int8Level};
 
 /// A SIMD instruction set that this machine has.
 #[derive(Debug, Clone, Copy)]
@@ -10,12 +10,13 @@ pub struct SimdLevel {
     arch: Arch,
     /// Instructions for products in bf16; `None` if products are in f32.
     pairs: Option<Pairs>,
+    int8: Int8Level,
 }
 
 impl SimdLevel {
     /// The widest instruction set, with products in f32.
     pub fn best() -> Self {
-        Self::from(Arch::new())
+        Self { int8: Int8Level::best(), ..Self::from(Arch::new()) }
     }
 
     /// The widest instruction set, with products in `precision`, or in f32 if the processor has no bf16 instructions.
@@ -35,6 +36,17 @@ impl SimdLevel {
     /// `None` if products are in f32.
     pub(crate) fn pairs(self) -> Option<Pairs> {
         self.pairs
+    }
+
+    /// Instructions for products with quantised weights.
+    pub(crate) fn int8(self) -> Int8Level {
+        self.int8
+    }
+
+    /// This level with each of the machine's instructions for products with quantised weights.
+    #[cfg(test)]
+    pub(crate) fn with_each_int8(self) -> impl Iterator<Item = Self> {
+        Int8Level::all().into_iter().map(move |int8| Self { int8, ..self })
     }
 
     /// The same level with emulated bf16 products.
@@ -75,7 +87,7 @@ impl SimdLevel {
 
 impl From<Arch> for SimdLevel {
     fn from(arch: Arch) -> Self {
-        Self { arch, pairs: None }
+        Self { arch, pairs: None, int8: Int8Level::None }
     }
 }
 

@@ -6,7 +6,7 @@
 mod by_columns;
 mod by_rows;
 
-use super::{matrix::Matrix, parallel::Buffer, simd_level::SimdLevel};
+use super::{factor::Factor, matrix::Matrix, parallel::Buffer, quantised, simd_level::SimdLevel};
 
 /// Maximum rows of an f32 product in which the bits of a row do not depend on the other rows.
 pub const INVARIANT_ROWS: usize = 64;
@@ -17,21 +17,29 @@ pub(crate) fn max_rows(level: SimdLevel) -> usize {
 }
 
 /// `a · [b₀ b₁ ...]`, row-major.
-pub(crate) fn product(level: SimdLevel, a: Matrix<'_>, weights: &[Matrix<'_>]) -> Vec<f32> {
+///
+/// # Panics
+///
+/// If a quantised factor is not transposed.
+pub(crate) fn product(level: SimdLevel, a: Matrix<'_>, weights: &[Factor<'_>]) -> Vec<f32> {
     assert!(a.is_row_major(), "the rows of the left operand are not contiguous");
-    for b in weights {
-        assert_eq!(a.cols, b.rows, "inner dimensions differ: {} and {}", a.cols, b.rows);
-    }
-    let width = weights.iter().map(Matrix::cols).sum();
+    let width = weights.iter().map(Factor::cols).sum();
     let mut c = Buffer::new(a.rows * width);
-    let mut end = 0;
-    let blocks = weights.iter().map(|b| {
-        end += b.cols;
-        (end - b.cols, *b)
-    });
-    let (rows, columns): (Vec<_>, Vec<_>) = blocks.partition(|(_, b)| b.is_row_major());
+    let (mut rows, mut columns, mut quantised) = (Vec::new(), Vec::new(), Vec::new());
+    let mut start = 0;
+    for b in weights {
+        assert_eq!(a.cols, b.rows(), "inner dimensions differ: {} and {}", a.cols, b.rows());
+        match b {
+            Factor::Dense(b) if b.is_row_major() => rows.push((start, *b)),
+            Factor::Dense(b) => columns.push((start, *b)),
+            Factor::Transposed(w) => quantised.push((start, *w)),
+            Factor::Quantised(_) => unreachable!("the weight of a layer is transposed"),
+        }
+        start += b.cols();
+    }
     let shared = c.shared();
     by_columns::multiply(level, a, &columns, shared, width);
+    quantised::multiply(level, a, &quantised, shared, width);
     for (start, b) in rows {
         by_rows::multiply(level, a, b, shared, start, width);
     }

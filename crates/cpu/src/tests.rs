@@ -4,6 +4,7 @@
 
 mod attention;
 mod few_rows;
+mod quantised;
 mod segments;
 
 use proptest::prelude::*;
@@ -98,7 +99,7 @@ proptest! {
                 }
             }
             for b in [Matrix::new(&b, k, m), Matrix::new(&b_columns, m, k).transposed()] {
-                assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), &[b]), &expected, 2e-5);
+                assert_close(level, &skinny::product(level, Matrix::new(&a, n, k), &[b.into()]), &expected, 2e-5);
             }
         }
     }
@@ -278,7 +279,14 @@ fn activations_and_their_derivatives_match_f64() {
         for level in SimdLevel::all() {
             let (input, one) = (Matrix::new(&x, x.len(), 1), [1.0]);
             let forward = |backward| {
-                linear::forward_activated(level, input, &[Matrix::new(&one, 1, 1)], &[], activation, backward)
+                linear::forward_activated(
+                    level,
+                    input,
+                    &[Matrix::new(&one, 1, 1).into()],
+                    &[],
+                    activation,
+                    backward,
+                )
             };
             let (y, derivatives) = forward(true);
             assert_close(level, &y, &value, 1e-6);
@@ -410,7 +418,7 @@ fn forward_and_backward_drop_the_same_elements() {
         linear::drop_rows(level, &mut d_y, width, mask);
         assert_eq!(d_y, expected);
         let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
-        assert_eq!(linear::forward_residual(level, x, &[weight], &[], &zeros, Some(mask)), expected);
+        assert_eq!(linear::forward_residual(level, x, &[weight.into()], &[], &zeros, Some(mask)), expected);
         let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
         let position_ids: Vec<usize> = (0..ids.len()).map(|row| row % time).collect();
         let y = embedding::forward(level, tokens, positions, width, &ids, &position_ids, Some(mask));

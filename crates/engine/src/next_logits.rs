@@ -30,7 +30,8 @@ pub(crate) fn read(
     n_tokens: usize,
     n_best: Option<usize>,
 ) -> Result<Vec<Logits>, DataError> {
-    let logits = logits.narrow(1, 0, n_tokens);
+    let [_, n_vocab] = logits.dims();
+    let logits = if n_tokens < n_vocab { logits.narrow(1, 0, n_tokens) } else { logits };
     if let Some(k) = n_best.filter(|&k| logits.device() != Device::flex() && saves_time(n_tokens, k))
         && let Some(rows) = read_best(logits.clone(), k)
     {

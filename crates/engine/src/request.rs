@@ -6,6 +6,10 @@ use sampler::{Constraint, Options, StoppedBy};
 
 use crate::Error;
 
+/// Largest [`Request::prompt_lookup`]. On a CPU, 16 rows take as long as two or three steps, so longer guesses, which are
+/// rarely right to the end, would not pay off.
+pub const MAX_PROMPT_LOOKUP: usize = 15;
+
 /// A prompt to continue with one or several samples.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -21,6 +25,11 @@ pub struct Request {
     /// Whether the text must not depend on earlier requests, bit for bit. Then the KV cache of another text is reused
     /// only where it has the very values that the prompt alone would give.
     pub is_reproducible: bool,
+    /// Maximum number of tokens to guess in a step: those that followed the last tokens earlier in the text (prompt
+    /// lookup). One step of the model checks them all, so text that repeats itself is generated faster. The text stays the
+    /// same, unless two tokens are so close that the rounding of a step with more rows decides. 0 is off, and more than
+    /// [`MAX_PROMPT_LOOKUP`] count as that many.
+    pub prompt_lookup: usize,
     /// Restricts the generated text. Each sample has a fork of it.
     pub constraint: Option<Box<dyn Constraint>>,
 }
@@ -35,6 +44,7 @@ impl Request {
             n_top: None,
             scores_prompt: false,
             is_reproducible: false,
+            prompt_lookup: 0,
             constraint: None,
         }
     }
@@ -44,7 +54,7 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
 
-/// One result of a step.
+/// One result of a step. With [`Request::prompt_lookup`], a sample can have several in one step.
 #[derive(Debug)]
 pub enum Output {
     /// The scores of the prompt's tokens from the second on, once and before any token, if the request asks for them.

@@ -1,4 +1,4 @@
-//! A sample with a slot: the rest of its prompt, and its next token.
+//! A sample with a slot: the rest of its prompt, and its next tokens.
 
 use rayon::prelude::*;
 use sampler::{Logits, Sequence, top_logprobs};
@@ -7,6 +7,7 @@ use tokenizer::DecodeStream;
 use crate::{
     Output, RequestId, SampledToken, ScoredToken,
     cache::{CachedContext, PIECE, Reuse},
+    prompt_lookup::PromptLookup,
 };
 
 /// Number of logits that are worth a task of their own.
@@ -24,6 +25,7 @@ pub(crate) struct Task<'a> {
     /// Tokens of the prompt that are processed at a time. All samples of a request have the same, for the same rounding.
     pub(crate) max_piece: usize,
     pub(crate) reuse: Reuse,
+    pub(crate) lookup: Option<PromptLookup>,
 }
 
 /// A sample with a slot.
@@ -36,6 +38,8 @@ pub(crate) struct Running<'a> {
     /// Prompt tokens that are not processed yet. The last piece of the prompt makes it 0.
     pub(crate) n_prompt_left: usize,
     pub(crate) prompt_scores: Vec<ScoredToken>,
+    /// Number of tokens at the end of the context that are only proposed. They are processed and checked in one step.
+    pub(crate) n_proposed: usize,
 }
 
 impl Task<'_> {
@@ -54,6 +58,25 @@ impl Task<'_> {
             stopped_by: self.sequence.stopped_by().cloned(),
         }
     }
+
+    /// Samples a token.
+    fn sample(&mut self, logits: &Logits) -> Output {
+        if self.is_complete() {
+            return Output::Token(self.without_token());
+        }
+        let text = match self.sequence.step(logits, |id| self.stream.push(id)) {
+            Ok(text) => text,
+            Err(error) => return Output::Failed(error.into()),
+        };
+        let id = self.sequence.unseen()[0];
+        Output::Token(SampledToken {
+            sample: self.sample,
+            id: Some(id),
+            score: self.n_top.map(|n_top| score(logits, id, n_top)),
+            text,
+            stopped_by: self.sequence.stopped_by().cloned(),
+        })
+    }
 }
 
 impl<'a> Running<'a> {
@@ -65,6 +88,7 @@ impl<'a> Running<'a> {
             is_exact: n_reused == cached.n_exact && task.reuse != Reuse::Nothing,
             n_prompt_left: cached.context.n_pending(),
             prompt_scores: Vec::new(),
+            n_proposed: 0,
             task,
             cached,
         }
@@ -73,7 +97,14 @@ impl<'a> Running<'a> {
     /// Another sample after the same, processed prompt.
     pub(crate) fn fork(&self, task: Task<'a>) -> Self {
         let cached = self.cached.prefix(self.cached.context.ids().len());
-        Self { task, cached, is_exact: self.is_exact, n_prompt_left: 0, prompt_scores: Vec::new() }
+        Self {
+            task,
+            cached,
+            is_exact: self.is_exact,
+            n_prompt_left: 0,
+            prompt_scores: Vec::new(),
+            n_proposed: 0,
+        }
     }
 
     /// Records that a piece is processed, with its first `n_prompt` tokens from the prompt. `rows` are its logits. Returns the scores of the prompt when they are complete.
@@ -99,25 +130,49 @@ impl<'a> Running<'a> {
         scored.then_some((self.task.request, Output::Prompt(scores)))
     }
 
-    /// Samples a token.
-    pub(crate) fn sample(&mut self, logits: &Logits) -> (RequestId, Output) {
-        let task = &mut self.task;
-        if task.is_complete() {
-            return (task.request, Output::Token(task.without_token()));
+    /// Whether the next step samples a token from the logits of the last one.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.n_prompt_left == 0 && self.cached.context.n_pending() == 1 + self.n_proposed
+    }
+
+    /// Appends up to `n` proposed tokens to the context of a sample that decodes. Returns their number.
+    pub(crate) fn propose(&mut self, n: usize) -> usize {
+        let context = &mut self.cached.context;
+        if let Some(lookup) = &mut self.task.lookup {
+            let proposed = lookup.propose(context.ids(), n.min(context.n_until_slide()));
+            let proposed = self.task.sequence.useful_part(&proposed);
+            context.push(proposed);
+            self.n_proposed = proposed.len();
         }
-        let output = match task.sequence.step(logits, |id| task.stream.push(id)) {
-            Err(error) => Output::Failed(error.into()),
-            Ok(text) => {
-                let id = task.sequence.unseen()[0];
-                let stopped_by = task.sequence.stopped_by().cloned();
-                if stopped_by.is_none() {
-                    self.cached.context.push(&[id]);
-                }
-                let score = task.n_top.map(|n_top| score(logits, id, n_top));
-                Output::Token(SampledToken { sample: task.sample, id: Some(id), score, text, stopped_by })
+        self.n_proposed
+    }
+
+    /// Samples a token from each row of logits until one differs from the proposed token. The rest of the proposal is
+    /// dropped.
+    pub(crate) fn sample(&mut self, rows: &[Logits]) -> Vec<(RequestId, Output)> {
+        let Self { task, cached: CachedContext { context, .. }, .. } = self;
+        let n_proposed = std::mem::take(&mut self.n_proposed);
+        let mut len = context.ids().len() - n_proposed;
+        let mut outputs = Vec::with_capacity(rows.len());
+        for logits in rows {
+            let output = task.sample(logits);
+            let next = match &output {
+                Output::Token(SampledToken { id, stopped_by: None, .. }) => *id,
+                _ => None,
+            };
+            outputs.push((task.request, output));
+            if next.is_some() && context.ids().get(len) == next.as_ref() {
+                len += 1;
+                continue;
             }
-        };
-        (task.request, output)
+            context.truncate(len);
+            context.push(next.as_slice());
+            break;
+        }
+        if let Some(lookup) = &mut task.lookup {
+            lookup.record(n_proposed, outputs.len() - 1);
+        }
+        outputs
     }
 }
 

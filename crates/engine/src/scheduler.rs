@@ -5,15 +5,17 @@ use std::{
     ops::Add,
 };
 
+use kernels::INVARIANT_ROWS;
 use model::{Context, Decoder, Gpt, LogitRows, Piece};
 use rayon::prelude::*;
 use sampler::{Logits, Sequence};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Error, Output, Request, RequestId, Result, SampledToken,
+    Error, MAX_PROMPT_LOOKUP, Output, Request, RequestId, Result, SampledToken,
     cache::{ContextCache, PIECE, Reuse},
     next_logits,
+    prompt_lookup::PromptLookup,
     running::{MIN_LOGITS, Running, Task},
 };
 
@@ -21,13 +23,14 @@ use crate::{
 const MAX_LOGITS: usize = 1 << 22;
 
 /// Runs requests together. Each step of the model processes one token of each running sample, and a piece of a prompt.
+/// With [`Request::prompt_lookup`], it also processes guesses of the next tokens.
 ///
 /// Samples are admitted to free slots between steps, in the order of their requests. The samples of one request share
 /// the processing of their prompt. The KV caches of ended samples are kept while there are free slots, and the longest
 /// common prefix of a prompt with another text is not processed again.
 ///
 /// On the CPU in f32, a sample has the same text whatever else runs, bit for bit, if its request is
-/// [reproducible](Request::is_reproducible).
+/// [reproducible](Request::is_reproducible) and has no prompt lookup.
 #[derive(Debug)]
 pub struct Scheduler<'a> {
     decoder: Decoder,
@@ -64,6 +67,10 @@ pub struct Totals {
     /// Prompt tokens whose keys and values were reused.
     pub n_reused_tokens: u64,
     pub n_sampled_tokens: u64,
+    /// Tokens that prompt lookup proposed.
+    pub n_proposed_tokens: u64,
+    /// Proposed tokens that were sampled, each of which saved a step.
+    pub n_accepted_tokens: u64,
 }
 
 /// A request with samples that have no slot yet.
@@ -90,6 +97,8 @@ impl Add for Totals {
             n_prompt_tokens: self.n_prompt_tokens + other.n_prompt_tokens,
             n_reused_tokens: self.n_reused_tokens + other.n_reused_tokens,
             n_sampled_tokens: self.n_sampled_tokens + other.n_sampled_tokens,
+            n_proposed_tokens: self.n_proposed_tokens + other.n_proposed_tokens,
+            n_accepted_tokens: self.n_accepted_tokens + other.n_accepted_tokens,
         }
     }
 }
@@ -177,17 +186,18 @@ impl<'a> Scheduler<'a> {
     ///
     /// If the logits can't be read from the device. Other errors concern one request: [`Output::Failed`].
     pub fn step(&mut self) -> Result<Vec<(RequestId, Output)>> {
-        kernels::on_pool(|| self.step_on_pool())
+        kernels::on_spin_pool(|| self.step_on_pool())
     }
 
     fn step_on_pool(&mut self) -> Result<Vec<(RequestId, Output)>> {
         let mut outputs = self.admit()?;
+        self.propose();
         let turns = self.plan();
         if turns.is_empty() {
             return Ok(outputs);
         }
         let mut rows = self.process(&turns)?.into_iter();
-        // For each running sample, the index of its logits in `next`. Forks of one prompt share an index.
+        // For each running sample, the range of its rows in `next`. Forks of one prompt share a row.
         let (mut next, mut next_of) = (Vec::new(), vec![None; self.running.len()]);
         for Turn { idx, n, logits } in turns {
             let running = &mut self.running[idx];
@@ -195,23 +205,29 @@ impl<'a> Scheduler<'a> {
             self.totals.n_prompt_tokens += n_prompt as u64;
             let mut rows: Vec<Logits> = rows.by_ref().take(logits.n_rows(n)).collect();
             outputs.extend(running.end_piece(n_prompt, &rows));
-            let Some(last) = rows.pop().filter(|_| running.cached.context.n_pending() == 0) else {
+            if running.cached.context.n_pending() > 0 {
                 continue;
-            };
+            }
+            let own = rows.split_off(rows.len() - 1 - running.n_proposed);
             if n_prompt > 0 {
                 self.fork(idx)?;
             }
-            next_of.resize(self.running.len(), Some(next.len()));
-            next_of[idx] = Some(next.len());
-            next.push(last);
+            let range = next.len()..next.len() + own.len();
+            next_of.resize(self.running.len(), Some(range.clone()));
+            next_of[idx] = Some(range);
+            next.extend(own);
         }
-        outputs.par_extend(
-            self.running
-                .par_iter_mut()
-                .zip(next_of)
-                .with_min_len((MIN_LOGITS / self.n_tokens).max(1))
-                .filter_map(|(running, idx)| Some(running.sample(&next[idx?]))),
-        );
+        let sampled: Vec<_> = self
+            .running
+            .par_iter_mut()
+            .zip(next_of)
+            .with_min_len((MIN_LOGITS / self.n_tokens).max(1))
+            .filter_map(|(running, rows)| Some(running.sample(&next[rows?])))
+            .collect();
+        for sampled in sampled {
+            self.totals.n_accepted_tokens += (sampled.len() - 1) as u64;
+            outputs.extend(sampled);
+        }
         let mut failed = BTreeSet::new();
         outputs.retain(|(id, output)| match output {
             Output::Failed(_) => failed.insert(*id),
@@ -257,6 +273,7 @@ impl<'a> Scheduler<'a> {
             self.waiting.remove(idx);
             return Ok(None);
         }
+        let n_guessed = request.prompt_lookup.min(MAX_PROMPT_LOOKUP);
         let number = *next;
         *next += 1;
         let sample = usize::try_from(number - request.samples.start).expect("samples are counted in a usize");
@@ -278,26 +295,41 @@ impl<'a> Scheduler<'a> {
                 true => Reuse::Exact,
                 false => Reuse::All,
             },
+            lookup: (n_guessed > 0).then(|| PromptLookup::new(n_guessed)),
         }))
     }
 
-    /// The pieces of a step: all samples with one pending token, and others in their order up to [`PIECE`] tokens.
+    /// Proposes tokens for the samples that ask for it. They share the rows up to [`INVARIANT_ROWS`]: beyond, a step takes
+    /// several passes over the weights.
+    fn propose(&mut self) {
+        let mut samples: Vec<_> = self.running.iter_mut().filter(|running| running.is_decoding()).collect();
+        let mut n_rows = INVARIANT_ROWS.saturating_sub(samples.len());
+        samples.retain(|running| running.task.lookup.is_some());
+        for (n_left, running) in (1..=samples.len()).rev().zip(samples) {
+            let n_proposed = running.propose(n_rows / n_left);
+            n_rows -= n_proposed;
+            self.totals.n_proposed_tokens += n_proposed as u64;
+        }
+    }
+
+    /// The pieces of a step: all samples that decode, and others in their order up to [`PIECE`] tokens.
     fn plan(&self) -> Vec<Turn> {
         let mut budget = PIECE;
         let mut turns = Vec::new();
         for (idx, running) in self.running.iter().enumerate() {
             let n_pending = running.cached.context.n_pending();
             let scores = running.task.scores_prompt && running.n_prompt_left > 0;
+            let is_short = n_pending == 1 || running.is_decoding();
             let n = match n_pending {
-                1 => 1,
+                _ if is_short => n_pending,
                 _ if budget == 0 => continue,
                 _ => running.cached.next_piece().min(running.task.max_piece),
             };
-            if n_pending > 1 {
+            if !is_short {
                 budget = budget.saturating_sub(n);
             }
             let logits = match n == n_pending {
-                _ if scores => LogitRows::All,
+                _ if scores || running.n_proposed > 0 => LogitRows::All,
                 true => LogitRows::Last,
                 false => LogitRows::None,
             };

@@ -80,13 +80,13 @@ impl Source {
         })
     }
 
-    /// Loads the model onto a device, for inference. On the CPU, f32 weights stay in their memory-mapped file.
+    /// Loads the model onto a device, for inference. On the CPU, weights stay in their memory-mapped file, f32 or not.
     ///
     /// # Errors
     ///
     /// If a file is missing or damaged, or the tokenizer does not fit the model.
     pub fn load(&self, device: &Device) -> Result<Model> {
-        self.load_with(self.load_tokenizer()?, WeightStorage::Mapped, device)
+        self.load_with(self.load_tokenizer()?, WeightStorage::AsStored, device)
     }
 
     /// As [`Source::load`], with a loaded tokenizer and special tokens. With [`WeightStorage::Owned`] all weights are
@@ -103,7 +103,7 @@ impl Source {
     ) -> Result<Model> {
         let gpt = match self {
             Self::Folder(model) => model.load_model(storage, device)?,
-            Self::Gguf(file) => file.load_model(device)?,
+            Self::Gguf(file) => file.load_model(storage, device)?,
         };
         check_vocabulary(&tokenizer, gpt.config())?;
         Ok(Model { gpt, tokenizer, special_tokens })

@@ -12,7 +12,8 @@ use checkpoint::{RunFolder, export_gguf};
 use engine::{
     Error, Generation, Model, ModelFolder, Models, Request, Source, encode_prompt, load_nanogpt_model,
 };
-use formats::{gguf::TensorType, weights::FloatType};
+use families::gguf::FileType;
+use formats::weights::FloatType;
 use sampler::Options;
 use tokenizer::{SpecialTokens, Tokenizer};
 
@@ -53,7 +54,7 @@ fn a_run_a_folder_and_a_gguf_file_give_the_same_model() {
     let run = models.run_path(Path::new("tale"));
     RunFolder::create_model(&run, &story.gpt, &story.tokenizer, &special_tokens, FloatType::F32).unwrap();
     let file = folder.path().join("tale.gguf");
-    export_gguf(&story.gpt, &story.tokenizer, &special_tokens, "tale", TensorType::F32, &file).unwrap();
+    export_gguf(&story.gpt, &story.tokenizer, &special_tokens, "tale", FileType::F32, &file).unwrap();
     fs::rename(&file, folder.path().join("blob")).unwrap(); // Without an extension, as in the hub's cache.
 
     assert_eq!(greedy_text(&story), " saw it.\nthe");

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, error};
 
 use engine::{Output, Request, RequestId, SampledToken, Scheduler, ScoredToken, score_texts};
 use kernels::testing::{test_device, test_tolerance};
-use model::{Gpt, GptConfig};
+use model::{Gpt, GptConfig, SlotType};
 use sampler::{Constraint, Options, StoppedBy};
 use tokenizer::Tokenizer;
 
@@ -308,6 +308,30 @@ fn memory_does_not_grow_beyond_the_slots() {
                 <= model::estimate_slots(gpt.config(), N_SLOTS, 100, model::SlotType::F32)
         );
     }
+}
+
+#[test]
+fn f16_keys_and_values_take_half_the_memory_and_keep_greedy_texts() {
+    let (gpt, tokenizer) = (gpt(100), tokenizer());
+    if !kernels::supports_slot_type(SlotType::F16, &test_device()) {
+        return;
+    }
+    let read = |gpt: &Gpt| {
+        let mut scheduler = Scheduler::new(gpt, &tokenizer, 1);
+        let options = Options { max_tokens: 30, temperature: 0.0, ..Options::default() };
+        let request = Request { n_top: Some(0), ..Request::new(prompt(2, 60), options) };
+        let id = scheduler.submit(request).unwrap();
+        let results = run_all(&mut scheduler);
+        let tokens = results.sample(id, 0).iter();
+        let read = |token: &SampledToken| (token.id, token.score.as_ref().unwrap().logprob);
+        let (ids, logprobs): (Vec<_>, Vec<_>) = tokens.map(read).unzip();
+        (ids, logprobs, scheduler.load().cache_bytes)
+    };
+    let (ids, logprobs, size) = read(&gpt);
+    let (rounded_ids, rounded_logprobs, half) = read(&gpt.with_slot_type(SlotType::F16));
+    assert_eq!(size, 2 * half);
+    assert_eq!(ids, rounded_ids);
+    assert_ne!(logprobs, rounded_logprobs, "nothing was rounded");
 }
 
 #[test]

@@ -46,6 +46,13 @@ pub enum Error {
     #[error("{}: {}", .path.display(), is_quantized(.method))]
     Quantized { path: PathBuf, method: String },
 
+    /// A type of weights can't represent a value.
+    #[error(
+        "{}: {name} has the value {value}, which {format} can't represent; use a type with more bits, such as bf16",
+        .path.display()
+    )]
+    Unrepresentable { path: PathBuf, name: String, value: f32, format: quant::Format },
+
     /// The weights do not fit the model of `config.json`.
     #[error(
         "{} does not match the model config; the two belong to different models: {}",

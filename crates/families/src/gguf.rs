@@ -2,12 +2,14 @@
 
 mod error;
 mod export;
+mod file_type;
 mod import;
 mod metadata;
 mod read;
 
 pub use error::{Error, Result};
 pub use export::{ExportError, export};
-pub use import::GgufFile;
+pub use file_type::FileType;
+pub use import::{GgufFile, WeightType};
 pub use metadata::{metadata, tensors};
 pub use read::GgufModel;

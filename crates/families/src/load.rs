@@ -12,7 +12,8 @@ use model::{Gpt, GptConfig};
 
 use crate::{
     Error, Result,
-    map::{mapped_row_blocks, mapped_tensor},
+    gguf::FileType,
+    map::{mapped_row_blocks, mapped_tensor, quantised_row_blocks, stored_row_blocks},
     names::{Names, Place, strip_compile_prefix},
     quantization::quantization_of,
 };
@@ -20,14 +21,21 @@ use crate::{
 /// Tolerance of the check that the file has enough values for all parameters.
 const MARGIN: usize = 1 << 20;
 
-/// Where the weights of a loaded model are stored.
+/// The path of the position embedding, which is always f32.
+const POSITION_EMBEDDING: &str = "position_embedding.weight";
+
+/// Where the weights of a loaded model are stored, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightStorage {
     /// In memory; required for training.
     Owned,
-    /// Aligned f32 weights in the memory-mapped file, the others in memory. For inference on the CPU only: a matrix in
-    /// another layout becomes row blocks instead of a parameter ([`Gpt::with_row_blocks`]).
+    /// As f32: aligned f32 weights in the memory-mapped file, the others in memory. For inference on the CPU only: a
+    /// matrix in another layout becomes row blocks instead of a parameter ([`Gpt::with_row_blocks`]).
     Mapped,
+    /// As [`Self::Mapped`], but matrices in f16, bf16 or quantised stay as they are stored.
+    AsStored,
+    /// As [`Self::Mapped`], but matrices have the types of a GGUF file of this type.
+    Quantised(FileType),
 }
 
 /// Loads a model. Weights may be f32, f16 or bf16, and keys may lack the family's prefix. Biases with `without_bias` in
@@ -80,14 +88,15 @@ pub(crate) fn load(
         tensors,
         problems,
         failure: None,
-        maps: (storage == WeightStorage::Mapped && has_fused_operations(device) && !device.is_autodiff())
+        storage,
+        maps: (storage != WeightStorage::Owned && has_fused_operations(device) && !device.is_autodiff())
             .then(Maps::default),
         blocks: BTreeMap::new(),
     };
     let model = model.map(&mut loader);
     let Loader { tensors, mut problems, failure, mut blocks, .. } = loader;
     if let Some(failure) = failure {
-        return Err(failure.into());
+        return Err(failure);
     }
     // Empty tensors are placeholders.
     let (empty, others): (Vec<_>, Vec<_>) = tensors.into_values().partition(is_empty);
@@ -151,7 +160,8 @@ struct Loader<'a> {
     tensors: BTreeMap<String, FileTensor>,
     problems: Vec<String>,
     /// The first read error; no more files are read after it.
-    failure: Option<formats::weights::Error>,
+    failure: Option<Error>,
+    storage: WeightStorage,
     /// The mapped files; `None` if weights are loaded into memory.
     maps: Option<Maps>,
     /// Mapped weights in another layout than their parameters, by the paths of the parameters.
@@ -165,8 +175,28 @@ impl Loader<'_> {
         param: Param<Tensor<D>>,
         place: &Place,
         tensors: &[FileTensor],
-    ) -> formats::weights::Result<Param<Tensor<D>>> {
+    ) -> Result<Param<Tensor<D>>> {
         if let Some(maps) = &mut self.maps {
+            let path = self.path.join(".");
+            if D == 2 && path != POSITION_EMBEDDING {
+                let blocks = match self.storage {
+                    WeightStorage::Owned | WeightStorage::Mapped => None,
+                    WeightStorage::AsStored => stored_row_blocks(tensors, place.is_transposed, maps)?,
+                    WeightStorage::Quantised(FileType::F32) => None,
+                    WeightStorage::Quantised(ty) => {
+                        let (names, config) = (self.names, self.config);
+                        let format = |part: usize, n_in: usize| {
+                            let name = names.gguf_name(&place.parts[part].key).map(|mapped| mapped.name);
+                            ty.tensor_type(&name.unwrap_or_default(), &[n_in, 1], config).format()
+                        };
+                        Some(quantised_row_blocks(tensors, place.is_transposed, maps, format)?)
+                    }
+                };
+                if let Some(blocks) = blocks {
+                    self.blocks.insert(path, blocks);
+                    return Ok(param); // Later replaced by the blocks.
+                }
+            }
             match tensors {
                 [whole] if !place.is_transposed => {
                     if let Some(mapped) = mapped_tensor(whole, maps, &param.val().device())? {

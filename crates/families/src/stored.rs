@@ -1,5 +1,7 @@
 //! The layout of tensors in GGUF.
 
+use bytes::Bytes;
+
 /// The layout of a weight in GGUF, relative to Hugging Face.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -31,7 +33,7 @@ impl Stored {
             Self::Transposed => transposed(&values, shape[1]),
             Self::Interleaved => {
                 let half = head_dim / 2;
-                reordered(&values, shape, head_dim, |row| (row % 2) * half + row / 2)
+                reordered(&values, shape[0], head_dim, |row| (row % 2) * half + row / 2)
             }
         }
     }
@@ -45,10 +47,21 @@ impl Stored {
         match self {
             Self::AsIs => values,
             Self::Transposed => transposed(&values, shape[0]),
-            Self::Interleaved => {
-                let half = head_dim / 2;
-                reordered(&values, shape, head_dim, |row| (row % half) * 2 + row / half)
-            }
+            Self::Interleaved => uninterleaved(&values, shape[0], head_dim),
+        }
+    }
+
+    /// Converts encoded rows from GGUF to Hugging Face order, without transposing. Returns whether they are the
+    /// transpose of the Hugging Face shape.
+    ///
+    /// # Panics
+    ///
+    /// As [`apply`](Self::apply).
+    pub(crate) fn undo_rows(self, rows: &Bytes, shape: &[usize], head_dim: usize) -> (Bytes, bool) {
+        match self {
+            Self::AsIs => (rows.clone(), false),
+            Self::Transposed => (rows.clone(), true),
+            Self::Interleaved => (uninterleaved(rows, shape[0], head_dim).into(), false),
         }
     }
 }
@@ -58,17 +71,27 @@ fn transposed(values: &[f32], n_cols: usize) -> Vec<f32> {
     (0..n_cols).flat_map(|col| values[col..].iter().step_by(n_cols).copied()).collect()
 }
 
+/// The rows of each head with pairs half a head apart, given adjacent pairs.
+fn uninterleaved<T: Copy>(values: &[T], n_rows: usize, head_dim: usize) -> Vec<T> {
+    let half = head_dim / 2;
+    reordered(values, n_rows, head_dim, |row| (row % half) * 2 + row / half)
+}
+
 /// Reorders the rows within each head: row `i` of the result is row `source(i)`.
-fn reordered(values: &[f32], shape: &[usize], head_dim: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
-    // A bias has one column.
-    let [n_rows, n_cols] = [shape[0], shape.get(1).copied().unwrap_or(1)];
+fn reordered<T: Copy>(
+    values: &[T],
+    n_rows: usize,
+    head_dim: usize,
+    source: impl Fn(usize) -> usize,
+) -> Vec<T> {
     assert!(
         head_dim.is_multiple_of(2) && n_rows.is_multiple_of(head_dim),
         "{n_rows} rows do not divide into heads of {head_dim}"
     );
+    let width = values.len() / n_rows; // Of a bias: 1.
     let row = |row: usize| {
         let (head, row) = (row / head_dim, row % head_dim);
-        &values[(head * head_dim + source(row)) * n_cols..][..n_cols]
+        &values[(head * head_dim + source(row)) * width..][..width]
     };
     (0..n_rows).flat_map(row).copied().collect()
 }
@@ -93,6 +116,11 @@ mod tests {
         assert_eq!(stored[3..6], [30.0, 31.0, 32.0]);
         assert_eq!(Stored::Interleaved.undo(stored, &shape, 6), values);
         assert_eq!(Stored::Interleaved.shape(&[3, 12]), shape);
+        let bytes = Bytes::from((0..12).flat_map(|row| [row; 5]).collect::<Vec<u8>>());
+        let (rows, is_transposed) = Stored::Interleaved.undo_rows(&bytes, &shape, 6);
+        let order: Vec<u8> = rows.iter().step_by(5).copied().collect();
+        assert_eq!(order, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+        assert!(!is_transposed);
         let bias: Vec<f32> = (0_u8..6).map(f32::from).collect();
         let stored = Stored::Interleaved.apply(bias.clone(), &[6], 6);
         assert_eq!(stored, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);

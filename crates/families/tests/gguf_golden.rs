@@ -2,7 +2,8 @@
 
 mod support;
 
-use formats::gguf::{BpeModel, Gguf, Pattern, TensorType, Token, TokenKind, Vocabulary};
+use families::gguf::FileType;
+use formats::gguf::{BpeModel, Gguf, Pattern, Token, TokenKind, Vocabulary};
 use support::{family, sizes, written};
 
 fn check(file: &[u8], expected: &str) {
@@ -23,7 +24,7 @@ fn chars() -> Vocabulary {
 #[test]
 fn a_gpt2_has_the_committed_structure() {
     check(
-        &written(&sizes(family("gpt2")), family("gpt2"), TensorType::Q8_0, &chars()),
+        &written(&sizes(family("gpt2")), family("gpt2"), FileType::Q8_0, &chars()),
         include_str!("fixtures/gpt2.txt"),
     );
 }
@@ -47,7 +48,7 @@ fn a_llama_has_the_committed_structure() {
         adds_bos: true,
     };
     check(
-        &written(&sizes(family("llama")), family("llama"), TensorType::BF16, &vocabulary),
+        &written(&sizes(family("llama")), family("llama"), FileType::BF16, &vocabulary),
         include_str!("fixtures/llama.txt"),
     );
 }
@@ -58,7 +59,7 @@ fn a_qwen3_has_the_committed_structure() {
     let BpeModel::Merges { pattern, .. } = &mut vocabulary.bpe else { panic!("a BPE") };
     *pattern = Pattern::Qwen2;
     check(
-        &written(&sizes(family("qwen3")), family("qwen3"), TensorType::F16, &vocabulary),
+        &written(&sizes(family("qwen3")), family("qwen3"), FileType::F16, &vocabulary),
         include_str!("fixtures/qwen3.txt"),
     );
 }

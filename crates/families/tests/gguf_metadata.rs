@@ -4,7 +4,7 @@ mod support;
 
 use families::{
     FAMILIES, Family,
-    gguf::{GgufModel, metadata, tensors},
+    gguf::{FileType, GgufModel, metadata, tensors},
 };
 use formats::gguf::{
     Array, BpeModel, Gguf, Pattern, TensorInfo, TensorType, Token, TokenKind, Value, Vocabulary,
@@ -61,7 +61,7 @@ fn metadata_survive_the_round_trip() {
     for family in FAMILIES {
         let config = sizes(family);
         for vocabulary in [merges(), scores()] {
-            let bytes = written(&config, family, TensorType::F16, &vocabulary);
+            let bytes = written(&config, family, FileType::F16, &vocabulary);
             assert_eq!(read(&bytes).unwrap(), config);
             assert_eq!(Vocabulary::read(&Gguf::parse(&bytes).unwrap()).unwrap(), vocabulary);
         }
@@ -71,8 +71,8 @@ fn metadata_survive_the_round_trip() {
 #[test]
 fn a_llama_may_have_biases_in_some_matrices() {
     let config = GptConfig { bias: true, ..sizes(family("llama")) };
-    let metadata = metadata(&config, family("llama"), "biased", TensorType::F16, &merges()).expect("it fits");
-    let all = tensors(&config, family("llama"), TensorType::F16);
+    let metadata = metadata(&config, family("llama"), "biased", FileType::F16, &merges()).expect("it fits");
+    let all = tensors(&config, family("llama"), FileType::F16);
     for part in ["attn_", "ffn_", "."] {
         let is_kept = |name: &str| !name.ends_with(".bias") || name.contains(part);
         let tensors = all.iter().filter(|tensor| is_kept(&tensor.name)).cloned().collect();
@@ -139,7 +139,9 @@ fn other_kinds_of_files_are_refused_by_kind() {
     assert_eq!(other, "it is another kind of file (`general.type` is \"dataset\"), not a model");
     let part = refusal(&[("split.no", Value::U16(1)), ("split.count", Value::U16(3))]).unwrap_err();
     assert!(
-        part.starts_with("it is part 2 of 3 of a model (`split.count`); merge all parts first"),
+        part.starts_with(
+            "it is part 2 of 3 of a model (`split.count`), but its name does not end in -00002-of-00003"
+        ),
         "{part}"
     );
     refusal(&[("split.no", Value::U16(0)), ("split.count", Value::U16(1))]).unwrap();
@@ -154,12 +156,8 @@ fn other_kinds_of_files_are_refused_by_kind() {
 #[test]
 fn byte_and_character_vocabularies_are_recognised() {
     for chars in [vec!['b', 'a', '\n', '\\', 'ü', '🙂', '€'], "gfedcba".chars().collect()] {
-        let bytes = written(
-            &sizes(family("llama")),
-            family("llama"),
-            TensorType::F32,
-            &Vocabulary::from_chars(&chars),
-        );
+        let bytes =
+            written(&sizes(family("llama")), family("llama"), FileType::F32, &Vocabulary::from_chars(&chars));
         let read = Vocabulary::read(&Gguf::parse(&bytes).unwrap()).unwrap();
         assert_eq!(read.chars(), Some(chars));
     }
@@ -173,7 +171,7 @@ fn byte_and_character_vocabularies_are_recognised() {
 
 /// The metadata and tensors of a complete model.
 fn parts(family: &Family, vocabulary: &Vocabulary) -> (Vec<(String, Value)>, Vec<TensorInfo>) {
-    let (config, ty) = (sizes(family), TensorType::F32);
+    let (config, ty) = (sizes(family), FileType::F32);
     let metadata = metadata(&config, family, "changed", ty, vocabulary).expect("a vocabulary that fits");
     (metadata, tensors(&config, family, ty))
 }
@@ -341,7 +339,7 @@ fn defaults_match_llama_cpp() {
         "tokenizer.ggml.add_bos_token",
         "tokenizer.ggml.add_space_prefix",
     ];
-    let (llama, ty) = (family("llama"), TensorType::F32);
+    let (llama, ty) = (family("llama"), FileType::F32);
     let mut config = sizes(llama);
     (config.attention.n_kv_head, config.attention.head_dim) = (None, None);
     let mut metadata = metadata(&config, llama, "short", ty, &scores()).unwrap();
@@ -364,7 +362,7 @@ proptest! {
     ) {
         let family = family(if rotary { "qwen3" } else { "gpt2" });
         let vocabulary = if scored { scores() } else { merges() };
-        let mut bytes = written(&sizes(family), family, TensorType::Q8_0, &vocabulary);
+        let mut bytes = written(&sizes(family), family, FileType::Q8_0, &vocabulary);
         // The first part has the metadata and the tensor directory.
         let header = bytes.len().min(2400);
         for (place, byte) in changes {
@@ -372,7 +370,7 @@ proptest! {
         }
         if let Ok(file) = Gguf::parse(&bytes) {
             if let Ok(GgufModel { config, family, .. }) = GgufModel::read(&file) {
-                prop_assert_eq!(tensors(&config, family, TensorType::F32).len(), file.tensors().len());
+                prop_assert_eq!(tensors(&config, family, FileType::F32).len(), file.tensors().len());
             }
             if let Ok(vocabulary) = Vocabulary::read(&file) {
                 let _ = (vocabulary.stop_token(), vocabulary.chars());

@@ -29,9 +29,9 @@
 mod constants;
 mod cursor;
 mod describe;
-mod encoding;
 mod error;
 mod reader;
+mod split;
 mod tensor_type;
 mod value;
 mod vocabulary;
@@ -39,6 +39,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use reader::{Gguf, TensorView};
+pub use split::{PartName, part_paths};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use vocabulary::{BpeModel, Pattern, Token, TokenKind, Vocabulary};

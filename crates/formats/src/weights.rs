@@ -1,7 +1,7 @@
 //! Named tensors in safetensors files and PyTorch pickles, read one at a time.
 //!
 //! Opening a file reads only its header. Values are loaded on demand, either copied ([`Tensor::read`]) or used in the
-//! mapped file ([`Tensor::mapped`]), so a model needs only its own size in memory. Files are not trusted: declared
+//! mapped file ([`Tensor::stored`]), so a model needs only its own size in memory. Files are not trusted: declared
 //! sizes are checked against the file size before memory is allocated, and pickles are never executed.
 //!
 //! | file | format |
@@ -41,5 +41,5 @@ pub use error::{Error, Result};
 pub use maps::Maps;
 pub use pytorch::{entries, read_value};
 pub use shards::Weights;
-pub use tensor::{Dtype, Tensor};
+pub use tensor::{Dtype, Stored, Tensor};
 pub use writer::{FloatType, WriteError, write};

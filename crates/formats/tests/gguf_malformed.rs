@@ -116,7 +116,10 @@ fn alignments() {
 #[test]
 fn tensors() {
     check(with_tensors(&[("a", &[2; 5], F32, 0)], 128), "\"a\" has 5 dimensions; at most 4");
-    check(with_tensors(&[("a", &[1], 12, 0)], 32), "\"a\" has the unsupported type q4_K");
+    check(
+        with_tensors(&[("a", &[1], 10, 0)], 32),
+        "\"a\" has the unsupported type q2_K; f32, f16, bf16, q4_0",
+    );
     check(with_tensors(&[("a", &[1], 77, 0)], 32), "\"a\" has the unsupported type number 77");
     check(
         with_tensors(&[("a", &[33, 2], 8, 0)], 128),

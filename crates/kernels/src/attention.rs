@@ -9,6 +9,7 @@ use crate::{
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
     gpu::GpuOps,
+    missing::missing,
     norm,
     precision::product,
     slot::{Slot, SlotStorage},
@@ -74,7 +75,7 @@ impl Attention {
     fn fused(&self, device: &Device) -> ([Tensor<1>; 2], HeadLayout) {
         let (gains, epsilon) = match &self.qk_norm {
             Some(norm) => ([norm.query_gain.clone(), norm.key_gain.clone()], norm.epsilon),
-            None => ([(); 2].map(|()| Tensor::empty([0], device)), 0.0),
+            None => ([(); 2].map(|()| missing(device)), 0.0),
         };
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
         let epsilon = epsilon as f32;

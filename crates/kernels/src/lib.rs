@@ -35,6 +35,7 @@ mod gpu;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 mod graphics;
 mod linear;
+mod missing;
 mod muon;
 mod norm;
 mod precision;
@@ -51,7 +52,7 @@ pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
     Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
-    SlotType, WeightOrder, on_pool,
+    SlotType, WeightOrder, on_pool, on_spin_pool,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]
@@ -70,5 +71,5 @@ pub use precision::supported_precision;
 pub use rope::Rope;
 #[cfg(feature = "gpu")]
 pub use settings::use_shipped_settings;
-pub use slot::Slot;
+pub use slot::{Slot, supports_slot_type};
 pub use weight::{RowBlocks, Weight};

@@ -6,7 +6,8 @@ use crate::{
     Activation, Precision, Weight, activate,
     device::is_fused,
     dropout::{self, dropout},
-    fused::{Affine, FusedOps, InPlaceOps},
+    fused::{Affine, FusedOps},
+    missing::missing,
     precision::product,
 };
 
@@ -112,7 +113,7 @@ fn fused<const D: usize>(
         assert_eq!(residual.dims(), expected, "residual and output differ in shape");
     }
     let device = x.device();
-    let none = || Tensor::<1>::empty([0], &device).into_dispatch();
+    let none = || missing(&device).into_dispatch();
     let bias = bias.map_or_else(none, Tensor::into_dispatch);
     let residual = residual.map_or_else(none, Tensor::into_dispatch);
     let x = x.into_dispatch();
@@ -121,7 +122,7 @@ fn fused<const D: usize>(
             <Dispatch as FusedOps>::linear(x, weight.into_dispatch(), bias, residual, affine)
         }
         Weight::Blocks(blocks) => {
-            <Dispatch as InPlaceOps>::linear_in_blocks(x, bias, residual, blocks.clone(), affine)
+            <Dispatch as FusedOps>::linear_in_blocks(x, bias, residual, blocks.clone(), affine)
         }
     })
 }

@@ -3,7 +3,7 @@
 use burn::{backend::Dispatch, prelude::*};
 use cpu::NormKind;
 
-use crate::{device::is_fused, fused::FusedOps};
+use crate::{device::is_fused, fused::FusedOps, missing::missing};
 
 /// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis. RMS norm takes the mean as 0.
 ///
@@ -29,7 +29,7 @@ pub fn norm<const D: usize>(
         assert_eq!(offset.dims(), [channels], "offset and gain differ in length");
     }
     if is_fused(&x) {
-        let offset = offset.unwrap_or_else(|| Tensor::empty([0], &x.device()));
+        let offset = offset.unwrap_or_else(|| missing(&x.device()));
         let [x, gain, offset] = [x.into_dispatch(), gain.into_dispatch(), offset.into_dispatch()];
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
         return Tensor::from_dispatch(<Dispatch as FusedOps>::norm(x, gain, offset, kind, epsilon as f32));

@@ -27,21 +27,26 @@ pub(crate) enum SlotStorage {
     Tensors(Vec<LayerCache>),
 }
 
+/// Whether a device can store keys and values in a type.
+pub fn supports_slot_type(stored: SlotType, device: &Device) -> bool {
+    let dtype = match stored {
+        SlotType::F32 => DType::F32,
+        SlotType::F16 => DType::F16,
+    };
+    has_fused_operations(device) || device.supports_dtype(dtype)
+}
+
 impl Slot {
     /// An empty slot on a device.
     ///
     /// # Panics
     ///
-    /// If the device does not support the type.
+    /// If the device does not support the type; see [`supports_slot_type`].
     pub fn new(shape: SlotShape, stored: SlotType, device: &Device) -> Self {
         if has_fused_operations(device) && !device.is_autodiff() {
             return Self { shape, storage: SlotStorage::Cpu(cpu::Slot::new(shape, stored)) };
         }
-        let dtype = match stored {
-            SlotType::F32 => DType::F32,
-            SlotType::F16 => DType::F16,
-        };
-        assert!(device.supports_dtype(dtype), "the device does not support {dtype:?}");
+        assert!(supports_slot_type(stored, device), "the device does not support slots of {stored:?}");
         let layer = LayerCache { buffers: None, len: 0, stored };
         Self { shape, storage: SlotStorage::Tensors(vec![layer; shape.n_layer]) }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::prelude::*;
-use cpu::{RowBlock, WeightOrder};
+use cpu::{Factor, RowBlock};
 
 /// The weight of a linear layer, `[C_out, C_in]`.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ use cpu::{RowBlock, WeightOrder};
 pub enum Weight<'a> {
     /// One tensor.
     Dense(Tensor<2>),
-    /// For inference: without gradients.
+    /// Without a gradient of its own.
     Blocks(&'a RowBlocks),
 }
 
@@ -41,15 +41,8 @@ impl RowBlocks {
 
     /// A copy as one tensor.
     pub fn dense(&self, device: &Device) -> Tensor<2> {
-        let dense = |block: &RowBlock| {
-            let ([n_out, n_in], (values, order)) = (block.dims(), block.values());
-            let tensor =
-                |shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
-            match order {
-                WeightOrder::OutIn => tensor([n_out, n_in]),
-                WeightOrder::InOut => tensor([n_in, n_out]).transpose(),
-            }
-        };
+        let dense =
+            |block: &RowBlock| Tensor::from_data(TensorData::new(block.to_vec(), block.dims()), device);
         Tensor::cat(self.0.iter().map(dense).collect(), 0)
     }
 
@@ -75,8 +68,14 @@ impl RowBlocks {
         Tensor::from_data(TensorData::new(rows, [indices.len(), n_in]), device)
     }
 
-    pub(crate) fn blocks(&self) -> &[RowBlock] {
-        &self.0
+    /// The right factors of a product with rows of inputs, `[C_in, C_out]` in parts.
+    pub(crate) fn factors(&self) -> Vec<Factor<'_>> {
+        self.0.iter().map(RowBlock::factor).collect()
+    }
+
+    /// Size in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.0.iter().map(RowBlock::size_bytes).sum()
     }
 }
 
@@ -86,6 +85,14 @@ impl Weight<'_> {
         match self {
             Self::Dense(weight) => weight.dims(),
             Self::Blocks(blocks) => blocks.dims(),
+        }
+    }
+
+    /// The size of the stored weight, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Dense(weight) => (weight.shape().num_elements() * weight.dtype().size()) as u64,
+            Self::Blocks(blocks) => blocks.0.iter().map(|block| block.size_bytes() as u64).sum(),
         }
     }
 
@@ -114,6 +121,7 @@ impl<'a> From<&'a RowBlocks> for Weight<'a> {
 mod tests {
     use burn::tensor::{Distribution, Tolerance};
     use bytes::Bytes;
+    use cpu::WeightOrder;
 
     use super::*;
     use crate::{

@@ -1,7 +1,7 @@
 //! Decoding with a KV cache, for sequences of any length.
 
 use burn::{module::Module, prelude::*};
-use kernels::{INVARIANT_ROWS, Slot, SlotType, has_fused_operations};
+use kernels::{INVARIANT_ROWS, Slot, has_fused_operations};
 
 use crate::{Feed, Gpt, LogitRows};
 
@@ -9,7 +9,8 @@ use crate::{Feed, Gpt, LogitRows};
 #[derive(Debug)]
 pub struct Decoder {
     model: Gpt,
-    slot_type: SlotType,
+    /// Maximum rows of a step with several sequences.
+    max_rows: usize,
 }
 
 /// The tokens of one sequence and their KV cache.
@@ -49,6 +50,11 @@ impl Context {
     /// Number of tokens that the model must process before the logits of the next token are known.
     pub fn n_pending(&self) -> usize {
         self.ids.len() - self.window_start() - self.slot.len()
+    }
+
+    /// Number of tokens that can be appended before the window slides.
+    pub fn n_until_slide(&self) -> usize {
+        self.window_start() + self.block_size() - self.ids.len()
     }
 
     /// The memory of keys and values, in bytes.
@@ -107,19 +113,16 @@ impl Context {
 }
 
 impl Decoder {
-    /// A decoder with KV caches in f32.
+    /// A decoder with KV caches of the model's type.
     pub fn new(model: &Gpt) -> Self {
-        Self::with_slot_type(model, SlotType::F32)
-    }
-
-    /// A decoder with KV caches of a type.
-    pub fn with_slot_type(model: &Gpt, slot_type: SlotType) -> Self {
-        Self { model: model.valid(), slot_type }
+        let is_invariant = has_fused_operations(&model.devices()[0]);
+        let max_rows = if is_invariant { INVARIANT_ROWS } else { usize::MAX };
+        Self { model: model.valid(), max_rows }
     }
 
     /// An empty sequence.
     pub fn context(&self) -> Context {
-        Context { ids: Vec::new(), slot: self.model.slot(self.slot_type) }
+        Context { ids: Vec::new(), slot: self.model.slot() }
     }
 
     /// Appends `ids` to a sequence and returns the logits of the next token.
@@ -177,9 +180,7 @@ impl Decoder {
             let Context { ids, slot } = context;
             Feed { slot, ids: &ids[first..first + n], logits }
         });
-        let max_rows =
-            if has_fused_operations(&self.model.devices()[0]) { INVARIANT_ROWS } else { usize::MAX };
-        let steps = split_into_steps(feeds.collect(), max_rows);
+        let steps = split_into_steps(feeds.collect(), self.max_rows);
         let logits: Vec<Tensor<2>> =
             steps.into_iter().filter_map(|mut step| self.model.step(&mut step)).collect();
         (!logits.is_empty()).then(|| Tensor::cat(logits, 0))

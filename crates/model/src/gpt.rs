@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType};
+use kernels::{LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType, Weight};
 
 use crate::{
     ConfigError, GptConfig, Position,
@@ -23,7 +23,8 @@ use crate::{
 /// Its config is always valid, because [`GptConfig::init`] checks it.
 #[derive(Module, Debug)]
 pub struct Gpt {
-    token_embedding: Embedding,
+    /// Its weight is a table, `[V, C]`.
+    token_embedding: Linear,
     /// `None` with RoPE.
     position_embedding: Option<Embedding>,
     blocks: Vec<Block>,
@@ -34,6 +35,8 @@ pub struct Gpt {
     config: GptConfig,
     #[module(skip)]
     precision: Precision,
+    #[module(skip)]
+    slot_type: SlotType,
 }
 
 impl GptConfig {
@@ -67,13 +70,14 @@ impl Gpt {
             }
         };
         let gpt = Self {
-            token_embedding: init.embedding(config.vocab_size),
+            token_embedding: init.token_embedding(),
             position_embedding: is_learned.then(|| init.embedding(config.block_size)),
             blocks: (0..config.n_layer).map(|_| Block::new(config, rope.clone(), &mut init)).collect(),
             norm: init.norm(),
             head: (!config.tie_embeddings).then(|| init.head()),
             config: config.clone(),
             precision: Precision::F32,
+            slot_type: SlotType::F32,
         };
         gpt.map(&mut SequentialIds::default())
     }
@@ -111,8 +115,36 @@ impl Gpt {
 
     /// The same model with another precision of matrix products, if the device supports it. The default is f32.
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.precision = kernels::supported_precision(precision, &self.token_embedding.weight.device());
+        self.precision = kernels::supported_precision(precision, &self.device());
         self
+    }
+
+    /// The same model with KV caches of another type. The default is f32.
+    ///
+    /// # Panics
+    ///
+    /// If the model's device does not support the type; see [`kernels::supports_slot_type`].
+    pub fn with_slot_type(mut self, slot_type: SlotType) -> Self {
+        let device = self.device();
+        assert!(
+            kernels::supports_slot_type(slot_type, &device),
+            "no KV cache of {slot_type:?} on {device:?}"
+        );
+        self.slot_type = slot_type;
+        self
+    }
+
+    /// The type of keys and values in KV caches.
+    pub fn slot_type(&self) -> SlotType {
+        self.slot_type
+    }
+
+    /// Bytes of the weights that decoding a token reads: the matrices of the blocks and of the head, as they are
+    /// stored.
+    pub fn weight_bytes(&self) -> u64 {
+        let mut n_bytes = self.head_weight().size_bytes();
+        self.clone().for_each_linear(|_, layer| n_bytes += layer.weight().size_bytes());
+        n_bytes
     }
 
     /// The same model with low-rank updates of linear layers in its blocks, by paths such as `blocks.0.attention.qkv`.
@@ -132,8 +164,8 @@ impl Gpt {
         self
     }
 
-    /// The same model with row blocks as the weights of some linear layers, for inference. `blocks` returns them for a
-    /// path such as `blocks.0.attention.qkv.weight`.
+    /// The same model with row blocks as some weights, for inference. `blocks` returns them for a path such as
+    /// `blocks.0.attention.qkv.weight` or `token_embedding.weight`.
     ///
     /// # Panics
     ///
@@ -145,6 +177,7 @@ impl Gpt {
             }
         };
         self.for_each_linear(&mut set);
+        set("token_embedding", &mut self.token_embedding);
         if let Some(head) = &mut self.head {
             set("head", head);
         }
@@ -234,8 +267,7 @@ impl Gpt {
         let ids: Vec<i32> = feeds.iter().flat_map(|feed| feed.ids).map(id).collect();
         let n_rows = ids.len();
         let wanted = wanted_rows(feeds);
-        let tokens =
-            Tensor::from_data(TensorData::new(ids, [1, n_rows]), &self.token_embedding.weight.device());
+        let tokens = Tensor::from_data(TensorData::new(ids, [1, n_rows]), &self.device());
         let mut slots: Vec<&mut Slot> = feeds.iter_mut().map(|feed| &mut *feed.slot).collect();
 
         let settings = self.settings();
@@ -249,12 +281,8 @@ impl Gpt {
     }
 
     /// An empty KV cache for `block_size` positions of one sequence.
-    ///
-    /// # Panics
-    ///
-    /// If the model's device does not support `slot_type`.
-    pub fn slot(&self, slot_type: SlotType) -> Slot {
-        Slot::new(slot_shape(&self.config), slot_type, &self.token_embedding.weight.device())
+    pub fn slot(&self) -> Slot {
+        Slot::new(slot_shape(&self.config), self.slot_type, &self.device())
     }
 
     /// - `tokens`: `[B, T]`
@@ -273,7 +301,7 @@ impl Gpt {
     /// - `tokens`: `[B, T]`, at the positions of `segments`, or from position 0
     /// - output: `[B, T, C]`
     fn embed(&self, tokens: Tensor<2, Int>, segments: Option<&[Segment]>) -> Tensor<3> {
-        let embeddings = self.token_embedding.weight.val();
+        let embeddings = self.token_embedding.weight();
         let positions = self.position_embedding.as_ref().map(|table| table.weight.val());
         kernels::embed(tokens, embeddings, positions, segments, self.config.dropout)
     }
@@ -282,10 +310,19 @@ impl Gpt {
         Settings { dropout: self.config.dropout, precision: self.precision }
     }
 
+    fn device(&self) -> Device {
+        self.norm.gamma.device()
+    }
+
     fn head(&self) -> LmHead<'_> {
+        LmHead::new(self.head_weight())
+    }
+
+    /// `[V, C]`.
+    fn head_weight(&self) -> Weight<'_> {
         match &self.head {
-            Some(head) => LmHead::new(head.weight()),
-            None => LmHead::new(self.token_embedding.weight.val()),
+            Some(head) => head.weight(),
+            None => self.token_embedding.weight(),
         }
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Init<'a> {
         Self { config, rng: None, device }
     }
 
-    /// An embedding with `n` rows.
+    /// An embedding with `n` rows, such as that of the positions.
     pub(crate) fn embedding(&mut self, n: usize) -> Embedding {
         let mut embedding = EmbeddingConfig::new(n, self.config.n_embd).init(self.device);
         let shape = [n, self.config.n_embd];
@@ -65,6 +65,12 @@ impl<'a> Init<'a> {
     pub(crate) fn residual_linear(&mut self, d_in: usize, d_out: usize) -> Linear {
         let std = if self.config.zero_init { 0.0 } else { STD / (2.0 * self.config.n_layer as f64).sqrt() };
         self.linear_with_std(d_in, d_out, std, self.config.bias)
+    }
+
+    /// The token embedding.
+    pub(crate) fn token_embedding(&mut self) -> Linear {
+        let shape = [self.config.vocab_size, self.config.n_embd];
+        Linear::new(self.normal(shape, STD, |sampled| sampled), None)
     }
 
     /// The output head, which never has a bias.

@@ -5,14 +5,14 @@ use kernels::{Activation, Precision, RowBlocks, Weight};
 
 use crate::lora::Lora;
 
-/// `x · Wᵀ + b`.
+/// `x · Wᵀ + b`. The token embedding is one too, whose weight is also the head of a tied model.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
     /// `[C_out, C_in]`. `None` if `blocks` are the weight.
     weight: Option<Param<Tensor<2>>>,
     /// `[C_out]`
     pub(crate) bias: Option<Param<Tensor<1>>>,
-    /// The weight as row blocks in a mapped file, for inference. It is not a parameter.
+    /// The weight as row blocks, such as those of a mapped file. It is not a parameter.
     #[module(skip)]
     blocks: Option<RowBlocks>,
     lora: Vec<Lora>,

@@ -99,7 +99,7 @@ fn a_sequence_gives_the_same_logits_in_any_schedule() {
             if slot_type == SlotType::F16 && !test_device().supports_dtype(DType::F16) {
                 continue;
             }
-            let decoder = Decoder::with_slot_type(model, slot_type);
+            let decoder = Decoder::new(&model.clone().with_slot_type(slot_type));
             let sequences: Vec<TestSequence> =
                 (0..8).flat_map(|seed| schedule(&decoder, seed, n_steps, max_piece)).collect();
             let n_pieces: usize = sequences.iter().map(|sequence| sequence.pieces.len()).sum();
@@ -242,7 +242,7 @@ fn f16_keys_and_values_change_logits_little() {
     let ids = Random(4).ids(60);
     for model in models(64) {
         let read = |slot_type| {
-            let decoder = Decoder::with_slot_type(&model, slot_type);
+            let decoder = Decoder::new(&model.clone().with_slot_type(slot_type));
             let mut context = decoder.context();
             let logits = ids.chunks(7).map(|piece| decoder.next_logits(&mut context, piece));
             (Tensor::cat(logits.collect(), 0).into_data(), context.size_bytes())

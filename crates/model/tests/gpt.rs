@@ -15,7 +15,8 @@ use burn::{
     tensor::{DType, Tolerance},
 };
 use model::{
-    Activation, Decoder, Gpt, GptConfig, Lora, NormKind, Position, SlotType, estimate_slots, window_start,
+    Activation, AttentionConfig, Decoder, Gpt, GptConfig, Lora, NormKind, Position, SlotType, estimate_slots,
+    window_start,
 };
 
 /// Tied and untied models, with and without biases, with every activation, and with the architecture options of open
@@ -59,6 +60,21 @@ fn n_params_counts_the_parameters_of_the_modules() {
     for config in variants() {
         let model = config.init(0, &kernels::testing::test_device()).unwrap();
         assert_eq!(model.num_params(), config.n_params(), "{config:?}");
+    }
+}
+
+#[test]
+fn decoding_reads_each_matrix_once() {
+    let device = kernels::testing::test_device();
+    let f32s = |config: &GptConfig| config.init(0, &device).unwrap().weight_bytes() / 4;
+    for config in variants().map(|config| GptConfig { bias: false, ..config }) {
+        let attention = AttentionConfig { qkv_bias: false, qk_norm: false, ..config.attention };
+        let plain = GptConfig { attention, ..config };
+        let n_norms = (2 * plain.n_layer + 1) * plain.n_embd;
+        let positions = if plain.position.kind == Position::Learned { plain.block_size } else { 0 };
+        let untied = usize::from(!plain.tie_embeddings) * plain.vocab_size * plain.n_embd;
+        let n_matrices = plain.n_params() - n_norms - positions * plain.n_embd - untied;
+        assert_eq!(f32s(&plain), n_matrices as u64, "{plain:?}");
     }
 }
 
@@ -257,7 +273,7 @@ fn estimate_slots_bounds_the_memory_of_a_context() {
             if slot_type == SlotType::F16 && !device.supports_dtype(DType::F16) {
                 continue;
             }
-            let decoder = Decoder::with_slot_type(&model, slot_type);
+            let decoder = Decoder::new(&model.clone().with_slot_type(slot_type));
             let mut context = decoder.context();
             for (positions, is_exact) in [(3, true), (256, false), (270, false), (999, true)] {
                 let new = vec![0; positions - context.ids().len()];

@@ -1,4 +1,4 @@
-//! ggml's formats of quantised weights: layouts and unpacking.
+//! ggml's formats of quantised weights: layouts, unpacking and quantising.
 //!
 //! A row of a weight is stored as blocks of 32 or 256 values. A block has small integers and one or more scales, so a
 //! value is `scale · quantum + offset`.
@@ -18,7 +18,12 @@
 
 mod blocks;
 mod format;
+mod half_float;
+mod pack;
+mod scales;
+#[cfg(test)]
+mod simd_tests;
 mod unpack;
 
-pub use blocks::{Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, scale_and_min};
+pub use blocks::{Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, scales_and_mins};
 pub use format::Format;

@@ -87,6 +87,18 @@ impl Sequence {
         self.ids.last().map_or(&self.prompt, std::slice::from_ref)
     }
 
+    /// The start of a guess of the next tokens whose logits the sample can use. It ends before a stop token, and leaves a
+    /// token of [`Options::max_tokens`] to sample. A complete sample uses none.
+    pub fn useful_part<'t>(&self, guess: &'t [u32]) -> &'t [u32] {
+        let n_max = match self.stopped_by {
+            Some(_) => 0,
+            None => self.options.max_tokens - self.ids.len() - 1,
+        };
+        let is_stop = |id: &u32| self.options.stop_tokens.contains(id);
+        let n = guess.iter().take(n_max).take_while(|id| !is_stop(id)).count();
+        &guess[..n]
+    }
+
     /// The reason why the sample is complete, or `None` if it is not.
     pub fn stopped_by(&self) -> Option<&StoppedBy> {
         self.stopped_by.as_ref()
@@ -203,6 +215,21 @@ mod tests {
         complete.interrupt();
         let sample = complete.into_sample();
         assert_eq!((sample.text.as_str(), sample.stopped_by), ("22", StoppedBy::MaxTokens));
+    }
+
+    #[test]
+    fn a_guess_is_of_use_up_to_a_stop_token_and_to_the_last_token() {
+        let options =
+            Options { max_tokens: 4, temperature: 0.0, stop_tokens: vec![1, 7], ..Options::default() };
+        let mut sequence = Sequence::new(options, 0, PROMPT.to_vec()).unwrap();
+        for (guess, n) in [(&[2, 0, 7, 2][..], 2), (&[1, 2], 0), (&[], 0), (&[2; 9], 3)] {
+            assert_eq!(sequence.useful_part(guess), &guess[..n], "{guess:?}");
+        }
+        for n_left in [3, 2, 1, 0] {
+            assert_eq!(sequence.useful_part(&[2; 9]).len(), n_left);
+            step(&mut sequence);
+        }
+        assert!(sequence.stopped_by().is_some() && sequence.useful_part(&[2; 9]).is_empty());
     }
 
     /// Permits token 1, a number of times.

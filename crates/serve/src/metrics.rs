@@ -49,6 +49,8 @@ struct ModelMetrics {
     prompt_tokens: Counter,
     reused_tokens: Counter,
     generated_tokens: Counter,
+    proposed_tokens: Counter,
+    accepted_tokens: Counter,
 }
 
 impl Metrics {
@@ -77,6 +79,8 @@ impl Metrics {
         let prompt = counter("prompt_tokens", "Prompt tokens that the model has processed");
         let reused = counter("reused_prompt_tokens", "Prompt tokens whose keys and values were reused");
         let generated = counter("generated_tokens", "Generated tokens");
+        let proposed = counter("proposed_tokens", "Tokens that prompt lookup proposed");
+        let accepted = counter("accepted_tokens", "Proposed tokens that were generated");
 
         let mut histogram = |name: &str, help: &str, unit: Unit, buckets: (f64, f64, u16)| {
             let (start, factor, n) = buckets;
@@ -102,6 +106,8 @@ impl Metrics {
                 prompt_tokens: prompt.get_or_create_owned(&label),
                 reused_tokens: reused.get_or_create_owned(&label),
                 generated_tokens: generated.get_or_create_owned(&label),
+                proposed_tokens: proposed.get_or_create_owned(&label),
+                accepted_tokens: accepted.get_or_create_owned(&label),
             }
         });
         let models = models.collect();
@@ -123,6 +129,8 @@ impl Metrics {
         raise(&metrics.prompt_tokens, load.totals.n_prompt_tokens);
         raise(&metrics.reused_tokens, load.totals.n_reused_tokens);
         raise(&metrics.generated_tokens, load.totals.n_sampled_tokens);
+        raise(&metrics.proposed_tokens, load.totals.n_proposed_tokens);
+        raise(&metrics.accepted_tokens, load.totals.n_accepted_tokens);
     }
 
     /// The time from the arrival of a request to its first token.
@@ -176,7 +184,13 @@ mod tests {
             n_waiting: 2,
             n_cached: 70,
             cache_bytes: 8_000,
-            totals: Totals { n_prompt_tokens: 50, n_reused_tokens: 20, n_sampled_tokens: 9 },
+            totals: Totals {
+                n_prompt_tokens: 50,
+                n_reused_tokens: 20,
+                n_sampled_tokens: 9,
+                n_proposed_tokens: 6,
+                n_accepted_tokens: 4,
+            },
         };
         metrics.observe_load(1, load);
         let totals = Totals { n_sampled_tokens: 10, ..load.totals };
@@ -197,6 +211,8 @@ mod tests {
             "kindling_reused_prompt_tokens_total{model=\"b/c\"} 20",
             "kindling_generated_tokens_total{model=\"b/c\"} 10",
             "kindling_generated_tokens_total{model=\"a\"} 0",
+            "kindling_proposed_tokens_total{model=\"b/c\"} 6",
+            "kindling_accepted_tokens_total{model=\"b/c\"} 4",
             "kindling_time_to_first_token_seconds_bucket{le=\"0.002\"} 0",
             "kindling_time_to_first_token_seconds_bucket{le=\"0.004\"} 1",
             "kindling_time_to_first_token_seconds_count 1",

@@ -14,6 +14,8 @@ pub struct Settings {
     pub n_slots: usize,
     /// Samples that may wait for a slot. More requests are answered with 429.
     pub queue: usize,
+    /// Maximum number of tokens to guess in a step, as [`Request::prompt_lookup`](engine::Request::prompt_lookup).
+    pub prompt_lookup: usize,
     /// Without a key, every request is accepted.
     pub api_key: Option<ApiKey>,
     /// Origins whose web pages may send requests.
@@ -24,12 +26,13 @@ pub struct Settings {
     pub runs: PathBuf,
 }
 
-/// 16 slots, 64 waiting samples, no key, no foreign origins, ten minutes, and the runs in `runs/`.
+/// 16 slots, 64 waiting samples, no prompt lookup, no key, no foreign origins, ten minutes, and the runs in `runs/`.
 impl Default for Settings {
     fn default() -> Self {
         Self {
             n_slots: 16,
             queue: 64,
+            prompt_lookup: 0,
             api_key: None,
             origins: Vec::new(),
             time_limit: Duration::from_secs(600),

@@ -25,8 +25,8 @@ use crate::{
 const STEPS_PER_SYNC: u64 = 5;
 
 /// Times the optimizer steps of [`train`](crate::train()) on synthetic tokens: first `n_warmup` slower steps, each
-/// timed separately, then `n_steps` more. The very first step compiles kernels on a GPU. Steps that a device runs
-/// without synchronisation are reported with their mean.
+/// timed separately, then `n_steps` more. The very first step compiles kernels on a GPU. It stops after the first step and
+/// `limit`, but not before two steps. Steps that a device runs without synchronisation are reported with their mean.
 ///
 /// # Errors
 ///
@@ -36,6 +36,7 @@ pub fn time_steps(
     recipe: &Recipe,
     n_warmup: u64,
     n_steps: u64,
+    limit: Duration,
     device: &Device,
 ) -> Result<Vec<Duration>, Error> {
     let config = model.config().clone();
@@ -59,7 +60,8 @@ pub fn time_steps(
         GuardMode::OnDevice => STEPS_PER_SYNC,
     };
     let (mut times, mut step) = (Vec::new(), 0);
-    while step < end {
+    let mut begin: Option<Instant> = None;
+    while step < end && (times.len() < 2 || begin.is_none_or(|begin| begin.elapsed() < limit)) {
         let n = if step < n_warmup { 1 } else { steps_per_sync.min(end - step) };
         let start = Instant::now();
         for step in step..step + n {
@@ -75,6 +77,7 @@ pub fn time_steps(
         // Queued work is part of the steps. An error here also fails the next step.
         let _ = device.sync();
         times.push(start.elapsed().div_f64(n as f64));
+        begin.get_or_insert_with(Instant::now);
     }
     Ok(times)
 }

@@ -18,6 +18,7 @@ fn main() -> Result<()> {
         ("gguf", ggufs()?),
         ("gguf_model", ggufs()?),
         ("pickle", pickles::all()?),
+        ("quant", blocks()),
         ("recipe", recipes()?),
         ("safetensors", safetensors()),
         ("tokenizer", tokenizers::all()?),
@@ -29,6 +30,12 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// 512 values in each format, after the target's number for the format; they are blocks too.
+fn blocks() -> Vec<Vec<u8>> {
+    let values: Vec<u8> = (0..512_u16).flat_map(|idx| (f32::from(idx) / 256.0 - 1.0).to_le_bytes()).collect();
+    (0..10).map(|format| [&[format], values.as_slice()].concat()).collect()
 }
 
 /// Files of a run folder, each after the target's number for the file.

@@ -17,6 +17,8 @@ pub(super) struct Session<'a> {
     model: &'a Model,
     template: Template,
     options: Options,
+    /// Maximum number of tokens to guess at a time.
+    pub(super) prompt_lookup: usize,
     /// Reuses the keys and values of the conversation so far.
     scheduler: Scheduler<'a>,
     pub(super) conversation: Conversation,
@@ -40,14 +42,13 @@ impl<'a> Session<'a> {
         is_on_cpu: bool,
     ) -> Self {
         let scheduler = Scheduler::new(&model.gpt, &model.tokenizer, 1);
-        Self { model, template, options, scheduler, conversation, is_on_cpu, n_answers: 0 }
+        Self { model, template, options, prompt_lookup: 0, scheduler, conversation, is_on_cpu, n_answers: 0 }
     }
 
     /// The prompt for an answer to a message. If the conversation exceeds the block size, its oldest messages are
     /// dropped.
     pub(super) fn prompt(&self, message: String) -> anyhow::Result<Prompt> {
-        let config = self.model.gpt.config();
-        let block_size = config.block_size;
+        let block_size = self.model.gpt.config().block_size;
         let room = self.options.max_tokens.min(block_size / ANSWER_SHARE).max(1);
         let mut conversation = self.conversation.clone();
         conversation.push(Message::user(message));
@@ -76,7 +77,7 @@ impl<'a> Session<'a> {
             ));
         }
         if self.is_on_cpu {
-            memory::check_kv_cache(config, 1, self.n_tokens_max(&ids) + ids.len())?;
+            memory::check_kv_cache(&self.model.gpt, 1, self.n_tokens_max(&ids) + ids.len())?;
         }
         Ok(Prompt { conversation, ids })
     }
@@ -93,7 +94,9 @@ impl<'a> Session<'a> {
         let samples = self.n_answers..self.n_answers + 1;
         self.n_answers += 1;
         ctrl_c.begin_samples();
-        let request = self.scheduler.submit(Request { samples, ..Request::new(ids, options) })?;
+        let prompt_lookup = self.prompt_lookup;
+        let request = Request { samples, prompt_lookup, ..Request::new(ids, options) };
+        let request = self.scheduler.submit(request)?;
         let mut printer = SamplePrinter::stdout("");
         let (mut answer, mut stopped_by) = (String::new(), None);
         while !self.scheduler.is_idle() {

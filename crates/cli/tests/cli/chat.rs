@@ -52,6 +52,8 @@ fn an_answer_depends_on_the_messages_and_answers_before_it() {
     assert_ne!(second, answer(path, &["uso"]), "the test can tell the difference");
     let stdout = chat(path, &[], "hi\n\nso\n").success().stdout;
     assert_eq!(stdout, format!("{first}\n{second}\n"));
+    let guessed = chat(path, &["--prompt-lookup", "4"], "hi\n\nso\n").success().stdout;
+    assert_eq!(guessed, stdout);
 }
 
 #[test]

@@ -70,6 +70,18 @@ fn a_seed_makes_generation_reproducible() {
 }
 
 #[test]
+fn prompt_lookup_does_not_change_the_text() {
+    for temperature in ["0", "0.7"] {
+        let options = ["generate", "--prompt", "ROMEO:\nROMEO:\n", "--max-tokens", "80", "--samples", "2"];
+        let generate = |n: &str| {
+            let args = ["--seed", "1", "--temperature", temperature, "--prompt-lookup", n];
+            run(trained(), &[&options[..], &args].concat()).success().stdout
+        };
+        assert_eq!(generate("8"), generate("0"));
+    }
+}
+
+#[test]
 fn a_random_seed_is_printed_and_reproduces_the_text() {
     let options = ["generate", "--prompt", "ROMEO:", "--max-tokens", "30"];
     let first = run(trained(), &options).success();
@@ -255,6 +267,46 @@ fn bench_measures_the_requested_parts() {
     assert_eq!(value["train"]["measurements"], 2, "without the warm-up");
     let value = json(&["bench", "runs/debug", "--only", "decode", "--decode", "3", "--json"]);
     assert!(value["train"].is_null() && value["decode"].is_object());
+}
+
+#[test]
+fn bench_counts_the_bytes_that_decoding_reads() {
+    let bytes = |args: &[&str]| {
+        let bench = ["bench", "runs/debug", "--only", "decode", "--decode", "16", "--json"];
+        json(&[&bench, args].concat())["decode"]["bytes_read"].as_u64().unwrap()
+    };
+    // The block is 16, so half of it is in the cache on average.
+    let (one, two, half) = (bytes(&[]), bytes(&["--samples", "2"]), bytes(&["--kv-cache", "f16"]));
+    let cached = two - one;
+    assert_eq!((cached % 8, 2 * half), (0, 2 * one - cached), "{one}, {two}, {half}");
+    let value = json(&["bench", "runs/debug", "--only", "decode", "--decode", "40", "--json"]);
+    assert_eq!(value["decode"]["bytes_read"], one, "a full block starts again");
+    assert_eq!(value["decode"]["measurements"], 40);
+    let text = run(trained(), &["bench", "runs/debug", "--only", "decode"]).success().stdout;
+    assert!(text.contains(" read per step\n") && text.contains(" GB/s, "), "{text}");
+}
+
+#[test]
+fn bench_stops_after_its_time() {
+    let endless = ["--steps", "1000000000", "--decode", "1000000000", "--seconds", "1", "--json"];
+    let value = json(&[&["bench", "debug"][..], &endless].concat());
+    for part in ["train", "decode"] {
+        assert!(value[part]["measurements"].as_u64().unwrap() > 0, "{part}");
+    }
+    assert_eq!(value["prefill"]["tokens"], 16, "the block");
+}
+
+#[test]
+fn an_f16_kv_cache_changes_probabilities_little() {
+    let generate = |args: &[&str]| {
+        let options = ["generate", "debug", "--prompt", "the", "--max-tokens", "12", "--temperature", "0"];
+        let value = json(&[&options[..], &["--seed", "1", "--json"], args].concat());
+        value["samples"][0].clone()
+    };
+    let (exact, rounded) = (generate(&[]), generate(&["--kv-cache", "f16"]));
+    assert_eq!(rounded["ids"], exact["ids"]);
+    assert_ne!(rounded["logprobs"], exact["logprobs"], "nothing was rounded");
+    assert_eq!(generate(&["--kv-cache", "f32"]), exact);
 }
 
 #[test]

@@ -284,6 +284,8 @@ fn negative_numbers_are_parsed_as_values_and_are_out_of_range() {
         ("--frequency-penalty", "-3", "frequency_penalty is -3; it must be between -2 and 2"),
         ("--max-tokens", "-5", "must be a whole number, at least 0"),
         ("--samples", "0", "must be a whole number, at least 1"),
+        ("--prompt-lookup", "-1", "must be a whole number from 0 to 15"),
+        ("--prompt-lookup", "16", "must be a whole number from 0 to 15"),
         ("--seed", "-1", "must be a whole number, at least 0"),
     ] {
         let error = error(option, value);
@@ -356,4 +358,5 @@ fn help_matches_the_snapshots() {
     expect_test::expect_file!["help/bench.txt"].assert_eq(&help("bench"));
     expect_test::expect_file!["help/import.txt"].assert_eq(&help("import"));
     expect_test::expect_file!["help/export.txt"].assert_eq(&help("export"));
+    expect_test::expect_file!["help/quantize.txt"].assert_eq(&help("quantize"));
 }

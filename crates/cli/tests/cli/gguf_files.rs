@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use families::{
     Family,
-    gguf::{metadata, tensors},
+    gguf::{FileType, metadata, tensors},
 };
-use formats::gguf::{self, Gguf, TensorType, Vocabulary};
+use formats::gguf::{self, Gguf, Vocabulary};
 use model::{AttentionConfig, GptConfig, NormConfig};
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ pub(crate) fn write_model_with(folder: &Path, name: &str, keys: &[(&str, gguf::V
     };
     config.feed_forward.n_inner = Some(64);
     let family = Family::of(&config).expect("it is a Llama");
-    let ty = TensorType::Q8_0;
+    let ty = FileType::Q8_0;
     let mut metadata = metadata(&config, family, "small", ty, &vocabulary).expect("a vocabulary that fits");
     metadata.retain(|(key, _)| keys.iter().all(|(other, _)| key != other));
     metadata.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
@@ -75,7 +75,7 @@ fn a_gguf_file_can_be_used_directly_and_after_import() {
     let text = run(folder.path(), &["info", "small.gguf"]).success().stdout;
     assert!(
         text.contains("layout      GGUF, llama\n")
-            && text.contains(", 5 f32, 15 q8_0, copied for inference\n"),
+            && text.contains("  types       f32         1.25 KiB, 5 tensors\n              q8_0 "),
         "{text}"
     );
     assert!(text.contains("position = rope, norm = rms_norm, activation = swiglu, n_kv_head = 2"), "{text}");
@@ -101,6 +101,14 @@ fn a_gguf_file_can_be_used_directly_and_after_import() {
     assert_eq!(generated("small"), generated("small.gguf"));
     let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);
     assert_eq!(again["ids"], score["ids"]);
+
+    // There is no recipe, so training is not measured.
+    let bench = ["--decode", "3", "--json"];
+    let [bench, imported] =
+        ["small.gguf", "small"].map(|model| json(folder.path(), &[&["bench", model], &bench[..]].concat()));
+    assert!(bench["train"].is_null() && bench["prefill"]["tokens"] == 32, "{bench}");
+    let bytes = |bench: &Value| bench["decode"]["bytes_read"].as_u64().unwrap();
+    assert!(bytes(&bench) < bytes(&imported) / 2, "{bench} {imported}");
 
     // An export keeps the tokenizer.
     run(folder.path(), &["export", "small", "--format", "gguf", "-o", "again.gguf"]).success();

@@ -83,7 +83,7 @@ const EXCEPTIONS: [Exception; 16] = [
     Exception {
         example: "kindling bench",
         instead: Instead::With("--steps 2 --decode 2"),
-        reason: "20 steps and 64 tokens take seconds",
+        reason: "20 steps and 128 tokens take seconds",
     },
     Exception {
         example: "kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8",

@@ -23,6 +23,7 @@ mod hub;
 #[cfg(unix)]
 mod live;
 mod malformed;
+mod quantize;
 mod reports;
 mod resume;
 #[cfg(feature = "grammar")]

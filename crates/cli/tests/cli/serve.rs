@@ -26,6 +26,7 @@ fn invalid_arguments_are_named() {
         (&["--slots", "0"][..], "at least 1"),
         (&["--queue", "-1"], "at least 1"),
         (&["--timeout", "0"], "at least 1"),
+        (&["--prompt-lookup", "16"], "from 0 to 15"),
         (&["--port", "70000"], "70000"),
         (&["--host", "example.org"], "IP address"),
         (&["--cors", "example.org"], "is not an origin"),
@@ -173,6 +174,19 @@ mod running {
             assert!(!messages.contains("secret"), "{messages}");
             assert!(messages.contains("stopping"), "{messages}");
         }
+    }
+
+    #[test]
+    fn the_type_of_the_kv_cache_decides_its_memory() {
+        let [size, half] = [&[][..], &["--kv-cache", "f16"]].map(|args| {
+            let server = Server::start(args, &[]);
+            assert!(server.answer(&completion("abc")).starts_with("HTTP/1.1 200 OK"));
+            let metrics = server.get("/metrics");
+            let line = metrics.lines().find(|line| line.starts_with("kindling_cache_bytes{")).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        });
+        assert!(half > 0);
+        assert_eq!(size, 2 * half);
     }
 
     /// Sends a request without its last byte, and waits until the server reads its body.

@@ -109,14 +109,16 @@ fn adapters_are_refused() {
 }
 
 #[test]
-fn a_part_of_a_split_gguf_model_is_refused() {
+fn a_part_of_a_split_gguf_model_without_the_others_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let part = [("split.no", formats::gguf::Value::U16(2)), ("split.count", formats::gguf::Value::U16(5))];
     write_model_with(folder.path(), "small-00003-of-00005.gguf", &part);
     for command in ["generate", "info", "import"] {
         let error = run(folder.path(), &[command, "small-00003-of-00005.gguf"]).failure();
         assert!(
-            error.contains("it is part 3 of 5 of a model (`split.count`); merge all parts first"),
+            error.contains(
+                "it is one of 5 parts of a model, of which these are missing: small-00001-of-00005.gguf, "
+            ),
             "{error}"
         );
     }

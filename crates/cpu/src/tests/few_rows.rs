@@ -1,7 +1,7 @@
 //! Products with a few rows: bitwise independence of other rows, and agreement with f64.
 
 use super::{assert_close, multiply, random, transpose};
-use crate::{SimdLevel, linear, matrix::Matrix, skinny};
+use crate::{Factor, SimdLevel, linear, matrix::Matrix, skinny};
 
 /// A weight in both orientations.
 struct Weight {
@@ -41,10 +41,10 @@ fn assert_rows_are_independent(n_inner: usize, n_cols: usize, counts: impl Itera
         for b in [weight.by_rows(), weight.by_columns()] {
             let row = |idx: usize| Matrix::new(&a[idx * n_inner..(idx + 1) * n_inner], 1, n_inner);
             let alone: Vec<f32> =
-                (0..64).flat_map(|idx| linear::forward(level, row(idx), &[b], &[])).collect();
+                (0..64).flat_map(|idx| linear::forward(level, row(idx), &[b.into()], &[])).collect();
             assert_close(level, &alone, &expected, tolerance);
             for n in counts.clone() {
-                let together = linear::forward(level, Matrix::new(&a, n, n_inner), &[b], &[]);
+                let together = linear::forward(level, Matrix::new(&a, n, n_inner), &[b.into()], &[]);
                 assert!(
                     bits(&together) == bits(&alone[..n * n_cols]),
                     "{level:?}, {n} x {n_inner} x {n_cols}, by rows: {}",
@@ -78,7 +78,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     let on = |n_threads: usize, n_rows: usize, b: Matrix<'_>| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
         pool.install(|| {
-            bits(&linear::forward(SimdLevel::best(), Matrix::new(&a, n_rows, n_inner), &[b], &[]))
+            bits(&linear::forward(SimdLevel::best(), Matrix::new(&a, n_rows, n_inner), &[b.into()], &[]))
         })
     };
     for b in [weight.by_rows(), weight.by_columns()] {
@@ -101,8 +101,10 @@ fn blocks_of_a_weight_give_the_columns_of_one_product() {
             let x = Matrix::new(&a, n, n_inner);
             for b in [rows, columns] {
                 let blocks = [b.col_range(0..90), b.col_range(90..91), b.col_range(91..200)];
-                let (one, several) =
-                    (linear::forward(level, x, &[b], &bias), linear::forward(level, x, &blocks, &bias));
+                let (one, several) = (
+                    linear::forward(level, x, &[b.into()], &bias),
+                    linear::forward(level, x, &blocks.map(Factor::from), &bias),
+                );
                 if n <= skinny::max_rows(level) {
                     assert!(bits(&one) == bits(&several), "{level:?}, {n} rows");
                 } else {
@@ -111,7 +113,7 @@ fn blocks_of_a_weight_give_the_columns_of_one_product() {
                 }
             }
             let mixed = [columns.col_range(0..90), rows.col_range(90..91), columns.col_range(91..200)];
-            let y = linear::forward(level, x, &mixed, &[]);
+            let y = linear::forward(level, x, &mixed.map(Factor::from), &[]);
             assert_close(level, &y, &expected[..n * n_cols], 2e-5);
         }
     }
@@ -123,7 +125,7 @@ fn products_with_an_empty_dimension_are_empty_or_zero() {
         let (a, b) = (random(n * k, 1), random(k * m, 2));
         for level in SimdLevel::all() {
             for b in [Matrix::new(&b, k, m), Matrix::new(&b, m, k).transposed()] {
-                assert_eq!(skinny::product(level, Matrix::new(&a, n, k), &[b]), vec![0.0; n * m]);
+                assert_eq!(skinny::product(level, Matrix::new(&a, n, k), &[b.into()]), vec![0.0; n * m]);
             }
         }
     }

@@ -98,9 +98,11 @@ fn download_gguf(
     progress: &dyn Progress,
 ) -> Result<PathBuf, HubError> {
     let names = repository.file_names();
-    let file = gguf_files::choose(name, &names, quantization, &models.program)?;
+    let files = gguf_files::choose(name, &names, quantization, &models.program)?;
     gguf_files::check_architecture(name, repository.gguf_architecture())?;
-    repository.fetch_weights(file, progress)
+    let paths = files.into_iter().map(|file| repository.fetch_weights(file, progress));
+    let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
+    Ok(paths.into_iter().next().expect("a model has at least one file"))
 }
 
 #[cfg(all(test, not(feature = "hub")))]

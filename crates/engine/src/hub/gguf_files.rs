@@ -1,34 +1,34 @@
-//! Selects the GGUF file of a quantization in a repository.
+//! Selects the GGUF model of a quantization in a repository.
 
 use families::Family;
-use formats::gguf::TensorType;
+use formats::gguf::{PartName, TensorType};
 
 use super::{HubError, HubName, error::unavailable};
 use crate::quoted;
 
 const EXTENSION: &str = ".gguf";
 
-/// One GGUF file of a repository.
+/// One GGUF model of a repository.
 struct Candidate<'a> {
-    file: &'a str,
+    /// One file, or all parts of a split model in order.
+    files: Vec<&'a str>,
     /// The quantization at the end of its name, or else the whole name.
     label: &'a str,
-    /// Whether it is one part of a split file.
-    is_split: bool,
     is_readable: bool,
 }
 
-/// The file with this quantization or file name, ignoring case.
+/// The files of the model with this quantization or file name, ignoring case: one file, or all parts of a split model in
+/// order.
 ///
 /// # Errors
 ///
-/// If no file or several files match, or the quantization is not supported.
+/// If no model or several models match, a part is missing, or the quantization is not supported.
 pub(crate) fn choose<'a>(
     name: &HubName,
     files: &[&'a str],
     quantization: &str,
     program: &str,
-) -> Result<&'a str, HubError> {
+) -> Result<Vec<&'a str>, HubError> {
     let candidates = candidates(files);
     let id = &name.id;
     if candidates.is_empty() {
@@ -38,9 +38,8 @@ pub(crate) fn choose<'a>(
         ));
     }
     let is_named = |candidate: &&Candidate<'_>| {
-        [candidate.file, base_name(candidate.file), stem(candidate.file)]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(quantization))
+        let names = candidate.files.iter().flat_map(|file| [file, base_name(file), stem(file)]);
+        { names }.any(|known| known.eq_ignore_ascii_case(quantization))
     };
     let is_labelled = |candidate: &&Candidate<'_>| candidate.label.eq_ignore_ascii_case(quantization);
     let mut found: Vec<_> = candidates.iter().filter(is_named).collect();
@@ -50,22 +49,22 @@ pub(crate) fn choose<'a>(
     let alternatives = alternatives(name, &candidates, program);
     match found[..] {
         [] => Err(unavailable!("{id} has no GGUF file of the quantization {quantization}. {alternatives}")),
-        [first, ..] if first.is_split => Err(unavailable!(
-            "{} of {id} is one part of a split GGUF file, which kindling does not join. To import it, download \
-             all parts, run llama-gguf-split --merge, and import the merged file. {alternatives}",
-            first.file
-        )),
-        [only] if only.is_readable => Ok(only.file),
+        [only] if only.is_readable => match missing_part(only) {
+            None => Ok(only.files.clone()),
+            Some(part) => {
+                Err(unavailable!("{id} has only some parts of a model: {part} is missing. {alternatives}"))
+            }
+        },
         [only] => Err(unavailable!(
             "{} of {id} has the quantization {}, which kindling does not read. {alternatives}",
-            only.file,
+            only.files[0],
             only.label
         )),
         [first, ..] => Err(unavailable!(
             "{id} has {} GGUF files of the quantization {quantization}: {}. Choose one of them: {}",
             found.len(),
-            found.iter().map(|candidate| candidate.file).collect::<Vec<_>>().join(", "),
-            command(&name.with_quantization(first.file), program)
+            found.iter().map(|candidate| candidate.files[0]).collect::<Vec<_>>().join(", "),
+            command(&name.with_quantization(first.files[0]), program)
         )),
     }
 }
@@ -99,27 +98,47 @@ fn candidates<'a>(files: &[&'a str]) -> Vec<Candidate<'a>> {
     let is_inside = |file: &str| {
         !file.contains('\\') && file.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
     };
-    let candidate = |file: &'a str| {
-        let whole = without_part_number(stem(file));
+    let mut candidates: Vec<Candidate<'a>> = Vec::new();
+    for file in files.iter().copied().filter(|file| is_model(file) && is_inside(file)) {
+        if let Some(candidate) = candidates.iter_mut().find(|candidate| are_parts(candidate.files[0], file)) {
+            candidate.files.push(file);
+            continue;
+        }
+        let whole = PartName::parse(stem(file)).map_or(stem(file), |part| part.model);
         let label = quantization_in(whole).unwrap_or(whole);
-        let is_split = whole != stem(file);
         // If the name contains no quantization, the file itself is checked after the download.
-        let is_readable =
-            !is_split && (label == whole && quantization_in(whole).is_none() || is_supported(label));
-        Candidate { file, label, is_split, is_readable }
-    };
-    files.iter().copied().filter(|file| is_model(file) && is_inside(file)).map(candidate).collect()
+        let is_readable = quantization_in(whole).is_none() || is_supported(label);
+        candidates.push(Candidate { files: vec![file], label, is_readable });
+    }
+    for candidate in &mut candidates {
+        candidate.files.sort_unstable();
+    }
+    candidates
+}
+
+/// Whether two files are parts of the same model.
+fn are_parts(left: &str, right: &str) -> bool {
+    let part = |file| Some((folder(file), PartName::parse(stem(file))?));
+    match (part(left), part(right)) {
+        (Some((left_folder, left)), Some((right_folder, right))) => {
+            (left_folder, left.model, left.count) == (right_folder, right.model, right.count)
+        }
+        _ => false,
+    }
+}
+
+/// The name of the first missing part of a split model.
+fn missing_part(candidate: &Candidate<'_>) -> Option<String> {
+    let part = PartName::parse(stem(candidate.files[0]))?;
+    let names = (1..=part.count).map(|number| part.with_number(number));
+    { names }.find(|name| candidate.files.iter().all(|file| stem(file) != name))
 }
 
 /// A message with the supported quantizations and the command that imports one.
 fn alternatives(name: &HubName, candidates: &[Candidate<'_>], program: &str) -> String {
-    let display = |candidate: &Candidate<'_>| match candidate.is_split {
-        true => format!("{} (split)", candidate.label),
-        false => candidate.label.to_owned(),
-    };
     let labels = |is_readable: bool| {
         let labels = candidates.iter().filter(|candidate| candidate.is_readable == is_readable);
-        let mut labels: Vec<String> = labels.map(display).collect();
+        let mut labels: Vec<String> = labels.map(|candidate| candidate.label.to_owned()).collect();
         labels.dedup();
         labels
     };
@@ -139,9 +158,9 @@ fn alternatives(name: &HubName, candidates: &[Candidate<'_>], program: &str) -> 
             )
         }
         None => format!(
-            "It has {}, but kindling reads only {} in a single file",
+            "It has {}, but kindling reads only {}",
             listed(&others),
-            listed(&TensorType::ALL.map(|ty| ty.to_string().to_uppercase()))
+            listed(&TensorType::all().map(|ty| ty.to_string().to_uppercase()).collect::<Vec<_>>())
         ),
     }
 }
@@ -162,21 +181,14 @@ fn base_name(file: &str) -> &str {
     file.rsplit_once('/').map_or(file, |(_, name)| name)
 }
 
+fn folder(file: &str) -> &str {
+    file.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
 fn stem(file: &str) -> &str {
     let name = base_name(file);
     let end = name.len().saturating_sub(EXTENSION.len());
     name.get(..end).unwrap_or(name)
-}
-
-/// Removes the `-00001-of-00002` of a split file.
-fn without_part_number(stem: &str) -> &str {
-    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let split = || -> Option<&str> {
-        let (rest, n_parts) = stem.rsplit_once("-of-")?;
-        let (rest, part) = rest.rsplit_once('-')?;
-        (is_number(part) && is_number(n_parts)).then_some(rest)
-    };
-    split().unwrap_or(stem)
 }
 
 /// The longest suffix of a name that is a quantization: `Q4_K_M` of `SmolLM2-135M.Q4_K_M`.
@@ -200,7 +212,7 @@ fn is_quantization(word: &str) -> bool {
 fn is_supported(label: &str) -> bool {
     let label = label.to_ascii_uppercase();
     let label = label.strip_prefix("UD-").unwrap_or(&label).replace("FP", "F");
-    TensorType::ALL.iter().any(|ty| {
+    TensorType::all().any(|ty| {
         let rest = label.strip_prefix(&ty.to_string().to_uppercase());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     })
@@ -256,19 +268,24 @@ mod tests {
             ("tiny-f16", "f16/tiny-f16.gguf"),
             ("f16/tiny-f16.gguf", "f16/tiny-f16.gguf"),
         ] {
-            assert_eq!(choose(&name(), &FILES, quantization, "kindling").unwrap(), file, "{quantization}");
+            assert_eq!(choose(&name(), &FILES, quantization, "kindling").unwrap(), [file], "{quantization}");
         }
-        assert_eq!(choose(&name(), &["model.gguf"], "model", "kindling").unwrap(), "model.gguf");
+        assert_eq!(choose(&name(), &["model.gguf"], "model", "kindling").unwrap(), ["model.gguf"]);
     }
 
     #[test]
-    fn split_files_are_errors() {
-        let error = refused(&FILES, "bf16");
+    fn all_parts_of_a_split_model_are_chosen() {
+        let parts = ["BF16/tiny-BF16-00001-of-00002.gguf", "BF16/tiny-BF16-00002-of-00002.gguf"];
+        for quantization in ["bf16", "tiny-BF16-00002-of-00002.gguf"] {
+            assert_eq!(choose(&name(), &FILES, quantization, "kindling").unwrap(), parts, "{quantization}");
+        }
+        let error = refused(&["a-Q8_0-00003-of-00003.gguf", "a-Q8_0-00001-of-00003.gguf"], "q8_0");
         assert!(
-            error.starts_with("BF16/tiny-BF16-00001-of-00002.gguf of me/tiny-GGUF is one part"),
+            error.contains("has only some parts of a model: a-Q8_0-00002-of-00003 is missing"),
             "{error}"
         );
-        assert!(error.contains("llama-gguf-split --merge"), "{error}");
+        let error = refused(&["x/a-Q8_0-00001-of-00002.gguf", "y/a-Q8_0-00002-of-00002.gguf"], "q8_0");
+        assert!(error.contains("has 2 GGUF files of the quantization q8_0"), "{error}");
     }
 
     #[test]
@@ -276,8 +293,8 @@ mod tests {
         let error = refused(&FILES, "Q4_0");
         assert!(
             error.starts_with(
-                "me/tiny-GGUF has no GGUF file of the quantization Q4_0. Of its quantizations, kindling reads q8_0 and \
-                 f16, not IQ2_XXS and BF16 (split). "
+                "me/tiny-GGUF has no GGUF file of the quantization Q4_0. Of its quantizations, kindling reads q8_0, f16 \
+                 and BF16, not IQ2_XXS. "
             ),
             "{error}"
         );

@@ -20,15 +20,25 @@ pub enum Error {
         advice: &'static str,
     },
 
-    /// One part of a split model.
+    /// A part of a split model, without the name by which the other parts are found.
     #[error(
-        "it is part {number} of {count} of a model (`split.count`); merge all parts first: \
-         llama-gguf-split --merge PART-1 MERGED"
+        "it is part {number} of {count} of a model (`split.count`), but its name does not end in \
+         -{number:05}-of-{count:05}; rename the parts to NAME-{number:05}-of-{count:05}.gguf and so on"
     )]
     Split {
         /// From 1.
         number: u64,
         count: u64,
+    },
+
+    #[error(
+        "it is one of {count} parts of a model, of which these are missing: {}; copy or download them to the same \
+         folder", .missing.join(", ")
+    )]
+    MissingParts {
+        count: usize,
+        /// File names.
+        missing: Vec<String>,
     },
 
     #[error("unsupported architecture {found:?}; {supported} are supported")]

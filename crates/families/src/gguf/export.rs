@@ -10,7 +10,10 @@ use formats::gguf::{self, TensorInfo, TensorType, Vocabulary};
 use model::{Activation, Gpt, GptConfig, Position};
 use tokenizer::{SpecialTokens, Tokenizer};
 
-use super::metadata::{metadata, tensors};
+use super::{
+    file_type::FileType,
+    metadata::{metadata, tensors},
+};
 use crate::{
     collect::{Weight, collect},
     family::Family,
@@ -42,7 +45,7 @@ pub enum ExportError {
     File(#[from] gguf::Error),
 }
 
-/// Writes a model and its tokenizer as a GGUF file, with matrices as `ty` where [possible](TensorType::stored).
+/// Writes a model and its tokenizer as a GGUF file of type `ty`.
 ///
 /// Returns a note for each difference in llama.cpp.
 ///
@@ -55,7 +58,7 @@ pub fn export(
     tokenizer: &Tokenizer,
     special_tokens: &SpecialTokens,
     name: &str,
-    ty: TensorType,
+    ty: FileType,
 ) -> Result<Vec<String>, ExportError> {
     let config = model.config();
     let family = Family::of(config)?;
@@ -76,8 +79,9 @@ pub fn export(
         weight.chunks().for_each(|chunk| values.extend(chunk));
         Ok(stored.apply(values, &weight.shape, config.head_dim()).into())
     };
-    gguf::write(out, &metadata, &tensors(config, family, ty), values)?;
-    notes.extend(differences(config, ty, &vocabulary));
+    let tensors = tensors(config, family, ty);
+    gguf::write(out, &metadata, &tensors, values)?;
+    notes.extend(differences(config, ty, &tensors, &vocabulary));
     Ok(notes)
 }
 
@@ -106,7 +110,12 @@ fn vocabulary(
     Ok((vocabulary, differences))
 }
 
-fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> Vec<String> {
+fn differences(
+    config: &GptConfig,
+    ty: FileType,
+    tensors: &[TensorInfo],
+    vocabulary: &Vocabulary,
+) -> Vec<String> {
     let mut differences = Vec::new();
     if config.feed_forward.activation == Activation::Gelu {
         differences.push(
@@ -125,15 +134,7 @@ fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> V
              generated tokens to {block_size}"
         ));
     }
-    let [queries, ..] = config.qkv_widths();
-    let widths = BTreeSet::from([config.n_embd, queries, config.n_inner()]);
-    let odd: Vec<_> = widths.iter().filter(|width| !width.is_multiple_of(32)).map(usize::to_string).collect();
-    if ty == TensorType::Q8_0 && !odd.is_empty() {
-        differences.push(format!(
-            "rows of {} weights are not a multiple of 32: these matrices are stored as f16 instead of q8_0",
-            odd.join(" and ")
-        ));
-    }
+    differences.extend(replaced_types(ty, tensors));
     let added = vocabulary.eos_added_by_text();
     if !added.is_empty() && !vocabulary.eos.is_empty() {
         let shown = |id: &u32| format!("{id} ({:?})", vocabulary.tokens[*id as usize].text);
@@ -156,4 +157,24 @@ fn differences(config: &GptConfig, ty: TensorType, vocabulary: &Vocabulary) -> V
         ));
     }
     differences
+}
+
+/// A note if rows are not a multiple of the block of `ty`, so that matrices have another type.
+fn replaced_types(ty: FileType, tensors: &[TensorInfo]) -> Option<String> {
+    let block_len = ty.base().block_len();
+    let replaced = tensors.iter().filter(|tensor| match tensor.dims[..] {
+        [row, _] => !row.is_multiple_of(block_len) && tensor.ty != TensorType::F32,
+        _ => false,
+    });
+    let (widths, types): (BTreeSet<usize>, BTreeSet<TensorType>) =
+        replaced.map(|tensor| (tensor.dims[0], tensor.ty)).unzip();
+    let listed = |texts: Vec<String>| texts.join(" and ");
+    (!widths.is_empty()).then(|| {
+        format!(
+            "rows of {} weights are not a multiple of {block_len}: these matrices are stored as {} instead of {}",
+            listed(widths.iter().map(usize::to_string).collect()),
+            listed(types.iter().map(TensorType::to_string).collect()),
+            ty.base()
+        )
+    })
 }

@@ -12,15 +12,16 @@
 //! - The activation of a GPT-2 is always the tanh form of GELU, and the attention scale always `1/√d`. On a CPU, GELU
 //!   is looked up in half precision, so logits agree to about three digits even with `f32` weights.
 
-use formats::gguf::{Error, Result, TensorInfo, TensorType, Value, Vocabulary};
+use formats::gguf::{Error, Result, TensorInfo, Value, Vocabulary};
 use model::{GptConfig, NormKind, Position};
 
+use super::file_type::FileType;
 use crate::family::Family;
 
 /// The version of ggml's block formats, `GGML_QUANT_VERSION`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The metadata of a model called `name` with matrices as `ty`, in the converter's order.
+/// The metadata of a model called `name` in a file of type `ty`, in the converter's order.
 ///
 /// # Errors
 ///
@@ -33,7 +34,7 @@ pub fn metadata(
     config: &GptConfig,
     family: &Family,
     name: &str,
-    ty: TensorType,
+    ty: FileType,
     vocabulary: &Vocabulary,
 ) -> Result<Vec<(String, Value)>> {
     let n_tokens = vocabulary.tokens.len();
@@ -63,7 +64,7 @@ pub fn metadata(
         push(&arch("attention.key_length"), size(config.head_dim()));
         push(&arch("attention.value_length"), size(config.head_dim()));
     }
-    push("general.file_type", ty.file_type().into());
+    push("general.file_type", ty.code().into());
     for (key, value) in (family.extra_gguf_keys)(config) {
         push(&arch(key), size(value));
     }
@@ -72,14 +73,13 @@ pub fn metadata(
     Ok(keys)
 }
 
-/// The tensors that llama.cpp loads, in the order of the forward pass, with matrices as `ty` where possible.
-pub fn tensors(config: &GptConfig, family: &Family, ty: TensorType) -> Vec<TensorInfo> {
+/// The tensors that llama.cpp loads, in the order of the forward pass, with the types of a file of type `ty`.
+pub fn tensors(config: &GptConfig, family: &Family, ty: FileType) -> Vec<TensorInfo> {
     let tensors = family.names.gguf_tensors(config, None).into_iter();
     tensors
         .map(|tensor| {
             let (name, dims) = (tensor.name, tensor.dims);
-            // The converter always keeps position embeddings in single precision.
-            let ty = if name == "position_embd.weight" { TensorType::F32 } else { ty.stored(&dims) };
+            let ty = ty.tensor_type(&name, &dims, config);
             TensorInfo { name, dims, ty }
         })
         .collect()
@@ -100,6 +100,7 @@ fn single(number: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use formats::gguf::TensorType;
     use model::AttentionConfig;
 
     use super::*;
@@ -122,12 +123,12 @@ mod tests {
     }
 
     fn names(config: &GptConfig, family: &Family) -> Vec<String> {
-        tensors(config, family, TensorType::F32).into_iter().map(|tensor| tensor.name).collect()
+        tensors(config, family, FileType::F32).into_iter().map(|tensor| tensor.name).collect()
     }
 
     #[test]
     fn tensor_types_depend_on_the_length_of_rows() {
-        let tensors = tensors(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, TensorType::Q8_0);
+        let tensors = tensors(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, FileType::Q8_0);
         let of = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
         let expected = [
             ("token_embd.weight", vec![64, 3], TensorType::Q8_0),
@@ -149,7 +150,7 @@ mod tests {
     fn grouped_queries_and_explicit_head_sizes_have_the_right_dimensions() {
         let mut config = tiny(&qwen3::FAMILY);
         config.attention.head_dim = Some(24);
-        let tensors = tensors(&config, &qwen3::FAMILY, TensorType::F32);
+        let tensors = tensors(&config, &qwen3::FAMILY, FileType::F32);
         let of = |name: &str| &tensors.iter().find(|tensor| tensor.name == name).unwrap().dims;
         assert_eq!(of("blk.0.attn_q.weight"), &[64, 96]);
         assert_eq!(of("blk.0.attn_k.weight"), &[64, 48]);
@@ -189,7 +190,7 @@ mod tests {
     fn sizes_are_u32_and_epsilon_is_f32() {
         let vocabulary = Vocabulary::from_chars(&['a', 'b', 'c']);
         let metadata =
-            metadata(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, "tiny", TensorType::Q8_0, &vocabulary).unwrap();
+            metadata(&tiny(&gpt2::FAMILY), &gpt2::FAMILY, "tiny", FileType::Q8_0, &vocabulary).unwrap();
         let of = |wanted: &str| &metadata.iter().find(|(key, _)| key == wanted).unwrap().1;
         assert_eq!(of("gpt2.context_length"), &Value::U32(7));
         assert_eq!(of("gpt2.attention.head_count"), &Value::U32(4));
@@ -200,8 +201,8 @@ mod tests {
     #[test]
     fn a_vocabulary_of_another_size_is_refused() {
         let vocabulary = Vocabulary::from_chars(&['a', 'b']);
-        let error = metadata(&tiny(&llama::FAMILY), &llama::FAMILY, "tiny", TensorType::F32, &vocabulary)
-            .unwrap_err();
+        let error =
+            metadata(&tiny(&llama::FAMILY), &llama::FAMILY, "tiny", FileType::F32, &vocabulary).unwrap_err();
         assert!(error.to_string().contains("2 tokens, but the embedding has 3 rows"), "{error}");
     }
 }

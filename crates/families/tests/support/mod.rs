@@ -2,9 +2,9 @@
 
 use families::{
     Family,
-    gguf::{metadata, tensors},
+    gguf::{FileType, metadata, tensors},
 };
-use formats::gguf::{self, TensorType, Vocabulary};
+use formats::gguf::{self, Vocabulary};
 use model::{AttentionConfig, GptConfig, NormConfig, Position, PositionConfig};
 
 pub(crate) fn family(model_type: &str) -> &'static Family {
@@ -36,12 +36,7 @@ pub(crate) fn sizes(family: &Family) -> GptConfig {
 }
 
 /// The bytes of a complete GGUF file.
-pub(crate) fn written(
-    config: &GptConfig,
-    family: &Family,
-    ty: TensorType,
-    vocabulary: &Vocabulary,
-) -> Vec<u8> {
+pub(crate) fn written(config: &GptConfig, family: &Family, ty: FileType, vocabulary: &Vocabulary) -> Vec<u8> {
     let metadata = metadata(config, family, "golden", ty, vocabulary).expect("a vocabulary that fits");
     let mut bytes = Vec::new();
     gguf::write(&mut bytes, &metadata, &tensors(config, family, ty), |tensor| {

@@ -118,7 +118,8 @@ pub enum Error {
     },
 
     #[error(
-        "tensor {name:?} has the unsupported type {ty}; f32, f16, bf16, q8_0, q4_0 and q4_1 are supported"
+        "tensor {name:?} has the unsupported type {ty}; {} are supported",
+        TensorType::all().map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
     )]
     TensorType {
         name: String,
@@ -160,6 +161,25 @@ pub enum Error {
     #[error("the file is damaged: tensors {first:?} and {second:?} overlap")]
     Overlap { first: String, second: String },
 
+    /// A part of a split model has the name of another one.
+    #[error(
+        "part {number} of the split model is wrong: `{key}` is {}, expected {expected}; copy or download it again",
+        .found.map_or_else(|| "missing".to_owned(), |found| found.to_string())
+    )]
+    Part {
+        /// From 1, by its name.
+        number: usize,
+        key: &'static str,
+        expected: u64,
+        found: Option<u64>,
+    },
+
+    #[error(
+        "the parts of the split model have {found} tensors, but `split.tensors.count` is {expected}; copy or download \
+         them again"
+    )]
+    PartTensors { expected: u64, found: u64 },
+
     /// The caller of the writer passed too few or too many values.
     #[error("tensor {name:?} of {dims:?} needs {expected} values (got {found})")]
     Values {
@@ -180,9 +200,6 @@ pub enum Error {
         value: f32,
         ty: TensorType,
     },
-
-    #[error("tensor {name:?} cannot be written as {ty}, a read-only type; choose f32, f16, bf16 or q8_0")]
-    ReadOnly { name: String, ty: TensorType },
 
     #[error("the file has no `{key}`, which is required")]
     MissingKey { key: String },

@@ -7,7 +7,7 @@ use crate::gguf::constants::{
 };
 use crate::gguf::cursor::Cursor;
 use crate::gguf::value::code;
-use crate::gguf::{Array, Error, Result, TensorType, Value, encoding};
+use crate::gguf::{Array, Error, Result, TensorType, Value};
 
 /// A parsed file: its metadata and views of its tensors.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub struct TensorView<'a> {
 }
 
 impl TensorView<'_> {
-    /// Decodes the values, row by row. NaN and infinity are kept.
+    /// Unpacks the values, row by row. NaN and infinity are kept.
     pub fn to_f32(&self) -> Vec<f32> {
-        encoding::decode(self.ty, self.bytes)
+        self.ty.unpack(self.bytes)
     }
 }
 
@@ -102,6 +102,19 @@ impl<'a> Gguf<'a> {
             expected: "a string",
             found: value.to_string(),
         })
+    }
+
+    /// Appends the tensors of another part of the model.
+    pub(crate) fn append(&mut self, part: Self) -> Result<()> {
+        self.tensors.extend(part.tensors);
+        self.names = index("tensors", self.tensors.iter().map(|tensor| tensor.name))?;
+        Ok(())
+    }
+
+    /// Removes the other keys.
+    pub(crate) fn retain_keys(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.metadata.retain(|(key, _)| is_kept(key));
+        self.keys = self.metadata.iter().enumerate().map(|(idx, &(key, _))| (key, idx)).collect();
     }
 
     /// The tensors in file order.

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
 
+use rayon::prelude::*;
+
 use crate::gguf::constants::{
     ARRAY_DEPTH_MAX, KEY_LENGTH_MAX, MAGIC, N_DIMS_MAX, TENSOR_NAME_LENGTH_MAX, VERSION, align, alignment,
     depth,
 };
 use crate::gguf::value::code;
-use crate::gguf::{Array, Error, Result, TensorType, Value, encoding};
+use crate::gguf::{Array, Error, Result, TensorType, Value};
 
 /// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +20,19 @@ pub struct TensorInfo {
     pub name: String,
     /// In GGUF's order: the length of a row first; at most four.
     pub dims: Vec<usize>,
-    /// See [`TensorType::stored`] for the possible types.
     pub ty: TensorType,
 }
 
-/// Values that are encoded together: a multiple of every block size.
+/// Values that a thread packs at a time: a multiple of every block size.
 const CHUNK: usize = 1 << 16;
+
+/// Chunks whose bytes are in memory together.
+const N_CHUNKS: usize = 64;
 
 /// Writes a file of version 3 with the keys and tensors in the given order.
 ///
-/// `values` is called for each tensor in turn and returns its values row by row, so only one tensor is in memory.
+/// `values` is called for each tensor in turn and returns its values row by row, so only one tensor is in memory. Rayon's
+/// threads pack them.
 /// Tensors are aligned to `general.alignment`, by default 32. The caller buffers and flushes `out`.
 ///
 /// # Errors
@@ -55,18 +60,24 @@ fn write_tensor(out: &mut impl Write, tensor: &TensorInfo, values: &[f32], align
         let (name, dims) = (name.clone(), dims.clone());
         return Err(Error::Values { name, dims, expected, found: values.len() });
     }
-    let mut bytes = Vec::new();
-    for (chunk_idx, chunk) in values.chunks(CHUNK).enumerate() {
-        bytes.clear();
-        encoding::encode(*ty, chunk, &mut bytes).map_err(|idx| {
-            let index = chunk_idx * CHUNK + idx;
-            Error::Unrepresentable { name: name.clone(), index, value: values[index], ty: *ty }
-        })?;
-        out.write_all(&bytes)?;
+    for (part_idx, part) in values.chunks(N_CHUNKS * CHUNK).enumerate() {
+        let packed: Vec<_> = part
+            .par_chunks(CHUNK)
+            .map(|chunk| {
+                let mut bytes = Vec::with_capacity(chunk.len() / ty.block_len() * ty.block_bytes());
+                ty.pack(chunk, &mut bytes).map(|()| bytes)
+            })
+            .collect();
+        for (chunk_idx, chunk) in packed.into_iter().enumerate() {
+            let bytes = chunk.map_err(|idx| {
+                let index = (part_idx * N_CHUNKS + chunk_idx) * CHUNK + idx;
+                Error::Unrepresentable { name: name.clone(), index, value: values[index], ty: *ty }
+            })?;
+            out.write_all(&bytes)?;
+        }
     }
-    bytes.clear();
-    bytes.resize(align(size_bytes, alignment).ok_or_else(|| too_large(tensor))? - size_bytes, 0);
-    Ok(out.write_all(&bytes)?)
+    let padding = align(size_bytes, alignment).ok_or_else(|| too_large(tensor))? - size_bytes;
+    Ok(out.write_all(&vec![0; padding])?)
 }
 
 /// Everything before the data.
@@ -127,9 +138,6 @@ fn size(tensor: &TensorInfo) -> Result<(usize, usize)> {
     if dims.len() > N_DIMS_MAX {
         let (name, n_dims) = (name.clone(), dims.len() as u64);
         return Err(Error::Dimensions { name, n_dims, n_dims_max: N_DIMS_MAX });
-    }
-    if !ty.is_writable() {
-        return Err(Error::ReadOnly { name: name.clone(), ty: *ty });
     }
     let row = dims.first().copied().unwrap_or(1);
     if row % ty.block_len() != 0 {

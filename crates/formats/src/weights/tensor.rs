@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use quant::Format;
 use rayon::prelude::*;
 
 use crate::weights::{Error, Maps, Result, error::io};
@@ -43,6 +44,18 @@ pub struct Tensor {
 
 type Unpack = dyn Fn() -> Vec<f32> + Send + Sync;
 type Arrange = dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync;
+type ReadStored = dyn Fn() -> Stored + Send + Sync;
+
+/// The values of a tensor as its file has them.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Part of the mapped file, or a copy with reordered rows.
+    pub bytes: Bytes,
+    /// `None` for f32.
+    pub format: Option<Format>,
+    /// Whether a matrix is stored as the transpose of its [shape](Tensor::shape).
+    pub is_transposed: bool,
+}
 
 /// The location of the values.
 #[derive(Clone)]
@@ -50,8 +63,13 @@ pub(crate) enum Source {
     /// An offset in the file in bytes; values are row-major.
     Offset(u64),
     Pickle(pytorch_reader::Tensor),
-    /// A function that decodes the values, and one that reorders them.
-    Packed(Arc<Unpack>, Arc<Arrange>),
+    Packed {
+        /// Decodes the values.
+        unpack: Arc<Unpack>,
+        /// Reorders decoded values.
+        arrange: Arc<Arrange>,
+        stored: Option<Arc<ReadStored>>,
+    },
 }
 
 impl fmt::Debug for Source {
@@ -59,7 +77,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Offset(offset) => write!(f, "Offset({offset})"),
             Self::Pickle(tensor) => write!(f, "Pickle({:?})", tensor.name),
-            Self::Packed(..) => f.write_str("Packed"),
+            Self::Packed { .. } => f.write_str("Packed"),
         }
     }
 }
@@ -79,7 +97,20 @@ impl Tensor {
         unpack: impl Fn() -> Vec<f32> + Send + Sync + 'static,
         arrange: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(path, name, shape, Dtype::F32, Source::Packed(Arc::new(unpack), Arc::new(arrange)))
+        let source = Source::Packed { unpack: Arc::new(unpack), arrange: Arc::new(arrange), stored: None };
+        Self::new(path, name, shape, Dtype::F32, source)
+    }
+
+    /// The same [packed](Tensor::packed) tensor, whose values can also be used as they are stored.
+    ///
+    /// # Panics
+    ///
+    /// If the tensor is not packed.
+    #[must_use]
+    pub fn with_stored(mut self, read: impl Fn() -> Stored + Send + Sync + 'static) -> Self {
+        let Source::Packed { stored, .. } = &mut self.source else { panic!("{} is not packed", self.name) };
+        *stored = Some(Arc::new(read));
+        self
     }
 
     /// The file of the tensor.
@@ -110,7 +141,7 @@ impl Tensor {
     pub fn read(&self) -> Result<Vec<f32>> {
         let n = self.shape.iter().product();
         let values = match self.dtype {
-            Dtype::F32 if let Source::Packed(unpack, _) = &self.source => unpack(),
+            Dtype::F32 if let Source::Packed { unpack, .. } = &self.source => unpack(),
             Dtype::F32 => {
                 let mut values = vec![0.0_f32; n];
                 self.read_bytes(bytemuck::cast_slice_mut(&mut values))?;
@@ -133,7 +164,7 @@ impl Tensor {
         };
         self.check_finite(&values)?;
         Ok(match &self.source {
-            Source::Packed(_, arrange) => arrange(values),
+            Source::Packed { arrange, .. } => arrange(values),
             _ => values,
         })
     }
@@ -144,20 +175,39 @@ impl Tensor {
         self.dtype == Dtype::F32 && matches!(self.source, Source::Offset(offset) if is_aligned(offset))
     }
 
-    /// The f32 values in the mapped file, in row-major order. `None` if they have to be read.
+    /// The values as they are stored: f32, f16, bf16 or quantised. `None` if they have to be read.
     ///
     /// # Errors
     ///
     /// If the file can't be mapped or a value is not finite.
-    pub fn mapped(&self, maps: &mut Maps) -> Result<Option<Bytes>> {
-        let Source::Offset(offset) = self.source else { return Ok(None) };
-        if !self.is_mappable() {
-            return Ok(None);
+    pub fn stored(&self, maps: &mut Maps) -> Result<Option<Stored>> {
+        let stored = match &self.source {
+            Source::Offset(offset) => self.stored_at(*offset, maps)?,
+            Source::Packed { stored, .. } => stored.as_ref().map(|read| read()),
+            Source::Pickle(_) => None,
+        };
+        let Some(stored) = stored else { return Ok(None) };
+        match stored.format {
+            None => {
+                let Ok(values) = bytemuck::try_cast_slice::<u8, f32>(&stored.bytes) else { return Ok(None) };
+                self.check_finite(values)?;
+            }
+            Some(format) => self.check_scales(format, &stored.bytes)?,
         }
+        Ok(Some(stored))
+    }
+
+    fn stored_at(&self, offset: u64, maps: &mut Maps) -> Result<Option<Stored>> {
+        let format = match self.dtype {
+            Dtype::F32 if self.is_mappable() => None,
+            Dtype::F16 => Some(Format::F16),
+            Dtype::Bf16 => Some(Format::BF16),
+            Dtype::F32 | Dtype::Other(_) => return Ok(None),
+        };
         let file = maps.get(&self.path)?;
         let n: usize = self.shape.iter().product();
         let start = usize::try_from(offset).expect("a mapped file fits the address space");
-        let end = start + n * size_of::<f32>();
+        let end = start + n * format.map_or(size_of::<f32>(), Format::block_bytes);
         if end > file.len() {
             let shorter = "the file was truncated after it was opened";
             return Err(io("read", &self.path)(std::io::Error::new(
@@ -165,10 +215,24 @@ impl Tensor {
                 shorter,
             )));
         }
-        let bytes = file.slice(start..end);
-        let Ok(values) = bytemuck::try_cast_slice::<u8, f32>(&bytes) else { return Ok(None) };
-        self.check_finite(values)?;
-        Ok(Some(bytes))
+        Ok(Some(Stored { bytes: file.slice(start..end), format, is_transposed: false }))
+    }
+
+    fn check_scales(&self, format: Format, bytes: &[u8]) -> Result<()> {
+        let size = format.block_bytes() * (PIECE / format.block_len());
+        let bad = bytes.par_chunks(size).enumerate().find_map_first(|(piece, bytes)| {
+            let block = format.first_bad_scale(bytes)?;
+            let mut values = vec![0.0; format.block_len()];
+            format.unpack(&bytes[block * format.block_bytes()..][..format.block_bytes()], &mut values);
+            let within = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+            Some((piece * PIECE + block * format.block_len() + within, values[within]))
+        });
+        match bad {
+            None => Ok(()),
+            Some((idx, value)) => {
+                Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value, idx })
+            }
+        }
     }
 
     fn check_finite(&self, values: &[f32]) -> Result<()> {
@@ -181,15 +245,19 @@ impl Tensor {
         Err(Error::NotFinite { path: self.path.clone(), key: self.name.clone(), value: values[idx], idx })
     }
 
-    /// Whether another tensor of the same shape has the same values. f32 values are compared without copies.
+    /// Whether another tensor of the same shape has the same values. Values of the same type are compared without copies.
     ///
     /// # Errors
     ///
     /// As [`Tensor::read`].
     pub fn has_same_values(&self, other: &Self) -> Result<bool> {
         let mut maps = Maps::default();
-        match (self.mapped(&mut maps)?, other.mapped(&mut maps)?) {
-            (Some(left), Some(right)) => Ok(left == right),
+        match (self.stored(&mut maps)?, other.stored(&mut maps)?) {
+            (Some(left), Some(right))
+                if (left.format, left.is_transposed) == (right.format, right.is_transposed) =>
+            {
+                Ok(left.bytes == right.bytes)
+            }
             _ => Ok(self.read()? == other.read()?),
         }
     }
@@ -208,7 +276,7 @@ impl Tensor {
                 out.copy_from_slice(&bytes);
                 Ok(())
             }
-            Source::Packed(..) => unreachable!("packed values are decoded by `unpack`"),
+            Source::Packed { .. } => unreachable!("packed values are decoded by `unpack`"),
         }
     }
 }

@@ -14,10 +14,12 @@ use burn::backend::{
 };
 use cpu::{HeadLayout, NormKind, Precision, SimdLevel, attention, dropout::Mask, embedding, linear, norm};
 
+use crate::weight::RowBlocks;
+
 use super::{
     forward::{
         attention_forward, attention_inputs, embed_forward, linear_forward, loss_forward, norm_forward,
-        right_operand,
+        right_factor,
     },
     gradients::Nodes,
     ops::{Affine, FusedOps},
@@ -35,12 +37,31 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
         let (bias, residual) = (contiguous(bias.into_primitive()), contiguous(residual.into_primitive()));
-        let operands = [right_operand(&weight)];
+        let operands = [right_factor(&weight)];
         let forward = |backward| linear_forward([&x, &bias, &residual], &operands, affine, backward);
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (y, derivatives) = forward(true);
                 prep.finish(LinearState { x, weight, derivatives, affine }, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(false).0),
+        }
+    }
+
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        weight: RowBlocks,
+        affine: Affine,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), bias.node(), residual.node()];
+        let [x, bias, residual] = [x, bias, residual].map(|tensor| contiguous(tensor.into_primitive()));
+        let forward = |backward| linear_forward([&x, &bias, &residual], &weight.factors(), affine, backward);
+        match BlocksBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (y, derivatives) = forward(true);
+                prep.finish(BlocksState { x, weight, derivatives, affine }, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(forward(false).0),
         }
@@ -143,26 +164,61 @@ impl Backward<Flex, 4> for LinearBackward {
         let [of_x, of_weight, of_bias, of_residual] = [0, 1, 2, 3];
         let (nodes, LinearState { x, weight, derivatives, affine }) = Nodes::split(ops);
         let level = SimdLevel::of(affine.precision);
-        let mut d_y = nodes.consume(grads);
+        let d_y = nodes.consume(grads);
         nodes.register(grads, of_residual, || d_y.clone());
-        let width = width(&d_y);
-        if let Some(mask) = affine.mask {
-            linear::drop_rows(level, d_y.storage_mut(), width, mask);
-        }
-        if let (Some(derivatives), Some(activation)) = (derivatives, affine.activation) {
-            let mut derivatives = contiguous(derivatives);
-            linear::backward_activated(level, derivatives.storage_mut(), values(&d_y), width, activation);
-            d_y = derivatives;
-        }
+        let d_y = gradient_of_product(d_y, derivatives, affine);
         let width = self::width(&d_y);
         nodes.register(grads, of_bias, || vector(linear::sum_rows(level, values(&d_y), width)));
         nodes.register(grads, of_weight, || {
             tensor_like(linear::backward_weight(level, rows(&x), rows(&d_y)), &weight)
         });
         nodes.register(grads, of_x, || {
-            tensor_like(linear::backward_input(level, rows(&weight), rows(&d_y)), &x)
+            tensor_like(linear::backward_input(level, &[right_factor(&weight)], rows(&d_y)), &x)
         });
     }
+}
+
+#[derive(Debug)]
+struct BlocksBackward;
+
+#[derive(Debug, Clone)]
+struct BlocksState {
+    x: FlexTensor,
+    weight: RowBlocks,
+    /// As in [`LinearState`].
+    derivatives: Option<FlexTensor>,
+    affine: Affine,
+}
+
+impl Backward<Flex, 3> for BlocksBackward {
+    type State = BlocksState;
+
+    fn backward(self, ops: Ops<BlocksState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x, of_bias, of_residual] = [0, 1, 2];
+        let (nodes, BlocksState { x, weight, derivatives, affine }) = Nodes::split(ops);
+        let level = SimdLevel::of(affine.precision);
+        let d_y = nodes.consume(grads);
+        nodes.register(grads, of_residual, || d_y.clone());
+        let d_y = gradient_of_product(d_y, derivatives, affine);
+        nodes.register(grads, of_bias, || vector(linear::sum_rows(level, values(&d_y), width(&d_y))));
+        nodes.register(grads, of_x, || {
+            tensor_like(linear::backward_input(level, &weight.factors(), rows(&d_y)), &x)
+        });
+    }
+}
+
+/// The gradient of `x · weightᵀ + bias`, given the gradient of the layer's output without its residual.
+fn gradient_of_product(mut d_y: FlexTensor, derivatives: Option<FlexTensor>, affine: Affine) -> FlexTensor {
+    let (level, width) = (SimdLevel::of(affine.precision), width(&d_y));
+    if let Some(mask) = affine.mask {
+        linear::drop_rows(level, d_y.storage_mut(), width, mask);
+    }
+    if let (Some(derivatives), Some(activation)) = (derivatives, affine.activation) {
+        let mut derivatives = contiguous(derivatives);
+        linear::backward_activated(level, derivatives.storage_mut(), values(&d_y), width, activation);
+        return derivatives;
+    }
+    d_y
 }
 
 #[derive(Debug)]

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use burn::backend::{Flex, flex::FlexTensor};
 use cpu::{
-    AdamWStep, HeadLayout, MuonStep, NormKind, Precision, RowBlock, SimdLevel, adamw,
+    AdamWStep, HeadLayout, MuonStep, NormKind, Precision, SimdLevel, adamw,
     dropout::Mask,
-    matrix::Matrix,
     muon,
     segments::{self, Step},
 };
@@ -14,7 +13,7 @@ use cpu::{
 use crate::weight::RowBlocks;
 
 use super::{
-    forward::{attention_forward, embed_forward, linear_forward, loss_forward, norm_forward, right_operand},
+    forward::{attention_forward, embed_forward, linear_forward, loss_forward, norm_forward, right_factor},
     ops::{Affine, FusedOps, InPlaceOps, SlotLayer},
     tensors::{contiguous, indices, scalar, tensor, values, width},
 };
@@ -28,8 +27,24 @@ impl FusedOps for Flex {
         affine: Affine,
     ) -> FlexTensor {
         let weight = contiguous(weight);
-        let weight = [right_operand(&weight)];
+        let weight = [right_factor(&weight)];
         linear_forward([&contiguous(x), &contiguous(bias), &contiguous(residual)], &weight, affine, false).0
+    }
+
+    fn linear_in_blocks(
+        x: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        weight: RowBlocks,
+        affine: Affine,
+    ) -> FlexTensor {
+        linear_forward(
+            [&contiguous(x), &contiguous(bias), &contiguous(residual)],
+            &weight.factors(),
+            affine,
+            false,
+        )
+        .0
     }
 
     fn causal_attention(
@@ -68,17 +83,6 @@ impl FusedOps for Flex {
 }
 
 impl InPlaceOps for Flex {
-    fn linear_in_blocks(
-        x: FlexTensor,
-        bias: FlexTensor,
-        residual: FlexTensor,
-        weight: RowBlocks,
-        affine: Affine,
-    ) -> FlexTensor {
-        let weight: Vec<Matrix<'_>> = weight.blocks().iter().map(RowBlock::operand).collect();
-        linear_forward([&contiguous(x), &contiguous(bias), &contiguous(residual)], &weight, affine, false).0
-    }
-
     fn adamw(
         x: FlexTensor,
         gradient: FlexTensor,

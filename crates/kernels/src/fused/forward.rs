@@ -2,8 +2,8 @@
 
 use burn::backend::flex::FlexTensor;
 use cpu::{
-    Activation, HeadLayout, NormKind, SimdLevel, attention, cross_entropy, dropout::Mask, embedding, linear,
-    matrix::Matrix, norm,
+    Activation, Factor, HeadLayout, NormKind, SimdLevel, attention, cross_entropy, dropout::Mask, embedding,
+    linear, norm,
 };
 
 use super::{
@@ -15,13 +15,13 @@ use super::{
 /// activation. The tensors are the input, the bias and the residual.
 pub(super) fn linear_forward(
     [x, bias, residual]: [&FlexTensor; 3],
-    weights: &[Matrix<'_>],
+    weights: &[Factor<'_>],
     affine: Affine,
     backward: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     let level = SimdLevel::of(affine.precision);
     let (input, bias) = (rows(x), values(bias));
-    let n_outputs: usize = weights.iter().map(Matrix::cols).sum();
+    let n_outputs: usize = weights.iter().map(Factor::cols).sum();
     let shaped = |y: Vec<f32>| {
         let mut shape = x.layout().shape().clone();
         let last = shape.num_dims() - 1;
@@ -43,9 +43,9 @@ pub(super) fn linear_forward(
     (shaped(y), None)
 }
 
-/// A weight `[C_out, C_in]` as the right operand of a product.
-pub(super) fn right_operand(weight: &FlexTensor) -> Matrix<'_> {
-    rows(weight).transposed()
+/// A weight `[C_out, C_in]` as the right factor of a product.
+pub(super) fn right_factor(weight: &FlexTensor) -> Factor<'_> {
+    rows(weight).transposed().into()
 }
 
 pub(super) fn attention_inputs<'a>(

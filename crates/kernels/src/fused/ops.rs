@@ -30,6 +30,15 @@ pub(crate) trait FusedOps: Backend {
         affine: Affine,
     ) -> FloatTensor<Self>;
 
+    /// As [`FusedOps::linear`], with a weight in blocks of rows, which have no gradient.
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        weight: RowBlocks,
+        affine: Affine,
+    ) -> FloatTensor<Self>;
+
     fn causal_attention(
         qkv: FloatTensor<Self>,
         query_gain: FloatTensor<Self>,
@@ -88,15 +97,6 @@ pub(crate) trait InPlaceOps: Backend {
         key_gain: FloatTensor<Self>,
         layout: HeadLayout,
         past: SlotLayer<'_>,
-    ) -> FloatTensor<Self>;
-
-    /// [`FusedOps::linear`] with a weight in blocks of rows.
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        weight: RowBlocks,
-        affine: Affine,
     ) -> FloatTensor<Self>;
 
     /// Returns the parameters and the mean of gradients.

@@ -9,12 +9,15 @@ use cpu::{SimdLevel, adamw, matrix::Matrix};
 
 /// The tensor if it is contiguous and fills its storage, else a contiguous copy.
 pub(super) fn contiguous(x: FlexTensor) -> FlexTensor {
-    let is_contiguous = x.as_slice::<f32>().is_some_and(|values| values.len() == x.storage::<f32>().len());
+    let is_contiguous = x.layout().num_elements() == x.storage::<f32>().len() && x.is_contiguous();
     if is_contiguous { x } else { x.to_contiguous() }
 }
 
+/// The elements of a tensor that is [`contiguous`].
 pub(super) fn values(x: &FlexTensor) -> &[f32] {
-    x.as_slice().expect("the tensor is contiguous")
+    let values = x.storage();
+    assert_eq!(values.len(), x.layout().num_elements(), "the tensor is part of another");
+    values
 }
 
 pub(super) fn indices(x: &FlexTensor) -> Vec<usize> {

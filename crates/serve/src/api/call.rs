@@ -50,7 +50,8 @@ impl Call {
         if constraint.is_some() {
             options.stop_tokens = eos_tokens(&served.model); // A grammar ends with EOS, also with `ignore_eos`.
         }
-        let requests = choices.requests(&options, seed(fields)?, constraint.as_deref());
+        let mut requests = choices.requests(&options, seed(fields)?, constraint.as_deref());
+        requests.iter_mut().for_each(|request| request.prompt_lookup = app.settings.prompt_lookup);
         Ok(Self { model_idx, choices, requests, delivery: Delivery::read(fields)?, deadline })
     }
 }

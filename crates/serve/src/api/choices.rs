@@ -45,6 +45,7 @@ impl Choices {
             scores_prompt: self.echo && self.n_top.is_some(),
             is_reproducible: seed.is_some(),
             constraint: constraint.map(Constraint::fork),
+            prompt_lookup: 0,
         };
         self.prompts.iter().map(request).collect()
     }

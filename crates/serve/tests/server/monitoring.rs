@@ -21,6 +21,26 @@ fn health_is_ok() {
 }
 
 #[test]
+fn prompt_lookup_keeps_the_text_and_is_counted() {
+    let request = json!({
+        "prompt": "abcabcabcabc", "max_tokens": 100, "ignore_eos": true, "temperature": 0
+    });
+    let [plain, server] =
+        [0, 8].map(|prompt_lookup| TestServer::with(Settings { prompt_lookup, ..Settings::default() }));
+    let [expected, text] = [&plain, &server]
+        .map(|server| server.post("/v1/completions", &request).ok()["choices"][0]["text"].clone());
+    assert_eq!(text, expected);
+    let counts = |server: &TestServer| {
+        while value(server, "kindling_generated_tokens_total{model=\"tiny\"}") < 100.0 {}
+        ["proposed", "accepted"]
+            .map(|kind| value(server, &format!("kindling_{kind}_tokens_total{{model=\"tiny\"}}")))
+    };
+    assert_eq!(counts(&plain), [0.0, 0.0]);
+    let [n_proposed, n_accepted] = counts(&server);
+    assert!(0.0 < n_accepted && n_accepted <= n_proposed, "{n_accepted} of {n_proposed}");
+}
+
+#[test]
 fn metrics_move_with_requests() {
     let server = TestServer::with(Settings { n_slots: 3, ..Settings::default() });
     let metric = |name| value(&server, name);

@@ -1,0 +1,25 @@
+//! Products with quantised weights, read from the blocks of their file.
+//!
+//! Activations are quantised to 8 bits once per row ([`Activations`]), so a product of a block is an integer dot
+//! product, times both scales. `vectors.rs` has the instructions, `formats.rs` the formats, `rows.rs` the products
+//! with a few rows, and `panels.rs` those with many.
+//!
+//! Processors without these instructions unpack one row of the weight at a time, or for products with many rows a part
+//! of it ([`Factor`](super::Factor)), and compute in f32.
+//!
+//! Each activation is off by at most half the scale of its block of 32, which is `max |x| / 127`. So an output is off
+//! by at most `Σ |w| · scale / 2`, beside rounding in f32. Weights in f16 and bf16 take the activations in f32.
+
+mod activations;
+mod formats;
+mod panels;
+mod rows;
+mod vectors;
+mod weight;
+mod wide;
+
+pub(crate) use activations::Activations;
+pub(crate) use panels::{has_tiles, multiply as multiply_many};
+pub(crate) use rows::multiply;
+pub(crate) use vectors::Int8Level;
+pub use weight::QuantRows;

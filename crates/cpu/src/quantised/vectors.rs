@@ -1,0 +1,140 @@
+//! The vector instructions that products with quantised weights need.
+
+#[cfg(test)]
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::wide::{self, WideLevel};
+
+/// Instructions for 8-bit products.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Int8Level {
+    /// No such instructions: weights are unpacked.
+    None,
+    #[cfg(test)]
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(x86::Avx512Vnni),
+}
+
+impl Int8Level {
+    /// The fastest instructions of this machine.
+    pub(crate) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        return x86::Avx512Vnni::detect()
+            .map(Self::Avx512Vnni)
+            .or_else(|| x86::Avx2::detect().map(Self::Avx2))
+            .unwrap_or(Self::None);
+        #[cfg(not(target_arch = "x86_64"))]
+        Self::None
+    }
+
+    /// The instructions of this machine, and plain Rust.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let mut levels = vec![Self::None, Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(x86::Avx2::detect().map(Self::Avx2));
+            levels.extend(x86::Avx512Vnni::detect().map(Self::Avx512Vnni));
+        }
+        levels
+    }
+
+    pub(super) fn has_products(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Instructions for products with many rows.
+    pub(crate) fn wide(self) -> WideLevel {
+        match self {
+            #[cfg(test)]
+            Self::Portable => WideLevel::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => wide::Avx512Vnni::detect().map_or(WideLevel::None, WideLevel::Avx512Vnni),
+            _ => WideLevel::None,
+        }
+    }
+
+    /// Runs the version of `op` that is compiled for this level. Everything that `op` calls must be inlined into it.
+    #[inline(always)]
+    pub(super) fn run<Op: WithVectors>(self, op: Op) {
+        match self {
+            Self::None => unreachable!("there are no 8-bit products"),
+            #[cfg(test)]
+            Self::Portable => op.run(portable::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.run(op),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(vnni) => vnni.run(op),
+        }
+    }
+
+    /// As [`Self::run`], for levels with integer tiles. The others are not compiled.
+    #[inline(always)]
+    pub(super) fn run_with_tiles<Op: WithVectors>(self, op: Op) {
+        match self {
+            #[cfg(test)]
+            Self::Portable => op.run(portable::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(vnni) => vnni.run(op),
+            _ => unreachable!("{self:?} has no integer tiles"),
+        }
+    }
+}
+
+/// Code that is compiled for each level.
+pub(super) trait WithVectors {
+    fn run<V: Vectors>(self, v: V);
+}
+
+/// Vectors of 32 bytes, 8 integers and 8 floats. Methods are inlined into code in which the instructions are enabled.
+pub(super) trait Vectors: Copy {
+    type Bytes: Copy;
+    type Ints: Copy;
+    type Floats: Copy;
+
+    fn bytes(self, bytes: &[u8; 32]) -> Self::Bytes;
+
+    fn store_bytes(self, bytes: Self::Bytes) -> [u8; 32];
+
+    /// The low nibbles of 16 bytes, then the high ones.
+    fn nibbles(self, bytes: &[u8; 16]) -> Self::Bytes;
+
+    /// `mask` for each bit that is set, else 0.
+    fn bits(self, bits: [u8; 4], mask: u8) -> Self::Bytes;
+
+    /// Shifts each byte to the left by `N` bits, then keeps the bits of `mask`.
+    fn shifted_left<const N: i32>(self, bytes: Self::Bytes, mask: u8) -> Self::Bytes;
+
+    /// Shifts each byte to the right by `N` bits, then keeps the bits of `mask`.
+    fn shifted_right<const N: i32>(self, bytes: Self::Bytes, mask: u8) -> Self::Bytes;
+
+    fn or(self, x: Self::Bytes, y: Self::Bytes) -> Self::Bytes;
+
+    /// The primitive: dot products of four unsigned bytes up to 127 with four signed ones, for each of the 8 integers.
+    fn dots(self, unsigned: Self::Bytes, signed: &[i8; 32]) -> Self::Ints;
+
+    /// As [`Self::dots`], with signed bytes on both sides.
+    fn signed_dots(self, x: &[i8; 32], y: &[i8; 32]) -> Self::Ints;
+
+    fn floats(self, ints: Self::Ints) -> Self::Floats;
+    fn load(self, values: &[f32; 8]) -> Self::Floats;
+    fn store(self, values: Self::Floats) -> [f32; 8];
+    fn splat(self, value: f32) -> Self::Floats;
+    fn from_u8(self, values: [u8; 8]) -> Self::Floats;
+    fn from_i8(self, values: [i8; 8]) -> Self::Floats;
+    fn from_f16(self, halves: [[u8; 2]; 8]) -> Self::Floats;
+    fn from_bf16(self, halves: [[u8; 2]; 8]) -> Self::Floats;
+
+    /// Element `2 N` four times, then element `2 N + 1` four times.
+    fn spread<const N: usize>(self, values: Self::Floats) -> Self::Floats;
+
+    fn mul(self, x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    fn add(self, x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    fn mul_add(self, x: Self::Floats, y: Self::Floats, z: Self::Floats) -> Self::Floats;
+    fn sum(self, values: Self::Floats) -> f32;
+}
