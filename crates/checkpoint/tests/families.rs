@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use checkpoint::{RunFolder, WEIGHTS, export_gguf};
 use families::{
-    Family,
+    Family, WeightStorage,
     gguf::{FileType, GgufFile},
 };
 use formats::{gguf::Gguf, weights::FloatType};
@@ -48,8 +48,10 @@ fn logits_match_transformers() {
         )
         .unwrap();
         let folder = model(&exported(family));
-        let file =
-            GgufFile::open(&converted(family)).unwrap().load_model(&kernels::testing::test_device()).unwrap();
+        let file = GgufFile::open(&converted(family))
+            .unwrap()
+            .load_model(WeightStorage::Owned, &kernels::testing::test_device())
+            .unwrap();
         for model in [&folder, &file] {
             let got = logits(model, &golden.ids);
             assert_eq!(got.len(), golden.logits.len(), "{family}");

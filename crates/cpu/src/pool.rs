@@ -27,7 +27,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{SimdLevel, linear, matrix::Matrix, parallel};
+    use crate::{SimdLevel, factor::Factor, linear, matrix::Matrix, parallel};
 
     /// Bits of products with one row and with many, which are shared by several threads.
     fn products() -> Vec<u32> {
@@ -36,7 +36,7 @@ mod tests {
         let weight = Matrix::new(&values, n_out, n_in).transposed();
         let y = [1, 200].map(|n_rows| {
             let x = Matrix::new(&values[..n_rows * n_in], n_rows, n_in);
-            linear::forward(SimdLevel::best(), x, &[weight], &[])
+            linear::forward(SimdLevel::best(), x, &[Factor::Dense(weight)], &[])
         });
         y.concat().into_iter().map(f32::to_bits).collect()
     }

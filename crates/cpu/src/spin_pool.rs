@@ -37,7 +37,7 @@ const MAX_PATIENCE: Duration = Duration::from_millis(2);
 const MAX_WAIT: u32 = 4;
 
 /// After a region that waited longer, regions run on one thread for this many times as long.
-const REST: u32 = 10;
+const REST: u32 = 3;
 
 /// Where the parallel regions of a thread run.
 #[derive(Debug, Clone, Copy)]

@@ -14,8 +14,12 @@ use crate::{
     math::dot,
     matrix::Matrix,
     parallel::{self, SharedBuffer},
+    prefetch::prefetch_ahead,
     simd_level::SimdLevel,
 };
+
+/// Distance of prefetched weights, in bytes. The hardware prefetches only up to the end of a page of 4 KiB.
+const AHEAD: usize = 4096;
 
 /// A task's outputs are a multiple of this, one cache line.
 const UNIT: usize = 16;
@@ -135,6 +139,7 @@ fn dots<V: Vectors, B: Quantised, const R: usize>(
     }
     let mut sums = [[v.splat(0.0); 2]; R];
     for (idx, blocks) in blocks.chunks(B::BLOCKS).enumerate() {
+        prefetch_ahead(blocks, AHEAD);
         let groups: [&Group; R] = rows.map(|row| &row[idx]);
         B::add_products(v, blocks, groups, &mut sums);
     }
