@@ -161,6 +161,7 @@ impl Info {
         check_vocabulary(file.tokenizer(), file.config())?;
         Ok(Self {
             weights_bytes: file.size_bytes(),
+            mapped: Some(true),
             gguf: Some(GgufInfo {
                 architecture: file.architecture(),
                 weight_types: by_type(file, |ty| ty.n_tensors),

@@ -42,8 +42,9 @@ const MAX_TIME: Duration = Duration::from_mins(5);
 /// Quantises a model to a GGUF file, and measures what it costs.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The types are llama.cpp's. In an _M or _S file, and in the head, some matrices have more bits than the
-others. A matrix whose rows are not a multiple of 256 or 32 has another type; --dry-run shows which.
+    after_help = "The types are llama.cpp's. In an _M or _S file, and in the head, some matrices have more bits than
+the others. A matrix whose rows are not a multiple of 256 or 32 has another type; --dry-run shows
+which.
 
 After writing, the file is compared with the original on a text, without overlap between windows
 of the block size (at most 1024 tokens). KL divergence is that of the next-token distributions:

@@ -1,8 +1,8 @@
 //! Causal attention of an inference step: new rows of several sequences, each with its own past.
 //!
 //! First, the keys and values of the new rows are appended to the slots. Then a task is a key/value head of one segment
-//! with the query heads that it serves, or a block of queries if there are fewer of these than cores. A segment of one
-//! row, as in decoding, takes the dot product of its query with each key. A longer one, as in prefill, packs all keys
+//! with the query heads that it serves, or a block of queries if there are fewer of these than cores. A segment of a few
+//! rows, as in decoding, takes the dot product of each query with each key. A longer one, as in prefill, packs all keys
 //! and is computed block by block, as in training.
 
 use std::{cell::Cell, ops::Range};
@@ -43,8 +43,14 @@ impl Segment {
     }
 }
 
+/// Maximum rows of a segment in which the bits of a row do not depend on the other rows. For more, packing pays off.
+pub const INVARIANT_SEGMENT: usize = 16;
+
 /// Positions whose keys or values are converted to f32 at a time.
 const BLOCK: usize = 64;
+
+/// Channels that are summed in registers.
+const WIDTH: usize = 32;
 
 /// The inputs of attention in an inference step.
 #[derive(Clone, Copy)]
@@ -61,7 +67,8 @@ pub struct Step<'a> {
 /// Attention of each row to its past and itself, `[N, H · D]`. Appends the keys and values of the rows to a layer of
 /// `slots`, one for each segment.
 ///
-/// The result of a segment is bitwise independent of the other segments.
+/// The result of a segment is bitwise independent of the other segments. Up to [`INVARIANT_SEGMENT`] rows, it does not
+/// depend on the split of a sequence into segments either.
 ///
 /// # Panics
 ///
@@ -84,8 +91,8 @@ pub fn attend(level: SimdLevel, step: &Step<'_>, slots: &mut [&mut Slot], layer:
         n: segment.n,
         heads: slot.layer(layer),
     });
-    let (single, long): (Vec<Part<'_>>, Vec<Part<'_>>) = parts.partition(|part| part.n == 1);
-    step.attend_rows(level, &single, out.shared());
+    let (short, long): (Vec<Part<'_>>, Vec<Part<'_>>) = parts.partition(|part| part.n <= INVARIANT_SEGMENT);
+    step.attend_rows(level, &short, out.shared());
     step.attend_blocks(level, &long, out.shared());
     // SAFETY: the segments cover all rows, and all heads of each row are computed.
     unsafe { out.finish() }
@@ -170,42 +177,48 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Attention of segments of one row.
+    /// Attention of segments of a few rows.
     fn attend_rows(&self, level: SimdLevel, parts: &[Part<'_>], out: SharedBuffer<'_>) {
         let (n_head, group_size) = (self.layout.n_head, self.group_size());
-        let n_keys = parts.iter().map(Part::n_keys).sum::<usize>() / parts.len().max(1);
-        parallel::pieces(parts.len() * n_head, 1, 2 * n_keys * self.head_dim, |tasks| {
+        let n_scores = parts.iter().map(|part| part.n * part.n_keys()).sum::<usize>() / parts.len().max(1);
+        parallel::pieces(parts.len() * n_head, 1, 2 * n_scores * self.head_dim, |tasks| {
             let (mut task, mut buffers) = (tasks.start, RowBuffers::default());
             while task < tasks.end {
                 let (part, head) = (&parts[task / n_head], task % n_head);
                 // Query heads that share keys and values read them together.
                 let end = (head + tasks.end - task).min((head / group_size + 1) * group_size);
-                // SAFETY: pieces do not overlap.
-                let out = unsafe { out.zeroed(self.output(part.first_row, head..end)) };
-                self.attend_row(level, part, head..end, &mut buffers, out);
+                // SAFETY: pieces do not overlap, and rows have their own outputs.
+                let out = |row| unsafe { out.zeroed(self.output(part.first_row + row, head..end)) };
+                self.attend_queries(level, part, head..end, &mut buffers, out);
                 task += end - head;
             }
         });
     }
 
-    /// Attention of some query heads of a one-row segment that share keys and values. Adds to `out`, which is zero.
-    fn attend_row(
+    /// Attention of some query heads of a segment that share keys and values. Adds to the outputs of its rows, which
+    /// are zero.
+    fn attend_queries<'o>(
         &self,
         level: SimdLevel,
         part: &Part<'_>,
         heads: Range<usize>,
         buffers: &mut RowBuffers,
-        out: &mut [f32],
+        out: impl Fn(usize) -> &'o mut [f32],
     ) {
-        let (head_dim, n_keys) = (self.head_dim, part.n_keys());
+        let (head_dim, n_keys, n_heads) = (self.head_dim, part.n_keys(), heads.len());
         let [query_transform, _] = self.qk_transforms();
         let RowBuffers { transformed, queries, scores, sums, converted } = buffers;
-        let queries = resized(queries, heads.len() * head_dim);
-        for (head, query) in heads.clone().zip(queries.chunks_exact_mut(head_dim)) {
-            let row = self.head(part.first_row..part.first_row + 1, head);
-            query.copy_from_slice(query_transform.forward(level, row, part.past, transformed).row(0));
+        // Queries of all heads of the first row, then of the next row, and so on.
+        let queries = resized(queries, part.n * n_heads * head_dim);
+        for (idx, query) in queries.chunks_exact_mut(head_dim).enumerate() {
+            let (row, head) = (idx / n_heads, heads.start + idx % n_heads);
+            let rows = part.first_row + row..part.first_row + row + 1;
+            let query_row =
+                query_transform.forward(level, self.head(rows, head), part.past + row, transformed);
+            query.copy_from_slice(query_row.row(0));
         }
-        let scores = resized(scores, heads.len() * n_keys);
+        let n_seen = |idx: usize| part.past + idx / n_heads + 1;
+        let scores = resized(scores, part.n * n_heads * n_keys);
         let HeadCache { keys, values } = &part.heads[heads.start / self.group_size()];
         let blocks = || (0..n_keys).step_by(BLOCK).map(|start| start..(start + BLOCK).min(n_keys));
         for block in blocks() {
@@ -213,44 +226,42 @@ impl<'a> Step<'a> {
             level.vectorize(
                 #[inline(always)]
                 || {
-                    let heads = queries.chunks_exact(head_dim).zip(scores.chunks_exact_mut(n_keys));
-                    for (query, scores) in heads {
-                        let scores = &mut scores[block.start..block.end];
-                        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                    let queries = queries.chunks_exact(head_dim).zip(scores.chunks_exact_mut(n_keys));
+                    for (idx, (query, scores)) in queries.enumerate() {
+                        let seen = block.start..block.end.min(n_seen(idx)).max(block.start);
+                        for (score, key) in scores[seen].iter_mut().zip(keys.chunks_exact(head_dim)) {
                             *score = dot(query, key);
                         }
                     }
                 },
             );
         }
-        let (scale, sums) = (scale(head_dim), resized(sums, heads.len()));
+        let (scale, sums) = (scale(head_dim), resized(sums, part.n * n_heads));
         level.vectorize(
             #[inline(always)]
             || {
-                for (sum, scores) in sums.iter_mut().zip(scores.chunks_exact_mut(n_keys)) {
-                    let largest = max(scores);
-                    *sum = exponentiate(scores, scale, largest * scale);
+                for (idx, (sum, scores)) in sums.iter_mut().zip(scores.chunks_exact_mut(n_keys)).enumerate() {
+                    let seen = &mut scores[..n_seen(idx)];
+                    let largest = max(seen);
+                    *sum = exponentiate(seen, scale, largest * scale);
                 }
             },
         );
+        let mut out: Vec<&mut [f32]> =
+            (0..part.n).flat_map(|row| out(row).chunks_exact_mut(head_dim)).collect();
         for block in blocks() {
             let values = values.read(block.start * head_dim..block.end * head_dim, converted);
             level.vectorize(
                 #[inline(always)]
                 || {
-                    let heads = scores.chunks_exact(n_keys).zip(out.chunks_exact_mut(head_dim));
-                    for (probs, out) in heads {
-                        let probs = &probs[block.start..block.end];
-                        for (prob, value) in probs.iter().zip(values.chunks_exact(head_dim)) {
-                            for (out, value) in out.iter_mut().zip(value) {
-                                *out += prob * value;
-                            }
-                        }
+                    for (idx, (probs, out)) in scores.chunks_exact(n_keys).zip(&mut out).enumerate() {
+                        let seen = block.start..block.end.min(n_seen(idx)).max(block.start);
+                        add_weighted(out, &probs[seen], values);
                     }
                 },
             );
         }
-        for (out, sum) in out.chunks_exact_mut(head_dim).zip(sums) {
+        for (out, sum) in out.into_iter().zip(sums) {
             out.iter_mut().for_each(|out| *out /= *sum);
         }
     }
@@ -342,7 +353,29 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Buffers for segments of one row.
+/// Adds each row of `values` times its weight to `out`, in their order.
+#[inline(always)]
+fn add_weighted(out: &mut [f32], weights: &[f32], values: &[f32]) {
+    let width = out.len();
+    let (chunks, rest) = out.as_chunks_mut::<WIDTH>();
+    let n_chunked = chunks.len() * WIDTH;
+    for (idx, out) in chunks.iter_mut().enumerate() {
+        let mut sums = *out; // In registers.
+        for (weight, row) in weights.iter().zip(values.chunks_exact(width)) {
+            for (sum, value) in sums.iter_mut().zip(&row[idx * WIDTH..][..WIDTH]) {
+                *sum += weight * value;
+            }
+        }
+        *out = sums;
+    }
+    for (weight, row) in weights.iter().zip(values.chunks_exact(width)) {
+        for (out, value) in rest.iter_mut().zip(&row[n_chunked..]) {
+            *out += weight * value;
+        }
+    }
+}
+
+/// Buffers for segments of a few rows.
 #[derive(Default)]
 struct RowBuffers {
     transformed: Vec<f32>,

@@ -8,7 +8,7 @@ use crate::Error;
 
 /// Largest [`Request::prompt_lookup`]. On a CPU, 16 rows take as long as two or three steps, so longer guesses, which are
 /// rarely right to the end, would not pay off.
-pub const MAX_PROMPT_LOOKUP: usize = 15;
+pub const MAX_PROMPT_LOOKUP: usize = kernels::INVARIANT_SEGMENT - 1;
 
 /// A prompt to continue with one or several samples.
 #[derive(Debug, Clone)]

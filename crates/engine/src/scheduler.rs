@@ -30,7 +30,7 @@ const MAX_LOGITS: usize = 1 << 22;
 /// common prefix of a prompt with another text is not processed again.
 ///
 /// On the CPU in f32, a sample has the same text whatever else runs, bit for bit, if its request is
-/// [reproducible](Request::is_reproducible) and has no prompt lookup.
+/// [reproducible](Request::is_reproducible).
 #[derive(Debug)]
 pub struct Scheduler<'a> {
     decoder: Decoder,

@@ -52,7 +52,7 @@ pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
     Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
-    SlotType, WeightOrder, on_pool, on_spin_pool,
+    SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]

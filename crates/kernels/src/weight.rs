@@ -189,6 +189,44 @@ mod tests {
     }
 
     #[test]
+    fn the_gradient_of_the_input_passes_blocks() {
+        let device = test_device().autodiff();
+        device.seed(3);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, &device);
+        let parts = [random([24, 37]), random([16, 37])];
+        let weight = Tensor::cat(parts.to_vec(), 0);
+        let plain = test_device();
+        let blocks = parts.map(|part| block(Tensor::from_data(part.into_data(), &plain), WeightOrder::OutIn));
+        let blocks = RowBlocks::new(blocks.into());
+        for n_rows in [3, 70] {
+            let (x, residual, bias) =
+                (random([n_rows, 37]), random([n_rows, 40]), random([1, 40]).reshape([40]));
+            let gradients = |weight: Weight<'_>| {
+                let [x, residual] = [&x, &residual].map(|tensor| tensor.clone().require_grad());
+                let bias = bias.clone().require_grad();
+                let y = linear_residual(
+                    x.clone(),
+                    weight.clone(),
+                    Some(bias.clone()),
+                    0.0,
+                    residual.clone(),
+                    Precision::F32,
+                );
+                let z = linear_activate(x.clone(), weight, None, Activation::Swiglu, Precision::F32);
+                let gradients = (y.powi_scalar(2).sum() + z.powi_scalar(2).sum()).backward();
+                let of = |tensor: &Tensor<2>| tensor.grad(&gradients).expect("it requires a gradient");
+                [of(&x), of(&residual), bias.grad(&gradients).expect("it requires a gradient").unsqueeze()]
+            };
+            for (found, expected) in
+                gradients((&blocks).into()).into_iter().zip(gradients(weight.clone().into()))
+            {
+                let close = Tolerance::rel_abs(1e-4, test_tolerance(1e-4));
+                found.into_data().assert_approx_eq::<f32>(&expected.into_data(), close);
+            }
+        }
+    }
+
+    #[test]
     fn an_embedding_in_blocks_equals_the_embedding() {
         let device = test_device();
         device.seed(2);

@@ -75,7 +75,7 @@ fn a_gguf_file_can_be_used_directly_and_after_import() {
     let text = run(folder.path(), &["info", "small.gguf"]).success().stdout;
     assert!(
         text.contains("layout      GGUF, llama\n")
-            && text.contains("  types       f32         1.25 KiB, 5 tensors\n              q8_0 "),
+            && text.contains("memory-mapped for inference on the CPU\n  types       f32          640 B, 5 tensors\n              q8_0 "),
         "{text}"
     );
     assert!(text.contains("position = rope, norm = rms_norm, activation = swiglu, n_kv_head = 2"), "{text}");

@@ -64,8 +64,8 @@ fn a_dry_run_prints_types_and_writes_nothing() {
     };
     let text = dry_run(&[]);
     // Rows of 32 and 64 values have no blocks of 256.
-    assert!(text.contains("blk.*.attn_q.weight      q5_0"), "{text}");
-    assert!(text.contains("token_embd.weight        q8_0"), "{text}");
+    assert!(text.contains("blk.*.attn_q.weight       q5_0"), "{text}");
+    assert!(text.contains("token_embd.weight         q8_0"), "{text}");
     assert!(text.contains(" bits per weight (f32: "), "{text}");
     let report = json(&dry_run(&["--json"]));
     assert_eq!((&report["path"], &report["comparison"]), (&Json::Null, &Json::Null));

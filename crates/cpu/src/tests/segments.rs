@@ -10,7 +10,7 @@ use super::{
 use crate::{
     HeadLayout, RopeAngles, Segment, SimdLevel, Slot, SlotShape, SlotType,
     attention::Sizes,
-    segments::{Step, attend},
+    segments::{INVARIANT_SEGMENT, Step, attend},
 };
 
 /// Sequences of one attention layer.
@@ -133,6 +133,26 @@ proptest! {
                     prop_assert_eq!(out, &alone[idx], "{:?}", level);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn rows_of_short_segments_are_bitwise_equal_to_single_rows() {
+    let cases = [([4, 2, 6], SlotType::F32), ([3, 3, 8], SlotType::F16), ([6, 1, 64], SlotType::F32)];
+    for level in SimdLevel::all() {
+        for (heads, stored) in cases {
+            let run = |n_rows: &[usize]| {
+                let steps: Vec<Vec<usize>> = n_rows.iter().map(|&n| vec![n]).collect();
+                Sequences::new(1, 150, heads, true, stored).run(level, &steps).remove(0)
+            };
+            let single = run(&[1; 150]);
+            assert_eq!(run(&[INVARIANT_SEGMENT; 9]), single[..9 * INVARIANT_SEGMENT * heads[0] * heads[2]]);
+            assert_eq!(
+                run(&[2, 1, 9, 5, 14, 3, 16, 16, 16, 16, 16, 16, 16, 4]),
+                single,
+                "{level:?}, {heads:?}"
+            );
         }
     }
 }
