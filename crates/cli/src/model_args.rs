@@ -33,7 +33,7 @@ pub(crate) struct ModelArgs {
 pub(crate) struct WeightsArgs {
     /// Type of the weights in memory, on the CPU: they are quantised as they are loaded. Without it, `eval` and `score`
     /// use f32, and the other commands the types in the file.
-    #[arg(long = "weights", value_name = "TYPE", value_parser = file_type(), hide_possible_values = true)]
+    #[arg(long = "weights", value_name = "TYPE", value_parser = file_type(), ignore_case = true, hide_possible_values = true)]
     ty: Option<FileType>,
 }
 

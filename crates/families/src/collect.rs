@@ -21,6 +21,10 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 ///
 /// If `out` fails, or `ty` can't represent a value.
+///
+/// # Panics
+///
+/// If a weight is not a parameter: the model was not loaded with [`WeightStorage::Owned`](crate::WeightStorage::Owned).
 pub fn write_safetensors(model: &Gpt, out: &mut impl Write, ty: FloatType) -> Result<(), WriteError> {
     let weights = collect(model);
     let shapes = weights.iter().map(|(key, weight)| (key.clone(), weight.shape.clone())).collect();
@@ -49,7 +53,14 @@ impl Weight {
 
 /// The weights of a model in the layout of its family, with zeros for biases that only the layout has. They are sorted,
 /// so that equal weights make equal files.
+///
+/// # Panics
+///
+/// If a weight is not a parameter: a model to be written is loaded with [`WeightStorage::Owned`].
+///
+/// [`WeightStorage::Owned`]: crate::WeightStorage::Owned
 pub(crate) fn collect(model: &Gpt) -> BTreeMap<String, Weight> {
+    assert!(!model.has_row_blocks(), "a model whose weights are not parameters can't be written");
     let (config, names) = (model.config(), names(model.config()));
     let mut collector = Collector { path: Vec::new(), names, config, weights: BTreeMap::new() };
     model.visit(&mut collector);

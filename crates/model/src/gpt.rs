@@ -184,6 +184,14 @@ impl Gpt {
         self
     }
 
+    /// Whether a weight is in row blocks instead of a parameter.
+    pub fn has_row_blocks(&self) -> bool {
+        let is_packed = |layer: &Linear| matches!(layer.weight(), Weight::Blocks(_));
+        let mut any = is_packed(&self.token_embedding) || self.head.as_ref().is_some_and(is_packed);
+        self.clone().for_each_linear(|_, layer| any |= is_packed(layer));
+        any
+    }
+
     /// Calls `change` for each linear layer of the blocks.
     fn for_each_linear(&mut self, mut change: impl FnMut(&str, &mut Linear)) {
         for (idx, block) in self.blocks.iter_mut().enumerate() {

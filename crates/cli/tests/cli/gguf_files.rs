@@ -97,8 +97,17 @@ fn a_gguf_file_can_be_used_directly_and_after_import() {
     assert!(imported.stderr.contains("generate runs/small"), "{}", imported.stderr);
     let options =
         ["--prompt", "the kettle", "--temperature", "0", "--max-tokens", "40", "--seed", "1", "--json"];
-    let generated = |model: &str| json(folder.path(), &[&["generate", model], &options[..]].concat());
-    assert_eq!(generated("small"), generated("small.gguf"));
+    let generated = |model: &[&str]| json(folder.path(), &[&["generate"], model, &options[..]].concat());
+    let unpacked = generated(&["small"]);
+    assert_eq!(generated(&["small.gguf", "--weights", "f32"]), unpacked);
+    assert_ne!(generated(&["small.gguf"]), unpacked, "the weights of the file were unpacked");
+    // A type can be chosen in any case; it needs the CPU.
+    assert_ne!(generated(&["small", "--weights", "Q4_0"]), unpacked);
+    let wrong = run(folder.path(), &["generate", "small.gguf", "--weights", "q3"]).usage_failure();
+    assert!(
+        wrong.contains("invalid value 'q3' for '--weights <TYPE>'") && wrong.contains("q4_K_M"),
+        "{wrong}"
+    );
     let again = json(folder.path(), &["score", "small", "--text", "the kettle", "--json"]);
     assert_eq!(again["ids"], score["ids"]);
 
@@ -112,7 +121,7 @@ fn a_gguf_file_can_be_used_directly_and_after_import() {
 
     // An export keeps the tokenizer.
     run(folder.path(), &["export", "small", "--format", "gguf", "-o", "again.gguf"]).success();
-    assert_eq!(generated("again.gguf"), generated("small"));
+    assert_eq!(generated(&["again.gguf"]), unpacked);
     let text = ["--text", " the  kettle\n<tool> 12 é", "--json"];
     let [first, second] = ["small.gguf", "again.gguf"]
         .map(|model| json(folder.path(), &[&["score", model], &text[..]].concat())["ids"].clone());
