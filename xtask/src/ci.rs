@@ -116,6 +116,7 @@ const CHECKS: [Check; 14] = [
             fuzz!("dataset"),
             fuzz!("gguf"),
             fuzz!("pickle"),
+            fuzz!("quant"),
             fuzz!("safetensors"),
             fuzz!("tokenizer"),
         ],

@@ -190,14 +190,14 @@ mod tests {
 
     #[test]
     fn the_divergence_is_that_of_the_definition() {
-        let (logits, reference) = ([0.5, 2.0, -1.0], [1.0, 1.5, 0.0]);
-        let probs = |logits: [f64; 3]| {
-            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
-            logits.map(|logit| logit.exp() / sum)
+        let (logits, reference) = ([0.5_f32, 2.0, -1.0], [1.0_f32, 1.5, 0.0]);
+        let probs = |logits: [f32; 3]| {
+            let exps = logits.map(|logit| f64::from(logit).exp());
+            exps.map(|x| x / exps.iter().sum::<f64>())
         };
         let (q, p) = (probs(logits), probs(reference));
         let expected: f64 = p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum();
-        let found = difference(&logits.map(|x| x as f32), &reference.map(|x| x as f32), 2);
+        let found = difference(&logits, &reference, 2);
         assert!((f64::from(found.kl_divergence) - expected).abs() < 1e-6, "{found:?}");
         assert!((f64::from(found.logprob) - q[2].ln()).abs() < 1e-6);
         assert!((f64::from(found.reference_logprob) - p[2].ln()).abs() < 1e-6);

@@ -1,5 +1,7 @@
 //! Models that are split into several files.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use formats::gguf::{self, Gguf, TensorInfo, TensorType, Value};
 
 /// A part with tensors of these names. Their values are the first byte of the name.

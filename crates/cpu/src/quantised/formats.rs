@@ -92,7 +92,7 @@ impl<B: Short> Quantised for B {
         x: [&Group; R],
         sums: &mut [Sums<V>; R],
     ) {
-        let scales = v.from_f16(fields(blocks, Self::scale));
+        let scales = v.f16s(fields(blocks, Self::scale));
         let offsets = Self::offsets(v, blocks, scales);
         let mut products = [[0.0; 8]; R];
         for ((products, sums), x) in products.iter_mut().zip(&mut *sums).zip(x) {
@@ -111,7 +111,7 @@ impl<B: Short> Quantised for B {
 
     #[inline(always)]
     fn unpack<V: Vectors>(v: V, blocks: &[Self], out: &mut Integers) {
-        let scales = v.from_f16(fields(blocks, Self::scale));
+        let scales = v.f16s(fields(blocks, Self::scale));
         out.set_scales(v.store(scales), v.store(Self::offsets(v, blocks, scales)));
         for (idx, block) in blocks.iter().enumerate() {
             out.set_block(idx, v.store_bytes(block.quanta(v)));
@@ -154,7 +154,7 @@ impl Short for Q4_1 {
 
     #[inline(always)]
     fn offsets<V: Vectors>(v: V, blocks: &[Self], _: V::Floats) -> V::Floats {
-        v.from_f16(fields(blocks, |block| block.min))
+        v.f16s(fields(blocks, |block| block.min))
     }
 
     #[inline(always)]
@@ -188,7 +188,7 @@ impl Short for Q5_1 {
 
     #[inline(always)]
     fn offsets<V: Vectors>(v: V, blocks: &[Self], _: V::Floats) -> V::Floats {
-        v.from_f16(fields(blocks, |block| block.min))
+        v.f16s(fields(blocks, |block| block.min))
     }
 
     #[inline(always)]
@@ -208,7 +208,7 @@ impl Quantised for Q8_0 {
         x: [&Group; R],
         sums: &mut [Sums<V>; R],
     ) {
-        let scales = v.from_f16(fields(blocks, |block| block.scale));
+        let scales = v.f16s(fields(blocks, |block| block.scale));
         let products = x.map(|x| v.store(v.mul(scales, v.load(&x.scales))));
         let (pairs, rest) = blocks.as_chunks::<2>();
         for (idx, [first, second]) in pairs.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Quantised for Q8_0 {
 
     #[inline(always)]
     fn unpack<V: Vectors>(v: V, blocks: &[Self], out: &mut Integers) {
-        let scales = v.from_f16(fields(blocks, |block| block.scale));
+        let scales = v.f16s(fields(blocks, |block| block.scale));
         out.set_scales(v.store(scales), v.store(v.mul(scales, v.splat(-128.0))));
         for (idx, block) in blocks.iter().enumerate() {
             out.set_block(idx, block.quanta.map(|quantum| quantum.cast_unsigned() ^ 0x80));
@@ -250,9 +250,9 @@ fn add_signed<V: Vectors, const R: usize, const S: usize>(
 /// The scales and offsets of the groups of a block of 256, given the half-precision scale and minimum of the block.
 #[inline(always)]
 fn long_scales<V: Vectors>(v: V, [scale, min]: [[u8; 2]; 2], group_scales: &[u8; 12]) -> [V::Floats; 2] {
-    let halves = v.store(v.from_f16([scale, min, [0; 2], [0; 2], [0; 2], [0; 2], [0; 2], [0; 2]]));
+    let halves = v.store(v.f16s([scale, min, [0; 2], [0; 2], [0; 2], [0; 2], [0; 2], [0; 2]]));
     let (scales, mins) = scales_and_mins(group_scales);
-    [v.mul(v.from_u8(scales), v.splat(halves[0])), v.mul(v.from_u8(mins), v.splat(-halves[1]))]
+    [v.mul(v.u8s(scales), v.splat(halves[0])), v.mul(v.u8s(mins), v.splat(-halves[1]))]
 }
 
 /// Adds the products of a block of 256 with groups of 32. `quanta` returns the unsigned integers of a group.
@@ -284,7 +284,7 @@ fn add_long<V: Vectors, const R: usize>(
 #[inline(always)]
 fn nibbles<V: Vectors>(v: V, nibbles: &[u8; 128], k: usize) -> V::Bytes {
     let bytes = v.bytes(&nibbles.as_chunks().0[k / 2]);
-    if k % 2 == 0 { v.shifted_right::<0>(bytes, 15) } else { v.shifted_right::<4>(bytes, 15) }
+    if k.is_multiple_of(2) { v.shifted_right::<0>(bytes, 15) } else { v.shifted_right::<4>(bytes, 15) }
 }
 
 /// Bit `k` of each byte, as bit 4.
@@ -379,10 +379,10 @@ impl Quantised for Q6_K {
         sums: &mut [Sums<V>; R],
     ) {
         let [block] = blocks else { unreachable!("one block per group") };
-        let scale = v.store(v.from_f16([block.scale; 8]))[0];
+        let scale = v.store(v.f16s([block.scale; 8]))[0];
         let (group_scales, _) = block.scales.as_chunks::<8>();
-        for part in 0..2 {
-            let scales = v.mul(v.from_i8(group_scales[part]), v.splat(scale));
+        for (part, group_scales) in group_scales.iter().enumerate() {
+            let scales = v.mul(v.i8s(*group_scales), v.splat(scale));
             let offsets = v.mul(scales, v.splat(-32.0));
             let mut products = [scales; R];
             for ((products, sums), x) in products.iter_mut().zip(&mut *sums).zip(x) {
@@ -407,9 +407,9 @@ impl Quantised for Q6_K {
     #[inline(always)]
     fn unpack<V: Vectors>(v: V, blocks: &[Self], out: &mut Integers) {
         let [block] = blocks else { unreachable!("one block per group") };
-        let scale = v.store(v.from_f16([block.scale; 8]))[0];
+        let scale = v.store(v.f16s([block.scale; 8]))[0];
         for part in 0..2 {
-            let scales = v.mul(v.from_i8(block.scales.as_chunks().0[part]), v.splat(scale));
+            let scales = v.mul(v.i8s(block.scales.as_chunks().0[part]), v.splat(scale));
             out.scales.as_chunks_mut().0[part] = v.store(scales);
             out.offsets.as_chunks_mut().0[part] = v.store(v.mul(scales, v.splat(-32.0)));
             for (k, quanta) in six_bits(v, block, part).into_iter().enumerate() {

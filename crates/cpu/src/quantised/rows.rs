@@ -169,13 +169,13 @@ impl WithVectors for HalfProduct<'_> {
             self.outputs(
                 v,
                 #[inline(always)]
-                |halves| v.from_f16(halves),
+                |halves| v.f16s(halves),
             );
         } else {
             self.outputs(
                 v,
                 #[inline(always)]
-                |halves| v.from_bf16(halves),
+                |halves| v.bf16s(halves),
             );
         }
     }

@@ -125,13 +125,13 @@ pub(super) trait Vectors: Copy {
     fn load(self, values: &[f32; 8]) -> Self::Floats;
     fn store(self, values: Self::Floats) -> [f32; 8];
     fn splat(self, value: f32) -> Self::Floats;
-    fn from_u8(self, values: [u8; 8]) -> Self::Floats;
-    fn from_i8(self, values: [i8; 8]) -> Self::Floats;
-    fn from_f16(self, halves: [[u8; 2]; 8]) -> Self::Floats;
-    fn from_bf16(self, halves: [[u8; 2]; 8]) -> Self::Floats;
+    fn u8s(self, values: [u8; 8]) -> Self::Floats;
+    fn i8s(self, values: [i8; 8]) -> Self::Floats;
+    fn f16s(self, halves: [[u8; 2]; 8]) -> Self::Floats;
+    fn bf16s(self, halves: [[u8; 2]; 8]) -> Self::Floats;
 
     /// Element `2 N` four times, then element `2 N + 1` four times.
-    fn spread<const N: usize>(self, values: Self::Floats) -> Self::Floats;
+    fn spread<const N: i32>(self, values: Self::Floats) -> Self::Floats;
 
     fn mul(self, x: Self::Floats, y: Self::Floats) -> Self::Floats;
     fn add(self, x: Self::Floats, y: Self::Floats) -> Self::Floats;

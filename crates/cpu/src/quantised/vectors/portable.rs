@@ -79,28 +79,29 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
-    fn from_u8(self, values: [u8; 8]) -> [f32; 8] {
+    fn u8s(self, values: [u8; 8]) -> [f32; 8] {
         values.map(f32::from)
     }
 
     #[inline(always)]
-    fn from_i8(self, values: [i8; 8]) -> [f32; 8] {
+    fn i8s(self, values: [i8; 8]) -> [f32; 8] {
         values.map(f32::from)
     }
 
     #[inline(always)]
-    fn from_f16(self, halves: [[u8; 2]; 8]) -> [f32; 8] {
+    fn f16s(self, halves: [[u8; 2]; 8]) -> [f32; 8] {
         halves.map(|half| half::f16::from_le_bytes(half).to_f32_const())
     }
 
     #[inline(always)]
-    fn from_bf16(self, halves: [[u8; 2]; 8]) -> [f32; 8] {
+    fn bf16s(self, halves: [[u8; 2]; 8]) -> [f32; 8] {
         halves.map(|half| f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16))
     }
 
     #[inline(always)]
-    fn spread<const N: usize>(self, values: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|i| values[2 * N + i / 4])
+    fn spread<const N: i32>(self, values: [f32; 8]) -> [f32; 8] {
+        let first = usize::try_from(2 * N).expect("an index");
+        std::array::from_fn(|i| values[first + i / 4])
     }
 
     #[inline(always)]

@@ -198,33 +198,33 @@ impl<D: Dots> Vectors for X86<D> {
     }
 
     #[inline(always)]
-    fn from_u8(self, values: [u8; 8]) -> __m256 {
+    fn u8s(self, values: [u8; 8]) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi64x(i64::from_le_bytes(values)))) }
     }
 
     #[inline(always)]
-    fn from_i8(self, values: [i8; 8]) -> __m256 {
+    fn i8s(self, values: [i8; 8]) -> __m256 {
         let values = i64::from_le_bytes(values.map(i8::cast_unsigned));
         // SAFETY: as above.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_set1_epi64x(values))) }
     }
 
     #[inline(always)]
-    fn from_f16(self, halves: [[u8; 2]; 8]) -> __m256 {
+    fn f16s(self, halves: [[u8; 2]; 8]) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_cvtph_ps(load_half(&halves)) }
     }
 
     #[inline(always)]
-    fn from_bf16(self, halves: [[u8; 2]; 8]) -> __m256 {
+    fn bf16s(self, halves: [[u8; 2]; 8]) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(&halves)), 16)) }
     }
 
     #[inline(always)]
-    fn spread<const N: usize>(self, values: __m256) -> __m256 {
-        let (first, second) = (2 * N as i32, 2 * N as i32 + 1);
+    fn spread<const N: i32>(self, values: __m256) -> __m256 {
+        let (first, second) = (2 * N, 2 * N + 1);
         // SAFETY: as above.
         unsafe {
             let source = _mm256_setr_epi32(first, first, first, first, second, second, second, second);
