@@ -55,7 +55,7 @@ pub(crate) struct SamplingArgs {
 #[command(next_help_heading = "Speed")]
 pub(crate) struct PromptLookupArgs {
     /// Guess up to N tokens at a time, if the last tokens occurred earlier in the prompt or the text, and check them in
-    /// one step. Text that repeats itself is generated faster, and stays the same; 0 is off.
+    /// one step. Text that repeats itself is generated faster, and stays the same on the CPU in f32; 0 is off.
     #[arg(
         long,
         value_name = "N",

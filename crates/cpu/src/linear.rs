@@ -20,6 +20,10 @@ use super::{
 const ROWS: usize = 64;
 
 /// `x · weights + bias`; the bias may be empty.
+///
+/// # Panics
+///
+/// If a factor is [`Factor::Quantised`]: that of a layer is [`Factor::Transposed`].
 pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Factor<'_>], bias: &[f32]) -> Vec<f32> {
     finished_rows(level, x, weights, |_, row| {
         level.vectorize(

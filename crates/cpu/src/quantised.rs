@@ -4,8 +4,8 @@
 //! product, times both scales. `vectors.rs` has the instructions, `formats.rs` the formats, `rows.rs` the products
 //! with a few rows, and `panels.rs` those with many.
 //!
-//! Processors without these instructions unpack one row of the weight at a time, or for products with many rows a part
-//! of it ([`Factor`](super::Factor)), and compute in f32.
+//! Products with many rows need AVX-512 VNNI. Other processors unpack a part of the weight at a time
+//! ([`Factor`](super::Factor)), and compute in f32. Those without AVX2 unpack a row at a time for a few rows too.
 //!
 //! Each activation is off by at most half the scale of its block of 32, which is `max |x| / 127`. So an output is off
 //! by at most `Σ |w| · scale / 2`, beside rounding in f32. Weights in f16 and bf16 take the activations in f32.

@@ -7,7 +7,7 @@ use quant::Format;
 
 use super::{factor::Factor, matrix::Matrix, quantised::QuantRows};
 
-/// Some rows of a weight `[C_out, C_in]`, as their file has them.
+/// Some rows of a weight `[C_out, C_in]`, such as those of a file, in its order and type.
 #[derive(Clone)]
 pub struct RowBlock {
     data: Bytes,

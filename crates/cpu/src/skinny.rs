@@ -8,10 +8,11 @@ mod by_rows;
 
 use super::{factor::Factor, matrix::Matrix, parallel::Buffer, quantised, simd_level::SimdLevel};
 
-/// Maximum rows of an f32 product in which the bits of a row do not depend on the other rows.
+/// Maximum rows of a product, in f32 or with quantised weights, in which the bits of a row do not depend on the other
+/// rows.
 pub const INVARIANT_ROWS: usize = 64;
 
-/// Maximum rows of these products, which are always in f32. With bf16, packing the weight pays off from 9 rows on.
+/// Maximum rows of these products, which never round to bf16. With bf16, packing the weight pays off from 9 rows on.
 pub(crate) fn max_rows(level: SimdLevel) -> usize {
     if level.pairs().is_some() { 8 } else { INVARIANT_ROWS }
 }

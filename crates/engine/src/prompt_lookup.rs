@@ -11,7 +11,7 @@ use crate::ngrams::NgramIndex;
 /// The price of a proposed token. Each step earns 1, so that rejected tokens cost one row in this many steps.
 const PRICE: usize = 16;
 
-/// What an accepted token earns. A sample with one accepted token of four can pay for all proposals.
+/// The credit for an accepted token. A sample with one accepted token of four can pay for all proposals.
 const REWARD: usize = 4 * PRICE;
 
 /// The longest proposals that credit can be saved for.
@@ -22,7 +22,7 @@ const MAX_SAVED: usize = 4;
 pub(crate) struct PromptLookup {
     n_max: usize,
     index: NgramIndex,
-    /// What the sample may spend on proposals.
+    /// The price of the proposals that the sample may still make.
     credit: usize,
 }
 

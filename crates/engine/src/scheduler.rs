@@ -29,7 +29,7 @@ const MAX_LOGITS: usize = 1 << 22;
 /// the processing of their prompt. The KV caches of ended samples are kept while there are free slots, and the longest
 /// common prefix of a prompt with another text is not processed again.
 ///
-/// On the CPU in f32, a sample has the same text whatever else runs, bit for bit, if its request is
+/// On the CPU, with products in f32 or of quantised weights, a sample has the same text whatever else runs, bit for bit, if its request is
 /// [reproducible](Request::is_reproducible).
 #[derive(Debug)]
 pub struct Scheduler<'a> {

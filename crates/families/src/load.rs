@@ -38,7 +38,7 @@ pub enum WeightStorage {
     Quantised(FileType),
 }
 
-/// Loads a model. Weights may be f32, f16 or bf16, and keys may lack the family's prefix. Biases with `without_bias` in
+/// Loads a model. Weights may be f32, f16, bf16 or quantised, and keys may lack the family's prefix. Biases with `without_bias` in
 /// their keys are zeros.
 ///
 /// # Errors
@@ -164,7 +164,7 @@ struct Loader<'a> {
     storage: WeightStorage,
     /// The mapped files; `None` if weights are loaded into memory.
     maps: Option<Maps>,
-    /// Mapped weights in another layout than their parameters, by the paths of the parameters.
+    /// Weights that are not parameters, because of their layout or type, by the paths of the parameters.
     blocks: BTreeMap<String, RowBlocks>,
 }
 
@@ -186,6 +186,7 @@ impl Loader<'_> {
                     WeightStorage::Quantised(ty) => {
                         let (names, config) = (self.names, self.config);
                         let format = |part: usize, n_in: usize| {
+                            // A layout of our own has no names in GGUF: all its matrices have the base type.
                             let name = names.gguf_name(&place.parts[part].key).map(|mapped| mapped.name);
                             ty.tensor_type(&name.unwrap_or_default(), &[n_in, 1], config).format()
                         };

@@ -88,7 +88,7 @@ fn reordered<T: Copy>(
         head_dim.is_multiple_of(2) && n_rows.is_multiple_of(head_dim),
         "{n_rows} rows do not divide into heads of {head_dim}"
     );
-    let width = values.len() / n_rows; // Of a bias: 1.
+    let width = values.len() / n_rows.max(1); // Of a bias: 1.
     let row = |row: usize| {
         let (head, row) = (row / head_dim, row % head_dim);
         &values[(head * head_dim + source(row)) * width..][..width]

@@ -115,7 +115,7 @@ pub(super) trait Vectors: Copy {
 
     fn or(self, x: Self::Bytes, y: Self::Bytes) -> Self::Bytes;
 
-    /// The primitive: dot products of four unsigned bytes up to 127 with four signed ones, for each of the 8 integers.
+    /// The primitive: dot products of four unsigned bytes up to 128 with four signed ones above -128, for each of the 8 integers.
     fn dots(self, unsigned: Self::Bytes, signed: &[i8; 32]) -> Self::Ints;
 
     /// As [`Self::dots`], with signed bytes on both sides.

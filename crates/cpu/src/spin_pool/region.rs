@@ -97,7 +97,13 @@ impl Shared {
         for thread in (own..self.unclaimed.len()).chain(0..own) {
             while let Some((task, idx)) = self.claim(thread) {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(idx))) {
-                    lock(&self.panic).get_or_insert(panic);
+                    let mut first = lock(&self.panic);
+                    if first.is_none() {
+                        *first = Some(panic);
+                    } else {
+                        // Dropping it could panic, while other threads run the task.
+                        std::mem::forget(panic);
+                    }
                 }
                 n_ended += 1;
                 next();

@@ -37,7 +37,7 @@ pub enum Error {
     )]
     MissingParts {
         count: usize,
-        /// File names.
+        /// File names, or a few and the number of others.
         missing: Vec<String>,
     },
 

@@ -142,12 +142,20 @@ impl GgufFile {
     }
 }
 
+/// Missing parts that an error names.
+const SHOWN: usize = 3;
+
 /// Maps all parts of a model, in order; one part for a model that is not split.
 fn open_parts(path: &Path) -> Result<Vec<(PathBuf, Bytes)>> {
     let paths = part_paths(path);
     let is_missing = |part: &&PathBuf| *part != path && !part.exists();
     let name = |part: &PathBuf| part.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let missing: Vec<String> = paths.iter().filter(is_missing).map(name).collect();
+    let mut missing: Vec<String> = paths.iter().filter(is_missing).map(name).collect();
+    let n_more = missing.len().saturating_sub(SHOWN);
+    if n_more > 0 {
+        missing.truncate(SHOWN);
+        missing.push(format!("{n_more} more"));
+    }
     if !missing.is_empty() {
         let source = super::Error::MissingParts { count: paths.len(), missing };
         return Err(Error::Gguf { path: path.to_owned(), source: Box::new(source) });

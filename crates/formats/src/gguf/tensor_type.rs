@@ -19,8 +19,11 @@ pub enum TensorType {
 }
 
 impl TensorType {
+    /// [`Format::F16`].
     pub const F16: Self = Self::Packed(Format::F16);
+    /// [`Format::BF16`].
     pub const BF16: Self = Self::Packed(Format::BF16);
+    /// [`Format::Q8_0`].
     pub const Q8_0: Self = Self::Packed(Format::Q8_0);
 
     /// Every type, f32 first.
