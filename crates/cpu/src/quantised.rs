@@ -1,7 +1,7 @@
 //! Products with quantised weights, read from the blocks of their file.
 //!
 //! Activations are quantised to 8 bits once per row ([`Activations`]), so a product of a block is an integer dot
-//! product, times both scales. `vectors.rs` has the instructions, `formats.rs` the formats, `rows.rs` the products
+//! product, times both scales. `level.rs` has the instructions, `formats.rs` the formats, `rows.rs` the products
 //! with a few rows, and `panels.rs` those with many.
 //!
 //! Products with many rows need AVX-512 VNNI. Other processors unpack a part of the weight at a time
@@ -12,14 +12,19 @@
 
 mod activations;
 mod formats;
+mod level;
 mod panels;
+#[cfg(test)]
+mod portable;
 mod rows;
 mod vectors;
 mod weight;
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub(crate) use activations::Activations;
+pub(crate) use level::Int8Level;
 pub(crate) use panels::{has_tiles, multiply as multiply_many};
 pub(crate) use rows::multiply;
-pub(crate) use vectors::Int8Level;
 pub use weight::QuantRows;

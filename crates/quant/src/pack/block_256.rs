@@ -7,8 +7,8 @@
 )]
 
 use super::lanes::{Columns, Lanes, columns, quanta, round};
+use super::scale::{first, largest_magnitude, stored_scale};
 use super::search::{Grid, NEGLIGIBLE, fit_affine, fit_linear};
-use super::{first, largest_magnitude, stored_scale};
 use crate::{Q4_K, Q5_K, Q6_K, blocks::pack_scales_and_mins, half_float::f16_to_f32};
 
 type Values = [f32; 256];

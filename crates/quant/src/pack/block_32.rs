@@ -6,7 +6,7 @@
     reason = "quanta are in the range of the integer"
 )]
 
-use super::{first, inverse, largest_magnitude, stored_scale};
+use super::scale::{first, inverse, largest_magnitude, stored_scale};
 use crate::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
 type Values = [f32; 32];

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Vectors, WithVectors};
+use super::vectors::{Vectors, WithVectors};
 
 /// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! A model of the vectors in plain Rust, to test the code around the instructions.
 
-use super::Vectors;
+use super::vectors::Vectors;
 
 /// Plain Rust.
 #[derive(Clone, Copy)]
