@@ -13,7 +13,7 @@ use model::{Gpt, GptConfig};
 use crate::{
     Error, Result,
     gguf::FileType,
-    map::{mapped_row_blocks, mapped_tensor, quantised_row_blocks, stored_row_blocks},
+    map::{Mapped, mapped, quantised_row_blocks},
     names::{Names, Place, strip_compile_prefix},
     quantization::quantization_of,
 };
@@ -178,39 +178,31 @@ impl Loader<'_> {
     ) -> Result<Param<Tensor<D>>> {
         if let Some(maps) = &mut self.maps {
             let path = self.path.join(".");
-            if D == 2 && path != POSITION_EMBEDDING {
-                let blocks = match self.storage {
-                    WeightStorage::Owned | WeightStorage::Mapped => None,
-                    WeightStorage::AsStored => stored_row_blocks(tensors, place.is_transposed, maps)?,
-                    WeightStorage::Quantised(FileType::F32) => None,
-                    WeightStorage::Quantised(ty) => {
-                        let (names, config) = (self.names, self.config);
-                        let format = |part: usize, n_in: usize| {
-                            // A layout of our own has no names in GGUF: all its matrices have the base type.
-                            let name = names.gguf_name(&place.parts[part].key).map(|mapped| mapped.name);
-                            ty.tensor_type(&name.unwrap_or_default(), &[n_in, 1], config).format()
-                        };
-                        Some(quantised_row_blocks(tensors, place.is_transposed, maps, format)?)
-                    }
-                };
-                if let Some(blocks) = blocks {
+            let may_be_packed = D == 2 && path != POSITION_EMBEDDING;
+            let found = match self.storage {
+                WeightStorage::Quantised(ty) if may_be_packed && ty != FileType::F32 => {
+                    let (names, config) = (self.names, self.config);
+                    let format = |part: usize, n_in: usize| {
+                        // A layout of our own has no names in GGUF: all its matrices have the base type.
+                        let name = names.gguf_name(&place.parts[part].key).map(|mapped| mapped.name);
+                        ty.tensor_type(&name.unwrap_or_default(), &[n_in, 1], config).format()
+                    };
+                    let blocks = quantised_row_blocks(tensors, place.is_transposed, maps, format)?;
+                    Some(Mapped::Blocks(blocks))
+                }
+                storage => {
+                    let accepts_packed = may_be_packed && storage == WeightStorage::AsStored;
+                    let accepts = |format: Option<_>| format.is_none() || accepts_packed;
+                    mapped(tensors, place.is_transposed, accepts, maps, &param.val().device())?
+                }
+            };
+            match found {
+                Some(Mapped::Tensor(tensor)) => return Ok(param.map(|_| tensor)),
+                Some(Mapped::Blocks(blocks)) => {
                     self.blocks.insert(path, blocks);
                     return Ok(param); // Later replaced by the blocks.
                 }
-            }
-            match tensors {
-                [whole] if !place.is_transposed => {
-                    if let Some(mapped) = mapped_tensor(whole, maps, &param.val().device())? {
-                        return Ok(param.map(|_| mapped));
-                    }
-                }
-                parts if D == 2 => {
-                    if let Some(blocks) = mapped_row_blocks(parts, place.is_transposed, maps)? {
-                        self.blocks.insert(self.path.join("."), blocks);
-                        return Ok(param); // Later replaced by the blocks.
-                    }
-                }
-                _ => {}
+                None => {}
             }
         }
         let data = TensorData::new(concatenated(tensors)?, place.shape(&param.val().dims()));

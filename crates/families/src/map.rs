@@ -11,72 +11,49 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// A tensor backed by the mapped file. `None` if it has to be read.
+/// A weight in its mapped file.
+#[expect(clippy::large_enum_variant, reason = "a short-lived result")]
+pub(crate) enum Mapped<const D: usize> {
+    /// In the layout of its parameter.
+    Tensor(Tensor<D>),
+    Blocks(RowBlocks),
+}
+
+/// A parameter as its file has it, if the file has it in types that `accepts` allows (`None` is f32). Several tensors
+/// are groups of the rows of a matrix. `None` if one has to be read.
 ///
 /// # Errors
 ///
-/// If the file can't be mapped, or a value is not finite.
-pub(crate) fn mapped_tensor<const D: usize>(
-    tensor: &FileTensor,
+/// If a file can't be mapped, or a value is not finite.
+pub(crate) fn mapped<const D: usize>(
+    parts: &[FileTensor],
+    is_transposed: bool,
+    accepts: impl Fn(Option<Format>) -> bool,
     maps: &mut Maps,
     device: &Device,
-) -> Result<Option<Tensor<D>>> {
-    match tensor.stored(maps)? {
-        Some(Stored { bytes, format: None, is_transposed: false }) => {
-            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
-            let data = TensorData::from_bytes(bytes, tensor.shape().to_vec(), DType::F32);
-            Ok(Some(Tensor::from_data(data, device)))
+) -> Result<Option<Mapped<D>>> {
+    let mut stored = Vec::with_capacity(parts.len());
+    for part in parts {
+        match part.stored(maps)? {
+            Some(it) if accepts(it.format) => stored.push(it),
+            _ => return Ok(None),
         }
-        _ => Ok(None),
     }
-}
-
-/// The weight of a linear layer as f32 values in the mapped file; the tensors are groups of its rows. `None` if one has
-/// to be read.
-///
-/// # Errors
-///
-/// As [`mapped_tensor`].
-pub(crate) fn mapped_row_blocks(
-    parts: &[FileTensor],
-    is_transposed: bool,
-    maps: &mut Maps,
-) -> Result<Option<RowBlocks>> {
-    let mut blocks = Vec::with_capacity(parts.len());
-    for part in parts {
-        let Some(stored @ Stored { format: None, .. }) = part.stored(maps)? else { return Ok(None) };
-        let Some(block) = f32_block(stored, part.shape(), is_transposed) else { return Ok(None) };
-        blocks.push(block);
+    if let ([part], [Stored { bytes, format: None, is_transposed: false }]) = (parts, &stored[..])
+        && !is_transposed
+    {
+        let bytes = Bytes::from_shared(bytes.clone(), AllocationProperty::File);
+        let data = TensorData::from_bytes(bytes, part.shape().to_vec(), DType::F32);
+        return Ok(Some(Mapped::Tensor(Tensor::from_data(data, device))));
     }
-    Ok(Some(RowBlocks::new(blocks)))
-}
-
-/// The weight of a linear layer or an embedding as its file has it; the tensors are groups of its rows. `None` if no
-/// part is below 32 bits. f32 parts beside others stay f32.
-///
-/// # Errors
-///
-/// As [`mapped_tensor`].
-pub(crate) fn stored_row_blocks(
-    parts: &[FileTensor],
-    is_transposed: bool,
-    maps: &mut Maps,
-) -> Result<Option<RowBlocks>> {
-    let mut blocks = Vec::with_capacity(parts.len());
-    let mut is_packed = false;
-    for part in parts {
-        let block = match part.stored(maps)? {
-            Some(stored) if let Some(format) = stored.format => {
-                is_packed = true;
-                packed_block(stored, format, part.shape(), is_transposed)
-            }
-            Some(stored) => f32_block(stored, part.shape(), is_transposed),
-            None => None,
-        };
-        let Some(block) = block else { return Ok(None) };
-        blocks.push(block);
+    if D != 2 {
+        return Ok(None);
     }
-    Ok(is_packed.then(|| RowBlocks::new(blocks)))
+    let blocks = parts.iter().zip(stored).map(|(part, stored)| match stored.format {
+        Some(format) => packed_block(stored, format, part.shape(), is_transposed),
+        None => f32_block(stored, part.shape(), is_transposed),
+    });
+    Ok(blocks.collect::<Option<_>>().map(|blocks| Mapped::Blocks(RowBlocks::new(blocks))))
 }
 
 /// Quantises the weight of a linear layer or an embedding; the tensors are groups of its rows. `format` returns the
