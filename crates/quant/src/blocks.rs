@@ -100,8 +100,8 @@ pub struct Q6_K {
 /// The 6-bit scales and minima of the groups of a [`Q4_K`] or [`Q5_K`].
 ///
 /// Each of the first eight bytes has a whole value in its lower 6 bits: four scales, then four minima. The last four
-/// bytes have the low and high nibbles of the other four scales and minima, whose upper two bits are those of the first
-/// eight bytes.
+/// bytes have the low and high nibbles of the other four scales and minima. The upper two bits of the first eight bytes
+/// complete them.
 #[inline(always)]
 pub fn scales_and_mins(scales: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *scales;

@@ -131,7 +131,7 @@ fn unpack_q4_k(block: &Q4_K, values: &mut [f32; 256]) {
 
 #[inline(always)]
 fn unpack_q5_k(block: &Q5_K, values: &mut [f32; 256]) {
-    // The lowest two bits are those of the pair. Shifts of bytes by a constant are faster than others.
+    // The lowest two bits belong to the pair. Shifts of bytes by a constant are faster than others.
     let mut fifth_bits = block.high;
     let groups = groups(block.scale, block.min, &block.scales);
     let pairs = groups.as_chunks().0.iter().zip(block.nibbles.as_chunks::<32>().0);

@@ -105,7 +105,7 @@ fn six_bits<const G: usize>(values: Lanes<G>) -> (f32, Lanes<G>) {
     (largest / 63.0, values.map(|value| round(steps_per_unit * value).clamp(0.0, 63.0)))
 }
 
-/// Quanta for scales that are quantised. Groups with a scale of 0 keep those of the fit.
+/// Quanta for scales that are quantised. Groups with a scale of 0 keep the quanta of the fit.
 #[inline(always)]
 fn requantised<const G: usize, const N: usize>(
     fitted: &Columns<G, N>,
