@@ -89,11 +89,12 @@ fn reordered<T: Copy>(
         "{n_rows} rows do not divide into heads of {head_dim}"
     );
     let width = values.len() / n_rows.max(1); // Of a bias: 1.
-    let row = |row: usize| {
+    let mut reordered = Vec::with_capacity(values.len());
+    for row in 0..n_rows {
         let (head, row) = (row / head_dim, row % head_dim);
-        &values[(head * head_dim + source(row)) * width..][..width]
-    };
-    (0..n_rows).flat_map(row).copied().collect()
+        reordered.extend_from_slice(&values[(head * head_dim + source(row)) * width..][..width]);
+    }
+    reordered
 }
 
 #[cfg(test)]

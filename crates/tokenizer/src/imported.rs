@@ -1,4 +1,4 @@
-//! Import of a GGUF file's tokenizer as a `tokenizer.json` with the ids of llama.cpp.
+//! Import of a GGUF file's tokenizer, with the ids of llama.cpp.
 //!
 //! | GGUF | model | normalizer | pre-tokenizer | decoder |
 //! |---|---|---|---|---|
@@ -12,9 +12,13 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use formats::gguf::{BpeModel, Pattern, Token, TokenKind, Vocabulary};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
 use crate::pipeline::{char_pipeline, sentencepiece_decoder};
+use crate::untrusted::{check_merges, without_panic};
 use crate::{Error, Result, Tokenizer};
 
 /// Qwen2's pre-tokenizer: `cl100k_base` with single digits (from Qwen2's `tokenizer.json`).
@@ -41,7 +45,7 @@ impl Tokenizer {
         if is_bytes(vocabulary) {
             return Ok(Self::byte());
         }
-        Self::parse_value(&tokenizer_json(vocabulary)).map_err(Error::Vocabulary)
+        without_panic(|| Ok(Self::new(pipeline(vocabulary)?))).map_err(Error::Vocabulary)
     }
 }
 
@@ -56,42 +60,54 @@ fn is_bytes(vocabulary: &Vocabulary) -> bool {
     *vocabulary == bytes
 }
 
-fn tokenizer_json(vocabulary: &Vocabulary) -> Value {
+/// The pipeline of a vocabulary with tokens of several bytes. Its large parts, the tokens and merges, never become JSON.
+fn pipeline(vocabulary: &Vocabulary) -> tokenizers::Result<Pipeline> {
     let tokens = trim_unused(&vocabulary.tokens);
-    let (normalizer, pre_tokenizer, decoder, model) = match &vocabulary.bpe {
-        BpeModel::Merges { pattern, merges } => {
-            let model = json!({
-                "type": "BPE",
-                "vocab": ids(tokens),
-                "merges": merges,
-                "ignore_merges": *pattern == Pattern::Llama3,
-            });
-            (Value::Null, pre_tokenizer(*pattern), byte_level(true), model)
-        }
-        BpeModel::Scores { scores, adds_space } => {
-            let unknown = tokens.iter().find(|token| token.kind == TokenKind::Unknown);
-            let model = json!({
-                "type": "BPE",
-                "unk_token": unknown.map(|token| &token.text),
-                "fuse_unk": true,
-                "byte_fallback": true,
-                "vocab": ids(tokens),
-                "merges": merges_by_score(tokens, scores),
-            });
-            (space_normalizer(*adds_space), Value::Null, sentencepiece_decoder(*adds_space), model)
+    let (normalizer, pre_tokenizer, decoder) = match &vocabulary.bpe {
+        BpeModel::Merges { pattern, .. } => (Value::Null, pre_tokenizer(*pattern), byte_level(true)),
+        BpeModel::Scores { adds_space, .. } => {
+            (space_normalizer(*adds_space), Value::Null, sentencepiece_decoder(*adds_space))
         }
     };
-    json!({
+    let mut pipeline = Pipeline::deserialize(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added_tokens(tokens),
+        "added_tokens": [],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": bos_template(vocabulary),
         "decoder": decoder,
-        "model": model,
-    })
+        "model": { "type": "BPE", "vocab": {}, "merges": [] },
+    }))?;
+    pipeline.with_model(model(tokens, &vocabulary.bpe)?);
+    pipeline.add_tokens(added_tokens(tokens))?;
+    Ok(pipeline)
+}
+
+fn model(tokens: &[Token], bpe: &BpeModel) -> tokenizers::Result<BPE> {
+    let vocab: Vocab = tokens.iter().map(|token| token.text.clone()).zip(0..).collect();
+    match bpe {
+        BpeModel::Merges { pattern, merges } => {
+            check_merges("", |token| vocab.contains_key(token), merges.iter().map(pair))?;
+            let ignores_merges = *pattern == Pattern::Llama3;
+            BPE::builder().vocab_and_merges(vocab, merges.clone()).ignore_merges(ignores_merges).build()
+        }
+        BpeModel::Scores { scores, .. } => {
+            let merges = merges_by_score(tokens, scores).into_iter();
+            let merges = merges.map(|(left, right)| (left.to_owned(), right.to_owned())).collect();
+            let builder =
+                BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
+            match tokens.iter().find(|token| token.kind == TokenKind::Unknown) {
+                Some(unknown) => builder.unk_token(unknown.text.clone()).build(),
+                None => builder.build(),
+            }
+        }
+    }
+}
+
+fn pair((left, right): &(String, String)) -> (&str, &str) {
+    (left, right)
 }
 
 /// The tokens without the unused ones at the end, which only pad the embedding.
@@ -100,28 +116,10 @@ fn trim_unused(tokens: &[Token]) -> &[Token] {
     &tokens[..last.map_or(0, |last| last + 1)]
 }
 
-fn ids(tokens: &[Token]) -> Map<String, Value> {
-    tokens.iter().enumerate().map(|(id, token)| (token.text.clone(), id.into())).collect()
-}
-
-fn added_tokens(tokens: &[Token]) -> Vec<Value> {
-    let special = |kind| matches!(kind, TokenKind::Control | TokenKind::Unknown);
-    tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, token)| special(token.kind) || token.kind == TokenKind::UserDefined)
-        .map(|(id, token)| {
-            json!({
-                "id": id,
-                "content": token.text,
-                "single_word": false,
-                "lstrip": false,
-                "rstrip": false,
-                "normalized": false,
-                "special": special(token.kind),
-            })
-        })
-        .collect()
+fn added_tokens(tokens: &[Token]) -> Vec<AddedToken> {
+    let is_special = |kind| matches!(kind, TokenKind::Control | TokenKind::Unknown);
+    let added = tokens.iter().filter(|token| is_special(token.kind) || token.kind == TokenKind::UserDefined);
+    added.map(|token| AddedToken::from(token.text.clone(), is_special(token.kind)).normalized(false)).collect()
 }
 
 /// A post-processor that puts the BOS token before every text, if the vocabulary asks for it.
