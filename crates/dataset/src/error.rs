@@ -80,6 +80,14 @@ pub enum Error {
         block_size: usize,
     },
 
+    /// No examples to train on.
+    #[error("there are no examples")]
+    NoExamples,
+
+    /// An example that does not fit a row.
+    #[error("example {idx} has {n_tokens} tokens and does not fit a block of {block_size}")]
+    LongExample { idx: usize, n_tokens: usize, block_size: usize },
+
     /// A fraction that leaves no text for training or for validation.
     #[error("valid_fraction must be between 0 and 1, for example 0.1 (got {0})")]
     ValidFraction(f64),

@@ -6,10 +6,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 
-use crate::{Error, Result, Tokens};
+use crate::{
+    Error, Result, Tokens,
+    random::{Purpose, below, generator},
+};
 
 /// The purpose of a batch. Streams with the same seed are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +23,10 @@ pub enum RngStream {
 }
 
 impl RngStream {
-    /// The generator's nonce. The data order of runs depends on these values: never change them.
-    fn nonce(self) -> u64 {
+    fn purpose(self) -> Purpose {
         match self {
-            Self::Train => 0,
-            Self::Evaluate => 1,
+            Self::Train => Purpose::TrainWindows,
+            Self::Evaluate => Purpose::EvaluationWindows,
         }
     }
 }
@@ -39,17 +40,32 @@ pub struct BatchIndex {
     pub micro_batch: u64,
 }
 
-/// Windows of a text, and the same windows shifted by one token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Rows of tokens, and the same rows shifted by one token.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Token ids, `[B, T]` in row-major order.
     pub inputs: Vec<i32>,
     /// The token after each input, `[B, T]` in row-major order.
     pub targets: Vec<i32>,
-    /// B, the number of windows.
+    /// B, the number of rows.
     pub batch_size: usize,
-    /// T, the length of each window.
+    /// T, the length of each row.
     pub block_size: usize,
+    /// `None` for windows of a text: all targets are trained.
+    pub packing: Option<Packing>,
+}
+
+/// What a batch of packed examples has beside its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packing {
+    /// The lengths of the documents in the order of the rows: the examples of a row, and the padding at its end. In each
+    /// row they add up to T.
+    pub lengths: Vec<usize>,
+    /// The indices of trained targets in `[B · T]`, ascending.
+    pub trained: Vec<usize>,
+    /// The mean over the batches of a step, on all ranks, of this weight times the mean loss of trained targets is the
+    /// mean loss over all trained targets of the step.
+    pub weight: f64,
 }
 
 /// Samples batches of windows at uniformly random offsets of a text.
@@ -119,6 +135,7 @@ impl Windows {
             targets: Vec::with_capacity(size),
             batch_size: self.rows.len(),
             block_size: self.block_size,
+            packing: None,
         };
         let mut window = vec![0; self.block_size + 1];
         for offset in self.offsets_of(at, self.rows.clone()) {
@@ -131,36 +148,19 @@ impl Windows {
 
     /// The offsets of the windows of a batch, for all ranks.
     ///
-    /// The generator is ChaCha with 8 rounds. Its key is (seed, step, micro-batch, 0), each as 8 bytes, little-endian;
-    /// its nonce is the stream. Window i uses the i-th 64-bit output.
+    /// Window i uses the i-th 64-bit output of the generator of (seed, step, micro-batch).
     pub fn offsets(&self, at: BatchIndex) -> Vec<usize> {
         self.offsets_of(at, 0..self.batch_size)
     }
 
     fn offsets_of(&self, at: BatchIndex, rows: Range<usize>) -> Vec<usize> {
-        let mut key = [0; 32];
-        for (part, number) in
-            key.as_chunks_mut::<8>().0.iter_mut().zip([self.seed, at.step, at.micro_batch, 0])
-        {
-            *part = number.to_le_bytes();
-        }
-        let mut generator = ChaCha8Rng::from_seed(key);
-        generator.set_stream(self.stream.nonce());
+        let mut generator = generator([self.seed, at.step, at.micro_batch], self.stream.purpose());
         generator.set_word_pos(2 * rows.start as u128); // In words of 32 bits.
 
         // The last window leaves one token, for its last target.
         let n_offsets = self.tokens.len() - self.block_size;
         rows.map(|_| below(n_offsets, generator.next_u64())).collect()
     }
-}
-
-/// Maps 64 random bits to `0..bound`: the upper half of `random * bound`.
-///
-/// Implemented here so that no release of a random number library changes the windows of a run. The bias is at most
-/// `bound` in 2⁶⁴ ([Lemire 2019](https://arxiv.org/abs/1805.10941), without rejection).
-fn below(bound: usize, random: u64) -> usize {
-    let product = u128::from(random) * bound as u128;
-    usize::try_from(product >> 64).expect("the upper half is below the bound")
 }
 
 #[cfg(test)]

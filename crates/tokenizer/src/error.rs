@@ -52,6 +52,17 @@ pub enum Error {
         n_tokens: usize,
     },
 
+    /// Tokens can't be added, because the next ids are taken by tokens that the model lacks.
+    #[error(
+        "the tokens {tokens} can't be added: the tokenizer has more tokens than the model, which has {n_tokens}; use a \
+         model with a row for each token"
+    )]
+    NoFreeIds {
+        tokens: String,
+        /// The size of the model's vocabulary.
+        n_tokens: usize,
+    },
+
     #[error("cannot read the training text of the tokenizer")]
     Corpus(#[source] io::Error),
 

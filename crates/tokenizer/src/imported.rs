@@ -96,8 +96,7 @@ fn model(tokens: &[Token], bpe: &BpeModel) -> tokenizers::Result<BPE> {
         BpeModel::Scores { scores, .. } => {
             let merges = merges_by_score(tokens, scores).into_iter();
             let merges = merges.map(|(left, right)| (left.to_owned(), right.to_owned())).collect();
-            let builder =
-                BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
+            let builder = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
             match tokens.iter().find(|token| token.kind == TokenKind::Unknown) {
                 Some(unknown) => builder.unk_token(unknown.text.clone()).build(),
                 None => builder.build(),
@@ -119,7 +118,9 @@ fn trim_unused(tokens: &[Token]) -> &[Token] {
 fn added_tokens(tokens: &[Token]) -> Vec<AddedToken> {
     let is_special = |kind| matches!(kind, TokenKind::Control | TokenKind::Unknown);
     let added = tokens.iter().filter(|token| is_special(token.kind) || token.kind == TokenKind::UserDefined);
-    added.map(|token| AddedToken::from(token.text.clone(), is_special(token.kind)).normalized(false)).collect()
+    added
+        .map(|token| AddedToken::from(token.text.clone(), is_special(token.kind)).normalized(false))
+        .collect()
 }
 
 /// A post-processor that puts the BOS token before every text, if the vocabulary asks for it.

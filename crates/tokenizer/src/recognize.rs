@@ -19,43 +19,49 @@ pub(crate) enum Codec {
     Library,
 }
 
-/// The encoder and the kind of a pipeline; the kind is `None` for imported tokenizers.
+/// The encoder and the kind of a pipeline; the kind is `None` for imported tokenizers, and with further special tokens.
 pub(crate) fn recognize(pipeline: &Pipeline) -> (Codec, Option<TokenizerKind>) {
-    recognize_kind(pipeline).map_or((Codec::Library, None), |(codec, kind)| (codec, Some(kind)))
+    recognize_own(pipeline).unwrap_or((Codec::Library, None))
 }
 
-fn recognize_kind(pipeline: &Pipeline) -> Option<(Codec, TokenizerKind)> {
+fn recognize_own(pipeline: &Pipeline) -> Option<(Codec, Option<TokenizerKind>)> {
     let ModelWrapper::BPE(model) = pipeline.get_model() else { return None };
     if pipeline.get_normalizer().is_some() || !is_plain(model) {
         return None;
     }
     let added = pipeline.get_added_tokens_decoder();
+    if !added.values().all(is_plainly_special) {
+        return None;
+    }
+    let of_kind = |kind| added.is_empty().then_some(kind);
     match (pipeline.get_pre_tokenizer(), pipeline.get_decoder()?) {
-        (None, DecoderWrapper::Fuse(_)) if added.is_empty() => {
+        (None, DecoderWrapper::Fuse(_)) => {
             let codec = Codec::Char(CharVocabulary::new(&single_chars(model)?));
-            Some((codec, TokenizerKind::Char))
+            Some((codec, of_kind(TokenizerKind::Char)))
         }
         (Some(PreTokenizerWrapper::ByteLevel(pre)), DecoderWrapper::ByteLevel(_))
             if !pre.add_prefix_space =>
         {
             if !pre.use_regex {
-                let is_byte = added.is_empty() && single_chars(model)? == *CHARS;
-                return is_byte.then_some((Codec::Byte, TokenizerKind::Byte));
+                let is_byte = single_chars(model)? == *CHARS;
+                return is_byte.then(|| (Codec::Byte, of_kind(TokenizerKind::Byte)));
             }
-            let knows_every_byte = CHARS.iter().all(|byte| model.token_to_id(&byte.to_string()).is_some());
-            let is_end_of_text = |token: &AddedToken| {
-                let has_flags = token.lstrip || token.rstrip || token.single_word;
-                token.special && token.content == END_OF_TEXT && !has_flags
-            };
-            if added.len() != 1 || !added.values().all(is_end_of_text) || !knows_every_byte {
+            if !CHARS.iter().all(|byte| model.token_to_id(&byte.to_string()).is_some()) {
                 return None;
             }
+            let is_own = added.len() == 1 && added.values().all(|token| token.content == END_OF_TEXT);
             let vocab_size = pipeline.get_vocab_size(true);
-            let kind = if is_gpt2(model) { TokenizerKind::Gpt2 } else { TokenizerKind::Bpe { vocab_size } };
-            Some((Codec::ByteLevelBpe, kind))
+            let kind =
+                || if is_gpt2(model) { TokenizerKind::Gpt2 } else { TokenizerKind::Bpe { vocab_size } };
+            Some((Codec::ByteLevelBpe, is_own.then(kind)))
         }
         _ => None,
     }
+}
+
+/// Whether a token is special and found anywhere in a text.
+fn is_plainly_special(token: &AddedToken) -> bool {
+    token.special && !token.lstrip && !token.rstrip && !token.single_word
 }
 
 /// Whether the model uses none of the library's extensions of BPE.

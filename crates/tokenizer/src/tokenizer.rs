@@ -1,10 +1,11 @@
 //! [`Tokenizer`]: text to ids and back.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use tokenizers::{Model, Tokenizer as Pipeline};
+use tokenizers::{AddedToken, Model, Tokenizer as Pipeline};
 
 use crate::decoding::{self, Decoding};
 use crate::long_pieces::MergeTable;
@@ -134,6 +135,26 @@ impl Tokenizer {
         Self(Arc::new(inner))
     }
 
+    /// The tokenizer with these special tokens. A token of the vocabulary becomes special; others get the next ids.
+    ///
+    /// Fails with [`Error::Encode`] if the library refuses a token, and with [`Error::NoFreeIds`] if the tokenizer is
+    /// [limited](Self::limited_to).
+    ///
+    /// ```
+    /// let tokenizer = tokenizer::Tokenizer::byte().with_special_tokens(&["<|im_end|>"])?;
+    /// assert_eq!(tokenizer.encode_special("hi<|im_end|>")?, [104, 105, 256]);
+    /// # Ok::<(), tokenizer::Error>(())
+    /// ```
+    pub fn with_special_tokens(&self, texts: &[&str]) -> Result<Self> {
+        if self.n_excess_tokens() > 0 {
+            return Err(Error::NoFreeIds { tokens: texts.join(", "), n_tokens: self.0.n_usable });
+        }
+        let mut pipeline = self.0.pipeline.clone();
+        let added = texts.iter().map(|&text| AddedToken::from(text, true).normalized(false));
+        without_panic(|| pipeline.add_special_tokens(added)).map_err(Error::Encode)?;
+        Ok(Self::new(pipeline))
+    }
+
     /// Number of tokens outside the model's vocabulary, set by [`limited_to`](Self::limited_to).
     pub fn n_excess_tokens(&self) -> usize {
         self.0.tokens.len() - self.0.n_usable
@@ -229,14 +250,32 @@ impl Tokenizer {
             let encoding = without_panic(|| pipeline.encode_fast(text, false)).map_err(Error::Encode)?;
             return self.check_range(encoding.get_ids().to_vec());
         }
-        let (mut ids, mut rest) = (Vec::new(), text);
-        while let Some((end_of_text, start)) = self.end_of_text().zip(rest.find(END_OF_TEXT)) {
-            ids.extend(self.encode(&rest[..start])?);
-            ids.push(end_of_text);
-            rest = &rest[start + END_OF_TEXT.len()..];
+        let (mut ids, mut end) = (Vec::new(), 0);
+        for (start, token, id) in self.special_tokens_in(text) {
+            if start >= end {
+                ids.extend(self.encode(&text[end..start])?);
+                ids.push(id);
+                end = start + token.len();
+            }
         }
-        ids.extend(self.encode(rest)?);
+        ids.extend(self.encode(&text[end..])?);
         Ok(ids)
+    }
+
+    /// Where special tokens are spelled out in a text, with their ids: the first first, and of several that start at a
+    /// place the longest. They may overlap.
+    fn special_tokens_in(&self, text: &str) -> Vec<(usize, String, u32)> {
+        let added = self.0.pipeline.get_added_tokens_decoder();
+        let special = added
+            .iter()
+            .filter(|&(&id, token)| token.special && !token.content.is_empty() && self.is_usable(id));
+        let mut found: Vec<(usize, String, u32)> = special
+            .flat_map(|(&id, token)| {
+                text.match_indices(&token.content).map(move |(start, it)| (start, it.to_owned(), id))
+            })
+            .collect();
+        found.sort_by_key(|(start, token, _)| (*start, Reverse(token.len())));
+        found
     }
 
     /// The first special token spelled out in `text`; [`encode`](Self::encode) treats it as ordinary text.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use formats::gguf::BpeModel;
 use serde::Deserialize;
-use tokenizer::Tokenizer;
+use tokenizer::{Error, Tokenizer};
 
 /// The ids of a text in transformers.
 #[derive(Deserialize)]
@@ -123,4 +123,63 @@ fn special_tokens_in_a_text_are_found() {
     let tokenizer = load("stripping");
     assert_eq!(tokenizer.special_in("one <sep> two <mask>").as_deref(), Some("<sep>"));
     assert_eq!(tokenizer.special_in("<think> is found in any text"), None);
+}
+
+/// Tokenizers of each kind, with two more special tokens.
+fn with_chat_tokens() -> Vec<(Tokenizer, Tokenizer)> {
+    let plain =
+        [Tokenizer::from_chars("abc <|>_stardenim\n".chars()).unwrap(), Tokenizer::byte(), Tokenizer::gpt2()];
+    let added = |tokenizer: Tokenizer| {
+        let with_tokens = tokenizer.with_special_tokens(&["<|im_start|>", "<|im_end|>"]).unwrap();
+        (tokenizer, with_tokens)
+    };
+    plain.into_iter().map(added).collect()
+}
+
+#[test]
+fn added_special_tokens_get_the_next_ids() {
+    for (plain, tokenizer) in with_chat_tokens() {
+        let n = u32::try_from(plain.vocab_size()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), plain.vocab_size() + 2);
+        assert_eq!(["<|im_start|>", "<|im_end|>"].map(|it| tokenizer.id_of(it)), [Some(n), Some(n + 1)]);
+        assert!(tokenizer.is_special(n) && tokenizer.is_special(n + 1));
+        assert_eq!(tokenizer.kind(), None);
+
+        let text = "<|im_start|>a ca<|im_end|>\nb<|im_e";
+        let of_plain = |text: &str| plain.encode(text).unwrap();
+        let ids = [&[n][..], &of_plain("a ca"), &[n + 1], &of_plain("\nb<|im_e")].concat();
+        assert_eq!(tokenizer.encode_special(text).unwrap(), ids);
+        assert_eq!(tokenizer.encode(text).unwrap(), of_plain(text), "as ordinary text");
+        assert_eq!(tokenizer.decode(&ids), text);
+
+        let saved = Tokenizer::from_json(&tokenizer.to_json()).unwrap();
+        assert_eq!((saved.vocab_size(), saved.kind()), (tokenizer.vocab_size(), None));
+        assert_eq!(saved.encode_special(text).unwrap(), ids);
+        // The library finds the same tokens.
+        let mut library: tokenizers::Tokenizer = tokenizer.to_json().parse().unwrap();
+        library.set_encode_special_tokens(false);
+        assert_eq!(library.encode(text, false).unwrap().get_ids(), ids);
+    }
+}
+
+#[test]
+fn characters_outside_the_vocabulary_stay_errors_beside_special_tokens() {
+    let (_, chars) = with_chat_tokens().remove(0);
+    assert!(matches!(chars.encode_special("<|im_start|>ab!"), Err(Error::UnknownCharacter { .. })));
+}
+
+#[test]
+fn a_token_of_the_vocabulary_becomes_special_and_keeps_its_id() {
+    let tokenizer = Tokenizer::gpt2();
+    let with_hello = tokenizer.with_special_tokens(&["Hello", "<|endoftext|>"]).unwrap();
+    assert_eq!(with_hello.vocab_size(), tokenizer.vocab_size());
+    assert!(with_hello.is_special(15496));
+    assert_eq!(with_hello.encode_special("Hello<|endoftext|>").unwrap(), [15496, 50256]);
+}
+
+#[test]
+fn tokens_are_not_added_beyond_the_vocabulary_of_a_model() {
+    let limited = Tokenizer::gpt2().limited_to(100);
+    let error = limited.with_special_tokens(&["<|im_end|>"]).unwrap_err();
+    assert!(matches!(error, Error::NoFreeIds { n_tokens: 100, .. }), "{error}");
 }

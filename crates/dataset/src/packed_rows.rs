@@ -1,0 +1,294 @@
+//! Batches of packed examples, as a pure function of the seed and the step.
+
+use std::{num::NonZeroUsize, ops::Range, sync::Arc};
+
+use crate::{
+    Batch, BatchIndex, Error, Examples, Packing, Result,
+    packing::{Row, n_positions, pack},
+    random::{Purpose, generator, shuffle},
+};
+
+/// Rows of a batch are cut to a multiple of this many positions, so that a GPU meets few shapes.
+const MULTIPLE: usize = 64;
+
+/// The shape of an optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepShape {
+    /// Positions of a row.
+    pub block_size: usize,
+    /// Rows of a batch, over all ranks.
+    pub batch_size: usize,
+    /// Batches whose gradients are added.
+    pub grad_accumulation: NonZeroUsize,
+}
+
+impl StepShape {
+    fn n_rows(self) -> usize {
+        self.batch_size * self.grad_accumulation.get()
+    }
+}
+
+/// Rows of packed examples. The order of the rows is another random one in each epoch; which examples share a row is
+/// always the same.
+#[derive(Debug, Clone)]
+pub struct PackedRows {
+    examples: Arc<Examples>,
+    rows: Arc<[Row]>,
+    shape: StepShape,
+    seed: u64,
+    /// The rows of each batch that this instance yields.
+    part: Range<usize>,
+    n_ranks: usize,
+    /// The order of the rows in an epoch, for the last one used.
+    order: (u64, Vec<usize>),
+}
+
+impl PackedRows {
+    /// # Errors
+    ///
+    /// If there are no examples, or one is longer than a block.
+    pub fn new(examples: Arc<Examples>, shape: StepShape, seed: u64) -> Result<Self> {
+        if examples.is_empty() {
+            return Err(Error::NoExamples);
+        }
+        let rows: Arc<[Row]> = pack(&examples, shape.block_size)?.into();
+        let order = (0, order(rows.len(), seed, 0));
+        Ok(Self { examples, rows, shape, seed, part: 0..shape.batch_size, n_ranks: 1, order })
+    }
+
+    /// The rows of rank `rank` when each batch is divided evenly, in order, among `n` ranks.
+    ///
+    /// # Panics
+    ///
+    /// If the batch is not divisible by `n`, or `rank` is not below `n`.
+    pub fn share(self, rank: usize, n: usize) -> Self {
+        let size = self.part.len();
+        assert!(n > 0 && size.is_multiple_of(n), "{size} rows are not divisible among {n} ranks");
+        assert!(rank < n, "rank {rank} of {n}");
+        let (size, first) = (size / n, self.part.start);
+        let part = first + rank * size..first + (rank + 1) * size;
+        Self { part, n_ranks: self.n_ranks * n, ..self }
+    }
+
+    /// Number of rows of an epoch.
+    pub fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The share of positions that are not padding, from 0 to 1.
+    pub fn fill(&self) -> f64 {
+        let n_used: usize = self.rows.iter().map(|row| row.len).sum();
+        n_used as f64 / (self.rows.len() * self.shape.block_size) as f64
+    }
+
+    /// The batch with this index. It does not depend on previous calls.
+    ///
+    /// # Panics
+    ///
+    /// If the micro-batch is not below the number of batches of a step.
+    pub fn batch(&mut self, at: BatchIndex) -> Batch {
+        let StepShape { batch_size, grad_accumulation, .. } = self.shape;
+        let micro_batch = usize::try_from(at.micro_batch).expect("a step has few batches");
+        assert!(micro_batch < grad_accumulation.get(), "batch {micro_batch} of {grad_accumulation}");
+        let of_step: Vec<usize> = (0..self.shape.n_rows()).map(|idx| self.row_at(at.step, idx)).collect();
+        let n_trained_in_step: usize = of_step.iter().map(|&row| self.rows[row].n_trained).sum();
+        let of_batch = &of_step[micro_batch * batch_size..][self.part.clone()];
+        let n_batches = grad_accumulation.get() * self.n_ranks;
+        self.batch_of(of_batch, n_batches as f64 / n_trained_in_step as f64)
+    }
+
+    /// All rows in order, in batches of at most `batch_size`. The weight of a batch is its number of trained tokens.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is zero.
+    pub fn in_batches(self, batch_size: usize) -> impl ExactSizeIterator<Item = Batch> {
+        let n_batches = self.rows.len().div_ceil(batch_size);
+        (0..n_batches).map(move |idx| {
+            let rows: Vec<usize> = (idx * batch_size..self.rows.len().min((idx + 1) * batch_size)).collect();
+            self.batch_of(&rows, 1.0)
+        })
+    }
+
+    /// The row at a place of a step.
+    fn row_at(&mut self, step: u64, idx: usize) -> usize {
+        let place = u128::from(step) * self.shape.n_rows() as u128 + idx as u128;
+        let n = self.rows.len() as u128;
+        let epoch = u64::try_from(place / n).expect("a run has fewer than 2^64 epochs");
+        if epoch != self.order.0 {
+            self.order = (epoch, order(self.rows.len(), self.seed, epoch));
+        }
+        self.order.1[usize::try_from(place % n).expect("a remainder is below the number of rows")]
+    }
+
+    /// A batch of rows. `weight` is that of one trained token.
+    fn batch_of(&self, rows: &[usize], weight: f64) -> Batch {
+        let longest = rows.iter().map(|&row| self.rows[row].len).max().unwrap_or_default();
+        let time = longest.next_multiple_of(MULTIPLE).min(self.shape.block_size);
+        let size = rows.len() * time;
+        let mut batch = Batch {
+            inputs: Vec::with_capacity(size),
+            targets: Vec::with_capacity(size),
+            batch_size: rows.len(),
+            block_size: time,
+            packing: None,
+        };
+        let mut packing = Packing { lengths: Vec::new(), trained: Vec::new(), weight: 0.0 };
+        for &row in rows {
+            let Row { examples, len, .. } = &self.rows[row];
+            for &idx in examples {
+                let example = self.examples.get(idx);
+                let n = n_positions(example.ids.len());
+                let first = batch.targets.len();
+                let trained = (0..n).filter(|&position| example.trained[position + 1]);
+                packing.trained.extend(trained.map(|position| first + position));
+                batch.inputs.extend(example.ids[..n].iter().map(|id| id.cast_signed()));
+                batch.targets.extend(example.ids[1..].iter().map(|id| id.cast_signed()));
+                packing.lengths.push(n);
+            }
+            let n_padding = time - len;
+            if n_padding > 0 {
+                batch.inputs.resize(batch.inputs.len() + n_padding, 0);
+                batch.targets.resize(batch.targets.len() + n_padding, 0);
+                packing.lengths.push(n_padding);
+            }
+        }
+        packing.weight = weight * packing.trained.len() as f64;
+        Batch { packing: Some(packing), ..batch }
+    }
+}
+
+/// A random order of the rows of an epoch.
+fn order(n_rows: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n_rows).collect();
+    shuffle(&mut order, &mut generator([seed, epoch, 0], Purpose::ShuffleRows));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Example;
+
+    const BLOCK: usize = 100;
+
+    /// Example `i` has the tokens `100 i`, `100 i + 1` and so on; every third token is trained.
+    fn examples(lengths: &[u32]) -> Arc<Examples> {
+        let mut examples = Examples::default();
+        for (idx, &n) in (0_u32..).zip(lengths) {
+            let ids: Vec<u32> = (100 * idx..100 * idx + n).collect();
+            let trained: Vec<bool> = (0..n).map(|token| token % 3 == 2).collect();
+            examples.push(Example { ids: &ids, trained: &trained });
+        }
+        Arc::new(examples)
+    }
+
+    fn rows(lengths: &[u32], batch_size: usize, grad_accumulation: usize) -> PackedRows {
+        let grad_accumulation = NonZeroUsize::new(grad_accumulation).unwrap();
+        PackedRows::new(examples(lengths), StepShape { block_size: BLOCK, batch_size, grad_accumulation }, 7)
+            .unwrap()
+    }
+
+    fn at(step: u64, micro_batch: u64) -> BatchIndex {
+        BatchIndex { step, micro_batch }
+    }
+
+    const LENGTHS: [u32; 9] = [51, 51, 30, 81, 20, 99, 71, 13, 90];
+
+    #[test]
+    fn a_row_holds_its_examples_and_padding() {
+        let mut rows = rows(&[51, 30, 4], 1, 1);
+        let batch = rows.batch(at(0, 0));
+        let packing = batch.packing.unwrap();
+        // 50 + 29 + 3 positions, padded to the block of 100, which is less than 128.
+        assert_eq!((batch.block_size, &packing.lengths[..]), (100, &[50, 29, 3, 18][..]));
+        assert_eq!(batch.inputs[..3], [0, 1, 2]);
+        assert_eq!(batch.inputs[48..53], [48, 49, 100, 101, 102]);
+        assert_eq!(batch.targets[48..53], [49, 50, 101, 102, 103]);
+        assert_eq!(batch.inputs[79..84], [200, 201, 202, 0, 0]);
+        // The targets 2, 5, 8 .. of each example.
+        assert_eq!(packing.trained[..3], [1, 4, 7]);
+        for &position in &packing.trained {
+            assert_eq!(batch.targets[position] % 100 % 3, 2, "position {position}");
+        }
+        assert_eq!(packing.trained.len(), rows.examples.n_trained());
+        assert_eq!(packing.weight, 1.0);
+    }
+
+    #[test]
+    fn short_rows_are_cut() {
+        let mut rows = rows(&[20], 1, 1);
+        assert_eq!(rows.batch(at(0, 0)).block_size, 64);
+    }
+
+    #[test]
+    fn a_batch_depends_only_on_its_index() {
+        let mut forwards = rows(&LENGTHS, 2, 2);
+        let mut backwards = forwards.clone();
+        let indices: Vec<BatchIndex> = (0..9).flat_map(|step| [at(step, 0), at(step, 1)]).collect();
+        let in_order: Vec<_> = indices.iter().map(|&at| forwards.batch(at)).collect();
+        let reversed: Vec<_> = indices.iter().rev().map(|&at| backwards.batch(at)).collect();
+        assert!(in_order.iter().eq(reversed.iter().rev()));
+    }
+
+    #[test]
+    fn each_epoch_has_every_example_once_in_another_order() {
+        let mut rows = rows(&LENGTHS, 1, 1);
+        let n = rows.n_rows() as u64;
+        let mut epoch = |epoch: u64| -> Vec<i32> {
+            let steps = epoch * n..(epoch + 1) * n;
+            steps
+                .flat_map(|step| rows.batch(at(step, 0)).inputs)
+                .filter(|&id| id % 100 == 0 && id > 0)
+                .collect()
+        };
+        let epochs = [0, 1, 2].map(&mut epoch);
+        for epoch in &epochs {
+            let mut sorted = epoch.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [100, 200, 300, 400, 500, 600, 700, 800]); // 0 is padding too.
+        }
+        assert!(epochs[0] != epochs[1] || epochs[1] != epochs[2]);
+    }
+
+    #[test]
+    fn weights_make_the_mean_over_all_trained_tokens_of_a_step() {
+        let mut whole = rows(&LENGTHS, 4, 2);
+        let shares: Vec<_> = (0..2).map(|rank| whole.clone().share(rank, 2)).collect();
+        for step in 0..5 {
+            let mut n_trained = 0;
+            let mut weights = Vec::new();
+            for micro_batch in 0..2 {
+                let batch = whole.batch(at(step, micro_batch));
+                n_trained += batch.packing.as_ref().unwrap().trained.len();
+                let parts = shares.clone().into_iter().map(|mut share| share.batch(at(step, micro_batch)));
+                let parts: Vec<_> = parts.collect();
+                assert_eq!(parts.iter().map(|part| part.batch_size).sum::<usize>(), 4);
+                weights.extend(parts.into_iter().map(|part| part.packing.unwrap()));
+            }
+            for packing in weights {
+                // The mean over the four batches of the step and ranks.
+                let expected = 4.0 * packing.trained.len() as f64 / n_trained as f64;
+                assert!((packing.weight - expected).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn evaluation_has_each_row_once_for_any_batch_size() {
+        let rows = rows(&LENGTHS, 4, 2);
+        for batch_size in [1, 2, 3, 100] {
+            let batches: Vec<_> = rows.clone().in_batches(batch_size).collect();
+            let n: usize = batches.iter().map(|batch| batch.batch_size).sum();
+            assert_eq!(n, rows.n_rows());
+            let weight: f64 = batches.iter().map(|batch| batch.packing.as_ref().unwrap().weight).sum();
+            assert_eq!(weight, rows.examples.n_trained() as f64);
+        }
+    }
+
+    #[test]
+    fn no_examples_are_an_error() {
+        let shape = StepShape { block_size: 8, batch_size: 1, grad_accumulation: NonZeroUsize::MIN };
+        assert!(matches!(PackedRows::new(Arc::default(), shape, 7), Err(Error::NoExamples)));
+    }
+}
