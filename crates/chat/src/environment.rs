@@ -13,6 +13,7 @@ use minijinja::{
 use crate::{
     error::Refusal,
     fuel::{BYTES_PER_FUEL, FUEL},
+    generation_tag::{self, FILTER},
     python_json::{self, Layout},
     python_methods,
 };
@@ -28,6 +29,7 @@ pub(crate) fn new_environment() -> Environment<'static> {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", |format: &str| strftime(format, &Zoned::now()));
     environment.add_filter("tojson", tojson);
+    environment.add_filter(FILTER, generation_tag::mark);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
     environment

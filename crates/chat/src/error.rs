@@ -1,11 +1,13 @@
-//! The errors of chat templates.
+//! The errors of chat templates, chat data and masks.
 
-use std::{error, fmt};
+use std::{error, fmt, io, path::PathBuf};
 
 use minijinja::ErrorKind;
 
-/// Why a template is invalid, or gives no text for a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+use crate::Flaw;
+
+/// An error of a chat template, of chat data, or of the tokens to train in a conversation. Messages are counted from 1.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     #[error("the chat template is invalid at line {line}: {message}")]
@@ -20,9 +22,75 @@ pub enum Error {
 
     #[error("the chat template takes too many steps; shorten the conversation or correct the template")]
     TooManySteps,
+
+    /// The text between the tags is not in the conversation as it was between them.
+    #[error(
+        "the chat template changes text after its tags {{% generation %}}, or the conversation has U+FDD0 or U+FDD1; \
+         remove the tags or the characters"
+    )]
+    GenerationTags,
+
+    #[error("cannot read the chat data {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+
+    #[error("{} has no .jsonl files; name a file or another folder", .path.display())]
+    NoFiles { path: PathBuf },
+
+    /// A row can't be trained on.
+    #[error("{}:{line}: {flaw}", .path.display())]
+    Row {
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        flaw: Flaw,
+    },
+
+    #[error(
+        "the tokenizer lacks the special token {token}, which the ChatML template needs; add it to the tokenizer"
+    )]
+    MissingToken { token: String },
+
+    /// The template fails for the first messages of a conversation, which end with an answer or the question before.
+    #[error("the messages up to number {number} ({role}) can't be formatted")]
+    UpTo { number: usize, role: String, source: Box<Self> },
+
+    /// The text before the answer depends on later messages: templates may remove the reasoning of earlier turns.
+    #[error(
+        "the chat template changes the text up to message {number} ({role}) when later messages follow, so not every \
+         answer can be trained; use train_on = \"last\", conversations of one answer, or a template with the tags \
+         {{% generation %}}"
+    )]
+    PrefixChanges { number: usize, role: String },
+
+    #[error(
+        "the chat template generates nothing for message {number} (assistant), so nothing can be trained"
+    )]
+    NothingTrained { number: usize },
+
+    /// A model would not learn when to stop.
+    #[error(
+        "message {number} (assistant) ends with {text:?}, which is not a special token of the tokenizer; add it to the \
+         tokenizer, or use the template of this model"
+    )]
+    EndIsText { number: usize, text: String },
+
+    /// A model would not learn when to stop.
+    #[error(
+        "the chat template ends message {number} (assistant) without a special token among the trained text, so the model \
+         would not learn to stop; use a template with one, such as ChatML's <|im_end|>"
+    )]
+    NoEnd { number: usize },
+
+    #[error(
+        "the tokens of message {number} (assistant) can't be located, because the tokenizer changes the text"
+    )]
+    Unaligned { number: usize },
+
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
 }
 
-/// The result of a chat template.
+/// The result of an operation on chat templates or data.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The argument of `raise_exception`, as an error within the template engine.

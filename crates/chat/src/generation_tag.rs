@@ -1,12 +1,53 @@
 //! The tag `{% generation %}`, with which transformers finds the assistant's text in a conversation.
 //!
-//! It does not change the rendered text. Like any block of its own scope, it is the same as `{% with %}`, which the
-//! template engine knows. Only the names of the tags are replaced, so lines and whitespace control stay.
+//! It does not change the rendered text. It is a block of its own scope, as `{% with %}`, and a filter gets its text, as
+//! in `{% filter %}`; the template engine knows both. Only the names of the tags are replaced, so lines and whitespace
+//! control stay.
 
 use std::{borrow::Cow, ops::Range};
 
-/// The template with `with` and `endwith` instead of `generation` and `endgeneration`.
-pub(crate) fn without_generation_tags(source: &str) -> Cow<'_, str> {
+use minijinja::{State, Value};
+
+/// The name of the filter that gets the text between the tags.
+pub(crate) const FILTER: &str = "generation";
+
+/// The variable of the context that says whether the filter puts marks around the text.
+const IS_MARKED: &str = "generation_is_marked";
+
+/// The replacements of the names of the tags.
+const OPENING: &str = "with %}{% filter generation";
+const CLOSING: &str = "endfilter %}{% endwith";
+
+/// The marks around the text between two tags. Unicode reserves both characters for internal use.
+const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
+
+/// Puts marks around the text between the tags, if they are requested.
+pub(crate) fn mark(state: &State, text: &str) -> String {
+    match state.lookup(IS_MARKED).is_some_and(|value: Value| value.is_true()) {
+        true => format!("{}{text}{}", MARKS[0], MARKS[1]),
+        false => text.to_owned(),
+    }
+}
+
+/// Removes the marks. Returns the text and the ranges that were between them, or `None` if the marks are not in pairs.
+pub(crate) fn without_marks(marked: &str) -> Option<(String, Vec<Range<usize>>)> {
+    let (mut text, mut ranges, mut start) = (String::with_capacity(marked.len()), Vec::new(), None);
+    for c in marked.chars() {
+        match (c, start) {
+            (c, None) if c == MARKS[0] => start = Some(text.len()),
+            (c, Some(start_of_range)) if c == MARKS[1] => {
+                ranges.push(start_of_range..text.len());
+                start = None;
+            }
+            (c, _) if MARKS.contains(&c) => return None,
+            (c, _) => text.push(c),
+        }
+    }
+    start.is_none().then_some((text, ranges))
+}
+
+/// The template with blocks that the engine knows instead of the tags.
+pub(crate) fn with_filter_blocks(source: &str) -> Cow<'_, str> {
     if !source.contains("generation") {
         return Cow::Borrowed(source);
     }
@@ -14,16 +55,18 @@ pub(crate) fn without_generation_tags(source: &str) -> Cow<'_, str> {
     let mut copied = 0;
     for name in tag_names(source) {
         let substitute = match &source[name.clone()] {
-            "generation" => "with",
-            "endgeneration" => "endwith",
+            "generation" => OPENING,
+            "endgeneration" => CLOSING,
             _ => continue,
         };
         replaced += &source[copied..name.start];
         replaced += substitute;
         copied = name.end;
     }
-    replaced += &source[copied..];
-    Cow::Owned(replaced)
+    match copied {
+        0 => Cow::Borrowed(source),
+        _ => Cow::Owned(replaced + &source[copied..]),
+    }
 }
 
 /// The positions of the names of all tags `{% name %}`, outside comments, expressions, strings and raw blocks.
@@ -92,15 +135,31 @@ mod tests {
 
     #[test]
     fn names_of_generation_tags_are_replaced() {
-        for (source, expected) in [
-            ("{% generation %}a{% endgeneration %}", "{% with %}a{% endwith %}"),
-            ("{%-generation-%} a {%+ endgeneration +%}", "{%-with-%} a {%+ endwith +%}"),
-            ("{{ {'a': {}} }}{%\n generation\n%}", "{{ {'a': {}} }}{%\n with\n%}"),
-            ("ä{ {{ '}}\\'' }}{% generation %}{", "ä{ {{ '}}\\'' }}{% with %}{"),
-            ("{# {% raw %} #}{% generation %}", "{# {% raw %} #}{% with %}"),
-            ("{% raw %}{{{% endraw %}{% generation %}", "{% raw %}{{{% endraw %}{% with %}"),
+        for source in [
+            "{% generation %}a{% endgeneration %}",
+            "{%-generation-%} a {%+ endgeneration +%}",
+            "{{ {'a': {}} }}{%\n generation\n%}",
+            "ä{ {{ '}}\\'' }}{% generation %}{",
+            "{# {% raw %} #}{% generation %}",
         ] {
-            assert_eq!(without_generation_tags(source), expected);
+            let expected =
+                source.replace("endgeneration", "END").replace("generation", OPENING).replace("END", CLOSING);
+            assert_eq!(with_filter_blocks(source), expected);
+        }
+        assert_eq!(
+            with_filter_blocks("{% raw %}{{{% endraw %}{% generation %}"),
+            format!("{{% raw %}}{{{{{{% endraw %}}{{% {OPENING} %}}")
+        );
+    }
+
+    #[test]
+    fn marks_are_removed_and_become_ranges() {
+        let marked = |text: &str| text.replace('<', "\u{FDD0}").replace('>', "\u{FDD1}");
+        let found = |text: &str| without_marks(&marked(text));
+        assert_eq!(found("ä<bc>d<>"), Some(("äbcd".to_owned(), vec![2..4, 5..5])));
+        assert_eq!(found("abc"), Some(("abc".to_owned(), vec![])));
+        for unpaired in ["<a", "a>", "<<a>>", "<a><", ">a<"] {
+            assert_eq!(found(unpaired), None, "{unpaired}");
         }
     }
 
@@ -113,13 +172,11 @@ mod tests {
             "{% set a = '{% generation %}' %}",
             "{% raw %}{% generation %}{% endraw %}",
             "{% generations %}",
-            "{% generation",
             "{#generation",
             "{{ 'generation",
             "generation {",
         ] {
-            let expected = if source == "{% generation" { "{% with" } else { source };
-            assert_eq!(without_generation_tags(source), expected);
+            assert!(matches!(with_filter_blocks(source), Cow::Borrowed(text) if text == source));
         }
     }
 }

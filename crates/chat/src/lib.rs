@@ -1,4 +1,5 @@
-//! Chat templates: turns the messages of a conversation into the text that a model continues.
+//! Chat templates and chat data: turns the messages of a conversation into the text that a model continues, or into
+//! tokens to train it on.
 //!
 //! A chat model is trained on conversations in one format. Its Jinja template writes that format, with special tokens
 //! as text. A [`Template`] renders it as `apply_chat_template` of transformers does: the same whitespace rules, functions
@@ -25,10 +26,22 @@
 //! assert_eq!(template.render_conversation(&messages)?, "<|user|>Hello!<|end|>\n");
 //! # Ok::<(), chat::Error>(())
 //! ```
+//!
+//! For training, [`data`] reads conversations, and an [`Encoder`] turns them into ids with a mask of the tokens that the
+//! assistant generates.
 
+mod conversation;
+pub mod data;
+mod flaw;
 mod message;
 mod template;
 
+pub mod chatml;
+mod encoder;
+mod spans;
+mod statistics;
+
+mod align;
 mod environment;
 mod fuel;
 mod generation_tag;
@@ -37,6 +50,10 @@ mod python_methods;
 
 mod error;
 
+pub use conversation::Conversation;
+pub use encoder::{Encoder, Example, Fit, TrainOn};
 pub use error::{Error, Result};
+pub use flaw::{Flaw, Speaker};
 pub use message::Message;
+pub use statistics::Statistics;
 pub use template::{SpecialTexts, Template};

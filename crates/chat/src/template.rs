@@ -1,10 +1,14 @@
 //! Compiled chat templates.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use minijinja::{Environment, Value, context, value::Serde};
 
-use crate::{Error, Message, Result, environment::new_environment, generation_tag::without_generation_tags};
+use crate::{
+    Error, Message, Result,
+    environment::new_environment,
+    generation_tag::{with_filter_blocks, without_marks},
+};
 
 /// The name of the template within its environment.
 const NAME: &str = "chat_template";
@@ -16,6 +20,7 @@ pub type SpecialTexts = BTreeMap<String, String>;
 #[derive(Clone)]
 pub struct Template {
     environment: Arc<Environment<'static>>,
+    has_generation_tags: bool,
 }
 
 /// The end of a rendered conversation.
@@ -23,6 +28,14 @@ pub struct Template {
 enum End {
     Conversation,
     GenerationPrompt,
+}
+
+/// The marks in a rendered conversation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    None,
+    /// Around the text between the tags `{% generation %}`.
+    Generation,
 }
 
 impl Template {
@@ -36,9 +49,12 @@ impl Template {
         for (name, text) in special {
             environment.add_global(name.clone(), text.as_str());
         }
-        let source = without_generation_tags(source).into_owned();
-        environment.add_template_owned(NAME, source).map_err(|error| Error::of_compiling(&error))?;
-        Ok(Self { environment: Arc::new(environment) })
+        let source = with_filter_blocks(source);
+        let has_generation_tags = matches!(source, Cow::Owned(_));
+        environment
+            .add_template_owned(NAME, source.into_owned())
+            .map_err(|error| Error::of_compiling(&error))?;
+        Ok(Self { environment: Arc::new(environment), has_generation_tags })
     }
 
     /// The text of a conversation up to the start of the assistant's next message, which the model continues.
@@ -48,7 +64,7 @@ impl Template {
     /// [`Error::Refused`] if the template refuses the conversation, [`Error::Render`] if it fails, and
     /// [`Error::TooManySteps`] if it does not end in time.
     pub fn render_prompt(&self, messages: &[Message]) -> Result<String> {
-        self.render(messages, End::GenerationPrompt)
+        self.render(messages, End::GenerationPrompt, Marks::None)
     }
 
     /// The text of a conversation up to the end of its last message.
@@ -57,13 +73,31 @@ impl Template {
     ///
     /// As [`Template::render_prompt`].
     pub fn render_conversation(&self, messages: &[Message]) -> Result<String> {
-        self.render(messages, End::Conversation)
+        self.render(messages, End::Conversation, Marks::None)
     }
 
-    fn render(&self, messages: &[Message], end: End) -> Result<String> {
+    /// Whether the template has the tags `{% generation %}`, around the text that the assistant generates.
+    pub fn has_generation_tags(&self) -> bool {
+        self.has_generation_tags
+    }
+
+    /// The text of [`render_conversation`](Self::render_conversation), and its byte ranges between the tags
+    /// `{% generation %}`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Template::render_prompt`], and [`Error::GenerationTags`] if the template changes the text after the tags.
+    pub fn render_generated(&self, messages: &[Message]) -> Result<(String, Vec<Range<usize>>)> {
+        let text = self.render_conversation(messages)?;
+        let marked = self.render(messages, End::Conversation, Marks::Generation)?;
+        without_marks(&marked).filter(|(unmarked, _)| *unmarked == text).ok_or(Error::GenerationTags)
+    }
+
+    fn render(&self, messages: &[Message], end: End, marks: Marks) -> Result<String> {
         let context = context! {
             messages => Value::from(Serde(messages)),
             add_generation_prompt => end == End::GenerationPrompt,
+            generation_is_marked => marks == Marks::Generation,
             tools => (),
             documents => (),
         };

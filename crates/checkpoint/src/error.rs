@@ -32,6 +32,20 @@ pub enum Error {
         missing: &'static str,
     },
 
+    /// An adapter whose base model is not a folder here.
+    #[error(
+        "{} is a LoRA adapter of {}, which is not a folder here; download or import that model, and set its path as \
+         base_model_name_or_path in adapter_config.json", .path.display(), .base.display()
+    )]
+    NoBase { path: PathBuf, base: PathBuf },
+
+    /// An adapter whose base model has changed.
+    #[error(
+        "the weights of {} are not those that the adapter {} was trained on; restore them, or start a new run",
+        .base.display(), .path.display()
+    )]
+    OtherBase { path: PathBuf, base: PathBuf },
+
     /// A folder with something other than a supported model.
     #[error("{} {reason}", .path.display())]
     OtherModel {

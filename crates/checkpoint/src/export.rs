@@ -1,6 +1,6 @@
 //! Writes a model as a single file, atomically.
 
-use std::path::Path;
+use std::{fs::File, io::BufWriter, path::Path};
 
 use ::fs::atomic;
 use families::gguf::{ExportError, FileType, export};
@@ -16,8 +16,24 @@ use crate::{Error, Result, error::io};
 ///
 /// If the file can't be written, or a value is out of range for `ty`.
 pub(crate) fn save_weights(model: &Gpt, path: &Path, ty: FloatType) -> Result<()> {
+    save_with(path, |out| families::write_safetensors(model, out, ty))
+}
+
+/// Writes the low-rank updates of a model as a safetensors file.
+///
+/// # Errors
+///
+/// If the file can't be written.
+pub(crate) fn save_adapter(model: &Gpt, path: &Path) -> Result<()> {
+    save_with(path, |out| families::write_adapter(model, out))
+}
+
+fn save_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), WriteError>,
+) -> Result<()> {
     atomic::write_with(path, |out| {
-        families::write_safetensors(model, out, ty).map_err(|error| match error {
+        write(out).map_err(|error| match error {
             WriteError::Header(reason) => Error::Safetensors { path: path.to_owned(), reason },
             WriteError::TooLarge { name, value, ty } => {
                 Error::TooLarge { path: path.to_owned(), key: name, value, dtype: ty }

@@ -4,7 +4,8 @@
 //! runs/NAME/
 //!   recipe.toml               the resolved recipe
 //!   config.json               sizes and options: Hugging Face layout if an architecture has them, else Kindling's own
-//!   model.safetensors         the best weights so far, in the same layout
+//!   model.safetensors         the best weights so far, in the same layout. With LoRA instead adapter_model.safetensors
+//!                             and adapter_config.json, as PEFT writes them, and base.json with the base model
 //!   model.step-00002000....   backup of better weights whose steps were undone by resuming with another recipe
 //!   tokenizer.json            beside it tokenizer_config.json and generation_config.json; for imported models also
 //!                             chat_template.jinja and special_tokens_map.json
@@ -27,7 +28,7 @@ use std::{
 use ::fs::atomic;
 use burn::prelude::Device;
 use families::{
-    ConfigJson, Family, WeightStorage, config_to_json, describe_adapter, explain_missing,
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ConfigJson, Family, WeightStorage, config_to_json, explain_missing,
     unsupported_tokenizer,
 };
 use formats::{
@@ -37,7 +38,11 @@ use formats::{
 use model::{Gpt, GptConfig};
 use tokenizer::{Companions, SpecialTokens, Tokenizer};
 
-use crate::{Error, Result, error::io, export::save_weights};
+use crate::{
+    Error, Result,
+    error::io,
+    export::{save_adapter, save_weights},
+};
 
 /// The file name of the weights.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -107,7 +112,7 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         fs::metadata(path).map_err(io("open", path))?;
-        if !folder.path.join(CONFIG).is_file() {
+        if !folder.path.join(CONFIG).is_file() && !folder.is_adapter() {
             return Err(not_a_model(path, CONFIG));
         }
         Ok(folder)
@@ -133,7 +138,8 @@ impl RunFolder {
             entries => entries.map_err(io("list", runs))?,
         };
         let is_run = |path: &PathBuf| {
-            path.join(WEIGHTS).is_file() && path.join(CONFIG).is_file() && !atomic::is_temporary(path)
+            let has_weights = [WEIGHTS, ADAPTER_WEIGHTS].iter().any(|name| path.join(name).is_file());
+            has_weights && path.join(CONFIG).is_file() && !atomic::is_temporary(path)
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_run);
         let mut found: Vec<Self> = paths.map(|path| Self { path }).collect();
@@ -144,7 +150,7 @@ impl RunFolder {
     /// When its weights or metrics were last modified.
     pub fn last_modified(&self) -> Option<SystemTime> {
         let times =
-            [WEIGHTS, METRICS, CONFIG].map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
+            [WEIGHTS, ADAPTER_WEIGHTS, METRICS, CONFIG].map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
         times.into_iter().flatten().max()
     }
 
@@ -259,12 +265,15 @@ impl RunFolder {
         Ok(write(CONFIG, &pretty(&config_to_json(config, special_tokens, precision.name())))?)
     }
 
-    /// Writes the weights, atomically replacing the previous ones.
+    /// Writes the weights, or of a model with low-rank updates these alone. Atomically replaces the previous ones.
     ///
     /// # Errors
     ///
     /// If the file can't be written.
     pub fn save_weights(&self, model: &Gpt) -> Result<()> {
+        if model.has_lora() {
+            return save_adapter(model, &self.path.join(ADAPTER_WEIGHTS));
+        }
         save_weights(model, &self.path.join(WEIGHTS), FloatType::F32)
     }
 
@@ -274,7 +283,7 @@ impl RunFolder {
     ///
     /// If the copy can't be written.
     pub fn back_up_weights(&self, step: u64) -> Result<PathBuf> {
-        let weights = self.path.join(WEIGHTS);
+        let weights = self.weights_file();
         let copy = self.backup_path(step);
         let mut from = fs::File::open(&weights).map_err(io("open", &weights))?;
         atomic::write_with(&copy, |file| {
@@ -301,6 +310,9 @@ impl RunFolder {
     ///
     /// As [`RunFolder::load_model`].
     pub fn load_backup_model(&self, step: u64, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        if self.is_adapter() {
+            return self.load_with_base(&self.backup_path(step), storage, device);
+        }
         let weights = Weights::open(&self.backup_path(step)).map_err(families::Error::from)?;
         Ok(self.config_json()?.load(weights, self.supported(storage), device)?)
     }
@@ -367,6 +379,9 @@ impl RunFolder {
     ///
     /// If a companion file is a Git LFS pointer.
     pub fn special_tokens(&self) -> Result<SpecialTokens> {
+        if self.is_adapter() && !self.path.join(CONFIG).exists() {
+            return self.base()?.special_tokens();
+        }
         let config = fs::read_to_string(self.path.join(CONFIG)).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
         let companions = Companions::read(&self.path, &config).map_err(families::Error::from)?;
@@ -402,6 +417,9 @@ impl RunFolder {
 
     fn config_json(&self) -> Result<ConfigJson> {
         let path = self.path.join(CONFIG);
+        if !path.exists() && self.is_adapter() {
+            return self.base()?.config_json(); // As PEFT writes adapters.
+        }
         refuse_lfs_pointer(&path).map_err(families::Error::from)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
         Ok(ConfigJson::read(&text, &path)?)
@@ -423,10 +441,13 @@ impl RunFolder {
     ///
     /// As [`RunFolder::load_model`].
     pub fn load_model_with(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        if self.is_adapter() {
+            return self.load_with_base(&self.weights_file(), storage, device);
+        }
         let Some(path) = Weights::find(&self.path) else {
             return Err(not_a_model(&self.path, WEIGHTS));
         };
-        if describe_adapter(&self.path).is_some() {
+        if self.path.join(ADAPTER_CONFIG).is_file() {
             tracing::warn!(
                 "{}: ignoring the adapter beside the weights (adapter_config.json)",
                 self.path.display()
@@ -474,6 +495,9 @@ impl RunFolder {
     /// If `tokenizer.json`, or `vocab.json` with `merges.txt`, is missing or damaged.
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
         let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
+        if !file.exists() && self.is_adapter() {
+            return self.base()?.load_tokenizer();
+        }
         let has_old_files = !file.exists() && vocabulary.exists() && merges.exists();
         let files = [&file, &vocabulary, &merges];
         files.into_iter().try_for_each(|file| refuse_lfs_pointer(file)).map_err(families::Error::from)?;

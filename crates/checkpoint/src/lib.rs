@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod adapter;
 mod error;
 mod export;
 mod folder;
@@ -36,6 +37,7 @@ mod state;
 mod stored;
 mod version;
 
+pub use adapter::Base;
 pub use error::{Error, Result};
 pub use export::export_gguf;
 pub use folder::{RunFolder, WEIGHTS};

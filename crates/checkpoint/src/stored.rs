@@ -3,6 +3,7 @@
 use std::fs;
 
 use burn::{module::Module, prelude::Device, store::ModuleRecord, tensor::Bytes};
+use families::WeightStorage;
 use model::Gpt;
 use serde::Deserialize;
 
@@ -32,6 +33,11 @@ impl RunFolder {
         let bytes = Bytes::from_bytes_vec(self.checkpoint_weights(step)?);
         let record = ModuleRecord::from_bytes(bytes)
             .map_err(|source| Error::Record { path: self.checkpoint_path(step), source })?;
+        if self.is_adapter() {
+            let recorded = Recorded { gpt: self.load_adapter_model(WeightStorage::Owned, device)? };
+            // The record has the adapter alone.
+            return Ok(recorded.load_record(record.allow_partial(true)).gpt.merged());
+        }
         let zeros = self.config()?.zeros(device);
         let zeros =
             zeros.map_err(|source| families::Error::Sizes { path: self.path().to_owned(), source })?;

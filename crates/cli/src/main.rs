@@ -9,6 +9,7 @@ mod bench;
 mod chat;
 mod completions;
 mod ctrl_c;
+mod data;
 mod device;
 mod eval;
 mod evaluation_text;
@@ -99,6 +100,8 @@ enum Command {
     Plot(plot::Args),
     /// List the built-in recipes.
     Presets(presets::Args),
+    /// Check chat data.
+    Data(data::Args),
     /// Print a shell completion script.
     Completions(completions::Args),
     /// Write a manual page for each command.
@@ -138,6 +141,7 @@ fn main() -> ExitCode {
         Command::Runs(args) => runs::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Presets(args) => presets::run(args),
+        Command::Data(args) => data::run(args),
         Command::Completions(args) => completions::run(args, Args::command()),
         Command::Man(args) => completions::man(args, Args::command()),
     };

@@ -3,39 +3,44 @@
 use std::io::{self, Write};
 
 use console::program;
-use dataset::Prepared;
 use indicatif::{HumanBytes, HumanCount};
 use journal::summary::{duration_about, epochs_in_words, sizes};
 use monitor::warn_of_epochs;
 use roofline::peak_flops;
-use trainer::{Cost, Recipe, Schedule, estimate_memory};
+use trainer::{Cost, Recipe, RunData, Schedule, estimate_memory};
 
 use crate::memory::available_bytes;
 
 /// Width of the learning rate sparkline, in characters.
 const CURVE_WIDTH: u64 = 60;
 
-/// Token counts of a run's text.
+/// Token counts of a run's data.
 pub(crate) struct PlannedData {
     train_tokens: usize,
     valid_tokens: usize,
+    tokens_per_epoch: usize,
 }
 
 impl PlannedData {
-    pub(crate) fn of(prepared: &Prepared) -> Self {
-        Self { train_tokens: prepared.train.len(), valid_tokens: prepared.valid.len() }
+    pub(crate) fn of(data: &RunData, recipe: &Recipe) -> dataset::Result<Self> {
+        let [train_tokens, valid_tokens] = data.n_tokens();
+        Ok(Self {
+            train_tokens,
+            valid_tokens,
+            tokens_per_epoch: data.training_data().tokens_per_epoch(recipe)?,
+        })
     }
 }
 
 /// Prints the plan of a run from `step` on.
 pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: bool) -> anyhow::Result<()> {
     let schedule = &recipe.schedule;
-    let (n_steps, epochs) = (schedule.max_steps.saturating_sub(step), recipe.epochs(data.train_tokens));
+    let (n_steps, epochs) = (schedule.max_steps.saturating_sub(step), recipe.epochs(data.tokens_per_epoch));
     let (train, valid) = (HumanCount(data.train_tokens as u64), HumanCount(data.valid_tokens as u64));
     let from = if step > 0 { format!(", {} left", HumanCount(n_steps)) } else { String::new() };
     let mut rows = vec![
         ("model", sizes(&recipe.model)),
-        ("text", format!("{}: {train} training tokens, {valid} validation tokens", recipe.data.corpus)),
+        ("data", format!("{}: {train} training tokens, {valid} validation tokens", recipe.data.corpus)),
         (
             "steps",
             format!(

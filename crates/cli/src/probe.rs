@@ -30,7 +30,7 @@ pub(crate) fn overfit_one_batch(
     device: &Device,
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
-    let PlannedRun { recipe, prepared } = planned;
+    let PlannedRun { recipe, data, .. } = planned;
     report(format_args!(
         "overfitting one batch of {} tokens, at a learning rate of {:e}",
         recipe.optimizer.batch_size.get() * recipe.model.block_size,
@@ -46,7 +46,7 @@ pub(crate) fn overfit_one_batch(
         }
     };
     let start = (model, &recipe);
-    let overfit = trainer::overfit_one_batch(start, prepared.train, device, &control, observe)?;
+    let overfit = trainer::overfit_one_batch(start, &data.training_data(), device, &control, observe)?;
     if let Some(code) = signals.by_signal() {
         return Ok(ExitCode::from(code));
     }
@@ -73,7 +73,7 @@ pub(crate) fn find_learning_rate(
     device: &Device,
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
-    let PlannedRun { recipe, prepared } = planned;
+    let PlannedRun { recipe, data, .. } = planned;
     let [lowest, highest] = SWEEP_RATES;
     report(format_args!("trying learning rates from {lowest:e} to {highest:e}"));
     let control = Control::new();
@@ -81,7 +81,7 @@ pub(crate) fn find_learning_rate(
     let bar = progress_bar("{bar:24} {pos}/{len} learning rates  {eta} left");
     bar.set_length(SWEEP_STEPS);
     let start = (model, &recipe);
-    let swept = trainer::sweep_learning_rates(start, prepared.train, device, &control, |_| bar.inc(1));
+    let swept = trainer::sweep_learning_rates(start, &data.training_data(), device, &control, |_| bar.inc(1));
     bar.finish_and_clear();
     let sweep = swept?;
     if let Some(code) = signals.by_signal() {

@@ -13,7 +13,7 @@ use std::{any::Any, process::ExitCode};
 use anyhow::Context;
 use checkpoint::Session;
 use console::{can_draw, is_quiet, warn};
-use journal::{History, SampleLog, summary::sizes, write_card};
+use journal::{History, N_QUESTIONS, Questions, SampleLog, summary::sizes, write_card};
 use monitor::{ChartFiles, Key, Lines, LiveView, Observer, Screen, announce, conclude, print_resume_hint};
 use trainer::{Control, Ending, Event, Training};
 
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     folder.add_session(&Session {
         recipe: (!args.resume).then(|| args.recipe_name().to_owned()),
         init_from: args.init_from.as_ref().map(|path| path.display().to_string()),
-        train_tokens: Some(training.train.len() as u64),
+        train_tokens: Some(training.data.tokens_per_epoch(&training.recipe)? as u64),
         ..Session::now(step, args.device.name(), threads, changes)
     })?;
 
@@ -62,7 +62,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let control = Control::new();
     signals.forward_to(&control);
     let (screen, screen_guard) = open_screen(&args, &training, last_shown_step, &control, &signals)?;
-    let mut observer = Observer { screen, tokenizer, samples, chart_files, seed: training.recipe.run.seed };
+    let prompts = training.data.questions(N_QUESTIONS);
+    let stop_tokens = folder.special_tokens()?.eos;
+    let questions = (!prompts.is_empty()).then_some(Questions { prompts, stop_tokens });
+    let seed = training.recipe.run.seed;
+    let mut observer = Observer { screen, tokenizer, questions, samples, chart_files, seed };
     let observe = Box::new(move |event: Event<'_>| observer.event(event));
     let outcome = trainer::train(training, control, observe);
     drop(screen_guard); // Restores the terminal before anything else is printed.

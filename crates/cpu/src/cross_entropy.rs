@@ -1,9 +1,13 @@
 //! Cross-entropy loss of the output head, without materialising all logits.
 //!
 //! Rows are processed in chunks, whose logits are transposed, `[V, n]`. The head's weight, the largest matrix of a
-//! small model, is then the left operand of every product and is read in place.
+//! small model, is then the left operand of every product and is read in place. A weight in blocks is read piece by
+//! piece, and quantised values are unpacked.
+
+use std::ops::Range;
 
 use super::{
+    factor::Factor,
     gemm::{add_product, product},
     math::exp,
     matrix::Matrix,
@@ -14,45 +18,125 @@ use super::{
 /// Maximum logits of a chunk: 64 MiB.
 const MAX_LOGITS: usize = 1 << 24;
 
+/// Values of a weight in blocks that are unpacked together: 8 MiB.
+const PIECE: usize = 1 << 21;
+
 /// Columns of transposed logits per task.
 const COLS: usize = 64;
 
 /// Rows of transposed logits per partial sum of exponentials.
 const BLOCK: usize = 256;
 
-/// A loss and, if requested, its gradients.
+/// The gradients of a loss that are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradients {
+    None,
+    /// Of the hidden rows.
+    Hidden,
+    /// Of the hidden rows and of the weight.
+    All,
+}
+
+/// A loss and the requested gradients.
 pub struct Loss {
     /// The mean over all rows of `-ln softmax(logits)[target]`.
     pub mean: f32,
-    /// The gradients of the hidden rows, `[N, C]`, and of the weight, `[V, C]`.
-    pub gradients: Option<(Vec<f32>, Vec<f32>)>,
+    /// `[N, C]`
+    pub d_hidden: Option<Vec<f32>>,
+    /// `[V, C]`
+    pub d_weight: Option<Vec<f32>>,
 }
 
-/// The mean loss of `hidden`, `[N, C]`, for a head with weight `[V, C]`; with `backward`, also its gradients.
-pub fn loss(level: SimdLevel, hidden: &[f32], weight: Matrix<'_>, targets: &[usize], backward: bool) -> Loss {
-    let (n_vocab, width) = (weight.rows(), weight.cols());
+/// The mean loss of `hidden`, `[N, C]`, for a head whose weight is blocks side by side, `[C, V]` together.
+///
+/// # Panics
+///
+/// If there is no block.
+pub fn loss(
+    level: SimdLevel,
+    hidden: &[f32],
+    weight: &[Factor<'_>],
+    targets: &[usize],
+    gradients: Gradients,
+) -> Loss {
+    let n_vocab: usize = weight.iter().map(Factor::cols).sum();
+    let width = weight.first().expect("a head has a weight").rows();
+    let backward = gradients != Gradients::None;
     let n_rows = targets.len();
     // Even chunks of whole panels.
     let max_rows = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
     let chunk = n_rows.div_ceil(n_rows.div_ceil(max_rows).max(1)).max(1).next_multiple_of(COLS);
     let mut sum = 0.0;
-    let mut d_hidden = Vec::with_capacity(if backward { hidden.len() } else { 0 });
-    let mut d_weight = if backward { vec![0.0; n_vocab * width] } else { Vec::new() };
+    let mut d_hidden = backward.then(|| Vec::with_capacity(hidden.len()));
+    let mut d_weight = (gradients == Gradients::All).then(|| vec![0.0; n_vocab * width]);
     for (hidden, targets) in hidden.chunks(chunk * width).zip(targets.chunks(chunk)) {
         let n = targets.len();
         let rows = Matrix::new(hidden, n, width);
-        let mut logits = product(level, weight, rows.transposed(), |_, _| {}); // [V, n]
+        let mut logits = logits(level, weight, rows); // [V, n]
         sum += softmax_loss(level, &mut logits, targets, n_rows, backward);
-        if backward {
-            let d_logits = Matrix::new(&logits, n_vocab, n);
-            let transposed = product(level, weight.transposed(), d_logits, |_, _| {}); // [C, n]
-            d_hidden.extend(transpose(&transposed, width, n));
-            add_product(level, d_logits, rows, &mut d_weight); // [V, C]
+        let d_logits = Matrix::new(&logits, n_vocab, n);
+        if let Some(d_hidden) = &mut d_hidden {
+            d_hidden.extend(transpose(&backward_hidden(level, weight, d_logits), width, n));
+        }
+        if let Some(d_weight) = &mut d_weight {
+            add_product(level, d_logits, rows, d_weight); // [V, C]
         }
     }
     #[expect(clippy::cast_possible_truncation, reason = "the loss is f32")]
     let mean = (sum / n_rows as f64) as f32;
-    Loss { mean, gradients: backward.then_some((d_hidden, d_weight)) }
+    Loss { mean, d_hidden, d_weight }
+}
+
+/// The transposed logits of some hidden rows, `[V, n]`.
+fn logits(level: SimdLevel, weight: &[Factor<'_>], rows: Matrix<'_>) -> Vec<f32> {
+    if let [Factor::Dense(weight)] = weight {
+        return product(level, weight.transposed(), rows.transposed(), |_, _| {});
+    }
+    let n = rows.rows();
+    let n_vocab: usize = weight.iter().map(Factor::cols).sum();
+    let mut logits = vec![0.0; n_vocab * n];
+    each_piece(weight, |range, piece| {
+        add_product(level, piece, rows.transposed(), &mut logits[range.start * n..range.end * n]);
+    });
+    logits
+}
+
+/// The transposed gradients of some hidden rows, `[C, n]`, given those of their logits, `[V, n]`.
+fn backward_hidden(level: SimdLevel, weight: &[Factor<'_>], d_logits: Matrix<'_>) -> Vec<f32> {
+    if let [Factor::Dense(weight)] = weight {
+        return product(level, *weight, d_logits, |_, _| {});
+    }
+    let mut d_hidden = vec![0.0; weight.first().map_or(0, Factor::rows) * d_logits.cols()];
+    each_piece(weight, |range, piece| {
+        add_product(level, piece.transposed(), d_logits.row_range(range), &mut d_hidden);
+    });
+    d_hidden
+}
+
+/// Calls `task` with pieces of the transposed weight, `[rows, C]` each, and their rows.
+fn each_piece(weight: &[Factor<'_>], mut task: impl FnMut(Range<usize>, Matrix<'_>)) {
+    let mut first = 0;
+    for factor in weight {
+        let (n_rows, width) = (factor.cols(), factor.rows());
+        match factor {
+            Factor::Dense(block) => task(first..first + n_rows, block.transposed()),
+            Factor::Transposed(w) | Factor::Quantised(w) => {
+                let piece = (PIECE / width.max(1)).max(1);
+                for start in (0..n_rows).step_by(piece) {
+                    let rows = start..(start + piece).min(n_rows);
+                    let values = parallel::fill(rows.len() * width, width, 4, |range, out| {
+                        let first = rows.start + range.start / width;
+                        for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
+                            w.unpack(row, 0..width, out);
+                        }
+                    });
+                    let piece = Matrix::new(&values, rows.len(), width);
+                    task(first + rows.start..first + rows.end, piece);
+                }
+            }
+        }
+        first += n_rows;
+    }
 }
 
 /// The sum of the losses of the columns of logits `[V, n]`. With `backward`, replaces the logits by the gradients of

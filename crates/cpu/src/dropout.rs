@@ -24,8 +24,14 @@ impl Mask {
     /// Multiplies each element of a row by 0 or by the scale.
     #[inline(always)]
     pub fn apply(self, row: u64, values: &mut [f32]) {
+        self.apply_from(row, 0, values);
+    }
+
+    /// As [`Mask::apply`], for the elements from column `first` on.
+    #[inline(always)]
+    fn apply_from(self, row: u64, first: u32, values: &mut [f32]) {
         let key = row_key(self.seed, row);
-        for (col, value) in (0_u32..).zip(values) {
+        for (col, value) in (first..).zip(values) {
             *value *= self.factor(key, col);
         }
     }
@@ -33,6 +39,22 @@ impl Mask {
     #[inline(always)]
     fn factor(self, key: u32, col: u32) -> f32 {
         if mix(col ^ key) < self.threshold { 0.0 } else { self.scale }
+    }
+}
+
+/// A mask from a row and a column on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaskPart {
+    pub(crate) mask: Mask,
+    pub(crate) first_row: u64,
+    pub(crate) first_col: u32,
+}
+
+impl MaskPart {
+    /// Multiplies each element of a row of the part by 0 or by the scale.
+    #[inline(always)]
+    pub(crate) fn apply(self, row: usize, values: &mut [f32]) {
+        self.mask.apply_from(self.first_row + row as u64, self.first_col, values);
     }
 }
 

@@ -31,22 +31,23 @@ const LOWER_BAND_ROWS: usize = 24;
 /// Elements of the right operand packed at a time, but at least one block of the inner dimension.
 const PACKED_SIZE: usize = 1 << 20;
 
-/// `a · b` as a new row-major matrix. `finish` receives each row with its index, while the row is in cache.
+/// `a · b` as a new row-major matrix. `finish` receives bands of rows with their indices, while they are in cache.
 pub(crate) fn product<'b>(
     level: SimdLevel,
     a: Matrix<'_>,
     b: impl Into<Factor<'b>>,
-    finish: impl Fn(usize, &mut [f32]) + Sync,
+    finish: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let b = b.into();
     let mut c = Buffer::new(a.rows * b.cols());
+    let finish = |band: &Band, values: &mut [f32]| finish(band.rows.clone(), values);
     into_buffer(level, a, b, &even_bands(level, a.rows, b.cols()), &mut c, finish);
     // SAFETY: the bands cover all rows.
     unsafe { c.finish() }
 }
 
 /// As [`product`], for operands whose product is symmetric. The lower triangle is computed, and copied to the upper
-/// one. `finish` receives each row only up to some column after the diagonal.
+/// one. `finish` receives each row with its index, up to some column after the diagonal.
 pub(crate) fn symmetric_product(
     level: SimdLevel,
     a: Matrix<'_>,
@@ -57,7 +58,11 @@ pub(crate) fn symmetric_product(
     let n = a.rows;
     let bands = lower_bands(level, n);
     let mut lower = Buffer::new(bands.iter().map(Band::size).sum());
-    into_buffer(level, a, b.into(), &bands, &mut lower, finish);
+    into_buffer(level, a, b.into(), &bands, &mut lower, |band, values| {
+        for (row, values) in band.rows.clone().zip(values.chunks_exact_mut(band.n_cols)) {
+            finish(row, values);
+        }
+    });
     // SAFETY: the bands cover the buffer.
     let lower = unsafe { lower.finish() };
     let mut c = Buffer::new(n * n);
@@ -91,7 +96,7 @@ fn into_buffer(
     b: Factor<'_>,
     bands: &[Band],
     c: &mut Buffer,
-    finish: impl Fn(usize, &mut [f32]) + Sync,
+    finish: impl Fn(&Band, &mut [f32]) + Sync,
 ) {
     let shared = c.shared();
     let open = |band: &Band, is_first| {
@@ -105,11 +110,7 @@ fn into_buffer(
             }
         }
     };
-    in_bands(level, a, b, bands, open, |band, values| {
-        for (row, values) in band.rows.clone().zip(values.chunks_exact_mut(band.n_cols.max(1))) {
-            finish(row, values);
-        }
-    });
+    in_bands(level, a, b, bands, open, finish);
 }
 
 /// Adds `a · b` to the row-major `c`.
@@ -220,6 +221,20 @@ pub(crate) fn multiply(
     n_cols: usize,
     store: Store,
 ) {
+    assert_eq!(c.len(), a.rows * n_cols, "the output must be {} x {n_cols}", a.rows);
+    multiply_columns(level, a, b, c, n_cols, n_cols, store);
+}
+
+/// As [`multiply`], with rows of the output that start `stride` elements apart.
+pub(crate) fn multiply_columns(
+    level: SimdLevel,
+    a: Matrix<'_>,
+    b: &Packed,
+    c: &mut [f32],
+    n_cols: usize,
+    stride: usize,
+    store: Store,
+) {
     assert!(
         a.cols <= b.layout().n_inner,
         "the left operand has {} columns, the right one only {} rows",
@@ -228,9 +243,10 @@ pub(crate) fn multiply(
     );
     assert!(n_cols <= b.layout().n_cols, "{n_cols} columns requested of {}", b.layout().n_cols);
     assert!(b.layout().is_for(level), "the right operand is packed for another SIMD level");
-    assert_eq!(c.len(), a.rows * n_cols, "the output must be {} x {n_cols}", a.rows);
+    let end = a.rows.checked_sub(1).map_or(0, |last| last * stride + n_cols);
+    assert!(n_cols <= stride && end <= c.len(), "the output must be {} x {n_cols}", a.rows);
     assert!(a.row_stride == 1 || a.col_stride == 1, "no axis of the left operand is contiguous");
-    level.run(Multiply { a, b, c, n_cols, store });
+    level.run(Multiply { a, b, c, n_cols, stride, store });
 }
 
 struct Multiply<'a> {
@@ -238,6 +254,7 @@ struct Multiply<'a> {
     b: &'a Packed,
     c: &'a mut [f32],
     n_cols: usize,
+    stride: usize,
     store: Store,
 }
 
@@ -263,7 +280,7 @@ thread_local! {
 impl Multiply<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
-        let Self { a, b, c, n_cols, store } = self;
+        let Self { a, b, c, n_cols, stride, store } = self;
         // Taken rather than borrowed: a closure would not be inlined, and only inlined code is vectorised.
         let mut packed = LEFT.take();
         for (block, start) in (0..a.cols).step_by(b.layout().block).enumerate() {
@@ -274,7 +291,17 @@ impl Multiply<'_> {
                     let start = row * a.row_stride + inner.start;
                     Left { data: &a.data[start..], row_stride: a.row_stride, col_stride: 1 }
                 };
-                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, store);
+                panels::<S, ROWS, VECTORS>(
+                    simd,
+                    a.rows,
+                    inner.len(),
+                    left,
+                    b,
+                    block,
+                    c,
+                    [n_cols, stride],
+                    store,
+                );
             } else {
                 pack_left::<ROWS>(a, inner.clone(), &mut packed);
                 let left = |row: usize, n_rows: usize| Left {
@@ -282,12 +309,24 @@ impl Multiply<'_> {
                     row_stride: 1,
                     col_stride: n_rows,
                 };
-                panels::<S, ROWS, VECTORS>(simd, a.rows, inner.len(), left, b, block, c, n_cols, store);
+                panels::<S, ROWS, VECTORS>(
+                    simd,
+                    a.rows,
+                    inner.len(),
+                    left,
+                    b,
+                    block,
+                    c,
+                    [n_cols, stride],
+                    store,
+                );
             }
         }
         LEFT.set(packed);
         if a.cols == 0 && store == Store::Overwrite {
-            c.fill(0.0);
+            for row in 0..a.rows {
+                c[row * stride..][..n_cols].fill(0.0);
+            }
         }
     }
 }
@@ -334,13 +373,13 @@ fn panels<'a, S: Simd, const ROWS: usize, const VECTORS: usize>(
     b: &Packed,
     block: usize,
     c: &mut [f32],
-    stride: usize,
+    [n_cols, stride]: [usize; 2],
     store: Store,
 ) {
     let width = VECTORS * S::F32_LANES;
-    for (idx, col) in (0..stride).step_by(width).enumerate() {
+    for (idx, col) in (0..n_cols).step_by(width).enumerate() {
         let (panel, _) = S::as_simd_f32s(b.panel(block, idx, n_inner));
-        let n_cols = width.min(stride - col);
+        let n_cols = width.min(n_cols - col);
         let mut row = 0;
         while row + ROWS <= n_rows {
             let acc = tile::<S, ROWS, VECTORS>(simd, left(row, ROWS), panel);

@@ -2,8 +2,11 @@
 //!
 //! A forward pass takes the weight as a list of blocks side by side, each `[in, out]`.
 
+use std::ops::Range;
+
 use super::{
     activation::Activation,
+    addend::Addend,
     dropout::Mask,
     factor::Factor,
     gemm::{add_product, product},
@@ -19,35 +22,50 @@ use super::{
 /// Rows per partial sum. It is fixed, so that a sum does not depend on the number of cores.
 const ROWS: usize = 64;
 
+/// The parameters of a layer.
+#[derive(Clone, Copy)]
+pub struct Layer<'a> {
+    /// None is [`Factor::Quantised`]: those of a layer are [`Factor::Transposed`].
+    pub weights: &'a [Factor<'a>],
+    /// May be empty.
+    pub bias: &'a [f32],
+    /// Low-rank updates of the product with the weights.
+    pub updates: Option<&'a Addend<'a>>,
+}
+
 /// `x · weights + bias`; the bias may be empty.
 ///
 /// # Panics
 ///
-/// If a factor is [`Factor::Quantised`]: that of a layer is [`Factor::Transposed`].
+/// If a factor is [`Factor::Quantised`].
 pub fn forward(level: SimdLevel, x: Matrix<'_>, weights: &[Factor<'_>], bias: &[f32]) -> Vec<f32> {
-    finished_rows(level, x, weights, |_, row| {
+    forward_layer(level, x, Layer { weights, bias, updates: None })
+}
+
+/// `x · weights + updates + bias`.
+pub fn forward_layer(level: SimdLevel, x: Matrix<'_>, layer: Layer<'_>) -> Vec<f32> {
+    finished_rows(level, x, layer, |_, row| {
         level.vectorize(
             #[inline(always)]
-            || add(row, bias),
+            || add(row, layer.bias),
         )
     })
 }
 
-/// `residual + dropout(x · weights + bias)`; the bias may be empty.
+/// `residual + dropout(x · weights + updates + bias)`.
 pub fn forward_residual(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Factor<'_>],
-    bias: &[f32],
+    layer: Layer<'_>,
     residual: &[f32],
     mask: Option<Mask>,
 ) -> Vec<f32> {
-    let width = width_of(weights);
+    let width = width_of(layer.weights);
     let finish = |idx: usize, row: &mut [f32]| {
         level.vectorize(
             #[inline(always)]
             || {
-                add(row, bias);
+                add(row, layer.bias);
                 if let Some(mask) = mask {
                     mask.apply(idx as u64, row);
                 }
@@ -55,41 +73,40 @@ pub fn forward_residual(
             },
         );
     };
-    finished_rows(level, x, weights, finish)
+    finished_rows(level, x, layer, finish)
 }
 
-/// `activation(x · weights + bias)`; with `backward`, also the activation's derivatives, by which the backward pass
-/// multiplies. The bias may be empty.
+/// `activation(x · weights + updates + bias)`; with `backward`, also the activation's derivatives, by which the
+/// backward pass multiplies.
 pub fn forward_activated(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Factor<'_>],
-    bias: &[f32],
+    layer: Layer<'_>,
     activation: Activation,
     backward: bool,
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     if !backward && activation.n_inputs() == 1 {
-        let y = finished_rows(level, x, weights, |_, row| {
+        let y = finished_rows(level, x, layer, |_, row| {
             level.vectorize(
                 #[inline(always)]
                 || {
-                    add(row, bias);
+                    add(row, layer.bias);
                     activate(row, activation);
                 },
             );
         });
         return (y, None);
     }
-    let width = width_of(weights) / activation.n_inputs();
+    let width = width_of(layer.weights) / activation.n_inputs();
     let mut y = Buffer::new(x.rows() * width);
     let shared = y.shared();
-    let derivatives = finished_rows(level, x, weights, |idx, row| {
+    let derivatives = finished_rows(level, x, layer, |idx, row| {
         // SAFETY: each row is finished once.
         let y = unsafe { shared.zeroed(idx * width..(idx + 1) * width) };
         level.vectorize(
             #[inline(always)]
             || {
-                add(row, bias);
+                add(row, layer.bias);
                 activate_with_derivatives(row, y, activation);
             },
         );
@@ -98,14 +115,22 @@ pub fn forward_activated(
     (unsafe { y.finish() }, backward.then_some(derivatives))
 }
 
-/// `x · weights`; `finish` receives each row with its index.
+/// `x · weights + updates`; `finish` receives each row with its index.
 fn finished_rows(
     level: SimdLevel,
     x: Matrix<'_>,
-    weights: &[Factor<'_>],
+    Layer { weights, updates, .. }: Layer<'_>,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let width = width_of(weights);
+    let finish = |rows: Range<usize>, values: &mut [f32]| {
+        if let Some(updates) = updates {
+            updates.add(level, rows.clone(), values, width);
+        }
+        for (row, values) in rows.zip(values.chunks_exact_mut(width.max(1))) {
+            finish(row, values);
+        }
+    };
     let mut y = match weights {
         _ if x.rows() <= skinny::max_rows(level) => skinny::product(level, x, weights),
         [weight] if tiles(level, weight).is_none() => return product(level, x, *weight, finish),
@@ -113,10 +138,8 @@ fn finished_rows(
     };
     let shared = parallel::Shared::new(&mut y);
     parallel::pieces(x.rows(), 1, width, |rows| {
-        for row in rows {
-            // SAFETY: rows do not overlap.
-            finish(row, unsafe { shared.part(row * width..(row + 1) * width) });
-        }
+        // SAFETY: pieces do not overlap.
+        finish(rows.clone(), unsafe { shared.part(rows.start * width..rows.end * width) });
     });
     y
 }
@@ -248,19 +271,29 @@ pub fn drop_rows(level: SimdLevel, values: &mut [f32], width: usize, mask: Mask)
     });
 }
 
-/// The gradient of `x`, given the gradient of `x · weights`.
+/// The gradient of `x`, given the gradient of `x · weights`, plus `updates`.
 ///
 /// # Panics
 ///
 /// If there is no weight.
-pub fn backward_input(level: SimdLevel, weights: &[Factor<'_>], d_y: Matrix<'_>) -> Vec<f32> {
+pub fn backward_input(
+    level: SimdLevel,
+    weights: &[Factor<'_>],
+    d_y: Matrix<'_>,
+    updates: Option<&Addend<'_>>,
+) -> Vec<f32> {
     let mut start = 0;
     let mut parts = weights.iter().map(|weight| {
         start += weight.cols();
         (d_y.col_range(start - weight.cols()..start), weight.transposed())
     });
     let (d_y, weight) = parts.next().expect("a layer has a weight");
-    let mut d_x = product(level, d_y, weight, |_, _| {});
+    let width = weight.cols();
+    let mut d_x = product(level, d_y, weight, |rows, values| {
+        if let Some(updates) = updates {
+            updates.add(level, rows, values, width);
+        }
+    });
     for (d_y, weight) in parts {
         add_product(level, d_y, weight, &mut d_x);
     }

@@ -1,7 +1,7 @@
 //! Attention of one head for a block of queries, over all keys up to the last query.
 
 use super::{
-    dropout::Mask,
+    dropout::MaskPart,
     gemm::multiply,
     heads::QkTransform,
     math::{exp, max},
@@ -56,8 +56,8 @@ pub(super) struct QueryBlock<'a> {
     pub(super) transform: QkTransform<'a>,
     /// The position of the first query. The first key is at position 0.
     pub(super) first: usize,
-    /// Dropout of the attention weights, and the mask's row for the first query.
-    pub(super) mask: Option<(Mask, u64)>,
+    /// Dropout of the attention weights, `[S, S]`.
+    pub(super) mask: Option<MaskPart>,
 }
 
 impl QueryBlock<'_> {
@@ -86,8 +86,8 @@ impl QueryBlock<'_> {
                     let largest = max(seen) * scale;
                     let sum = exponentiate(seen, scale, largest);
                     future.fill(0.0);
-                    if let Some((mask, first_row)) = mask {
-                        mask.apply(first_row + row as u64, seen);
+                    if let Some(mask) = mask {
+                        mask.apply(first + row, seen);
                     }
                     *sums = [largest, 1.0 / sum];
                 }

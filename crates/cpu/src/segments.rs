@@ -27,8 +27,8 @@ use super::{
 /// and the others follow. A row attends to the `past` positions before its segment, to earlier rows of its segment and
 /// to itself, never to rows of another segment.
 ///
-/// In inference a [`Slot`] holds the `past` positions. Documents packed into one row of training are segments too, each
-/// with a past of 0.
+/// In inference a [`Slot`] holds the `past` positions. [`Documents`](super::Documents) packed into rows of training are
+/// segments too, each with a past of 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Positions of the sequence before the first row.

@@ -4,13 +4,17 @@
 
 mod attention;
 mod few_rows;
+mod low_rank;
 mod quantised;
 mod segments;
+
+use std::ops::Range;
 
 use proptest::prelude::*;
 
 use super::{
-    adamw, cross_entropy, dropout::Mask, embedding, gemm, linear, math, matrix::Matrix, norm, skinny,
+    adamw, cross_entropy, cross_entropy::Gradients, dropout::Mask, embedding, gemm, linear, linear::Layer,
+    math, matrix::Matrix, norm, skinny,
 };
 use crate::{Activation, AdamWStep, NormKind, Precision, SimdLevel};
 
@@ -153,7 +157,11 @@ proptest! {
 fn large_right_operands_are_packed_in_parts() {
     let (n, k, m) = (7, 1300, 1000);
     let (a, b) = (random(n * k, 1), random(k * m, 2));
-    let once = |idx: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += idx as f32);
+    let once = |rows: Range<usize>, values: &mut [f32]| {
+        for (idx, row) in rows.zip(values.chunks_exact_mut(m)) {
+            row.iter_mut().for_each(|x| *x += idx as f32);
+        }
+    };
     let expected: Vec<f64> =
         multiply(&a, &b, [n, k, m]).iter().enumerate().map(|(idx, x)| x + (idx / m) as f64).collect();
     let twice = multiply(&a, &b, [n, k, m]);
@@ -239,17 +247,24 @@ fn loss_gradients_are_finite_differences() {
     let d_weight = finite_differences(&weight, |weight| reference(&hidden64, weight));
     for level in SimdLevel::all() {
         let matrix = Matrix::new(&weight, n_vocab, width);
-        let loss = cross_entropy::loss(level, &hidden, matrix, &targets, true);
+        let factor = [matrix.transposed().into()];
+        let loss = cross_entropy::loss(level, &hidden, &factor, &targets, Gradients::All);
         assert_close(level, &[loss.mean], &[reference(&hidden64, &weight64)], 1e-6);
-        let (d_hidden, got) = loss.gradients.expect("gradients were requested");
-        assert_close(
-            level,
-            &d_hidden,
-            &finite_differences(&hidden, |hidden| reference(hidden, &weight64)),
-            1e-6,
-        );
-        assert_close(level, &got, &d_weight, 1e-6);
-        assert!(cross_entropy::loss(level, &hidden, matrix, &targets, false).gradients.is_none());
+        let d_hidden = loss.d_hidden.expect("gradients were requested");
+        let expected = finite_differences(&hidden, |hidden| reference(hidden, &weight64));
+        assert_close(level, &d_hidden, &expected, 1e-6);
+        assert_close(level, &loss.d_weight.expect("gradients were requested"), &d_weight, 1e-6);
+
+        // Two blocks of the weight, one of them with contiguous columns, and no gradient of the weight.
+        let columns = transpose(&weight[3 * width..], 4);
+        let blocks = [matrix.row_range(0..3).transposed().into(), Matrix::new(&columns, width, 4).into()];
+        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, Gradients::Hidden);
+        assert_close(level, &[loss.mean], &[reference(&hidden64, &weight64)], 1e-6);
+        assert_close(level, &loss.d_hidden.expect("gradients were requested"), &expected, 1e-6);
+        assert!(loss.d_weight.is_none());
+
+        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, Gradients::None);
+        assert!(loss.d_hidden.is_none() && loss.d_weight.is_none());
     }
 }
 
@@ -279,14 +294,9 @@ fn activations_and_their_derivatives_match_f64() {
         for level in SimdLevel::all() {
             let (input, one) = (Matrix::new(&x, x.len(), 1), [1.0]);
             let forward = |backward| {
-                linear::forward_activated(
-                    level,
-                    input,
-                    &[Matrix::new(&one, 1, 1).into()],
-                    &[],
-                    activation,
-                    backward,
-                )
+                let weights = [Matrix::new(&one, 1, 1).into()];
+                let layer = Layer { weights: &weights, bias: &[], updates: None };
+                linear::forward_activated(level, input, layer, activation, backward)
             };
             let (y, derivatives) = forward(true);
             assert_close(level, &y, &value, 1e-6);
@@ -418,7 +428,8 @@ fn forward_and_backward_drop_the_same_elements() {
         linear::drop_rows(level, &mut d_y, width, mask);
         assert_eq!(d_y, expected);
         let (x, weight) = (Matrix::new(&ones, n, width), Matrix::new(&identity, width, width));
-        assert_eq!(linear::forward_residual(level, x, &[weight.into()], &[], &zeros, Some(mask)), expected);
+        let layer = Layer { weights: &[weight.into()], bias: &[], updates: None };
+        assert_eq!(linear::forward_residual(level, x, layer, &zeros, Some(mask)), expected);
         let (tokens, positions) = (&ones[..3 * width], &zeros[..time * width]);
         let position_ids: Vec<usize> = (0..ids.len()).map(|row| row % time).collect();
         let y = embedding::forward(level, tokens, positions, width, &ids, &position_ids, Some(mask));

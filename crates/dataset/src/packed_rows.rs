@@ -97,16 +97,18 @@ impl PackedRows {
         self.batch_of(of_batch, n_batches as f64 / n_trained_in_step as f64)
     }
 
-    /// All rows in order, in batches of at most `batch_size`. The weight of a batch is its number of trained tokens.
+    /// The first `n_rows` rows of the first epoch, or all rows if there are fewer, in batches of at most `batch_size`. The
+    /// weight of a batch is its number of trained tokens.
     ///
     /// # Panics
     ///
     /// If `batch_size` is zero.
-    pub fn in_batches(self, batch_size: usize) -> impl ExactSizeIterator<Item = Batch> {
-        let n_batches = self.rows.len().div_ceil(batch_size);
-        (0..n_batches).map(move |idx| {
-            let rows: Vec<usize> = (idx * batch_size..self.rows.len().min((idx + 1) * batch_size)).collect();
-            self.batch_of(&rows, 1.0)
+    pub fn in_batches(mut self, n_rows: usize, batch_size: usize) -> impl ExactSizeIterator<Item = Batch> {
+        let n_rows = n_rows.min(self.rows.len());
+        let rows: Vec<usize> = (0..n_rows).map(|idx| self.row_at(0, idx)).collect();
+        (0..n_rows.div_ceil(batch_size)).map(move |idx| {
+            let of_batch = &rows[idx * batch_size..n_rows.min((idx + 1) * batch_size)];
+            self.batch_of(of_batch, 1.0)
         })
     }
 
@@ -275,10 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_has_each_row_once_for_any_batch_size() {
+    fn evaluation_has_the_same_rows_for_any_batch_size() {
         let rows = rows(&LENGTHS, 4, 2);
         for batch_size in [1, 2, 3, 100] {
-            let batches: Vec<_> = rows.clone().in_batches(batch_size).collect();
+            let n: usize = rows.clone().in_batches(2, batch_size).map(|batch| batch.batch_size).sum();
+            assert_eq!(n, 2);
+            let batches: Vec<_> = rows.clone().in_batches(1000, batch_size).collect();
             let n: usize = batches.iter().map(|batch| batch.batch_size).sum();
             assert_eq!(n, rows.n_rows());
             let weight: f64 = batches.iter().map(|batch| batch.packing.as_ref().unwrap().weight).sum();

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::{Batch, BatchIndex, Windows};
+use crate::{Batch, BatchIndex, Samples};
 
 /// Capacity of the queue. Two batches hide the time to build one; more would only use memory.
 const QUEUE_LEN: usize = 2;
@@ -21,12 +21,13 @@ impl Prefetch {
     /// # Panics
     ///
     /// If `grad_accumulation` is zero.
-    pub fn new(windows: Windows, first_step: u64, grad_accumulation: u64) -> Self {
+    pub fn new(samples: impl Into<Samples>, first_step: u64, grad_accumulation: u64) -> Self {
         assert!(grad_accumulation > 0, "a step accumulates at least one batch");
+        let mut samples = samples.into();
         let indices = (first_step..).flat_map(move |step| {
             (0..grad_accumulation).map(move |micro_batch| BatchIndex { step, micro_batch })
         });
-        Self::of(indices.map(move |index| windows.batch(index)))
+        Self::of(indices.map(move |index| samples.batch(index)))
     }
 
     /// Prefetches the batches of an iterator.
@@ -66,7 +67,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{RngStream, Tokens};
+    use crate::{RngStream, Tokens, Windows};
 
     fn windows() -> (Arc<Tokens>, Windows) {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));

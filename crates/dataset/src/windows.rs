@@ -118,7 +118,7 @@ impl Windows {
     /// # Panics
     ///
     /// If `batch_size` is zero.
-    pub fn in_batches(self, at: BatchIndex, batch_size: usize) -> impl Iterator<Item = Batch> {
+    pub fn in_batches(self, at: BatchIndex, batch_size: usize) -> impl ExactSizeIterator<Item = Batch> {
         let rows = self.rows.clone();
         let starts = rows.clone().step_by(batch_size);
         starts.map(move |start| {

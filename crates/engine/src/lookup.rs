@@ -140,7 +140,7 @@ pub fn is_gguf(path: &Path) -> bool {
 
 /// Whether a path is the folder of a model.
 pub(crate) fn is_model(path: &Path) -> bool {
-    path.join("config.json").is_file()
+    ["config.json", "adapter_config.json"].iter().any(|name| path.join(name).is_file())
 }
 
 /// Returns an error for a file of a model in Hugging Face layout, whose folder is the model.

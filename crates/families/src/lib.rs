@@ -15,6 +15,7 @@
 //! # Ok::<(), families::NoFamily>(())
 //! ```
 
+mod adapter;
 mod collect;
 mod config_json;
 mod config_problem;
@@ -42,6 +43,7 @@ mod shell;
 mod stored;
 mod unsupported;
 
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, LoraModule, with_adapter, write_adapter};
 pub use collect::write_safetensors;
 pub use config_json::{ConfigJson, config_to_json};
 pub use error::{Error, Result};

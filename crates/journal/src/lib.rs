@@ -8,6 +8,7 @@
 //! assert_eq!(summary::plural(summary::count(804_096), "parameter"), "804k parameters");
 //! ```
 
+mod answers;
 mod architecture;
 mod card;
 mod charts;
@@ -19,6 +20,7 @@ mod samples;
 mod error;
 pub mod summary;
 
+pub use answers::{ANSWER_TOKENS, Answer, N_QUESTIONS, Questions};
 pub use architecture::{architecture_options, describe_options};
 pub use card::write_card;
 pub use charts::{ImageFormat, Metric, chart, update_loss_charts};

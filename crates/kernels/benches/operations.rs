@@ -35,7 +35,7 @@ fn forward_and_backward<const D: usize>(bencher: Bencher<'_, '_>, fused: bool, f
 fn attention(bencher: Bencher<'_, '_>, fused: bool) {
     let qkv = random([BATCH, TIME, 3 * WIDTH]);
     forward_and_backward(bencher, fused, || {
-        kernels::causal_attention(qkv.clone(), &Attention::plain(N_HEAD), 0.0)
+        kernels::causal_attention(qkv.clone(), &Attention::plain(N_HEAD), None, 0.0)
     });
 }
 
@@ -52,7 +52,7 @@ fn attention_with_qk_norm_and_rope(bencher: Bencher<'_, '_>, fused: bool) {
         precision: Precision::F32,
     };
     let qkv = random([BATCH, TIME, 2 * WIDTH]);
-    forward_and_backward(bencher, fused, || kernels::causal_attention(qkv.clone(), &attention, 0.0));
+    forward_and_backward(bencher, fused, || kernels::causal_attention(qkv.clone(), &attention, None, 0.0));
 }
 
 #[divan::bench(args = [true, false], sample_count = 10)]

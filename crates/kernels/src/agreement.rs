@@ -9,7 +9,7 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    Activation, AdamWStep, Attention, LmHead, NormKind,
+    Activation, AdamWStep, Attention, Documents, LmHead, NormKind,
     Precision::{self, F32},
     QkNorm, Rope, Segment, Slot, SlotShape, SlotType, adamw,
     attention::{attend_in_chunks, attention_reference},
@@ -32,7 +32,7 @@ fn leaf(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_data(x.into_data(), &test_device().autodiff()).require_grad()
 }
 
-fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+pub(crate) fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let device = test_device().autodiff();
     let n = shape.iter().product();
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
@@ -51,7 +51,7 @@ fn normal<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
 }
 
 /// The output of `f`, and the gradient of a weighted sum of it for each input.
-fn output_and_gradients<const N: usize, const D: usize>(
+pub(crate) fn output_and_gradients<const N: usize, const D: usize>(
     inputs: &[Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
 ) -> Vec<TensorData> {
@@ -66,9 +66,28 @@ fn output_and_gradients<const N: usize, const D: usize>(
 }
 
 /// Runs `f` with a fixed dropout seed.
-fn seeded<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn seeded<R>(f: impl FnOnce() -> R) -> R {
     seed_dropout(5);
     f()
+}
+
+/// Lengths from which [`documents`] are made.
+fn document_lengths() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1usize..40, 1..5)
+}
+
+/// Documents that fill the rows, with these lengths in turn; the last of a row may be shorter.
+fn documents(lengths: &[usize], batch: usize, time: usize) -> Documents {
+    let mut lengths = lengths.iter().cycle();
+    let mut cut = Vec::new();
+    for _ in 0..batch {
+        let mut left = time;
+        while left > 0 {
+            cut.push(lengths.next().map_or(left, |&n| n.min(left)));
+            left -= cut[cut.len() - 1];
+        }
+    }
+    Documents::new(&cut, time)
 }
 
 /// Whether the tests run on a device with fused operations.
@@ -89,7 +108,7 @@ fn assert_agrees<const N: usize, const D: usize>(
     assert_agrees_within(close(), inputs, f);
 }
 
-fn assert_agrees_within<const N: usize, const D: usize>(
+pub(crate) fn assert_agrees_within<const N: usize, const D: usize>(
     tolerance: Tolerance<f32>,
     inputs: [Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
@@ -115,7 +134,7 @@ proptest! {
     fn attention(batch in 1usize..4, time in 1usize..70, n_head in 1usize..4, head_dim in 1usize..20) {
         let width = 3 * n_head * head_dim;
         assert_agrees([normal([batch * time, width], 1)], |[qkv]| {
-            causal_attention(qkv.reshape([batch, time, width]), &Attention::plain(n_head), 0.0)
+            causal_attention(qkv.reshape([batch, time, width]), &Attention::plain(n_head), None, 0.0)
         });
     }
 
@@ -124,7 +143,7 @@ proptest! {
         let (width, n_rows) = (n_head * head_dim, batch * time);
         assert_agrees([normal([n_rows, 3 * width], 1)], |[qkv]| {
             let qkv = qkv.reshape([batch, time, 3 * width]);
-            seeded(|| causal_attention(qkv, &Attention::plain(n_head), 0.3)) + 1.0
+            seeded(|| causal_attention(qkv, &Attention::plain(n_head), None, 0.3)) + 1.0
         });
         assert_agrees([normal([n_rows, width], 2), normal([width, width], 3), normal([n_rows, width], 4)], |[x, w, r]| {
             seeded(|| linear_residual(x, w, None, 0.3, r, F32))
@@ -143,8 +162,12 @@ proptest! {
         half in 1usize..10,
         has_norm: bool,
         has_rope: bool,
+        lengths in prop::option::of(document_lengths()),
+        drops: bool,
     ) {
         let (n_head, head_dim) = (n_kv_head * group_size, 2 * half);
+        let documents = lengths.map(|lengths| documents(&lengths, batch, time));
+        let probability = if drops { 0.2 } else { 0.0 };
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let gains = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
         let [query_gain, key_gain] = gains;
@@ -161,7 +184,8 @@ proptest! {
                 rope: has_rope.then(|| Rope::new(head_dim, 70, 1e4)),
                 precision: F32,
             };
-            causal_attention(qkv.reshape([batch, time, width]), &attention, 0.0)
+            let qkv = qkv.reshape([batch, time, width]);
+            seeded(|| causal_attention(qkv, &attention, documents.as_ref(), probability)) + 1.0
         });
     }
 
@@ -254,6 +278,50 @@ proptest! {
     }
 }
 
+/// In the reference implementation too, and on GPUs.
+#[test]
+fn packed_documents_equal_separate_sequences() {
+    let (head_dim, lengths) = (4, [1, 17, 2, 9, 1, 30]);
+    let documents = Documents::new(&lengths, 30);
+    let width = 6 * head_dim;
+    for is_modern in [false, true] {
+        let attention = |gains: Option<[Tensor<2>; 2]>| Attention {
+            n_head: 4,
+            n_kv_head: 1,
+            qk_norm: gains.map(|gains| {
+                let [query_gain, key_gain] = gains.map(|gain| gain.reshape([head_dim]));
+                QkNorm { query_gain, key_gain, epsilon: 1e-5 }
+            }),
+            rope: is_modern.then(|| Rope::new(head_dim, 30, 1e4)),
+            precision: F32,
+        };
+        let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
+        let inputs = [normal([60, width], 1), query_gain, key_gain];
+        let packed = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+            let attention = attention(is_modern.then_some([query_gain, key_gain]));
+            causal_attention(qkv.reshape([2, 30, width]), &attention, Some(&documents), 0.0)
+        };
+        let separate = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+            let attention = attention(is_modern.then_some([query_gain, key_gain]));
+            let mut first = 0;
+            let mixed = lengths.map(|n| {
+                let qkv = qkv.clone().slice(s![first..first + n, ..]).unsqueeze();
+                first += n;
+                causal_attention(qkv, &attention, None, 0.0)
+            });
+            Tensor::cat(mixed.into(), 1).reshape([2, 30, 4 * head_dim])
+        };
+        let close = || Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(1e-4));
+        assert_same(close(), &inputs, packed, separate);
+        with_plain_operations(|| assert_same(close(), &inputs, packed, separate));
+        let whole = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+            let attention = attention(is_modern.then_some([query_gain, key_gain]));
+            causal_attention(qkv.reshape([2, 30, width]), &attention, None, 0.0)
+        };
+        assert_ne!(output_and_gradients(&inputs, whole)[0], output_and_gradients(&inputs, packed)[0]);
+    }
+}
+
 /// Longer than one chunk on GPUs.
 #[test]
 fn attention_over_a_long_context() {
@@ -273,7 +341,7 @@ fn attention_over_a_long_context() {
                 rope: Some(Rope::new(head_dim, time, 1e4)),
                 precision: F32,
             };
-            seeded(|| causal_attention(qkv.reshape([1, time, 6 * head_dim]), &attention, 0.1))
+            seeded(|| causal_attention(qkv.reshape([1, time, 6 * head_dim]), &attention, None, 0.1))
         },
     );
 }
@@ -347,7 +415,7 @@ proptest! {
         let plain = with_plain_operations(|| in_steps(&sequences, &attention, &steps, SlotType::F32));
         let half = test_device().supports_dtype(DType::F16).then(|| in_steps(&sequences, &attention, &steps, SlotType::F16));
         for (idx, sequence) in sequences.into_iter().enumerate() {
-            let whole: Tensor<2> = causal_attention(sequence.unsqueeze(), &attention, 0.0).squeeze_dim(0);
+            let whole: Tensor<2> = causal_attention(sequence.unsqueeze(), &attention, None, 0.0).squeeze_dim(0);
             let whole = whole.into_data();
             fused[idx].to_data().assert_approx_eq::<f32>(&whole, close());
             plain[idx].to_data().assert_approx_eq::<f32>(&whole, close());
@@ -365,14 +433,15 @@ fn a_long_prompt_in_pieces_matches_training() {
     // More than one chunk on GPUs.
     let qkv = normal([300, 3 * 8], 1).inner();
     let heads = Attention::plain(2);
-    let whole = with_plain_operations(|| causal_attention(qkv.clone().unsqueeze(), &heads, 0.0)).into_data();
+    let whole =
+        with_plain_operations(|| causal_attention(qkv.clone().unsqueeze(), &heads, None, 0.0)).into_data();
     let steps = [vec![20], vec![280]];
     let pieces: Tensor<3> = in_steps(&[qkv], &heads, &steps, SlotType::F32).remove(0).unsqueeze();
     pieces.into_data().assert_approx_eq::<f32>(&whole, close());
 }
 
 /// Compares `f` with `g` on the same inputs.
-fn assert_same<const N: usize, const D: usize>(
+pub(crate) fn assert_same<const N: usize, const D: usize>(
     tolerance: Tolerance<f32>,
     inputs: &[Tensor<2>; N],
     f: impl Fn([Tensor<2>; N]) -> Tensor<D>,
@@ -396,7 +465,10 @@ proptest! {
         head_dim in 1usize..9,
         n_rows in 1usize..50,
         drops: bool,
+        lengths in prop::option::of(document_lengths()),
     ) {
+        let documents = lengths.map(|lengths| documents(&lengths, batch, time));
+        let documents = documents.as_ref();
         let heads = |n: usize, seed| normal([batch * n * time, head_dim], seed);
         let inputs = [heads(n_kv_head * group_size, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
         let split = |inputs: [Tensor<2>; 3]| {
@@ -406,8 +478,8 @@ proptest! {
             })
         };
         let probability = if drops { 0.3 } else { 0.0 };
-        let chunked = |x| seeded(|| attend_in_chunks(split(x), probability, n_rows, F32));
-        assert_same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), probability, F32)));
+        let chunked = |x| seeded(|| attend_in_chunks(split(x), documents, probability, n_rows, F32));
+        assert_same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), documents, probability, F32)));
     }
 
     #[test]
@@ -457,7 +529,8 @@ fn bf16_in_chunks_is_close_to_f32() {
     let split = |[q, k, v]: [Tensor<2>; 3]| {
         [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
     };
-    let attention = |precision| output_and_gradients(&qkv, |x| attend_in_chunks(split(x), 0.0, 4, precision));
+    let attention =
+        |precision| output_and_gradients(&qkv, |x| attend_in_chunks(split(x), None, 0.0, 4, precision));
     let targets = Tensor::<1, Int>::from_data([3, 0, 6, 6, 1], &test_device().autodiff());
     let head = [normal([5, 8], 4), normal([7, 8], 5)];
     let loss = |precision| {
@@ -497,7 +570,7 @@ fn bf16_is_close_to_f32() {
     let attention = |precision| {
         output_and_gradients(&qkv, |[qkv]| {
             let heads = Attention { precision, ..Attention::plain(2) };
-            causal_attention(qkv.reshape([2, 6, 24]), &heads, 0.0)
+            causal_attention(qkv.reshape([2, 6, 24]), &heads, None, 0.0)
         })
     };
     let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&affine, &attention];
@@ -516,7 +589,7 @@ fn large_magnitudes_do_not_overflow() {
     let x = normal([1, 3 * 8], 15) * 1e4;
     let inputs = [leaf(x.repeat_dim(0, 6))];
     let [output, gradient] = output_and_gradients(&inputs, |[qkv]| {
-        causal_attention(qkv.reshape([1, 6, 24]), &Attention::plain(2), 0.0)
+        causal_attention(qkv.reshape([1, 6, 24]), &Attention::plain(2), None, 0.0)
     })
     .try_into()
     .expect("one output, one input");

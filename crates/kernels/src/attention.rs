@@ -1,7 +1,7 @@
 //! Causal multi-head attention.
 
 use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
-use cpu::{HeadLayout, NormKind, Precision, Segment};
+use cpu::{Documents, HeadLayout, NormKind, Precision, Segment};
 
 use crate::{
     Rope,
@@ -9,6 +9,7 @@ use crate::{
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
     gpu::GpuOps,
+    indices::index_tensor,
     missing::missing,
     norm,
     precision::product,
@@ -85,8 +86,8 @@ impl Attention {
     }
 
     /// Splits `[B, T, (H + 2 KV) · D]` into queries `[B, H, T, D]`, keys and values `[B, KV, T, D]`, and applies QK
-    /// norm and RoPE. The first row is at position `first`.
-    fn split(&self, qkv: Tensor<3>, first: usize) -> [Tensor<4>; 3] {
+    /// norm and RoPE.
+    fn split(&self, qkv: Tensor<3>, positions: Positions<'_>) -> [Tensor<4>; 3] {
         let ([batch, time, _], head_dim) = (qkv.dims(), self.head_dim(&qkv));
         let Self { n_head, n_kv_head, .. } = *self;
         let heads = |start: usize, n: usize| {
@@ -103,16 +104,28 @@ impl Attention {
             k = norm(k, NormKind::Rms, key_gain.clone(), None, *epsilon);
         }
         if let Some(rope) = &self.rope {
-            [q, k] = [q, k].map(|heads| rope.rotate(heads, first));
+            [q, k] = match positions {
+                Positions::From(first) => [q, k].map(|heads| rope.rotate(heads, first)),
+                Positions::In(documents) => rope.rotate_documents([q, k], documents),
+            };
         }
         [q, k, v]
     }
 }
 
+/// The positions of rows.
+enum Positions<'a> {
+    /// Consecutive ones, the first of which is given.
+    From(usize),
+    /// Those in documents.
+    In(&'a Documents),
+}
+
 /// Causal self-attention: `softmax(q · kᵀ / √D) · v` per head, with the future masked, section 3.2 of
 /// [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 ///
-/// In training, dropout with `dropout_probability` applies to the attention weights.
+/// With `documents`, a token attends to its document only, and positions restart at 0 in each document. In training,
+/// dropout with `dropout_probability` applies to the attention weights.
 ///
 /// # Shapes
 ///
@@ -121,11 +134,19 @@ impl Attention {
 ///
 /// # Panics
 ///
-/// If the channels do not split into the heads, H is not a multiple of KV, or RoPE has fewer than T positions or
-/// another head dimension.
-pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probability: f64) -> Tensor<3> {
-    let ([_, time, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
-    attention.check_rope(time, head_dim);
+/// If the channels do not split into the heads, H is not a multiple of KV, the documents do not have B rows of T
+/// positions, or RoPE has fewer positions than the longest document, or another head dimension.
+pub fn causal_attention(
+    qkv: Tensor<3>,
+    attention: &Attention,
+    documents: Option<&Documents>,
+    dropout_probability: f64,
+) -> Tensor<3> {
+    let ([batch, time, _], head_dim) = (qkv.dims(), attention.head_dim(&qkv));
+    if let Some(documents) = documents {
+        assert_eq!(documents.dims(), [batch, time], "documents and activations differ in rows");
+    }
+    attention.check_rope(documents.map_or(time, Documents::longest), head_dim);
     if is_fused(&qkv) {
         let mask = dropout::mask(&qkv.device(), dropout_probability);
         let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
@@ -135,12 +156,13 @@ pub fn causal_attention(qkv: Tensor<3>, attention: &Attention, dropout_probabili
             query_gain.into_dispatch(),
             key_gain.into_dispatch(),
             layout,
+            documents.cloned(),
             mask,
         );
         return Tensor::from_dispatch(mixed);
     }
-    let [q, k, v] = attention.split(qkv, 0);
-    attend([q, k, v], dropout_probability, attention.precision)
+    let heads = attention.split(qkv, documents.map_or(Positions::From(0), Positions::In));
+    attend(heads, documents, dropout_probability, attention.precision)
 }
 
 /// [`causal_attention`] of an inference step, without dropout: each row also attends to the positions in its segment's
@@ -190,9 +212,9 @@ pub fn ragged_attention(
     let mut mixed = Vec::with_capacity(segments.len());
     for (&Segment { past, n }, slot) in segments.iter().zip(slots) {
         let rows = if n == n_rows { qkv.clone() } else { qkv.clone().narrow(1, first_row, n) };
-        let [q, k, v] = attention.split(rows, past);
+        let [q, k, v] = attention.split(rows, Positions::From(past));
         let [k, v] = slot.extend(layer, past, [k, v]);
-        mixed.push(attend([q, k, v], 0.0, attention.precision));
+        mixed.push(attend([q, k, v], None, 0.0, attention.precision));
         first_row += n;
     }
     if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 1) }
@@ -204,13 +226,14 @@ fn check_gains(query_gain: &Tensor<1>, key_gain: &Tensor<1>, head_dim: usize) {
     }
 }
 
-/// The reference implementation. The T queries are the last T of the S positions.
+/// The reference implementation. The T queries are the last T of the S positions; with documents, T = S.
 ///
 /// - `q`: `[B, H, T, D]`
 /// - `k`, `v`: `[B, KV, S, D]`
 /// - output: `[B, T, H · D]`
 pub(crate) fn attention_reference(
     [q, k, v]: [Tensor<4>; 3],
+    documents: Option<&Documents>,
     dropout_probability: f64,
     precision: Precision,
 ) -> Tensor<3> {
@@ -228,11 +251,25 @@ pub(crate) fn attention_reference(
         // True strictly above the diagonal, for the future. A single query is the newest position and has no future.
         let offset = i64::try_from(seen - time).expect("a block is far below 2^63 positions");
         let future = Tensor::<2, Bool>::tril_mask([time, seen], offset, &scores.device());
-        scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
+        let mut hidden = future.unsqueeze::<4>();
+        if let Some(documents) = documents {
+            let shape = [batch, 1, time, seen];
+            let earlier = earlier_documents(documents, &scores.device());
+            hidden = hidden.expand(shape).bool_or(earlier);
+        }
+        scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
     }
     let weights = dropout(softmax(scores, 3), dropout_probability);
     let mixed = product(weights.reshape([batch, n_kv_head, group_rows, seen]), v, precision); // [B, KV, H/KV · T, D]
     merge_heads(mixed.reshape([batch, n_head, time, head_dim]))
+}
+
+/// Whether each key is in an earlier document than each query, `[B, 1, T, T]`.
+fn earlier_documents(documents: &Documents, device: &Device) -> Tensor<4, Bool> {
+    let [batch, time] = documents.dims();
+    let starts = index_tensor(documents.starts(), device).reshape([batch, 1, time, 1]);
+    let keys = index_tensor(0..time, device).reshape([1, 1, 1, time]);
+    keys.expand([batch, 1, time, time]).lower(starts.expand([batch, 1, time, time]))
 }
 
 /// Maximum scores of a chunk: 256 MiB, unless there are very many heads.
@@ -242,19 +279,25 @@ const CHUNK: usize = 1 << 26;
 const CHUNK_ROWS: (usize, usize) = (16, 256);
 
 /// As [`attention_reference`], in chunks on GPUs if the sequence is long.
-fn attend([q, k, v]: [Tensor<4>; 3], dropout_probability: f64, precision: Precision) -> Tensor<3> {
+fn attend(
+    [q, k, v]: [Tensor<4>; 3],
+    documents: Option<&Documents>,
+    dropout_probability: f64,
+    precision: Precision,
+) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
     let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
     let n_rows = n_rows - n_rows % CHUNK_ROWS.0;
     if is_on_gpu(&q) && time > n_rows {
-        return attend_in_chunks([q, k, v], dropout_probability, n_rows, precision);
+        return attend_in_chunks([q, k, v], documents, dropout_probability, n_rows, precision);
     }
-    attention_reference([q, k, v], dropout_probability, precision)
+    attention_reference([q, k, v], documents, dropout_probability, precision)
 }
 
 /// As [`attention_reference`], `n_rows` queries at a time, so that only their scores exist.
 pub(crate) fn attend_in_chunks(
     [q, k, v]: [Tensor<4>; 3],
+    documents: Option<&Documents>,
     dropout_probability: f64,
     n_rows: usize,
     precision: Precision,
@@ -262,7 +305,8 @@ pub(crate) fn attend_in_chunks(
     let mask = dropout::mask(&q.device(), dropout_probability);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     count_gpu_path();
-    let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, mask, n_rows, precision);
+    let mixed =
+        <Dispatch as GpuOps>::attention_in_chunks(q, k, v, documents.cloned(), mask, n_rows, precision);
     merge_heads(Tensor::from_dispatch(mixed))
 }
 
@@ -323,7 +367,7 @@ mod tests {
     fn matches_f64() {
         let qkv = random_qkv(&test_device());
         let expected = expected(&qkv.to_data().try_into_vec::<f32>().unwrap());
-        let got = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
+        let got = causal_attention(qkv, &Attention::plain(HEADS), None, 0.0);
         assert_eq!(got.dims(), [BATCH, TIME, HEADS * HEAD_DIM]);
         // Sums of at most five f32 terms of order one.
         got.reshape([-1]).into_data().assert_approx_eq::<f32>(
@@ -340,8 +384,8 @@ mod tests {
         let zeros = Tensor::zeros([BATCH, TIME - seen, 3 * HEADS * HEAD_DIM], &device);
         let edited = qkv.clone().slice_assign(s![.., seen.., ..], zeros);
 
-        let before = causal_attention(qkv, &Attention::plain(HEADS), 0.0);
-        let after = causal_attention(edited, &Attention::plain(HEADS), 0.0);
+        let before = causal_attention(qkv, &Attention::plain(HEADS), None, 0.0);
+        let after = causal_attention(edited, &Attention::plain(HEADS), None, 0.0);
         let past = |y: &Tensor<3>| y.clone().slice(s![.., ..seen, ..]).into_data();
         assert_eq!(past(&after), past(&before));
 
@@ -355,6 +399,6 @@ mod tests {
     fn rope_of_another_head_dimension_is_refused() {
         let device = test_device();
         let attention = Attention { rope: Some(Rope::new(4, TIME, 1e4)), ..Attention::plain(HEADS) };
-        causal_attention(random_qkv(&device), &attention, 0.0);
+        causal_attention(random_qkv(&device), &attention, None, 0.0);
     }
 }

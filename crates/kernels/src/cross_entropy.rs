@@ -8,6 +8,7 @@ use crate::{
     fused::FusedOps,
     gpu::GpuOps,
     linear,
+    missing::missing,
 };
 
 /// The output head of a language model: the projection from hidden vectors to logits.
@@ -51,11 +52,13 @@ impl<'a> LmHead<'a> {
         assert_eq!(width, expected, "the hidden rows have {width} channels, but the head takes {expected}");
         assert_eq!(n_targets, n_rows, "{n_targets} targets for {n_rows} rows");
         if is_fused(&hidden) {
-            let weight = self.weight.dense(&hidden.device());
-            let [hidden, weight] = [hidden, weight].map(Tensor::into_dispatch);
-            let targets = targets.into_dispatch();
+            let (weight, blocks) = match self.weight {
+                Weight::Dense(weight) => (weight.into_dispatch(), None),
+                Weight::Blocks(blocks) => (missing(&hidden.device()).into_dispatch(), Some(blocks.clone())),
+            };
+            let (hidden, targets) = (hidden.into_dispatch(), targets.into_dispatch());
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
-                hidden, weight, targets, precision,
+                hidden, weight, blocks, targets, precision,
             ));
         }
         if is_on_gpu(&hidden) {

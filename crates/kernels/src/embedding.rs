@@ -9,12 +9,13 @@ use crate::{
     dropout::{self, dropout},
     fused::FusedOps,
     gpu::GpuOps,
+    indices::index_tensor,
 };
 
 /// [`dropout`] of the token embeddings plus, if given, the position embeddings.
 ///
 /// Each sequence of the batch starts at position 0. With `segments`, which must cover the B · T rows, the segments
-/// determine the positions.
+/// determine the positions: those of an inference step, or of [`Documents`](crate::Documents).
 ///
 /// # Shapes
 ///
@@ -67,19 +68,25 @@ pub fn embed<'a>(
         return Tensor::from_dispatch(y);
     }
     let ids = ids.reshape([batch * time]);
-    let rows = if is_on_gpu(&tokens) { rows_on_gpu(tokens, ids) } else { tokens.select(0, ids) };
-    let mut x = rows.reshape([batch, time, channels]);
+    let mut x = select(tokens, ids).reshape([batch, time, channels]);
     if let Some(positions) = positions {
-        let rows_of = |segment: &Segment| positions.clone().slice(s![segment.positions(), ..]);
         let rows = match segments {
-            [segment] => rows_of(segment),
-            segments => Tensor::cat(segments.iter().map(rows_of).collect(), 0),
+            [segment] => positions.slice(s![segment.positions(), ..]),
+            segments => {
+                let ids = segments.iter().flat_map(|segment| segment.positions());
+                let ids = index_tensor(ids, &positions.device());
+                select(positions, ids)
+            }
         };
         // Without segments, all sequences share the positions of one.
         let [n_rows, _] = rows.dims();
         x = x + rows.reshape([n_rows / time.max(1), time, channels]);
     }
     dropout(x, dropout_probability)
+}
+
+fn select(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    if is_on_gpu(&table) { rows_on_gpu(table, ids) } else { table.select(0, ids) }
 }
 
 /// `table.select(0, ids)`, with another algorithm for the gradient.

@@ -5,6 +5,7 @@ mod backward;
 mod flex;
 mod forward;
 mod gradients;
+mod linear;
 mod ops;
 mod tensors;
 

@@ -19,9 +19,12 @@ use burn::backend::{
     backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Precision, dropout::Mask};
+use cpu::{Documents, Precision, dropout::Mask};
 
-use self::{attention::Heads, head_loss::HeadLoss};
+use self::{
+    attention::Heads,
+    head_loss::{HeadLoss, LossGradients},
+};
 
 /// The default methods have no backward pass; [`Autodiff`] overrides them.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -35,12 +38,14 @@ pub(crate) trait GpuOps: Backend {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        documents: Option<Documents>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let [out, _] =
-            attention::forward(&Heads::<Self>::new([queries, keys, values], mask, n_rows, precision));
+        let inputs = [queries, keys, values];
+        let heads = Heads::<Self>::new(inputs, documents.as_ref(), mask, n_rows, precision);
+        let [out, _] = attention::forward(&heads);
         out
     }
 
@@ -71,13 +76,14 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        documents: Option<Documents>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [queries.node(), keys.node(), values.node()];
         let inputs = [queries, keys, values].map(|x| x.into_primitive());
-        let heads = Heads::<B>::new(inputs, mask, n_rows, precision);
+        let heads = Heads::<B>::new(inputs, documents.as_ref(), mask, n_rows, precision);
         let [out, sums] = attention::forward(&heads);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((heads, [out.clone(), sums]), out),
@@ -93,11 +99,12 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
+        let of_weight = weight.is_tracked();
         let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
         let head_loss = HeadLoss::<B> { hidden, weight, targets, n_rows, precision };
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (loss, gradients) = head_loss.loss_and_gradients();
+                let (loss, gradients) = head_loss.loss_and_gradients(of_weight);
                 prep.finish(gradients, loss)
             }
             OpsKind::UnTracked(prep) => prep.finish(head_loss.loss()),
@@ -140,12 +147,12 @@ struct LossBackward;
 
 impl<B: Backend> Backward<B, 2> for LossBackward {
     /// The gradients of the loss, before they are scaled by the incoming gradient.
-    type State = [FloatTensor<B>; 2];
+    type State = LossGradients<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let factor = grads.consume::<B>(&ops.node);
         for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
-            if let Some(node) = parent {
+            if let Some((node, gradient)) = parent.zip(gradient) {
                 let factor = B::float_reshape(factor.clone(), [1, 1].into());
                 let factor = B::float_expand(factor, gradient.shape());
                 grads.register::<B>(node.id, B::float_mul(gradient, factor));

@@ -34,7 +34,9 @@ mod fused;
 mod gpu;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 mod graphics;
+mod indices;
 mod linear;
+mod low_rank;
 mod missing;
 mod muon;
 mod norm;
@@ -51,7 +53,7 @@ pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
-    Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
+    Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
     SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
@@ -65,6 +67,7 @@ pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{GraphicsApi, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};
+pub use low_rank::{LowRank, UpdatedWeight};
 pub use muon::muon;
 pub use norm::norm;
 pub use precision::supported_precision;

@@ -3,15 +3,16 @@
 use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
-    Activation, Precision, Weight, activate,
+    Activation, LowRank, Precision, UpdatedWeight, Weight, activate,
     device::is_fused,
     dropout::{self, dropout},
     fused::{Affine, FusedOps},
+    low_rank::Stacked,
     missing::missing,
     precision::product,
 };
 
-/// `x · weightᵀ + bias`, over the last axis of `x`.
+/// `x · weightᵀ + bias`, over the last axis of `x`, with the weight's low-rank updates.
 ///
 /// # Shapes
 ///
@@ -22,17 +23,18 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If the last axes of `x` and `weight` differ.
+/// If the last axes of `x` and `weight` differ, or an update does not fit the weight.
 pub fn linear<'a, const D: usize>(
     x: Tensor<D>,
-    weight: impl Into<Weight<'a>>,
+    weight: impl Into<UpdatedWeight<'a>>,
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
     let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
-        return fused(x, weight, bias, None, Affine { precision, ..Affine::default() });
+        let update_mask = dropout::mask(&x.device(), weight.dropout());
+        return fused(x, weight, bias, None, Affine { precision, update_mask, ..Affine::default() });
     }
     plain(x, &weight, bias, precision)
 }
@@ -45,10 +47,10 @@ pub fn linear<'a, const D: usize>(
 ///
 /// # Panics
 ///
-/// If the last axes of `x` and `weight` differ.
+/// If the last axes of `x` and `weight` differ, or an update does not fit the weight.
 pub fn linear_activate<'a, const D: usize>(
     x: Tensor<D>,
-    weight: impl Into<Weight<'a>>,
+    weight: impl Into<UpdatedWeight<'a>>,
     bias: Option<Tensor<1>>,
     activation: Activation,
     precision: Precision,
@@ -56,7 +58,8 @@ pub fn linear_activate<'a, const D: usize>(
     let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
-        let affine = Affine { precision, activation: Some(activation), ..Affine::default() };
+        let update_mask = dropout::mask(&x.device(), weight.dropout());
+        let affine = Affine { precision, activation: Some(activation), update_mask, ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
     activate(plain(x, &weight, bias, precision), activation)
@@ -72,10 +75,10 @@ pub fn linear_activate<'a, const D: usize>(
 ///
 /// # Panics
 ///
-/// If the last axes of `x` and `weight` differ.
+/// If the last axes of `x` and `weight` differ, or an update does not fit the weight.
 pub fn linear_residual<'a, const D: usize>(
     x: Tensor<D>,
-    weight: impl Into<Weight<'a>>,
+    weight: impl Into<UpdatedWeight<'a>>,
     bias: Option<Tensor<1>>,
     dropout_probability: f64,
     residual: Tensor<D>,
@@ -84,26 +87,29 @@ pub fn linear_residual<'a, const D: usize>(
     let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
+        // The dropout of low-rank updates has an earlier mask.
+        let update_mask = dropout::mask(&x.device(), weight.dropout());
         let mask = dropout::mask(&x.device(), dropout_probability);
-        let affine = Affine { precision, mask, ..Affine::default() };
+        let affine = Affine { precision, mask, update_mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
     residual + dropout(plain(x, &weight, bias, precision), dropout_probability)
 }
 
-fn check<const D: usize>(x: &Tensor<D>, weight: &Weight<'_>) {
-    let ([_, d_in], width) = (weight.dims(), x.dims()[D - 1]);
+fn check<const D: usize>(x: &Tensor<D>, weight: &UpdatedWeight<'_>) {
+    let ([_, d_in], width) = (weight.weight.dims(), x.dims()[D - 1]);
     assert_eq!(width, d_in, "the input has {width} channels, but the weight takes {d_in}");
+    weight.check();
 }
 
 fn fused<const D: usize>(
     x: Tensor<D>,
-    weight: Weight<'_>,
+    weight: UpdatedWeight<'_>,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
-    affine: Affine,
+    mut affine: Affine,
 ) -> Tensor<D> {
-    let [d_out, _] = weight.dims();
+    let [d_out, _] = weight.weight.dims();
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [d_out], "bias and output differ in width");
     }
@@ -116,22 +122,29 @@ fn fused<const D: usize>(
     let none = || missing(&device).into_dispatch();
     let bias = bias.map_or_else(none, Tensor::into_dispatch);
     let residual = residual.map_or_else(none, Tensor::into_dispatch);
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match weight {
-        Weight::Dense(weight) => {
-            <Dispatch as FusedOps>::linear(x, weight.into_dispatch(), bias, residual, affine)
+    let (a, b) = match weight.stacked() {
+        Some(Stacked { a, b, shapes }) => {
+            affine.updates = Some(shapes.into());
+            (a.into_dispatch(), b.into_dispatch())
         }
+        None => (none(), none()),
+    };
+    let weight = match weight.weight {
+        Weight::Dense(weight) => weight.into_dispatch(),
         Weight::Blocks(blocks) => {
-            <Dispatch as FusedOps>::linear_in_blocks(x, bias, residual, blocks.clone(), affine)
+            affine.blocks = Some(blocks.clone());
+            none()
         }
-    })
+    };
+    let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight, bias, residual, a, b, affine);
+    Tensor::from_dispatch(y)
 }
 
 /// The reference implementation. It flattens all axes but the last: a batched product would be a small product per
 /// sequence, each packing the weight again.
 fn plain<const D: usize>(
     x: Tensor<D>,
-    weight: &Weight<'_>,
+    UpdatedWeight { weight, updates, dropout: probability }: &UpdatedWeight<'_>,
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
@@ -141,12 +154,33 @@ fn plain<const D: usize>(
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 
-    let y = product(x.reshape([n_rows, d_in]), weight.transpose(), precision); // [rows, C_out]
+    let x = x.reshape([n_rows, d_in]);
+    let mut y = product(x.clone(), weight.transpose(), precision); // [rows, C_out]
+    if !updates.is_empty() {
+        let x = dropout(x, *probability);
+        y = updates.iter().fold(y, |y, update| update.add_to(y, x.clone(), precision));
+    }
     match bias {
         Some(bias) => y + bias.unsqueeze(),
         None => y,
     }
     .reshape(shape)
+}
+
+impl LowRank {
+    /// The reference implementation. Adds the update to the output of a layer.
+    ///
+    /// - `y`, output: `[rows, C_out]`
+    /// - `x`: `[rows, C_in]`
+    fn add_to(&self, y: Tensor<2>, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        let Self { a, b, first_row, scale } = self.clone();
+        let [n, _] = b.dims();
+        let hidden = product(x, a.transpose(), precision); // [rows, R]
+        let change = product(hidden, b.transpose(), precision) * scale;
+        let columns = first_row..first_row + n;
+        let changed = y.clone().slice(s![.., columns.clone()]) + change;
+        y.slice_assign(s![.., columns], changed)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::prelude::*;
-use cpu::RopeAngles;
+use cpu::{Documents, RopeAngles};
+
+use crate::indices::index_tensor;
 
 /// [`RopeAngles`], and their tables on devices. Clones share both.
 #[derive(Debug, Clone)]
@@ -37,16 +39,25 @@ impl Rope {
 
     /// Rotates `[B, H, T, D]`, with the first row at position `first`.
     pub(crate) fn rotate(&self, x: Tensor<4>, first: usize) -> Tensor<4> {
-        let [_, _, time, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let [cos, sin] = self.on(&x.device().inner(), first + time).map(|factors| {
+        let [_, _, time, _] = x.dims();
+        let factors = self.on(&x.device().inner(), first + time).map(|factors| {
             let [n_positions, _] = factors.dims();
             let is_all = (first, time) == (0, n_positions);
             let factors = if is_all { factors } else { factors.narrow(0, first, time) };
             factors.unsqueeze::<4>() // [1, 1, T, D/2]
         });
-        let [a, b] = [0, half].map(|start| x.clone().narrow(3, start, half));
-        Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
+        rotated(x, factors)
+    }
+
+    /// Rotates queries and keys, `[B, .., T, D]` each, by their positions in documents.
+    pub(crate) fn rotate_documents(&self, heads: [Tensor<4>; 2], documents: &Documents) -> [Tensor<4>; 2] {
+        let [batch, _, time, head_dim] = heads[0].dims();
+        let device = heads[0].device().inner();
+        let positions = index_tensor(documents.positions(), &device);
+        let factors = self
+            .on(&device, documents.longest())
+            .map(|factors| factors.select(0, positions.clone()).reshape([batch, 1, time, head_dim / 2]));
+        heads.map(|heads| rotated(heads, factors.clone()))
     }
 
     /// Cosines and sines of at least the positions before `end`, as constants on a device without autodiff. They are
@@ -76,6 +87,14 @@ impl Rope {
         }
         [cosines, sines]
     }
+}
+
+/// Rotates `[B, H, T, D]` by cosines and sines, `[.., T, D/2]` each.
+fn rotated(x: Tensor<4>, [cos, sin]: [Tensor<4>; 2]) -> Tensor<4> {
+    let [_, _, _, head_dim] = x.dims();
+    let half = head_dim / 2;
+    let [a, b] = [0, half].map(|start| x.clone().narrow(3, start, half));
+    Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
 }
 
 #[cfg(test)]

@@ -212,8 +212,10 @@ mod tests {
                     residual.clone(),
                     Precision::F32,
                 );
-                let z = linear_activate(x.clone(), weight, None, Activation::Swiglu, Precision::F32);
-                let gradients = (y.powi_scalar(2).sum() + z.powi_scalar(2).sum()).backward();
+                let z = linear_activate(x.clone(), weight.clone(), None, Activation::Swiglu, Precision::F32);
+                let targets = Tensor::<1, Int>::arange(0..n_rows as i64, &test_device()) % 40;
+                let loss = LmHead::new(weight).loss(x.clone(), targets.autodiff(), Precision::F32) * 9.0;
+                let gradients = (y.powi_scalar(2).sum() + z.powi_scalar(2).sum() + loss).backward();
                 let of = |tensor: &Tensor<2>| tensor.grad(&gradients).expect("it requires a gradient");
                 [of(&x), of(&residual), bias.grad(&gradients).expect("it requires a gradient").unsqueeze()]
             };

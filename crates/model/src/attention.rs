@@ -62,7 +62,7 @@ impl CausalSelfAttention {
         x: Tensor<3>,
         residual: Tensor<3>,
         step: Option<LayerStep<'_, '_>>,
-        Settings { dropout, precision }: Settings,
+        Settings { dropout, precision, documents }: Settings<'_>,
     ) -> Tensor<3> {
         let qkv = self.qkv.forward(x, precision); // [B, T, (H + 2 KV) · D]
         let heads = self.heads(precision);
@@ -70,7 +70,7 @@ impl CausalSelfAttention {
             Some(LayerStep { segments, slots, layer }) => {
                 kernels::ragged_attention(qkv, &heads, segments, slots, layer)
             }
-            None => kernels::causal_attention(qkv, &heads, dropout),
+            None => kernels::causal_attention(qkv, &heads, documents, dropout),
         }; // [B, T, H · D]
         self.project.forward_residual(mixed, dropout, residual, precision)
     }

@@ -52,7 +52,7 @@ impl Block {
         &self,
         x: Tensor<3>,
         step: Option<LayerStep<'_, '_>>,
-        settings: Settings,
+        settings: Settings<'_>,
     ) -> Tensor<3> {
         let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, step, settings);
         self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x, settings)

@@ -38,7 +38,7 @@ impl FeedForward {
         &self,
         x: Tensor<3>,
         residual: Tensor<3>,
-        Settings { dropout, precision }: Settings,
+        Settings { dropout, precision, .. }: Settings<'_>,
     ) -> Tensor<3> {
         let hidden = self.expand.forward_activated(x, self.activation.into(), precision); // [B, T, I]
         self.project.forward_residual(hidden, dropout, residual, precision)

@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use burn::{nn::Embedding, prelude::*};
-use kernels::{LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType, Weight};
+use kernels::{Documents, LmHead, Precision, Rope, RowBlocks, Segment, Slot, SlotShape, SlotType, Weight};
 
 use crate::{
     ConfigError, GptConfig, Position,
     attention::LayerStep,
     block::Block,
-    init::{Init, SequentialIds},
+    init::{self, Init, SequentialIds},
     linear::Linear,
-    lora::Lora,
+    lora::{Lora, LoraOnly},
     norm::Norm,
     settings::Settings,
 };
@@ -113,6 +113,26 @@ impl Gpt {
         self
     }
 
+    /// The same model with a larger vocabulary. The rows of new tokens are the mean of the others plus a little noise, as
+    /// [Hewitt (2021)](https://nlp.stanford.edu/~johnhew/vocab-expansion.html) recommends: their logits are then average.
+    /// A tied head stays the same matrix.
+    ///
+    /// # Panics
+    ///
+    /// If `vocab_size` is smaller than before, or a weight is in row blocks.
+    pub fn with_vocabulary(mut self, vocab_size: usize, seed: u64) -> Self {
+        let before = self.config.vocab_size;
+        assert!(vocab_size >= before, "a vocabulary of {before} can't shrink to {vocab_size}");
+        if vocab_size > before {
+            self.config.vocab_size = vocab_size;
+            let tables = [Some(&mut self.token_embedding), self.head.as_mut()].into_iter().flatten();
+            for (number, table) in (0..).zip(tables) {
+                table.change_weight(|rows| init::with_new_rows(rows, vocab_size - before, [seed, number]));
+            }
+        }
+        self
+    }
+
     /// The same model with another precision of matrix products, if the device supports it. The default is f32.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = kernels::supported_precision(precision, &self.device());
@@ -164,6 +184,51 @@ impl Gpt {
         self
     }
 
+    /// The low-rank updates of each linear layer of the blocks that has some, by the layers' paths.
+    pub fn lora(&self) -> BTreeMap<String, Vec<Lora>> {
+        let mut all = BTreeMap::new();
+        self.clone().for_each_linear(|path, layer| {
+            if !layer.lora().is_empty() {
+                all.insert(path.to_owned(), layer.lora().to_vec());
+            }
+        });
+        all
+    }
+
+    /// Whether a layer has a low-rank update.
+    pub fn has_lora(&self) -> bool {
+        !self.lora().is_empty()
+    }
+
+    /// The paths of the linear layers of the blocks, with the shapes `[C_out, C_in]` of their weights.
+    pub fn linear_shapes(&self) -> Vec<(String, [usize; 2])> {
+        let mut shapes = Vec::new();
+        self.clone().for_each_linear(|path, layer| shapes.push((path.to_owned(), layer.weight().dims())));
+        shapes
+    }
+
+    /// The same model with the low-rank updates added to the weights.
+    ///
+    /// # Panics
+    ///
+    /// If an updated weight is in row blocks.
+    pub fn merged(mut self) -> Self {
+        self.for_each_linear(|_, layer| layer.merge_lora());
+        self
+    }
+
+    /// The same model with another probability of dropout of the input of low-rank updates. The default is 0.
+    pub fn with_lora_dropout(mut self, probability: f64) -> Self {
+        self.for_each_linear(|_, layer| layer.set_lora_dropout(probability));
+        self
+    }
+
+    /// The same model, in which the matrices of low-rank updates are the only parameters with gradients. The backward
+    /// pass computes no gradient of the others.
+    pub fn lora_only(self) -> Self {
+        self.map(&mut LoraOnly::default())
+    }
+
     /// The same model with row blocks as some weights, for inference. `blocks` returns them for a path such as
     /// `blocks.0.attention.qkv.weight` or `token_embedding.weight`.
     ///
@@ -212,7 +277,7 @@ impl Gpt {
     ///
     /// If `tokens` is longer than `block_size`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.head().logits(self.hidden(tokens), self.precision)
+        self.head().logits(self.hidden(tokens, None), self.precision)
     }
 
     /// The mean cross-entropy loss, in nats.
@@ -227,8 +292,34 @@ impl Gpt {
     /// If `tokens` is longer than `block_size`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens).reshape([batch * time, self.config.n_embd]);
+        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
         self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
+    }
+
+    /// The mean cross-entropy loss of some targets of packed documents, in nats. Attention does not cross documents, and
+    /// positions restart in each. The head is computed for these targets only.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
+    /// - `trained`: `[N]`, indices in `[B · T]`
+    /// - output: `[1]`
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` is longer than `block_size`, or the documents have other rows.
+    pub fn packed_loss(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        documents: &Documents,
+        trained: Tensor<1, Int>,
+    ) -> Tensor<1> {
+        assert_eq!(documents.dims(), tokens.dims(), "documents and tokens differ in rows");
+        let [batch, time] = tokens.dims();
+        let hidden = self.hidden(tokens, Some(documents)).reshape([batch * time, self.config.n_embd]);
+        let targets = targets.reshape([batch * time]).select(0, trained.clone());
+        self.head().loss(hidden.select(0, trained), targets, self.precision)
     }
 
     /// The log-probability of each target given the tokens up to it. The full logits are never in memory.
@@ -243,7 +334,7 @@ impl Gpt {
     /// If `tokens` is longer than `block_size`.
     pub fn logprobs(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<2> {
         let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens).reshape([batch * time, self.config.n_embd]);
+        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
         let logprobs = self.head().logprobs(hidden, targets.reshape([batch * time]), self.precision);
         logprobs.reshape([batch, time])
     }
@@ -278,7 +369,7 @@ impl Gpt {
         let tokens = Tensor::from_data(TensorData::new(ids, [1, n_rows]), &self.device());
         let mut slots: Vec<&mut Slot> = feeds.iter_mut().map(|feed| &mut *feed.slot).collect();
 
-        let settings = self.settings();
+        let settings = self.settings(None);
         let mut x = self.embed(tokens, Some(&segments)); // [1, N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let step = LayerStep { segments: &segments, slots: &mut slots, layer };
@@ -295,11 +386,11 @@ impl Gpt {
 
     /// - `tokens`: `[B, T]`
     /// - output: `[B, T, C]`, after the final norm
-    fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    fn hidden(&self, tokens: Tensor<2, Int>, documents: Option<&Documents>) -> Tensor<3> {
         let ([_, time], block_size) = (tokens.dims(), self.config.block_size);
         assert!(time <= block_size, "{time} tokens do not fit a block of {block_size}");
-        let settings = self.settings();
-        let mut x = self.embed(tokens, None); // [B, T, C]
+        let settings = self.settings(documents);
+        let mut x = self.embed(tokens, documents.map(Documents::segments)); // [B, T, C]
         for block in &self.blocks {
             x = block.forward(x, None, settings);
         }
@@ -314,8 +405,8 @@ impl Gpt {
         kernels::embed(tokens, embeddings, positions, segments, self.config.dropout)
     }
 
-    fn settings(&self) -> Settings {
-        Settings { dropout: self.config.dropout, precision: self.precision }
+    fn settings<'a>(&self, documents: Option<&'a Documents>) -> Settings<'a> {
+        Settings { dropout: self.config.dropout, precision: self.precision, documents }
     }
 
     fn device(&self) -> Device {

@@ -12,7 +12,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use rand_distr::{Distribution, Normal};
+use rand_distr::{Distribution, Normal, Uniform};
 
 use crate::{GptConfig, NormKind, linear::Linear, norm::Norm};
 
@@ -117,6 +117,37 @@ impl<'a> Init<'a> {
             normal.sample_iter(rng).take(shape.iter().product()).map(|w| w as f32).collect();
         Param::from_data(TensorData::new(arrange(weights), shape), self.device)
     }
+}
+
+/// Noise of new rows of a table, relative to the standard deviation of its columns.
+const NEW_ROW_NOISE: f32 = 1e-2;
+
+/// A generator that is keyed by two numbers.
+fn keyed(seeds: [u64; 2]) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (part, seed) in key.as_chunks_mut::<8>().0.iter_mut().zip(seeds) {
+        *part = seed.to_le_bytes();
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// A matrix of uniform values in ±`bound`, which depend on `seeds`.
+pub(crate) fn uniform(shape: [usize; 2], bound: f64, seeds: [u64; 2], device: &Device) -> Tensor<2> {
+    let uniform = Uniform::new_inclusive(-bound, bound).expect("the bounds are finite");
+    #[expect(clippy::cast_possible_truncation, reason = "weights are f32, sampled in f64")]
+    let values: Vec<f32> =
+        uniform.sample_iter(keyed(seeds)).take(shape.iter().product()).map(|value| value as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// A table `[V, C]` with `n` more rows: the mean row, plus noise that depends on `seeds`.
+pub(crate) fn with_new_rows(table: Tensor<2>, n: usize, seeds: [u64; 2]) -> Tensor<2> {
+    let [_, width] = table.dims();
+    let normal = Normal::new(0.0, NEW_ROW_NOISE).expect("a standard deviation is finite");
+    let noise: Vec<f32> = normal.sample_iter(keyed(seeds)).take(n * width).collect();
+    let noise = Tensor::from_data(TensorData::new(noise, [n, width]), &table.device());
+    let (variance, mean) = table.clone().var_mean_bias(0); // [1, C]
+    Tensor::cat(vec![table, mean + variance.sqrt() * noise], 0)
 }
 
 /// Numbers parameters by their order in the model. Burn's default ids are random, and identical runs would save

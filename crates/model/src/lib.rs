@@ -40,6 +40,6 @@ pub use config_check::ConfigError;
 pub use decoder::{Context, Decoder, Piece, window_start};
 pub use gpt::{Feed, Gpt, LogitRows, estimate_slots};
 pub use init::dropout_seed;
-pub use kernels::{Precision, Slot, SlotType};
+pub use kernels::{Documents, Precision, Slot, SlotType};
 pub use lora::Lora;
 pub use score::score;

@@ -1,7 +1,7 @@
 //! Linear layers.
 
 use burn::{module::Param, prelude::*};
-use kernels::{Activation, Precision, RowBlocks, Weight};
+use kernels::{Activation, Precision, RowBlocks, UpdatedWeight, Weight};
 
 use crate::lora::Lora;
 
@@ -16,11 +16,13 @@ pub(crate) struct Linear {
     #[module(skip)]
     blocks: Option<RowBlocks>,
     lora: Vec<Lora>,
+    /// Probability of dropout of the input of low-rank updates.
+    lora_dropout: f64,
 }
 
 impl Linear {
     pub(crate) fn new(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight: Some(weight), bias, blocks: None, lora: Vec::new() }
+        Self { weight: Some(weight), bias, blocks: None, lora: Vec::new(), lora_dropout: 0.0 }
     }
 
     /// Replaces the weight by row blocks.
@@ -33,6 +35,19 @@ impl Linear {
         (self.weight, self.blocks) = (None, Some(blocks));
     }
 
+    /// Replaces the weight by a function of it. The parameter keeps its id.
+    ///
+    /// # Panics
+    ///
+    /// If the weight is in row blocks.
+    pub(crate) fn change_weight(&mut self, change: impl FnOnce(Tensor<2>) -> Tensor<2>) {
+        let weight = self.weight.take().expect("the weight is a parameter");
+        self.weight = Some(weight.map(|old| {
+            let needs_gradient = old.is_require_grad();
+            change(old.detach()).set_require_grad(needs_gradient)
+        }));
+    }
+
     /// Adds a low-rank update.
     ///
     /// # Panics
@@ -41,6 +56,27 @@ impl Linear {
     pub(crate) fn add_lora(&mut self, lora: Lora) {
         lora.check(self.weight().dims());
         self.lora.push(lora);
+    }
+
+    /// The low-rank updates.
+    pub(crate) fn lora(&self) -> &[Lora] {
+        &self.lora
+    }
+
+    /// Adds the low-rank updates to the weight.
+    ///
+    /// # Panics
+    ///
+    /// If there are updates and the weight is in row blocks.
+    pub(crate) fn merge_lora(&mut self) {
+        for lora in std::mem::take(&mut self.lora) {
+            self.change_weight(|weight| lora.merged_into(weight));
+        }
+    }
+
+    /// Sets the probability of dropout of the input of low-rank updates.
+    pub(crate) fn set_lora_dropout(&mut self, probability: f64) {
+        self.lora_dropout = probability;
     }
 
     /// The weight without low-rank updates.
@@ -57,8 +93,7 @@ impl Linear {
     /// - `x`: `[B, T, C_in]`
     /// - output: `[B, T, C_out]`
     pub(crate) fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let y = kernels::linear(x.clone(), self.weight(), self.bias(), precision);
-        self.lora.iter().fold(y, |y, lora| lora.add_to(y, x.clone(), precision))
+        kernels::linear(x, self.updated_weight(), self.bias(), precision)
     }
 
     /// The layer followed by an activation.
@@ -73,10 +108,7 @@ impl Linear {
         activation: Activation,
         precision: Precision,
     ) -> Tensor<3> {
-        if !self.lora.is_empty() {
-            return kernels::activate(self.forward(x, precision), activation);
-        }
-        kernels::linear_activate(x, self.weight(), self.bias(), activation, precision)
+        kernels::linear_activate(x, self.updated_weight(), self.bias(), activation, precision)
     }
 
     /// The layer with dropout, added to `residual`.
@@ -93,10 +125,12 @@ impl Linear {
         residual: Tensor<3>,
         precision: Precision,
     ) -> Tensor<3> {
-        if !self.lora.is_empty() {
-            return residual + kernels::dropout(self.forward(x, precision), dropout);
-        }
-        kernels::linear_residual(x, self.weight(), self.bias(), dropout, residual, precision)
+        kernels::linear_residual(x, self.updated_weight(), self.bias(), dropout, residual, precision)
+    }
+
+    fn updated_weight(&self) -> UpdatedWeight<'_> {
+        let updates = self.lora.iter().map(Lora::update).collect();
+        UpdatedWeight { weight: self.weight(), updates, dropout: self.lora_dropout }
     }
 
     fn bias(&self) -> Option<Tensor<1>> {

@@ -1,7 +1,12 @@
 //! Low-rank updates of weights (LoRA).
 
-use burn::{module::Param, prelude::*};
-use kernels::Precision;
+use burn::{
+    module::{ModuleMapper, Param},
+    prelude::*,
+};
+use kernels::LowRank;
+
+use crate::init;
 
 /// A low-rank update `scale · B · A` of a range of rows of a weight `[C_out, C_in]`
 /// ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)).
@@ -31,6 +36,50 @@ impl Lora {
         Self { a: Param::from_tensor(a), b: Param::from_tensor(b), first_row, scale }
     }
 
+    /// An update with random A and zero B, which changes nothing yet. A is uniform in ±1/√C_in, as in PEFT (Kaiming's
+    /// initialisation with a = √5). It depends on `seeds` and not on the device.
+    ///
+    /// `shape` is that of the updated rows, `[rows, C_in]`.
+    pub fn random(
+        [n_rows, n_in]: [usize; 2],
+        first_row: usize,
+        rank: usize,
+        scale: f64,
+        seeds: [u64; 2],
+        device: &Device,
+    ) -> Self {
+        let a = init::uniform([rank, n_in], 1.0 / (n_in as f64).sqrt(), seeds, device);
+        Self::new(a, Tensor::zeros([n_rows, rank], device), first_row, scale)
+    }
+
+    /// A, `[R, C_in]`.
+    pub fn a(&self) -> Tensor<2> {
+        self.a.val()
+    }
+
+    /// B, `[rows, R]`.
+    pub fn b(&self) -> Tensor<2> {
+        self.b.val()
+    }
+
+    /// The first row that is updated.
+    pub fn first_row(&self) -> usize {
+        self.first_row
+    }
+
+    /// The factor of B · A.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// A weight `[C_out, C_in]` with the update added.
+    pub(crate) fn merged_into(&self, weight: Tensor<2>) -> Tensor<2> {
+        let update = self.b.val().detach().matmul(self.a.val().detach()) * self.scale;
+        let rows = self.first_row..self.first_row + update.dims()[0];
+        let merged = weight.clone().slice(s![rows.clone(), ..]) + update;
+        weight.slice_assign(s![rows, ..], merged)
+    }
+
     /// Panics if the update does not fit a weight of this shape.
     pub(crate) fn check(&self, [n_out, n_in]: [usize; 2]) {
         let ([_, width], [n_rows, _]) = (self.a.dims(), self.b.dims());
@@ -39,18 +88,31 @@ impl Lora {
         assert!(end <= n_out, "the update ends at row {end} and the weight has {n_out} rows");
     }
 
-    /// Adds the update to the output `y` of the layer.
-    ///
-    /// # Shapes
-    ///
-    /// - `x`: `[B, T, C_in]`
-    /// - `y`, output: `[B, T, C_out]`
-    pub(crate) fn add_to(&self, y: Tensor<3>, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let [n_rows, _] = self.b.dims();
-        let rows = self.first_row..self.first_row + n_rows;
-        let hidden = kernels::linear(x, self.a.val(), None, precision); // [B, T, R]
-        let change = kernels::linear(hidden, self.b.val(), None, precision) * self.scale;
-        let changed = y.clone().slice(s![.., .., rows.clone()]) + change;
-        y.slice_assign(s![.., .., rows], changed)
+    /// The update as the argument of an operation.
+    pub(crate) fn update(&self) -> LowRank {
+        let Self { a, b, first_row, scale } = self;
+        LowRank { a: a.val(), b: b.val(), first_row: *first_row, scale: *scale }
+    }
+}
+
+/// Makes the matrices of low-rank updates the only parameters with gradients.
+#[derive(Default)]
+pub(crate) struct LoraOnly {
+    /// Fields from the model down to the current one.
+    path: Vec<String>,
+}
+
+impl ModuleMapper for LoraOnly {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let is_lora = self.path.iter().any(|name| name == "lora");
+        param.set_require_grad(is_lora)
     }
 }

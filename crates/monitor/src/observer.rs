@@ -1,7 +1,7 @@
 //! Handles the events of a run: displays and logs them, and generates samples.
 
 use console::{report, warn};
-use journal::{LAST_SAMPLE_TOKENS, SAMPLE_TOKENS, SampleLog, sample};
+use journal::{LAST_SAMPLE_TOKENS, N_QUESTIONS, Questions, SAMPLE_TOKENS, SampleLog, sample};
 use model::Gpt;
 use tokenizer::Tokenizer;
 use trainer::{Event, SkipReason};
@@ -15,6 +15,8 @@ const SLOW_START: f64 = 1.0;
 pub struct Observer {
     pub screen: Box<dyn Screen>,
     pub tokenizer: Tokenizer,
+    /// Questions of validation conversations; `None` for a text.
+    pub questions: Option<Questions>,
     pub samples: SampleLog,
     pub chart_files: ChartFiles,
     /// Seed of the samples.
@@ -37,16 +39,38 @@ impl Observer {
                 self.warn_once(|chart_files| chart_files.measured(metrics));
             }
             Event::Skipped { step, reason, loss } => skipped(step, reason, loss),
+            Event::Evaluated { model, .. } => self.answer(model),
             Event::Sample { step, model, last } => self.sample(step, model, last),
             Event::Saved { step, asked: true } => report(format_args!("saved after step {step}")),
             Event::Saved { asked: false, .. } => {}
         }
     }
 
-    /// Generates a sample, displays it and appends it to `samples.txt`.
+    /// Answers validation questions, and reports how many answers end by themselves.
+    fn answer(&self, model: &Gpt) {
+        let Some(questions) = &self.questions else { return };
+        match questions.answers(model, &self.tokenizer, N_QUESTIONS) {
+            Ok(answers) => {
+                let n_ended = answers.iter().filter(|answer| answer.has_ended).count();
+                report(format_args!("{n_ended} of {} answers end by themselves", answers.len()));
+            }
+            Err(error) => {
+                warn(format_args!("cannot answer validation questions: {:#}", anyhow::Error::new(error)));
+            }
+        }
+    }
+
+    /// Generates a sample, or for conversations the answer to the first validation question, displays it and appends it to `samples.txt`.
     fn sample(&mut self, step: u64, model: &Gpt, last: bool) {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
-        let text = match sample(model, &self.tokenizer, self.seed, max_tokens) {
+        let text = match &self.questions {
+            Some(questions) => questions.answers(model, &self.tokenizer, 1).map(|answers| {
+                let answers = answers.into_iter().map(|answer| answer.text);
+                questions.first(&self.tokenizer) + &answers.collect::<String>()
+            }),
+            None => sample(model, &self.tokenizer, self.seed, max_tokens),
+        };
+        let text = match text {
             Ok(text) => text,
             Err(error) => {
                 return warn(format_args!("cannot generate a sample: {:#}", anyhow::Error::new(error)));

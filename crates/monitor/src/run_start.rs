@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use burn::prelude::Device;
-use console::{report, warn};
+use console::{program, report, warn};
 use dataset::{Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
 use journal::summary::{count, epochs_in_words, plural, sizes};
-use trainer::{Changes, DataRecipe, KeepWeights, Recipe, Schedule, Training};
+use trainer::{Changes, Chats, DataRecipe, KeepWeights, Recipe, RunData, Schedule, Training};
 
 /// From about this many epochs on, models of a few million parameters memorise their text.
 const MANY_EPOCHS: f64 = 20.0;
@@ -24,7 +24,34 @@ pub fn report_ambiguous_name(data: &str) {
 }
 
 /// Reports a run's data, and warns of separators and JSON lines that are read as plain text.
-pub fn report_data(data: &DataRecipe, prepared: &Prepared) {
+pub fn report_data(recipe: &DataRecipe, data: &RunData) {
+    match data {
+        RunData::Text(prepared) => report_text(recipe, prepared),
+        RunData::Chats(chats) => report_chats(recipe, chats),
+    }
+}
+
+fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, .. }: &Chats) {
+    report(format_args!(
+        "data: {}, {} to train on and {} to validate on, {} of which {:.0} % are trained",
+        data.corpus,
+        plural(count(train.len() as u64), "conversation"),
+        count(valid.len() as u64),
+        plural(count((train.n_tokens() + valid.n_tokens()) as u64), "token"),
+        100.0 * statistics.trained_share(),
+    ));
+    let left_out = [
+        (statistics.n_cut, "cut after a turn, because they are longer than the block"),
+        (statistics.n_too_long, "left out, because the first answer does not fit the block"),
+        (statistics.n_unanswered, "shortened by a last message of the user, which has no answer"),
+    ];
+    for (n, what) in left_out.into_iter().filter(|&(n, _)| n > 0) {
+        let n = plural(count(n as u64), "conversation");
+        report(format_args!("{n} {what}"));
+    }
+}
+
+fn report_text(data: &DataRecipe, prepared: &Prepared) {
     let Prepared { meta, train, valid, .. } = prepared;
     let documents = meta.documents.as_ref().filter(|documents| documents.n_separators > 0);
     let divided = documents.filter(|documents| documents.are_tokens).map_or_else(String::new, |documents| {
@@ -57,7 +84,15 @@ pub fn report_data(data: &DataRecipe, prepared: &Prepared) {
             meta.tokenizer
         ));
     }
-    if meta.has_json_lines {
+    if meta.has_json_lines && trainer::are_conversations(Path::new(&data.corpus)) {
+        warn(format_args!(
+            "{} has conversations, which are read as plain text; to train on their answers, use {} train sft --init-from \
+             MODEL --data {}",
+            data.corpus,
+            program(),
+            quoted(&data.corpus)
+        ));
+    } else if meta.has_json_lines {
         warn(format_args!(
             "{} has JSON lines, which are read as plain text: the model learns their markup too; to avoid that, \
              extract the texts to a file",
@@ -68,7 +103,7 @@ pub fn report_data(data: &DataRecipe, prepared: &Prepared) {
 
 /// Reports the run that is about to start: model, plan and changed keys. Warns of settings that have no effect.
 pub fn announce(training: &Training, changes: &Changes) {
-    let Training { recipe, folder, train, resume, device, .. } = training;
+    let Training { recipe, folder, data, resume, device, .. } = training;
     report(format_args!(
         "{} {}: {}",
         if resume.is_some() { "resuming" } else { "training" },
@@ -78,7 +113,10 @@ pub fn announce(training: &Training, changes: &Changes) {
     if let Some(checkpoint) = resume {
         report(format_args!("from step {} of {}", checkpoint.state.step, recipe.schedule.max_steps));
     }
-    report_epochs(recipe, train.len());
+    // Data that can't be packed is an error of the training itself.
+    if let Ok(n_tokens) = data.tokens_per_epoch(recipe) {
+        report_epochs(recipe, n_tokens);
+    }
     for (key, [before, after]) in changes {
         report(format_args!("changed: {key} from {before} to {after}"));
     }
@@ -119,10 +157,10 @@ pub fn warn_of_precision(recipe: &Recipe, device: &Device) {
 }
 
 /// Reports the number of epochs, and warns if it is high.
-fn report_epochs(recipe: &Recipe, train_tokens: usize) {
-    let epochs = recipe.epochs(train_tokens);
+fn report_epochs(recipe: &Recipe, tokens_per_epoch: usize) {
+    let epochs = recipe.epochs(tokens_per_epoch);
     report(format_args!(
-        "{} of {}: {} of the training text",
+        "{} of {}: {} of the training data",
         plural(HumanCount(recipe.schedule.max_steps), "step"),
         plural(HumanCount(recipe.tokens_per_step()), "token"),
         epochs_in_words(epochs)
@@ -134,8 +172,8 @@ fn report_epochs(recipe: &Recipe, train_tokens: usize) {
 pub fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
     if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
         warn(format_args!(
-            "this plan reads the text {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
-             more text, fewer steps (--epochs 10), or --set model.dropout=0.2"
+            "this plan reads the data {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
+             more data, fewer steps (--epochs 10), or --set model.dropout=0.2"
         ));
     }
 }

@@ -214,6 +214,18 @@ impl Companions {
         (keys, notes)
     }
 
+    /// The companion data of a model fine-tuned on conversations in a format: its chat template, and no text of an EOS token
+    /// beside the ids in [`SpecialTokens`](crate::SpecialTokens).
+    #[must_use]
+    pub fn with_chat_template(mut self, template: String) -> Self {
+        self.tokenizer_config.remove("chat_template");
+        for file in [&mut self.tokenizer_config, &mut self.special_tokens_map] {
+            file.remove("eos_token");
+        }
+        self.chat_template = Some(template);
+        self
+    }
+
     /// The default chat template.
     pub fn chat_template(&self) -> Option<&str> {
         self.templates().0

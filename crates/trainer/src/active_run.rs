@@ -4,11 +4,10 @@ use std::{iter, mem, sync::Arc, time::Instant};
 
 use burn::prelude::*;
 use checkpoint::{Checkpoint, Keep, RunFolder, RunLock, TrainerState};
-use dataset::{RngStream, Tokens, Windows};
 use model::Gpt;
 
 use crate::{
-    Control, Error, Recipe, Schedule,
+    Control, Error, Recipe, Schedule, TrainingData,
     batches::Batches,
     event::{Ending, Observer, Outcome, ending},
     guard::GuardMode,
@@ -30,12 +29,9 @@ pub struct Training {
     pub lock: RunLock,
     /// Initial weights. If the run resumes a checkpoint, its weights replace them.
     pub model: Gpt,
-    /// The training tokens.
-    pub train: Arc<Tokens>,
-    /// The validation tokens.
-    pub valid: Arc<Tokens>,
-    /// SHA-256 of the training and validation tokens. Checkpoints store it.
-    pub data: [String; 2],
+    pub data: TrainingData,
+    /// SHA-256 of the training and validation part. Checkpoints store it.
+    pub checksums: [String; 2],
     /// The checkpoint to resume; `None` for a new run.
     pub resume: Option<Checkpoint>,
     pub device: Device,
@@ -76,18 +72,17 @@ impl ActiveRun {
     /// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
     /// read or written.
     pub(crate) fn begin(training: Training, control: Control, observer: Observer) -> Result<Self, Error> {
-        let Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices } =
+        let Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices } =
             training;
         let state = match &resume {
             Some(checkpoint) => checkpoint.state.clone(),
-            None => TrainerState { data, evaluation_pending: true, ..TrainerState::default() },
+            None => TrainerState { data: checksums, evaluation_pending: true, ..TrainerState::default() },
         };
         let report = Report::open(&folder, &state, observer)?;
 
         let devices: Vec<Device> = iter::once(&device).chain(&more_devices).cloned().collect();
         recipe.check_device_count(devices.len())?;
-        let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
-        let windows = Windows::new(train, block_size, batch_size, recipe.run.seed, RngStream::Train)?;
+        let samples = data.training_samples(&recipe)?;
         let steps = state.step..recipe.schedule.max_steps.max(state.step);
         let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
         // Each device has its own learner, because a learner shares its command cell with its own optimizers only.
@@ -99,7 +94,7 @@ impl ActiveRun {
             if let Some(checkpoint) = &resume {
                 learner.load(checkpoint)?;
             }
-            let share = windows.clone().share(rank.index, rank.size);
+            let share = samples.clone().share(rank.index, rank.size);
             let n_micro_batches = recipe.optimizer.grad_accumulation.get();
             let batches = Batches::for_steps(share, steps.clone(), n_micro_batches, &device);
             Ok(Replica { rank, device, learner, batches })
@@ -109,7 +104,7 @@ impl ActiveRun {
         let Replica { rank, device: autodiff, learner, batches } = replicas.remove(0);
 
         let guard_mode = if replicas.is_empty() { GuardMode::best(&device) } else { GuardMode::OnDevice };
-        let validation = Validation::new(valid, &recipe, &device)?;
+        let validation = Validation::new(&data, &recipe, &device)?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
         let writer = Writer::start((folder, lock), report.log_file()?, keep);
         Ok(Self {

@@ -3,20 +3,64 @@
 use std::ops::Range;
 
 use burn::prelude::*;
-use dataset::{Batch, BatchIndex, Prefetch, Windows};
+use dataset::{Batch, Prefetch, Samples};
+use model::{Documents, Gpt};
 
 /// Inputs and the token after each, both `[B, T]`.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenBatch {
     pub(crate) inputs: Tensor<2, Int>,
     pub(crate) targets: Tensor<2, Int>,
+    /// `None` for windows of a text.
+    packing: Option<Packing>,
+    /// The weight of the batch's mean loss.
+    pub(crate) weight: f64,
+}
+
+/// Rows of packed examples.
+#[derive(Debug, Clone)]
+struct Packing {
+    documents: Documents,
+    /// The indices of the trained targets in `[B · T]`, `[N]`.
+    trained: Tensor<1, Int>,
 }
 
 impl TokenBatch {
     fn new(batch: Batch, device: &Device) -> Self {
-        let shape = [batch.batch_size, batch.block_size];
-        let tensor = |ids| Tensor::from_data(TensorData::new(ids, shape), device);
-        Self { inputs: tensor(batch.inputs), targets: tensor(batch.targets) }
+        let Batch { inputs, targets, batch_size, block_size, packing } = batch;
+        let tensor = |ids| Tensor::from_data(TensorData::new(ids, [batch_size, block_size]), device);
+        let weight = packing.as_ref().map_or(1.0, |packing| packing.weight);
+        let packing = packing.map(|packing| {
+            let index = |&index: &usize| i32::try_from(index).expect("a batch has fewer than 2^31 tokens");
+            let trained: Vec<i32> = packing.trained.iter().map(index).collect();
+            Packing {
+                documents: Documents::new(&packing.lengths, block_size),
+                trained: Tensor::from_data(TensorData::from(trained.as_slice()), device),
+            }
+        });
+        Self { inputs: tensor(inputs), targets: tensor(targets), packing, weight }
+    }
+
+    /// The weight of the batch in an evaluation: its windows, or its trained targets.
+    pub(crate) fn evaluation_weight(&self) -> f64 {
+        let [n_rows, _] = self.inputs.dims();
+        if self.packing.is_some() { self.weight } else { n_rows as f64 }
+    }
+
+    /// A batch of windows: all targets are trained.
+    #[cfg(test)]
+    pub(crate) fn of_windows(inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> Self {
+        Self { inputs, targets, packing: None, weight: 1.0 }
+    }
+
+    /// The mean loss of the trained targets, `[1]`.
+    pub(crate) fn loss(self, gpt: &Gpt) -> Tensor<1> {
+        match self.packing {
+            None => gpt.loss(self.inputs, self.targets),
+            Some(Packing { documents, trained }) => {
+                gpt.packed_loss(self.inputs, self.targets, &documents, trained)
+            }
+        }
     }
 }
 
@@ -32,21 +76,28 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// `per_step` batches for each step of the range, in order.
-    pub(crate) fn for_steps(windows: Windows, steps: Range<u64>, per_step: u64, device: &Device) -> Self {
+    pub(crate) fn for_steps(
+        samples: impl Into<Samples>,
+        steps: Range<u64>,
+        per_step: u64,
+        device: &Device,
+    ) -> Self {
         let n_left = (steps.end - steps.start) * per_step;
         Self {
-            batches: Prefetch::new(windows, steps.start, per_step),
+            batches: Prefetch::new(samples, steps.start, per_step),
             next: None,
             n_left,
             device: device.clone(),
         }
     }
 
-    /// The evaluation windows, in batches of at most `batch_size`. The windows do not depend on the batch size.
-    pub(crate) fn for_evaluation(windows: Windows, batch_size: usize, device: &Device) -> Self {
-        let n_left = windows.n_rows().div_ceil(batch_size) as u64;
-        let batches = Prefetch::of(windows.in_batches(BatchIndex::default(), batch_size));
-        Self { batches, next: None, n_left, device: device.clone() }
+    /// The batches of an evaluation.
+    pub(crate) fn of(
+        batches: impl ExactSizeIterator<Item = Batch> + Send + 'static,
+        device: &Device,
+    ) -> Self {
+        let n_left = batches.len() as u64;
+        Self { batches: Prefetch::of(batches), next: None, n_left, device: device.clone() }
     }
 
     fn upload(&mut self) -> Option<TokenBatch> {
@@ -74,7 +125,7 @@ impl Iterator for Batches {
 mod tests {
     use std::sync::Arc;
 
-    use dataset::{RngStream, Tokens};
+    use dataset::{BatchIndex, RngStream, Tokens, Windows};
 
     use super::*;
 
@@ -101,7 +152,8 @@ mod tests {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
         let windows = Windows::new(tokens, 6, 5, 7, RngStream::Evaluate).unwrap();
         let [in_twos, whole] = [2, 5].map(|size| -> Vec<Vec<i64>> {
-            let batches = Batches::for_evaluation(windows.clone(), size, &kernels::testing::test_device());
+            let batches = windows.clone().in_batches(BatchIndex::default(), size);
+            let batches = Batches::of(batches, &kernels::testing::test_device());
             batches.map(|batch| ids(batch.inputs)).collect()
         });
         assert_eq!((in_twos.len(), in_twos[2].len(), whole.len()), (3, 6, 1));

@@ -2,7 +2,7 @@
 
 use kernels::on_pool;
 
-use crate::{Error, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
+use crate::{Error, Event, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
 
 /// Measures the validation loss, and saves the weights if it is the lowest so far. If the run is being stopped, the
 /// evaluation stays pending.
@@ -19,6 +19,7 @@ pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));
     }
+    run.report.event(Event::Evaluated { step: run.state.step, model: &gpt });
     let state = &mut run.state;
     if state.best_loss.is_none_or(|best| loss < best) {
         if run.recipe.run.keep_weights == KeepWeights::Best {

@@ -29,6 +29,12 @@ pub enum Event<'a> {
         /// In nats per token.
         loss: f64,
     },
+    /// An evaluation is done, and its line of metrics reported.
+    Evaluated {
+        step: u64,
+        /// On a device that does not record gradients.
+        model: &'a Gpt,
+    },
     /// A sample is due.
     Sample {
         step: u64,

@@ -1,13 +1,10 @@
 //! Two experiments with a recipe: overfitting one batch, and a sweep of learning rates.
 
-use std::sync::Arc;
-
 use burn::prelude::Device;
-use dataset::Tokens;
 use model::Gpt;
 
 use crate::{
-    Control, Error, Recipe,
+    Control, Error, Recipe, TrainingData,
     probe::{Probe, ProbeStep, probe},
 };
 
@@ -53,13 +50,13 @@ impl Overfit {
 /// If the text is shorter than a block.
 pub fn overfit_one_batch(
     (model, recipe): (Gpt, &Recipe),
-    tokens: Arc<Tokens>,
+    data: &TrainingData,
     device: &Device,
     control: &Control,
     mut observe: impl FnMut(ProbeStep, bool),
 ) -> Result<Option<Overfit>, Error> {
     let mut overfit: Option<Overfit> = None;
-    probe(Probe::OneBatch, (model, recipe), tokens, device, OVERFIT_STEPS, control, |probed| {
+    probe(Probe::OneBatch, (model, recipe), data, device, OVERFIT_STEPS, control, |probed| {
         let (first_loss, last_loss) = (overfit.map_or(probed.loss, |it| it.first_loss), probed.loss);
         let reached = Overfit { first_loss, last_loss, n_steps: probed.step + 1 };
         overfit = Some(reached);
@@ -78,7 +75,7 @@ pub fn overfit_one_batch(
 /// If the text is shorter than a block.
 pub fn sweep_learning_rates(
     (model, recipe): (Gpt, &Recipe),
-    tokens: Arc<Tokens>,
+    data: &TrainingData,
     device: &Device,
     control: &Control,
     mut observe: impl FnMut(ProbeStep),
@@ -86,7 +83,7 @@ pub fn sweep_learning_rates(
     let [lowest, highest] = SWEEP_RATES;
     let mut sweep = Sweep::default();
     let rates = Probe::LearningRate { lowest, highest };
-    probe(rates, (model, recipe), tokens, device, SWEEP_STEPS, control, |probed| {
+    probe(rates, (model, recipe), data, device, SWEEP_STEPS, control, |probed| {
         observe(probed);
         sweep.record_step(probed);
         if sweep.has_diverged() {

@@ -6,15 +6,27 @@
     reason = "a test may panic, and its values are small"
 )]
 
-use std::{collections::HashMap, env, fs, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use burn::prelude::*;
 use checkpoint::{RunFolder, WEIGHTS};
+use dataset::{Example, Examples};
 use model::{Gpt, GptConfig};
 use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::{SpecialTokens, Tokenizer};
 
-use crate::{Recipe, Schedule, batches::TokenBatch, learner::GptLearner, preset, step::optimizer_step};
+use crate::{
+    Recipe, Schedule, TrainingData,
+    batches::{Batches, TokenBatch},
+    learner::GptLearner,
+    preset,
+    step::optimizer_step,
+};
 
 /// The golden values are PyTorch's in f64. PyTorch's f32 losses differ from them by 7.8e-7, its norms by 6.5e-6. Errors
 /// that this must detect change a loss by more: no clipping by .25, clipping each tensor by .23, weight decay of the
@@ -56,10 +68,7 @@ fn batches(tensors: &SafeTensors<'_>, device: &Device) -> Vec<TokenBatch> {
     inputs
         .iter_dim(0)
         .zip(targets.iter_dim(0))
-        .map(|(inputs, targets)| TokenBatch {
-            inputs: inputs.squeeze_dim(0),
-            targets: targets.squeeze_dim(0),
-        })
+        .map(|(inputs, targets)| TokenBatch::of_windows(inputs.squeeze_dim(0), targets.squeeze_dim(0)))
         .collect()
 }
 
@@ -76,12 +85,15 @@ fn model(tensors: &SafeTensors<'_>, config: &GptConfig, device: &Device) -> Gpt 
     folder.load_model(device).unwrap()
 }
 
-/// The fixture's bytes, model config and recipe.
-fn fixture() -> (Vec<u8>, GptConfig, serde_json::Value) {
+fn fixture_path(name: &str) -> PathBuf {
     // At run time if set: `cargo xtask device-check` runs the tests on another machine than the one that built them.
     let home = env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
-    let path = Path::new(&home).join("tests/fixtures/gpt_tiny_adamw.safetensors");
-    let bytes = fs::read(path).unwrap();
+    Path::new(&home).join("tests/fixtures").join(name)
+}
+
+/// The fixture's bytes, model config and recipe.
+fn fixture() -> (Vec<u8>, GptConfig, serde_json::Value) {
+    let bytes = fs::read(fixture_path("gpt_tiny_adamw.safetensors")).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().as_ref().unwrap();
     let config: GptConfig = serde_json::from_str(&metadata["config"]).unwrap();
@@ -139,6 +151,50 @@ fn ten_steps_match_pytorch() {
     assert!(norms.iter().any(|&norm| norm > limit) && norms.iter().any(|&norm| norm < limit));
 }
 
+/// The examples of `sft.json`, and PyTorch's losses and gradient norms: `xtask/golden/sft.py` trains on one example at a
+/// time, without packing.
+#[derive(serde::Deserialize)]
+struct FineTuning {
+    examples: Vec<GoldenExample>,
+    losses: Vec<f32>,
+    grad_norms: Vec<f32>,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenExample {
+    ids: Vec<u32>,
+    trained: Vec<bool>,
+}
+
+#[test]
+fn ten_steps_on_packed_examples_match_pytorch() {
+    let device = kernels::testing::test_device().autodiff();
+    let (bytes, config, facts) = fixture();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let golden: FineTuning =
+        serde_json::from_slice(&fs::read(fixture_path("sft.json")).unwrap()).unwrap();
+    let mut examples = Examples::default();
+    for GoldenExample { ids, trained } in &golden.examples {
+        examples.push(Example { ids, trained });
+    }
+    // Each step has all rows; the batches of a step differ in their numbers of trained tokens.
+    for batch_size in [1, 5] {
+        let mut recipe = recipe(&facts, config.clone());
+        recipe.optimizer.batch_size = batch_size.try_into().unwrap();
+        let data = TrainingData::Examples { train: Arc::new(examples.clone()), valid: Arc::default() };
+        let n_rows = data.tokens_per_epoch(&recipe).unwrap() / config.block_size;
+        assert_eq!(n_rows, 5, "46 positions fit into 5 rows of 11");
+        recipe.optimizer.grad_accumulation = ((n_rows / batch_size) as u64).try_into().unwrap();
+        let samples = data.training_samples(&recipe).unwrap();
+        let n_batches = recipe.optimizer.grad_accumulation.get();
+        let batches = Batches::for_steps(samples, 0..10, n_batches, &device);
+        let mut learner = learner(model(&tensors, &config, &kernels::testing::test_device()), &recipe);
+        let (losses, norms) = steps(&mut learner, &recipe, batches.collect(), &device);
+        assert_close(&losses, &golden.losses, LOSS);
+        assert_close(&norms, &golden.grad_norms, NORM);
+    }
+}
+
 #[test]
 fn the_schedule_matches_pytorch() {
     let (bytes, config, facts) = fixture();
@@ -157,9 +213,10 @@ fn small_batches_accumulated_equal_one_large() {
     let small = batches(&tensors, &device);
     let large: Vec<TokenBatch> = small
         .chunks(2)
-        .map(|pair| TokenBatch {
-            inputs: Tensor::cat(vec![pair[0].inputs.clone(), pair[1].inputs.clone()], 0),
-            targets: Tensor::cat(vec![pair[0].targets.clone(), pair[1].targets.clone()], 0),
+        .map(|pair| {
+            let inputs = Tensor::cat(vec![pair[0].inputs.clone(), pair[1].inputs.clone()], 0);
+            let targets = Tensor::cat(vec![pair[0].targets.clone(), pair[1].targets.clone()], 0);
+            TokenBatch::of_windows(inputs, targets)
         })
         .collect();
 

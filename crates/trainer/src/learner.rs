@@ -31,6 +31,7 @@ impl GptLearner {
     /// A learner without optimizer state; `step` is the next step.
     pub(crate) fn new(gpt: Gpt, recipe: &Recipe, rate: Rate, step: u64) -> Self {
         let gpt = gpt.with_precision(recipe.run.precision).train();
+        let gpt = if gpt.has_lora() { gpt.lora_only() } else { gpt };
         let model = TrainableGpt::new(gpt, recipe.optimizer.grad_accumulation.get());
         let commands = CommandCell::new();
         let optimizer = optimizer(&recipe.optimizer, &recipe.model, &commands);
@@ -44,7 +45,9 @@ impl GptLearner {
     /// If a file does not match the checkpoint's manifest or is not a record.
     pub(crate) fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let model = ModuleRecord::from_bytes(Bytes::from_bytes_vec(checkpoint.model()?))?;
-        self.learner.load_model(model);
+        // With low-rank updates, the record has these alone.
+        let has_base = self.gpt().has_lora();
+        self.learner.load_model(model.allow_partial(has_base));
         let optimizer = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(checkpoint.optimizer()?))?;
         self.learner.load_optim(optimizer);
         Ok(())
@@ -87,7 +90,11 @@ impl GptLearner {
     /// Burn exposes optimizer state only during a step. So this takes a step that changes nothing, with each parameter
     /// as its own gradient.
     pub(crate) fn snapshot(&mut self) -> Records {
-        let Parameters { names, tensors, as_gradients, .. } = Parameters::of(&self.learner.model().valid());
+        let model = self.learner.model().valid();
+        let Parameters { names, tensors, as_gradients, .. } = match self.gpt().has_lora() {
+            true => Parameters::of_lora(&model),
+            false => Parameters::of(&model),
+        };
         let Self { learner, commands } = self;
         let states = commands.read_states(|| learner.optimizer_step(as_gradients));
         Records { model: Writer::new(tensors), optimizer: optimizer_file(names, states) }
@@ -118,7 +125,7 @@ mod tests {
     fn gradients(learner: &GptLearner) -> GradientsParams {
         let device = kernels::testing::test_device().autodiff();
         let inputs = Tensor::<2, Int>::from_data([[0, 1, 2, 3], [3, 2, 4, 1]], &device);
-        let TrainOutput { grads, .. } = learner.train_step(TokenBatch { targets: inputs.clone(), inputs });
+        let TrainOutput { grads, .. } = learner.train_step(TokenBatch::of_windows(inputs.clone(), inputs));
         grads
     }
 

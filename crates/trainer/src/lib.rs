@@ -47,6 +47,7 @@ mod step;
 mod stopwatch;
 mod train;
 mod trainable_gpt;
+mod training_data;
 mod training_metrics;
 mod validation;
 mod writer;
@@ -65,13 +66,15 @@ pub use memory::{Fit, MachineMemory, estimate_memory};
 pub use metrics::{Metrics, Split, best_evaluation, read_metrics};
 pub use probe::ProbeStep;
 pub use recipe::{
-    Changes, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, OptimizerKind, OptimizerRecipe, PRESETS,
-    Place, Recipe, RecipeError, RecipeProblem, RecipeSource, Restart, RunRecipe, ScheduleKind,
-    ScheduleRecipe, preset,
+    Changes, ChatRecipe, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, LoraRecipe, OptimizerKind,
+    OptimizerRecipe, PRESETS, Place, Recipe, RecipeError, RecipeProblem, RecipeSource, Restart, RunRecipe,
+    ScheduleKind, ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
 pub use setup::{
-    BaseModel, KeptWeights, LockedRun, NewRun, PlannedRun, RecipeRequest, ResumePlan, ResumeRequest,
-    SetupError, StoppedRun, checksums, prepare_data, prepare_same_data,
+    BaseModel, ChatFormat, Chats, KeptWeights, LockedRun, NewRun, PlannedRun, RecipeRequest, ResumePlan,
+    ResumeRequest, RunData, SetupError, StoppedRun, are_conversations, checksums, prepare_data,
+    prepare_same_data,
 };
 pub use train::train;
+pub use training_data::TrainingData;

@@ -3,12 +3,11 @@
 use std::{iter, sync::Arc};
 
 use burn::prelude::*;
-use dataset::{RngStream, Tokens, Windows};
 use kernels::on_pool;
 use model::Gpt;
 
 use crate::{
-    Control, Error, Recipe,
+    Control, Error, Recipe, TrainingData,
     batches::{Batches, TokenBatch},
     learner::GptLearner,
     step::optimizer_step,
@@ -42,17 +41,16 @@ pub struct ProbeStep {
 pub(crate) fn probe(
     probe: Probe,
     (model, recipe): (Gpt, &Recipe),
-    tokens: Arc<Tokens>,
+    data: &TrainingData,
     device: &Device,
     n_steps: u64,
     control: &Control,
     mut observe: impl FnMut(ProbeStep),
 ) -> Result<(), Error> {
-    let (block_size, batch_size) = (recipe.model.block_size, recipe.optimizer.batch_size.get());
-    let windows = Windows::new(tokens, block_size, batch_size, recipe.run.seed, RngStream::Train)?;
+    let samples = data.training_samples(recipe)?;
     let autodiff = device.clone().autodiff();
     let micro_batches = recipe.optimizer.grad_accumulation.get();
-    let batches = Batches::for_steps(windows, 0..n_steps, micro_batches, &autodiff);
+    let batches = Batches::for_steps(samples, 0..n_steps, micro_batches, &autodiff);
     let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch> + Send>) = match probe {
         Probe::OneBatch => (model.with_dropout(0.0), Box::new(batches.take(1).flat_map(iter::repeat))),
         Probe::LearningRate { .. } => (model, Box::new(batches)),

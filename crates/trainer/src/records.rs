@@ -29,6 +29,7 @@ pub(crate) fn deferred<const D: usize>(tensor: Tensor<D>) -> burn_pack::Tensor {
 #[derive(Default)]
 pub(crate) struct Parameters {
     path: Vec<String>,
+    is_lora_only: bool,
     pub(crate) names: Vec<(ParamId, String)>,
     pub(crate) tensors: Vec<burn_pack::Tensor>,
     /// Each parameter as its own gradient, so that Burn passes all of them to an optimizer.
@@ -39,6 +40,13 @@ impl Parameters {
     /// Collects the parameters of a module without gradient recording.
     pub(crate) fn of<M: Module>(module: &M) -> Self {
         let mut parameters = Self::default();
+        module.visit(&mut parameters);
+        parameters
+    }
+
+    /// Like [`Parameters::of`], of low-rank updates alone.
+    pub(crate) fn of_lora<M: Module>(module: &M) -> Self {
+        let mut parameters = Self { is_lora_only: true, ..Self::default() };
         module.visit(&mut parameters);
         parameters
     }
@@ -54,6 +62,9 @@ impl ModuleVisitor for Parameters {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.is_lora_only && self.path.iter().all(|part| part != "lora") {
+            return;
+        }
         let name = self.path.join(".");
         let mut tensor = deferred(param.transform_for_save().val());
         (tensor.name, tensor.param_id) = (name.clone(), Some(param.id.val()));

@@ -1,13 +1,16 @@
 //! Setup of a run: the recipe, tokens, weights and folder of a new run, or the checkpoint, recipe and tokens of a run
 //! to resume. Nothing here prints or reads arguments.
 
+mod chats;
 mod data;
 mod error;
 mod new_run;
 mod request;
 mod resume;
+mod updates;
 
-pub use data::{checksums, prepare_data, prepare_same_data};
+pub use chats::{ChatFormat, Chats, are_conversations};
+pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
 pub use new_run::{BaseModel, NewRun, PlannedRun};
 pub use request::RecipeRequest;

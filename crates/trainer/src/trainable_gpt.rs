@@ -26,7 +26,7 @@ impl TrainableGpt {
     }
 }
 
-/// The loss of one batch, `[1]`, on its device until it is read.
+/// The loss of one batch, `[1]`, on its device until it is read. In training it has the batch's weight.
 #[derive(Debug)]
 pub(crate) struct BatchLoss(pub(crate) Tensor<1>);
 
@@ -41,9 +41,10 @@ impl TrainStep for TrainableGpt {
     type Output = BatchLoss;
 
     fn step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
-        let loss = self.gpt.loss(batch.inputs, batch.targets);
-        let grads = loss.clone().mul_scalar(self.loss_scale).backward();
-        TrainOutput::new(self, grads, BatchLoss(loss.inner()))
+        let weight = batch.weight;
+        let loss = batch.loss(&self.gpt);
+        let grads = loss.clone().mul_scalar(weight * self.loss_scale).backward();
+        TrainOutput::new(self, grads, BatchLoss(loss.inner().mul_scalar(weight)))
     }
 }
 
@@ -52,6 +53,6 @@ impl InferenceStep for TrainableGpt {
     type Output = BatchLoss;
 
     fn step(&self, batch: TokenBatch) -> BatchLoss {
-        BatchLoss(self.gpt.loss(batch.inputs, batch.targets))
+        BatchLoss(batch.loss(&self.gpt))
     }
 }

@@ -17,7 +17,7 @@ use burn::prelude::*;
 use checkpoint::RunFolder;
 use dataset::Tokens;
 use support::{metrics, recipe, run, tokenizer, training, without_times};
-use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, ending, train};
+use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, TrainingData, ending, train};
 
 #[test]
 fn a_run_learns_and_saves_a_model() {
@@ -106,7 +106,8 @@ fn a_text_shorter_than_a_block_is_an_error() {
     let runs = tempfile::tempdir().unwrap();
     let recipe = recipe(&[]);
     let short = Arc::new(Tokens::from_vec(vec![1; 8]));
-    let training = Training { valid: short, ..training(&recipe, &runs.path().join("run")) };
+    let data = TrainingData::Text { train: support::tokens(), valid: short };
+    let training = Training { data, ..training(&recipe, &runs.path().join("run")) };
     let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains('8'), "{error}");
 }

@@ -51,7 +51,7 @@ fn a_failing_template_is_reported_with_its_line() {
 #[test]
 fn a_refusal_within_a_macro_keeps_its_message() {
     let source = "{% macro check(n) %}{% if n %}{{ raise_exception('too ' ~ n) }}{% endif %}{% endmacro %}{{ check('long') }}";
-    assert_eq!(render(source), Err(Error::Refused { message: "too long".to_owned() }));
+    assert!(matches!(render(source), Err(Error::Refused { message }) if message == "too long"));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn endless_work_ends() {
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{{ s.rsplit('a') | length }}{% endfor %}";
     let titled = "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% set t = s.title() %}{% endfor %}";
     for source in [nested, doubled, replaced, split, titled] {
-        assert_eq!(render(source), Err(Error::TooManySteps), "{source}");
+        assert!(matches!(render(source), Err(Error::TooManySteps)), "{source}");
     }
 }
 
@@ -95,5 +95,5 @@ fn threads_share_a_template() {
     let template = Template::new("{{ messages[0].content }}", &SpecialTexts::new()).unwrap();
     let other = template.clone();
     let text = std::thread::spawn(move || other.render_prompt(&[Message::user("a")])).join().unwrap();
-    assert_eq!(text, template.render_prompt(&[Message::user("a")]));
+    assert_eq!(text.unwrap(), template.render_prompt(&[Message::user("a")]).unwrap());
 }

@@ -29,9 +29,9 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
     }
     if args.dry_run {
         let state = run.folder.load_checkpoint()?.map(|checkpoint| checkpoint.state);
-        let ResumePlan { recipe, prepared, .. } = plan(args, &run, state.as_ref(), devices.len())?;
+        let ResumePlan { recipe, data, .. } = plan(args, &run, state.as_ref(), devices.len())?;
         let step = state.map_or(0, |state| state.step);
-        plan::print(&recipe, &PlannedData::of(&prepared), step, args.device.is_cpu())?;
+        plan::print(&recipe, &PlannedData::of(&data, &recipe)?, step, args.device.is_cpu())?;
         return Ok(None);
     }
     let held = run.lock().map_err(explain)?;
@@ -40,7 +40,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
         write_card(&run.folder, &devices[0])?;
     }
     let planned = plan(args, &run, held.state(), devices.len())?;
-    report_data(&planned.recipe.data, &planned.prepared);
+    report_data(&planned.recipe.data, &planned.data);
     if held.has_older_format() {
         report(format_args!(
             "note: an older version of kindling saved this run; it resumes equal up to rounding, not bit for bit"

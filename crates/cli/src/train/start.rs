@@ -9,7 +9,6 @@ use console::program;
 use engine::{ModelFolder, WeightStorage, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
-use tokenizer::SpecialTokens;
 use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
@@ -37,21 +36,16 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
     let (planned, origin) = plan(args, devices.len())?;
     planned.recipe.check_plan().usage()?;
     if args.dry_run {
-        let data = PlannedData::of(&planned.prepared);
+        let data = PlannedData::of(&planned.data, &planned.recipe)?;
         plan::print(&planned.recipe, &data, 0, args.device.is_cpu())?;
         return Ok(None);
     }
     let model = first_model(args, &planned, origin.as_ref(), &devices[0])?;
-    let own = SpecialTokens::of(&planned.prepared.tokenizer);
-    let special_tokens = match &origin {
-        Some(origin) => origin.folder.special_tokens()?.or(own),
-        None => own,
-    };
     let path = match &args.run {
         Some(path) => models().run_path(path),
         None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
     };
-    let training = planned.create(&path, model, &special_tokens, devices).with_context(|| {
+    let training = planned.create(&path, model, origin.as_ref().map(|origin| &origin.folder), devices).with_context(|| {
         format!(
             "cannot make the run {}; choose another path with --run PATH",
             quoted(&path.display().to_string())
@@ -80,7 +74,7 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Mod
     let (explain, data_dir) = (|error| explain(error, &args.data_dir), &args.data_dir.data_dir);
     let data = with_absolute_paths(run.recipe().map_err(explain)?.data, data_dir)?;
     let planned = with_progress(|show| run.plan(data, data_dir, show)).map_err(explain)?;
-    report_data(&planned.recipe.data, &planned.prepared);
+    report_data(&planned.recipe.data, &planned.data);
     planned.check_lengths().map_err(explain)?;
     Ok((planned, origin))
 }
@@ -100,7 +94,8 @@ fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<BaseModel> {
     }
     let (tokenizer, config) = (origin.folder.load_tokenizer()?, origin.folder.config()?);
     check_vocabulary(&tokenizer, &config)?;
-    Ok(BaseModel { name: origin.to_string(), config, tokenizer })
+    let special_tokens = origin.folder.special_tokens()?;
+    Ok(BaseModel { name: origin.to_string(), config, tokenizer, special_tokens })
 }
 
 /// The initial model. Checks first that the run fits in memory.
@@ -114,7 +109,13 @@ fn first_model(
         memory::check(&planned.recipe)?;
     }
     Ok(match origin {
-        Some(origin) => planned.model_from(origin.load_model(WeightStorage::Owned, device)?),
+        Some(origin) => {
+            let model = match planned.recipe.lora.is_some() {
+                true => origin.folder.load_as_base(WeightStorage::Mapped, device)?,
+                false => origin.load_model(WeightStorage::Owned, device)?,
+            };
+            planned.model_from(model, device).map_err(|error| explain(error, &args.data_dir))?
+        }
         None => planned.random_model(device)?,
     })
 }

@@ -359,4 +359,6 @@ fn help_matches_the_snapshots() {
     expect_test::expect_file!["help/import.txt"].assert_eq(&help("import"));
     expect_test::expect_file!["help/export.txt"].assert_eq(&help("export"));
     expect_test::expect_file!["help/quantize.txt"].assert_eq(&help("quantize"));
+    let check = run(trained(), &["data", "check", "--help"]).success().stdout;
+    expect_test::expect_file!["help/data_check.txt"].assert_eq(&check);
 }

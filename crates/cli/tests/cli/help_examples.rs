@@ -237,6 +237,9 @@ fn prepare(folder: &Path) {
     fs::write(at("work/chapter.txt"), "It was the best of times, ").unwrap();
     fs::write(at("work/texts.jsonl"), "\"To be\"\n{\"text\": \"or not to be\"}\n").unwrap();
 
+    let chat = r#"{"prompt": "Hello?", "completion": "Hello!"}"#;
+    fs::write(at("work/chats.jsonl"), format!("{chat}\n")).unwrap();
+
     let small = "--data my.txt --max-steps 2 --set data.tokenizer=byte";
     sh(folder, "work", &format!("kindling train debug --run tiny {small}")).success();
     sh(folder, "work", "for run in baseline wider mine gpt2; do cp -R runs/tiny runs/$run; done").success();

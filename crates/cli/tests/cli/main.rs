@@ -12,6 +12,7 @@ mod chat;
 mod commands;
 mod companions;
 mod continuing;
+mod data;
 mod errors;
 mod exchange;
 mod finetune;

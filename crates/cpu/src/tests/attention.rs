@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{assert_close, dot, dropout_factors, finite_differences, random, wide};
 use crate::{
-    HeadLayout, RopeAngles, SimdLevel,
+    Documents, HeadLayout, RopeAngles, SimdLevel,
     attention::{Inputs, Sizes, backward, forward},
     dropout::Mask,
 };
@@ -13,6 +13,7 @@ pub(super) const EPSILON: f32 = 1e-5;
 
 struct TestCase {
     sizes: Sizes,
+    documents: Option<Documents>,
     layout: HeadLayout,
     qkv: Vec<f32>,
     gains: [Vec<f32>; 2],
@@ -27,6 +28,7 @@ impl TestCase {
         let gain = |seed| if has_norm_and_rope { random(head_dim, seed) } else { Vec::new() };
         Self {
             sizes,
+            documents: None,
             layout: HeadLayout { n_head, n_kv_head, rope, epsilon: EPSILON },
             qkv: random(batch * time * (n_head + 2 * n_kv_head) * head_dim, 4),
             gains: [gain(21), gain(22)],
@@ -38,18 +40,38 @@ impl TestCase {
         Self::new(Sizes { batch, time, n_head, n_kv_head: n_head, head_dim }, false)
     }
 
+    /// The same inputs as documents with these lengths.
+    fn in_documents(self, lengths: &[usize]) -> Self {
+        Self { documents: Some(Documents::new(lengths, self.sizes.time)), ..self }
+    }
+
     fn inputs(&self, mask: Option<Mask>) -> Inputs<'_> {
         let gains = self.gains.each_ref().map(Vec::as_slice);
-        Inputs { qkv: &self.qkv, gains, layout: &self.layout, sizes: self.sizes, mask }
+        let documents = self.documents.as_ref();
+        Inputs { qkv: &self.qkv, gains, layout: &self.layout, sizes: self.sizes, documents, mask }
+    }
+
+    /// The first position of the document of each position, B · T.
+    fn starts(&self) -> Vec<usize> {
+        let one = || vec![0; self.sizes.batch * self.sizes.time];
+        self.documents.as_ref().map_or_else(one, |documents| documents.starts().collect())
     }
 
     fn reference(&self, mask: Option<Mask>) -> Vec<f64> {
-        reference(&wide(&self.qkv), &self.gains.each_ref().map(|gain| wide(gain)), self.sizes, mask)
+        let gains = self.gains.each_ref().map(|gain| wide(gain));
+        reference(&wide(&self.qkv), &gains, self.sizes, &self.starts(), mask)
     }
 }
 
-/// The reference implementation, with dropout by `mask`. QK norm and RoPE apply if there are gains.
-pub(super) fn reference(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: Option<Mask>) -> Vec<f64> {
+/// The reference implementation, with dropout by `mask`. `starts` has the first position of each position's document.
+/// QK norm and RoPE apply if there are gains.
+pub(super) fn reference(
+    qkv: &[f64],
+    gains: &[Vec<f64>; 2],
+    sizes: Sizes,
+    starts: &[usize],
+    mask: Option<Mask>,
+) -> Vec<f64> {
     let Sizes { batch, time, n_head, n_kv_head, head_dim } = sizes;
     let width = (n_head + 2 * n_kv_head) * head_dim;
     let raw = |b: usize, t: usize, head: usize| &qkv[(b * time + t) * width + head * head_dim..][..head_dim];
@@ -63,7 +85,8 @@ pub(super) fn reference(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: 
         let x: Vec<f64> = x.iter().zip(gain).map(|(x, gain)| x * scale * gain).collect();
         let half = head_dim / 2;
         let rotated = |d: usize| {
-            let angle = t as f64 * 100f64.powf(-2.0 * (d % half) as f64 / head_dim as f64);
+            let angle =
+                (t - starts[b * time + t]) as f64 * 100f64.powf(-2.0 * (d % half) as f64 / head_dim as f64);
             let other = if d < half { -x[d + half] } else { x[d - half] };
             x[d] * angle.cos() + other * angle.sin()
         };
@@ -78,7 +101,8 @@ pub(super) fn reference(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: 
             let k = transformed(b, s, n_head + group, &gains[1]);
             q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt()
         };
-        let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
+        let start = starts[b * time + t];
+        let weights: Vec<f64> = (0..=t).map(|s| if s < start { 0.0 } else { score(s).exp() }).collect();
         let total: f64 = weights.iter().sum();
         let kept = dropout_factors(mask, ((b * n_head + h) * time + t) as u64, weights.len());
         for d in 0..head_dim {
@@ -88,6 +112,21 @@ pub(super) fn reference(qkv: &[f64], gains: &[Vec<f64>; 2], sizes: Sizes, mask: 
         }
     }
     out
+}
+
+/// Lengths of documents that fill `batch` rows: 1, 2, 3 .. `longest`, 1, 2 ..
+fn lengths(batch: usize, time: usize, longest: usize) -> Vec<usize> {
+    let mut next = (1..=longest).cycle();
+    let mut row = || {
+        let mut left = time;
+        let mut lengths = Vec::new();
+        while left > 0 {
+            lengths.push(next.next().expect("a cycle").min(left));
+            left -= lengths[lengths.len() - 1];
+        }
+        lengths
+    };
+    (0..batch).flat_map(|_| row()).collect()
 }
 
 proptest! {
@@ -101,9 +140,13 @@ proptest! {
         group_size in 1usize..3,
         half in 1usize..9,
         has_norm_and_rope: bool,
+        longest in 1usize..40,
     ) {
         let sizes = Sizes { batch, time, n_head: n_kv_head * group_size, n_kv_head, head_dim: 2 * half };
-        let case = TestCase::new(sizes, has_norm_and_rope);
+        let mut case = TestCase::new(sizes, has_norm_and_rope);
+        if longest < time {
+            case = case.in_documents(&lengths(batch, time, longest));
+        }
         let expected = case.reference(None);
         for level in SimdLevel::all() {
             let (out, _) = forward(level, &case.inputs(None));
@@ -115,19 +158,26 @@ proptest! {
 #[test]
 fn gradients_are_finite_differences() {
     let sizes = |batch, time, n_head, n_kv_head, head_dim| Sizes { batch, time, n_head, n_kv_head, head_dim };
-    for (sizes, has_norm_and_rope) in [
-        (sizes(2, 5, 2, 2, 3), false),
-        (sizes(1, 1, 1, 1, 1), false),
-        (sizes(1, 14, 1, 1, 9), false),
-        (sizes(2, 5, 4, 2, 4), true),
-        (sizes(1, 14, 3, 1, 6), true),
-        (sizes(1, 1, 1, 1, 2), true),
+    for (sizes, has_norm_and_rope, documents) in [
+        (sizes(2, 5, 2, 2, 3), false, None),
+        (sizes(1, 1, 1, 1, 1), false, None),
+        (sizes(1, 14, 1, 1, 9), false, None),
+        (sizes(2, 5, 4, 2, 4), true, None),
+        (sizes(1, 14, 3, 1, 6), true, None),
+        (sizes(1, 1, 1, 1, 2), true, None),
+        (sizes(2, 5, 2, 2, 3), false, Some(vec![2, 3, 4, 1])),
+        (sizes(1, 17, 3, 1, 6), true, Some(vec![1, 13, 1, 2])),
     ] {
-        let case = TestCase::new(sizes, has_norm_and_rope);
+        let mut case = TestCase::new(sizes, has_norm_and_rope);
+        if let Some(lengths) = documents {
+            case = case.in_documents(&lengths);
+        }
+        let starts = case.starts();
         let gains = case.gains.each_ref().map(|gain| wide(gain));
         for mask in [None, Mask::new(0.4, 6)] {
-            let loss =
-                |qkv: &[f64], gains: &[Vec<f64>; 2]| dot(&reference(qkv, gains, sizes, mask), &case.d_out);
+            let loss = |qkv: &[f64], gains: &[Vec<f64>; 2]| {
+                dot(&reference(qkv, gains, sizes, &starts, mask), &case.d_out)
+            };
             let expected = finite_differences(&case.qkv, |qkv| loss(qkv, &gains));
             let expected_gains = [0, 1].map(|which| {
                 finite_differences(&case.gains[which], |gain| {
@@ -150,6 +200,58 @@ fn gradients_are_finite_differences() {
             }
         }
     }
+}
+
+#[test]
+fn packed_documents_equal_separate_sequences() {
+    let lengths = [1, 70, 2, 27];
+    for (n_head, n_kv_head, has_norm_and_rope) in [(2, 2, false), (4, 2, true)] {
+        let sizes = |batch, time| Sizes { batch, time, n_head, n_kv_head, head_dim: 6 };
+        let packed = TestCase::new(sizes(1, 100), has_norm_and_rope).in_documents(&lengths);
+        for level in SimdLevel::all() {
+            let run = |case: &TestCase| {
+                let inputs = case.inputs(None);
+                let (out, sums) = forward(level, &inputs);
+                let (d_qkv, d_gains) = backward(level, &inputs, &out, &sums, &case.d_out);
+                (out, d_qkv, d_gains)
+            };
+            let (mut out, mut d_qkv, mut d_gains) = (Vec::new(), Vec::new(), [vec![0.0; 6], vec![0.0; 6]]);
+            for (&n, document) in lengths.iter().zip(packed.documents.as_ref().expect("documents").iter()) {
+                let mut alone = TestCase::new(sizes(1, n), has_norm_and_rope);
+                let part = |x: &[f32]| {
+                    let width = x.len() / 100;
+                    x[document.start * width..(document.start + n) * width].to_vec()
+                };
+                (alone.qkv, alone.d_out) = (part(&packed.qkv), part(&packed.d_out));
+                let (y, d, gains) = run(&alone);
+                out.extend(y);
+                d_qkv.extend(d);
+                for (sum, gain) in d_gains.iter_mut().zip(gains) {
+                    sum.iter_mut().zip(gain).for_each(|(sum, d)| *sum += d);
+                }
+            }
+            let (packed_out, packed_d_qkv, packed_d_gains) = run(&packed);
+            assert_eq!(packed_out, out);
+            assert_eq!(packed_d_qkv, d_qkv);
+            for (packed, sums) in packed_d_gains.iter().zip(&d_gains).filter(|_| has_norm_and_rope) {
+                assert_close(level, packed, &wide(sums), 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_document_per_row_changes_no_bit() {
+    let sizes = Sizes { batch: 3, time: 61, n_head: 4, n_kv_head: 2, head_dim: 6 };
+    let run = |case: &TestCase| {
+        let inputs = case.inputs(Mask::new(0.2, 3));
+        let (out, sums) = forward(SimdLevel::best(), &inputs);
+        let gradients = backward(SimdLevel::best(), &inputs, &out, &sums, &case.d_out);
+        (out, gradients)
+    };
+    let case = TestCase::new(sizes, true);
+    let expected = run(&case);
+    assert_eq!(run(&case.in_documents(&[61; 3])), expected);
 }
 
 #[test]
@@ -216,7 +318,10 @@ fn output_does_not_depend_on_the_number_of_threads() {
         (sizes(1, 200, 3, 3), true),
         (sizes(1, 3, 2, 1), true),
     ] {
-        let case = TestCase::new(sizes, has_norm_and_rope);
+        let mut case = TestCase::new(sizes, has_norm_and_rope);
+        if sizes.time == 200 {
+            case = case.in_documents(&[150, 50]);
+        }
         let with_threads = |n: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             pool.install(|| {

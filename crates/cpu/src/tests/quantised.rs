@@ -260,7 +260,7 @@ fn the_gradient_of_the_input_agrees_with_unpacked_weights() {
             let largest = w.values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
             for level in levels() {
                 let d_y = Matrix::new(&d_y, n_rows, n_out);
-                let d_x = linear::backward_input(level, &[Factor::Transposed(w.rows())], d_y);
+                let d_x = linear::backward_input(level, &[Factor::Transposed(w.rows())], d_y, None);
                 // Sums of 70 products of at most `largest`, each rounded.
                 let bounds = vec![1e-5 * f64::from(largest); d_x.len()];
                 assert_within(&d_x, &expected, &bounds, || format!("{level:?}, {format}, {n_rows} rows"));

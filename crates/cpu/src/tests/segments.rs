@@ -94,7 +94,7 @@ impl Sequences {
         let HeadLayout { n_head, n_kv_head, .. } = self.layout;
         let sizes = Sizes { batch: 1, time, n_head, n_kv_head, head_dim: self.head_dim };
         let qkv = &self.qkv[sequence][..time * self.width()];
-        reference(&wide(qkv), &self.gains.each_ref().map(|gain| wide(gain)), sizes, None)
+        reference(&wide(qkv), &self.gains.each_ref().map(|gain| wide(gain)), sizes, &vec![0; time], None)
     }
 }
 

@@ -12,18 +12,19 @@ use burn::backend::{
     flex::FlexTensor,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{HeadLayout, NormKind, Precision, SimdLevel, attention, dropout::Mask, embedding, linear, norm};
+use cpu::{
+    Documents, HeadLayout, NormKind, Precision, SimdLevel, attention, cross_entropy::Gradients as Wanted,
+    dropout::Mask, embedding, linear, norm,
+};
 
 use crate::weight::RowBlocks;
 
 use super::{
-    forward::{
-        attention_forward, attention_inputs, embed_forward, linear_forward, loss_forward, norm_forward,
-        right_factor,
-    },
+    forward::{attention_forward, attention_inputs, embed_forward, loss_forward, norm_forward},
     gradients::Nodes,
+    linear::tracked,
     ops::{Affine, FusedOps},
-    tensors::{contiguous, indices, rows, scalar, scaled, tensor, tensor_like, values, vector, width},
+    tensors::{contiguous, indices, scalar, scaled, tensor, tensor_like, values, vector, width},
 };
 
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
@@ -32,39 +33,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
         affine: Affine,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
-        let (x, weight) = (contiguous(x.into_primitive()), contiguous(weight.into_primitive()));
-        let (bias, residual) = (contiguous(bias.into_primitive()), contiguous(residual.into_primitive()));
-        let operands = [right_factor(&weight)];
-        let forward = |backward| linear_forward([&x, &bias, &residual], &operands, affine, backward);
-        match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let (y, derivatives) = forward(true);
-                prep.finish(LinearState { x, weight, derivatives, affine }, y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(forward(false).0),
-        }
-    }
-
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        weight: RowBlocks,
-        affine: Affine,
-    ) -> FloatTensor<Self> {
-        let nodes = [x.node(), bias.node(), residual.node()];
-        let [x, bias, residual] = [x, bias, residual].map(|tensor| contiguous(tensor.into_primitive()));
-        let forward = |backward| linear_forward([&x, &bias, &residual], &weight.factors(), affine, backward);
-        match BlocksBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let (y, derivatives) = forward(true);
-                prep.finish(BlocksState { x, weight, derivatives, affine }, y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(forward(false).0),
-        }
+        tracked::<C>([x, weight, bias, residual, a, b], affine)
     }
 
     fn causal_attention(
@@ -72,15 +45,17 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         query_gain: FloatTensor<Self>,
         key_gain: FloatTensor<Self>,
         layout: HeadLayout,
+        documents: Option<Documents>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self> {
         let nodes = [qkv.node(), query_gain.node(), key_gain.node()];
         let [qkv, query_gain, key_gain] = [qkv, query_gain, key_gain].map(|x| contiguous(x.into_primitive()));
         let gains = [query_gain, key_gain];
-        let (out, sums) = attention_forward(&qkv, &gains, &layout, mask);
+        let (out, sums) = attention_forward(&qkv, &gains, &layout, documents.as_ref(), mask);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                prep.finish(AttentionState { qkv, gains, out: out.clone(), sums, layout, mask }, out)
+                let state = AttentionState { qkv, gains, out: out.clone(), sums, layout, documents, mask };
+                prep.finish(state, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -126,99 +101,25 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     fn head_loss(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        blocks: Option<RowBlocks>,
         targets: IntTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
-        let (hidden, weight) = (contiguous(hidden.into_primitive()), contiguous(weight.into_primitive()));
-        let level = SimdLevel::of(precision);
-        let loss = |backward| loss_forward(level, &hidden, &weight, &indices(&targets), backward);
+        let wanted = if weight.is_tracked() { Wanted::All } else { Wanted::Hidden };
+        let [hidden, weight] = [hidden, weight].map(|x| contiguous(x.into_primitive()));
+        let (level, targets) = (SimdLevel::of(precision), indices(&targets));
+        let loss = |wanted| loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, wanted);
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let loss = loss(true);
-                let (d_hidden, d_weight) = loss.gradients.expect("gradients were requested");
-                let state = [tensor_like(d_hidden, &hidden), tensor_like(d_weight, &weight)];
-                prep.finish(state, scalar(loss.mean))
+                let loss = loss(wanted);
+                let d_hidden = loss.d_hidden.map(|gradient| tensor_like(gradient, &hidden));
+                let d_weight = loss.d_weight.map(|gradient| tensor_like(gradient, &weight));
+                prep.finish([d_hidden, d_weight], scalar(loss.mean))
             }
-            OpsKind::UnTracked(prep) => prep.finish(scalar(loss(false).mean)),
+            OpsKind::UnTracked(prep) => prep.finish(scalar(loss(Wanted::None).mean)),
         }
     }
-}
-
-#[derive(Debug)]
-struct LinearBackward;
-
-#[derive(Debug, Clone)]
-struct LinearState {
-    x: FlexTensor,
-    weight: FlexTensor,
-    /// The activation's derivatives, if there is an activation.
-    derivatives: Option<FlexTensor>,
-    affine: Affine,
-}
-
-impl Backward<Flex, 4> for LinearBackward {
-    type State = LinearState;
-
-    fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_x, of_weight, of_bias, of_residual] = [0, 1, 2, 3];
-        let (nodes, LinearState { x, weight, derivatives, affine }) = Nodes::split(ops);
-        let level = SimdLevel::of(affine.precision);
-        let d_y = nodes.consume(grads);
-        nodes.register(grads, of_residual, || d_y.clone());
-        let d_y = gradient_of_product(d_y, derivatives, affine);
-        let width = self::width(&d_y);
-        nodes.register(grads, of_bias, || vector(linear::sum_rows(level, values(&d_y), width)));
-        nodes.register(grads, of_weight, || {
-            tensor_like(linear::backward_weight(level, rows(&x), rows(&d_y)), &weight)
-        });
-        nodes.register(grads, of_x, || {
-            tensor_like(linear::backward_input(level, &[right_factor(&weight)], rows(&d_y)), &x)
-        });
-    }
-}
-
-#[derive(Debug)]
-struct BlocksBackward;
-
-#[derive(Debug, Clone)]
-struct BlocksState {
-    x: FlexTensor,
-    weight: RowBlocks,
-    /// As in [`LinearState`].
-    derivatives: Option<FlexTensor>,
-    affine: Affine,
-}
-
-impl Backward<Flex, 3> for BlocksBackward {
-    type State = BlocksState;
-
-    fn backward(self, ops: Ops<BlocksState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_x, of_bias, of_residual] = [0, 1, 2];
-        let (nodes, BlocksState { x, weight, derivatives, affine }) = Nodes::split(ops);
-        let level = SimdLevel::of(affine.precision);
-        let d_y = nodes.consume(grads);
-        nodes.register(grads, of_residual, || d_y.clone());
-        let d_y = gradient_of_product(d_y, derivatives, affine);
-        nodes.register(grads, of_bias, || vector(linear::sum_rows(level, values(&d_y), width(&d_y))));
-        nodes.register(grads, of_x, || {
-            tensor_like(linear::backward_input(level, &weight.factors(), rows(&d_y)), &x)
-        });
-    }
-}
-
-/// The gradient of `x · weightᵀ + bias`, given the gradient of the layer's output without its residual.
-fn gradient_of_product(mut d_y: FlexTensor, derivatives: Option<FlexTensor>, affine: Affine) -> FlexTensor {
-    let (level, width) = (SimdLevel::of(affine.precision), width(&d_y));
-    if let Some(mask) = affine.mask {
-        linear::drop_rows(level, d_y.storage_mut(), width, mask);
-    }
-    if let (Some(derivatives), Some(activation)) = (derivatives, affine.activation) {
-        let mut derivatives = contiguous(derivatives);
-        linear::backward_activated(level, derivatives.storage_mut(), values(&d_y), width, activation);
-        return derivatives;
-    }
-    d_y
 }
 
 #[derive(Debug)]
@@ -231,6 +132,7 @@ struct AttentionState {
     out: FlexTensor,
     sums: FlexTensor,
     layout: HeadLayout,
+    documents: Option<Documents>,
     mask: Option<Mask>,
 }
 
@@ -238,9 +140,9 @@ impl Backward<Flex, 3> for AttentionBackward {
     type State = AttentionState;
 
     fn backward(self, ops: Ops<AttentionState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (nodes, AttentionState { qkv, gains, out, sums, layout, mask }) = Nodes::split(ops);
+        let (nodes, AttentionState { qkv, gains, out, sums, layout, documents, mask }) = Nodes::split(ops);
         let d_out = nodes.consume(grads);
-        let inputs = attention_inputs(&qkv, &gains, &layout, mask);
+        let inputs = attention_inputs(&qkv, &gains, &layout, documents.as_ref(), mask);
         let (d_qkv, d_gains) =
             attention::backward(SimdLevel::best(), &inputs, values(&out), values(&sums), values(&d_out));
         let [d_query_gain, d_key_gain] = d_gains.map(vector);
@@ -320,13 +222,15 @@ struct LossBackward;
 
 impl Backward<Flex, 2> for LossBackward {
     /// The gradients of the loss, before they are scaled by the incoming gradient.
-    type State = [FlexTensor; 2];
+    type State = [Option<FlexTensor>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (nodes, gradients) = Nodes::split(ops);
         let factor = values(&nodes.consume(grads))[0];
         for (parent, gradient) in gradients.into_iter().enumerate() {
-            nodes.register(grads, parent, || scaled(gradient, factor));
+            if let Some(gradient) = gradient {
+                nodes.register(grads, parent, || scaled(gradient, factor));
+            }
         }
     }
 }

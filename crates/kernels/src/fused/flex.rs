@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use burn::backend::{Flex, flex::FlexTensor};
 use cpu::{
-    AdamWStep, HeadLayout, MuonStep, NormKind, Precision, SimdLevel, adamw,
+    AdamWStep, Documents, HeadLayout, MuonStep, NormKind, Precision, SimdLevel, adamw,
+    cross_entropy::Gradients,
     dropout::Mask,
     muon,
     segments::{self, Step},
@@ -13,7 +14,8 @@ use cpu::{
 use crate::weight::RowBlocks;
 
 use super::{
-    forward::{attention_forward, embed_forward, linear_forward, loss_forward, norm_forward, right_factor},
+    forward::{attention_forward, embed_forward, loss_forward, norm_forward},
+    linear,
     ops::{Affine, FusedOps, InPlaceOps, SlotLayer},
     tensors::{contiguous, indices, scalar, tensor, values, width},
 };
@@ -24,27 +26,11 @@ impl FusedOps for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         residual: FlexTensor,
+        a: FlexTensor,
+        b: FlexTensor,
         affine: Affine,
     ) -> FlexTensor {
-        let weight = contiguous(weight);
-        let weight = [right_factor(&weight)];
-        linear_forward([&contiguous(x), &contiguous(bias), &contiguous(residual)], &weight, affine, false).0
-    }
-
-    fn linear_in_blocks(
-        x: FlexTensor,
-        bias: FlexTensor,
-        residual: FlexTensor,
-        weight: RowBlocks,
-        affine: Affine,
-    ) -> FlexTensor {
-        linear_forward(
-            [&contiguous(x), &contiguous(bias), &contiguous(residual)],
-            &weight.factors(),
-            affine,
-            false,
-        )
-        .0
+        linear::forward(&[x, weight, bias, residual, a, b].map(contiguous), &affine, false).y
     }
 
     fn causal_attention(
@@ -52,9 +38,11 @@ impl FusedOps for Flex {
         query_gain: FlexTensor,
         key_gain: FlexTensor,
         layout: HeadLayout,
+        documents: Option<Documents>,
         mask: Option<Mask>,
     ) -> FlexTensor {
-        attention_forward(&contiguous(qkv), &[query_gain, key_gain].map(contiguous), &layout, mask).0
+        let gains = [query_gain, key_gain].map(contiguous);
+        attention_forward(&contiguous(qkv), &gains, &layout, documents.as_ref(), mask).0
     }
 
     fn norm(x: FlexTensor, gain: FlexTensor, offset: FlexTensor, kind: NormKind, epsilon: f32) -> FlexTensor {
@@ -74,11 +62,14 @@ impl FusedOps for Flex {
     fn head_loss(
         hidden: FlexTensor,
         weight: FlexTensor,
+        blocks: Option<RowBlocks>,
         targets: FlexTensor,
         precision: Precision,
     ) -> FlexTensor {
-        let level = SimdLevel::of(precision);
-        scalar(loss_forward(level, &contiguous(hidden), &contiguous(weight), &indices(&targets), false).mean)
+        let (level, [hidden, weight]) = (SimdLevel::of(precision), [hidden, weight].map(contiguous));
+        let targets = indices(&targets);
+        let loss = loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, Gradients::None);
+        scalar(loss.mean)
     }
 }
 

@@ -2,56 +2,29 @@
 
 use burn::backend::flex::FlexTensor;
 use cpu::{
-    Activation, Factor, HeadLayout, NormKind, SimdLevel, attention, cross_entropy, dropout::Mask, embedding,
-    linear, norm,
+    Documents, Factor, HeadLayout, NormKind, SimdLevel, attention,
+    cross_entropy::{self, Gradients},
+    dropout::Mask,
+    embedding, norm,
 };
 
-use super::{
-    ops::Affine,
-    tensors::{rows, tensor, tensor_like, values, vector, width},
-};
+use crate::weight::RowBlocks;
 
-/// The output of a linear layer and of the operations fused with it; with `backward`, also the derivatives of an
-/// activation. The tensors are the input, the bias and the residual.
-pub(super) fn linear_forward(
-    [x, bias, residual]: [&FlexTensor; 3],
-    weights: &[Factor<'_>],
-    affine: Affine,
-    backward: bool,
-) -> (FlexTensor, Option<FlexTensor>) {
-    let level = SimdLevel::of(affine.precision);
-    let (input, bias) = (rows(x), values(bias));
-    let n_outputs: usize = weights.iter().map(Factor::cols).sum();
-    let shaped = |y: Vec<f32>| {
-        let mut shape = x.layout().shape().clone();
-        let last = shape.num_dims() - 1;
-        shape[last] = n_outputs / affine.activation.map_or(1, Activation::n_inputs);
-        tensor(y, shape)
-    };
-    if let Some(activation) = affine.activation {
-        assert!(
-            affine.mask.is_none() && values(residual).is_empty(),
-            "an activation excludes dropout and a residual"
-        );
-        let (y, derivatives) = linear::forward_activated(level, input, weights, bias, activation, backward);
-        return (shaped(y), derivatives.map(|derivatives| tensor(derivatives, [input.rows(), n_outputs])));
-    }
-    if values(residual).is_empty() {
-        return (shaped(linear::forward(level, input, weights, bias)), None);
-    }
-    let y = linear::forward_residual(level, input, weights, bias, values(residual), affine.mask);
-    (shaped(y), None)
-}
+use super::tensors::{rows, tensor, tensor_like, values, vector, width};
 
-/// A weight `[C_out, C_in]` as the right factor of a product.
-pub(super) fn right_factor(weight: &FlexTensor) -> Factor<'_> {
-    rows(weight).transposed().into()
+/// A weight, `[C_out, C_in]` or in blocks, as right factors of a product.
+pub(super) fn factors<'a>(weight: &'a FlexTensor, blocks: Option<&'a RowBlocks>) -> Vec<Factor<'a>> {
+    match blocks {
+        Some(blocks) => blocks.factors(),
+        None => vec![rows(weight).transposed().into()],
+    }
 }
 
 pub(super) fn attention_inputs<'a>(
     qkv: &'a FlexTensor,
     gains: &'a [FlexTensor; 2],
     layout: &'a HeadLayout,
+    documents: Option<&'a Documents>,
     mask: Option<Mask>,
 ) -> attention::Inputs<'a> {
     let shape = qkv.layout().shape();
@@ -63,16 +36,24 @@ pub(super) fn attention_inputs<'a>(
         n_kv_head,
         head_dim: shape[2] / (n_head + 2 * n_kv_head),
     };
-    attention::Inputs { qkv: values(qkv), gains: gains.each_ref().map(values), layout, sizes, mask }
+    attention::Inputs {
+        qkv: values(qkv),
+        gains: gains.each_ref().map(values),
+        layout,
+        sizes,
+        documents,
+        mask,
+    }
 }
 
 pub(super) fn attention_forward(
     qkv: &FlexTensor,
     gains: &[FlexTensor; 2],
     layout: &HeadLayout,
+    documents: Option<&Documents>,
     mask: Option<Mask>,
 ) -> (FlexTensor, FlexTensor) {
-    let inputs = attention_inputs(qkv, gains, layout, mask);
+    let inputs = attention_inputs(qkv, gains, layout, documents, mask);
     let (out, sums) = attention::forward(SimdLevel::best(), &inputs);
     (tensor(out, inputs.sizes.output_shape()), vector(sums))
 }
@@ -109,12 +90,13 @@ pub(super) fn loss_forward(
     level: SimdLevel,
     hidden: &FlexTensor,
     weight: &FlexTensor,
+    blocks: Option<&RowBlocks>,
     targets: &[usize],
-    backward: bool,
+    gradients: Gradients,
 ) -> cross_entropy::Loss {
-    let weight = rows(weight);
-    check_ids(targets, weight.rows());
-    cross_entropy::loss(level, values(hidden), weight, targets, backward)
+    let weight = factors(weight, blocks);
+    check_ids(targets, weight.iter().map(Factor::cols).sum());
+    cross_entropy::loss(level, values(hidden), &weight, targets, gradients)
 }
 
 pub(super) fn check_ids(ids: &[usize], n_vocab: usize) {

@@ -6,14 +6,23 @@ use burn::backend::{
     Backend, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Activation, AdamWStep, HeadLayout, MuonStep, NormKind, Precision, Segment, Slot, dropout::Mask};
+use cpu::{
+    Activation, AdamWStep, Documents, HeadLayout, LowRankShape, MuonStep, NormKind, Precision, Segment, Slot,
+    dropout::Mask,
+};
 
 use crate::weight::RowBlocks;
 
-/// The precision of a linear layer, and the operations fused with it.
-#[derive(Debug, Clone, Copy, Default)]
+/// A linear layer beside its tensors, and the operations fused with it.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Affine {
     pub(crate) precision: Precision,
+    /// The weight, if it is in blocks of rows. They have no gradient.
+    pub(crate) blocks: Option<RowBlocks>,
+    /// Low-rank updates of the weight.
+    pub(crate) updates: Option<Arc<[LowRankShape]>>,
+    /// Dropout of the input of low-rank updates.
+    pub(crate) update_mask: Option<Mask>,
     pub(crate) activation: Option<Activation>,
     /// Dropout, before the residual is added.
     pub(crate) mask: Option<Mask>,
@@ -22,20 +31,14 @@ pub(crate) struct Affine {
 /// Operations with a backward pass. An empty vector stands for a missing argument.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait FusedOps: Backend {
+    /// `a` and `b` are the stacked matrices of low-rank updates.
     fn linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        affine: Affine,
-    ) -> FloatTensor<Self>;
-
-    /// As [`FusedOps::linear`], with a weight in blocks of rows, which have no gradient.
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        weight: RowBlocks,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
         affine: Affine,
     ) -> FloatTensor<Self>;
 
@@ -44,6 +47,7 @@ pub(crate) trait FusedOps: Backend {
         query_gain: FloatTensor<Self>,
         key_gain: FloatTensor<Self>,
         layout: HeadLayout,
+        documents: Option<Documents>,
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
@@ -64,9 +68,11 @@ pub(crate) trait FusedOps: Backend {
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
+    /// The weight is `weight` or in blocks of rows, which have no gradient.
     fn head_loss(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        blocks: Option<RowBlocks>,
         targets: IntTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self>;

@@ -6,14 +6,20 @@
 
 use std::ops::Range;
 
-use burn::backend::{
-    Backend, TensorMetadata, get_device_settings,
-    tensor::{FloatTensor, IntTensor},
+use burn::{
+    backend::{
+        Backend, TensorMetadata, get_device_settings,
+        tensor::{FloatTensor, IntTensor},
+    },
+    prelude::Shape,
 };
-use cpu::{Precision, dropout::Mask};
+use cpu::{Documents, Precision, dropout::Mask};
 
-use super::primitive::{add_to_first, chunks, narrow, operand, product, reshaped};
-use crate::dropout::{arange, drop_out, is_dropped};
+use super::primitive::{add_to_first, chunks, narrow, narrow_int, operand, product, reshaped};
+use crate::{
+    dropout::{arange, drop_out, is_dropped},
+    indices::index_data,
+};
 
 /// The output, `[B, H, T, D]`, and the log-sum-exp of the scores, `[B, H, T, 1]`.
 pub(super) fn forward<B: Backend>(heads: &Heads<B>) -> [FloatTensor<B>; 2] {
@@ -76,6 +82,8 @@ pub(super) struct Heads<B: Backend> {
     queries: FloatTensor<B>,
     keys: FloatTensor<B>,
     values: FloatTensor<B>,
+    /// The first position of the document of each query, `[B, 1, T, 1]`; `None` if there is one document.
+    starts: Option<IntTensor<B>>,
     /// Dropout of the attention weights, `[B, H, T, S]`.
     mask: Option<Mask>,
     /// Queries per chunk.
@@ -93,6 +101,7 @@ pub(super) struct Heads<B: Backend> {
 impl<B: Backend> Heads<B> {
     pub(super) fn new(
         [queries, keys, values]: [FloatTensor<B>; 3],
+        documents: Option<&Documents>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
@@ -101,12 +110,17 @@ impl<B: Backend> Heads<B> {
         let [_, n_kv_head, n_positions, _] = keys.shape().dims();
         let n_before = n_positions - time;
         let scale = 1.0 / (head_dim as f64).sqrt();
+        let starts = documents.map(|documents| {
+            let starts = B::int_from_data(index_data(documents.starts()), &queries.device());
+            B::int_reshape(starts, [batch, 1, time, 1].into())
+        });
         let queries = B::float_mul_scalar(queries, scale.into());
         let [queries, keys, values] = [queries, keys, values].map(|x| operand::<B>(x, precision));
         Self {
             queries,
             keys,
             values,
+            starts,
             mask,
             n_rows,
             precision,
@@ -146,7 +160,7 @@ impl<B: Backend> Heads<B> {
     }
 
     /// The scores of the queries `rows` over the positions visible to the last of them, `[B, H, R, S']`, with -∞ for
-    /// the future.
+    /// the future and for other documents.
     fn scores(&self, rows: &Range<usize>) -> FloatTensor<B> {
         let queries = self.grouped(narrow::<B>(self.queries.clone(), 2, rows.clone()));
         let keys = B::float_transpose(self.seen(&self.keys, rows));
@@ -156,9 +170,17 @@ impl<B: Backend> Heads<B> {
         let position = arange::<B>(self.n_before + rows.start..n_seen, &device);
         let position = B::int_reshape(position, [rows.len(), 1].into());
         let other = B::int_reshape(arange::<B>(0..n_seen, &device), [1, n_seen].into());
-        let is_future = B::int_lower(position, other, get_device_settings::<B>(&device).bool_dtype);
-        let is_future = B::bool_expand(is_future, scores.shape());
-        B::float_mask_fill(scores, is_future, f32::NEG_INFINITY.into())
+        let booleans = get_device_settings::<B>(&device).bool_dtype;
+        let is_future = B::int_lower(position, other.clone(), booleans);
+        let mut is_hidden = B::bool_expand(is_future, scores.shape());
+        if let Some(starts) = &self.starts {
+            let starts = narrow_int::<B>(starts.clone(), 2, rows.clone());
+            let shape: Shape = [self.batch, 1, rows.len(), n_seen].into();
+            let other = B::int_expand(B::int_reshape(other, [1, 1, 1, n_seen].into()), shape.clone());
+            let is_earlier = B::int_lower(other, B::int_expand(starts, shape), booleans);
+            is_hidden = B::bool_or(is_hidden, B::bool_expand(is_earlier, scores.shape()));
+        }
+        B::float_mask_fill(scores, is_hidden, f32::NEG_INFINITY.into())
     }
 
     /// Applies dropout to the weights of the queries `rows`, or to their gradients.

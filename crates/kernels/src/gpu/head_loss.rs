@@ -18,6 +18,9 @@ pub(super) struct HeadLoss<B: Backend> {
     pub(super) precision: Precision,
 }
 
+/// The gradients of the hidden rows and of the weight.
+pub(super) type LossGradients<B> = [Option<FloatTensor<B>>; 2];
+
 /// The forward pass of a chunk.
 struct Chunk<B: Backend> {
     /// exp(logits - the maximum of each row), `[R, V]`.
@@ -43,8 +46,8 @@ impl<B: Backend> HeadLoss<B> {
         mean::<B>(losses.collect(), n)
     }
 
-    /// The mean over all rows, `[1]`, and its gradients with respect to the hidden rows and the weight.
-    pub(super) fn loss_and_gradients(self) -> (FloatTensor<B>, [FloatTensor<B>; 2]) {
+    /// The mean over all rows, `[1]`, its gradient with respect to the hidden rows and, if requested, to the weight.
+    pub(super) fn loss_and_gradients(self, of_weight: bool) -> (FloatTensor<B>, LossGradients<B>) {
         let n = self.hidden.shape()[0];
         let hidden = operand::<B>(self.hidden.clone(), self.precision);
         let head = self.head();
@@ -65,6 +68,9 @@ impl<B: Backend> HeadLoss<B> {
             let d_logits = operand::<B>(d_logits, self.precision);
 
             d_hiddens.push(product::<B>(d_logits.clone(), B::float_transpose(head.clone())));
+            if !of_weight {
+                continue;
+            }
             let here = product::<B>(B::float_transpose(d_logits), hidden);
             d_weight = Some(match d_weight {
                 None => here,
@@ -72,7 +78,7 @@ impl<B: Backend> HeadLoss<B> {
             });
         }
         let d_hidden = B::float_cat(d_hiddens, 0);
-        (mean::<B>(losses, n), [d_hidden, d_weight.expect("there is a row")])
+        (mean::<B>(losses, n), [Some(d_hidden), d_weight])
     }
 
     /// The transposed weight in the precision of products, `[C, V]`.

@@ -5,7 +5,7 @@ use model::GptConfig;
 
 use super::{
     error::RecipeProblem,
-    sections::{OptimizerKind, Recipe, Restart, ScheduleKind},
+    sections::{LoraRecipe, OptimizerKind, Recipe, Restart, ScheduleKind},
 };
 
 impl Recipe {
@@ -95,6 +95,13 @@ impl Recipe {
                 _ => value >= 0.0 && value.is_finite(),
             };
             in_range(key, value, range, holds)?;
+        }
+        if let Some(LoraRecipe { alpha, dropout, .. }) = self.lora {
+            if optimizer.kind == OptimizerKind::Muon {
+                return Err(RecipeProblem::MuonOfLora);
+            }
+            in_range("lora.alpha", alpha, positive, alpha > 0.0 && alpha.is_finite())?;
+            in_range("lora.dropout", dropout, share, (0.0..1.0).contains(&dropout))?;
         }
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
         in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;

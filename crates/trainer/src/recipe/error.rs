@@ -97,6 +97,8 @@ pub enum RecipeProblem {
         "`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or --set optimizer.kind=muon"
     )]
     UnusedMuon { key: &'static str },
+    #[error("`optimizer.kind` = muon has no effect on the low-rank updates of [lora]; add --set optimizer.kind=adamw")]
+    MuonOfLora,
     #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
     TwoEvaluationSizes,
     #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
@@ -141,6 +143,7 @@ impl RecipeProblem {
             Self::FixedSize { key } => vec![key.clone()],
             Self::Range { key, .. } => own(&[key]),
             Self::UnusedMuon { key } => own(&[key, "optimizer.kind"]),
+            Self::MuonOfLora => own(&["optimizer.kind", "lora.rank"]),
             Self::Order { lower, upper, .. } => own(&[lower, upper]),
             Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),
             Self::NoSeparator => own(&["data.separator"]),

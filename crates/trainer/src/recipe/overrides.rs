@@ -6,7 +6,7 @@ use toml::{Spanned, Table, Value, de::DeValue};
 
 use super::{
     error::RecipeError,
-    sections::{DataRecipe, GuardsRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe},
+    sections::{ChatRecipe, DataRecipe, GuardsRecipe, LoraRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe},
 };
 
 /// The value that unsets an optional key.
@@ -47,9 +47,11 @@ impl<'a> Override<'a> {
 
 /// The keys of a recipe, `section.key` each, by the structs themselves.
 pub(super) fn keys() -> impl Iterator<Item = String> {
-    let sections: [(&str, &[&str]); 6] = [
+    let sections: [(&str, &[&str]); 8] = [
         ("model", serde_introspect::<GptConfig>()),
         ("data", serde_introspect::<DataRecipe>()),
+        ("chat", serde_introspect::<ChatRecipe>()),
+        ("lora", serde_introspect::<LoraRecipe>()),
         ("optimizer", serde_introspect::<OptimizerRecipe>()),
         ("schedule", serde_introspect::<ScheduleRecipe>()),
         ("guards", serde_introspect::<GuardsRecipe>()),
@@ -58,10 +60,13 @@ pub(super) fn keys() -> impl Iterator<Item = String> {
     sections.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
 }
 
+/// The sections that the preset `debug` lacks, with their required keys.
+const OPTIONAL_SECTIONS: &str = "\n[chat]\ntrain_on = \"assistant\"\n[lora]\nrank = 8\nalpha = 16\n";
+
 /// The keys that a recipe may lack: a complete recipe without one of them is still valid.
 pub(super) fn optional_keys() -> Vec<String> {
-    let complete: Table =
-        crate::preset("debug").and_then(|text| text.parse().ok()).expect("a preset is valid");
+    let debug = crate::preset("debug").expect("it is a preset");
+    let complete: Table = format!("{debug}{OPTIONAL_SECTIONS}").parse().expect("a preset is valid");
     let is_optional = |path: &String| {
         let mut table = complete.clone();
         if let Some((section, key)) = path.split_once('.')

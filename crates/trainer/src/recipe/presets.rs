@@ -1,7 +1,7 @@
 //! The built-in recipes.
 
 /// The built-in recipes by name; the first is the default.
-pub const PRESETS: [(&str, &str); 8] = [
+pub const PRESETS: [(&str, &str); 10] = [
     ("tiny", include_str!("../../../../configs/tiny.toml")),
     ("small", include_str!("../../../../configs/small.toml")),
     ("gpu", include_str!("../../../../configs/gpu.toml")),
@@ -9,6 +9,8 @@ pub const PRESETS: [(&str, &str); 8] = [
     ("nanogpt-gpu", include_str!("../../../../configs/nanogpt-gpu.toml")),
     ("gpt2", include_str!("../../../../configs/gpt2.toml")),
     ("finetune", include_str!("../../../../configs/finetune.toml")),
+    ("sft", include_str!("../../../../configs/sft.toml")),
+    ("lora", include_str!("../../../../configs/lora.toml")),
     ("debug", include_str!("../../../../configs/debug.toml")),
 ];
 

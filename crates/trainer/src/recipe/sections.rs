@@ -5,6 +5,7 @@ use std::{
     num::{NonZeroU64, NonZeroUsize},
 };
 
+use chat::TrainOn;
 use model::{GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
@@ -21,6 +22,12 @@ pub struct Recipe {
     /// Sizes and architecture options of the model.
     pub model: GptConfig,
     pub data: DataRecipe,
+    /// Fine-tuning on conversations; without it, the data is a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatRecipe>,
+    /// Training of low-rank updates of a base model; without it, all weights are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraRecipe>,
     pub optimizer: OptimizerRecipe,
     pub schedule: ScheduleRecipe,
     #[serde(default)]
@@ -44,6 +51,32 @@ pub struct DataRecipe {
     /// separators are plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<String>,
+}
+
+/// `[chat]`: fine-tuning on conversations. `data.corpus` is then a file or folder of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatRecipe {
+    /// The answers that are trained: all of the assistant, or the last one.
+    pub train_on: TrainOn,
+}
+
+/// `[lora]`: training of low-rank updates ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)). The weights of the base
+/// model stay as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraRecipe {
+    /// The rank of the updates, R.
+    pub rank: NonZeroUsize,
+    /// The updates are scaled by `alpha` / R.
+    pub alpha: f64,
+    /// The dropout probability of the input of the updates.
+    #[serde(default)]
+    pub dropout: f64,
+    /// The updated modules, by the ends of their names in Hugging Face layout, such as `q_proj`. If not set, all linear
+    /// layers of the blocks are updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<String>>,
 }
 
 /// The optimizer of the matrices in the blocks. Embeddings, head, norms and biases always use AdamW.
@@ -261,6 +294,16 @@ pub enum EvaluationSize {
     Windows(NonZeroU64),
     /// The windows of this number of batches, each sampled separately.
     Batches(NonZeroU64),
+}
+
+impl EvaluationSize {
+    /// The number of rows, with batches of `batch_size`.
+    pub(crate) fn n_rows(self, batch_size: usize) -> usize {
+        match self {
+            Self::Windows(n) => usize::try_from(n.get()).unwrap_or(usize::MAX),
+            Self::Batches(n) => usize::try_from(n.get()).unwrap_or(usize::MAX).saturating_mul(batch_size),
+        }
+    }
 }
 
 impl ScheduleRecipe {

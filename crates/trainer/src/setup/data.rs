@@ -3,8 +3,54 @@
 use std::path::{Path, PathBuf};
 
 use dataset::{OnProgress, Prepared, Rules, Source, TokenizerChoice};
+use tokenizer::Tokenizer;
 
-use crate::DataRecipe;
+use super::chats::Chats;
+use crate::{DataRecipe, TrainingData};
+
+/// The tokenised data of a run.
+pub enum RunData {
+    Text(Prepared),
+    Chats(Chats),
+}
+
+impl RunData {
+    /// The tokenizer of the run's model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        match self {
+            Self::Text(prepared) => &prepared.tokenizer,
+            Self::Chats(chats) => chats.format.tokenizer(),
+        }
+    }
+
+    /// SHA-256 of the training and validation part, as stored in checkpoints.
+    pub fn checksums(&self) -> [String; 2] {
+        match self {
+            Self::Text(prepared) => checksums(prepared),
+            Self::Chats(chats) => chats.checksums(),
+        }
+    }
+
+    /// The numbers of training and validation tokens.
+    pub fn n_tokens(&self) -> [usize; 2] {
+        match self {
+            Self::Text(prepared) => [prepared.train.len(), prepared.valid.len()],
+            Self::Chats(chats) => [chats.train.n_tokens(), chats.valid.n_tokens()],
+        }
+    }
+
+    /// The samples for training.
+    pub fn training_data(&self) -> TrainingData {
+        match self {
+            Self::Text(Prepared { train, valid, .. }) => {
+                TrainingData::Text { train: train.clone(), valid: valid.clone() }
+            }
+            Self::Chats(Chats { train, valid, .. }) => {
+                TrainingData::Examples { train: train.clone(), valid: valid.clone() }
+            }
+        }
+    }
+}
 
 /// Tokenizes a recipe's data, or reuses its tokens from the folder for prepared data.
 ///

@@ -41,6 +41,40 @@ pub enum SetupError {
         /// Options that solve the problem.
         advice: Vec<String>,
     },
+    /// Rows of chat data that can't be trained on.
+    #[error(
+        "{}: {} can't be trained on; correct or remove {}. `kindling data check` lists all of them\n{}",
+        .path.display(), rows(*.n_flawed), if *.n_flawed == 1 { "it" } else { "them" }, flaws.join("\n")
+    )]
+    Flaws {
+        path: PathBuf,
+        n_flawed: usize,
+        /// The first ones, with their places.
+        flaws: Vec<String>,
+    },
+    #[error(
+        "{path} has {}, and a run needs one to train on and one to validate on; add conversations, or name others with \
+         --valid PATH", conversations(*.n)
+    )]
+    FewConversations { path: String, n: usize },
+    /// `[chat]` or `[lora]` without a base model.
+    #[error("a recipe with [{section}] fine-tunes a model; name it with --init-from MODEL")]
+    NoBaseModel {
+        /// `chat` or `lora`.
+        section: &'static str,
+    },
+    /// Low-rank updates do not train the rows of new tokens.
+    #[error(
+        "{base_model} has no chat template, and LoRA can't train the special tokens of ChatML; train all weights with \
+         `train sft`, or use a model with a chat template"
+    )]
+    NewTokensOfLora { base_model: String },
+    #[error("lora.targets has {target:?}, which is no linear layer of the model; its layers are {}", known.join(", "))]
+    UnknownTarget { target: String, known: Vec<String> },
+    #[error(transparent)]
+    Chat(#[from] chat::Error),
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
     #[error(transparent)]
     Dataset(#[from] dataset::Error),
     #[error(transparent)]
@@ -82,6 +116,14 @@ pub enum SetupError {
     /// The validation text differs from the run's.
     #[error("{text} is not the text that {} was validated on; name that text with --valid PATH", .path.display())]
     OtherValidText { text: String, path: PathBuf },
+}
+
+fn rows(n: usize) -> String {
+    if n == 1 { "1 row".to_owned() } else { format!("{n} rows") }
+}
+
+fn conversations(n: usize) -> String {
+    if n == 1 { "1 conversation".to_owned() } else { format!("{n} conversations that fit the block") }
 }
 
 fn tokens(n: usize) -> String {

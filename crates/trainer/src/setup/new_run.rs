@@ -3,17 +3,23 @@
 use std::path::Path;
 
 use burn::prelude::Device;
-use checkpoint::RunFolder;
-use dataset::{OnProgress, Prepared, TokenizerChoice};
+use checkpoint::{Base, RunFolder};
+use dataset::{OnProgress, TokenizerChoice};
+use families::AdapterConfig;
 use model::{Gpt, GptConfig};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use super::{
-    data::{checksums, prepare_data},
+    chats::{ChatFormat, Chats},
+    data::{RunData, prepare_data},
     error::SetupError,
+    updates::with_new_updates,
     request::RecipeRequest,
 };
-use crate::{DataRecipe, Recipe, Training};
+use crate::{ChatRecipe, DataRecipe, Recipe, Training};
+
+/// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are.
+const CHAT_BLOCK: usize = 512;
 
 /// A model that a new run is initialised from, instead of random weights. It determines sizes and tokenizer.
 #[derive(Debug, Clone)]
@@ -22,6 +28,7 @@ pub struct BaseModel {
     pub name: String,
     pub config: GptConfig,
     pub tokenizer: Tokenizer,
+    pub special_tokens: SpecialTokens,
 }
 
 /// A requested new run or experiment.
@@ -33,17 +40,23 @@ pub struct NewRun {
     pub n_devices: usize,
 }
 
-/// A new run with its complete recipe and its tokens, without weights.
+/// A new run with its complete recipe and its data, without weights.
 pub struct PlannedRun {
     pub recipe: Recipe,
-    pub prepared: Prepared,
+    pub data: RunData,
+    /// Those of the base model, if there is one.
+    special_tokens: SpecialTokens,
 }
 
 impl NewRun {
     /// A new run. The base model's sizes replace the recipe's.
     pub fn new(mut request: RecipeRequest, base_model: Option<BaseModel>, n_devices: usize) -> Self {
-        if let Some(base_model) = &base_model {
-            request.source = request.source.with_sizes_of(&base_model.config);
+        if let Some(BaseModel { config, .. }) = &base_model {
+            request.source = request.source.with_sizes_of(config);
+            if request.parse().is_ok_and(|recipe| recipe.chat.is_some()) {
+                let block_size = config.block_size.min(CHAT_BLOCK);
+                request.source = request.source.with_sizes_of(&GptConfig { block_size, ..config.clone() });
+            }
         }
         Self { request, base_model, n_devices }
     }
@@ -70,22 +83,52 @@ impl NewRun {
         data_folder: &Path,
         on_progress: OnProgress<'_>,
     ) -> Result<PlannedRun, SetupError> {
+        let recipe = Recipe { data, ..self.recipe()? };
+        if recipe.lora.is_some() && self.base_model.is_none() {
+            return Err(SetupError::NoBaseModel { section: "lora" });
+        }
+        if let Some(chat) = recipe.chat {
+            return self.plan_chats(recipe, chat);
+        }
         let choice = match &self.base_model {
             Some(base_model) => TokenizerChoice::Given(base_model.tokenizer.clone()),
-            None => TokenizerChoice::Kind(data.tokenizer),
+            None => TokenizerChoice::Kind(recipe.data.tokenizer),
         };
-        let prepared = prepare_data(&data, &choice, data_folder, on_progress)?;
-        let recipe = self.with_base_model(self.request.parse_for(prepared.train.len())?)?;
-        let mut recipe = Recipe { data, ..recipe };
-        if self.base_model.is_none() {
-            recipe.model.vocab_size = prepared.tokenizer.vocab_size();
+        let prepared = prepare_data(&recipe.data, &choice, data_folder, on_progress)?;
+        let longer = self.with_base_model(self.request.parse_for(prepared.train.len())?)?;
+        let mut recipe = Recipe { data: recipe.data, ..longer };
+        let own = SpecialTokens::of(&prepared.tokenizer);
+        let special_tokens = match &self.base_model {
+            Some(base_model) => base_model.special_tokens.clone().or(own),
+            None => {
+                recipe.model.vocab_size = prepared.tokenizer.vocab_size();
+                own
+            }
+        };
+        Ok(PlannedRun { recipe, data: RunData::Text(prepared), special_tokens })
+    }
+
+    /// The complete recipe of a fine-tuning on conversations, and these. The vocabulary grows by the special tokens of
+    /// their format.
+    fn plan_chats(&self, recipe: Recipe, chat: ChatRecipe) -> Result<PlannedRun, SetupError> {
+        let base_model = self.base_model.as_ref().ok_or(SetupError::NoBaseModel { section: "chat" })?;
+        let format = ChatFormat::of(base_model, chat)?;
+        let has_new_tokens = format.tokenizer().vocab_size() > base_model.config.vocab_size;
+        if recipe.lora.is_some() && has_new_tokens {
+            return Err(SetupError::NewTokensOfLora { base_model: base_model.name.clone() });
         }
-        Ok(PlannedRun { recipe, prepared })
+        let special_tokens = format.special_tokens.clone();
+        let data = RunData::Chats(Chats::read(&recipe, format)?);
+        let longer =
+            self.with_base_model(self.request.parse_for(data.training_data().tokens_per_epoch(&recipe)?)?)?;
+        let mut recipe = Recipe { data: recipe.data, ..longer };
+        recipe.model.vocab_size = recipe.model.vocab_size.max(data.tokenizer().vocab_size());
+        Ok(PlannedRun { recipe, data, special_tokens })
     }
 
     /// The recipe with the base model's sizes and tokenizer.
     fn with_base_model(&self, mut recipe: Recipe) -> Result<Recipe, SetupError> {
-        let Some(BaseModel { name, config, tokenizer }) = &self.base_model else { return Ok(recipe) };
+        let Some(BaseModel { name, config, tokenizer, .. }) = &self.base_model else { return Ok(recipe) };
         let GptConfig { dropout, block_size, .. } = recipe.model;
         if block_size > config.block_size {
             let (base_model, n_positions) = (name.clone(), config.block_size);
@@ -107,7 +150,7 @@ impl PlannedRun {
     ///
     /// If one is shorter; the error has the options that solve the problem.
     pub fn check_lengths(&self) -> Result<(), SetupError> {
-        let Self { recipe, prepared } = self;
+        let Self { recipe, data: RunData::Text(prepared), .. } = self else { return Ok(()) };
         let (train, valid, block_size) =
             (prepared.train.len(), prepared.valid.len(), recipe.model.block_size);
         let corpus = &recipe.data.corpus;
@@ -143,13 +186,23 @@ impl PlannedRun {
         Ok(self.recipe.model.init(self.recipe.run.seed, device)?)
     }
 
-    /// Initial weights from a base model, with the run's dropout and block size.
-    pub fn model_from(&self, model: Gpt) -> Gpt {
-        model.with_dropout(self.recipe.model.dropout).with_block_size(self.recipe.model.block_size)
+    /// Initial weights from a base model, with the run's dropout, block size, vocabulary and low-rank updates.
+    ///
+    /// # Errors
+    ///
+    /// If a target of LoRA is not a layer of the model.
+    pub fn model_from(&self, model: Gpt, device: &Device) -> Result<Gpt, SetupError> {
+        let GptConfig { dropout, block_size, vocab_size, .. } = self.recipe.model;
+        let model = model.with_dropout(dropout).with_block_size(block_size);
+        let model = model.with_vocabulary(vocab_size, self.recipe.run.seed);
+        match &self.recipe.lora {
+            Some(lora) => with_new_updates(model, lora, self.recipe.run.seed, device),
+            None => Ok(model),
+        }
     }
 
     /// Creates the run folder with the initial weights, so that a run killed before its first checkpoint can be
-    /// resumed.
+    /// resumed. `base` is the folder of the base model.
     ///
     /// # Errors
     ///
@@ -157,29 +210,28 @@ impl PlannedRun {
     ///
     /// # Panics
     ///
-    /// If `devices` is empty.
-    pub fn create(
-        self,
-        path: &Path,
-        model: Gpt,
-        special_tokens: &SpecialTokens,
-        devices: &[Device],
-    ) -> Result<Training, SetupError> {
-        let Self { recipe, prepared } = self;
-        let (folder, lock) = RunFolder::create_run(path, |folder| {
-            folder.save_weights(&model)?;
-            folder.save_description(
-                &recipe.model,
-                &prepared.tokenizer,
-                special_tokens,
-                Some(&recipe.to_toml()),
-            )
-        })?;
-        let (data, [device, more_devices @ ..]) = (checksums(&prepared), devices) else {
-            panic!("a run needs a device");
+    /// If `devices` is empty, or `base` is missing for low-rank updates.
+    pub fn create(self, path: &Path, model: Gpt, base: Option<&RunFolder>,
+        devices: &[Device]) -> Result<Training, SetupError> {
+        let Self { recipe, data, special_tokens } = self;
+        let adapter = match &recipe.lora {
+            Some(lora) => {
+                let base = Base::of(base.expect("low-rank updates have a base model"))?;
+                let name = base.path.to_str().map(str::to_owned);
+                Some((AdapterConfig::of(&model, name, lora.dropout), base))
+            }
+            None => None,
         };
-        let Prepared { train, valid, .. } = prepared;
+        let (folder, lock) = RunFolder::create_run(path, |folder| {
+            if let Some((config, base)) = &adapter {
+                folder.save_adapter_description(config, base)?;
+            }
+            folder.save_weights(&model)?;
+            folder.save_description(&recipe.model, data.tokenizer(), &special_tokens, Some(&recipe.to_toml()))
+        })?;
+        let [device, more_devices @ ..] = devices else { panic!("a run needs a device") };
         let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), None);
-        Ok(Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices })
+        let (data, checksums) = (data.training_data(), data.checksums());
+        Ok(Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices })
     }
 }

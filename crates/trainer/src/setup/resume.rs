@@ -7,15 +7,18 @@ use std::{
 
 use burn::prelude::Device;
 use checkpoint::{Checkpoint, RunFolder, RunLock, TrainerState};
+use families::WeightStorage;
 use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 
 use super::{
-    data::{checksums, prepare_same_data},
+    chats::{ChatFormat, Chats},
+    data::{RunData, checksums, prepare_same_data},
     error::SetupError,
+    new_run::BaseModel,
     request::RecipeRequest,
 };
 use crate::{
-    Changes, DataRecipe, Recipe, RecipeError, RecipeSource, Training,
+    Changes, ChatRecipe, DataRecipe, Recipe, RecipeError, RecipeSource, Training,
     event::ending,
     metrics::{best_evaluation, read_metrics},
 };
@@ -44,7 +47,7 @@ pub struct ResumeRequest {
 pub struct ResumePlan {
     pub recipe: Recipe,
     pub changes: Changes,
-    pub prepared: Prepared,
+    pub data: RunData,
     /// The rules by which the text was read: older ones if the newest would give other tokens.
     pub rules: Rules,
 }
@@ -113,9 +116,15 @@ impl StoppedRun {
         let parsed = self.recipe_request(request);
         let (mut recipe, mut changes) = self.changed(Recipe { data: data.clone(), ..parsed.parse()? })?;
         self.check_not_ended(&recipe, state)?; // Before the text is read, which may take long.
-        let (prepared, rules) = self.same_text(&recipe, state, data_folder, on_progress)?;
+        let (run_data, rules) = match recipe.chat {
+            Some(chat) => (self.same_chats(&recipe, chat, state)?, Rules::NEWEST),
+            None => {
+                let (prepared, rules) = self.same_text(&recipe, state, data_folder, on_progress)?;
+                (RunData::Text(prepared), rules)
+            }
+        };
         if request.epochs.is_some() {
-            let longer = parsed.parse_for(prepared.train.len())?;
+            let longer = parsed.parse_for(run_data.training_data().tokens_per_epoch(&recipe)?)?;
             (recipe, changes) = self.changed(Recipe { data: data.clone(), ..longer })?;
             self.check_not_ended(&recipe, state)?;
         }
@@ -126,7 +135,7 @@ impl StoppedRun {
             recipe.check_plan()?;
         }
         let recipe = recipe.resumed_at(before, state.map_or(0, |state| state.step));
-        Ok(ResumePlan { recipe, changes, prepared, rules })
+        Ok(ResumePlan { recipe, changes, data: run_data, rules })
     }
 
     /// Locks the folder, removes partial files of killed processes, and opens the newest intact checkpoint.
@@ -193,16 +202,43 @@ impl StoppedRun {
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(state) = state else { return Ok(prepared) };
-        let [train, valid] = checksums(&prepared.0);
+        self.check_same(data, checksums(&prepared.0), state)?;
+        Ok(prepared)
+    }
+
+    /// The conversations of the run, checked against their checksums.
+    fn same_chats(
+        &self,
+        recipe: &Recipe,
+        chat: ChatRecipe,
+        state: Option<&TrainerState>,
+    ) -> Result<RunData, SetupError> {
+        let (tokenizer, special_tokens) = (self.folder.load_tokenizer()?, self.folder.special_tokens()?);
+        let name = self.folder.path().display().to_string();
+        let run = BaseModel { name, config: recipe.model.clone(), tokenizer, special_tokens };
+        let chats = Chats::read(recipe, ChatFormat::of(&run, chat)?)?;
+        self.check_same(&recipe.data, chats.checksums(), state)?;
+        Ok(RunData::Chats(chats))
+    }
+
+    /// Compares the checksums of training and validation data with those of the run.
+    fn check_same(
+        &self,
+        data: &DataRecipe,
+        [train, valid]: [String; 2],
+        state: Option<&TrainerState>,
+    ) -> Result<(), SetupError> {
+        let Some(state) = state else { return Ok(()) };
+        let path = self.folder.path().to_owned();
         if train != state.data[0] {
-            return Err(other_text(true));
+            let (text, valid) = (data.corpus.clone(), data.valid.clone());
+            return Err(SetupError::OtherText { text, valid, path, has_characters: true });
         }
         if valid != state.data[1] {
             let text = data.valid.as_ref().unwrap_or(&data.corpus).clone();
-            return Err(SetupError::OtherValidText { text, path: self.folder.path().to_owned() });
+            return Err(SetupError::OtherValidText { text, path });
         }
-        Ok(prepared)
+        Ok(())
     }
 }
 
@@ -252,9 +288,16 @@ impl LockedRun {
         devices: &[Device],
     ) -> Result<Training, SetupError> {
         let Self { folder, lock, checkpoint } = self;
-        let ResumePlan { recipe, prepared, .. } = plan;
+        let ResumePlan { recipe, data, .. } = plan;
         let [device, more_devices @ ..] = devices else { panic!("a run needs a device") };
         let model = match &checkpoint {
+            // Updates need their base; a checkpoint replaces them.
+            _ if folder.is_adapter() => {
+                folder.check_base()?;
+                let model = folder.load_adapter_model(WeightStorage::Mapped, device)?;
+                let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+                model.with_dropout(recipe.model.dropout).with_lora_dropout(dropout)
+            }
             // The checkpoint has the weights.
             Some(_) => recipe.model.zeros(device)?,
             // Killed before its first checkpoint, the run continues from its initial weights.
@@ -263,10 +306,9 @@ impl LockedRun {
         if recipe != *before {
             folder.save_recipe(&recipe.to_toml())?; // Before the session is logged.
         }
-        let data = checksums(&prepared);
-        let Prepared { train, valid, .. } = prepared;
+        let (data, checksums) = (data.training_data(), data.checksums());
         let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), checkpoint);
-        Ok(Training { recipe, folder, lock, model, train, valid, data, resume, device, more_devices })
+        Ok(Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices })
     }
 }
 

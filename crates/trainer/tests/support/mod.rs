@@ -6,7 +6,7 @@ use checkpoint::RunFolder;
 use dataset::Tokens;
 use model::GptConfig;
 use tokenizer::{SpecialTokens, Tokenizer};
-use trainer::{Control, Metrics, Outcome, Recipe, Training, preset, train};
+use trainer::{Control, Metrics, Outcome, Recipe, Training, TrainingData, preset, train};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog, and then the dog jumps over the fox. ";
 
@@ -44,9 +44,8 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
         folder,
         lock,
         model,
-        train: tokens(),
-        valid: tokens(),
-        data: Default::default(),
+        data: TrainingData::Text { train: tokens(), valid: tokens() },
+        checksums: Default::default(),
         resume,
         device,
         more_devices: Vec::new(),

@@ -1,0 +1,174 @@
+//! Folders with a LoRA adapter instead of weights. The adapter names its base model, and both together are the model.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ::fs::{atomic, sha256_of_file};
+use burn::prelude::Device;
+use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, with_adapter};
+use formats::weights::Weights;
+use model::Gpt;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result, RunFolder,
+    error::io,
+    folder::WEIGHTS,
+};
+
+/// The file with the base model of an adapter trained here.
+const BASE: &str = "base.json";
+
+/// The base model of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The folder of the model.
+    pub path: PathBuf,
+    /// SHA-256 of its weights, in hexadecimal digits. Several files are joined in the order of their names.
+    pub sha256: String,
+}
+
+impl Base {
+    /// Describes a base model, and reads its weights for their checksum.
+    ///
+    /// # Errors
+    ///
+    /// If the folder has no weights, or they can't be read.
+    pub fn of(folder: &RunFolder) -> Result<Self> {
+        let path = folder.path().canonicalize().map_err(io("find", folder.path()))?;
+        let sha256 = folder.weights_sha256()?;
+        Ok(Self { path, sha256 })
+    }
+}
+
+impl RunFolder {
+    /// Whether the folder has an adapter instead of weights.
+    pub fn is_adapter(&self) -> bool {
+        self.path().join(ADAPTER_CONFIG).is_file() && Weights::find(self.path()).is_none()
+    }
+
+    /// Writes the settings of an adapter, and its base.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be written.
+    pub fn save_adapter_description(&self, config: &AdapterConfig, base: &Base) -> Result<()> {
+        let json = serde_json::to_string_pretty(base).expect("a base is a path and a checksum") + "\n";
+        atomic::write_file(&self.path().join(BASE), json.as_bytes())?;
+        Ok(atomic::write_file(&self.path().join(ADAPTER_CONFIG), config.to_json().as_bytes())?)
+    }
+
+    /// The folder of the base model of an adapter.
+    ///
+    /// # Errors
+    ///
+    /// If the base is not a folder on this machine.
+    pub fn base(&self) -> Result<Self> {
+        let named = self.named_base()?;
+        // A relative path may start at the adapter's folder.
+        let beside = self.path().parent().map(|parent| parent.join(&named));
+        let found = [Some(named.clone()), beside].into_iter().flatten().find(|path| path.is_dir());
+        match found {
+            Some(path) => Self::open(&path),
+            None => Err(Error::NoBase { path: self.path().to_owned(), base: named }),
+        }
+    }
+
+    /// The base model by `base.json`, or by the settings of PEFT.
+    fn named_base(&self) -> Result<PathBuf> {
+        if let Some(base) = self.recorded_base()? {
+            return Ok(base.path);
+        }
+        let config = AdapterConfig::read(self.path())?;
+        let missing = || Error::NoBase { path: self.path().to_owned(), base: PathBuf::from("?") };
+        config.base_model_name_or_path.map(PathBuf::from).ok_or_else(missing)
+    }
+
+    fn recorded_base(&self) -> Result<Option<Base>> {
+        let path = self.path().join(BASE);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+        let base = serde_json::from_str(&text)
+            .map_err(|source| families::Error::Json { path: path.clone(), source })?;
+        Ok(Some(base))
+    }
+
+    /// Checks that the base model has the weights with which the adapter was trained. Without a record, nothing is
+    /// checked.
+    ///
+    /// # Errors
+    ///
+    /// If the base is missing or has other weights.
+    pub fn check_base(&self) -> Result<()> {
+        let Some(recorded) = self.recorded_base()? else { return Ok(()) };
+        if self.base()?.weights_sha256()? == recorded.sha256 {
+            return Ok(());
+        }
+        Err(Error::OtherBase { path: self.path().to_owned(), base: recorded.path })
+    }
+
+    fn weights_sha256(&self) -> Result<String> {
+        let read = |file: &Path| sha256_of_file(file, |_| ()).map_err(io("read", file));
+        if self.is_adapter() {
+            let sums = [read(&self.weights_file())?, self.base()?.weights_sha256()?];
+            return Ok(::fs::sha256_hex(sums.concat().as_bytes()));
+        }
+        let Some(path) = Weights::find(self.path()) else {
+            return Err(Error::NotAModel { path: self.path().to_owned(), missing: WEIGHTS });
+        };
+        let weights = Weights::open(&path).map_err(families::Error::from)?;
+        let mut files: Vec<PathBuf> =
+            weights.names().filter_map(|name| Some(weights.get(name)?.path().to_owned())).collect();
+        files.sort();
+        files.dedup();
+        let sums = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+        Ok(match &sums[..] {
+            [one] => one.clone(),
+            _ => ::fs::sha256_hex(sums.concat().as_bytes()),
+        })
+    }
+
+    /// Loads the base model and the adapter of a file. Owned weights have the updates added; otherwise the updates stay
+    /// separate.
+    pub(crate) fn load_with_base(
+        &self,
+        adapter: &Path,
+        storage: WeightStorage,
+        device: &Device,
+    ) -> Result<Gpt> {
+        let updated = self.load_updated(adapter, storage, device)?;
+        Ok(if storage == WeightStorage::Owned { updated.merged() } else { updated })
+    }
+
+    /// Loads the base model and the adapter, as separate updates that can be trained.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::load_model`].
+    pub fn load_adapter_model(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        self.load_updated(&self.path().join(ADAPTER_WEIGHTS), storage, device)
+    }
+
+    fn load_updated(&self, adapter: &Path, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        let base = self.base()?;
+        let model = base.load_as_base(storage, device)?;
+        let block_size = self.config()?.block_size.min(model.config().block_size);
+        Ok(with_adapter(model.with_block_size(block_size), self.path(), adapter, device)?)
+    }
+
+    /// Loads the model as the base of an adapter. If it is an adapter itself, its updates are added to its weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::load_model`].
+    pub fn load_as_base(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
+        let storage = if self.is_adapter() { WeightStorage::Owned } else { storage };
+        self.load_model_with(storage, device)
+    }
+
+    /// The file of the kept weights, or of the kept adapter.
+    pub(crate) fn weights_file(&self) -> PathBuf {
+        self.path().join(if self.is_adapter() { ADAPTER_WEIGHTS } else { WEIGHTS })
+    }
+}

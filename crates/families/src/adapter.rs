@@ -1,0 +1,300 @@
+//! LoRA adapters in the layout of [PEFT](https://huggingface.co/docs/peft): `adapter_config.json` and
+//! `adapter_model.safetensors`.
+//!
+//! PEFT's modules are those of the Hugging Face layout, so a module such as `q_proj` updates a range of rows of one of
+//! our matrices.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    path::Path,
+};
+
+use burn::prelude::*;
+use formats::weights::{FloatType, WriteError, Weights, write};
+use model::{Gpt, GptConfig, Lora};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Family, Result, gpt2, registry::names};
+
+/// PEFT's file of settings.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// PEFT's file of matrices.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// The prefix of PEFT's keys.
+const PREFIX: &str = "base_model.model.";
+
+/// A module of the Hugging Face layout that LoRA can update: the rows of a linear layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoraModule {
+    /// The module, such as `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// The path of the layer in the model, such as `blocks.0.attention.qkv`.
+    pub path: String,
+    pub first_row: usize,
+    /// `[rows, C_in]`
+    pub shape: [usize; 2],
+}
+
+impl LoraModule {
+    /// All modules of a model, in the order of its layers.
+    pub fn all(model: &Gpt) -> Vec<Self> {
+        let (config, names) = (model.config(), names(model.config()));
+        let of_layer = |(path, [n_rows, n_in]): (String, [usize; 2])| {
+            let mut first_row = 0;
+            let parts = names.place(&format!("{path}.weight"), config).parts;
+            let parts = parts.into_iter().map(move |part| {
+                let name = part.key.strip_suffix(".weight").expect("it is a weight").to_owned();
+                let shape = [part.n_outputs.unwrap_or(n_rows), n_in];
+                let module = Self { name, path: path.clone(), first_row, shape };
+                first_row += shape[0];
+                module
+            });
+            parts.collect::<Vec<_>>()
+        };
+        model.linear_shapes().into_iter().flat_map(of_layer).collect()
+    }
+
+    /// Whether PEFT would update the module for a target: the end of its name, from a dot on.
+    pub fn is_target(&self, target: &str) -> bool {
+        let end = self.name.strip_suffix(target);
+        end.is_some_and(|start| start.is_empty() || start.ends_with('.'))
+    }
+
+    /// The last part of the name, such as `q_proj`.
+    pub fn kind(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+/// The settings of an adapter, as far as they matter here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterConfig {
+    peft_type: String,
+    #[serde(default)]
+    task_type: Option<String>,
+    /// The path of the base model, or its name on the hub.
+    #[serde(default)]
+    pub base_model_name_or_path: Option<String>,
+    r: usize,
+    lora_alpha: f64,
+    #[serde(default)]
+    lora_dropout: f64,
+    #[serde(default)]
+    target_modules: TargetModules,
+    #[serde(default)]
+    bias: Option<String>,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    rank_pattern: BTreeMap<String, usize>,
+    #[serde(default)]
+    alpha_pattern: BTreeMap<String, f64>,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    inference_mode: bool,
+}
+
+/// The updated modules: their names, or a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum TargetModules {
+    Names(BTreeSet<String>),
+    Pattern(String),
+}
+
+impl Default for TargetModules {
+    fn default() -> Self {
+        Self::Names(BTreeSet::new())
+    }
+}
+
+impl AdapterConfig {
+    /// The settings of a model's adapter.
+    ///
+    /// # Panics
+    ///
+    /// If the model has no low-rank updates.
+    pub fn of(model: &Gpt, base: Option<String>, dropout: f64) -> Self {
+        let modules = updated_modules(model);
+        let (_, lora) = modules.first().expect("the model has low-rank updates");
+        let [rank, _] = lora.a().dims();
+        let all = LoraModule::all(model);
+        let is_updated =
+            |module: &LoraModule| modules.iter().any(|(updated, _)| updated.name == module.name);
+        // The last part of a name if it means the same modules, and otherwise the last two.
+        let targets = modules.iter().map(|(module, _)| {
+            let kind = module.kind();
+            if all.iter().filter(|it| it.is_target(kind)).all(is_updated) {
+                return kind.to_owned();
+            }
+            let parts: Vec<&str> = module.name.rsplitn(3, '.').collect();
+            parts[..parts.len().min(2)].iter().rev().copied().collect::<Vec<_>>().join(".")
+        });
+        Self {
+            peft_type: "LORA".to_owned(),
+            task_type: Some("CAUSAL_LM".to_owned()),
+            base_model_name_or_path: base,
+            r: rank,
+            lora_alpha: lora.scale() * rank as f64,
+            lora_dropout: dropout,
+            target_modules: TargetModules::Names(targets.collect()),
+            bias: Some("none".to_owned()),
+            fan_in_fan_out: is_gpt2(model.config()),
+            use_rslora: false,
+            use_dora: false,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            modules_to_save: None,
+            inference_mode: true,
+        }
+    }
+
+    /// Reads the settings in a folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing or invalid, or the adapter is not supported.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(ADAPTER_CONFIG);
+        let text = fs::read_to_string(&path)
+            .map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+        let config: Self =
+            serde_json::from_str(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+        match config.unsupported() {
+            None => Ok(config),
+            Some(reason) => Err(Error::Config { path, reason }),
+        }
+    }
+
+    /// What is not supported.
+    fn unsupported(&self) -> Option<String> {
+        if self.peft_type != "LORA" {
+            return Some(format!("the adapter is of type {}; only LORA is supported", self.peft_type));
+        }
+        if self.use_dora {
+            return Some("the adapter is a DoRA, which is not supported; merge it with PEFT first".to_owned());
+        }
+        if let Some(bias) = self.bias.as_ref().filter(|bias| *bias != "none") {
+            return Some(format!("the adapter trains biases (`bias` = {bias:?}), which is not supported"));
+        }
+        let saved = self.modules_to_save.as_ref().filter(|modules| !modules.is_empty())?;
+        Some(format!("the adapter has whole modules ({}), which are not supported", saved.join(", ")))
+    }
+
+    /// The factor of B · A for a module of this rank.
+    fn scale(&self, module: &LoraModule, rank: usize) -> f64 {
+        let alpha = self.alpha_pattern.iter().find(|(pattern, _)| module.is_target(pattern));
+        let alpha = alpha.map_or(self.lora_alpha, |(_, &alpha)| alpha);
+        alpha / if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 }
+    }
+
+    /// The text of the file.
+    pub fn to_json(&self) -> String {
+        let value = serde_json::to_value(self).expect("the keys are strings");
+        format!("{value:#}\n")
+    }
+}
+
+/// Writes the matrices of a model's low-rank updates as `adapter_model.safetensors`.
+///
+/// # Errors
+///
+/// If `out` fails.
+pub fn write_adapter(model: &Gpt, out: &mut impl Write) -> Result<(), WriteError> {
+    let mut matrices: BTreeMap<String, Tensor<2>> = BTreeMap::new();
+    for (module, lora) in updated_modules(model) {
+        let [a, b] = keys(&module.name);
+        matrices.extend([(a, lora.a()), (b, lora.b())]);
+    }
+    let shapes = matrices.iter().map(|(key, matrix)| (key.clone(), matrix.dims().to_vec())).collect();
+    write(out, &shapes, FloatType::F32, |key| {
+        let values = matrices[key].clone().detach().into_data().convert::<f32>();
+        [values.try_into_vec().expect("it was converted to f32")]
+    })
+}
+
+/// The base model with the updates of a file of matrices. `folder` has their settings.
+///
+/// # Errors
+///
+/// If a file can't be read, the adapter is not supported, or it does not fit the model.
+pub fn with_adapter(model: Gpt, folder: &Path, matrices: &Path, device: &Device) -> Result<Gpt> {
+    let config = AdapterConfig::read(folder)?;
+    let mut tensors = Weights::open(matrices)?.into_tensors();
+    // Older files have the adapter's name in their keys.
+    let mut take = |key: &str| {
+        let named = key.replace(".weight", ".default.weight");
+        tensors.remove(key).or_else(|| tensors.remove(&named))
+    };
+    let mut updates: BTreeMap<String, Vec<Lora>> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for module in LoraModule::all(&model) {
+        let [a_key, b_key] = keys(&module.name);
+        let (a, b) = match (take(&a_key), take(&b_key)) {
+            (Some(a), Some(b)) => (a, b),
+            (None, None) => continue,
+            (Some(_), None) => {
+                problems.push(format!("{b_key} is missing"));
+                continue;
+            }
+            (None, Some(_)) => {
+                problems.push(format!("{a_key} is missing"));
+                continue;
+            }
+        };
+        let (rank, [n_rows, n_in]) = (a.shape()[0], module.shape);
+        if a.shape() != [rank, n_in] || b.shape() != [n_rows, rank] {
+            problems.push(format!(
+                "{} has matrices of {:?} and {:?}, which do not fit {n_rows} x {n_in} weights",
+                module.name,
+                a.shape(),
+                b.shape()
+            ));
+            continue;
+        }
+        let matrix = |tensor: &formats::weights::Tensor, shape: [usize; 2]| -> Result<Tensor<2>> {
+            Ok(Tensor::from_data(TensorData::new(tensor.read()?, shape), device))
+        };
+        let (a, b) = (matrix(&a, [rank, n_in])?, matrix(&b, [n_rows, rank])?);
+        let lora = Lora::new(a, b, module.first_row, config.scale(&module, rank));
+        updates.entry(module.path.clone()).or_default().push(lora);
+    }
+    problems.extend(tensors.keys().map(|key| format!("{key} is not a matrix of a linear layer")));
+    if updates.is_empty() && problems.is_empty() {
+        problems.push("it has no matrices".to_owned());
+    }
+    match problems.is_empty() {
+        true => Ok(model.with_lora(updates)),
+        false => Err(Error::Weights { path: matrices.to_owned(), problems }),
+    }
+}
+
+/// The modules of a model that have an update.
+fn updated_modules(model: &Gpt) -> Vec<(LoraModule, Lora)> {
+    let updates = model.lora();
+    let update = |module: LoraModule| {
+        let mut all = updates.get(&module.path)?.iter();
+        let lora = all.find(|lora| lora.first_row() == module.first_row)?.clone();
+        Some((module, lora))
+    };
+    LoraModule::all(model).into_iter().filter_map(update).collect()
+}
+
+/// PEFT's keys of A and B.
+fn keys(module: &str) -> [String; 2] {
+    ["A", "B"].map(|matrix| format!("{PREFIX}{module}.lora_{matrix}.weight"))
+}
+
+/// Whether linear layers of the Hugging Face model are `Conv1D`, `[in, out]`.
+fn is_gpt2(config: &GptConfig) -> bool {
+    Family::of(config).is_ok_and(|family| std::ptr::eq(family, &gpt2::FAMILY))
+}
