@@ -154,21 +154,22 @@ pub(crate) fn with_new_rows(table: Tensor<2>, n: usize, seeds: [u64; 2]) -> Tens
 /// different files.
 #[derive(Default)]
 pub(crate) struct SequentialIds {
-    n_params: u64,
+    last: u64,
 }
 
 impl SequentialIds {
-    /// Continues after the parameters of `model`.
+    /// Continues after the highest id of `model`. Ids have gaps if weights are in row blocks.
     pub(crate) fn after(model: &impl Module) -> Self {
-        Self { n_params: list_param_ids(model).len() as u64 }
+        let ids = list_param_ids(model);
+        Self { last: ids.iter().map(ParamId::val).max().unwrap_or_default() }
     }
 }
 
 impl ModuleMapper for SequentialIds {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        self.n_params += 1;
+        self.last += 1;
         let (_, value, mapper) = param.consume();
-        Param::from_mapped_value(ParamId::from(self.n_params), value, mapper)
+        Param::from_mapped_value(ParamId::from(self.last), value, mapper)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Low-rank updates of weights (LoRA).
 
 use burn::{
-    module::{ModuleMapper, Param},
+    module::{ModuleMapper, Param, ParamId},
     prelude::*,
 };
 use kernels::LowRank;
@@ -60,6 +60,11 @@ impl Lora {
     /// B, `[rows, R]`.
     pub fn b(&self) -> Tensor<2> {
         self.b.val()
+    }
+
+    /// The ids of the parameters A and B.
+    pub fn ids(&self) -> [ParamId; 2] {
+        [self.a.id, self.b.id]
     }
 
     /// The first row that is updated.

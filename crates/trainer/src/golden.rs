@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     env, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,6 +16,7 @@ use std::{
 use burn::prelude::*;
 use checkpoint::{RunFolder, WEIGHTS};
 use dataset::{Example, Examples};
+use families::LoraModule;
 use model::{Gpt, GptConfig};
 use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::{SpecialTokens, Tokenizer};
@@ -33,6 +34,8 @@ use crate::{
 /// vectors by 9.5e-3, an epsilon of 1e-5 by 2.3e-3.
 const LOSS: f32 = 1e-5;
 const NORM: f32 = 1e-4;
+/// Gradients of about one.
+const GRADIENT: f32 = 1e-5;
 
 /// The recipe of the fixture, converted from PyTorch's names.
 fn recipe(facts: &serde_json::Value, config: GptConfig) -> Recipe {
@@ -193,6 +196,63 @@ fn ten_steps_on_packed_examples_match_pytorch() {
         assert_close(&losses, &golden.losses, LOSS);
         assert_close(&norms, &golden.grad_norms, NORM);
     }
+}
+
+/// PEFT's losses and gradient norms, and the gradients of the first step by PEFT's names: `xtask/golden/lora.py`.
+#[derive(serde::Deserialize)]
+struct LowRankTuning {
+    losses: Vec<f32>,
+    grad_norms: Vec<f32>,
+    gradients: BTreeMap<String, Vec<f32>>,
+}
+
+/// The model of the fixture with the adapter that PEFT wrote.
+fn model_with_adapter(tensors: &SafeTensors<'_>, config: &GptConfig) -> Gpt {
+    let (device, folder) = (kernels::testing::test_device(), fixture_path("lora"));
+    let gpt = model(tensors, config, &device);
+    families::with_adapter(gpt, &folder, &folder.join(families::ADAPTER_WEIGHTS), &device).unwrap()
+}
+
+#[test]
+fn the_gradients_of_an_adapter_match_peft() {
+    let device = kernels::testing::test_device().autodiff();
+    let (bytes, config, facts) = fixture();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let golden: LowRankTuning =
+        serde_json::from_slice(&fs::read(fixture_path("lora/golden.json")).unwrap()).unwrap();
+    let gpt = model_with_adapter(&tensors, &config);
+    let modules = LoraModule::all(&gpt);
+    let learner = learner(gpt, &recipe(&facts, config));
+    let batch = batches(&tensors, &device).remove(0);
+    let grads = learner.train_step(batch).grads;
+    let updates = learner.model().into_gpt().lora();
+    let mut n_compared = 0;
+    for module in modules {
+        let mut all = updates[&module.path].iter();
+        let lora = all.find(|lora| lora.first_row() == module.first_row).unwrap();
+        for (matrix, id) in ["lora_A", "lora_B"].into_iter().zip(lora.ids()) {
+            let name = format!("base_model.model.{}.{matrix}.weight", module.name);
+            let grad: Tensor<2> = grads.get(id).unwrap_or_else(|| panic!("{name} has no gradient"));
+            let grad: Vec<f32> = grad.into_data().try_into_vec().unwrap();
+            assert_close(&grad, &golden.gradients[&name], GRADIENT);
+            n_compared += 1;
+        }
+    }
+    assert_eq!((n_compared, grads.len()), (golden.gradients.len(), n_compared), "only updates have gradients");
+}
+
+#[test]
+fn ten_steps_of_an_adapter_match_peft() {
+    let device = kernels::testing::test_device().autodiff();
+    let (bytes, config, facts) = fixture();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let recipe = recipe(&facts, config.clone());
+    let golden: LowRankTuning =
+        serde_json::from_slice(&fs::read(fixture_path("lora/golden.json")).unwrap()).unwrap();
+    let mut learner = learner(model_with_adapter(&tensors, &config), &recipe);
+    let (losses, norms) = steps(&mut learner, &recipe, batches(&tensors, &device), &device);
+    assert_close(&losses, &golden.losses, LOSS);
+    assert_close(&norms, &golden.grad_norms, NORM);
 }
 
 #[test]
