@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chats;
 mod ci;
 mod common;
 mod cycles;
@@ -26,6 +27,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Args),
+    Chats(chats::Args),
     Ci(ci::Args),
     Cycles(cycles::Args),
     DeviceCheck(device_check::Args),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(io::stderr).without_time().with_target(false).init();
     let done = match args.command {
         Command::Bench(args) => bench::run(&args),
+        Command::Chats(args) => chats::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Cycles(args) => cycles::run(&args),
         Command::DeviceCheck(args) => device_check::run(&args),

@@ -223,9 +223,9 @@ impl Encoder {
     }
 }
 
-/// A question and its answer.
+/// A question and its answer, in letters of `user` and `assistant`: a vocabulary of characters may lack others.
 fn probe() -> Conversation {
-    Conversation::new(vec![Message::user("question"), Message::assistant("answer")])
+    Conversation::new(vec![Message::user("rest"), Message::assistant("trains")])
         .expect("a question and its answer are a conversation")
 }
 

@@ -12,11 +12,7 @@ use formats::weights::Weights;
 use model::Gpt;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Result, RunFolder,
-    error::io,
-    folder::WEIGHTS,
-};
+use crate::{Error, Result, RunFolder, error::io, folder::WEIGHTS};
 
 /// The file with the base model of an adapter trained here.
 const BASE: &str = "base.json";

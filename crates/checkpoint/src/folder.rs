@@ -149,8 +149,8 @@ impl RunFolder {
 
     /// When its weights or metrics were last modified.
     pub fn last_modified(&self) -> Option<SystemTime> {
-        let times =
-            [WEIGHTS, ADAPTER_WEIGHTS, METRICS, CONFIG].map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
+        let times = [WEIGHTS, ADAPTER_WEIGHTS, METRICS, CONFIG]
+            .map(|name| fs::metadata(self.path.join(name)).ok()?.modified().ok());
         times.into_iter().flatten().max()
     }
 

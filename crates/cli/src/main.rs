@@ -24,6 +24,7 @@ mod info;
 mod key_tips;
 mod kv_cache_args;
 mod memory;
+mod merge;
 mod model_args;
 mod plan;
 mod plot;
@@ -90,6 +91,8 @@ enum Command {
     Import(import::Args),
     /// Export a model for other programs, as safetensors or GGUF.
     Export(export::Args),
+    /// Merge a LoRA adapter into its base model.
+    Merge(merge::Args),
     /// Quantise a model to a GGUF file and measure what it costs: size, perplexity, KL divergence.
     Quantize(quantize::Args),
     /// Measure the speed of training, prefill and decode.
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
+        Command::Merge(args) => merge::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Runs(args) => runs::run(args),

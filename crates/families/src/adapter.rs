@@ -12,7 +12,7 @@ use std::{
 };
 
 use burn::prelude::*;
-use formats::weights::{FloatType, WriteError, Weights, write};
+use formats::weights::{FloatType, Weights, WriteError, write};
 use model::{Gpt, GptConfig, Lora};
 use serde::{Deserialize, Serialize};
 
@@ -128,8 +128,7 @@ impl AdapterConfig {
         let (_, lora) = modules.first().expect("the model has low-rank updates");
         let [rank, _] = lora.a().dims();
         let all = LoraModule::all(model);
-        let is_updated =
-            |module: &LoraModule| modules.iter().any(|(updated, _)| updated.name == module.name);
+        let is_updated = |module: &LoraModule| modules.iter().any(|(updated, _)| updated.name == module.name);
         // The last part of a name if it means the same modules, and otherwise the last two.
         let targets = modules.iter().map(|(module, _)| {
             let kind = module.kind();
@@ -165,8 +164,11 @@ impl AdapterConfig {
     /// If the file is missing or invalid, or the adapter is not supported.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(ADAPTER_CONFIG);
-        let text = fs::read_to_string(&path)
-            .map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|source| Error::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let config: Self =
             serde_json::from_str(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
         match config.unsupported() {
@@ -181,7 +183,9 @@ impl AdapterConfig {
             return Some(format!("the adapter is of type {}; only LORA is supported", self.peft_type));
         }
         if self.use_dora {
-            return Some("the adapter is a DoRA, which is not supported; merge it with PEFT first".to_owned());
+            return Some(
+                "the adapter is a DoRA, which is not supported; merge it with PEFT first".to_owned(),
+            );
         }
         if let Some(bias) = self.bias.as_ref().filter(|bias| *bias != "none") {
             return Some(format!("the adapter trains biases (`bias` = {bias:?}), which is not supported"));

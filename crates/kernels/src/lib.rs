@@ -53,8 +53,8 @@ pub use activation::activate;
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
-    Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SlotShape,
-    SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
+    Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment,
+    SlotShape, SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]

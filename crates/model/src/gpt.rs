@@ -229,7 +229,7 @@ impl Gpt {
         self.map(&mut LoraOnly::default())
     }
 
-    /// The same model with row blocks as some weights, for inference. `blocks` returns them for a path such as
+    /// The same model with row blocks as some weights, which have no gradients. `blocks` returns them for a path such as
     /// `blocks.0.attention.qkv.weight` or `token_embedding.weight`.
     ///
     /// # Panics

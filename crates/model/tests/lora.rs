@@ -9,6 +9,7 @@ use burn::{
     prelude::*,
     tensor::{Distribution, Gradients, Tolerance},
 };
+use kernels::{RowBlock, RowBlocks};
 use model::{Gpt, GptConfig, Lora};
 
 const TOKENS: [[i32; 6]; 2] = [[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]];
@@ -74,6 +75,55 @@ fn lora_only_leaves_the_gradients_of_the_updates() {
         for (found, all) in found.iter().zip(all).filter_map(|(found, all)| Some((found.as_ref()?, all?))) {
             found.assert_approx_eq::<f32>(&all, Tolerance::rel_abs(tolerance, tolerance));
         }
+    }
+}
+
+/// The matrices by path, as row blocks.
+#[derive(Default)]
+struct Blocks {
+    path: Vec<String>,
+    found: BTreeMap<String, RowBlocks>,
+}
+
+impl ModuleVisitor for Blocks {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Ok(dims) = <[usize; 2]>::try_from(param.dims().as_slice()) {
+            let values = param.val().into_data().try_into_vec().unwrap();
+            self.found.insert(self.path.join("."), RowBlocks::new(vec![RowBlock::from_vec(values, dims)]));
+        }
+    }
+}
+
+#[test]
+fn a_model_of_row_blocks_trains_its_updates() {
+    let device = kernels::testing::test_device();
+    let training = device.clone().autodiff();
+    let model = with_updates(&GptConfig::debug_modern(), &device);
+    let mut blocks = Blocks::default();
+    model.visit(&mut blocks);
+    let packed = model.clone().with_row_blocks(|path| blocks.found.get(path).cloned());
+    assert_eq!(packed.weight_bytes(), model.weight_bytes());
+    assert!(packed.num_params() < model.num_params() / 2, "the matrices are not parameters");
+    let (loss, expected) = loss_and_gradients(model.lora_only(), &training);
+    let (packed_loss, found) = loss_and_gradients(packed.lora_only(), &training);
+    let tolerance = || {
+        let tolerance = kernels::testing::test_tolerance(1e-5);
+        Tolerance::<f32>::rel_abs(tolerance, tolerance)
+    };
+    packed_loss.assert_approx_eq(&loss, tolerance());
+    let expected: Vec<_> = expected.into_iter().flatten().collect();
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        found.assert_approx_eq(expected, tolerance());
     }
 }
 

@@ -160,7 +160,7 @@ pub fn warn_of_precision(recipe: &Recipe, device: &Device) {
 fn report_epochs(recipe: &Recipe, tokens_per_epoch: usize) {
     let epochs = recipe.epochs(tokens_per_epoch);
     report(format_args!(
-        "{} of {}: {} of the training data",
+        "{} of {}: {} of the training text",
         plural(HumanCount(recipe.schedule.max_steps), "step"),
         plural(HumanCount(recipe.tokens_per_step()), "token"),
         epochs_in_words(epochs)
@@ -172,8 +172,8 @@ fn report_epochs(recipe: &Recipe, tokens_per_epoch: usize) {
 pub fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
     if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
         warn(format_args!(
-            "this plan reads the data {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
-             more data, fewer steps (--epochs 10), or --set model.dropout=0.2"
+            "this plan reads the text {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
+             more text, fewer steps (--epochs 10), or --set model.dropout=0.2"
         ));
     }
 }

@@ -174,8 +174,7 @@ fn ten_steps_on_packed_examples_match_pytorch() {
     let device = kernels::testing::test_device().autodiff();
     let (bytes, config, facts) = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let golden: FineTuning =
-        serde_json::from_slice(&fs::read(fixture_path("sft.json")).unwrap()).unwrap();
+    let golden: FineTuning = serde_json::from_slice(&fs::read(fixture_path("sft.json")).unwrap()).unwrap();
     let mut examples = Examples::default();
     for GoldenExample { ids, trained } in &golden.examples {
         examples.push(Example { ids, trained });
@@ -238,7 +237,11 @@ fn the_gradients_of_an_adapter_match_peft() {
             n_compared += 1;
         }
     }
-    assert_eq!((n_compared, grads.len()), (golden.gradients.len(), n_compared), "only updates have gradients");
+    assert_eq!(
+        (n_compared, grads.len()),
+        (golden.gradients.len(), n_compared),
+        "only updates have gradients"
+    );
 }
 
 #[test]

@@ -45,12 +45,14 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
         Some(path) => models().run_path(path),
         None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
     };
-    let training = planned.create(&path, model, origin.as_ref().map(|origin| &origin.folder), devices).with_context(|| {
-        format!(
-            "cannot make the run {}; choose another path with --run PATH",
-            quoted(&path.display().to_string())
-        )
-    })?;
+    let training = planned
+        .create(&path, model, origin.as_ref().map(|origin| &origin.folder), devices)
+        .with_context(|| {
+            format!(
+                "cannot make the run {}; choose another path with --run PATH",
+                quoted(&path.display().to_string())
+            )
+        })?;
     Ok(Some((training, Changes::new())))
 }
 

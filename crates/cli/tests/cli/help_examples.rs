@@ -238,11 +238,14 @@ fn prepare(folder: &Path) {
     fs::write(at("work/texts.jsonl"), "\"To be\"\n{\"text\": \"or not to be\"}\n").unwrap();
 
     let chat = r#"{"prompt": "Hello?", "completion": "Hello!"}"#;
-    fs::write(at("work/chats.jsonl"), format!("{chat}\n")).unwrap();
+    fs::write(at("work/chats.jsonl"), format!("{chat}\n{chat}\n")).unwrap();
 
     let small = "--data my.txt --max-steps 2 --set data.tokenizer=byte";
     sh(folder, "work", &format!("kindling train debug --run tiny {small}")).success();
     sh(folder, "work", "for run in baseline wider mine gpt2; do cp -R runs/tiny runs/$run; done").success();
+    let few = "--data chats.jsonl --max-steps 1";
+    sh(folder, "work", &format!("kindling train sft --init-from gpt2 --run tuned {few}")).success();
+    sh(folder, "work", &format!("kindling train lora --init-from tuned --run lora {few}")).success();
     sh(folder, "work", "cp -R runs elsewhere").success();
     sh(folder, "work", "kindling export runs/tiny --format safetensors -o downloads/gpt2-medium").success();
     gguf_files::write_model(&at("work"));

@@ -9,6 +9,7 @@
 mod architectures;
 mod arguments;
 mod chat;
+mod chats;
 mod commands;
 mod companions;
 mod continuing;

@@ -322,37 +322,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn k_scratch_head() {
-    let (n_vocab, width, n) = (49_152, 576, 2048);
-    let w = Weight::new(Format::Q8_0, [n_vocab, width], 0.001, 14);
-    let hidden = random(n * width, 15);
-    let targets: Vec<usize> = (0..n).map(|i| i * 23 % n_vocab).collect();
-    let ticks = || -> f64 {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) * 10.0
-    };
-    rayon::scope(|_| {
-        for round in 0..3 {
-            for gradients in [Gradients::None, Gradients::Hidden, Gradients::All] {
-                for (name, factor) in [
-                    ("f32", Factor::from(Matrix::new(&w.values, n_vocab, width).transposed())),
-                    ("q8_0", Factor::Transposed(w.rows())),
-                ] {
-                    if name == "q8_0" && gradients == Gradients::All {
-                        continue;
-                    }
-                    let (start, cpu) = (std::time::Instant::now(), ticks());
-                    let loss = cross_entropy::loss(SimdLevel::best(), &hidden, &[factor], &targets, gradients);
-                    let wall = start.elapsed().as_secs_f64() * 1e3;
-                    println!(
-                        "{round} {gradients:?} {name}: {wall:.0} ms, {:.0} ms of two cores' time, loss {}",
-                        (ticks() - cpu) / 2.0, loss.mean
-                    );
-                }
-            }
-        }
-    });
-}

@@ -97,7 +97,9 @@ pub enum RecipeProblem {
         "`{key}` has no effect without `optimizer.kind` = muon; add --set {key}=none, or --set optimizer.kind=muon"
     )]
     UnusedMuon { key: &'static str },
-    #[error("`optimizer.kind` = muon has no effect on the low-rank updates of [lora]; add --set optimizer.kind=adamw")]
+    #[error(
+        "`optimizer.kind` = muon has no effect on the low-rank updates of [lora]; add --set optimizer.kind=adamw"
+    )]
     MuonOfLora,
     #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
     TwoEvaluationSizes,

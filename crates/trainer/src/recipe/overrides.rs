@@ -6,7 +6,9 @@ use toml::{Spanned, Table, Value, de::DeValue};
 
 use super::{
     error::RecipeError,
-    sections::{ChatRecipe, DataRecipe, GuardsRecipe, LoraRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe},
+    sections::{
+        ChatRecipe, DataRecipe, GuardsRecipe, LoraRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe,
+    },
 };
 
 /// The value that unsets an optional key.

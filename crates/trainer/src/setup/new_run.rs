@@ -13,8 +13,8 @@ use super::{
     chats::{ChatFormat, Chats},
     data::{RunData, prepare_data},
     error::SetupError,
-    updates::with_new_updates,
     request::RecipeRequest,
+    updates::with_new_updates,
 };
 use crate::{ChatRecipe, DataRecipe, Recipe, Training};
 
@@ -211,8 +211,13 @@ impl PlannedRun {
     /// # Panics
     ///
     /// If `devices` is empty, or `base` is missing for low-rank updates.
-    pub fn create(self, path: &Path, model: Gpt, base: Option<&RunFolder>,
-        devices: &[Device]) -> Result<Training, SetupError> {
+    pub fn create(
+        self,
+        path: &Path,
+        model: Gpt,
+        base: Option<&RunFolder>,
+        devices: &[Device],
+    ) -> Result<Training, SetupError> {
         let Self { recipe, data, special_tokens } = self;
         let adapter = match &recipe.lora {
             Some(lora) => {

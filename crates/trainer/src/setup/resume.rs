@@ -7,8 +7,8 @@ use std::{
 
 use burn::prelude::Device;
 use checkpoint::{Checkpoint, RunFolder, RunLock, TrainerState};
-use families::WeightStorage;
 use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
+use families::WeightStorage;
 
 use super::{
     chats::{ChatFormat, Chats},

@@ -1,0 +1,43 @@
+//! `kindling merge`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::bail;
+use checkpoint::RunFolder;
+use console::report;
+use engine::{Model, WeightStorage};
+use formats::weights::FloatType;
+
+use crate::{model_args::ModelArgs, usage::bail_usage};
+
+/// Merges a LoRA adapter into its base model.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The result is a model folder of its own, in f32. All commands open an adapter directly too, with its base model
+where it was: merging is for moving the model elsewhere. `kindling export` merges as it writes.
+
+Examples:
+  kindling merge runs/lora -o merged"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Folder to create; without it, the adapter's name with `-merged` in the current folder.
+    #[arg(short, long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.load_with(WeightStorage::Owned)?;
+    if !RunFolder::open(source.path()).is_ok_and(|folder| folder.is_adapter()) {
+        bail_usage!("{source} is not an adapter; only a run of `train lora` or a PEFT folder can be merged");
+    }
+    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}-merged", source.name())));
+    if output.exists() {
+        bail!("{} already exists; choose another path with -o", output.display());
+    }
+    RunFolder::create_model(&output, &gpt, &tokenizer, &special_tokens, FloatType::F32)?;
+    report(format_args!("merged {source} into {}", output.display()));
+    Ok(ExitCode::SUCCESS)
+}

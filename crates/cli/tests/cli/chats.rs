@@ -1,0 +1,193 @@
+//! Supervised fine-tuning on conversations, of all weights and of low-rank updates.
+
+use std::{fs, path::Path, sync::LazyLock};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Ran, run};
+
+/// A folder with a base model `base` without a chat template, and conversations `chats.jsonl`.
+static BASE: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["train", "debug", "--run", "base", "--max-steps", "20", "--block-size", "128"];
+    run(folder.path(), &[&train[..], &["--set", "data.tokenizer=bpe:300"]].concat()).success();
+    write_chats(folder.path());
+    folder
+});
+
+fn write_chats(folder: &Path) {
+    let chat = |n: u32| {
+        let question = json!({ "role": "user", "content": format!("{n}?") });
+        let answer = json!({ "role": "assistant", "content": format!("{}", n % 3) });
+        format!("{}\n", json!({ "messages": [question, answer] }))
+    };
+    fs::write(folder.join("chats.jsonl"), (0..40).map(chat).collect::<String>()).unwrap();
+}
+
+/// Trains in the shared folder.
+fn train(preset: &str, base: &str, name: &str, more: &[&str]) -> Ran {
+    let args =
+        ["train", preset, "--init-from", base, "--data", "chats.jsonl", "--run", name, "--batch-size", "2"];
+    let fixed = ["--set", "schedule.warmup_steps=0", "--set", "schedule.checkpoint_interval=5"];
+    run(BASE.path(), &[&args[..], &fixed, more].concat())
+}
+
+fn losses(name: &str, split: &str) -> Vec<f64> {
+    let metrics = fs::read_to_string(BASE.path().join(format!("runs/{name}/metrics.jsonl"))).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["split"] == split).map(|line| line["loss"].as_f64().unwrap()).collect()
+}
+
+fn file(path: &str) -> Vec<u8> {
+    fs::read(BASE.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn a_model_learns_a_chat_format_with_new_special_tokens() {
+    let steps = ["--max-steps", "60", "--lr", "1e-2"];
+    let ran = train("sft", "base", "sft", &steps).success();
+    assert!(ran.stderr.contains("38 conversations to train on and 2 to validate on"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("2 of 2 answers end by themselves"), "{}", ran.stderr);
+    let valid = losses("sft", "valid");
+    assert!(valid.last().unwrap() < &(0.3 * valid[0]), "{valid:?}");
+
+    let config: Value = serde_json::from_slice(&file("runs/sft/config.json")).unwrap();
+    assert_eq!((&config["vocab_size"], &config["eos_token_id"]), (&json!(302), &json!(301)));
+    let template = String::from_utf8(file("runs/sft/chat_template.jinja")).unwrap();
+    assert!(template.contains("<|im_end|>"), "{template}");
+    let texts: Value = serde_json::from_slice(&file("runs/sft/tokenizer_config.json")).unwrap();
+    assert_eq!(texts["eos_token"], "<|im_end|>");
+    // The template and the special tokens reach a GGUF file and come back.
+    run(BASE.path(), &["export", "sft", "--format", "gguf", "-o", "sft.gguf"]).success();
+    run(BASE.path(), &["import", "sft.gguf", "-o", "back"]).success();
+    assert_eq!(String::from_utf8(file("back/chat_template.jinja")).unwrap(), template);
+}
+
+/// The files of a checkpoint.
+fn checkpoint(run: &str, step: u64) -> [Vec<u8>; 2] {
+    ["model.bpk", "optimizer.bpk"].map(|name| file(&format!("runs/{run}/checkpoints/step-{step:08}/{name}")))
+}
+
+#[test]
+fn fine_tuning_resumes_bit_for_bit() {
+    LazyLock::force(&TUNED);
+    for (preset, base) in [("sft", "base"), ("lora", "tuned")] {
+        let (whole, parts) = (format!("{preset}-whole"), format!("{preset}-parts"));
+        let same = ["--set", "schedule.decay_steps=10", "--set", "schedule.eval_interval=5"];
+        train(preset, base, &whole, &[&same[..], &["--max-steps", "10"]].concat()).success();
+        train(preset, base, &parts, &[&same[..], &["--max-steps", "5"]].concat()).success();
+        run(BASE.path(), &["train", "--resume", "--run", &parts, "--max-steps", "10"]).success();
+        assert_eq!(checkpoint(&parts, 10), checkpoint(&whole, 10), "{preset}");
+        assert_eq!(losses(&parts, "valid"), losses(&whole, "valid"));
+    }
+}
+
+#[test]
+fn a_run_does_not_resume_on_other_conversations() {
+    let path = BASE.path().join("other.jsonl");
+    train("sft", "base", "same", &["--max-steps", "2"]).success();
+    let text = String::from_utf8(file("chats.jsonl")).unwrap();
+    fs::write(&path, text.replacen("\"1\"", "\"2\"", 1)).unwrap();
+    let resume = ["train", "--resume", "--run", "same", "--max-steps", "4", "--data", "other.jsonl"];
+    let error = run(BASE.path(), &resume).failure();
+    assert!(error.contains("other.jsonl is not the text that runs/same was trained on"), "{error}");
+}
+
+/// A run with a chat template, as the base of adapters.
+static TUNED: LazyLock<()> = LazyLock::new(|| {
+    train("sft", "base", "tuned", &["--max-steps", "30", "--lr", "1e-2"]).success();
+});
+
+/// The log-probabilities of a text.
+fn logprobs(model: &str) -> Vec<f64> {
+    let ran = run(BASE.path(), &["score", model, "--text", "<|im_start|>4?<|im_end|>", "--json"]).success();
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    json["logprobs"].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
+}
+
+#[track_caller]
+fn assert_close(found: &[f64], expected: &[f64]) {
+    let largest = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(found.len() == expected.len() && largest < 1e-4, "{found:?}\n{expected:?}");
+}
+
+#[test]
+fn an_adapter_is_a_model_and_stays_one_merged_and_exported() {
+    LazyLock::force(&TUNED);
+    train("lora", "tuned", "adapter", &["--max-steps", "20", "--lr", "1e-2"]).success();
+    assert!(!BASE.path().join("runs/adapter/model.safetensors").exists());
+    let valid = losses("adapter", "valid");
+    assert!(valid.last().unwrap() < &valid[0], "{valid:?}");
+
+    let expected = logprobs("adapter");
+    let base = logprobs("tuned");
+    assert!(expected.iter().zip(&base).any(|(a, b)| (a - b).abs() > 1e-2), "the adapter changes the model");
+    run(BASE.path(), &["merge", "adapter", "-o", "merged"]).success();
+    assert_close(&logprobs("merged"), &expected);
+    run(BASE.path(), &["export", "adapter", "--format", "gguf", "-o", "merged.gguf"]).success();
+    assert_close(&logprobs("merged.gguf"), &expected);
+
+    // As PEFT writes it: the adapter alone, with the path of the base.
+    let peft = BASE.path().join("peft");
+    fs::create_dir(&peft).unwrap();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::write(peft.join(name), file(&format!("runs/adapter/{name}"))).unwrap();
+    }
+    assert_close(&logprobs("peft"), &expected);
+    let config = String::from_utf8(file("runs/adapter/adapter_config.json")).unwrap();
+    fs::write(peft.join("adapter_config.json"), config.replace("runs/tuned", "runs/gone")).unwrap();
+    let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
+    assert!(error.contains("is a LoRA adapter of") && error.contains("base_model_name_or_path"), "{error}");
+}
+
+#[test]
+fn an_adapter_does_not_resume_on_another_base() {
+    train("sft", "base", "first", &["--max-steps", "2"]).success();
+    train("lora", "first", "on-first", &["--max-steps", "2"]).success();
+    run(BASE.path(), &["train", "--resume", "--run", "first", "--max-steps", "20"]).success();
+    let resume = ["train", "--resume", "--run", "on-first", "--max-steps", "4"];
+    let error = run(BASE.path(), &resume).failure();
+    assert!(error.contains("runs/first are not those that the adapter"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let flawed =
+        json!({ "messages": [{ "role": "user", "content": "a" }, { "role": "user", "content": "b" }] });
+    fs::write(BASE.path().join("flawed.jsonl"), format!("{flawed}\n{{\n")).unwrap();
+    fs::write(
+        BASE.path().join("one.jsonl"),
+        String::from_utf8(file("chats.jsonl")).unwrap().lines().next().unwrap(),
+    )
+    .unwrap();
+    for (preset, args, expected) in [
+        ("sft", &["--data", "flawed.jsonl"][..], "flawed.jsonl:1: messages 1 and 2 are both from the user"),
+        ("sft", &["--data", "flawed.jsonl"], "flawed.jsonl:2: "),
+        ("sft", &["--data", "one.jsonl"], "one.jsonl has 1 conversation"),
+        ("sft", &["--data", "missing.jsonl"], "missing.jsonl"),
+        ("sft", &["--data", "chats.jsonl", "--block-size", "8"], "fit the block"),
+        ("lora", &["--data", "chats.jsonl"], "base has no chat template, and LoRA can't train"),
+    ] {
+        let all = [&["train", preset, "--init-from", "base", "--run", "refused"][..], args].concat();
+        let error = run(BASE.path(), &all).failure();
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    let error = run(BASE.path(), &["train", "sft", "--data", "chats.jsonl"]).usage_failure();
+    assert!(error.contains("the recipe sft has no model sizes"), "{error}");
+    LazyLock::force(&TUNED);
+    let error = train("lora", "tuned", "refused", &["--set", "lora.targets=[\"q_proj\"]"]).failure();
+    assert!(
+        error.contains("lora.targets has \"q_proj\"") && error.contains("c_attn, c_fc, c_proj"),
+        "{error}"
+    );
+    assert!(!BASE.path().join("runs/refused").exists());
+}
+
+#[test]
+fn training_on_conversations_as_text_names_the_right_command() {
+    let ran =
+        run(BASE.path(), &["train", "debug", "--data", "chats.jsonl", "--dry-run", "--block-size", "8"]);
+    let expected = "train sft --init-from MODEL --data";
+    assert!(ran.success().stderr.contains(expected));
+}
