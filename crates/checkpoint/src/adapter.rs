@@ -7,7 +7,9 @@ use std::{
 
 use ::fs::{atomic, sha256_of_file};
 use burn::prelude::Device;
-use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, with_adapter};
+use families::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, gguf::FileType, with_adapter,
+};
 use formats::weights::Weights;
 use model::Gpt;
 use serde::{Deserialize, Serialize};
@@ -157,10 +159,17 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// As [`RunFolder::load_model`].
+    /// As [`RunFolder::load_model`], or if an adapter's weights should have fewer bits than f32.
     pub fn load_as_base(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
-        let storage = if self.is_adapter() { WeightStorage::Owned } else { storage };
-        self.load_model_with(storage, device)
+        if !self.is_adapter() {
+            return self.load_model_with(storage, device);
+        }
+        match storage {
+            WeightStorage::Quantised(ty) if ty != FileType::F32 => {
+                Err(Error::PackedAdapter { path: self.path().to_owned(), ty })
+            }
+            _ => self.load_model_with(WeightStorage::Owned, device),
+        }
     }
 
     /// The file of the kept weights, or of the kept adapter.

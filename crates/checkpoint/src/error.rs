@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use families::{NoFamily, quoted};
+use families::{NoFamily, gguf::FileType, quoted};
 
 /// An error of reading or writing a run folder.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,13 @@ pub enum Error {
         .base.display(), .path.display()
     )]
     OtherBase { path: PathBuf, base: PathBuf },
+
+    /// An adapter that is the base of another one, with weights of another type than f32.
+    #[error(
+        "{} is a LoRA adapter, so its weights can't be kept as {ty}; merge it into a model folder first",
+        .path.display()
+    )]
+    PackedAdapter { path: PathBuf, ty: FileType },
 
     /// A folder with something other than a supported model.
     #[error("{} {reason}", .path.display())]

@@ -39,41 +39,48 @@ pub enum Gradients {
 
 /// A loss and the requested gradients.
 pub struct Loss {
-    /// The mean over all rows of `-ln softmax(logits)[target]`.
-    pub mean: f32,
+    /// The mean over all rows of `-ln softmax(logits)[target]`, or the sum of these with the weights of the rows.
+    pub value: f32,
     /// `[N, C]`
     pub d_hidden: Option<Vec<f32>>,
     /// `[V, C]`
     pub d_weight: Option<Vec<f32>>,
 }
 
-/// The mean loss of `hidden`, `[N, C]`, for a head whose weight is blocks side by side, `[C, V]` together.
+/// The loss of `hidden`, `[N, C]`, for a head whose weight is blocks side by side, `[C, V]` together. It is the sum with
+/// `row_weights`, `[N]`, or without them the mean.
 ///
 /// # Panics
 ///
-/// If there is no block.
+/// If there is no block, or rows and their weights differ in number.
 pub fn loss(
     level: SimdLevel,
     hidden: &[f32],
     weight: &[Factor<'_>],
     targets: &[usize],
+    row_weights: Option<&[f32]>,
     gradients: Gradients,
 ) -> Loss {
     let n_vocab: usize = weight.iter().map(Factor::cols).sum();
     let width = weight.first().expect("a head has a weight").rows();
     let backward = gradients != Gradients::None;
     let n_rows = targets.len();
+    let ones = row_weights.is_none().then(|| vec![1.0; n_rows]);
+    let row_weights = row_weights.or(ones.as_deref()).unwrap_or_default();
+    assert_eq!(row_weights.len(), n_rows, "each row has a weight");
+    let divisor = if ones.is_some() { n_rows as f32 } else { 1.0 };
     // Even chunks of whole panels.
     let max_rows = (MAX_LOGITS / n_vocab / COLS).max(1) * COLS;
     let chunk = n_rows.div_ceil(n_rows.div_ceil(max_rows).max(1)).max(1).next_multiple_of(COLS);
     let mut sum = 0.0;
     let mut d_hidden = backward.then(|| Vec::with_capacity(hidden.len()));
     let mut d_weight = (gradients == Gradients::All).then(|| vec![0.0; n_vocab * width]);
-    for (hidden, targets) in hidden.chunks(chunk * width).zip(targets.chunks(chunk)) {
+    let rows = targets.chunks(chunk).zip(row_weights.chunks(chunk));
+    for (hidden, (targets, row_weights)) in hidden.chunks(chunk * width).zip(rows) {
         let n = targets.len();
         let rows = Matrix::new(hidden, n, width);
         let mut logits = logits(level, weight, rows); // [V, n]
-        sum += softmax_loss(level, &mut logits, targets, n_rows, backward);
+        sum += softmax_loss(level, &mut logits, (targets, row_weights), divisor, backward);
         let d_logits = Matrix::new(&logits, n_vocab, n);
         if let Some(d_hidden) = &mut d_hidden {
             d_hidden.extend(transpose(&backward_hidden(level, weight, d_logits), width, n));
@@ -83,8 +90,8 @@ pub fn loss(
         }
     }
     #[expect(clippy::cast_possible_truncation, reason = "the loss is f32")]
-    let mean = (sum / n_rows as f64) as f32;
-    Loss { mean, d_hidden, d_weight }
+    let value = (sum / f64::from(divisor)) as f32;
+    Loss { value, d_hidden, d_weight }
 }
 
 /// The transposed logits of some hidden rows, `[V, n]`.
@@ -139,20 +146,20 @@ fn each_piece(weight: &[Factor<'_>], mut task: impl FnMut(Range<usize>, Matrix<'
     }
 }
 
-/// The sum of the losses of the columns of logits `[V, n]`. With `backward`, replaces the logits by the gradients of
-/// the mean over `n_total`.
+/// The weighted sum of the losses of the columns of logits `[V, n]`, given the targets and weights of the columns. With
+/// `backward`, replaces the logits by the gradients of the sum over `divisor`.
 fn softmax_loss(
     level: SimdLevel,
     logits: &mut [f32],
-    targets: &[usize],
-    n_total: usize,
+    (targets, weights): (&[usize], &[f32]),
+    divisor: f32,
     backward: bool,
 ) -> f64 {
     let n = targets.len();
     let n_vocab = logits.len() / n;
     let shared = Shared::new(logits);
     parallel::sum_pieces(n, COLS, |cols| {
-        let targets = &targets[cols.clone()];
+        let (targets, weights) = (&targets[cols.clone()], &weights[cols.clone()]);
         // SAFETY: pieces have disjoint columns, and their rows do not overlap.
         let column = |row: usize| unsafe { shared.part(row * n + cols.start..row * n + cols.end) };
         let target_logits: Vec<f32> = targets.iter().enumerate().map(|(i, &t)| column(t)[i]).collect();
@@ -179,7 +186,10 @@ fn softmax_loss(
                     }
                 }
                 if backward {
-                    let scales = sums.map(|sum| 1.0 / (sum * n_total as f32));
+                    let mut scales = [0.0; COLS];
+                    for ((scale, weight), sum) in scales.iter_mut().zip(weights).zip(&sums) {
+                        *scale = weight / (sum * divisor);
+                    }
                     for row in 0..n_vocab {
                         for (x, scale) in column(row).iter_mut().zip(&scales) {
                             *x *= scale;
@@ -189,12 +199,13 @@ fn softmax_loss(
             },
         );
         if backward {
-            for (i, &target) in targets.iter().enumerate() {
-                column(target)[i] -= 1.0 / n_total as f32;
+            for (i, (&target, weight)) in targets.iter().zip(weights).enumerate() {
+                column(target)[i] -= weight / divisor;
             }
         }
         let losses = target_logits.iter().zip(&largest).zip(&sums);
-        losses.map(|((logit, largest), sum)| f64::from(sum.ln()) + f64::from(largest - logit)).sum()
+        let losses = losses.map(|((logit, largest), sum)| f64::from(sum.ln()) + f64::from(largest - logit));
+        losses.zip(weights).map(|(loss, &weight)| f64::from(weight) * loss).sum()
     })
 }
 

@@ -235,21 +235,27 @@ fn norm_gradients_are_finite_differences() {
 fn loss_gradients_are_finite_differences() {
     let (n, width, n_vocab) = (5, 3, 7);
     let (hidden, weight, targets) = (random(n * width, 10), random(n_vocab * width, 11), [0, 6, 3, 3, 1]);
-    let reference = |hidden: &[f64], weight: &[f64]| -> f64 {
+    let rows = [0.5, -2.0, 1.5, 0.0, 3.0]; // Weights of the rows.
+    let losses = |hidden: &[f64], weight: &[f64]| -> Vec<f64> {
         let loss = |(hidden, &target): (&[f64], &usize)| {
             let logit = |w: &[f64]| -> f64 { hidden.iter().zip(w).map(|(h, w)| h * w).sum() };
             let logits: Vec<f64> = weight.chunks_exact(width).map(logit).collect();
             logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[target]
         };
-        hidden.chunks_exact(width).zip(&targets).map(loss).sum::<f64>() / n as f64
+        hidden.chunks_exact(width).zip(&targets).map(loss).collect()
+    };
+    let reference =
+        |hidden: &[f64], weight: &[f64]| -> f64 { losses(hidden, weight).iter().sum::<f64>() / n as f64 };
+    let weighted = |hidden: &[f64], weight: &[f64]| -> f64 {
+        losses(hidden, weight).iter().zip(&rows).map(|(loss, &row)| loss * f64::from(row)).sum()
     };
     let (hidden64, weight64) = (wide(&hidden), wide(&weight));
     let d_weight = finite_differences(&weight, |weight| reference(&hidden64, weight));
     for level in SimdLevel::all() {
         let matrix = Matrix::new(&weight, n_vocab, width);
         let factor = [matrix.transposed().into()];
-        let loss = cross_entropy::loss(level, &hidden, &factor, &targets, Gradients::All);
-        assert_close(level, &[loss.mean], &[reference(&hidden64, &weight64)], 1e-6);
+        let loss = cross_entropy::loss(level, &hidden, &factor, &targets, None, Gradients::All);
+        assert_close(level, &[loss.value], &[reference(&hidden64, &weight64)], 1e-6);
         let d_hidden = loss.d_hidden.expect("gradients were requested");
         let expected = finite_differences(&hidden, |hidden| reference(hidden, &weight64));
         assert_close(level, &d_hidden, &expected, 1e-6);
@@ -258,13 +264,20 @@ fn loss_gradients_are_finite_differences() {
         // Two blocks of the weight, one of them with contiguous columns, and no gradient of the weight.
         let columns = transpose(&weight[3 * width..], 4);
         let blocks = [matrix.row_range(0..3).transposed().into(), Matrix::new(&columns, width, 4).into()];
-        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, Gradients::Hidden);
-        assert_close(level, &[loss.mean], &[reference(&hidden64, &weight64)], 1e-6);
+        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, None, Gradients::Hidden);
+        assert_close(level, &[loss.value], &[reference(&hidden64, &weight64)], 1e-6);
         assert_close(level, &loss.d_hidden.expect("gradients were requested"), &expected, 1e-6);
         assert!(loss.d_weight.is_none());
 
-        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, Gradients::None);
+        let loss = cross_entropy::loss(level, &hidden, &blocks, &targets, None, Gradients::None);
         assert!(loss.d_hidden.is_none() && loss.d_weight.is_none());
+
+        let loss = cross_entropy::loss(level, &hidden, &factor, &targets, Some(&rows), Gradients::All);
+        assert_close(level, &[loss.value], &[weighted(&hidden64, &weight64)], 1e-5);
+        let expected = finite_differences(&hidden, |hidden| weighted(hidden, &weight64));
+        assert_close(level, &loss.d_hidden.expect("gradients were requested"), &expected, 1e-5);
+        let expected = finite_differences(&weight, |weight| weighted(&hidden64, weight));
+        assert_close(level, &loss.d_weight.expect("gradients were requested"), &expected, 1e-5);
     }
 }
 

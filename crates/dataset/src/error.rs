@@ -84,8 +84,8 @@ pub enum Error {
     #[error("there are no examples")]
     NoExamples,
 
-    /// An example that does not fit a row.
-    #[error("example {idx} has {n_tokens} tokens and does not fit a block of {block_size}")]
+    /// An example or a pair of them that does not fit a row.
+    #[error("example or pair {idx} has {n_tokens} tokens and does not fit a block of {block_size}")]
     LongExample { idx: usize, n_tokens: usize, block_size: usize },
 
     /// A fraction that leaves no text for training or for validation.

@@ -21,6 +21,13 @@ pub struct Example<'a> {
     pub trained: &'a [bool],
 }
 
+impl Example<'_> {
+    /// Number of trained tokens.
+    pub fn n_trained(&self) -> usize {
+        self.trained.iter().filter(|&&it| it).count()
+    }
+}
+
 impl Examples {
     /// Appends an example. The first token has no context, so it is not trained.
     ///

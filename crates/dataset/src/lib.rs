@@ -83,4 +83,4 @@ pub use source_file::SourceFile;
 pub use stream::{is_stream, read_text, save_stream};
 pub use texts::rules_matter;
 pub use tokens::Tokens;
-pub use windows::{Batch, BatchIndex, Packing, RngStream, Windows};
+pub use windows::{Batch, BatchIndex, PackedPair, Packing, RngStream, Windows};

@@ -1,10 +1,10 @@
-//! Batches of packed examples, as a pure function of the seed and the step.
+//! Batches of packed examples, or pairs of them, as a pure function of the seed and the step.
 
 use std::{num::NonZeroUsize, ops::Range, sync::Arc};
 
 use crate::{
-    Batch, BatchIndex, Error, Examples, Packing, Result,
-    packing::{Row, n_positions, pack},
+    Batch, BatchIndex, Error, Examples, PackedPair, Packing, Result,
+    packing::{Group, Row, n_positions, pack},
     random::{Purpose, generator, shuffle},
 };
 
@@ -33,6 +33,9 @@ impl StepShape {
 #[derive(Debug, Clone)]
 pub struct PackedRows {
     examples: Arc<Examples>,
+    group: Group,
+    /// One number for each pair; empty if there is none.
+    reference: Arc<[f64]>,
     rows: Arc<[Row]>,
     shape: StepShape,
     seed: u64,
@@ -48,12 +51,42 @@ impl PackedRows {
     ///
     /// If there are no examples, or one is longer than a block.
     pub fn new(examples: Arc<Examples>, shape: StepShape, seed: u64) -> Result<Self> {
+        Self::of(examples, Group::One, shape, seed)
+    }
+
+    /// Rows of pairs: examples 0 and 1, 2 and 3, and so on are neighbours in a row. Weights of batches count pairs in place
+    /// of trained tokens.
+    ///
+    /// # Errors
+    ///
+    /// If there are no examples, or a pair is longer than a block.
+    ///
+    /// # Panics
+    ///
+    /// If the number of examples is odd.
+    pub fn of_pairs(examples: Arc<Examples>, shape: StepShape, seed: u64) -> Result<Self> {
+        Self::of(examples, Group::Pair, shape, seed)
+    }
+
+    fn of(examples: Arc<Examples>, group: Group, shape: StepShape, seed: u64) -> Result<Self> {
         if examples.is_empty() {
             return Err(Error::NoExamples);
         }
-        let rows: Arc<[Row]> = pack(&examples, shape.block_size)?.into();
+        let rows: Arc<[Row]> = pack(&examples, group, shape.block_size)?.into();
         let order = (0, order(rows.len(), seed, 0));
-        Ok(Self { examples, rows, shape, seed, part: 0..shape.batch_size, n_ranks: 1, order })
+        let (reference, part) = (Arc::default(), 0..shape.batch_size);
+        Ok(Self { examples, group, reference, rows, shape, seed, part, n_ranks: 1, order })
+    }
+
+    /// The same rows with a number for each pair, in the order of the data, which batches repeat. Without this it is 0.
+    ///
+    /// # Panics
+    ///
+    /// If pairs and numbers differ in number.
+    pub fn with_reference(self, reference: Arc<[f64]>) -> Self {
+        assert_eq!(self.group, Group::Pair, "only pairs have a reference");
+        assert_eq!(2 * reference.len(), self.examples.len(), "each pair has a reference");
+        Self { reference, ..self }
     }
 
     /// The rows of rank `rank` when each batch is divided evenly, in order, among `n` ranks.
@@ -91,14 +124,14 @@ impl PackedRows {
         let micro_batch = usize::try_from(at.micro_batch).expect("a step has few batches");
         assert!(micro_batch < grad_accumulation.get(), "batch {micro_batch} of {grad_accumulation}");
         let of_step: Vec<usize> = (0..self.shape.n_rows()).map(|idx| self.row_at(at.step, idx)).collect();
-        let n_trained_in_step: usize = of_step.iter().map(|&row| self.rows[row].n_trained).sum();
+        let n_in_step: usize = of_step.iter().map(|&row| self.n_weighed(&self.rows[row])).sum();
         let of_batch = &of_step[micro_batch * batch_size..][self.part.clone()];
         let n_batches = grad_accumulation.get() * self.n_ranks;
-        self.batch_of(of_batch, n_batches as f64 / n_trained_in_step as f64)
+        self.batch_of(of_batch, n_batches as f64 / n_in_step as f64)
     }
 
     /// The first `n_rows` rows of the first epoch, or all rows if there are fewer, in batches of at most `batch_size`. The
-    /// weight of a batch is its number of trained tokens.
+    /// weight of a batch is its number of trained tokens, or of pairs.
     ///
     /// # Panics
     ///
@@ -123,7 +156,15 @@ impl PackedRows {
         self.order.1[usize::try_from(place % n).expect("a remainder is below the number of rows")]
     }
 
-    /// A batch of rows. `weight` is that of one trained token.
+    /// The trained tokens of a row, or its pairs.
+    fn n_weighed(&self, row: &Row) -> usize {
+        match self.group {
+            Group::One => row.n_trained,
+            Group::Pair => row.examples.len() / 2,
+        }
+    }
+
+    /// A batch of rows. `weight` is that of one trained token, or of one pair.
     fn batch_of(&self, rows: &[usize], weight: f64) -> Batch {
         let longest = rows.iter().map(|&row| self.rows[row].len).max().unwrap_or_default();
         let time = longest.next_multiple_of(MULTIPLE).min(self.shape.block_size);
@@ -135,7 +176,8 @@ impl PackedRows {
             block_size: time,
             packing: None,
         };
-        let mut packing = Packing { lengths: Vec::new(), trained: Vec::new(), weight: 0.0 };
+        let mut packing =
+            Packing { lengths: Vec::new(), trained: Vec::new(), pairs: Vec::new(), weight: 0.0 };
         for &row in rows {
             let Row { examples, len, .. } = &self.rows[row];
             for &idx in examples {
@@ -149,14 +191,26 @@ impl PackedRows {
                 packing.lengths.push(n);
             }
             let n_padding = time - len;
+            if self.group == Group::Pair {
+                packing.pairs.extend(examples.chunks_exact(2).map(|pair| self.pair(pair[0] / 2)));
+            }
             if n_padding > 0 {
                 batch.inputs.resize(batch.inputs.len() + n_padding, 0);
                 batch.targets.resize(batch.targets.len() + n_padding, 0);
                 packing.lengths.push(n_padding);
             }
         }
-        packing.weight = weight * packing.trained.len() as f64;
+        let n_weighed: usize = rows.iter().map(|&row| self.n_weighed(&self.rows[row])).sum();
+        packing.weight = weight * n_weighed as f64;
         Batch { packing: Some(packing), ..batch }
+    }
+
+    fn pair(&self, idx: usize) -> PackedPair {
+        PackedPair {
+            idx,
+            n_trained: [0, 1].map(|of_pair| self.examples.get(2 * idx + of_pair).n_trained()),
+            reference: self.reference.get(idx).copied().unwrap_or_default(),
+        }
     }
 }
 
@@ -288,6 +342,35 @@ mod tests {
             let weight: f64 = batches.iter().map(|batch| batch.packing.as_ref().unwrap().weight).sum();
             assert_eq!(weight, rows.examples.n_trained() as f64);
         }
+    }
+
+    #[test]
+    fn batches_of_pairs_name_their_pairs() {
+        let shape = StepShape { block_size: BLOCK, batch_size: 2, grad_accumulation: NonZeroUsize::MIN };
+        let examples = examples(&[20, 30, 40, 61, 9, 8, 33, 34]);
+        let reference: Arc<[f64]> = [0.5, 1.5, 2.5, 3.5].into();
+        let mut rows = PackedRows::of_pairs(examples.clone(), shape, 7).unwrap().with_reference(reference);
+        assert_eq!(rows.n_rows(), 3, "48, 99, 15 and 65 positions fit into 3 rows of 100");
+        let mut found = Vec::new();
+        for batch in rows.clone().in_batches(10, 2) {
+            let packing = batch.packing.unwrap();
+            assert_eq!(packing.weight, packing.pairs.len() as f64);
+            let mut trained = packing.trained.iter().map(|&position| batch.targets[position]);
+            for PackedPair { idx, n_trained, reference } in packing.pairs {
+                assert_eq!(reference, idx as f64 + 0.5);
+                for (of_pair, n) in n_trained.into_iter().enumerate() {
+                    let example = examples.get(2 * idx + of_pair);
+                    let expected = example.ids.iter().zip(example.trained).filter(|(_, trained)| **trained);
+                    assert!(trained.by_ref().take(n).eq(expected.map(|(id, _)| id.cast_signed())));
+                }
+                found.push(idx);
+            }
+            assert_eq!(trained.next(), None);
+        }
+        found.sort_unstable();
+        assert_eq!(found, [0, 1, 2, 3]);
+        let weights: Vec<f64> = (0..3).map(|step| rows.batch(at(step, 0)).packing.unwrap().weight).collect();
+        assert_eq!(weights, [1.0; 3], "a step of one batch has its own mean");
     }
 
     #[test]

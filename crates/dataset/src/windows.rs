@@ -63,9 +63,22 @@ pub struct Packing {
     pub lengths: Vec<usize>,
     /// The indices of trained targets in `[B · T]`, ascending.
     pub trained: Vec<usize>,
-    /// The mean over the batches of a step, on all ranks, of this weight times the mean loss of trained targets is the
-    /// mean loss over all trained targets of the step.
+    /// The pairs of the batch in the order of the documents; empty for examples that are not pairs.
+    pub pairs: Vec<PackedPair>,
+    /// The mean over the batches of a step, on all ranks, of this weight times the mean loss of trained targets, or of
+    /// pairs, is the mean loss over all of the step.
     pub weight: f64,
+}
+
+/// A pair of examples in a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackedPair {
+    /// The index of the pair in the data.
+    pub idx: usize,
+    /// The numbers of trained targets of its two examples, which are neighbours among the trained targets.
+    pub n_trained: [usize; 2],
+    /// What a reference model says of the pair; see [`PackedRows::with_reference`](crate::PackedRows::with_reference).
+    pub reference: f64,
 }
 
 /// Samples batches of windows at uniformly random offsets of a text.

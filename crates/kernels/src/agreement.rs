@@ -499,10 +499,29 @@ proptest! {
         let inputs = [hidden, normal([n_vocab, width], 12)];
         // A loss with a factor, so that the incoming gradient is not 1.
         let chunked = |[hidden, weight]: [Tensor<2>; 2]| {
-            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), n_rows, F32) * 3.0
+            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), None, n_rows, F32) * 3.0
         };
         let whole = |[hidden, weight]: [Tensor<2>; 2]| {
             cross_entropy(LmHead::new(weight).logits(hidden, F32), targets.clone()) * 3.0
+        };
+        assert_same(close(), &inputs, chunked, whole);
+    }
+
+    #[test]
+    fn weighted_losses(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90, n_rows in 1usize..70) {
+        let targets: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
+        let weights: Vec<f32> = (0..n).map(|i| (i % 5) as f32 - 2.0).collect();
+        let inputs = [normal([n, width], 11), normal([n_vocab, width], 12)];
+        assert_agrees(inputs.clone(), |[hidden, weight]| {
+            LmHead::new(weight).weighted_loss(hidden, targets.clone(), weights.clone(), F32) * 3.0
+        });
+        let chunked = |[hidden, weight]: [Tensor<2>; 2]| {
+            let row_weights = Some(weights.clone().into());
+            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), row_weights, n_rows, F32)
+        };
+        let whole = |[hidden, weight]: [Tensor<2>; 2]| {
+            LmHead::new(weight).weighted_loss(hidden, targets.clone(), weights.clone(), F32)
         };
         assert_same(close(), &inputs, chunked, whole);
     }
@@ -535,7 +554,7 @@ fn bf16_in_chunks_is_close_to_f32() {
     let head = [normal([5, 8], 4), normal([7, 8], 5)];
     let loss = |precision| {
         output_and_gradients(&head, |[hidden, weight]| {
-            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), 2, precision)
+            LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), None, 2, precision)
         })
     };
     let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&attention, &loss];

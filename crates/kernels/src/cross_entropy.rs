@@ -1,5 +1,7 @@
 //! The output head and the cross-entropy loss.
 
+use std::sync::Arc;
+
 use burn::{backend::Dispatch, prelude::*, tensor::activation::log_softmax};
 
 use crate::{
@@ -47,6 +49,42 @@ impl<'a> LmHead<'a> {
     ///
     /// If rows and targets differ in number, a target is not below V, or the rows do not have C channels.
     pub fn loss(self, hidden: Tensor<2>, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
+        self.reduced_loss(hidden, targets, None, precision)
+    }
+
+    /// The sum over all rows of `-ln softmax(logits)[target]` times the weight of the row, in nats. Weights may be
+    /// negative, and have no gradient. Computed in chunks, as [`LmHead::loss`].
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[N, C]`
+    /// - `targets`: `[N]`, each below V
+    /// - `row_weights`: `[N]`
+    /// - output: `[1]`
+    ///
+    /// # Panics
+    ///
+    /// As [`LmHead::loss`], or if rows and weights differ in number.
+    pub fn weighted_loss(
+        self,
+        hidden: Tensor<2>,
+        targets: Tensor<1, Int>,
+        row_weights: Vec<f32>,
+        precision: Precision,
+    ) -> Tensor<1> {
+        let [n_rows, _] = hidden.dims();
+        assert_eq!(row_weights.len(), n_rows, "{} weights for {n_rows} rows", row_weights.len());
+        self.reduced_loss(hidden, targets, Some(row_weights.into()), precision)
+    }
+
+    /// The mean or weighted loss.
+    fn reduced_loss(
+        self,
+        hidden: Tensor<2>,
+        targets: Tensor<1, Int>,
+        row_weights: Option<Arc<[f32]>>,
+        precision: Precision,
+    ) -> Tensor<1> {
         let ([n_rows, width], [n_targets]) = (hidden.dims(), targets.dims());
         let [_, expected] = self.weight.dims();
         assert_eq!(width, expected, "the hidden rows have {width} channels, but the head takes {expected}");
@@ -58,19 +96,28 @@ impl<'a> LmHead<'a> {
             };
             let (hidden, targets) = (hidden.into_dispatch(), targets.into_dispatch());
             return Tensor::from_dispatch(<Dispatch as FusedOps>::head_loss(
-                hidden, weight, blocks, targets, precision,
+                hidden,
+                weight,
+                blocks,
+                targets,
+                row_weights,
+                precision,
             ));
         }
         if is_on_gpu(&hidden) {
             // Even chunks of whole product tiles.
             let n_chunks = (n_rows * self.n_vocab()).div_ceil(CHUNK).max(1);
             let n_rows = n_rows.div_ceil(n_chunks).next_multiple_of(TILE);
-            return self.loss_in_chunks(hidden, targets, n_rows, precision);
+            return self.loss_in_chunks(hidden, targets, row_weights, n_rows, precision);
         }
-        cross_entropy(self.logits(hidden, precision), targets)
+        let logits = self.logits(hidden, precision);
+        let Some(row_weights) = row_weights else { return cross_entropy(logits, targets) };
+        let row_weights = Tensor::<1>::from_floats(&row_weights[..], &logits.device());
+        let logprobs = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
+        (logprobs.squeeze_dim(1) * row_weights).sum().neg()
     }
 
-    /// `ln softmax(logits)[target]` of each row, without gradients. Computed in chunks, as [`LmHead::loss`].
+    /// `ln softmax(logits)[target]` of each row, on a device without gradients. Computed in chunks, as [`LmHead::loss`].
     ///
     /// # Shapes
     ///
@@ -88,9 +135,12 @@ impl<'a> LmHead<'a> {
         // Even chunks of whole product tiles.
         let max_rows = (chunk / self.n_vocab() / tile).max(1) * tile;
         let chunk_rows = n_rows.div_ceil(n_rows.div_ceil(max_rows)).next_multiple_of(tile);
+        // On a device that records gradients, the logits of all chunks would be kept.
+        let (hidden, targets) = (hidden.inner(), targets.inner());
+        let head = LmHead { weight: self.weight.inner() };
         let logprobs = hidden.split(chunk_rows, 0).into_iter().zip(targets.split(chunk_rows, 0)).map(
             |(hidden, targets)| {
-                let logits = self.clone().logits(hidden, precision); // [n, V]
+                let logits = head.clone().logits(hidden, precision); // [n, V]
                 let targets = targets.unsqueeze_dim(1); // [n, 1]
                 log_softmax(logits, 1).gather(1, targets).squeeze_dim(1)
             },
@@ -98,11 +148,12 @@ impl<'a> LmHead<'a> {
         Tensor::cat(logprobs.collect(), 0)
     }
 
-    /// As [`LmHead::loss`], in chunks of `n_rows` rows.
+    /// As [`LmHead::loss`] or [`LmHead::weighted_loss`], in chunks of `n_rows` rows.
     pub(crate) fn loss_in_chunks(
         self,
         hidden: Tensor<2>,
         targets: Tensor<1, Int>,
+        row_weights: Option<Arc<[f32]>>,
         n_rows: usize,
         precision: Precision,
     ) -> Tensor<1> {
@@ -111,7 +162,12 @@ impl<'a> LmHead<'a> {
         let targets = targets.into_dispatch();
         count_gpu_path();
         Tensor::from_dispatch(<Dispatch as GpuOps>::head_loss_in_chunks(
-            hidden, weight, targets, n_rows, precision,
+            hidden,
+            weight,
+            targets,
+            row_weights,
+            n_rows,
+            precision,
         ))
     }
 

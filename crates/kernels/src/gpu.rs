@@ -9,6 +9,8 @@ mod embedding;
 mod head_loss;
 mod primitive;
 
+use std::sync::Arc;
+
 use burn::backend::{
     Autodiff, Backend, Flex, TensorMetadata,
     autodiff::{
@@ -49,15 +51,17 @@ pub(crate) trait GpuOps: Backend {
         out
     }
 
-    /// As [`crate::LmHead::loss`], with the weight `[V, C]`, in chunks of `n_rows` rows.
+    /// As [`crate::LmHead::loss`], with the weight `[V, C]`, in chunks of `n_rows` rows; with `row_weights`, as
+    /// [`crate::LmHead::weighted_loss`].
     fn head_loss_in_chunks(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        row_weights: Option<Arc<[f32]>>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        HeadLoss::<Self> { hidden, weight, targets, n_rows, precision }.loss()
+        HeadLoss::<Self> { hidden, weight, targets, row_weights, n_rows, precision }.loss()
     }
 
     /// The rows `ids`, `[N]`, of a table `[V, C]`, as `[N, C]`.
@@ -95,13 +99,14 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        row_weights: Option<Arc<[f32]>>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let of_weight = weight.is_tracked();
         let [hidden, weight] = [hidden, weight].map(|x| x.into_primitive());
-        let head_loss = HeadLoss::<B> { hidden, weight, targets, n_rows, precision };
+        let head_loss = HeadLoss::<B> { hidden, weight, targets, row_weights, n_rows, precision };
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (loss, gradients) = head_loss.loss_and_gradients(of_weight);

@@ -96,6 +96,14 @@ impl Weight<'_> {
         }
     }
 
+    /// The weight on a device that does not record gradients.
+    pub(crate) fn inner(self) -> Self {
+        match self {
+            Self::Dense(weight) => Self::Dense(weight.inner()),
+            blocks @ Self::Blocks(_) => blocks,
+        }
+    }
+
     /// The weight as one tensor; blocks are copied.
     pub(crate) fn dense(&self, device: &Device) -> Tensor<2> {
         match self {

@@ -315,11 +315,73 @@ impl Gpt {
         documents: &Documents,
         trained: Tensor<1, Int>,
     ) -> Tensor<1> {
+        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
+        self.head().loss(hidden, targets, self.precision)
+    }
+
+    /// The log-probabilities of some targets of packed documents, without gradients. See [`Gpt::packed_loss`].
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
+    /// - `trained`: `[N]`, indices in `[B · T]`
+    /// - output: `[N]`
+    ///
+    /// # Panics
+    ///
+    /// As [`Gpt::packed_loss`].
+    pub fn packed_logprobs(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        documents: &Documents,
+        trained: Tensor<1, Int>,
+    ) -> Tensor<1> {
+        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
+        self.head().logprobs(hidden, targets, self.precision)
+    }
+
+    /// A loss of some targets of packed documents: the sum of the negative log-probability of each target times its
+    /// weight. `weigh` computes the weights from the log-probabilities, and has no gradient itself. So any loss that
+    /// depends on log-probabilities alone gets its exact gradient from one pass: the weights are its derivatives.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
+    /// - `trained`: `[N]`, indices in `[B · T]`
+    /// - `weigh`: from N log-probabilities to N weights
+    /// - output: `[1]`
+    ///
+    /// # Panics
+    ///
+    /// As [`Gpt::packed_loss`], or if there are not N weights.
+    pub fn packed_weighted_loss(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        documents: &Documents,
+        trained: Tensor<1, Int>,
+        weigh: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Tensor<1> {
+        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
+        let logprobs = self.head().logprobs(hidden.clone(), targets.clone(), self.precision);
+        let logprobs: Vec<f32> = logprobs.into_data().try_into_vec().expect("log-probabilities are f32");
+        self.head().weighted_loss(hidden, targets, weigh(&logprobs), self.precision)
+    }
+
+    /// The hidden vectors `[N, C]` before some targets of packed documents, and these targets, `[N]`.
+    fn packed_hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        documents: &Documents,
+        trained: Tensor<1, Int>,
+    ) -> (Tensor<2>, Tensor<1, Int>) {
         assert_eq!(documents.dims(), tokens.dims(), "documents and tokens differ in rows");
         let [batch, time] = tokens.dims();
         let hidden = self.hidden(tokens, Some(documents)).reshape([batch * time, self.config.n_embd]);
         let targets = targets.reshape([batch * time]).select(0, trained.clone());
-        self.head().loss(hidden.select(0, trained), targets, self.precision)
+        (hidden.select(0, trained), targets)
     }
 
     /// The log-probability of each target given the tokens up to it. The full logits are never in memory.

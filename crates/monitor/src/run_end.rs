@@ -68,6 +68,11 @@ pub fn conclude(
     if has_other_last {
         report(format_args!("the last weights are at {}", quoted(&format!("{path}@last"))));
     }
+    if history.recipe.as_ref().is_some_and(|recipe| recipe.chat.is_some()) {
+        report(format_args!("Talk with it:"));
+        report_command(format_args!("{} chat {}", program(), quoted(&path)));
+        return Ok(());
+    }
     // A prompt that occurs in the training text.
     let prompt = if corpus == "shakespeare" { " --prompt 'ROMEO:'" } else { "" };
     report(format_args!("Generate text with:"));

@@ -1,5 +1,6 @@
 //! Estimates the memory of a run, and compares it with the machine's.
 
+use families::gguf::FileType;
 use model::{Activation, GptConfig, SlotType, estimate_slots};
 use sysinfo::System;
 
@@ -61,15 +62,20 @@ impl MachineMemory {
 }
 
 /// Estimates the peak memory of training, in bytes: weights, gradients, both moments, the copy being written to a
-/// checkpoint, activations, Muon's scratch matrices, and the keys and values of a sample.
+/// checkpoint, activations, Muon's scratch matrices, and the keys and values of a sample. With LoRA, the base model has
+/// weights alone.
 ///
 /// It models the fused kernels on the CPU, and was within about a third of measurements there. (Muon keeps only one
 /// moment; the allocator holds about as much between the phases of a step.)
 pub fn estimate_memory(recipe: &Recipe) -> u64 {
     let config = &recipe.model;
     let n_params = config.n_params() as u64;
+    let (frozen, n_trained) = match &recipe.lora {
+        None => (0, n_params),
+        Some(lora) => (frozen_bytes(n_params, lora.base), n_updates(config, lora.rank.get() as u64)),
+    };
     // Weight, gradient and two moments, plus weight and moments again while a checkpoint is written.
-    let state = (4 + 3) * n_params * BYTES_PER_VALUE;
+    let state = frozen.saturating_add((4 + 3) * BYTES_PER_VALUE.saturating_mul(n_trained));
     let product = |factors: [usize; 4]| {
         factors.into_iter().fold(BYTES_PER_VALUE, |product, factor| product.saturating_mul(factor as u64))
     };
@@ -87,6 +93,22 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
     };
     let sample = estimate_slots(config, 1, config.block_size, SlotType::F32);
     [state, activations, logits, muon, sample].into_iter().fold(BASELINE, u64::saturating_add)
+}
+
+/// The size of weights that are not trained, in bytes.
+fn frozen_bytes(n_params: u64, ty: FileType) -> u64 {
+    let ty = ty.base();
+    n_params.saturating_mul(ty.block_bytes() as u64) / ty.block_len() as u64
+}
+
+/// The number of values of the updates of all linear layers.
+fn n_updates(config: &GptConfig, rank: u64) -> u64 {
+    let [queries, keys, values] = config.qkv_widths();
+    let (width, hidden, expanded) = (config.n_embd, config.n_inner(), config.expanded_width());
+    // In and out: queries, keys and values; the projection; one or two expanding matrices; the contracting one.
+    let attention = 3 * width + queries + keys + values + queries + width;
+    let feed_forward = expanded.div_ceil(hidden.max(1)) * width + expanded + hidden + width;
+    ((attention + feed_forward) as u64).saturating_mul(config.n_layer as u64).saturating_mul(rank)
 }
 
 /// Peak scratch memory of Muon, in bytes. It orthogonalises one matrix after the other.
@@ -149,6 +171,22 @@ mod tests {
             let [adamw, muon] = ["adamw", "muon"].map(|kind| estimate_memory(&recipe(kind, activation)));
             assert_eq!(muon - adamw, orthogonal_scratch(384, hidden), "{activation}");
         }
+    }
+
+    #[test]
+    fn frozen_weights_have_no_gradients_and_moments() {
+        let of = |lora: &[&str]| {
+            let sets: Vec<String> = lora.iter().map(|&set| set.to_owned()).collect();
+            let recipe = Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap();
+            (estimate_memory(&recipe), recipe.model.n_params() as u64)
+        };
+        let lora = ["lora.rank=4", "lora.alpha=8"];
+        let ((all, n_params), (f32, _)) = (of(&[]), of(&lora));
+        // Six layers 384 wide: of each, matrices with 384 or 1536 inputs and outputs.
+        let n_updates = 6 * 4 * (3 * 384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536));
+        assert_eq!(all - f32, 6 * 4 * n_params - 7 * 4 * n_updates);
+        let (q8_0, _) = of(&[lora[0], lora[1], "lora.base=q8_0"]);
+        assert_eq!(f32 - q8_0, 4 * n_params - n_params * 34 / 32);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use console::program;
-use engine::{ModelFolder, WeightStorage, check_vocabulary, quoted};
+use engine::{ModelFolder, StoredWeights, WeightStorage, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
 use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
@@ -112,9 +112,14 @@ fn first_model(
     }
     Ok(match origin {
         Some(origin) => {
-            let model = match planned.recipe.lora.is_some() {
-                true => origin.folder.load_as_base(WeightStorage::Mapped, device)?,
-                false => origin.load_model(WeightStorage::Owned, device)?,
+            let model = match &planned.recipe.lora {
+                Some(_) if origin.weights != StoredWeights::Kept => bail_usage!(
+                    "an adapter needs a base model whose weights stay; export {origin} to a folder of its own first, with \
+                     {} export {origin} --format safetensors",
+                    program()
+                ),
+                Some(lora) => origin.folder.load_as_base(lora.storage(device)?, device)?,
+                None => origin.load_model(WeightStorage::Owned, device)?,
             };
             planned.model_from(model, device).map_err(|error| explain(error, &args.data_dir))?
         }

@@ -5,11 +5,14 @@ use std::fmt;
 use formats::gguf::TensorType;
 use model::GptConfig;
 use quant::Format;
+use serde::{Deserialize, Serialize};
 
 /// The types of the tensors of a file, by llama.cpp's names. In `_M` and `_S` files, and for the head, some tensors have
-/// more bits than the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// more bits than the others. Serialised as its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum FileType {
+    #[default]
     F32,
     F16,
     BF16,
@@ -137,6 +140,22 @@ impl FileType {
             (Self::Q4KS, "ffn_down") if layer < n_layer / 8 => Format::Q5K,
             _ => base,
         }
+    }
+}
+
+impl TryFrom<String> for FileType {
+    type Error = String;
+
+    /// The error names the known types.
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::name).join(", ");
+        Self::named(&name).ok_or_else(|| format!("no type of weights is called {name:?}; the types are {known}"))
+    }
+}
+
+impl From<FileType> for &'static str {
+    fn from(ty: FileType) -> Self {
+        ty.name()
     }
 }
 

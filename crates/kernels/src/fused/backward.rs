@@ -103,21 +103,23 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         blocks: Option<RowBlocks>,
         targets: IntTensor<Self>,
+        row_weights: Option<Arc<[f32]>>,
         precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [hidden.node(), weight.node()];
         let wanted = if weight.is_tracked() { Wanted::All } else { Wanted::Hidden };
         let [hidden, weight] = [hidden, weight].map(|x| contiguous(x.into_primitive()));
         let (level, targets) = (SimdLevel::of(precision), indices(&targets));
-        let loss = |wanted| loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, wanted);
+        let rows = row_weights.as_deref();
+        let loss = |wanted| loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, rows, wanted);
         match LossBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let loss = loss(wanted);
                 let d_hidden = loss.d_hidden.map(|gradient| tensor_like(gradient, &hidden));
                 let d_weight = loss.d_weight.map(|gradient| tensor_like(gradient, &weight));
-                prep.finish([d_hidden, d_weight], scalar(loss.mean))
+                prep.finish([d_hidden, d_weight], scalar(loss.value))
             }
-            OpsKind::UnTracked(prep) => prep.finish(scalar(loss(Wanted::None).mean)),
+            OpsKind::UnTracked(prep) => prep.finish(scalar(loss(Wanted::None).value)),
         }
     }
 }

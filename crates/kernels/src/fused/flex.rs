@@ -64,12 +64,13 @@ impl FusedOps for Flex {
         weight: FlexTensor,
         blocks: Option<RowBlocks>,
         targets: FlexTensor,
+        row_weights: Option<Arc<[f32]>>,
         precision: Precision,
     ) -> FlexTensor {
         let (level, [hidden, weight]) = (SimdLevel::of(precision), [hidden, weight].map(contiguous));
-        let targets = indices(&targets);
-        let loss = loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, Gradients::None);
-        scalar(loss.mean)
+        let (targets, rows) = (indices(&targets), row_weights.as_deref());
+        let loss = loss_forward(level, &hidden, &weight, blocks.as_ref(), &targets, rows, Gradients::None);
+        scalar(loss.value)
     }
 }
 

@@ -92,11 +92,12 @@ pub(super) fn loss_forward(
     weight: &FlexTensor,
     blocks: Option<&RowBlocks>,
     targets: &[usize],
+    row_weights: Option<&[f32]>,
     gradients: Gradients,
 ) -> cross_entropy::Loss {
     let weight = factors(weight, blocks);
     check_ids(targets, weight.iter().map(Factor::cols).sum());
-    cross_entropy::loss(level, values(hidden), &weight, targets, gradients)
+    cross_entropy::loss(level, values(hidden), &weight, targets, row_weights, gradients)
 }
 
 pub(super) fn check_ids(ids: &[usize], n_vocab: usize) {

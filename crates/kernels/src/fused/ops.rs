@@ -68,12 +68,14 @@ pub(crate) trait FusedOps: Backend {
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
 
-    /// The weight is `weight` or in blocks of rows, which have no gradient.
+    /// The weight is `weight` or in blocks of rows, which have no gradient. Without `row_weights`, `[N]`, the loss is the
+    /// mean.
     fn head_loss(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         blocks: Option<RowBlocks>,
         targets: IntTensor<Self>,
+        row_weights: Option<Arc<[f32]>>,
         precision: Precision,
     ) -> FloatTensor<Self>;
 }

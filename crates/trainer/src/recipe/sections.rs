@@ -6,6 +6,7 @@ use std::{
 };
 
 use chat::TrainOn;
+use families::gguf::FileType;
 use model::{GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
@@ -77,6 +78,10 @@ pub struct LoraRecipe {
     /// layers of the blocks are updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<String>>,
+    /// The type of the base model's weights in memory. With fewer bits than f32 they take less memory, as in QLoRA
+    /// ([Dettmers et al., 2023](https://arxiv.org/abs/2305.14314)); on the CPU only.
+    #[serde(default)]
+    pub base: FileType,
 }
 
 /// The optimizer of the matrices in the blocks. Embeddings, head, norms and biases always use AdamW.

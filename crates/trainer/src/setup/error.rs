@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use checkpoint::{RunFolder, TrainerState};
+use families::gguf::FileType;
 use model::ConfigError;
 
 use crate::{Ending, Error, Recipe, RecipeError};
@@ -71,6 +72,9 @@ pub enum SetupError {
     NewTokensOfLora { base_model: String },
     #[error("lora.targets has {target:?}, which is no linear layer of the model; its layers are {}", known.join(", "))]
     UnknownTarget { target: String, known: Vec<String> },
+    /// A type of weights that only the CPU computes with.
+    #[error("lora.base = \"{ty}\" needs the CPU; leave it out, or use --device cpu")]
+    PackedBase { ty: FileType },
     #[error(transparent)]
     Chat(#[from] chat::Error),
     #[error(transparent)]

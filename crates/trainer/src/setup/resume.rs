@@ -294,8 +294,11 @@ impl LockedRun {
             // Updates need their base; a checkpoint replaces them.
             _ if folder.is_adapter() => {
                 folder.check_base()?;
-                let model = folder.load_adapter_model(WeightStorage::Mapped, device)?;
-                let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+                let (storage, dropout) = match &recipe.lora {
+                    Some(lora) => (lora.storage(device)?, lora.dropout),
+                    None => (WeightStorage::Mapped, 0.0),
+                };
+                let model = folder.load_adapter_model(storage, device)?;
                 model.with_dropout(recipe.model.dropout).with_lora_dropout(dropout)
             }
             // The checkpoint has the weights.

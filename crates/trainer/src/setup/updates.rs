@@ -1,13 +1,29 @@
-//! The low-rank updates of a new run.
+//! The low-rank updates of a new run, and the storage of the weights below them.
 
 use std::collections::BTreeMap;
 
 use burn::prelude::Device;
-use families::LoraModule;
+use families::{LoraModule, WeightStorage, gguf::FileType};
+use kernels::has_fused_operations;
 use model::{Gpt, Lora};
 
 use super::error::SetupError;
 use crate::LoraRecipe;
+
+impl LoraRecipe {
+    /// How the base model's weights are stored on a device.
+    ///
+    /// # Errors
+    ///
+    /// If the device needs weights in f32, and the recipe sets another type.
+    pub fn storage(&self, device: &Device) -> Result<WeightStorage, SetupError> {
+        match self.base {
+            FileType::F32 => Ok(WeightStorage::Mapped),
+            ty if has_fused_operations(device) => Ok(WeightStorage::Quantised(ty)),
+            ty => Err(SetupError::PackedBase { ty }),
+        }
+    }
+}
 
 /// The model with new updates of the recipe's targets, which change nothing yet.
 ///
