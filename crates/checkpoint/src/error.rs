@@ -124,6 +124,10 @@ pub enum Error {
     )]
     AllDamaged { path: PathBuf, n: usize },
 
+    /// The numbers of the reference model of preference tuning.
+    #[error("{} can't be used: {reason}; restore it, or start a new run", .path.display())]
+    Reference { path: PathBuf, reason: String },
+
     /// A trained run whose checkpoints are missing.
     #[error(
         "{} has no checkpoint left to resume from; start a new run from its best weights with \

@@ -3,7 +3,7 @@
 use std::{fs::File, io::BufWriter, path::Path};
 
 use ::fs::atomic;
-use families::gguf::{ExportError, FileType, export};
+use families::gguf::{ExportError, FileType, export, export_adapter};
 use formats::weights::{FloatType, WriteError};
 use model::Gpt;
 use tokenizer::{SpecialTokens, Tokenizer};
@@ -43,6 +43,19 @@ fn save_with(
     })
 }
 
+/// Writes the low-rank updates of a model as a GGUF adapter, with matrices of type `ty`.
+///
+/// # Errors
+///
+/// If llama.cpp does not support the architecture options, a layer has several updates, or the file can't be written.
+///
+/// # Panics
+///
+/// If the model has no low-rank updates.
+pub fn export_gguf_adapter(model: &Gpt, name: &str, ty: FileType, path: &Path) -> Result<()> {
+    atomic::write_with(path, |out| export_adapter(out, model, name, ty).map_err(|error| failed(path, error)))
+}
+
 /// Writes a model and its tokenizer as a GGUF file of type `ty`.
 ///
 /// Returns notes for the user, one for each difference in llama.cpp.
@@ -58,19 +71,21 @@ pub fn export_gguf(
     ty: FileType,
     path: &Path,
 ) -> Result<Vec<String>> {
-    let failed = |error: ExportError| {
-        let path = path.to_owned();
-        match error {
-            ExportError::NoFamily(source) => Error::NoFamily { path, source: Box::new(source) },
-            ExportError::Option(reason) => Error::GgufOption { path, reason },
-            ExportError::Tokenizer(source) => Error::GgufTokenizer { path, source },
-            ExportError::File(source) => Error::Gguf { path, source },
-        }
-    };
     let mut notes = Vec::new();
     atomic::write_with(path, |out| -> Result<()> {
-        notes = export(out, model, tokenizer, special_tokens, name, ty).map_err(failed)?;
+        notes = export(out, model, tokenizer, special_tokens, name, ty)
+            .map_err(|error| failed(path, error))?;
         Ok(())
     })?;
     Ok(notes)
+}
+
+fn failed(path: &Path, error: ExportError) -> Error {
+    let path = path.to_owned();
+    match error {
+        ExportError::NoFamily(source) => Error::NoFamily { path, source: Box::new(source) },
+        ExportError::Option(reason) => Error::GgufOption { path, reason },
+        ExportError::Tokenizer(source) => Error::GgufTokenizer { path, source },
+        ExportError::File(source) => Error::Gguf { path, source },
+    }
 }

@@ -10,6 +10,7 @@
 //!   tokenizer.json            beside it tokenizer_config.json and generation_config.json; for imported models also
 //!                             chat_template.jinja and special_tokens_map.json
 //!   checkpoints/step-00002000 the state to resume from
+//!   reference.safetensors     with preference tuning, what the initial model says of the pairs
 //!   metrics.jsonl             one JSON object per line
 //!   loss.svg, loss.png        charts of the losses
 //!   samples.txt               samples generated during training

@@ -32,6 +32,7 @@ mod error;
 mod export;
 mod folder;
 mod lock;
+mod reference;
 mod session;
 mod state;
 mod stored;
@@ -39,7 +40,7 @@ mod version;
 
 pub use adapter::Base;
 pub use error::{Error, Result};
-pub use export::export_gguf;
+pub use export::{export_gguf, export_gguf_adapter};
 pub use folder::{RunFolder, WEIGHTS};
 pub use lock::RunLock;
 pub use session::Session;

@@ -18,8 +18,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const PURGE_DELAY: c_int = 15;
 
 /// The delay before freed memory is returned to the system. With mimalloc's default of a second, each training step
-/// faults pages in again. Ten seconds make `tiny` 7 % faster, and take 15 MiB more.
-const PURGE_DELAY_MS: c_long = 10_000;
+/// faults pages in again. Ten seconds make `tiny` 7 % faster, and take 15 MiB more. Steps of 8 s (LoRA of 135M parameters)
+/// become 10 % faster with a minute, and take 3 % more memory.
+const PURGE_DELAY_MS: c_long = 60_000;
 
 /// Sets the purge delay, unless `MIMALLOC_PURGE_DELAY` does. To be called once, before large allocations.
 pub(crate) fn configure() {

@@ -1,6 +1,7 @@
 //! `kindling data`.
 
 mod check;
+mod preferences;
 mod shown;
 
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Check conversations: count them and their tokens, and show what of the first one is trained.
+    /// Check conversations or preferences: count them and their tokens, and show what is trained.
     Check(check::Args),
 }
 

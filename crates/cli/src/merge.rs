@@ -14,10 +14,12 @@ use crate::{model_args::ModelArgs, usage::bail_usage};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The result is a model folder of its own, in f32. All commands open an adapter directly too, with its base model
-where it was: merging is for moving the model elsewhere. `kindling export` merges as it writes.
+where it was, or any base model with --adapter: merging is for moving the model elsewhere. `kindling export` merges as
+it writes.
 
 Examples:
-  kindling merge runs/lora -o merged"
+  kindling merge runs/lora -o merged
+  kindling merge model.gguf --adapter adapter.gguf -o merged"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -30,8 +32,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (source, Model { gpt, tokenizer, special_tokens }) = args.model.load_with(WeightStorage::Owned)?;
-    if !RunFolder::open(source.path()).is_ok_and(|folder| folder.is_adapter()) {
-        bail_usage!("{source} is not an adapter; only a run of `train lora` or a PEFT folder can be merged");
+    let is_adapter = RunFolder::open(source.path()).is_ok_and(|folder| folder.is_adapter());
+    if !is_adapter && !args.model.has_adapter() {
+        bail_usage!("{source} is not an adapter; give a run of `train lora`, or a model with --adapter");
     }
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("{}-merged", source.name())));
     if output.exists() {

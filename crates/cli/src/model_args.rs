@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use burn::prelude::Device;
 use console::program;
-use engine::{Model, ModelFolder, Models, Source, WeightStorage};
+use engine::{Adapter, Model, ModelFolder, Models, Source, WeightStorage};
 use families::gguf::FileType;
 use tokenizer::{SpecialTokens, Tokenizer};
 
@@ -25,7 +26,26 @@ pub(crate) struct ModelArgs {
     folder: FolderArgs,
 
     #[command(flatten)]
+    adapter: AdapterArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// `--adapter`, for commands that run a model.
+#[derive(Debug, clap::Args)]
+struct AdapterArgs {
+    /// LoRA adapter for MODEL: a run of `train lora`, a PEFT folder or a GGUF adapter. An adapter that names its base
+    /// model can be MODEL itself.
+    #[arg(long = "adapter", value_name = "ADAPTER")]
+    path: Option<PathBuf>,
+}
+
+impl AdapterArgs {
+    /// The adapter, without its matrices.
+    fn open(&self) -> anyhow::Result<Option<Adapter>> {
+        Ok(self.path.as_deref().map(|path| models().open_adapter(path)).transpose()?)
+    }
 }
 
 /// `--weights`, for commands that run a model on the CPU.
@@ -69,12 +89,20 @@ pub(crate) struct ModelsArgs {
     models: Vec<PathBuf>,
 
     #[command(flatten)]
+    adapter: AdapterArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
 impl ModelArgs {
     pub(crate) fn is_on_cpu(&self) -> bool {
         self.device.is_cpu()
+    }
+
+    /// Whether an adapter for the model is given.
+    pub(crate) fn has_adapter(&self) -> bool {
+        self.adapter.path.is_some()
     }
 
     /// Loads the model for inference, with the types of weights in the file by default.
@@ -106,16 +134,35 @@ impl ModelArgs {
         tokenizer: (Tokenizer, SpecialTokens),
         storage: WeightStorage,
     ) -> anyhow::Result<Model> {
-        let device = self.device.open()?;
+        let (adapter, device) = (self.adapter.open()?, self.device.open()?);
         allocator::release_free_memory();
-        Ok(source.load_with(tokenizer, storage, &device)?)
+        let model = source.load_with(tokenizer, storage, &device)?;
+        match adapter {
+            Some(adapter) => with_adapter(model, &adapter, storage, &device),
+            None => Ok(model),
+        }
     }
+}
+
+/// A model with the updates of an adapter. To owned weights they are added; otherwise they stay separate.
+fn with_adapter(
+    Model { gpt, tokenizer, special_tokens }: Model,
+    adapter: &Adapter,
+    storage: WeightStorage,
+    device: &Device,
+) -> anyhow::Result<Model> {
+    let gpt = adapter.add_to(gpt, device)?;
+    let gpt = if storage == WeightStorage::Owned { gpt.merged() } else { gpt };
+    Ok(Model { gpt, tokenizer, special_tokens })
 }
 
 #[cfg(feature = "serve")]
 impl ModelsArgs {
     /// Opens the models without reading their weights, with their names.
     pub(crate) fn open(&self) -> anyhow::Result<Vec<(String, Source)>> {
+        if self.adapter.path.is_some() && self.models.len() > 1 {
+            bail_usage!("--adapter needs a single MODEL");
+        }
         let sources = match self.models[..] {
             [] => vec![newest()?],
             _ => self.models.iter().map(|path| models().open(path)).collect::<Result<_, _>>()?,
@@ -130,11 +177,15 @@ impl ModelsArgs {
         weights: &WeightsArgs,
     ) -> anyhow::Result<Vec<(String, Model)>> {
         let storage = weights.storage(WeightStorage::AsStored, &self.device)?;
-        let device = self.device.open()?;
+        let (adapter, device) = (self.adapter.open()?, self.device.open()?);
         let loaded = sources.into_iter().map(|(name, source)| {
             let tokenizer = source.load_tokenizer()?;
             allocator::release_free_memory();
-            Ok((name, source.load_with(tokenizer, storage, &device)?))
+            let model = source.load_with(tokenizer, storage, &device)?;
+            Ok(match &adapter {
+                Some(adapter) => (name, with_adapter(model, adapter, storage, &device)?),
+                None => (name, model),
+            })
         });
         loaded.collect()
     }

@@ -105,7 +105,7 @@ mod tests {
         for (name, text) in PRESETS {
             let preset = Preset::of(name, text, 1e11).unwrap();
             assert!((10..120).contains(&preset.description.len()), "{name}: {}", preset.description);
-            assert_eq!(preset.cost.is_none(), ["finetune", "sft", "lora"].contains(&name));
+            assert_eq!(preset.cost.is_none(), ["finetune", "sft", "lora", "dpo"].contains(&name));
         }
         assert_eq!(first_sentence("# One thing. Another.\n[model]\n"), "One thing");
         assert_eq!(first_sentence("# One thing\n# in two lines.\n\n# Not this."), "One thing in two lines");

@@ -24,6 +24,9 @@ pub enum Error {
     #[error("{} is a pipe or device, not a model; save the model to a file first", .path.display())]
     Stream { path: PathBuf },
 
+    #[error("{} is not a LoRA adapter; give a run of `train lora`, a folder of PEFT or a GGUF adapter", .path.display())]
+    NotAnAdapter { path: PathBuf },
+
     /// A GGUF file where a folder is required.
     #[error("{} is a GGUF file; import it first, then use the run: {import}", .path.display())]
     NotImported {

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod adapter;
 mod hub;
 mod lookup;
 mod nanogpt;
@@ -51,6 +52,7 @@ mod speed;
 mod advice;
 mod error;
 
+pub use adapter::Adapter;
 pub use advice::{did_you_mean, quoted};
 pub use comparison::Comparison;
 pub use error::{Error, Result};

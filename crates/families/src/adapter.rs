@@ -1,8 +1,5 @@
 //! LoRA adapters in the layout of [PEFT](https://huggingface.co/docs/peft): `adapter_config.json` and
 //! `adapter_model.safetensors`.
-//!
-//! PEFT's modules are those of the Hugging Face layout, so a module such as `q_proj` updates a range of rows of one of
-//! our matrices.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +10,14 @@ use std::{
 
 use burn::prelude::*;
 use formats::weights::{FloatType, Weights, WriteError, write};
-use model::{Gpt, GptConfig, Lora};
+use model::{Gpt, GptConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Family, Result, gpt2, registry::names};
+use crate::{
+    Error, Family, Result, gpt2,
+    lora_matrices::LoraMatrices,
+    lora_module::{LoraModule, updated_modules},
+};
 
 /// PEFT's file of settings.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -26,49 +27,6 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// The prefix of PEFT's keys.
 const PREFIX: &str = "base_model.model.";
-
-/// A module of the Hugging Face layout that LoRA can update: the rows of a linear layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoraModule {
-    /// The module, such as `model.layers.0.self_attn.q_proj`.
-    pub name: String,
-    /// The path of the layer in the model, such as `blocks.0.attention.qkv`.
-    pub path: String,
-    pub first_row: usize,
-    /// `[rows, C_in]`
-    pub shape: [usize; 2],
-}
-
-impl LoraModule {
-    /// All modules of a model, in the order of its layers.
-    pub fn all(model: &Gpt) -> Vec<Self> {
-        let (config, names) = (model.config(), names(model.config()));
-        let of_layer = |(path, [n_rows, n_in]): (String, [usize; 2])| {
-            let mut first_row = 0;
-            let parts = names.place(&format!("{path}.weight"), config).parts;
-            let parts = parts.into_iter().map(move |part| {
-                let name = part.key.strip_suffix(".weight").expect("it is a weight").to_owned();
-                let shape = [part.n_outputs.unwrap_or(n_rows), n_in];
-                let module = Self { name, path: path.clone(), first_row, shape };
-                first_row += shape[0];
-                module
-            });
-            parts.collect::<Vec<_>>()
-        };
-        model.linear_shapes().into_iter().flat_map(of_layer).collect()
-    }
-
-    /// Whether PEFT would update the module for a target: the end of its name, from a dot on.
-    pub fn is_target(&self, target: &str) -> bool {
-        let end = self.name.strip_suffix(target);
-        end.is_some_and(|start| start.is_empty() || start.ends_with('.'))
-    }
-
-    /// The last part of the name, such as `q_proj`.
-    pub fn kind(&self) -> &str {
-        self.name.rsplit('.').next().unwrap_or(&self.name)
-    }
-}
 
 /// The settings of an adapter, as far as they matter here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,64 +191,15 @@ pub fn write_adapter(model: &Gpt, out: &mut impl Write) -> Result<(), WriteError
 /// If a file can't be read, the adapter is not supported, or it does not fit the model.
 pub fn with_adapter(model: Gpt, folder: &Path, matrices: &Path, device: &Device) -> Result<Gpt> {
     let config = AdapterConfig::read(folder)?;
-    let mut tensors = Weights::open(matrices)?.into_tensors();
-    // Older files have the adapter's name in their keys.
-    let mut take = |key: &str| {
-        let named = key.replace(".weight", ".default.weight");
-        tensors.remove(key).or_else(|| tensors.remove(&named))
-    };
-    let mut updates: BTreeMap<String, Vec<Lora>> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for module in LoraModule::all(&model) {
-        let [a_key, b_key] = keys(&module.name);
-        let (a, b) = match (take(&a_key), take(&b_key)) {
-            (Some(a), Some(b)) => (a, b),
-            (None, None) => continue,
-            (Some(_), None) => {
-                problems.push(format!("{b_key} is missing"));
-                continue;
-            }
-            (None, Some(_)) => {
-                problems.push(format!("{a_key} is missing"));
-                continue;
-            }
-        };
-        let (rank, [n_rows, n_in]) = (a.shape()[0], module.shape);
-        if a.shape() != [rank, n_in] || b.shape() != [n_rows, rank] {
-            problems.push(format!(
-                "{} has matrices of {:?} and {:?}, which do not fit {n_rows} x {n_in} weights",
-                module.name,
-                a.shape(),
-                b.shape()
-            ));
-            continue;
-        }
-        let matrix = |tensor: &formats::weights::Tensor, shape: [usize; 2]| -> Result<Tensor<2>> {
-            Ok(Tensor::from_data(TensorData::new(tensor.read()?, shape), device))
-        };
-        let (a, b) = (matrix(&a, [rank, n_in])?, matrix(&b, [n_rows, rank])?);
-        let lora = Lora::new(a, b, module.first_row, config.scale(&module, rank));
-        updates.entry(module.path.clone()).or_default().push(lora);
+    let tensors = Weights::open(matrices)?.into_tensors().into_iter();
+    LoraMatrices {
+        path: matrices,
+        // Older files have the adapter's name in their keys.
+        tensors: tensors.map(|(key, tensor)| (key.replace(".default.weight", ".weight"), tensor)).collect(),
+        keys: &|module| keys(&module.name),
+        scale: &|module, rank| config.scale(module, rank),
     }
-    problems.extend(tensors.keys().map(|key| format!("{key} is not a matrix of a linear layer")));
-    if updates.is_empty() && problems.is_empty() {
-        problems.push("it has no matrices".to_owned());
-    }
-    match problems.is_empty() {
-        true => Ok(model.with_lora(updates)),
-        false => Err(Error::Weights { path: matrices.to_owned(), problems }),
-    }
-}
-
-/// The modules of a model that have an update.
-fn updated_modules(model: &Gpt) -> Vec<(LoraModule, Lora)> {
-    let updates = model.lora();
-    let update = |module: LoraModule| {
-        let mut all = updates.get(&module.path)?.iter();
-        let lora = all.find(|lora| lora.first_row() == module.first_row)?.clone();
-        Some((module, lora))
-    };
-    LoraModule::all(model).into_iter().filter_map(update).collect()
+    .add_to(model, device)
 }
 
 /// PEFT's keys of A and B.

@@ -64,6 +64,16 @@ pub enum Error {
         problems: Vec<String>,
     },
 
+    /// The matrices of an adapter do not fit the model.
+    #[error(
+        "{} does not fit the base model; it belongs to another one: {}", .path.display(), first_few(.problems, "; ")
+    )]
+    Adapter {
+        path: PathBuf,
+        /// One for each missing, unexpected or misshapen matrix.
+        problems: Vec<String>,
+    },
+
     #[error("cannot load the tokenizer from {}", .path.display())]
     Tokenizer { path: PathBuf, source: tokenizer::Error },
 

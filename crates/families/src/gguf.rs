@@ -1,5 +1,6 @@
 //! Export and import of models as GGUF files, llama.cpp's format.
 
+mod adapter;
 mod error;
 mod export;
 mod file_type;
@@ -7,6 +8,7 @@ mod import;
 mod metadata;
 mod read;
 
+pub use adapter::{GgufAdapter, export_adapter};
 pub use error::{Error, Result};
 pub use export::{ExportError, export};
 pub use file_type::FileType;

@@ -28,6 +28,8 @@ mod llama_like;
 #[cfg(test)]
 mod llama_like_tests;
 mod load;
+mod lora_matrices;
+mod lora_module;
 mod map;
 mod mistral;
 mod names;
@@ -43,12 +45,13 @@ mod shell;
 mod stored;
 mod unsupported;
 
-pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, LoraModule, with_adapter, write_adapter};
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, with_adapter, write_adapter};
 pub use collect::write_safetensors;
 pub use config_json::{ConfigJson, config_to_json};
 pub use error::{Error, Result};
 pub use family::Family;
 pub use load::WeightStorage;
+pub use lora_module::LoraModule;
 pub use nanogpt::{check_nanogpt, load_nanogpt, load_nanogpt_tokenizer};
 pub use registry::{FAMILIES, NoFamily};
 pub use shell::quoted;

@@ -72,8 +72,10 @@ pub(crate) fn quantised_row_blocks(
     for (idx, part) in parts.iter().enumerate() {
         let dims @ [_, n_in] = dims_of(part.shape(), is_transposed);
         let format = format(idx, n_in);
-        // Weights that already have the format are used where they lie.
+        // Weights that already have the format are used where they lie. Those in f32 are not looked at in a map, whose
+        // pages would count as memory.
         if let Some(format) = format
+            && !part.is_mappable()
             && let Some(stored) = part.stored(maps)?
             && stored.format == Some(format)
             && let Some(block) = packed_block(stored, format, part.shape(), is_transposed)

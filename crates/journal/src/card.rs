@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path, time::Duration};
 use burn::prelude::Device;
 use checkpoint::RunFolder;
 use engine::quoted;
-use families::{Family, NoFamily};
+use families::{Family, NoFamily, WeightStorage};
 use indicatif::HumanCount;
 use serde_json::json;
 use tokenizer::Tokenizer;
@@ -57,7 +57,10 @@ fn kept_sample(history: &History, tokenizer: &Tokenizer, device: &Device) -> Res
     let folder = &history.folder;
     let text = match recorded_sample(&folder.samples_path(), step) {
         Some(text) => text,
-        None => sample(&folder.load_model(device)?, tokenizer, recipe.run.seed, LAST_SAMPLE_TOKENS)?,
+        None => {
+            let model = folder.load_model_with(WeightStorage::Mapped, device)?;
+            sample(&model, tokenizer, recipe.run.seed, LAST_SAMPLE_TOKENS)?
+        }
     };
     Ok(Some(KeptSample { step, text }))
 }

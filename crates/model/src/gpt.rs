@@ -471,7 +471,8 @@ impl Gpt {
         Settings { dropout: self.config.dropout, precision: self.precision, documents }
     }
 
-    fn device(&self) -> Device {
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
         self.norm.gamma.device()
     }
 

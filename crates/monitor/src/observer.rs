@@ -1,10 +1,13 @@
 //! Handles the events of a run: displays and logs them, and generates samples.
 
 use console::{report, warn};
-use journal::{LAST_SAMPLE_TOKENS, N_QUESTIONS, Questions, SAMPLE_TOKENS, SampleLog, sample};
+use journal::{
+    LAST_SAMPLE_TOKENS, N_QUESTIONS, Questions, SAMPLE_TOKENS, SampleLog, sample,
+    summary::{count, plural},
+};
 use model::Gpt;
 use tokenizer::Tokenizer;
-use trainer::{Event, SkipReason};
+use trainer::{Event, PreferenceFigures, SkipReason};
 
 use crate::{chart_files::ChartFiles, screen::Screen};
 
@@ -39,7 +42,20 @@ impl Observer {
                 self.warn_once(|chart_files| chart_files.measured(metrics));
             }
             Event::Skipped { step, reason, loss } => skipped(step, reason, loss),
-            Event::Evaluated { model, .. } => self.answer(model),
+            Event::Reference { n_pairs } => {
+                let pairs = plural(count(n_pairs as u64), "pair");
+                report(format_args!("computing the log-probabilities of {pairs} with the initial model"));
+            }
+            Event::Evaluated { model, preferences, .. } => {
+                if let Some(PreferenceFigures { n_pairs, accuracy, margin }) = preferences {
+                    let pairs = plural(count(n_pairs as u64), "pair");
+                    let share = 100.0 * accuracy;
+                    report(format_args!(
+                        "chosen answers preferred in {share:.0} % of {pairs}, mean margin {margin:.3}"
+                    ));
+                }
+                self.answer(model);
+            }
             Event::Sample { step, model, last } => self.sample(step, model, last),
             Event::Saved { step, asked: true } => report(format_args!("saved after step {step}")),
             Event::Saved { asked: false, .. } => {}

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::prelude::Device;
 use console::{program, report, warn};
-use dataset::{Prepared, Source};
+use dataset::{Examples, Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
 use journal::summary::{count, epochs_in_words, plural, sizes};
-use trainer::{Changes, Chats, DataRecipe, KeepWeights, Recipe, RunData, Schedule, Training};
+use trainer::{Changes, Chats, DataRecipe, KeepWeights, Preferences, Recipe, RunData, Schedule, Training};
 
 /// From about this many epochs on, models of a few million parameters memorise their text.
 const MANY_EPOCHS: f64 = 20.0;
@@ -28,6 +28,7 @@ pub fn report_data(recipe: &DataRecipe, data: &RunData) {
     match data {
         RunData::Text(prepared) => report_text(recipe, prepared),
         RunData::Chats(chats) => report_chats(recipe, chats),
+        RunData::Preferences(pairs) => report_pairs(recipe, pairs),
     }
 }
 
@@ -48,6 +49,21 @@ fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, .. }: &Chat
     for (n, what) in left_out.into_iter().filter(|&(n, _)| n > 0) {
         let n = plural(count(n as u64), "conversation");
         report(format_args!("{n} {what}"));
+    }
+}
+
+fn report_pairs(data: &DataRecipe, Preferences { train, valid, n_too_long, .. }: &Preferences) {
+    let n_pairs = |part: &Examples| part.len() as u64 / 2;
+    report(format_args!(
+        "data: {}, {} to train on and {} to validate on, {}",
+        data.corpus,
+        plural(count(n_pairs(train)), "pair"),
+        count(n_pairs(valid)),
+        plural(count((train.n_tokens() + valid.n_tokens()) as u64), "token"),
+    ));
+    if *n_too_long > 0 {
+        let n = plural(count(*n_too_long as u64), "pair");
+        report(format_args!("{n} left out, because both answers with their prompts do not fit the block"));
     }
 }
 

@@ -9,10 +9,11 @@ use model::Gpt;
 use crate::{
     Control, Error, Recipe, Schedule, TrainingData,
     batches::Batches,
-    event::{Ending, Observer, Outcome, ending},
+    event::{Ending, Event, Observer, Outcome, ending},
     guard::GuardMode,
     learner::GptLearner,
     process_group::Rank,
+    reference::with_kept_reference,
     replicas::{Replica, Replicas},
     report::Report,
     step::PendingStep,
@@ -65,28 +66,34 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    /// Loads the checkpoint to resume, if any, and starts the threads for batches, replicas and the writer.
+    /// Loads the checkpoint to resume, if any, and starts the threads for batches, replicas and the writer. Before the first
+    /// step of preference tuning it computes the reference; returns `None` if a stop is requested meanwhile.
     ///
     /// # Errors
     ///
     /// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
     /// read or written.
-    pub(crate) fn begin(training: Training, control: Control, observer: Observer) -> Result<Self, Error> {
+    pub(crate) fn begin(
+        training: Training,
+        control: Control,
+        observer: Observer,
+    ) -> Result<Option<Self>, Error> {
         let Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices } =
             training;
         let state = match &resume {
             Some(checkpoint) => checkpoint.state.clone(),
-            None => TrainerState { data: checksums, evaluation_pending: true, ..TrainerState::default() },
+            None => {
+                TrainerState { data: checksums.clone(), evaluation_pending: true, ..TrainerState::default() }
+            }
         };
-        let report = Report::open(&folder, &state, observer)?;
+        let mut report = Report::open(&folder, &state, observer)?;
 
         let devices: Vec<Device> = iter::once(&device).chain(&more_devices).cloned().collect();
         recipe.check_device_count(devices.len())?;
-        let samples = data.training_samples(&recipe)?;
         let steps = state.step..recipe.schedule.max_steps.max(state.step);
         let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
         // Each device has its own learner, because a learner shares its command cell with its own optimizers only.
-        let replica = |(rank, device): (Rank, Device)| {
+        let learner = |(rank, device): (Rank, Device)| {
             let gpt = if rank.index == 0 { model.clone() } else { model.clone().to_device(&device) };
             let (schedule, device) = (schedule.clone(), device.autodiff());
             let mut learner =
@@ -94,20 +101,30 @@ impl ActiveRun {
             if let Some(checkpoint) = &resume {
                 learner.load(checkpoint)?;
             }
+            Ok((rank, device, learner))
+        };
+        let ranks = Rank::group(&devices).into_iter();
+        let learners = ranks.zip(devices).map(learner).collect::<Result<Vec<_>, Error>>()?;
+        let (_, _, first) = &learners[0];
+        let kept = (&folder, &checksums, state.step);
+        let starts = |n_pairs| report.event(Event::Reference { n_pairs });
+        let data = with_kept_reference(data, &recipe, kept, &first.gpt(), &control, starts)?;
+        let Some(data) = data else { return Ok(None) };
+        let samples = data.training_samples(&recipe)?;
+        let replica = |(rank, device, learner): (Rank, Device, GptLearner)| {
             let share = samples.clone().share(rank.index, rank.size);
             let n_micro_batches = recipe.optimizer.grad_accumulation.get();
             let batches = Batches::for_steps(share, steps.clone(), n_micro_batches, &device);
-            Ok(Replica { rank, device, learner, batches })
+            Replica { rank, device, learner, batches }
         };
-        let ranks = Rank::group(&devices).into_iter();
-        let mut replicas = ranks.zip(devices).map(replica).collect::<Result<Vec<_>, Error>>()?;
+        let mut replicas: Vec<Replica> = learners.into_iter().map(replica).collect();
         let Replica { rank, device: autodiff, learner, batches } = replicas.remove(0);
 
         let guard_mode = if replicas.is_empty() { GuardMode::best(&device) } else { GuardMode::OnDevice };
         let validation = Validation::new(&data, &recipe, &device)?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
         let writer = Writer::start((folder, lock), report.log_file()?, keep);
-        Ok(Self {
+        Ok(Some(Self {
             elapsed_before: state.elapsed_seconds,
             state,
             is_resumed: resume.is_some(),
@@ -126,7 +143,7 @@ impl ActiveRun {
             report,
             control,
             began: Instant::now(),
-        })
+        }))
     }
 
     /// Why the run has ended; `None` while it has steps left.
@@ -162,7 +179,7 @@ impl ActiveRun {
         let written = self.writer.finish();
         let ending = ended?; // The first error is the cause.
         for step in written? {
-            self.report.event(crate::Event::Saved { step, asked: self.asked.contains(&step) });
+            self.report.event(Event::Saved { step, asked: self.asked.contains(&step) });
         }
         Ok(Outcome { state: self.state, ending })
     }

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use burn::prelude::*;
-use dataset::{Batch, Prefetch, Samples};
+use dataset::{Batch, PackedPair, Prefetch, Samples};
 use model::{Documents, Gpt};
+
+use crate::preference::{PreferenceSums, derivatives, differences, margins};
 
 /// Inputs and the token after each, both `[B, T]`.
 #[derive(Debug, Clone)]
@@ -23,6 +25,16 @@ struct Packing {
     documents: Documents,
     /// The indices of the trained targets in `[B · T]`, `[N]`.
     trained: Tensor<1, Int>,
+    /// Empty unless the examples are pairs.
+    pairs: Vec<PackedPair>,
+}
+
+/// The mean loss of a batch, `[1]`, for training.
+pub(crate) struct Objective {
+    /// Without gradients.
+    pub(crate) loss: Tensor<1>,
+    /// Has the gradient of the loss. Its value is another one for pairs.
+    pub(crate) differentiable: Tensor<1>,
 }
 
 impl TokenBatch {
@@ -36,6 +48,7 @@ impl TokenBatch {
             Packing {
                 documents: Documents::new(&packing.lengths, block_size),
                 trained: Tensor::from_data(TensorData::from(trained.as_slice()), device),
+                pairs: packing.pairs,
             }
         });
         Self { inputs: tensor(inputs), targets: tensor(targets), packing, weight }
@@ -57,10 +70,59 @@ impl TokenBatch {
     pub(crate) fn loss(self, gpt: &Gpt) -> Tensor<1> {
         match self.packing {
             None => gpt.loss(self.inputs, self.targets),
-            Some(Packing { documents, trained }) => {
+            Some(Packing { documents, trained, .. }) => {
                 gpt.packed_loss(self.inputs, self.targets, &documents, trained)
             }
         }
+    }
+
+    /// The mean loss of the trained targets, or with `beta` of the pairs.
+    ///
+    /// # Panics
+    ///
+    /// If the examples are not pairs, but there is a `beta`.
+    pub(crate) fn objective(self, gpt: &Gpt, beta: Option<f64>) -> Objective {
+        let Some(beta) = beta else {
+            let loss = self.loss(gpt);
+            return Objective { loss: loss.clone().inner(), differentiable: loss };
+        };
+        let Packing { documents, trained, pairs } = self.packing.expect("pairs are packed");
+        let mut loss = f64::NAN;
+        let weigh = |logprobs: &[f32]| {
+            let margins = margins(logprobs, &pairs, beta);
+            loss = PreferenceSums::of(&margins).loss();
+            derivatives(&margins, &pairs, beta)
+        };
+        let differentiable = gpt.packed_weighted_loss(self.inputs, self.targets, &documents, trained, weigh);
+        let loss = Tensor::from_floats([loss], &differentiable.device().inner());
+        Objective { loss, differentiable }
+    }
+
+    /// The sums over the pairs of an evaluation.
+    ///
+    /// # Panics
+    ///
+    /// If the examples are not pairs.
+    pub(crate) fn preferences(self, gpt: &Gpt, beta: f64) -> PreferenceSums {
+        let (logprobs, pairs) = self.packed_logprobs(gpt);
+        PreferenceSums::of(&margins(&logprobs, &pairs, beta))
+    }
+
+    /// The log-probability of the preferred answer less that of the other one, for each pair by its index in the data.
+    ///
+    /// # Panics
+    ///
+    /// If the examples are not pairs.
+    pub(crate) fn differences(self, gpt: &Gpt) -> impl Iterator<Item = (usize, f64)> {
+        let (logprobs, pairs) = self.packed_logprobs(gpt);
+        let differences = differences(&logprobs, &pairs);
+        pairs.into_iter().map(|pair| pair.idx).zip(differences)
+    }
+
+    fn packed_logprobs(self, gpt: &Gpt) -> (Vec<f32>, Vec<PackedPair>) {
+        let Packing { documents, trained, pairs } = self.packing.expect("pairs are packed");
+        let logprobs = gpt.packed_logprobs(self.inputs, self.targets, &documents, trained);
+        (logprobs.into_data().try_into_vec().expect("log-probabilities are f32"), pairs)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use kernels::on_pool;
 
-use crate::{Error, Event, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics};
+use crate::{
+    Error, Event, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics,
+    validation::Measured,
+};
 
 /// Measures the validation loss, and saves the weights if it is the lowest so far. If the run is being stopped, the
 /// evaluation stays pending.
@@ -13,13 +16,13 @@ use crate::{Error, Event, KeepWeights, active_run::ActiveRun, guarded_step::read
 pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     read_steps(run)?;
     let gpt = run.learner.gpt();
-    let loss = on_pool(|| run.validation.loss(gpt.clone(), &run.control));
-    let Some(loss) = loss else { return Ok(()) };
+    let measured = on_pool(|| run.validation.measure(&gpt, &run.control));
+    let Some(Measured { loss, preferences }) = measured else { return Ok(()) };
     run.report.metrics(&Metrics::of_validation(&run.state, loss))?;
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));
     }
-    run.report.event(Event::Evaluated { step: run.state.step, model: &gpt });
+    run.report.event(Event::Evaluated { step: run.state.step, model: &gpt, preferences });
     let state = &mut run.state;
     if state.best_loss.is_none_or(|best| loss < best) {
         if run.recipe.run.keep_weights == KeepWeights::Best {

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use checkpoint::TrainerState;
 use model::Gpt;
 
-use crate::{Metrics, Recipe, SkipReason};
+use crate::{Metrics, PreferenceFigures, Recipe, SkipReason};
 
 /// The callback that receives a run's events.
 pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
@@ -15,6 +15,8 @@ pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
 pub enum Event<'a> {
     /// A session starts, after `step` steps of earlier sessions.
     Started { step: u64, max_steps: u64 },
+    /// The initial model is about to say what it thinks of the pairs of preference tuning, which may take minutes.
+    Reference { n_pairs: usize },
     /// A step is done.
     Step { step: u64 },
     /// The time of the session's first step, which compiles kernels on a GPU, and of later ones. It comes with the
@@ -34,6 +36,8 @@ pub enum Event<'a> {
         step: u64,
         /// On a device that does not record gradients.
         model: &'a Gpt,
+        /// Of preference tuning.
+        preferences: Option<PreferenceFigures>,
     },
     /// A sample is due.
     Sample {

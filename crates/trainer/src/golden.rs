@@ -22,10 +22,11 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{
-    Recipe, Schedule, TrainingData,
+    Control, DpoRecipe, Recipe, Schedule, TrainingData,
     batches::{Batches, TokenBatch},
     learner::GptLearner,
     preset,
+    reference::with_reference,
     step::optimizer_step,
 };
 
@@ -191,6 +192,54 @@ fn ten_steps_on_packed_examples_match_pytorch() {
         let n_batches = recipe.optimizer.grad_accumulation.get();
         let batches = Batches::for_steps(samples, 0..10, n_batches, &device);
         let mut learner = learner(model(&tensors, &config, &kernels::testing::test_device()), &recipe);
+        let (losses, norms) = steps(&mut learner, &recipe, batches.collect(), &device);
+        assert_close(&losses, &golden.losses, LOSS);
+        assert_close(&norms, &golden.grad_norms, NORM);
+    }
+}
+
+/// The pairs of `dpo.json`, and PyTorch's losses and gradient norms: `xtask/golden/dpo.py` trains on one answer at a time,
+/// without packing.
+#[derive(serde::Deserialize)]
+struct PreferenceTuning {
+    beta: f64,
+    pairs: Vec<[GoldenExample; 2]>,
+    /// The reference of each pair.
+    reference: Vec<f32>,
+    losses: Vec<f32>,
+    grad_norms: Vec<f32>,
+}
+
+#[test]
+fn ten_steps_on_packed_pairs_match_pytorch() {
+    let device = kernels::testing::test_device().autodiff();
+    let (bytes, config, facts) = fixture();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let golden: PreferenceTuning =
+        serde_json::from_slice(&fs::read(fixture_path("dpo.json")).unwrap()).unwrap();
+    let mut examples = Examples::default();
+    for GoldenExample { ids, trained } in golden.pairs.iter().flatten() {
+        examples.push(Example { ids, trained });
+    }
+    let examples = Arc::new(examples);
+    // Each step has all rows; the batches of a step differ in their numbers of pairs.
+    for batch_size in [1, 2, 4] {
+        let mut recipe = recipe(&facts, config.clone());
+        recipe.optimizer.batch_size = batch_size.try_into().unwrap();
+        recipe.dpo = Some(DpoRecipe { beta: golden.beta });
+        let data = TrainingData::Pairs { train: examples.clone(), valid: examples.clone(), reference: None };
+        let n_rows = data.tokens_per_epoch(&recipe).unwrap() / config.block_size;
+        assert_eq!(n_rows, 4, "36 positions in pairs fit into 4 rows of 11");
+        recipe.optimizer.grad_accumulation = ((n_rows / batch_size) as u64).try_into().unwrap();
+        let gpt = model(&tensors, &config, &kernels::testing::test_device());
+        let data = with_reference(data, &recipe, &gpt, &Control::new()).unwrap().unwrap();
+        let TrainingData::Pairs { reference: Some([reference, _]), .. } = &data else { panic!("{data:?}") };
+        assert_close(&reference.iter().map(|&it| it as f32).collect::<Vec<_>>(), &golden.reference, LOSS);
+
+        let samples = data.training_samples(&recipe).unwrap();
+        let n_batches = recipe.optimizer.grad_accumulation.get();
+        let batches = Batches::for_steps(samples, 0..10, n_batches, &device);
+        let mut learner = learner(gpt, &recipe);
         let (losses, norms) = steps(&mut learner, &recipe, batches.collect(), &device);
         assert_close(&losses, &golden.losses, LOSS);
         assert_close(&norms, &golden.grad_norms, NORM);

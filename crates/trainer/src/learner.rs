@@ -32,7 +32,7 @@ impl GptLearner {
     pub(crate) fn new(gpt: Gpt, recipe: &Recipe, rate: Rate, step: u64) -> Self {
         let gpt = gpt.with_precision(recipe.run.precision).train();
         let gpt = if gpt.has_lora() { gpt.lora_only() } else { gpt };
-        let model = TrainableGpt::new(gpt, recipe.optimizer.grad_accumulation.get());
+        let model = TrainableGpt::new(gpt, recipe);
         let commands = CommandCell::new();
         let optimizer = optimizer(&recipe.optimizer, &recipe.model, &commands);
         Self { learner: Learner::new(model, optimizer, SchedulePosition::new(rate, step)), commands }

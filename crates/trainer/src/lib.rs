@@ -33,10 +33,12 @@ mod memory;
 mod metrics;
 mod optimizer;
 mod optimizer_command;
+mod preference;
 mod probe;
 mod process_group;
 mod recipe;
 mod records;
+mod reference;
 mod replicas;
 mod report;
 mod sampling;
@@ -64,16 +66,17 @@ pub use experiments::{
 pub use guard::SkipReason;
 pub use memory::{Fit, MachineMemory, estimate_memory};
 pub use metrics::{Metrics, Split, best_evaluation, read_metrics};
+pub use preference::PreferenceFigures;
 pub use probe::ProbeStep;
 pub use recipe::{
-    Changes, ChatRecipe, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, LoraRecipe, OptimizerKind,
-    OptimizerRecipe, PRESETS, Place, Recipe, RecipeError, RecipeProblem, RecipeSource, Restart, RunRecipe,
-    ScheduleKind, ScheduleRecipe, preset,
+    Changes, ChatRecipe, DataRecipe, DpoRecipe, EvaluationSize, GuardsRecipe, KeepWeights, LoraRecipe,
+    OptimizerKind, OptimizerRecipe, PRESETS, Place, Recipe, RecipeError, RecipeProblem, RecipeSource,
+    Restart, RunRecipe, ScheduleKind, ScheduleRecipe, preset,
 };
 pub use schedule::Schedule;
 pub use setup::{
-    BaseModel, ChatFormat, Chats, KeptWeights, LockedRun, NewRun, PlannedRun, RecipeRequest, ResumePlan,
-    ResumeRequest, RunData, SetupError, StoppedRun, are_conversations, checksums, prepare_data,
+    BaseModel, ChatFormat, Chats, KeptWeights, LockedRun, NewRun, PlannedRun, Preferences, RecipeRequest,
+    ResumePlan, ResumeRequest, RunData, SetupError, StoppedRun, are_conversations, checksums, prepare_data,
     prepare_same_data,
 };
 pub use train::train;

@@ -10,6 +10,7 @@ use crate::{
     Control, Error, Recipe, TrainingData,
     batches::{Batches, TokenBatch},
     learner::GptLearner,
+    reference::with_reference,
     step::optimizer_step,
 };
 
@@ -47,6 +48,8 @@ pub(crate) fn probe(
     control: &Control,
     mut observe: impl FnMut(ProbeStep),
 ) -> Result<(), Error> {
+    let plain = model.clone().with_precision(recipe.run.precision);
+    let Some(data) = with_reference(data.clone(), recipe, &plain, control)? else { return Ok(()) };
     let samples = data.training_samples(recipe)?;
     let autodiff = device.clone().autodiff();
     let micro_batches = recipe.optimizer.grad_accumulation.get();

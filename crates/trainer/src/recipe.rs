@@ -15,7 +15,7 @@ pub use changes::Changes;
 pub use error::{Place, RecipeError, RecipeProblem};
 pub use presets::{PRESETS, preset};
 pub use sections::{
-    ChatRecipe, DataRecipe, EvaluationSize, GuardsRecipe, KeepWeights, LoraRecipe, OptimizerKind,
+    ChatRecipe, DataRecipe, DpoRecipe, EvaluationSize, GuardsRecipe, KeepWeights, LoraRecipe, OptimizerKind,
     OptimizerRecipe, Recipe, Restart, RunRecipe, ScheduleKind, ScheduleRecipe,
 };
 pub use source::RecipeSource;

@@ -5,13 +5,16 @@ mod chats;
 mod data;
 mod error;
 mod new_run;
+mod preferences;
 mod request;
 mod resume;
+mod rows;
 mod updates;
 
 pub use chats::{ChatFormat, Chats, are_conversations};
 pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
 pub use new_run::{BaseModel, NewRun, PlannedRun};
+pub use preferences::Preferences;
 pub use request::RecipeRequest;
 pub use resume::{KeptWeights, LockedRun, ResumePlan, ResumeRequest, StoppedRun};

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use checkpoint::TrainerState;
 use kernels::on_pool;
 
 use crate::{
@@ -25,7 +26,9 @@ use crate::{
 /// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
 /// written. If the loss diverges, or another device fails.
 pub fn train(training: Training, control: Control, observer: Observer) -> Result<Outcome, Error> {
-    let mut run = ActiveRun::begin(training, control, observer)?;
+    let Some(mut run) = ActiveRun::begin(training, control, observer)? else {
+        return Ok(Outcome { state: TrainerState::default(), ending: Ending::Interrupted });
+    };
     let ended = steps(&mut run);
     run.finish(ended)
 }

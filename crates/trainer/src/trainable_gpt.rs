@@ -6,7 +6,10 @@ use burn::{
 };
 use model::Gpt;
 
-use crate::batches::TokenBatch;
+use crate::{
+    Recipe,
+    batches::{Objective, TokenBatch},
+};
 
 /// A [`Gpt`] with its training step. A newtype, because trait and model are defined in other crates.
 #[derive(Module, Debug)]
@@ -14,11 +17,15 @@ pub(crate) struct TrainableGpt {
     gpt: Gpt,
     /// 1 / the number of micro-batches whose gradients are summed in a step.
     loss_scale: f64,
+    /// Of preference tuning.
+    #[module(skip)]
+    beta: Option<f64>,
 }
 
 impl TrainableGpt {
-    pub(crate) fn new(gpt: Gpt, grad_accumulation: u64) -> Self {
-        Self { gpt, loss_scale: 1.0 / grad_accumulation as f64 }
+    pub(crate) fn new(gpt: Gpt, recipe: &Recipe) -> Self {
+        let loss_scale = 1.0 / recipe.optimizer.grad_accumulation.get() as f64;
+        Self { gpt, loss_scale, beta: recipe.dpo.map(|dpo| dpo.beta) }
     }
 
     pub(crate) fn into_gpt(self) -> Gpt {
@@ -42,9 +49,9 @@ impl TrainStep for TrainableGpt {
 
     fn step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
         let weight = batch.weight;
-        let loss = batch.loss(&self.gpt);
-        let grads = loss.clone().mul_scalar(weight * self.loss_scale).backward();
-        TrainOutput::new(self, grads, BatchLoss(loss.inner().mul_scalar(weight)))
+        let Objective { loss, differentiable } = batch.objective(&self.gpt, self.beta);
+        let grads = differentiable.mul_scalar(weight * self.loss_scale).backward();
+        TrainOutput::new(self, grads, BatchLoss(loss.mul_scalar(weight)))
     }
 }
 
@@ -53,6 +60,6 @@ impl InferenceStep for TrainableGpt {
     type Output = BatchLoss;
 
     fn step(&self, batch: TokenBatch) -> BatchLoss {
-        BatchLoss(batch.loss(&self.gpt))
+        BatchLoss(batch.objective(&self.gpt, self.beta).loss)
     }
 }

@@ -13,6 +13,14 @@ pub enum TrainingData {
     Text { train: Arc<Tokens>, valid: Arc<Tokens> },
     /// Examples such as conversations, packed into rows.
     Examples { train: Arc<Examples>, valid: Arc<Examples> },
+    /// Pairs of a preferred and another answer: examples 0 and 1, 2 and 3, and so on.
+    Pairs {
+        train: Arc<Examples>,
+        valid: Arc<Examples>,
+        /// What the initial model says of the pairs of both parts: by how much it finds the preferred answer more probable,
+        /// in nats. `None` until it is computed.
+        reference: Option<[Arc<[f64]>; 2]>,
+    },
 }
 
 impl TrainingData {
@@ -20,7 +28,7 @@ impl TrainingData {
     pub fn n_train_tokens(&self) -> usize {
         match self {
             Self::Text { train, .. } => train.len(),
-            Self::Examples { train, .. } => train.n_tokens(),
+            Self::Examples { train, .. } | Self::Pairs { train, .. } => train.n_tokens(),
         }
     }
 
@@ -36,21 +44,24 @@ impl TrainingData {
                 let rows = PackedRows::new(train.clone(), step_shape(recipe), recipe.run.seed)?;
                 Ok(rows.n_rows() * recipe.model.block_size)
             }
+            Self::Pairs { train, .. } => {
+                let rows = PackedRows::of_pairs(train.clone(), step_shape(recipe), recipe.run.seed)?;
+                Ok(rows.n_rows() * recipe.model.block_size)
+            }
         }
     }
 
-    /// The starts of the first `n` validation examples, up to their first trained token: the questions of conversations.
-    /// Empty for a text.
+    /// The starts of the first `n` validation examples, or pairs, up to their first trained token: the questions of
+    /// conversations. Empty for a text.
     pub fn questions(&self, n: usize) -> Vec<Vec<u32>> {
+        let question = |example: Example<'_>| {
+            let end = example.trained.iter().position(|&it| it).expect("a token is trained");
+            example.ids[..end].to_vec()
+        };
         match self {
             Self::Text { .. } => Vec::new(),
-            Self::Examples { valid, .. } => {
-                let question = |example: Example<'_>| {
-                    let end = example.trained.iter().position(|&it| it).expect("a token is trained");
-                    example.ids[..end].to_vec()
-                };
-                valid.iter().take(n).map(question).collect()
-            }
+            Self::Examples { valid, .. } => valid.iter().take(n).map(question).collect(),
+            Self::Pairs { valid, .. } => valid.iter().step_by(2).take(n).map(question).collect(),
         }
     }
 
@@ -67,6 +78,9 @@ impl TrainingData {
                 Windows::new(train.clone(), block_size, batch_size, seed, RngStream::Train)?.into()
             }
             Self::Examples { train, .. } => PackedRows::new(train.clone(), step_shape(recipe), seed)?.into(),
+            Self::Pairs { train, reference, .. } => {
+                pairs(train, reference.as_ref().map(|[it, _]| it), recipe)?
+            }
         })
     }
 
@@ -88,12 +102,29 @@ impl TrainingData {
                 Windows::new(valid.clone(), block_size, n_rows, seed, RngStream::Evaluate)?.into()
             }
             Self::Examples { valid, .. } => PackedRows::new(valid.clone(), step_shape(recipe), seed)?.into(),
+            Self::Pairs { valid, reference, .. } => {
+                pairs(valid, reference.as_ref().map(|[_, it]| it), recipe)?
+            }
         })
     }
 }
 
+/// Rows of pairs.
+///
+/// # Panics
+///
+/// If the reference is not computed yet.
+fn pairs(
+    examples: &Arc<Examples>,
+    reference: Option<&Arc<[f64]>>,
+    recipe: &Recipe,
+) -> dataset::Result<Samples> {
+    let rows = PackedRows::of_pairs(examples.clone(), step_shape(recipe), recipe.run.seed)?;
+    Ok(rows.with_reference(reference.expect("the reference is computed before training").clone()).into())
+}
+
 /// The shape of a recipe's optimizer step.
-fn step_shape(recipe: &Recipe) -> StepShape {
+pub(crate) fn step_shape(recipe: &Recipe) -> StepShape {
     let n_batches = usize::try_from(recipe.optimizer.grad_accumulation.get()).unwrap_or(usize::MAX);
     StepShape {
         block_size: recipe.model.block_size,

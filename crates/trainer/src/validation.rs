@@ -1,11 +1,13 @@
 //! The validation loss.
 
-use burn::{prelude::*, train::InferenceStep};
+use burn::prelude::*;
 use dataset::{BatchIndex, PackedRows, Samples};
 use model::Gpt;
 
 use crate::{
-    Control, Error, EvaluationSize, Recipe, TrainingData, batches::Batches, trainable_gpt::TrainableGpt,
+    Control, Error, EvaluationSize, Recipe, TrainingData,
+    batches::Batches,
+    preference::{PreferenceFigures, PreferenceSums},
 };
 
 /// The evaluation batches: the same each time, so that losses are comparable.
@@ -13,7 +15,18 @@ pub(crate) struct Validation {
     samples: Samples,
     size: EvaluationSize,
     batch_size: usize,
+    /// Of preference tuning.
+    beta: Option<f64>,
     device: Device,
+}
+
+/// What an evaluation measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    /// The mean loss in nats: per token, or per pair.
+    pub(crate) loss: f64,
+    /// Of preference tuning.
+    pub(crate) preferences: Option<PreferenceFigures>,
 }
 
 impl Validation {
@@ -23,7 +36,8 @@ impl Validation {
     pub(crate) fn new(data: &TrainingData, recipe: &Recipe, device: &Device) -> Result<Self, Error> {
         let size = recipe.schedule.evaluation_size();
         let samples = data.validation_samples(recipe)?;
-        Ok(Self { samples, size, batch_size: recipe.optimizer.batch_size.get(), device: device.clone() })
+        let (batch_size, beta) = (recipe.optimizer.batch_size.get(), recipe.dpo.map(|dpo| dpo.beta));
+        Ok(Self { samples, size, batch_size, beta, device: device.clone() })
     }
 
     fn batches(&self) -> Batches {
@@ -43,16 +57,33 @@ impl Validation {
         }
     }
 
-    /// The mean loss in nats per token, or `None` if a stop is requested meanwhile.
-    pub(crate) fn loss(&self, gpt: Gpt, control: &Control) -> Option<f64> {
-        let model = TrainableGpt::new(gpt, 1);
+    /// Measures the loss, or returns `None` if a stop is requested meanwhile.
+    pub(crate) fn measure(&self, gpt: &Gpt, control: &Control) -> Option<Measured> {
+        match self.beta {
+            Some(beta) => self.preferences(gpt, beta, control),
+            None => self.loss(gpt, control).map(|loss| Measured { loss, preferences: None }),
+        }
+    }
+
+    fn preferences(&self, gpt: &Gpt, beta: f64, control: &Control) -> Option<Measured> {
+        let mut sums = PreferenceSums::default();
+        for batch in self.batches() {
+            if control.should_stop() {
+                return None;
+            }
+            sums.add(batch.preferences(gpt, beta));
+        }
+        Some(Measured { loss: sums.loss(), preferences: Some(sums.figures()) })
+    }
+
+    fn loss(&self, gpt: &Gpt, control: &Control) -> Option<f64> {
         let (mut losses, mut weights) = (Vec::new(), Vec::new());
         for batch in self.batches() {
             if control.should_stop() {
                 return None;
             }
             weights.push(batch.evaluation_weight());
-            losses.push(InferenceStep::step(&model, batch).0);
+            losses.push(batch.loss(gpt));
         }
         let losses: Vec<f32> = Tensor::cat(losses, 0).into_data().try_into_vec().expect("losses are f32");
         Some(weighted_mean(&losses, &weights))

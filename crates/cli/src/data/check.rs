@@ -17,7 +17,7 @@ use engine::Source;
 use journal::summary::plural;
 use tokenizer::Tokenizer;
 
-use super::shown;
+use super::{preferences, shown};
 use crate::{model_args::models, usage::at_least};
 
 /// Refused rows that are printed.
@@ -32,6 +32,7 @@ Layouts:
   {\"conversations\": [{\"from\": \"human\", \"value\": TEXT}, {\"from\": \"gpt\", \"value\": TEXT}, ...]}
   {\"prompt\": TEXT, \"completion\": TEXT}
   {\"instruction\": TEXT, \"input\": TEXT, \"output\": TEXT}
+  {\"prompt\": TEXT, \"chosen\": TEXT, \"rejected\": TEXT}  for preference tuning
 
 The first conversation is shown as a model gets it. Trained text is green, or without colours
 between \u{27E6} and \u{27E7}. The exit code is 1 if a row can't be trained on.
@@ -72,6 +73,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, Some(source)) => Some(block_size(source)?),
         (given, _) => given,
     };
+    if preferences::are_pairs(&args.path) {
+        let encoder = encoder(source.as_ref(), TrainOn::Last)?;
+        return preferences::check(&args.path, &encoder, block_size);
+    }
     let encoder = encoder(source.as_ref(), args.train_on)?;
     let mut reader = Reader::conversations(&args.path)?;
     let mut found = Found::default();

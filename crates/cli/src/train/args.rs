@@ -11,7 +11,8 @@ use crate::{device::DeviceArgs, model_args::models, prepare::DataDirArgs, usage:
 /// Trains a model, or resumes training.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, sft, lora, debug.
+    after_help = "Presets: tiny (the default), small, gpu, nanogpt-cpu, nanogpt-gpu, gpt2, finetune, sft, lora, dpo,
+debug.
 
 Examples:
   kindling train                                          train on Shakespeare, a few minutes
@@ -20,6 +21,7 @@ Examples:
   kindling train my.txt --epochs 3 --dry-run              print the plan without training
   kindling train finetune --init-from gpt2 --data my.txt  fine-tune another model
   kindling train sft --init-from gpt2 --data chats.jsonl  fine-tune it on conversations
+  kindling train dpo --init-from sft --data pairs.jsonl   teach it to prefer answers to others
   kindling train --resume                                 resume the newest run
   kindling train --resume --run mine --max-steps 20000    train a finished run further"
 )]

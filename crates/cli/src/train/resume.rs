@@ -10,7 +10,7 @@ use trainer::{Changes, ResumePlan, ResumeRequest, StoppedRun, Training, ending};
 
 use super::{args::Args, errors::explain, own_recipe::check_own_recipe};
 use crate::{
-    memory,
+    allocator, memory,
     model_args::models,
     plan::{self, PlannedData},
     prepare::{warn_of_older_rules, with_absolute_paths},
@@ -61,6 +61,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
         ));
     }
     let changes = planned.changes.clone();
+    allocator::release_free_memory();
     let training = held.training(&run.recipe, planned, devices).map_err(explain)?;
     Ok(Some((training, changes)))
 }

@@ -13,7 +13,7 @@ use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
 use crate::{
-    memory,
+    allocator, memory,
     model_args::models,
     plan::{self, PlannedData},
     prepare::with_absolute_paths,
@@ -110,6 +110,7 @@ fn first_model(
     if args.device.is_cpu() {
         memory::check(&planned.recipe)?;
     }
+    allocator::release_free_memory();
     Ok(match origin {
         Some(origin) => {
             let model = match &planned.recipe.lora {

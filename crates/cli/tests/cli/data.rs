@@ -46,6 +46,31 @@ fn conversations_that_do_not_fit_are_counted() {
     assert!(nothing.stderr.contains("no conversation can be trained on"), "{}", nothing.stderr);
 }
 
+const PAIR: &str = r#"{"prompt": "2 + 2?", "chosen": "four", "rejected": "five, I think"}"#;
+
+#[test]
+fn pairs_of_answers_are_checked_too() {
+    let folder = folder_with(&[PAIR, &PAIR.replace("four", "4")]);
+    let check = |args: &[&str]| run(folder.path(), &[&["data", "check", "chats.jsonl"], args].concat());
+    let found = check(&[]).success().stdout;
+    assert!(found.starts_with("pairs           2\n"), "{found}");
+    assert!(found.contains("\u{27E6}four<|im_end|>") && found.contains("\u{27E6}five, I think<|im_end|>"));
+    let dropped = check(&["--block-size", "8"]);
+    assert_eq!(dropped.code, 1);
+    assert!(dropped.stdout.contains("\ndropped         2, which do not fit 8 tokens"), "{}", dropped.stdout);
+
+    let folder = folder_with(&[PAIR, &PAIR.replace("five, I think", "four"), "{"]);
+    let refused = run(folder.path(), &["data", "check", "chats.jsonl"]);
+    assert_eq!(refused.code, 1);
+    for expected in [
+        "chats.jsonl:2: `chosen` and `rejected` are the same answer",
+        "chats.jsonl:3: ",
+        "2 of 3 rows can't be trained on",
+    ] {
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+}
+
 #[test]
 fn refused_rows_are_named_and_fail() {
     let folder = folder_with(&[GOOD, r#"{"text": "x"}"#, "{", GOOD]);

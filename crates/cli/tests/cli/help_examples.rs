@@ -240,11 +240,15 @@ fn prepare(folder: &Path) {
     let chat = r#"{"prompt": "Hello?", "completion": "Hello!"}"#;
     fs::write(at("work/chats.jsonl"), format!("{chat}\n{chat}\n")).unwrap();
 
+    let pair = r#"{"prompt": "Hello?", "chosen": "Hello!", "rejected": "Go!"}"#;
+    fs::write(at("work/pairs.jsonl"), format!("{pair}\n{pair}\n")).unwrap();
+
     let small = "--data my.txt --max-steps 2 --set data.tokenizer=byte";
     sh(folder, "work", &format!("kindling train debug --run tiny {small}")).success();
     sh(folder, "work", "for run in baseline wider mine gpt2; do cp -R runs/tiny runs/$run; done").success();
     let few = "--data chats.jsonl --max-steps 1";
     sh(folder, "work", &format!("kindling train sft --init-from gpt2 --run tuned {few}")).success();
+    sh(folder, "work", "cp -R runs/tuned runs/sft").success();
     sh(folder, "work", &format!("kindling train lora --init-from tuned --run lora {few}")).success();
     sh(folder, "work", "cp -R runs elsewhere").success();
     sh(folder, "work", "kindling export runs/tiny --format safetensors -o downloads/gpt2-medium").success();

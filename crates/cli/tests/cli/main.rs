@@ -25,6 +25,7 @@ mod hub;
 #[cfg(unix)]
 mod live;
 mod malformed;
+mod preferences;
 mod quantize;
 mod reports;
 mod resume;

@@ -20,6 +20,25 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// A file where a LoRA adapter is required.
+    #[error("it is not a LoRA adapter: `{key}` is {found:?}, not {expected:?}")]
+    NotLora {
+        key: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+
+    /// An adapter with an option that changes its meaning.
+    #[error("the adapter is of a kind that is not supported (`{key}`)")]
+    AdapterKind { key: &'static str },
+
+    #[error("it is an adapter of a {found} model, and the base model is {model}")]
+    OtherArchitecture {
+        found: String,
+        /// The architecture of the base model.
+        model: &'static str,
+    },
+
     /// A part of a split model, without the name by which the other parts are found.
     #[error(
         "it is part {number} of {count} of a model (`split.count`), but its name does not end in \

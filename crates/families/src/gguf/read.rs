@@ -283,9 +283,7 @@ impl<'a> Metadata<'a> {
 fn check_file_type(file: &Gguf<'_>) -> Result<()> {
     if let Some(found) = file.value("general.type").and_then(Value::as_str).filter(|&ty| ty != "model") {
         let (what, advice) = match found {
-            "adapter" => {
-                ("a LoRA adapter", "; merge it into its base model first, with llama.cpp's llama-export-lora")
-            }
+            "adapter" => ("a LoRA adapter", "; give its base model, and this file with --adapter"),
             "mmproj" => ("a multimodal projector", "; give the file of the language model"),
             "imatrix" => ("an importance matrix", "; give the file of the language model"),
             _ => ("another kind of file", ""),

@@ -11,10 +11,11 @@ pub type Changes = BTreeMap<String, [String; 2]>;
 
 /// Sections and keys that can't change on resume, with the reason: other values would invalidate the steps done, move
 /// the position in the data, or make losses incomparable.
-const FIXED_KEYS: [(&str, &str); 12] = [
+const FIXED_KEYS: [(&str, &str); 13] = [
     ("model", "the saved weights have the old shapes"),
     ("data", "the run must continue on the same data"),
     ("chat", "the run must continue on the same data"),
+    ("dpo", "the loss would be another one"),
     ("lora", "the saved updates have the old shapes"),
     ("optimizer.kind", "the saved optimizer state belongs to the old one"),
     ("optimizer.batch_size", "the position in the data is counted in batches of the old size"),
@@ -168,7 +169,12 @@ mod tests {
     fn every_fixed_key_exists_in_a_recipe() {
         let mut keys = flatten(&debug(&["data.valid=my.txt"]));
         keys.extend(flatten(&debug(&["schedule.eval_batches=2", "run.keep_weights=last"])));
-        keys.extend(flatten(&debug(&["chat.train_on=last", "lora.rank=2", "lora.alpha=4.0"])));
+        keys.extend(flatten(&debug(&[
+            "chat.train_on=last",
+            "dpo.beta=0.1",
+            "lora.rank=2",
+            "lora.alpha=4.0",
+        ])));
         for (fixed, _) in FIXED_KEYS {
             let is_there = keys.keys().any(|key| key == fixed || key.starts_with(&format!("{fixed}.")));
             assert!(is_there, "{fixed}");

@@ -1,11 +1,12 @@
 //! Checks the ranges of a recipe's values, and keys that exclude or require each other.
 
+use chat::TrainOn;
 use families::Family;
 use model::GptConfig;
 
 use super::{
     error::RecipeProblem,
-    sections::{LoraRecipe, OptimizerKind, Recipe, Restart, ScheduleKind},
+    sections::{ChatRecipe, DpoRecipe, LoraRecipe, OptimizerKind, Recipe, Restart, ScheduleKind},
 };
 
 impl Recipe {
@@ -95,6 +96,16 @@ impl Recipe {
                 _ => value >= 0.0 && value.is_finite(),
             };
             in_range(key, value, range, holds)?;
+        }
+        match (self.dpo, self.chat) {
+            (None, _) => {}
+            (Some(_), None) => return Err(RecipeProblem::DpoWithoutChat),
+            (Some(_), Some(ChatRecipe { train_on: TrainOn::Assistant })) => {
+                return Err(RecipeProblem::DpoOfAll);
+            }
+            (Some(DpoRecipe { beta }), _) => {
+                in_range("dpo.beta", beta, positive, beta > 0.0 && beta.is_finite())?;
+            }
         }
         if let Some(LoraRecipe { alpha, dropout, .. }) = self.lora {
             if optimizer.kind == OptimizerKind::Muon {

@@ -101,6 +101,10 @@ pub enum RecipeProblem {
         "`optimizer.kind` = muon has no effect on the low-rank updates of [lora]; add --set optimizer.kind=adamw"
     )]
     MuonOfLora,
+    #[error("[dpo] needs [chat], because it trains answers; add --set chat.train_on=last")]
+    DpoWithoutChat,
+    #[error("[dpo] compares the last answers of two conversations; add --set chat.train_on=last")]
+    DpoOfAll,
     #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
     TwoEvaluationSizes,
     #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
@@ -145,6 +149,8 @@ impl RecipeProblem {
             Self::FixedSize { key } => vec![key.clone()],
             Self::Range { key, .. } => own(&[key]),
             Self::UnusedMuon { key } => own(&[key, "optimizer.kind"]),
+            Self::DpoWithoutChat => own(&["dpo.beta"]),
+            Self::DpoOfAll => own(&["chat.train_on", "dpo.beta"]),
             Self::MuonOfLora => own(&["optimizer.kind", "lora.rank"]),
             Self::Order { lower, upper, .. } => own(&[lower, upper]),
             Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),

@@ -7,7 +7,8 @@ use toml::{Spanned, Table, Value, de::DeValue};
 use super::{
     error::RecipeError,
     sections::{
-        ChatRecipe, DataRecipe, GuardsRecipe, LoraRecipe, OptimizerRecipe, Recipe, RunRecipe, ScheduleRecipe,
+        ChatRecipe, DataRecipe, DpoRecipe, GuardsRecipe, LoraRecipe, OptimizerRecipe, Recipe, RunRecipe,
+        ScheduleRecipe,
     },
 };
 
@@ -49,10 +50,11 @@ impl<'a> Override<'a> {
 
 /// The keys of a recipe, `section.key` each, by the structs themselves.
 pub(super) fn keys() -> impl Iterator<Item = String> {
-    let sections: [(&str, &[&str]); 8] = [
+    let sections: [(&str, &[&str]); 9] = [
         ("model", serde_introspect::<GptConfig>()),
         ("data", serde_introspect::<DataRecipe>()),
         ("chat", serde_introspect::<ChatRecipe>()),
+        ("dpo", serde_introspect::<DpoRecipe>()),
         ("lora", serde_introspect::<LoraRecipe>()),
         ("optimizer", serde_introspect::<OptimizerRecipe>()),
         ("schedule", serde_introspect::<ScheduleRecipe>()),
@@ -63,7 +65,8 @@ pub(super) fn keys() -> impl Iterator<Item = String> {
 }
 
 /// The sections that the preset `debug` lacks, with their required keys.
-const OPTIONAL_SECTIONS: &str = "\n[chat]\ntrain_on = \"assistant\"\n[lora]\nrank = 8\nalpha = 16\n";
+const OPTIONAL_SECTIONS: &str =
+    "\n[chat]\ntrain_on = \"last\"\n[dpo]\nbeta = 0.1\n[lora]\nrank = 8\nalpha = 16\n";
 
 /// The keys that a recipe may lack: a complete recipe without one of them is still valid.
 pub(super) fn optional_keys() -> Vec<String> {

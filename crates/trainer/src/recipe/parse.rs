@@ -109,7 +109,8 @@ mod tests {
     fn presets_are_valid_and_survive_the_round_trip() {
         let sizes = Recipe::sizes(&GptConfig::nanogpt_cpu());
         for (name, text) in PRESETS {
-            let given = if ["finetune", "sft", "lora"].contains(&name) { sizes.as_slice() } else { &[] };
+            let given =
+                if ["finetune", "sft", "lora", "dpo"].contains(&name) { sizes.as_slice() } else { &[] };
             let recipe = Recipe::parse(text, given).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(Recipe::parse(&recipe.to_toml(), &[]).unwrap(), recipe, "{name}");
         }

@@ -1,7 +1,7 @@
 //! The built-in recipes.
 
 /// The built-in recipes by name; the first is the default.
-pub const PRESETS: [(&str, &str); 10] = [
+pub const PRESETS: [(&str, &str); 11] = [
     ("tiny", include_str!("../../../../configs/tiny.toml")),
     ("small", include_str!("../../../../configs/small.toml")),
     ("gpu", include_str!("../../../../configs/gpu.toml")),
@@ -11,6 +11,7 @@ pub const PRESETS: [(&str, &str); 10] = [
     ("finetune", include_str!("../../../../configs/finetune.toml")),
     ("sft", include_str!("../../../../configs/sft.toml")),
     ("lora", include_str!("../../../../configs/lora.toml")),
+    ("dpo", include_str!("../../../../configs/dpo.toml")),
     ("debug", include_str!("../../../../configs/debug.toml")),
 ];
 

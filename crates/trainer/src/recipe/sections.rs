@@ -26,6 +26,9 @@ pub struct Recipe {
     /// Fine-tuning on conversations; without it, the data is a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<ChatRecipe>,
+    /// Preference tuning on pairs of answers; without it, answers are trained as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoRecipe>,
     /// Training of low-rank updates of a base model; without it, all weights are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraRecipe>,
@@ -60,6 +63,15 @@ pub struct DataRecipe {
 pub struct ChatRecipe {
     /// The answers that are trained: all of the assistant, or the last one.
     pub train_on: TrainOn,
+}
+
+/// `[dpo]`: direct preference optimisation ([Rafailov et al., 2023](https://arxiv.org/abs/2305.18290)). `data.corpus` is then
+/// a file or folder of pairs of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DpoRecipe {
+    /// How much the model is held to the initial one. With a larger `beta` it moves away less.
+    pub beta: f64,
 }
 
 /// `[lora]`: training of low-rank updates ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)). The weights of the base

@@ -5,21 +5,39 @@ use std::path::{Path, PathBuf};
 use dataset::{OnProgress, Prepared, Rules, Source, TokenizerChoice};
 use tokenizer::Tokenizer;
 
-use super::chats::Chats;
-use crate::{DataRecipe, TrainingData};
+use super::{
+    chats::{ChatFormat, Chats},
+    error::SetupError,
+    preferences::Preferences,
+};
+use crate::{DataRecipe, Recipe, TrainingData};
 
 /// The tokenised data of a run.
 pub enum RunData {
     Text(Prepared),
     Chats(Chats),
+    Preferences(Preferences),
 }
 
 impl RunData {
+    /// Reads the conversations of a recipe, or for preference tuning its pairs.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read or has invalid rows, or there are too few of them.
+    pub(super) fn read_chats(recipe: &Recipe, format: ChatFormat) -> Result<Self, SetupError> {
+        Ok(match recipe.dpo {
+            Some(_) => Self::Preferences(Preferences::read(recipe, format)?),
+            None => Self::Chats(Chats::read(recipe, format)?),
+        })
+    }
+
     /// The tokenizer of the run's model.
     pub fn tokenizer(&self) -> &Tokenizer {
         match self {
             Self::Text(prepared) => &prepared.tokenizer,
             Self::Chats(chats) => chats.format.tokenizer(),
+            Self::Preferences(pairs) => pairs.format.tokenizer(),
         }
     }
 
@@ -28,6 +46,7 @@ impl RunData {
         match self {
             Self::Text(prepared) => checksums(prepared),
             Self::Chats(chats) => chats.checksums(),
+            Self::Preferences(pairs) => pairs.checksums(),
         }
     }
 
@@ -35,7 +54,9 @@ impl RunData {
     pub fn n_tokens(&self) -> [usize; 2] {
         match self {
             Self::Text(prepared) => [prepared.train.len(), prepared.valid.len()],
-            Self::Chats(chats) => [chats.train.n_tokens(), chats.valid.n_tokens()],
+            Self::Chats(Chats { train, valid, .. }) | Self::Preferences(Preferences { train, valid, .. }) => {
+                [train.n_tokens(), valid.n_tokens()]
+            }
         }
     }
 
@@ -47,6 +68,9 @@ impl RunData {
             }
             Self::Chats(Chats { train, valid, .. }) => {
                 TrainingData::Examples { train: train.clone(), valid: valid.clone() }
+            }
+            Self::Preferences(Preferences { train, valid, .. }) => {
+                TrainingData::Pairs { train: train.clone(), valid: valid.clone(), reference: None }
             }
         }
     }

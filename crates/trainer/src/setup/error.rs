@@ -58,6 +58,11 @@ pub enum SetupError {
          --valid PATH", conversations(*.n)
     )]
     FewConversations { path: String, n: usize },
+    #[error(
+        "{path} has {}, and a run needs one to train on and one to validate on; add pairs, name others with --valid PATH, \
+         or raise model.block_size", pairs(*.n)
+    )]
+    FewPairs { path: String, n: usize },
     /// `[chat]` or `[lora]` without a base model.
     #[error("a recipe with [{section}] fine-tunes a model; name it with --init-from MODEL")]
     NoBaseModel {
@@ -128,6 +133,10 @@ fn rows(n: usize) -> String {
 
 fn conversations(n: usize) -> String {
     if n == 1 { "1 conversation".to_owned() } else { format!("{n} conversations that fit the block") }
+}
+
+fn pairs(n: usize) -> String {
+    if n == 1 { "1 pair that fits the block".to_owned() } else { format!("{n} pairs that fit the block") }
 }
 
 fn tokens(n: usize) -> String {

@@ -10,7 +10,7 @@ use model::{Gpt, GptConfig};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use super::{
-    chats::{ChatFormat, Chats},
+    chats::ChatFormat,
     data::{RunData, prepare_data},
     error::SetupError,
     request::RecipeRequest,
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{ChatRecipe, DataRecipe, Recipe, Training};
 
-/// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are.
+/// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are. A
+/// pair of conversations gets two.
 const CHAT_BLOCK: usize = 512;
 
 /// A model that a new run is initialised from, instead of random weights. It determines sizes and tokenizer.
@@ -53,8 +54,11 @@ impl NewRun {
     pub fn new(mut request: RecipeRequest, base_model: Option<BaseModel>, n_devices: usize) -> Self {
         if let Some(BaseModel { config, .. }) = &base_model {
             request.source = request.source.with_sizes_of(config);
-            if request.parse().is_ok_and(|recipe| recipe.chat.is_some()) {
-                let block_size = config.block_size.min(CHAT_BLOCK);
+            if let Ok(recipe) = request.parse()
+                && recipe.chat.is_some()
+            {
+                let longest = if recipe.dpo.is_some() { 2 * CHAT_BLOCK } else { CHAT_BLOCK };
+                let block_size = config.block_size.min(longest);
                 request.source = request.source.with_sizes_of(&GptConfig { block_size, ..config.clone() });
             }
         }
@@ -118,7 +122,7 @@ impl NewRun {
             return Err(SetupError::NewTokensOfLora { base_model: base_model.name.clone() });
         }
         let special_tokens = format.special_tokens.clone();
-        let data = RunData::Chats(Chats::read(&recipe, format)?);
+        let data = RunData::read_chats(&recipe, format)?;
         let longer =
             self.with_base_model(self.request.parse_for(data.training_data().tokens_per_epoch(&recipe)?)?)?;
         let mut recipe = Recipe { data: recipe.data, ..longer };

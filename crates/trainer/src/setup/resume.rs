@@ -11,7 +11,7 @@ use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 use families::WeightStorage;
 
 use super::{
-    chats::{ChatFormat, Chats},
+    chats::ChatFormat,
     data::{RunData, checksums, prepare_same_data},
     error::SetupError,
     new_run::BaseModel,
@@ -216,9 +216,9 @@ impl StoppedRun {
         let (tokenizer, special_tokens) = (self.folder.load_tokenizer()?, self.folder.special_tokens()?);
         let name = self.folder.path().display().to_string();
         let run = BaseModel { name, config: recipe.model.clone(), tokenizer, special_tokens };
-        let chats = Chats::read(recipe, ChatFormat::of(&run, chat)?)?;
+        let chats = RunData::read_chats(recipe, ChatFormat::of(&run, chat)?)?;
         self.check_same(&recipe.data, chats.checksums(), state)?;
-        Ok(RunData::Chats(chats))
+        Ok(chats)
     }
 
     /// Compares the checksums of training and validation data with those of the run.
