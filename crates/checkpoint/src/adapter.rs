@@ -7,9 +7,7 @@ use std::{
 
 use ::fs::{atomic, sha256_of_file};
 use burn::prelude::Device;
-use families::{
-    ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, gguf::FileType, with_adapter,
-};
+use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, gguf::FileType, with_adapter};
 use formats::weights::Weights;
 use model::Gpt;
 use serde::{Deserialize, Serialize};
@@ -64,18 +62,31 @@ impl RunFolder {
     ///
     /// If the base is not a folder on this machine.
     pub fn base(&self) -> Result<Self> {
-        let named = self.named_base()?;
-        // A relative path may start at the adapter's folder.
-        let beside = self.path().parent().map(|parent| parent.join(&named));
-        let found = [Some(named.clone()), beside].into_iter().flatten().find(|path| path.is_dir());
-        match found {
-            Some(path) => Self::open(&path),
-            None => Err(Error::NoBase { path: self.path().to_owned(), base: named }),
+        let recorded = self.recorded_base()?;
+        let by_peft = AdapterConfig::read(self.path())?.base_model_name_or_path.map(PathBuf::from);
+        let named = recorded.iter().map(|base| base.path.clone()).chain(by_peft);
+        // A relative path may also start beside the adapter.
+        let beside = |path: PathBuf| [self.path().parent().map(|parent| parent.join(&path)), Some(path)];
+        if let Some(found) = named.flat_map(beside).flatten().find(|path| path.is_dir()) {
+            return Self::open(&found);
         }
+        // Both may have moved together.
+        if let (Some(base), Some(parent)) = (&recorded, self.path().parent())
+            && let Some(sibling) = base.path.file_name().map(|name| parent.join(name))
+            && let Ok(folder) = Self::open(&sibling)
+            && folder.weights_sha256()? == base.sha256
+        {
+            return Ok(folder);
+        }
+        Err(Error::NoBase { path: self.path().to_owned(), base: self.named_base()? })
     }
 
-    /// The base model by `base.json`, or by the settings of PEFT.
-    fn named_base(&self) -> Result<PathBuf> {
+    /// The path of the base model by `base.json`, or by the settings of PEFT. It may not exist.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read, or names no base.
+    pub fn named_base(&self) -> Result<PathBuf> {
         if let Some(base) = self.recorded_base()? {
             return Ok(base.path);
         }

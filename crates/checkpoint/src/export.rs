@@ -73,8 +73,8 @@ pub fn export_gguf(
 ) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     atomic::write_with(path, |out| -> Result<()> {
-        notes = export(out, model, tokenizer, special_tokens, name, ty)
-            .map_err(|error| failed(path, error))?;
+        notes =
+            export(out, model, tokenizer, special_tokens, name, ty).map_err(|error| failed(path, error))?;
         Ok(())
     })?;
     Ok(notes)

@@ -13,6 +13,9 @@ const REFERENCE: &str = "reference.safetensors";
 /// The parts of the data, by their names in the file.
 const PARTS: [&str; 2] = ["train", "valid"];
 
+/// The key of the metadata with the checksums of the parts.
+const CHECKSUMS: &str = "sha256";
+
 impl RunFolder {
     fn reference_path(&self) -> PathBuf {
         self.path().join(REFERENCE)
@@ -29,8 +32,8 @@ impl RunFolder {
         let view = |idx: usize| TensorView::new(Dtype::F64, vec![parts[idx].len()], &bytes[idx]);
         let failed = |reason: SafeTensorError| Error::Safetensors { path: path.clone(), reason };
         let views = [view(0).map_err(failed)?, view(1).map_err(failed)?];
-        let names = PARTS.map(str::to_owned).into_iter();
-        let checksums: HashMap<String, String> = names.zip(checksums.iter().cloned()).collect();
+        // One entry: the order of several in the file would be random.
+        let checksums = HashMap::from([(CHECKSUMS.to_owned(), checksums.join(" "))]);
         let file = safetensors::serialize(PARTS.into_iter().zip(views), Some(checksums)).map_err(failed)?;
         Ok(atomic::write_file(&path, &file)?)
     }
@@ -51,7 +54,7 @@ impl RunFolder {
         let (_, header) = SafeTensors::read_metadata(&file).map_err(damaged)?;
         let tensors = SafeTensors::deserialize(&file).map_err(damaged)?;
         let found = header.metadata().clone().unwrap_or_default();
-        if PARTS.iter().zip(checksums).any(|(part, checksum)| found.get(*part) != Some(checksum)) {
+        if found.get(CHECKSUMS) != Some(&checksums.join(" ")) {
             return Err(unusable("it belongs to other data".to_owned()));
         }
         let numbers = |part: &str| -> Result<Vec<f64>> {

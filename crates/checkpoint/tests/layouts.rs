@@ -87,7 +87,7 @@ fn logits_and_greedy_text_match_transformers() {
 #[test]
 fn mapped_weights_equal_weights_in_memory() {
     let device = kernels::testing::test_device();
-    let is_copied = ["pickle", "pickle_bf16", "bare_names_bf16", "f16", "llama_old_bf16"];
+    let is_copied = ["pickle", "pickle_bf16", "bare_names_bf16", "f16"];
     for name in FOLDERS {
         let folder = RunFolder::open(&fixture(name)).unwrap();
         assert_eq!(folder.is_mapped().unwrap(), !is_copied.contains(&name), "{name}");

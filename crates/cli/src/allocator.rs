@@ -30,7 +30,8 @@ pub(crate) fn configure() {
     }
 }
 
-/// Returns freed memory, such as a tokenizer parser's, to the system. To be called before weights are loaded.
+/// Returns freed memory, such as a tokenizer parser's, to the system. To be called before and after weights are
+/// loaded.
 pub(crate) fn release_free_memory() {
     // SAFETY: the call touches no memory in use, and any thread may make it at any time.
     unsafe { libmimalloc_sys::mi_collect(true) }

@@ -14,9 +14,7 @@ use engine::{Model, WeightStorage};
 use families::gguf::FileType;
 use formats::weights::FloatType;
 
-use crate::{
-    file_type::file_type, model_args::ModelArgs, modelfile::modelfile, usage::bail_usage,
-};
+use crate::{file_type::file_type, model_args::ModelArgs, modelfile::modelfile, usage::bail_usage};
 
 /// Exports a model for other programs.
 #[derive(Debug, clap::Args)]
@@ -64,6 +62,17 @@ enum Format {
     GgufAdapter,
 }
 
+impl Format {
+    /// The output path for a model of this name.
+    fn default_path(self, name: &str) -> PathBuf {
+        PathBuf::from(match self {
+            Self::Safetensors => format!("{name}-safetensors"),
+            Self::Gguf => format!("{name}.gguf"),
+            Self::GgufAdapter => format!("{name}-adapter.gguf"),
+        })
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let precision = match args.dtype {
         FileType::F32 => Some(FloatType::F32),
@@ -82,10 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let (source, model) = args.model.load_with(WeightStorage::Owned)?;
     let name = source.name();
-    let output = args.output.unwrap_or_else(|| match args.format {
-        Format::Safetensors => PathBuf::from(format!("{name}-safetensors")),
-        Format::Gguf => PathBuf::from(format!("{name}.gguf")),
-    });
+    let output = args.output.unwrap_or_else(|| args.format.default_path(&name));
     let ollama = args.modelfile.then(|| output.with_file_name("Modelfile"));
     for path in [Some(&output), ollama.as_ref()].into_iter().flatten() {
         check_is_free(path)?;
@@ -104,7 +110,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     report(format_args!("exported {source} to {}", output.display()));
     if let Some(path) = ollama {
         let file = output.file_name().unwrap_or_default().to_string_lossy();
-        fs::write(&path, modelfile(&file, &model)).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, modelfile(&file, &model))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         report(format_args!("wrote {}; next: ollama create NAME -f {0}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
@@ -120,7 +127,7 @@ fn export_adapter(args: &Args, precision: Option<FloatType>) -> anyhow::Result<E
         bail_usage!("{source} is not an adapter; give a run of `train lora`, or a model with --adapter");
     }
     let name = source.name();
-    let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}-adapter.gguf")));
+    let output = args.output.clone().unwrap_or_else(|| args.format.default_path(&name));
     check_is_free(&output)?;
     export_gguf_adapter(&model.gpt, &name, args.dtype, &output)?;
     report(format_args!("exported the adapter of {source} to {}", output.display()));

@@ -9,11 +9,11 @@ use std::{
     process::ExitCode,
 };
 
-use checkpoint::{MODEL, Session, WEIGHTS};
+use checkpoint::{MODEL, RunFolder, Session, WEIGHTS};
 use console::local_time;
 use engine::{ModelFolder, Source, StoredWeights, check_vocabulary};
 use families::{
-    Family,
+    ADAPTER_WEIGHTS, AdapterConfig, Family,
     gguf::{GgufFile, WeightType},
 };
 use indicatif::{HumanBytes, HumanCount};
@@ -69,11 +69,12 @@ struct Info {
     parts: Vec<(&'static str, Value)>,
     tokenizer: String,
     weights_bytes: u64,
-    /// Whether inference on the CPU maps the weights; null if the file can't be read.
+    /// Whether inference on the CPU maps the weights; null if the file can't be read, and for an adapter.
     mapped: Option<bool>,
     /// The training step of the weights.
     weights_step: Option<u64>,
     gguf: Option<GgufInfo>,
+    adapter: Option<AdapterInfo>,
     optimizer: Option<OptimizerKind>,
     recipe: Option<String>,
     corpus: Option<String>,
@@ -87,6 +88,28 @@ struct Info {
     /// `(step, validation loss)`.
     evaluations: Vec<(u64, f64)>,
     sessions: Vec<Session>,
+}
+
+/// A LoRA adapter, of which the other fields describe the model with its base.
+#[derive(Debug, Serialize)]
+struct AdapterInfo {
+    base: String,
+    rank: usize,
+    alpha: f64,
+    /// The updated modules by the ends of their names.
+    targets: Vec<String>,
+}
+
+impl AdapterInfo {
+    fn of(folder: &RunFolder) -> anyhow::Result<Self> {
+        let config = AdapterConfig::read(folder.path())?;
+        Ok(Self {
+            base: folder.named_base()?.display().to_string(),
+            rank: config.rank(),
+            alpha: config.alpha(),
+            targets: config.targets(),
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -125,12 +148,15 @@ impl Info {
         let history = History::open(folder)?;
         let best = history.best();
         let History { folder, recipe, state, .. } = &history;
+        let is_adapter = folder.is_adapter();
         let mapped = match weights {
+            _ if is_adapter => None,
             StoredWeights::Kept => folder.is_mapped().ok(),
             StoredWeights::Checkpoint(_) => Some(false),
             StoredWeights::Backup(step) => folder.is_backup_mapped(step).ok(),
         };
         let weights_file = match weights {
+            StoredWeights::Kept if is_adapter => folder.path().join(ADAPTER_WEIGHTS),
             StoredWeights::Kept => folder.path().join(WEIGHTS),
             StoredWeights::Checkpoint(step) => folder.checkpoint_path(step).join(MODEL),
             StoredWeights::Backup(step) => folder.backup_path(step),
@@ -140,6 +166,7 @@ impl Info {
             weights_bytes: size_bytes(&weights_file),
             mapped,
             weights_step,
+            adapter: is_adapter.then(|| AdapterInfo::of(folder)).transpose()?,
             recipe: history.recipe_name().map(str::to_owned),
             corpus: recipe.as_ref().map(|recipe| recipe.data.corpus.clone()),
             steps: state.as_ref().map(|state| state.step),
@@ -193,6 +220,7 @@ impl Info {
             mapped: Some(false),
             weights_step: None,
             gguf: None,
+            adapter: None,
             optimizer: None,
             recipe: None,
             corpus: None,
@@ -233,7 +261,12 @@ impl Info {
             Some(false) => ", copied for inference",
             None => "",
         };
-        writeln!(out, "  weights     {}{step}{memory}", HumanBytes(self.weights_bytes))?;
+        let adapter = if self.adapter.is_some() { " of the adapter alone" } else { "" };
+        writeln!(out, "  weights     {}{adapter}{step}{memory}", HumanBytes(self.weights_bytes))?;
+        if let Some(AdapterInfo { base, rank, alpha, targets }) = &self.adapter {
+            writeln!(out, "  adapter     rank {rank}, alpha {alpha}, of {}", targets.join(", "))?;
+            writeln!(out, "  base        {base}")?;
+        }
         if let Some(file) = &self.gguf {
             file.write(out)?;
         }

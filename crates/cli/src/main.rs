@@ -26,6 +26,7 @@ mod kv_cache_args;
 mod memory;
 mod merge;
 mod model_args;
+mod modelfile;
 mod plan;
 mod plot;
 mod prepare;

@@ -19,7 +19,7 @@ it writes.
 
 Examples:
   kindling merge runs/lora -o merged
-  kindling merge model.gguf --adapter adapter.gguf -o merged"
+  kindling merge model.gguf --adapter adapter.gguf"
 )]
 pub(crate) struct Args {
     #[command(flatten)]

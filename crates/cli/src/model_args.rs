@@ -137,6 +137,7 @@ impl ModelArgs {
         let (adapter, device) = (self.adapter.open()?, self.device.open()?);
         allocator::release_free_memory();
         let model = source.load_with(tokenizer, storage, &device)?;
+        allocator::release_free_memory(); // Such as the buffers of quantised weights.
         match adapter {
             Some(adapter) => with_adapter(model, &adapter, storage, &device),
             None => Ok(model),

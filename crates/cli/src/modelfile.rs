@@ -16,7 +16,9 @@ enum Format {
     /// The model continues texts.
     None,
     /// ChatML, with a system message for conversations without one.
-    ChatMl { system: Option<String> },
+    ChatMl {
+        system: Option<String>,
+    },
     Other,
 }
 
@@ -64,7 +66,8 @@ fn format_of(text: &str, special: &SpecialTexts) -> Format {
     match found.strip_suffix(&expected) {
         Some("") => Format::ChatMl { system: None },
         Some(before) => {
-            let system = before.strip_prefix("<|im_start|>system\n").and_then(|it| it.strip_suffix("<|im_end|>\n"));
+            let system =
+                before.strip_prefix("<|im_start|>system\n").and_then(|it| it.strip_suffix("<|im_end|>\n"));
             match system.filter(|system| !system.contains("\"\"\"") && !system.contains(chatml::START)) {
                 Some(system) => Format::ChatMl { system: Some(system.to_owned()) },
                 None => Format::Other,
@@ -97,7 +100,8 @@ mod tests {
     fn chatml_is_recognised_by_its_texts() {
         assert_eq!(of(chatml::TEMPLATE), Format::ChatMl { system: None });
         // As in SmolLM2 and Qwen2.5.
-        let with_default = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}";
+        let with_default =
+            "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}";
         let text = format!("{with_default}{}", chatml::TEMPLATE);
         assert_eq!(of(&text), Format::ChatMl { system: Some("Be kind.".to_owned()) });
     }

@@ -19,7 +19,7 @@ use trainer::{Control, Ending, Event, Training};
 
 pub(crate) use self::args::Args;
 use self::args::Log;
-use crate::{probe, signals::Signals};
+use crate::{allocator, probe, signals::Signals};
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let args = args.with_subject_resolved()?;
@@ -68,6 +68,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let seed = training.recipe.run.seed;
     let mut observer = Observer { screen, tokenizer, questions, samples, chart_files, seed };
     let observe = Box::new(move |event: Event<'_>| observer.event(event));
+    allocator::release_free_memory(); // Of loading, such as the buffers of quantised weights.
     let outcome = trainer::train(training, control, observe);
     drop(screen_guard); // Restores the terminal before anything else is printed.
     let outcome = outcome?;

@@ -108,12 +108,6 @@ impl PackedRows {
         self.rows.len()
     }
 
-    /// The share of positions that are not padding, from 0 to 1.
-    pub fn fill(&self) -> f64 {
-        let n_used: usize = self.rows.iter().map(|row| row.len).sum();
-        n_used as f64 / (self.rows.len() * self.shape.block_size) as f64
-    }
-
     /// The batch with this index. It does not depend on previous calls.
     ///
     /// # Panics

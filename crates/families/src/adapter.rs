@@ -135,6 +135,24 @@ impl AdapterConfig {
         }
     }
 
+    /// The rank of most updates.
+    pub fn rank(&self) -> usize {
+        self.r
+    }
+
+    /// The updates are scaled by this divided by the rank, or by its root with rank-stabilised LoRA.
+    pub fn alpha(&self) -> f64 {
+        self.lora_alpha
+    }
+
+    /// The updated modules by the ends of their names, or one pattern.
+    pub fn targets(&self) -> Vec<String> {
+        match &self.target_modules {
+            TargetModules::Names(names) => names.iter().cloned().collect(),
+            TargetModules::Pattern(pattern) => vec![pattern.clone()],
+        }
+    }
+
     /// What is not supported.
     fn unsupported(&self) -> Option<String> {
         if self.peft_type != "LORA" {

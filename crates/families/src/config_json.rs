@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::prelude::Device;
-use formats::weights::Weights;
+use formats::weights::{Tensor, Weights};
 use model::{Gpt, GptConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
     config_problem::ConfigProblem,
     family::Family,
     load::{WeightStorage, load},
-    names::Names,
+    names::{MatrixLayout, Names},
     own,
     quantization::{is_quantized, quantization},
     registry::listed,
@@ -74,11 +74,14 @@ impl ConfigJson {
         &self.config
     }
 
-    /// Whether all matrices of a weight file can be memory-mapped.
+    /// Whether inference can use all matrices of a weight file where they are mapped. In 16 bits they must not be
+    /// transposed.
     pub fn is_mappable(&self, weights: &Weights) -> bool {
+        let may_be_half = self.names.matrices == MatrixLayout::OutIn;
+        let is_mappable = |tensor: &Tensor| tensor.is_mappable() || (may_be_half && tensor.is_half());
         let mut tensors =
             weights.names().filter_map(|name| weights.get(name).filter(|_| self.names.key(name).is_some()));
-        tensors.all(|tensor| tensor.shape().len() != 2 || tensor.is_mappable())
+        tensors.all(|tensor| tensor.shape().len() != 2 || is_mappable(tensor))
     }
 
     /// Loads the model.

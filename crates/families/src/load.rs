@@ -27,10 +27,10 @@ const POSITION_EMBEDDING: &str = "position_embedding.weight";
 /// Where the weights of a loaded model are stored, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightStorage {
-    /// In memory; required for training.
+    /// In memory; required for training of all weights.
     Owned,
-    /// As f32: aligned f32 weights in the memory-mapped file, the others in memory. For inference on the CPU only: a
-    /// matrix in another layout becomes row blocks instead of a parameter ([`Gpt::with_row_blocks`]).
+    /// As f32: aligned f32 weights in the memory-mapped file, the others in memory. For weights that are not trained, on
+    /// the CPU only: a matrix in another layout becomes row blocks instead of a parameter ([`Gpt::with_row_blocks`]).
     Mapped,
     /// As [`Self::Mapped`], but matrices in f16, bf16 or quantised stay as they are stored.
     AsStored,

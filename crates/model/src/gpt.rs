@@ -113,22 +113,21 @@ impl Gpt {
         self
     }
 
-    /// The same model with a larger vocabulary. The rows of new tokens are the mean of the others plus a little noise, as
-    /// [Hewitt (2021)](https://nlp.stanford.edu/~johnhew/vocab-expansion.html) recommends: their logits are then average.
-    /// A tied head stays the same matrix.
+    /// The same model with new tokens at the end of its vocabulary. Their rows are the mean of the rows before them plus a
+    /// little noise, as [Hewitt (2021)](https://nlp.stanford.edu/~johnhew/vocab-expansion.html) recommends: their logits
+    /// are then average. Rows that the model has for these ids already are replaced. A tied head stays the same matrix.
     ///
     /// # Panics
     ///
-    /// If `vocab_size` is smaller than before, or a weight is in row blocks.
-    pub fn with_vocabulary(mut self, vocab_size: usize, seed: u64) -> Self {
-        let before = self.config.vocab_size;
-        assert!(vocab_size >= before, "a vocabulary of {before} can't shrink to {vocab_size}");
-        if vocab_size > before {
-            self.config.vocab_size = vocab_size;
-            let tables = [Some(&mut self.token_embedding), self.head.as_mut()].into_iter().flatten();
-            for (number, table) in (0..).zip(tables) {
-                table.change_weight(|rows| init::with_new_rows(rows, vocab_size - before, [seed, number]));
-            }
+    /// If there are no tokens before the new ones, or a weight is in row blocks.
+    pub fn with_new_tokens(mut self, ids: Range<usize>, seed: u64) -> Self {
+        if ids.is_empty() {
+            return self;
+        }
+        self.config.vocab_size = self.config.vocab_size.max(ids.end);
+        let tables = [Some(&mut self.token_embedding), self.head.as_mut()].into_iter().flatten();
+        for (number, table) in (0..).zip(tables) {
+            table.change_weight(|rows| init::with_new_rows(rows, ids.clone(), [seed, number]));
         }
         self
     }

@@ -3,6 +3,8 @@
 //! Weights are sampled here only: on the host, in the order of the model's parameters, with a random number generator
 //! keyed by the seed alone. So a seed gives the same weights on every backend.
 
+use std::ops::Range;
+
 use burn::{
     module::{Module, ModuleMapper, Param, ParamId, list_param_ids},
     nn::{Embedding, EmbeddingConfig},
@@ -140,14 +142,20 @@ pub(crate) fn uniform(shape: [usize; 2], bound: f64, seeds: [u64; 2], device: &D
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// A table `[V, C]` with `n` more rows: the mean row, plus noise that depends on `seeds`.
-pub(crate) fn with_new_rows(table: Tensor<2>, n: usize, seeds: [u64; 2]) -> Tensor<2> {
-    let [_, width] = table.dims();
+/// A table `[V, C]` with new values in some rows, or with these rows added: the mean of the rows before them, plus noise
+/// that depends on `seeds`.
+pub(crate) fn with_new_rows(table: Tensor<2>, new: Range<usize>, seeds: [u64; 2]) -> Tensor<2> {
+    let [n_rows, width] = table.dims();
     let normal = Normal::new(0.0, NEW_ROW_NOISE).expect("a standard deviation is finite");
-    let noise: Vec<f32> = normal.sample_iter(keyed(seeds)).take(n * width).collect();
-    let noise = Tensor::from_data(TensorData::new(noise, [n, width]), &table.device());
-    let (variance, mean) = table.clone().var_mean_bias(0); // [1, C]
-    Tensor::cat(vec![table, mean + variance.sqrt() * noise], 0)
+    let noise: Vec<f32> = normal.sample_iter(keyed(seeds)).take(new.len() * width).collect();
+    let noise = Tensor::from_data(TensorData::new(noise, [new.len(), width]), &table.device());
+    let known = table.clone().slice(s![..new.start, ..]);
+    let (variance, mean) = known.clone().var_mean_bias(0); // [1, C]
+    let mut parts = vec![known, mean + variance.sqrt() * noise];
+    if new.end < n_rows {
+        parts.push(table.slice(s![new.end.., ..]));
+    }
+    Tensor::cat(parts, 0)
 }
 
 /// Numbers parameters by their order in the model. Burn's default ids are random, and identical runs would save

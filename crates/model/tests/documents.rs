@@ -81,3 +81,31 @@ fn a_packed_batch_has_the_loss_and_gradients_of_separate_sequences() {
         }
     }
 }
+
+#[test]
+fn a_weighted_loss_has_its_derivatives_by_the_log_probabilities_as_weights() {
+    let device = kernels::testing::test_device().autodiff();
+    let rows = |ids: [i32; 12]| Tensor::<2, Int>::from_data(TensorData::new(ids.to_vec(), [2, 6]), &device);
+    let model = GptConfig::debug_modern().init(3, &device).unwrap().train();
+    let documents = Documents::new(&LENGTHS, 6);
+    let trained = || Tensor::<1, Int>::from_ints([1, 2, 5, 9], &device);
+    let loss = model.packed_loss(rows(TOKENS), rows(TARGETS), &documents, trained());
+    let (loss, expected) = loss_and_gradients(&model, loss);
+
+    // The mean of the negative log-probabilities has equal derivatives.
+    let logprobs = model.packed_logprobs(rows(TOKENS), rows(TARGETS), &documents, trained());
+    assert!(!logprobs.is_autodiff());
+    let logprobs: Vec<f32> = logprobs.into_data().try_into_vec().unwrap();
+    let weigh = |seen: &[f32]| {
+        assert_eq!(seen, logprobs);
+        vec![0.25; 4]
+    };
+    let weighted = model.packed_weighted_loss(rows(TOKENS), rows(TARGETS), &documents, trained(), weigh);
+    let (weighted, found) = loss_and_gradients(&model, weighted);
+    let tolerance = kernels::testing::test_tolerance(2e-5);
+    assert!((weighted - loss).abs() < tolerance, "{weighted} is not {loss}");
+    assert!((logprobs.iter().sum::<f32>() / -4.0 - loss).abs() < tolerance, "{logprobs:?}");
+    for (found, expected) in found.iter().zip(&expected) {
+        found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(tolerance, tolerance));
+    }
+}

@@ -51,7 +51,7 @@ impl Observer {
                     let pairs = plural(count(n_pairs as u64), "pair");
                     let share = 100.0 * accuracy;
                     report(format_args!(
-                        "chosen answers preferred in {share:.0} % of {pairs}, mean margin {margin:.3}"
+                        "the chosen answer gained on the rejected one in {share:.0} % of {pairs}, mean margin {margin:.3}"
                     ));
                 }
                 self.answer(model);

@@ -18,7 +18,8 @@ pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     let gpt = run.learner.gpt();
     let measured = on_pool(|| run.validation.measure(&gpt, &run.control));
     let Some(Measured { loss, preferences }) = measured else { return Ok(()) };
-    run.report.metrics(&Metrics::of_validation(&run.state, loss))?;
+    let line = Metrics::of_validation(&run.state, loss);
+    run.report.metrics(&if preferences.is_some() { line.of_pairs() } else { line })?;
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));
     }

@@ -23,10 +23,10 @@ pub enum Split {
 pub struct Metrics {
     pub step: u64,
     pub split: Split,
-    /// Mean cross-entropy in nats per token, over the steps since the last line or over the evaluation. Null if it is
-    /// not finite.
+    /// Mean loss in nats per token, or per pair of preference tuning, over the steps since the last line or over the
+    /// evaluation. Null if it is not finite.
     pub loss: Option<f64>,
-    /// `exp(loss)`.
+    /// `exp(loss)`. Null for a loss of pairs.
     pub perplexity: Option<f64>,
     /// At the last step.
     pub learning_rate: Option<f64>,
@@ -58,6 +58,11 @@ impl Metrics {
             tokens_per_second: None,
             elapsed_seconds: state.elapsed_seconds,
         }
+    }
+
+    /// The line of preference tuning, whose loss has no perplexity.
+    pub(crate) fn of_pairs(self) -> Self {
+        Self { perplexity: None, ..self }
     }
 
     /// The line for the steps of an interval, with the learning rate and gradient norm of its last step.

@@ -32,8 +32,7 @@ pub(crate) fn with_reference(
 }
 
 /// As [`with_reference`], but reads the reference from the run folder if an earlier session has computed it, and else
-/// writes it there. `step` is the number of steps done;
-/// `starts` is called with the number of pairs before a computation.
+/// writes it there. `step` is the number of steps done; `starts` gets the number of pairs before a computation.
 ///
 /// # Errors
 ///

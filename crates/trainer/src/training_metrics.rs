@@ -18,5 +18,5 @@ pub(crate) fn log_training_metrics(run: &mut ActiveRun, stopwatch: &Stopwatch) -
     let speed = run.recipe.tokens_per_step() as f64 / usual_seconds;
     let (learning_rate, grad_norm) = (run.learner.learning_rate(), run.grad_norm);
     let line = Metrics::of_training(&run.state, interval, learning_rate, grad_norm, speed);
-    run.report.metrics(&line)
+    run.report.metrics(&if run.recipe.dpo.is_some() { line.of_pairs() } else { line })
 }

@@ -72,13 +72,17 @@ fn checkpoint(run: &str, step: u64) -> [Vec<u8>; 2] {
 #[test]
 fn fine_tuning_resumes_bit_for_bit() {
     LazyLock::force(&TUNED);
-    for (preset, base) in [("sft", "base"), ("lora", "tuned")] {
-        let (whole, parts) = (format!("{preset}-whole"), format!("{preset}-parts"));
+    let packed = ["--set", "lora.base=q4_0"];
+    for (preset, base, more) in [("sft", "base", &[][..]), ("lora", "tuned", &[]), ("lora", "tuned", &packed)]
+    {
+        let name = format!("{preset}-{}", more.len());
+        let (whole, parts) = (format!("{name}-whole"), format!("{name}-parts"));
         let same = ["--set", "schedule.decay_steps=10", "--set", "schedule.eval_interval=5"];
+        let same = [&same, more].concat();
         train(preset, base, &whole, &[&same[..], &["--max-steps", "10"]].concat()).success();
         train(preset, base, &parts, &[&same[..], &["--max-steps", "5"]].concat()).success();
         run(BASE.path(), &["train", "--resume", "--run", &parts, "--max-steps", "10"]).success();
-        assert_eq!(checkpoint(&parts, 10), checkpoint(&whole, 10), "{preset}");
+        assert_eq!(checkpoint(&parts, 10), checkpoint(&whole, 10), "{name}");
         assert_eq!(losses(&parts, "valid"), losses(&whole, "valid"));
     }
 }
@@ -91,7 +95,10 @@ fn a_run_does_not_resume_on_other_conversations() {
     fs::write(&path, text.replacen("\"1\"", "\"2\"", 1)).unwrap();
     let resume = ["train", "--resume", "--run", "same", "--max-steps", "4", "--data", "other.jsonl"];
     let error = run(BASE.path(), &resume).failure();
-    assert!(error.contains("other.jsonl is not the text that runs/same was trained on"), "{error}");
+    assert!(
+        error.contains("other.jsonl does not have the conversations that runs/same was trained on"),
+        "{error}"
+    );
 }
 
 /// A run with a chat template, as the base of adapters.
@@ -101,7 +108,13 @@ static TUNED: LazyLock<()> = LazyLock::new(|| {
 
 /// The log-probabilities of a text.
 fn logprobs(model: &str) -> Vec<f64> {
-    let ran = run(BASE.path(), &["score", model, "--text", "<|im_start|>4?<|im_end|>", "--json"]).success();
+    logprobs_of(&[model])
+}
+
+/// The log-probabilities of a text, with the arguments of a model.
+fn logprobs_of(model: &[&str]) -> Vec<f64> {
+    let score = [&["score"], model, &["--text", "<|im_start|>4?<|im_end|>", "--json"]].concat();
+    let ran = run(BASE.path(), &score).success();
     let json: Value = serde_json::from_str(&ran.stdout).unwrap();
     json["logprobs"].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
 }
@@ -139,6 +152,94 @@ fn an_adapter_is_a_model_and_stays_one_merged_and_exported() {
     fs::write(peft.join("adapter_config.json"), config.replace("runs/tuned", "runs/gone")).unwrap();
     let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
     assert!(error.contains("is a LoRA adapter of") && error.contains("base_model_name_or_path"), "{error}");
+}
+
+#[test]
+fn an_adapter_fits_its_base_model_wherever_both_are() {
+    LazyLock::force(&TUNED);
+    train("lora", "tuned", "apart", &["--max-steps", "10", "--lr", "1e-2"]).success();
+    let expected = logprobs("apart");
+    run(BASE.path(), &["export", "tuned", "--format", "gguf", "-o", "tuned.gguf"]).success();
+    run(BASE.path(), &["export", "apart", "--format", "gguf-adapter", "-o", "apart.gguf"]).success();
+    for base in ["tuned", "tuned.gguf"] {
+        for adapter in ["apart", "runs/apart", "apart.gguf"] {
+            assert_close(&logprobs_of(&[base, "--adapter", adapter]), &expected);
+        }
+    }
+    run(BASE.path(), &["merge", "tuned.gguf", "--adapter", "apart.gguf", "-o", "from-gguf"]).success();
+    assert_close(&logprobs("from-gguf"), &expected);
+
+    let info = run(BASE.path(), &["info", "apart"]).success().stdout;
+    assert!(info.contains("KiB of the adapter alone, of step 10\n"), "{info}");
+    assert!(
+        info.contains("  adapter     rank 16, alpha 32, of c_attn, c_fc, c_proj\n  base        "),
+        "{info}"
+    );
+    let json: Value =
+        serde_json::from_str(&run(BASE.path(), &["info", "apart", "--json"]).success().stdout).unwrap();
+    assert_eq!((&json["adapter"]["rank"], &json["mapped"]), (&json!(16), &Value::Null));
+
+    for (args, expected) in [
+        (&["score", "tuned", "--adapter", "tuned", "--text", "4"][..], "runs/tuned is not a LoRA adapter"),
+        (&["score", "apart.gguf", "--text", "4"], "give its base model, and this file with --adapter"),
+        (&["score", "tuned", "--adapter", "tuned.gguf", "--text", "4"], "`general.type` is \"model\""),
+    ] {
+        let error = run(BASE.path(), args).failure();
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    for args in [
+        &["export", "tuned", "--format", "gguf-adapter"][..],
+        &["merge", "tuned"],
+        &["export", "apart", "--format", "gguf-adapter", "--dtype", "q4_0"],
+        &["export", "tuned", "--format", "safetensors", "--modelfile"],
+    ] {
+        run(BASE.path(), args).usage_failure();
+    }
+}
+
+#[test]
+fn the_base_of_an_adapter_can_have_fewer_bits() {
+    LazyLock::force(&TUNED);
+    let steps = ["--max-steps", "10", "--lr", "1e-2"];
+    train("lora", "tuned", "in-f32", &steps).success();
+    train("lora", "tuned", "in-q8_0", &[&steps[..], &["--set", "lora.base=q8_0"]].concat()).success();
+    let [exact, packed] = ["in-f32", "in-q8_0"].map(|run| losses(run, "valid"));
+    assert_ne!(exact, packed, "the base has other weights");
+    for (exact, packed) in exact.iter().zip(&packed) {
+        assert!((exact - packed).abs() < 0.05, "{exact} in f32, {packed} in q8_0");
+    }
+    let resume = ["train", "--resume", "--run", "in-q8_0", "--max-steps", "20", "--set", "lora.base=f32"];
+    let error = run(BASE.path(), &resume).failure();
+    assert!(error.contains("`lora.base` can't change from \"q8_0\" to \"f32\""), "{error}");
+    for (base, ty, expected) in [
+        ("tuned", "q9", "no type of weights is called \"q9\"; the types are f32, f16, bf16, q8_0"),
+        ("in-f32", "q8_0", "is a LoRA adapter, so its weights can't be kept as q8_0; merge it"),
+        ("tuned@last", "f32", "an adapter needs a base model whose weights stay"),
+    ] {
+        let ran = train("lora", base, "refused", &["--set", &format!("lora.base={ty}")]);
+        assert!(ran.code != 0 && ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_modelfile_for_ollama_has_the_format_and_the_stop_token() {
+    LazyLock::force(&TUNED);
+    let folder = BASE.path().join("ollama");
+    fs::create_dir(&folder).unwrap();
+    let export = |name: &str| {
+        run(&folder, &["export", "../runs/tuned", "--format", "gguf", "--modelfile", "-o", name])
+    };
+    export("a.gguf").success();
+    let text = fs::read_to_string(folder.join("Modelfile")).unwrap();
+    assert_eq!(
+        text,
+        "# ollama create NAME -f Modelfile\nFROM ./a.gguf\nPARAMETER num_ctx 128\nPARAMETER stop \"<|im_end|>\"\n\
+         TEMPLATE \"\"\"{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n\
+         {{ end }}<|im_start|>assistant\n\"\"\"\n"
+    );
+    let error = export("b.gguf").failure();
+    assert!(error.contains("Modelfile already exists"), "{error}");
+    assert!(!folder.join("b.gguf").exists());
 }
 
 #[test]

@@ -38,7 +38,7 @@ enum Instead {
 const STOP: &str = "--port 0 2> log & until grep -q serving log; do :; done; kill $!; wait $!";
 const ENDLESS: &str = "a server runs until a signal stops it";
 
-const EXCEPTIONS: [Exception; 16] = [
+const EXCEPTIONS: [Exception; 18] = [
     Exception { example: "kindling serve", instead: Instead::With(STOP), reason: ENDLESS },
     Exception {
         example: "kindling serve runs/tiny runs/wider",
@@ -69,6 +69,16 @@ const EXCEPTIONS: [Exception; 16] = [
         example: "kindling train --data books/ --set data.tokenizer=bpe:4096 --max-steps 10000",
         instead: Instead::Replaced("10000", "2"),
         reason: "the whole run takes minutes",
+    },
+    Exception {
+        example: "kindling train sft --init-from gpt2 --data chats.jsonl",
+        instead: Instead::With("--max-steps 2"),
+        reason: "the whole run takes seconds",
+    },
+    Exception {
+        example: "kindling train dpo --init-from sft --data pairs.jsonl",
+        instead: Instead::With("--max-steps 2"),
+        reason: "the whole run takes seconds",
     },
     Exception {
         example: "kindling train --resume --run mine --max-steps 20000",
@@ -243,13 +253,15 @@ fn prepare(folder: &Path) {
     let pair = r#"{"prompt": "Hello?", "chosen": "Hello!", "rejected": "Go!"}"#;
     fs::write(at("work/pairs.jsonl"), format!("{pair}\n{pair}\n")).unwrap();
 
-    let small = "--data my.txt --max-steps 2 --set data.tokenizer=byte";
+    let small = "--data my.txt --max-steps 2 --block-size 256 --set data.tokenizer=byte";
     sh(folder, "work", &format!("kindling train debug --run tiny {small}")).success();
     sh(folder, "work", "for run in baseline wider mine gpt2; do cp -R runs/tiny runs/$run; done").success();
     let few = "--data chats.jsonl --max-steps 1";
     sh(folder, "work", &format!("kindling train sft --init-from gpt2 --run tuned {few}")).success();
     sh(folder, "work", "cp -R runs/tuned runs/sft").success();
     sh(folder, "work", &format!("kindling train lora --init-from tuned --run lora {few}")).success();
+    sh(folder, "work", "kindling export runs/tuned --format gguf -o model.gguf").success();
+    sh(folder, "work", "kindling export runs/lora --format gguf-adapter -o adapter.gguf").success();
     sh(folder, "work", "cp -R runs elsewhere").success();
     sh(folder, "work", "kindling export runs/tiny --format safetensors -o downloads/gpt2-medium").success();
     gguf_files::write_model(&at("work"));

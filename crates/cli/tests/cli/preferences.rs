@@ -13,7 +13,10 @@ static TUNED: LazyLock<TempDir> = LazyLock::new(|| {
     let here = folder.path();
     let train = ["train", "debug", "--run", "base", "--max-steps", "20", "--block-size", "128"];
     run(here, &[&train[..], &["--set", "data.tokenizer=bpe:300"]].concat()).success();
-    let chat = |n: u32| json!({ "prompt": format!("{n}?"), "completion": ["yes", "no"][n as usize % 2] });
+    let chat = |n: usize| {
+        let answer = ["yes", "no"][n % 2];
+        json!({ "prompt": format!("{n}?"), "completion": answer })
+    };
     fs::write(here.join("chats.jsonl"), (0..40).map(|n| format!("{}\n", chat(n))).collect::<String>())
         .unwrap();
     fs::write(here.join("pairs.jsonl"), pairs(40)).unwrap();
@@ -51,7 +54,7 @@ fn file(path: &str) -> Vec<u8> {
 
 #[test]
 fn a_model_learns_to_prefer_one_of_two_answers() {
-    for (name, rate, more) in [("dpo", "1e-3", &[][..]), ("dpo-lora", "1e-2", &LORA)] {
+    for (name, rate, more) in [("dpo", "5e-3", &[][..]), ("dpo-lora", "3e-2", &LORA)] {
         let steps = ["--max-steps", "20", "--lr", rate, "--set", "schedule.eval_interval=10"];
         let ran = train(name, &[&steps[..], more].concat()).success();
         assert!(ran.stderr.contains("38 pairs to train on and 2 to validate on"), "{}", ran.stderr);
@@ -60,7 +63,7 @@ fn a_model_learns_to_prefer_one_of_two_answers() {
             "{}",
             ran.stderr
         );
-        let share = |line: &str| line.split_once("preferred in ").map(|(_, rest)| rest.to_owned());
+        let share = |line: &str| line.split_once("rejected one in ").map(|(_, rest)| rest.to_owned());
         let shares: Vec<String> = ran.stderr.lines().filter_map(share).collect();
         assert_eq!(shares.len(), 3, "{}", ran.stderr);
         assert!(
@@ -70,7 +73,7 @@ fn a_model_learns_to_prefer_one_of_two_answers() {
         assert!(shares[2].starts_with("100 % of 2 pairs"), "{shares:?}");
         let losses = losses(name);
         assert!((losses[0] - 2f64.ln()).abs() < 1e-5, "{losses:?}");
-        assert!(losses[2] < 0.3, "{losses:?}");
+        assert!(losses[2] < 0.6 && losses[2] < losses[1], "{losses:?}");
     }
 }
 
@@ -91,6 +94,7 @@ fn preference_tuning_resumes_bit_for_bit() {
             run(TUNED.path(), &["train", "--resume", "--run", &parts, "--max-steps", "10"]).success();
         assert!(!resumed.stderr.contains("initial model"), "it is computed once: {}", resumed.stderr);
         assert_eq!(file(&format!("runs/{parts}/reference.safetensors")), reference);
+        assert_eq!(file(&format!("runs/{whole}/reference.safetensors")), reference);
         assert_eq!(checkpoint(&parts, 10), checkpoint(&whole, 10), "{name}");
         assert_eq!(losses(&parts), losses(&whole));
     }

@@ -61,7 +61,12 @@ fn keys(weight: &str) -> [String; 2] {
 /// # Panics
 ///
 /// If the model has no low-rank updates.
-pub fn export_adapter(out: &mut impl Write, model: &Gpt, name: &str, ty: FileType) -> Result<(), ExportError> {
+pub fn export_adapter(
+    out: &mut impl Write,
+    model: &Gpt,
+    name: &str,
+    ty: FileType,
+) -> Result<(), ExportError> {
     let config = model.config();
     let family = Family::of(config)?;
     if let Some(reason) = (family.unsupported_by_llama_cpp)(config) {
@@ -104,7 +109,8 @@ pub fn export_adapter(out: &mut impl Write, model: &Gpt, name: &str, ty: FileTyp
     ];
     let metadata: Vec<(String, Value)> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let of = |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> { Ok(values[&tensor.name].as_slice().into()) };
+    let of =
+        |tensor: &TensorInfo| -> gguf::Result<Cow<'_, [f32]>> { Ok(values[&tensor.name].as_slice().into()) };
     Ok(gguf::write(out, &metadata, &tensors, of)?)
 }
 
@@ -166,8 +172,7 @@ impl GgufAdapter {
         let tensor = |matrix: &Matrix| {
             let Matrix { name, shape, ty, bytes } = matrix;
             let (bytes, ty) = (bytes.clone(), *ty);
-            let unpack =
-                move || TensorView { name: "", dims: Vec::new(), ty, bytes: &bytes }.to_f32();
+            let unpack = move || TensorView { name: "", dims: Vec::new(), ty, bytes: &bytes }.to_f32();
             // Rows that do not divide into heads do not fit the model, which is reported later.
             let divides = shape.first().is_some_and(|n_rows| n_rows.is_multiple_of(head_dim));
             let rows = rows_of_b.get(name).copied().filter(|_| divides).unwrap_or(Stored::AsIs);

@@ -175,6 +175,11 @@ impl Tensor {
         self.dtype == Dtype::F32 && matches!(self.source, Source::Offset(offset) if is_aligned(offset))
     }
 
+    /// Whether the values are stored in 16 bits, in a file that can be mapped.
+    pub fn is_half(&self) -> bool {
+        matches!((&self.source, &self.dtype), (Source::Offset(_), Dtype::F16 | Dtype::Bf16))
+    }
+
     /// The values as they are stored: f32, f16, bf16 or quantised. `None` if they have to be read.
     ///
     /// # Errors

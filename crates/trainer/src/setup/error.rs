@@ -44,7 +44,7 @@ pub enum SetupError {
     },
     /// Rows of chat data that can't be trained on.
     #[error(
-        "{}: {} can't be trained on; correct or remove {}. `kindling data check` lists all of them\n{}",
+        "{}: {} can't be trained on; correct or remove {}\n{}",
         .path.display(), rows(*.n_flawed), if *.n_flawed == 1 { "it" } else { "them" }, flaws.join("\n")
     )]
     Flaws {
@@ -122,6 +122,15 @@ pub enum SetupError {
         /// Whether the run's vocabulary covers the characters of the text, as far as known.
         has_characters: bool,
     },
+    /// The conversations differ from the run's.
+    #[error(
+        "{text} does not have the conversations that {} was trained on; name those with --data PATH, or start a new run with \
+         these", .path.display()
+    )]
+    OtherChats { text: String, path: PathBuf },
+    /// The path of conversations in the recipe does not exist.
+    #[error("{} names conversations that do not exist; if they have moved, add --data PATH", .recipe.display())]
+    MovedChats { recipe: PathBuf, source: Box<chat::Error> },
     /// The validation text differs from the run's.
     #[error("{text} is not the text that {} was validated on; name that text with --valid PATH", .path.display())]
     OtherValidText { text: String, path: PathBuf },

@@ -1,6 +1,6 @@
 //! A new run: its recipe, tokens, initial weights and folder.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use burn::prelude::Device;
 use checkpoint::{Base, RunFolder};
@@ -47,6 +47,8 @@ pub struct PlannedRun {
     pub data: RunData,
     /// Those of the base model, if there is one.
     special_tokens: SpecialTokens,
+    /// The ids of tokens that the base model lacks. Its embedding may have rows for them that were never trained.
+    new_tokens: Range<usize>,
 }
 
 impl NewRun {
@@ -109,7 +111,7 @@ impl NewRun {
                 own
             }
         };
-        Ok(PlannedRun { recipe, data: RunData::Text(prepared), special_tokens })
+        Ok(PlannedRun { recipe, data: RunData::Text(prepared), special_tokens, new_tokens: 0..0 })
     }
 
     /// The complete recipe of a fine-tuning on conversations, and these. The vocabulary grows by the special tokens of
@@ -117,7 +119,8 @@ impl NewRun {
     fn plan_chats(&self, recipe: Recipe, chat: ChatRecipe) -> Result<PlannedRun, SetupError> {
         let base_model = self.base_model.as_ref().ok_or(SetupError::NoBaseModel { section: "chat" })?;
         let format = ChatFormat::of(base_model, chat)?;
-        let has_new_tokens = format.tokenizer().vocab_size() > base_model.config.vocab_size;
+        let n_known = base_model.tokenizer.vocab_size();
+        let has_new_tokens = format.tokenizer().vocab_size() > n_known;
         if recipe.lora.is_some() && has_new_tokens {
             return Err(SetupError::NewTokensOfLora { base_model: base_model.name.clone() });
         }
@@ -126,8 +129,9 @@ impl NewRun {
         let longer =
             self.with_base_model(self.request.parse_for(data.training_data().tokens_per_epoch(&recipe)?)?)?;
         let mut recipe = Recipe { data: recipe.data, ..longer };
-        recipe.model.vocab_size = recipe.model.vocab_size.max(data.tokenizer().vocab_size());
-        Ok(PlannedRun { recipe, data, special_tokens })
+        let n_tokens = data.tokenizer().vocab_size();
+        recipe.model.vocab_size = recipe.model.vocab_size.max(n_tokens);
+        Ok(PlannedRun { recipe, data, special_tokens, new_tokens: n_known..n_tokens })
     }
 
     /// The recipe with the base model's sizes and tokenizer.
@@ -196,9 +200,9 @@ impl PlannedRun {
     ///
     /// If a target of LoRA is not a layer of the model.
     pub fn model_from(&self, model: Gpt, device: &Device) -> Result<Gpt, SetupError> {
-        let GptConfig { dropout, block_size, vocab_size, .. } = self.recipe.model;
+        let GptConfig { dropout, block_size, .. } = self.recipe.model;
         let model = model.with_dropout(dropout).with_block_size(block_size);
-        let model = model.with_vocabulary(vocab_size, self.recipe.run.seed);
+        let model = model.with_new_tokens(self.new_tokens.clone(), self.recipe.run.seed);
         match &self.recipe.lora {
             Some(lora) => with_new_updates(model, lora, self.recipe.run.seed, device),
             None => Ok(model),
@@ -222,7 +226,7 @@ impl PlannedRun {
         base: Option<&RunFolder>,
         devices: &[Device],
     ) -> Result<Training, SetupError> {
-        let Self { recipe, data, special_tokens } = self;
+        let Self { recipe, data, special_tokens, .. } = self;
         let adapter = match &recipe.lora {
             Some(lora) => {
                 let base = Base::of(base.expect("low-rank updates have a base model"))?;

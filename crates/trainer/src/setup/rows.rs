@@ -9,7 +9,7 @@ use super::error::SetupError;
 use crate::DataRecipe;
 
 /// Rows with errors that are listed.
-const N_LISTED: usize = 5;
+const N_LISTED: usize = 20;
 
 /// Passes each row to `add`, which encodes it.
 ///
