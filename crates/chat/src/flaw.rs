@@ -56,8 +56,9 @@ pub enum Flaw {
     NotAnObject { found: &'static str },
 
     #[error(
-        "unknown layout with {}; use `messages`, `conversations`, `prompt` and `completion`, or `instruction` and `output`",
-        list(.keys)
+        "unknown layout with {}; use `messages`, `conversations`, `prompt` and `completion`, or `instruction` and `output`{}",
+        list(.keys),
+        if .keys.iter().any(|key| key == "chosen") { " (preferences are for `train dpo`)" } else { "" }
     )]
     UnknownLayout { keys: Vec<String> },
 

@@ -30,12 +30,18 @@ pub struct Answer {
 }
 
 impl Questions {
-    /// The greedy answers to the first `n` questions.
+    /// The greedy answers to the first `n` questions. They stay incomplete once `should_stop` holds.
     ///
     /// # Errors
     ///
     /// If the logits are not finite, as in a model that diverged.
-    pub fn answers(&self, model: &Gpt, tokenizer: &Tokenizer, n: usize) -> Result<Vec<Answer>> {
+    pub fn answers(
+        &self,
+        model: &Gpt,
+        tokenizer: &Tokenizer,
+        n: usize,
+        should_stop: impl Fn() -> bool,
+    ) -> Result<Vec<Answer>> {
         let options = Options {
             max_tokens: ANSWER_TOKENS,
             temperature: 0.0,
@@ -48,7 +54,7 @@ impl Questions {
             let id = scheduler.submit(Request::new(prompt.clone(), options.clone()))?;
             answers.push((id, Answer { text: String::new(), has_ended: false }));
         }
-        while !scheduler.is_idle() {
+        while !scheduler.is_idle() && !should_stop() {
             for (id, output) in scheduler.step()? {
                 let token = match output {
                     Output::Token(token) => token,

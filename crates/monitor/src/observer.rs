@@ -7,7 +7,7 @@ use journal::{
 };
 use model::Gpt;
 use tokenizer::Tokenizer;
-use trainer::{Event, PreferenceFigures, SkipReason};
+use trainer::{Control, Event, PreferenceFigures, SkipReason};
 
 use crate::{chart_files::ChartFiles, screen::Screen};
 
@@ -46,7 +46,7 @@ impl Observer {
                 let pairs = plural(count(n_pairs as u64), "pair");
                 report(format_args!("computing the log-probabilities of {pairs} with the initial model"));
             }
-            Event::Evaluated { model, preferences, .. } => {
+            Event::Evaluated { model, preferences, control, .. } => {
                 if let Some(PreferenceFigures { n_pairs, accuracy, margin }) = preferences {
                     let pairs = plural(count(n_pairs as u64), "pair");
                     let share = 100.0 * accuracy;
@@ -54,7 +54,7 @@ impl Observer {
                         "the chosen answer gained on the rejected one in {share:.0} % of {pairs}, mean margin {margin:.3}"
                     ));
                 }
-                self.answer(model);
+                self.answer(model, control);
             }
             Event::Sample { step, model, last } => self.sample(step, model, last),
             Event::Saved { step, asked: true } => report(format_args!("saved after step {step}")),
@@ -63,9 +63,10 @@ impl Observer {
     }
 
     /// Answers validation questions, and reports how many answers end by themselves.
-    fn answer(&self, model: &Gpt) {
+    fn answer(&self, model: &Gpt, control: &Control) {
         let Some(questions) = &self.questions else { return };
-        match questions.answers(model, &self.tokenizer, N_QUESTIONS) {
+        match questions.answers(model, &self.tokenizer, N_QUESTIONS, || control.should_stop()) {
+            Ok(_) if control.should_stop() => {}
             Ok(answers) => {
                 let n_ended = answers.iter().filter(|answer| answer.has_ended).count();
                 report(format_args!("{n_ended} of {} answers end by themselves", answers.len()));
@@ -80,7 +81,7 @@ impl Observer {
     fn sample(&mut self, step: u64, model: &Gpt, last: bool) {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
         let text = match &self.questions {
-            Some(questions) => questions.answers(model, &self.tokenizer, 1).map(|answers| {
+            Some(questions) => questions.answers(model, &self.tokenizer, 1, || false).map(|answers| {
                 let answers = answers.into_iter().map(|answer| answer.text);
                 questions.first(&self.tokenizer) + &answers.collect::<String>()
             }),

@@ -32,7 +32,7 @@ pub fn report_data(recipe: &DataRecipe, data: &RunData) {
     }
 }
 
-fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, .. }: &Chats) {
+fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, format }: &Chats) {
     report(format_args!(
         "data: {}, {} to train on and {} to validate on, {} of which {:.0} % are trained",
         data.corpus,
@@ -49,6 +49,15 @@ fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, .. }: &Chat
     for (n, what) in left_out.into_iter().filter(|&(n, _)| n > 0) {
         let n = plural(count(n as u64), "conversation");
         report(format_args!("{n} {what}"));
+    }
+    if let Some(text) = format.encoder.text_like_special_tokens().ok().and_then(|mut texts| texts.pop_first())
+    {
+        warn(format_args!(
+            "the chat template prints {text}, which is not a token of the model: is it the template of this model? `{} data \
+             check {} --model MODEL` shows the tokens",
+            program(),
+            quoted(&data.corpus)
+        ));
     }
 }
 

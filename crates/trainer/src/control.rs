@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 /// Sends requests to a run, from any thread. Clones control the same run.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
     save: Arc<AtomicBool>,
@@ -34,7 +34,8 @@ impl Control {
         self.sample.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn should_stop(&self) -> bool {
+    /// Whether a stop was requested.
+    pub fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 

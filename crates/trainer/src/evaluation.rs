@@ -23,11 +23,10 @@ pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));
     }
-    run.report.event(Event::Evaluated { step: run.state.step, model: &gpt, preferences });
     let state = &mut run.state;
     if state.best_loss.is_none_or(|best| loss < best) {
         if run.recipe.run.keep_weights == KeepWeights::Best {
-            run.writer.weights(gpt);
+            run.writer.weights(gpt.clone());
         }
         state.best_loss = Some(loss);
         state.best_step = state.step;
@@ -36,5 +35,8 @@ pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
         state.evaluations_since_best += 1;
     }
     state.evaluation_pending = false;
+    // After the weights: the answers to validation questions take a while.
+    let step = run.state.step;
+    run.report.event(Event::Evaluated { step, model: &gpt, preferences, control: &run.control });
     Ok(())
 }

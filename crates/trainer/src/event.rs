@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use checkpoint::TrainerState;
 use model::Gpt;
 
-use crate::{Metrics, PreferenceFigures, Recipe, SkipReason};
+use crate::{Control, Metrics, PreferenceFigures, Recipe, SkipReason};
 
 /// The callback that receives a run's events.
 pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
@@ -38,6 +38,8 @@ pub enum Event<'a> {
         model: &'a Gpt,
         /// Of preference tuning.
         preferences: Option<PreferenceFigures>,
+        /// To stop work on the evaluation early.
+        control: &'a Control,
     },
     /// A sample is due.
     Sample {

@@ -209,7 +209,7 @@ fn the_base_of_an_adapter_can_have_fewer_bits() {
         assert!((exact - packed).abs() < 0.05, "{exact} in f32, {packed} in q8_0");
     }
     let resume = ["train", "--resume", "--run", "in-q8_0", "--max-steps", "20", "--set", "lora.base=f32"];
-    let error = run(BASE.path(), &resume).failure();
+    let error = run(BASE.path(), &resume).usage_failure();
     assert!(error.contains("`lora.base` can't change from \"q8_0\" to \"f32\""), "{error}");
     for (base, ty, expected) in [
         ("tuned", "q9", "no type of weights is called \"q9\"; the types are f32, f16, bf16, q8_0"),
@@ -234,6 +234,7 @@ fn a_modelfile_for_ollama_has_the_format_and_the_stop_token() {
     assert_eq!(
         text,
         "# ollama create NAME -f Modelfile\nFROM ./a.gguf\nPARAMETER num_ctx 128\nPARAMETER stop \"<|im_end|>\"\n\
+         PARAMETER stop \"<|endoftext|>\"\n\
          TEMPLATE \"\"\"{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n\
          {{ end }}<|im_start|>assistant\n\"\"\"\n"
     );
@@ -265,9 +266,9 @@ fn what_cannot_be_trained_is_refused() {
     for (preset, args, expected) in [
         ("sft", &["--data", "flawed.jsonl"][..], "flawed.jsonl:1: messages 1 and 2 are both from the user"),
         ("sft", &["--data", "flawed.jsonl"], "flawed.jsonl:2: "),
-        ("sft", &["--data", "one.jsonl"], "one.jsonl has 1 conversation"),
+        ("sft", &["--data", "one.jsonl"], "one.jsonl has 1 conversation for model.block_size="),
         ("sft", &["--data", "missing.jsonl"], "missing.jsonl"),
-        ("sft", &["--data", "chats.jsonl", "--block-size", "8"], "fit the block"),
+        ("sft", &["--data", "chats.jsonl", "--block-size", "8"], "chats.jsonl has 0 conversations for model.block_size=8"),
         ("lora", &["--data", "chats.jsonl"], "base has no chat template, and LoRA can't train"),
     ] {
         let all = [&["train", preset, "--init-from", "base", "--run", "refused"][..], args].concat();

@@ -16,7 +16,7 @@ const FIXED_KEYS: [(&str, &str); 13] = [
     ("data", "the run must continue on the same data"),
     ("chat", "the run must continue on the same data"),
     ("dpo", "the loss would be another one"),
-    ("lora", "the saved updates have the old shapes"),
+    ("lora", "the saved updates have the old shapes, and were trained on the old base"),
     ("optimizer.kind", "the saved optimizer state belongs to the old one"),
     ("optimizer.batch_size", "the position in the data is counted in batches of the old size"),
     (

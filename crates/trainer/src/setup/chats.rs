@@ -72,7 +72,8 @@ impl Chats {
         let mut statistics = Statistics::default();
         let read =
             |path: &str| read_examples(Path::new(path), &format.encoder, n_tokens_max, &mut statistics);
-        let few = |path, n| SetupError::FewConversations { path, n };
+        let block_size = recipe.model.block_size;
+        let few = |path, n| SetupError::FewConversations { path, n, block_size };
         let [train, valid] = parts(&recipe.data, 1, read, few)?;
         Ok(Self { format, train, valid, statistics })
     }

@@ -54,10 +54,15 @@ pub enum SetupError {
         flaws: Vec<String>,
     },
     #[error(
-        "{path} has {}, and a run needs one to train on and one to validate on; add conversations, or name others with \
-         --valid PATH", conversations(*.n)
+        "{path} has {} for model.block_size={block_size}, and a run needs one to train on and one to validate on; add \
+         conversations, name others with --valid PATH, or raise model.block_size", conversations(*.n)
     )]
-    FewConversations { path: String, n: usize },
+    FewConversations {
+        path: String,
+        /// Those that fit the block.
+        n: usize,
+        block_size: usize,
+    },
     #[error(
         "{path} has {}, and a run needs one to train on and one to validate on; add pairs, name others with --valid PATH, \
          or raise model.block_size", pairs(*.n)
@@ -141,7 +146,7 @@ fn rows(n: usize) -> String {
 }
 
 fn conversations(n: usize) -> String {
-    if n == 1 { "1 conversation".to_owned() } else { format!("{n} conversations that fit the block") }
+    if n == 1 { "1 conversation".to_owned() } else { format!("{n} conversations") }
 }
 
 fn pairs(n: usize) -> String {
