@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
 use crate::{
@@ -10,18 +9,8 @@ use crate::{
     align::token_ranges,
     chatml,
     spans::{Format, Formatted, Span, format},
+    train_on::TrainOn,
 };
-
-/// The answers of a conversation that are trained.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TrainOn {
-    /// All messages of the assistant.
-    #[default]
-    Assistant,
-    /// The last message.
-    Last,
-}
 
 /// The ids of a conversation, and which of them are trained.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,6 +40,7 @@ pub mod chatml;
 mod encoder;
 mod spans;
 mod statistics;
+mod train_on;
 
 mod align;
 mod environment;
@@ -51,9 +52,10 @@ mod python_methods;
 mod error;
 
 pub use conversation::Conversation;
-pub use encoder::{Encoder, Example, Fit, TrainOn};
+pub use encoder::{Encoder, Example, Fit};
 pub use error::{Error, Result};
 pub use flaw::{Flaw, Speaker};
 pub use message::Message;
 pub use statistics::Statistics;
 pub use template::{SpecialTexts, Template};
+pub use train_on::TrainOn;

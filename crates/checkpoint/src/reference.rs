@@ -1,4 +1,4 @@
-//! What the reference model of preference tuning says of the pairs of a run. It is computed once and kept.
+//! The margins of a run's pairs by the reference model of preference tuning. They are computed once and kept.
 
 use std::{collections::HashMap, fs, io::ErrorKind, path::PathBuf};
 

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Check conversations or preferences: count them and their tokens, and show what is trained.
+    /// Check conversations or preferences: count them and their tokens, and show the trained part of one.
     Check(check::Args),
 }
 

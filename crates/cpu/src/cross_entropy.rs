@@ -31,9 +31,9 @@ const BLOCK: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gradients {
     None,
-    /// Of the hidden rows.
+    /// The gradient of the hidden rows.
     Hidden,
-    /// Of the hidden rows and of the weight.
+    /// The gradients of the hidden rows and of the weight.
     All,
 }
 

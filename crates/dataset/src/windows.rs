@@ -55,7 +55,7 @@ pub struct Batch {
     pub packing: Option<Packing>,
 }
 
-/// What a batch of packed examples has beside its tokens.
+/// The parts of a batch of packed examples beside its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packing {
     /// The lengths of the documents in the order of the rows: the examples of a row, and the padding at its end. In each
@@ -77,7 +77,7 @@ pub struct PackedPair {
     pub idx: usize,
     /// The numbers of trained targets of its two examples, which are neighbours among the trained targets.
     pub n_trained: [usize; 2],
-    /// What a reference model says of the pair; see [`PackedRows::with_reference`](crate::PackedRows::with_reference).
+    /// The margin of the pair by a reference model; see [`PackedRows::with_reference`](crate::PackedRows::with_reference).
     pub reference: f64,
 }
 

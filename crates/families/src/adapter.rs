@@ -153,7 +153,7 @@ impl AdapterConfig {
         }
     }
 
-    /// What is not supported.
+    /// The reason why the adapter is not supported, if it is not.
     fn unsupported(&self) -> Option<String> {
         if self.peft_type != "LORA" {
             return Some(format!("the adapter is of type {}; only LORA is supported", self.peft_type));

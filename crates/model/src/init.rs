@@ -14,9 +14,9 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use rand_distr::{Distribution, Normal, Uniform};
+use rand_distr::{Distribution, Normal};
 
-use crate::{GptConfig, NormKind, linear::Linear, norm::Norm};
+use crate::{GptConfig, NormKind, linear::Linear, norm::Norm, random::keyed};
 
 /// Standard deviation of all weights except residual projections, as in GPT-2.
 const STD: f64 = 0.02;
@@ -123,24 +123,6 @@ impl<'a> Init<'a> {
 
 /// Noise of new rows of a table, relative to the standard deviation of its columns.
 const NEW_ROW_NOISE: f32 = 1e-2;
-
-/// A generator that is keyed by two numbers.
-fn keyed(seeds: [u64; 2]) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    for (part, seed) in key.as_chunks_mut::<8>().0.iter_mut().zip(seeds) {
-        *part = seed.to_le_bytes();
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
-/// A matrix of uniform values in ±`bound`, which depend on `seeds`.
-pub(crate) fn uniform(shape: [usize; 2], bound: f64, seeds: [u64; 2], device: &Device) -> Tensor<2> {
-    let uniform = Uniform::new_inclusive(-bound, bound).expect("the bounds are finite");
-    #[expect(clippy::cast_possible_truncation, reason = "weights are f32, sampled in f64")]
-    let values: Vec<f32> =
-        uniform.sample_iter(keyed(seeds)).take(shape.iter().product()).map(|value| value as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
 
 /// A table `[V, C]` with new values in some rows, or with these rows added: the mean of the rows before them, plus noise
 /// that depends on `seeds`.

@@ -30,6 +30,7 @@ mod linear;
 mod lora;
 mod norm;
 mod presets;
+mod random;
 mod score;
 mod settings;
 

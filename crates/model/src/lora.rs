@@ -6,7 +6,7 @@ use burn::{
 };
 use kernels::LowRank;
 
-use crate::init;
+use crate::random::uniform;
 
 /// A low-rank update `scale · B · A` of a range of rows of a weight `[C_out, C_in]`
 /// ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)).
@@ -48,7 +48,7 @@ impl Lora {
         seeds: [u64; 2],
         device: &Device,
     ) -> Self {
-        let a = init::uniform([rank, n_in], 1.0 / (n_in as f64).sqrt(), seeds, device);
+        let a = uniform([rank, n_in], 1.0 / (n_in as f64).sqrt(), seeds, device);
         Self::new(a, Tensor::zeros([n_rows, rank], device), first_row, scale)
     }
 

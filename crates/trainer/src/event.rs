@@ -15,7 +15,7 @@ pub type Observer = Box<dyn FnMut(Event<'_>) + Send>;
 pub enum Event<'a> {
     /// A session starts, after `step` steps of earlier sessions.
     Started { step: u64, max_steps: u64 },
-    /// The initial model is about to say what it thinks of the pairs of preference tuning, which may take minutes.
+    /// The log-probabilities of the pairs by the initial model are about to be computed, which may take minutes.
     Reference { n_pairs: usize },
     /// A step is done.
     Step { step: u64 },

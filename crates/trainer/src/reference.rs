@@ -1,5 +1,5 @@
-//! The reference of preference tuning: what the initial model says of each pair. It is computed once, before the first
-//! step, and kept in the run folder.
+//! The reference of preference tuning: the margin of each pair by the initial model. It is computed once, before the
+//! first step, and kept in the run folder.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Setup of a run: the recipe, tokens, weights and folder of a new run, or the checkpoint, recipe and tokens of a run
 //! to resume. Nothing here prints or reads arguments.
 
+mod base_model;
 mod chats;
 mod data;
 mod error;
@@ -11,10 +12,11 @@ mod resume;
 mod rows;
 mod updates;
 
+pub use base_model::BaseModel;
 pub use chats::{ChatFormat, Chats, are_conversations};
 pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
-pub use new_run::{BaseModel, NewRun, PlannedRun};
+pub use new_run::{NewRun, PlannedRun};
 pub use preferences::Preferences;
 pub use request::RecipeRequest;
 pub use resume::{KeptWeights, LockedRun, ResumePlan, ResumeRequest, StoppedRun};

@@ -17,8 +17,8 @@ pub enum TrainingData {
     Pairs {
         train: Arc<Examples>,
         valid: Arc<Examples>,
-        /// What the initial model says of the pairs of both parts: by how much it finds the preferred answer more probable,
-        /// in nats. `None` until it is computed.
+        /// The margins of the pairs of both parts by the initial model: how much more probable the preferred answer is, in
+        /// nats. `None` until they are computed.
         reference: Option<[Arc<[f64]>; 2]>,
     },
 }

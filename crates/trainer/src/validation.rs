@@ -20,7 +20,7 @@ pub(crate) struct Validation {
     device: Device,
 }
 
-/// What an evaluation measures.
+/// The figures of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measured {
     /// The mean loss in nats: per token, or per pair.

@@ -268,7 +268,11 @@ fn what_cannot_be_trained_is_refused() {
         ("sft", &["--data", "flawed.jsonl"], "flawed.jsonl:2: "),
         ("sft", &["--data", "one.jsonl"], "one.jsonl has 1 conversation for model.block_size="),
         ("sft", &["--data", "missing.jsonl"], "missing.jsonl"),
-        ("sft", &["--data", "chats.jsonl", "--block-size", "8"], "chats.jsonl has 0 conversations for model.block_size=8"),
+        (
+            "sft",
+            &["--data", "chats.jsonl", "--block-size", "8"],
+            "chats.jsonl has 0 conversations for model.block_size=8",
+        ),
         ("lora", &["--data", "chats.jsonl"], "base has no chat template, and LoRA can't train"),
     ] {
         let all = [&["train", preset, "--init-from", "base", "--run", "refused"][..], args].concat();

@@ -260,7 +260,7 @@ fn prepare(folder: &Path) {
     sh(folder, "work", &format!("kindling train sft --init-from gpt2 --run tuned {few}")).success();
     sh(folder, "work", "cp -R runs/tuned runs/sft").success();
     sh(folder, "work", &format!("kindling train lora --init-from tuned --run lora {few}")).success();
-    sh(folder, "work", "kindling export runs/tuned --format gguf -o model.gguf").success();
+    sh(folder, "work", "kindling export runs/tiny --format gguf -o model.gguf").success();
     sh(folder, "work", "kindling export runs/lora --format gguf-adapter -o adapter.gguf").success();
     sh(folder, "work", "cp -R runs elsewhere").success();
     sh(folder, "work", "kindling export runs/tiny --format safetensors -o downloads/gpt2-medium").success();

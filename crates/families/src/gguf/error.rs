@@ -22,11 +22,7 @@ pub enum Error {
 
     /// A file where a LoRA adapter is required.
     #[error("it is not a LoRA adapter: `{key}` is {found:?}, not {expected:?}")]
-    NotLora {
-        key: &'static str,
-        found: String,
-        expected: &'static str,
-    },
+    NotLora { key: &'static str, found: String, expected: &'static str },
 
     /// An adapter with an option that changes its meaning.
     #[error("the adapter is of a kind that is not supported (`{key}`)")]

@@ -26,7 +26,7 @@ pub struct Recipe {
     /// Fine-tuning on conversations; without it, the data is a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<ChatRecipe>,
-    /// Preference tuning on pairs of answers; without it, answers are trained as they are.
+    /// Preference tuning on pairs of answers; without it, all answers are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoRecipe>,
     /// Training of low-rank updates of a base model; without it, all weights are trained.
@@ -75,7 +75,7 @@ pub struct DpoRecipe {
 }
 
 /// `[lora]`: training of low-rank updates ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)). The weights of the base
-/// model stay as they are.
+/// model do not change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraRecipe {

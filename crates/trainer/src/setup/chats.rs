@@ -7,8 +7,8 @@ use dataset::{Example, Examples};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use super::{
+    base_model::BaseModel,
     error::SetupError,
-    new_run::BaseModel,
     rows::{parts, read_rows},
 };
 use crate::{ChatRecipe, Recipe};
@@ -27,7 +27,7 @@ pub struct Chats {
     pub format: ChatFormat,
     pub train: Arc<Examples>,
     pub valid: Arc<Examples>,
-    /// Of both parts.
+    /// Figures of both parts.
     pub statistics: Statistics,
 }
 

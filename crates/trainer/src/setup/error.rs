@@ -59,7 +59,7 @@ pub enum SetupError {
     )]
     FewConversations {
         path: String,
-        /// Those that fit the block.
+        /// Number of conversations that fit the block.
         n: usize,
         block_size: usize,
     },

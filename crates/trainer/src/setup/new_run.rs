@@ -7,9 +7,10 @@ use checkpoint::{Base, RunFolder};
 use dataset::{OnProgress, TokenizerChoice};
 use families::AdapterConfig;
 use model::{Gpt, GptConfig};
-use tokenizer::{SpecialTokens, Tokenizer};
+use tokenizer::SpecialTokens;
 
 use super::{
+    base_model::BaseModel,
     chats::ChatFormat,
     data::{RunData, prepare_data},
     error::SetupError,
@@ -21,16 +22,6 @@ use crate::{ChatRecipe, DataRecipe, Recipe, Training};
 /// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are. A
 /// pair of conversations gets two.
 const CHAT_BLOCK: usize = 512;
-
-/// A model that a new run is initialised from, instead of random weights. It determines sizes and tokenizer.
-#[derive(Debug, Clone)]
-pub struct BaseModel {
-    /// Name in error messages.
-    pub name: String,
-    pub config: GptConfig,
-    pub tokenizer: Tokenizer,
-    pub special_tokens: SpecialTokens,
-}
 
 /// A requested new run or experiment.
 #[derive(Debug, Clone)]
@@ -45,7 +36,7 @@ pub struct NewRun {
 pub struct PlannedRun {
     pub recipe: Recipe,
     pub data: RunData,
-    /// Those of the base model, if there is one.
+    /// The special tokens of the base model, if there is one.
     special_tokens: SpecialTokens,
     /// The ids of tokens that the base model lacks. Its embedding may have rows for them that were never trained.
     new_tokens: Range<usize>,

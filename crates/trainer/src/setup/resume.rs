@@ -11,10 +11,10 @@ use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 use families::WeightStorage;
 
 use super::{
+    base_model::BaseModel,
     chats::ChatFormat,
     data::{RunData, checksums, prepare_same_data},
     error::SetupError,
-    new_run::BaseModel,
     request::RecipeRequest,
 };
 use crate::{

@@ -48,7 +48,7 @@ pub(super) fn read_rows<T>(
 ///
 /// # Errors
 ///
-/// Those of `read`, or the result of `few` for a path with too few rows.
+/// The errors of `read`, or the result of `few` for a path with too few rows.
 pub(super) fn parts(
     data: &DataRecipe,
     size: usize,
