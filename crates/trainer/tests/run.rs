@@ -17,7 +17,9 @@ use burn::prelude::*;
 use checkpoint::RunFolder;
 use dataset::Tokens;
 use support::{metrics, recipe, run, tokenizer, training, without_times};
-use trainer::{Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, TrainingData, ending, train};
+use trainer::{
+    Control, Ending, Event, GuardsRecipe, Recipe, SkipReason, Split, Training, TrainingData, ending, train,
+};
 
 #[test]
 fn a_run_learns_and_saves_a_model() {
