@@ -93,7 +93,7 @@ fn exchange(rng: &mut ChaCha8Rng) -> (String, String) {
 
 /// A number below `bound`.
 fn below(bound: usize, rng: &mut ChaCha8Rng) -> usize {
-    rng.next_u64() as usize % bound
+    usize::try_from(rng.next_u64() % bound as u64).expect("a remainder is below the bound")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use base_model::BaseModel;
 pub use chats::{ChatFormat, Chats, are_conversations};
 pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
-pub use new_run::{NewRun, PlannedRun};
+pub use new_run::{CHAT_BLOCK, NewRun, PlannedRun};
 pub use preferences::Preferences;
 pub use request::RecipeRequest;
 pub use resume::{KeptWeights, LockedRun, ResumePlan, ResumeRequest, StoppedRun};

@@ -16,9 +16,11 @@ use console::{report, warn};
 use engine::Source;
 use journal::summary::plural;
 use tokenizer::Tokenizer;
+use trainer::CHAT_BLOCK;
 
 use super::{preferences, shown};
 use crate::{model_args::models, usage::at_least};
+use trainer::CHAT_BLOCK;
 
 /// Refused rows that are printed.
 const N_ERRORS_SHOWN: usize = 5;
@@ -50,7 +52,8 @@ pub(crate) struct Args {
     #[arg(long)]
     model: Option<PathBuf>,
 
-    /// Cut conversations to N tokens, at the end of an answer; without it, to the block size of the model, if any.
+    /// Cut conversations to a block of N tokens, at the end of an answer; without it, to the block that `train` would
+    /// choose for the model, if any.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least(1_usize))]
     block_size: Option<usize>,
 
@@ -69,11 +72,14 @@ fn train_on() -> impl TypedValueParser<Value = TrainOn> {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = args.model.as_deref().map(|path| models().open(path)).transpose()?;
+    let are_pairs = preferences::are_pairs(&args.path);
+    // As `train` chooses the block.
+    let longest = if are_pairs { 2 * CHAT_BLOCK } else { CHAT_BLOCK };
     let block_size = match (args.block_size, &source) {
-        (None, Some(source)) => Some(block_size(source)?),
+        (None, Some(source)) => Some(block_size(source)?.min(longest)),
         (given, _) => given,
     };
-    if preferences::are_pairs(&args.path) {
+    if are_pairs {
         let encoder = encoder(source.as_ref(), TrainOn::Last)?;
         return preferences::check(&args.path, &encoder, block_size);
     }
@@ -84,7 +90,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         match row {
             Err(error @ ::chat::Error::Read { .. }) => return Err(error.into()),
             Err(error) => found.refuse(&error.into()),
-            Ok(row) => match encoder.fit(&row.value, block_size.unwrap_or(usize::MAX)) {
+            Ok(row) => match encoder.fit(&row.value, block_size.map_or(usize::MAX, |n| n + 1)) {
                 Ok(fit) => found.add(&encoder, &row, fit),
                 Err(error) => found.refuse(&anyhow::Error::from(error).context(row.to_string())),
             },

@@ -21,7 +21,7 @@ use crate::{ChatRecipe, DataRecipe, Recipe, Training};
 
 /// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are. A
 /// pair of conversations gets two.
-const CHAT_BLOCK: usize = 512;
+pub const CHAT_BLOCK: usize = 512;
 
 /// A requested new run or experiment.
 #[derive(Debug, Clone)]
