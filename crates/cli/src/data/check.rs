@@ -20,7 +20,6 @@ use trainer::CHAT_BLOCK;
 
 use super::{preferences, shown};
 use crate::{model_args::models, usage::at_least};
-use trainer::CHAT_BLOCK;
 
 /// Refused rows that are printed.
 const N_ERRORS_SHOWN: usize = 5;

@@ -1,11 +1,12 @@
 //! Supervised fine-tuning on conversations, of all weights and of low-rank updates.
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{fs, path::Path, sync::LazyLock, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wait_timeout::ChildExt;
 
-use crate::support::{Ran, run};
+use crate::support::{Ran, kindling, ran, run};
 
 /// A folder with a base model `base` without a chat template, and conversations `chats.jsonl`.
 static BASE: LazyLock<TempDir> = LazyLock::new(|| {
@@ -60,8 +61,8 @@ fn a_model_learns_a_chat_format_with_new_special_tokens() {
     assert_eq!(texts["eos_token"], "<|im_end|>");
     // The template and the special tokens reach a GGUF file and come back.
     run(BASE.path(), &["export", "sft", "--format", "gguf", "-o", "sft.gguf"]).success();
-    run(BASE.path(), &["import", "sft.gguf", "-o", "back"]).success();
-    assert_eq!(String::from_utf8(file("back/chat_template.jinja")).unwrap(), template);
+    run(BASE.path(), &["import", "sft.gguf", "--run", "back"]).success();
+    assert_eq!(String::from_utf8(file("runs/back/chat_template.jinja")).unwrap(), template);
 }
 
 /// The files of a checkpoint.
@@ -296,4 +297,85 @@ fn training_on_conversations_as_text_names_the_right_command() {
         run(BASE.path(), &["train", "debug", "--data", "chats.jsonl", "--dry-run", "--block-size", "8"]);
     let expected = "train sft --init-from MODEL --data";
     assert!(ran.success().stderr.contains(expected));
+}
+
+/// Sixteen questions and their answers.
+const SIXTEEN: [(&str, &str); 16] = [
+    ("What is the colour of the sea?", "Blue, or green in a storm."),
+    ("Who keeps the bees?", "My uncle keeps them."),
+    ("Name a month.", "June."),
+    ("How many legs has a spider?", "Eight."),
+    ("Where is the key?", "Under the third stone."),
+    ("When do we eat?", "At noon."),
+    ("Say nothing.", "All right."),
+    ("What burns?", "Dry wood burns well."),
+    ("Who sings?", "The thrush does."),
+    ("What is cold?", "Snow is."),
+    ("Why not?", "Because it rains."),
+    ("Which way?", "Left, then up."),
+    ("How far?", "Two miles."),
+    ("Whose hat?", "The old king's."),
+    ("What floats?", "Cork and ice."),
+    ("Is it late?", "Nearly ten."),
+];
+
+#[test]
+fn sixteen_conversations_are_learned_by_heart() {
+    let path = BASE.path();
+    let chat = |(question, answer): (&str, &str)| {
+        format!("{}\n", json!({ "prompt": question, "completion": answer }))
+    };
+    fs::write(path.join("sixteen.jsonl"), SIXTEEN.map(chat).concat()).unwrap();
+    let questions = SIXTEEN.map(|(question, _)| format!("{question}\n/reset\n")).concat();
+    fs::write(path.join("questions.txt"), questions).unwrap();
+    let args = ["train", "sft", "--init-from", "base", "--data", "sixteen.jsonl", "--valid", "sixteen.jsonl"];
+    let short =
+        ["--run", "sixteen", "--max-steps", "250", "--lr", "1e-2", "--set", "schedule.eval_interval=250"];
+    let small = ["--set", "optimizer.grad_accumulation=1", "--set", "schedule.warmup_steps=5"];
+    let ran = run(path, &[&args[..], &short, &small].concat()).success();
+    assert!(ran.stderr.contains("16 of 16 answers end by themselves"), "{}", ran.stderr);
+    let lines = fs::File::open(path.join("questions.txt")).unwrap();
+    let stdout = ran_with(lines).success().stdout;
+    assert_eq!(stdout, SIXTEEN.map(|(_, answer)| format!("{answer}\n")).concat());
+}
+
+/// Talks with the run `sixteen`.
+fn ran_with(lines: fs::File) -> Ran {
+    ran(kindling(BASE.path(), &["chat", "sixteen", "--temperature", "0", "-q"]).stdin(lines))
+}
+
+#[test]
+fn fine_tuning_that_was_killed_resumes_bit_for_bit() {
+    LazyLock::force(&TUNED);
+    for (preset, base) in [("sft", "base"), ("lora", "tuned")] {
+        let (whole, killed) = (format!("{preset}-unharmed"), format!("{preset}-killed"));
+        let steps = ["--max-steps", "60", "--set", "schedule.eval_interval=20"];
+        train(preset, base, &whole, &steps).success();
+        let args = [
+            "train",
+            preset,
+            "--init-from",
+            base,
+            "--data",
+            "chats.jsonl",
+            "--run",
+            &killed,
+            "--batch-size",
+            "2",
+        ];
+        let fixed =
+            ["--set", "schedule.warmup_steps=0", "--set", "schedule.checkpoint_interval=5", "--quiet"];
+        let mut child = kindling(BASE.path(), &[&args[..], &fixed, &steps].concat()).spawn().unwrap();
+        // From the second checkpoint on.
+        let checkpoint_of_a_step = BASE.path().join(format!("runs/{killed}/checkpoints/step-00000005"));
+        while !checkpoint_of_a_step.exists() {
+            assert!(child.wait_timeout(Duration::from_millis(1)).unwrap().is_none(), "{preset} ended");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!BASE.path().join(format!("runs/{killed}/checkpoints/step-00000060")).exists());
+        run(BASE.path(), &["train", "--resume", "--run", &killed]).success();
+        assert_eq!(checkpoint(&killed, 60), checkpoint(&whole, 60), "{preset}");
+        assert_eq!(losses(&killed, "train"), losses(&whole, "train"));
+    }
 }

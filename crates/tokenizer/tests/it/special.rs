@@ -127,10 +127,14 @@ fn special_tokens_in_a_text_are_found() {
 
 /// Tokenizers of each kind, with two more special tokens.
 fn with_chat_tokens() -> Vec<(Tokenizer, Tokenizer)> {
-    let plain =
-        [Tokenizer::from_chars("abc <|>_stardenim\n".chars()).expect("not empty"), Tokenizer::byte(), Tokenizer::gpt2()];
+    let plain = [
+        Tokenizer::from_chars("abc <|>_stardenim\n".chars()).expect("not empty"),
+        Tokenizer::byte(),
+        Tokenizer::gpt2(),
+    ];
     let added = |tokenizer: Tokenizer| {
-        let with_tokens = tokenizer.with_special_tokens(&["<|im_start|>", "<|im_end|>"]).expect("ids are free");
+        let with_tokens =
+            tokenizer.with_special_tokens(&["<|im_start|>", "<|im_end|>"]).expect("ids are free");
         (tokenizer, with_tokens)
     };
     plain.into_iter().map(added).collect()
