@@ -37,7 +37,9 @@ pub struct AdapterConfig {
     /// The path of the base model, or its name on the hub.
     #[serde(default)]
     pub base_model_name_or_path: Option<String>,
+    #[serde(default = "peft_rank")]
     r: usize,
+    #[serde(default = "peft_alpha")]
     lora_alpha: f64,
     #[serde(default)]
     lora_dropout: f64,
@@ -59,6 +61,16 @@ pub struct AdapterConfig {
     modules_to_save: Option<Vec<String>>,
     #[serde(default)]
     inference_mode: bool,
+}
+
+/// PEFT's default of `r`.
+fn peft_rank() -> usize {
+    8
+}
+
+/// PEFT's default of `lora_alpha`.
+fn peft_alpha() -> f64 {
+    8.0
 }
 
 /// The updated modules: their names, or a pattern.
@@ -170,6 +182,11 @@ impl AdapterConfig {
         Some(format!("the adapter has whole modules ({}), which are not supported", saved.join(", ")))
     }
 
+    /// A pattern of scales that is not the end of a module's name. PEFT reads patterns as regular expressions.
+    fn unmatched_pattern(&self, modules: &[LoraModule]) -> Option<&String> {
+        self.alpha_pattern.keys().find(|pattern| !modules.iter().any(|module| module.is_target(pattern)))
+    }
+
     /// The factor of B · A for a module of this rank.
     fn scale(&self, module: &LoraModule, rank: usize) -> f64 {
         let alpha = self.alpha_pattern.iter().find(|(pattern, _)| module.is_target(pattern));
@@ -209,6 +226,13 @@ pub fn write_adapter(model: &Gpt, out: &mut impl Write) -> Result<(), WriteError
 /// If a file can't be read, the adapter is not supported, or it does not fit the model.
 pub fn with_adapter(model: Gpt, folder: &Path, matrices: &Path, device: &Device) -> Result<Gpt> {
     let config = AdapterConfig::read(folder)?;
+    if let Some(pattern) = config.unmatched_pattern(&LoraModule::all(&model)) {
+        let reason = format!(
+            "`alpha_pattern` has {pattern:?}, and only ends of module names such as \"q_proj\" are supported; merge the \
+             adapter with PEFT first"
+        );
+        return Err(Error::Config { path: folder.join(ADAPTER_CONFIG), reason });
+    }
     let tensors = Weights::open(matrices)?.into_tensors().into_iter();
     LoraMatrices {
         path: matrices,

@@ -150,6 +150,11 @@ fn an_adapter_is_a_model_and_stays_one_merged_and_exported() {
     }
     assert_close(&logprobs("peft"), &expected);
     let config = String::from_utf8(file("runs/adapter/adapter_config.json")).unwrap();
+    let pattern = config.replace("\"alpha_pattern\": {}", "\"alpha_pattern\": {\"h.[01].*\": 4.0}");
+    assert_ne!(pattern, config);
+    fs::write(peft.join("adapter_config.json"), pattern).unwrap();
+    let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
+    assert!(error.contains("`alpha_pattern` has \"h.[01].*\""), "{error}");
     fs::write(peft.join("adapter_config.json"), config.replace("runs/tuned", "runs/gone")).unwrap();
     let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
     assert!(error.contains("is a LoRA adapter of") && error.contains("base_model_name_or_path"), "{error}");

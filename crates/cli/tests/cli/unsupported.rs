@@ -83,7 +83,7 @@ fn git_lfs_pointers_are_recognised_in_place_of_any_file() {
 }
 
 #[test]
-fn adapters_are_refused() {
+fn adapters_without_their_base_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = folder.path().join("adapter");
     fs::create_dir(&adapter).unwrap();
@@ -93,7 +93,7 @@ fn adapters_are_refused() {
     check_refused(
         folder.path(),
         "adapter",
-        "adapter is a LoRA adapter of someone/base (adapter_config.json), not a model; merge the two, then use the folder `merged`: python3 -c 'from peft import",
+        "adapter is a LoRA adapter of someone/base, which is not a folder here; download or import that model",
     );
     write_model_with(folder.path(), "adapter.gguf", &[("general.type", "adapter".into())]);
     let error = run(folder.path(), &["generate", "adapter.gguf"]).failure();
