@@ -130,7 +130,8 @@ fn other_kinds_of_files_are_refused_by_kind() {
     };
     let adapter = refusal(&[("general.type", "adapter".into())]).unwrap_err();
     assert!(
-        adapter.starts_with("it is a LoRA adapter (`general.type` is \"adapter\"), not a model; merge"),
+        adapter
+            .starts_with("it is a LoRA adapter (`general.type` is \"adapter\"), not a model; give its base"),
         "{adapter}"
     );
     let projector = refusal(&[("general.type", "mmproj".into())]).unwrap_err();

@@ -124,7 +124,10 @@ pub(crate) fn assert_agrees_within<const N: usize, const D: usize>(
     for (fused, plain) in fused.iter().zip(&plain) {
         fused.assert_approx_eq::<f32>(plain, tolerance);
     }
-    assert!(fused[0].iter::<f32>().any(|y| y != 0.0), "all outputs are zero");
+    // A few outputs of an activation may all be zero.
+    const FEW: usize = 16;
+    let n_outputs = fused[0].num_elements();
+    assert!(n_outputs < FEW || fused[0].iter::<f32>().any(|y| y != 0.0), "all outputs are zero");
 }
 
 proptest! {
