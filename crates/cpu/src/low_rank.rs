@@ -97,7 +97,7 @@ impl<'a> LowRankUpdates<'a> {
         addend
     }
 
-    /// The gradients of the matrices A, as [`LowRankUpdates::a`].
+    /// The gradients of the matrices A, in the same stack.
     pub fn backward_a(&self, level: SimdLevel, x: Matrix<'_>, d_hidden: &[f32]) -> Vec<f32> {
         let mut buffer = Vec::new();
         linear::backward_weight(level, self.dropped(level, x, &mut buffer), self.rows(d_hidden))
