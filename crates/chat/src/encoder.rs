@@ -46,7 +46,7 @@ pub enum Fit {
 
 /// Encodes conversations for training.
 ///
-/// The ids are those of the whole text with special tokens recognised, as a model gets it at inference. A token is
+/// The whole text is encoded with special tokens recognised, as a model gets it at inference. A token is
 /// trained if any of its text is: a token across the start of an answer, too. Masks never depend on the padding token,
 /// so it may be the EOS token.
 ///

@@ -108,7 +108,7 @@ fn logits(level: SimdLevel, weight: &[Factor<'_>], rows: Matrix<'_>) -> Vec<f32>
     logits
 }
 
-/// The transposed gradients of some hidden rows, `[C, n]`, given those of their logits, `[V, n]`.
+/// The transposed gradients of some hidden rows, `[C, n]`, given the gradients of their logits, `[V, n]`.
 fn backward_hidden(level: SimdLevel, weight: &[Factor<'_>], d_logits: Matrix<'_>) -> Vec<f32> {
     if let [Factor::Dense(weight)] = weight {
         return product(level, *weight, d_logits, |_, _| {});

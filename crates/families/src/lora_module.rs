@@ -1,6 +1,6 @@
 //! Modules that LoRA can update.
 //!
-//! They are those of the Hugging Face layout, so a module such as `q_proj` is a range of rows of one of our matrices.
+//! Modules are named as in Hugging Face layout, so a module such as `q_proj` is a range of rows of one of our matrices.
 
 use model::{Gpt, Lora};
 

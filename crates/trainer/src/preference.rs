@@ -56,8 +56,8 @@ impl PreferenceSums {
     }
 }
 
-/// The log-probability of the preferred answer less that of the other one, for each pair. `logprobs` are those of the
-/// trained targets, `[N]`.
+/// The log-probability of the preferred answer less that of the other one, for each pair. `logprobs` has one value
+/// for each trained target, `[N]`.
 pub(crate) fn differences(logprobs: &[f32], pairs: &[PackedPair]) -> Vec<f64> {
     let mut rest = logprobs.iter();
     let mut sum = |n: usize| rest.by_ref().take(n).map(|&logprob| f64::from(logprob)).sum::<f64>();

@@ -230,7 +230,7 @@ impl StoppedRun {
         Ok(chats)
     }
 
-    /// Compares the checksums of training and validation data with those of the run.
+    /// Compares the checksums of training and validation data with the run's.
     fn check_same(
         &self,
         data: &DataRecipe,
