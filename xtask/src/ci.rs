@@ -131,7 +131,8 @@ const CHECKS: [Check; 14] = [
             // The whole workspace, as in the check before: `--package` would build Burn again.
             &[
                 "cargo test --workspace --locked --lib --test bf16 --test decoding --test devices --test documents --test dropout \
-               --test gpt --test gpu_paths --test lora --test resume --test run --test scheduling",
+               --test gpt --test gpu_paths --test lora --test resume --test run --test scheduling \
+               --test training_pass",
             ],
         )
     },

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
+use jiff::civil::Date;
 use tokenizer::Tokenizer;
 
 use crate::{
@@ -57,7 +58,7 @@ pub enum Fit {
 /// let template = "{% for message in messages %}{{ message.role + ':\n' + message.content + eos_token }}{% endfor %}\
 ///     {% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}";
 /// let special = SpecialTexts::from([("eos_token".to_owned(), "<|endoftext|>".to_owned())]);
-/// let encoder = Encoder::new(template, &special, Tokenizer::gpt2(), TrainOn::Assistant)?;
+/// let encoder = Encoder::new(template, &special, Tokenizer::gpt2(), TrainOn::Assistant, chat::today())?;
 ///
 /// let messages = vec![Message::user("2 + 2?"), Message::assistant("four")];
 /// let example = encoder.encode(&Conversation::new(messages)?)?;
@@ -74,7 +75,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder of a chat template. [`chatml::TEMPLATE`] is formatted without the template engine.
+    /// An encoder of a chat template. [`chatml::TEMPLATE`] is formatted without the template engine. A template that
+    /// prints the date prints `date`.
     ///
     /// # Errors
     ///
@@ -84,6 +86,7 @@ impl Encoder {
         special: &SpecialTexts,
         tokenizer: Tokenizer,
         train_on: TrainOn,
+        date: Date,
     ) -> Result<Self> {
         let format = match template {
             chatml::TEMPLATE => {
@@ -93,7 +96,7 @@ impl Encoder {
                 }
                 Format::ChatMl
             }
-            _ => Format::Template(Template::new(template, special)?),
+            _ => Format::Template(Template::with_date(template, special, date)?),
         };
         let encoder = Self { format, tokenizer, train_on };
         encoder.encode(&probe())?;
@@ -103,6 +106,14 @@ impl Encoder {
     /// The tokenizer of the ids.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// Whether conversations may have the date in their text.
+    pub fn prints_date(&self) -> bool {
+        match &self.format {
+            Format::ChatMl => false,
+            Format::Template(template) => template.prints_time(),
+        }
     }
 
     /// The special token that ends an answer: the model should have it as an EOS token.

@@ -2,7 +2,9 @@
 
 use jiff::{
     Zoned,
+    civil::Date,
     fmt::strtime::{BrokenDownTime, Config},
+    tz::TimeZone,
 };
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, Value,
@@ -18,8 +20,12 @@ use crate::{
     python_methods,
 };
 
-/// An environment with the settings, functions and filters of transformers, and no templates.
-pub(crate) fn new_environment() -> Environment<'static> {
+/// The function of templates that formats the current time.
+pub(crate) const STRFTIME_NOW: &str = "strftime_now";
+
+/// An environment with the settings, functions and filters of transformers, and no templates. With a date, the current
+/// time is its midnight.
+pub(crate) fn new_environment(date: Option<Date>) -> Environment<'static> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are distinct"));
@@ -27,7 +33,7 @@ pub(crate) fn new_environment() -> Environment<'static> {
     environment.set_unknown_method_callback(python_methods::call);
     environment.set_fuel(Some(FUEL));
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", |format: &str| strftime(format, &Zoned::now()));
+    environment.add_function(STRFTIME_NOW, move |format: &str| strftime_now(format, date));
     environment.add_filter("tojson", tojson);
     environment.add_filter(FILTER, generation_tag::mark);
     environment.add_test("iterable", is_iterable);
@@ -47,6 +53,15 @@ fn is_iterable(value: &Value) -> bool {
 /// Whether a value has a length and items, which in Python strings and dictionaries have too.
 fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+}
+
+/// Formats midnight of a date, or the current time without one.
+fn strftime_now(format: &str, date: Option<Date>) -> Result<String, Error> {
+    // The time zone of the machine would change the text.
+    let midnight = |date: Date| date.to_zoned(TimeZone::UTC);
+    let time = date.map_or_else(|| Ok(Zoned::now()), midnight);
+    let time = time.map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
+    strftime(format, &time)
 }
 
 /// Formats a time as Python's `strftime`, which keeps unknown directives.
@@ -90,7 +105,7 @@ fn tojson(state: &State, value: &Value, ensure_ascii: Option<Value>, kwargs: Kwa
 
 #[cfg(test)]
 mod tests {
-    use jiff::{civil::date, tz::TimeZone};
+    use jiff::civil::date;
 
     use super::*;
 
@@ -100,5 +115,12 @@ mod tests {
         assert_eq!(strftime("%d %b %Y", &time).unwrap(), "06 Jul 2024");
         assert_eq!(strftime("%A, %B %-d, %H:%M:%S %%", &time).unwrap(), "Saturday, July 6, 05:04:03 %");
         assert_eq!(strftime("%y %j %I %p %", &time).unwrap(), "24 188 05 AM %");
+    }
+
+    #[test]
+    fn a_date_replaces_the_current_time() {
+        let date = Some(date(2024, 7, 6));
+        assert_eq!(strftime_now("%d %b %Y %H:%M", date).unwrap(), "06 Jul 2024 00:00");
+        assert_eq!(strftime_now("%Y", None).unwrap(), Zoned::now().strftime("%Y").to_string());
     }
 }

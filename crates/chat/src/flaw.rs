@@ -52,6 +52,9 @@ pub enum Flaw {
     )]
     ListEnd { found: char },
 
+    #[error("expected `,` or `]` before {found:?}, after a value of the list; correct the list")]
+    NoComma { found: char },
+
     #[error("expected an object with `messages`, found {found}")]
     NotAnObject { found: &'static str },
 

@@ -55,7 +55,13 @@ pub use conversation::Conversation;
 pub use encoder::{Encoder, Example, Fit};
 pub use error::{Error, Result};
 pub use flaw::{Flaw, Speaker};
+pub use jiff::civil::Date;
 pub use message::Message;
 pub use statistics::Statistics;
 pub use template::{SpecialTexts, Template};
 pub use train_on::TrainOn;
+
+/// The date in the time zone of this machine.
+pub fn today() -> Date {
+    jiff::Zoned::now().date()
+}

@@ -7,8 +7,8 @@ use crate::{Conversation, Fit};
 pub struct Statistics {
     /// Conversations that can be trained on.
     pub n_conversations: usize,
-    /// Their messages, after cutting.
-    pub n_messages: usize,
+    /// Their messages of the user and the assistant, after cutting.
+    pub n_turns: usize,
     pub n_tokens: usize,
     pub n_trained_tokens: usize,
     /// The tokens of the longest conversation before cutting; of one that is too long, up to its first answer.
@@ -19,8 +19,6 @@ pub struct Statistics {
     pub n_too_long: usize,
     /// Conversations that ended with the user, whose last message was dropped.
     pub n_unanswered: usize,
-    /// Rows that can't be trained on.
-    pub n_refused: usize,
 }
 
 impl Statistics {
@@ -40,15 +38,10 @@ impl Statistics {
             }
         };
         self.n_conversations += 1;
-        self.n_messages += conversation.messages().len() - n_messages_dropped;
+        self.n_turns += 2 * conversation.answers().len() - n_messages_dropped;
         self.n_tokens += example.ids.len();
         self.n_trained_tokens += example.n_trained();
         self.n_tokens_longest = self.n_tokens_longest.max(n_tokens_whole);
-    }
-
-    /// Counts a row that can't be trained on.
-    pub fn add_refused(&mut self) {
-        self.n_refused += 1;
     }
 
     /// The share of tokens that are trained, from 0 to 1; 0 without tokens.

@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
+use jiff::civil::Date;
 use minijinja::{Environment, Value, context, value::Serde};
 
 use crate::{
     Error, Message, Result,
-    environment::new_environment,
+    environment::{STRFTIME_NOW, new_environment},
     generation_tag::{with_filter_blocks, without_marks},
 };
 
@@ -21,6 +22,7 @@ pub type SpecialTexts = BTreeMap<String, String>;
 pub struct Template {
     environment: Arc<Environment<'static>>,
     has_generation_tags: bool,
+    prints_time: bool,
 }
 
 /// The end of a rendered conversation.
@@ -39,13 +41,25 @@ enum Marks {
 }
 
 impl Template {
-    /// Compiles a template.
+    /// Compiles a template. If it prints the date or the time, each rendering has the current one.
     ///
     /// # Errors
     ///
     /// [`Error::Syntax`] if it is not valid Jinja.
     pub fn new(source: &str, special: &SpecialTexts) -> Result<Self> {
-        let mut environment = new_environment();
+        Self::compile(source, special, new_environment(None))
+    }
+
+    /// Like [`Template::new`], with a fixed date: equal conversations have equal texts on all days.
+    ///
+    /// # Errors
+    ///
+    /// As [`Template::new`].
+    pub fn with_date(source: &str, special: &SpecialTexts, date: Date) -> Result<Self> {
+        Self::compile(source, special, new_environment(Some(date)))
+    }
+
+    fn compile(source: &str, special: &SpecialTexts, mut environment: Environment<'static>) -> Result<Self> {
         for (name, text) in special {
             environment.add_global(name.clone(), text.as_str());
         }
@@ -54,7 +68,9 @@ impl Template {
         environment
             .add_template_owned(NAME, source.into_owned())
             .map_err(|error| Error::of_compiling(&error))?;
-        Ok(Self { environment: Arc::new(environment), has_generation_tags })
+        let template = environment.get_template(NAME).map_err(|error| Error::of_compiling(&error))?;
+        let prints_time = template.undeclared_variables(false).contains(STRFTIME_NOW);
+        Ok(Self { environment: Arc::new(environment), has_generation_tags, prints_time })
     }
 
     /// The text of a conversation up to the start of the assistant's next message, which the model continues.
@@ -79,6 +95,11 @@ impl Template {
     /// Whether the template has the tags `{% generation %}`, around the text that the assistant generates.
     pub fn has_generation_tags(&self) -> bool {
         self.has_generation_tags
+    }
+
+    /// Whether the template may print the date or the time, with `strftime_now`.
+    pub fn prints_time(&self) -> bool {
+        self.prints_time
     }
 
     /// The text of [`render_conversation`](Self::render_conversation), and its byte ranges between the tags

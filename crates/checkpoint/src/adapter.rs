@@ -5,39 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::fs::{atomic, sha256_of_file};
+use ::fs::atomic;
 use burn::prelude::Device;
-use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, gguf::FileType, with_adapter};
+use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, with_adapter};
 use formats::weights::Weights;
 use model::Gpt;
-use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RunFolder, error::io, folder::WEIGHTS};
+use crate::{
+    Base, Error, Result, RunFolder,
+    adapter_base::{AdapterBase, sha256_of_files},
+    folder::WEIGHTS,
+};
 
 /// The file with the base model of an adapter trained here.
 const BASE: &str = "base.json";
-
-/// The base model of an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Base {
-    /// The folder of the model.
-    pub path: PathBuf,
-    /// SHA-256 of its weights, in hexadecimal digits. Several files are joined in the order of their names.
-    pub sha256: String,
-}
-
-impl Base {
-    /// Describes a base model, and reads its weights for their checksum.
-    ///
-    /// # Errors
-    ///
-    /// If the folder has no weights, or they can't be read.
-    pub fn of(folder: &RunFolder) -> Result<Self> {
-        let path = folder.path().canonicalize().map_err(io("find", folder.path()))?;
-        let sha256 = folder.weights_sha256()?;
-        Ok(Self { path, sha256 })
-    }
-}
 
 impl RunFolder {
     /// Whether the folder has an adapter instead of weights.
@@ -56,27 +37,41 @@ impl RunFolder {
         Ok(atomic::write_file(&self.path().join(ADAPTER_CONFIG), config.to_json().as_bytes())?)
     }
 
-    /// The folder of the base model of an adapter.
+    /// The folder of the base model of an adapter that PEFT wrote.
     ///
     /// # Errors
     ///
     /// If the base is not a folder on this machine.
-    pub fn base(&self) -> Result<Self> {
+    pub(crate) fn base_folder(&self) -> Result<Self> {
+        match self.base()? {
+            AdapterBase::Folder(folder) => Ok(folder),
+            AdapterBase::Gguf(base) => Err(Error::NoBase { path: self.path().to_owned(), base }),
+        }
+    }
+
+    /// The base model of an adapter.
+    ///
+    /// # Errors
+    ///
+    /// If the base is not on this machine.
+    fn base(&self) -> Result<AdapterBase> {
         let recorded = self.recorded_base()?;
         let by_peft = AdapterConfig::read(self.path())?.base_model_name_or_path.map(PathBuf::from);
         let named = recorded.iter().map(|base| base.path.clone()).chain(by_peft);
         // A relative path may also start beside the adapter.
         let beside = |path: PathBuf| [self.path().parent().map(|parent| parent.join(&path)), Some(path)];
-        if let Some(found) = named.flat_map(beside).flatten().find(|path| path.is_dir()) {
-            return Self::open(&found);
+        for path in named.flat_map(beside).flatten() {
+            if let Some(found) = AdapterBase::open(&path)? {
+                return Ok(found);
+            }
         }
         // Both may have moved together.
         if let (Some(base), Some(parent)) = (&recorded, self.path().parent())
             && let Some(sibling) = base.path.file_name().map(|name| parent.join(name))
-            && let Ok(folder) = Self::open(&sibling)
-            && folder.weights_sha256()? == base.sha256
+            && let Ok(Some(found)) = AdapterBase::open(&sibling)
+            && found.weights_sha256()? == base.sha256
         {
-            return Ok(folder);
+            return Ok(found);
         }
         Err(Error::NoBase { path: self.path().to_owned(), base: self.named_base()? })
     }
@@ -117,10 +112,9 @@ impl RunFolder {
         Err(Error::OtherBase { path: self.path().to_owned(), base: recorded.path })
     }
 
-    fn weights_sha256(&self) -> Result<String> {
-        let read = |file: &Path| sha256_of_file(file, |_| ()).map_err(io("read", file));
+    pub(crate) fn weights_sha256(&self) -> Result<String> {
         if self.is_adapter() {
-            let sums = [read(&self.weights_file())?, self.base()?.weights_sha256()?];
+            let sums = [sha256_of_files(&[self.weights_file()])?, self.base()?.weights_sha256()?];
             return Ok(::fs::sha256_hex(sums.concat().as_bytes()));
         }
         let Some(path) = Weights::find(self.path()) else {
@@ -131,11 +125,7 @@ impl RunFolder {
             weights.names().filter_map(|name| Some(weights.get(name)?.path().to_owned())).collect();
         files.sort();
         files.dedup();
-        let sums = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-        Ok(match &sums[..] {
-            [one] => one.clone(),
-            _ => ::fs::sha256_hex(sums.concat().as_bytes()),
-        })
+        sha256_of_files(&files)
     }
 
     /// Loads the base model and the adapter of a file. Owned weights have the updates added; otherwise the updates stay
@@ -160,8 +150,7 @@ impl RunFolder {
     }
 
     fn load_updated(&self, adapter: &Path, storage: WeightStorage, device: &Device) -> Result<Gpt> {
-        let base = self.base()?;
-        let model = base.load_as_base(storage, device)?;
+        let model = self.base()?.load(storage, device)?;
         let block_size = self.config()?.block_size.min(model.config().block_size);
         Ok(with_adapter(model.with_block_size(block_size), self.path(), adapter, device)?)
     }
@@ -172,15 +161,7 @@ impl RunFolder {
     ///
     /// As [`RunFolder::load_model`], or if an adapter's weights should have fewer bits than f32.
     pub fn load_as_base(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
-        if !self.is_adapter() {
-            return self.load_model_with(storage, device);
-        }
-        match storage {
-            WeightStorage::Quantised(ty) if ty != FileType::F32 => {
-                Err(Error::PackedAdapter { path: self.path().to_owned(), ty })
-            }
-            _ => self.load_model_with(WeightStorage::Owned, device),
-        }
+        AdapterBase::Folder(self.clone()).load(storage, device)
     }
 
     /// The file of the kept weights, or of the kept adapter.

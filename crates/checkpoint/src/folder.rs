@@ -381,7 +381,7 @@ impl RunFolder {
     /// If a companion file is a Git LFS pointer.
     pub fn special_tokens(&self) -> Result<SpecialTokens> {
         if self.is_adapter() && !self.path.join(CONFIG).exists() {
-            return self.base()?.special_tokens();
+            return self.base_folder()?.special_tokens();
         }
         let config = fs::read_to_string(self.path.join(CONFIG)).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
@@ -419,7 +419,7 @@ impl RunFolder {
     fn config_json(&self) -> Result<ConfigJson> {
         let path = self.path.join(CONFIG);
         if !path.exists() && self.is_adapter() {
-            return self.base()?.config_json(); // As PEFT writes adapters.
+            return self.base_folder()?.config_json(); // As PEFT writes adapters.
         }
         refuse_lfs_pointer(&path).map_err(families::Error::from)?;
         let text = fs::read_to_string(&path).map_err(io("read", &path))?;
@@ -497,7 +497,7 @@ impl RunFolder {
     pub fn load_tokenizer(&self) -> Result<Tokenizer> {
         let [file, vocabulary, merges] = [TOKENIZER, VOCABULARY, MERGES].map(|name| self.path.join(name));
         if !file.exists() && self.is_adapter() {
-            return self.base()?.load_tokenizer();
+            return self.base_folder()?.load_tokenizer();
         }
         let has_old_files = !file.exists() && vocabulary.exists() && merges.exists();
         let files = [&file, &vocabulary, &merges];

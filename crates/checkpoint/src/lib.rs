@@ -28,6 +28,7 @@
 //! ```
 
 mod adapter;
+mod adapter_base;
 mod error;
 mod export;
 mod folder;
@@ -38,7 +39,7 @@ mod state;
 mod stored;
 mod version;
 
-pub use adapter::Base;
+pub use adapter_base::Base;
 pub use error::{Error, Result};
 pub use export::{export_gguf, export_gguf_adapter};
 pub use folder::{RunFolder, WEIGHTS};

@@ -2,7 +2,7 @@
 
 mod check;
 mod preferences;
-mod shown;
+pub(crate) mod shown;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use console::{report, warn};
 use indicatif::HumanBytes;
-use model::{Gpt, estimate_slots};
+use model::{Activations, Gpt, estimate_slots};
 use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
 
 /// Advice for a new run.
@@ -12,6 +12,9 @@ const SMALLER: &str =
 
 /// Advice for a resumed run, whose sizes are fixed.
 const SAME_SIZE: &str = "free some memory, or resume on a machine with more memory or on another --device";
+
+/// Advice for runs that keep the values inside blocks, before the other advice.
+const RECOMPUTE: &str = "add --set run.activations=recompute, which takes about a third more time; or ";
 
 /// Reports the memory that a new run needs. Warns if it exceeds the free memory, and fails if it exceeds the machine's.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
@@ -78,6 +81,8 @@ fn verdict_on_kv_cache(needed: u64, memory: MachineMemory, smaller: &str) -> any
 fn verdict(recipe: &Recipe, memory: MachineMemory, advice: &str) -> anyhow::Result<()> {
     let needed = estimate_memory(recipe);
     let (fit, about) = (memory.fit(needed), HumanBytes(needed));
+    let recompute = if recipe.activations() == Activations::Keep { RECOMPUTE } else { "" };
+    let advice = format!("{recompute}{advice}");
     if fit == Fit::TooLarge {
         bail!(
             "training needs about {about} of memory, but the machine has {}; {advice}",

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (source, Model { gpt, tokenizer, special_tokens }) = args.model.load_with(WeightStorage::Owned)?;
+    let source = args.model.open()?;
     let is_adapter = RunFolder::open(source.path()).is_ok_and(|folder| folder.is_adapter());
     if !is_adapter && !args.model.has_adapter() {
         bail_usage!("{source} is not an adapter; give a run of `train lora`, or a model with --adapter");
@@ -40,6 +40,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if output.exists() {
         bail!("{} already exists; choose another path with -o", output.display());
     }
+    let model = args.model.load_source(&source, source.load_tokenizer()?, WeightStorage::Owned)?;
+    let Model { gpt, tokenizer, special_tokens } = model;
     RunFolder::create_model(&output, &gpt, &tokenizer, &special_tokens, FloatType::F32)?;
     report(format_args!("merged {source} into {}", output.display()));
     Ok(ExitCode::SUCCESS)

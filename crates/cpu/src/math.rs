@@ -87,11 +87,11 @@ pub(crate) fn silu_and_derivative(g: f32) -> (f32, f32) {
     (g * sigmoid, sigmoid * (1.0 + g * (1.0 - sigmoid)))
 }
 
-/// The tanh form of GELU, ½ x (1 + tanh u) = x · g with g = 1 / (1 + e⁻²ᵘ) and u = √(2/π) (x + 0.044715 x³).
+/// The tanh form of GELU, ½ x (1 + tanh u) = x · g with g = 1 / (1 + e⁻²ᵘ) and u = √(2/π) (x + 0.044715 x³). Training
+/// computes the same bits.
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    let near = x.clamp(-20.0, 20.0);
-    x.max(-20.0) / (1.0 + exp(-2.0 * TANH_FORM.0 * (near + TANH_FORM.1 * near * near * near)))
+    gelu_tanh_and_derivative(x).0
 }
 
 /// [`gelu_tanh`] and its derivative, g + 2u' x · g (1 - g).

@@ -67,6 +67,18 @@ impl Source {
         }
     }
 
+    /// The sizes of the model.
+    ///
+    /// # Errors
+    ///
+    /// If `config.json` is missing or damaged.
+    pub fn config(&self) -> Result<GptConfig> {
+        Ok(match self {
+            Self::Folder(model) => model.folder.config()?,
+            Self::Gguf(file) => file.config().clone(),
+        })
+    }
+
     /// Loads the tokenizer and the special tokens. This temporarily uses about 40 MB, so a caller that limits its peak
     /// memory loads them before the weights.
     ///

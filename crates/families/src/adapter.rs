@@ -12,6 +12,7 @@ use burn::prelude::*;
 use formats::weights::{FloatType, Weights, WriteError, write};
 use model::{Gpt, GptConfig};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     Error, Family, Result, gpt2,
@@ -53,6 +54,9 @@ pub struct AdapterConfig {
     use_rslora: bool,
     #[serde(default)]
     use_dora: bool,
+    /// The initialisation of the matrices: a name, or whether it is PEFT's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    init_lora_weights: Option<Value>,
     #[serde(default)]
     rank_pattern: BTreeMap<String, usize>,
     #[serde(default)]
@@ -120,6 +124,7 @@ impl AdapterConfig {
             fan_in_fan_out: is_gpt2(model.config()),
             use_rslora: false,
             use_dora: false,
+            init_lora_weights: None,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             modules_to_save: None,
@@ -175,11 +180,29 @@ impl AdapterConfig {
                 "the adapter is a DoRA, which is not supported; merge it with PEFT first".to_owned(),
             );
         }
+        if let Some(name) = self.changed_base() {
+            return Some(format!(
+                "the adapter belongs to a base model whose weights its initialisation changed (`init_lora_weights` = \
+                 {name}), so it does not fit the original one; save it with PEFT's \
+                 `path_initial_model_for_weight_conversion`, or merge it with PEFT first"
+            ));
+        }
         if let Some(bias) = self.bias.as_ref().filter(|bias| *bias != "none") {
             return Some(format!("the adapter trains biases (`bias` = {bias:?}), which is not supported"));
         }
         let saved = self.modules_to_save.as_ref().filter(|modules| !modules.is_empty())?;
         Some(format!("the adapter has whole modules ({}), which are not supported", saved.join(", ")))
+    }
+
+    /// The initialisation, if it may have changed the base model: PiSSA, OLoRA, CorDA and LoftQ take the initial update
+    /// out of its weights. After a conversion PEFT writes `true`.
+    fn changed_base(&self) -> Option<&Value> {
+        const NAMES: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+        let keeps_base = |init: &Value| match init {
+            Value::String(name) => NAMES.iter().any(|kept| name.eq_ignore_ascii_case(kept)),
+            other => other.is_boolean() || other.is_null(),
+        };
+        self.init_lora_weights.as_ref().filter(|init| !keeps_base(init))
     }
 
     /// A pattern of scales that is not the end of a module's name. PEFT reads patterns as regular expressions.
@@ -252,4 +275,35 @@ fn keys(module: &str) -> [String; 2] {
 /// Whether linear layers of the Hugging Face model are `Conv1D`, `[in, out]`.
 fn is_gpt2(config: &GptConfig) -> bool {
     Family::of(config).is_ok_and(|family| std::ptr::eq(family, &gpt2::FAMILY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads settings with an `init_lora_weights`, in JSON.
+    fn read(init: &str) -> Result<AdapterConfig> {
+        let folder = tempfile::tempdir().unwrap();
+        let json = format!(r#"{{"peft_type": "LORA", "r": 4, "init_lora_weights": {init}}}"#);
+        fs::write(folder.path().join(ADAPTER_CONFIG), json).unwrap();
+        AdapterConfig::read(folder.path())
+    }
+
+    #[test]
+    fn initialisations_that_keep_the_base_open() {
+        for init in ["true", "false", "null", "\"gaussian\"", "\"eva\"", "\"orthogonal\""] {
+            assert_eq!(read(init).unwrap().rank(), 4, "{init}");
+        }
+    }
+
+    #[test]
+    fn initialisations_that_change_the_base_are_refused_with_the_reason() {
+        for init in
+            ["\"pissa\"", "\"pissa_niter_16\"", "\"olora\"", "\"corda\"", "\"loftq\"", "\"later\"", "7"]
+        {
+            let error = read(init).unwrap_err();
+            let Error::Config { reason, .. } = &error else { panic!("{init}: {error}") };
+            assert!(reason.contains(&format!("changed (`init_lora_weights` = {init})")), "{reason}");
+        }
+    }
 }

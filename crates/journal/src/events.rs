@@ -40,6 +40,8 @@ impl EventLog {
         let loss = format!("loss/{split}");
         let values = [
             (loss.as_str(), metrics.loss),
+            ("accuracy/valid", metrics.accuracy),
+            ("margin/valid", metrics.margin),
             ("learning_rate", metrics.learning_rate),
             ("grad_norm", metrics.grad_norm),
             ("tokens_per_second", metrics.tokens_per_second),

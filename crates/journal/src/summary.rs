@@ -24,6 +24,11 @@ pub fn plural(n: impl fmt::Display, noun: &str) -> String {
     format!("{n} {noun}{ending}")
 }
 
+/// A share from 0 to 1, in percent.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
 /// A duration in its two largest units: 42s, 3m07s, 2h05m.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

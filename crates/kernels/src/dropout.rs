@@ -23,6 +23,11 @@ pub fn seed_dropout(seed: u64) {
     MASKS.set(seed);
 }
 
+/// The seed with which this thread's masks continue as they would now.
+pub fn dropout_state() -> u64 {
+    MASKS.get()
+}
+
 /// In training, zeroes each element with probability `probability` and scales the others so that the expectation is
 /// unchanged ([Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
 ///

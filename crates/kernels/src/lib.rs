@@ -62,7 +62,7 @@ pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{has_collectives, has_fused_operations, use_plain_operations};
 pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
-pub use dropout::{dropout, seed_dropout};
+pub use dropout::{dropout, dropout_state, seed_dropout};
 pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{GraphicsApi, GraphicsError};

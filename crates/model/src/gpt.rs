@@ -279,125 +279,20 @@ impl Gpt {
         self.head().logits(self.hidden(tokens, None), self.precision)
     }
 
-    /// The mean cross-entropy loss, in nats.
+    /// The hidden vectors before the head. With documents, attention does not cross them, and positions restart in each.
     ///
     /// # Shapes
     ///
-    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
-    /// - output: `[1]`
-    ///
-    /// # Panics
-    ///
-    /// If `tokens` is longer than `block_size`.
-    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
-        self.head().loss(hidden, targets.reshape([batch * time]), self.precision)
-    }
-
-    /// The mean cross-entropy loss of some targets of packed documents, in nats. Attention does not cross documents, and
-    /// positions restart in each. The head is computed for these targets only.
-    ///
-    /// # Shapes
-    ///
-    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
-    /// - `trained`: `[N]`, indices in `[B · T]`
-    /// - output: `[1]`
+    /// - `tokens`: `[B, T]`, with T ≤ `block_size`, each id below V
+    /// - output: `[B, T, C]`
     ///
     /// # Panics
     ///
     /// If `tokens` is longer than `block_size`, or the documents have other rows.
-    pub fn packed_loss(
-        &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        documents: &Documents,
-        trained: Tensor<1, Int>,
-    ) -> Tensor<1> {
-        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
-        self.head().loss(hidden, targets, self.precision)
-    }
-
-    /// The log-probabilities of some targets of packed documents, without gradients. See [`Gpt::packed_loss`].
-    ///
-    /// # Shapes
-    ///
-    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
-    /// - `trained`: `[N]`, indices in `[B · T]`
-    /// - output: `[N]`
-    ///
-    /// # Panics
-    ///
-    /// As [`Gpt::packed_loss`].
-    pub fn packed_logprobs(
-        &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        documents: &Documents,
-        trained: Tensor<1, Int>,
-    ) -> Tensor<1> {
-        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
-        self.head().logprobs(hidden, targets, self.precision)
-    }
-
-    /// A loss of some targets of packed documents: the sum of the negative log-probability of each target times its
-    /// weight. `weigh` computes the weights from the log-probabilities, and has no gradient itself. So any loss that
-    /// depends on log-probabilities alone gets its exact gradient from one pass: the weights are its derivatives.
-    ///
-    /// # Shapes
-    ///
-    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
-    /// - `trained`: `[N]`, indices in `[B · T]`
-    /// - `weigh`: from N log-probabilities to N weights
-    /// - output: `[1]`
-    ///
-    /// # Panics
-    ///
-    /// As [`Gpt::packed_loss`], or if there are not N weights.
-    pub fn packed_weighted_loss(
-        &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        documents: &Documents,
-        trained: Tensor<1, Int>,
-        weigh: impl FnOnce(&[f32]) -> Vec<f32>,
-    ) -> Tensor<1> {
-        let (hidden, targets) = self.packed_hidden(tokens, targets, documents, trained);
-        let logprobs = self.head().logprobs(hidden.clone(), targets.clone(), self.precision);
-        let logprobs: Vec<f32> = logprobs.into_data().try_into_vec().expect("log-probabilities are f32");
-        self.head().weighted_loss(hidden, targets, weigh(&logprobs), self.precision)
-    }
-
-    /// The hidden vectors `[N, C]` before some targets of packed documents, and these targets, `[N]`.
-    fn packed_hidden(
-        &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        documents: &Documents,
-        trained: Tensor<1, Int>,
-    ) -> (Tensor<2>, Tensor<1, Int>) {
-        assert_eq!(documents.dims(), tokens.dims(), "documents and tokens differ in rows");
-        let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens, Some(documents)).reshape([batch * time, self.config.n_embd]);
-        let targets = targets.reshape([batch * time]).select(0, trained.clone());
-        (hidden.select(0, trained), targets)
-    }
-
-    /// The log-probability of each target given the tokens up to it. The full logits are never in memory.
-    ///
-    /// # Shapes
-    ///
-    /// - `tokens`, `targets`: `[B, T]`, with T ≤ `block_size`
-    /// - output: `[B, T]`
-    ///
-    /// # Panics
-    ///
-    /// If `tokens` is longer than `block_size`.
-    pub fn logprobs(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let [batch, time] = tokens.dims();
-        let hidden = self.hidden(tokens, None).reshape([batch * time, self.config.n_embd]);
-        let logprobs = self.head().logprobs(hidden, targets.reshape([batch * time]), self.precision);
-        logprobs.reshape([batch, time])
+    pub fn hidden(&self, tokens: Tensor<2, Int>, documents: Option<&Documents>) -> Tensor<3> {
+        let embedded = self.embed_batch(tokens, documents);
+        let settings = self.settings(documents);
+        self.norm.forward(self.blocks.iter().fold(embedded, |x, block| block.forward(x, None, settings)))
     }
 
     /// One step of inference: processes new tokens of several sequences, and appends their keys and values to the slot
@@ -445,17 +340,14 @@ impl Gpt {
         Slot::new(slot_shape(&self.config), self.slot_type, &self.device())
     }
 
-    /// - `tokens`: `[B, T]`
-    /// - output: `[B, T, C]`, after the final norm
-    fn hidden(&self, tokens: Tensor<2, Int>, documents: Option<&Documents>) -> Tensor<3> {
+    /// The embeddings of a batch for training, `[B, T, C]`. Panics as [`Gpt::hidden`].
+    pub(crate) fn embed_batch(&self, tokens: Tensor<2, Int>, documents: Option<&Documents>) -> Tensor<3> {
         let ([_, time], block_size) = (tokens.dims(), self.config.block_size);
         assert!(time <= block_size, "{time} tokens do not fit a block of {block_size}");
-        let settings = self.settings(documents);
-        let mut x = self.embed(tokens, documents.map(Documents::segments)); // [B, T, C]
-        for block in &self.blocks {
-            x = block.forward(x, None, settings);
+        if let Some(documents) = documents {
+            assert_eq!(documents.dims(), tokens.dims(), "documents and tokens differ in rows");
         }
-        self.norm.forward(x)
+        self.embed(tokens, documents.map(Documents::segments))
     }
 
     /// - `tokens`: `[B, T]`, at the positions of `segments`, or from position 0
@@ -466,8 +358,30 @@ impl Gpt {
         kernels::embed(tokens, embeddings, positions, segments, self.config.dropout)
     }
 
-    fn settings<'a>(&self, documents: Option<&'a Documents>) -> Settings<'a> {
+    /// Whether an embedding has gradients.
+    pub(crate) fn trains_embeddings(&self) -> bool {
+        let tokens = match self.token_embedding.weight() {
+            Weight::Dense(table) => table.is_require_grad(),
+            Weight::Blocks(_) => false,
+        };
+        tokens || self.position_embedding.as_ref().is_some_and(|table| table.weight.is_require_grad())
+    }
+
+    pub(crate) fn settings<'a>(&self, documents: Option<&'a Documents>) -> Settings<'a> {
         Settings { dropout: self.config.dropout, precision: self.precision, documents }
+    }
+
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The norm after the last block.
+    pub(crate) fn final_norm(&self) -> &Norm {
+        &self.norm
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The device of the weights.
@@ -475,7 +389,7 @@ impl Gpt {
         self.norm.gamma.device()
     }
 
-    fn head(&self) -> LmHead<'_> {
+    pub(crate) fn head(&self) -> LmHead<'_> {
         LmHead::new(self.head_weight())
     }
 

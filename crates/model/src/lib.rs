@@ -28,11 +28,13 @@ mod gpt;
 mod init;
 mod linear;
 mod lora;
+mod loss;
 mod norm;
 mod presets;
 mod random;
 mod score;
 mod settings;
+mod training_pass;
 
 pub use config::{
     Activation, AttentionConfig, FeedForwardConfig, GptConfig, NormConfig, NormKind, Position, PositionConfig,
@@ -43,4 +45,6 @@ pub use gpt::{Feed, Gpt, LogitRows, estimate_slots};
 pub use init::dropout_seed;
 pub use kernels::{Documents, Precision, Slot, SlotType};
 pub use lora::Lora;
+pub use loss::Targets;
 pub use score::score;
+pub use training_pass::{Activations, TrainingPass};

@@ -47,6 +47,24 @@ impl GptConfig {
         Self { n_layer: 48, n_embd: 1600, ..Self::gpt2() }.with_heads(25)
     }
 
+    /// [SmolLM2-135M](https://huggingface.co/HuggingFaceTB/SmolLM2-135M).
+    pub fn smollm2_135m() -> Self {
+        let gpt2 = Self::gpt2();
+        Self {
+            vocab_size: 49_152,
+            block_size: 8192,
+            n_layer: 30,
+            n_embd: 576,
+            dropout: 0.0,
+            bias: false,
+            attention: AttentionConfig { n_head: 9, n_kv_head: Some(3), ..gpt2.attention },
+            feed_forward: FeedForwardConfig { n_inner: Some(1536), activation: Activation::Swiglu },
+            position: PositionConfig { kind: Position::Rope, rope_theta: 100_000.0 },
+            norm: NormConfig { kind: NormKind::RmsNorm, epsilon: 1e-5 },
+            ..gpt2
+        }
+    }
+
     /// nanoGPT's model for Shakespeare on a GPU (10.7M parameters, 65 characters).
     pub fn nanogpt_gpu() -> Self {
         let gpt2 = Self::gpt2();

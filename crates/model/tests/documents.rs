@@ -7,7 +7,7 @@ use burn::{
     prelude::*,
     tensor::Tolerance,
 };
-use model::{Documents, Gpt, GptConfig, Position};
+use model::{Documents, Gpt, GptConfig, Position, Targets};
 
 const TOKENS: [i32; 12] = [1, 2, 3, 4, 5, 6, 12, 0, 7, 7, 1, 3];
 const TARGETS: [i32; 12] = [2, 3, 9, 5, 6, 7, 0, 8, 7, 1, 3, 12];
@@ -50,8 +50,7 @@ fn a_packed_batch_has_the_loss_and_gradients_of_separate_sequences() {
         let documents = Documents::new(&LENGTHS, 6);
         let (tokens, targets) = (rows(&TOKENS, [2, 6]), rows(&TARGETS, [2, 6]));
         let packed_loss = |documents: &Documents| {
-            let all = Tensor::<1, Int>::arange(0..12, &device);
-            model.packed_loss(tokens.clone(), targets.clone(), documents, all)
+            model.head_loss(model.hidden(tokens.clone(), Some(documents)), Targets::all(targets.clone()))
         };
         let packed = loss_and_gradients(&model, packed_loss(&documents));
 
@@ -88,19 +87,20 @@ fn a_weighted_loss_has_its_derivatives_by_the_log_probabilities_as_weights() {
     let rows = |ids: [i32; 12]| Tensor::<2, Int>::from_data(TensorData::new(ids.to_vec(), [2, 6]), &device);
     let model = GptConfig::debug_modern().init(3, &device).unwrap().train();
     let documents = Documents::new(&LENGTHS, 6);
-    let trained = || Tensor::<1, Int>::from_ints([1, 2, 5, 9], &device);
-    let loss = model.packed_loss(rows(TOKENS), rows(TARGETS), &documents, trained());
+    let targets = || Targets::some(rows(TARGETS), Tensor::from_ints([1, 2, 5, 9], &device));
+    let hidden = || model.hidden(rows(TOKENS), Some(&documents));
+    let loss = model.head_loss(hidden(), targets());
     let (loss, expected) = loss_and_gradients(&model, loss);
 
     // The mean of the negative log-probabilities has equal derivatives.
-    let logprobs = model.packed_logprobs(rows(TOKENS), rows(TARGETS), &documents, trained());
+    let logprobs = model.head_logprobs(hidden(), targets());
     assert!(!logprobs.is_autodiff());
     let logprobs: Vec<f32> = logprobs.into_data().try_into_vec().unwrap();
     let weigh = |seen: &[f32]| {
         assert_eq!(seen, logprobs);
         vec![0.25; 4]
     };
-    let weighted = model.packed_weighted_loss(rows(TOKENS), rows(TARGETS), &documents, trained(), weigh);
+    let weighted = model.head_weighted_loss(hidden(), targets(), weigh);
     let (weighted, found) = loss_and_gradients(&model, weighted);
     let tolerance = kernels::testing::test_tolerance(2e-5);
     assert!((weighted - loss).abs() < tolerance, "{weighted} is not {loss}");

@@ -7,8 +7,10 @@ use console::{program, report, warn};
 use dataset::{Examples, Prepared, Source};
 use engine::quoted;
 use indicatif::HumanCount;
-use journal::summary::{count, epochs_in_words, plural, sizes};
-use trainer::{Changes, Chats, DataRecipe, KeepWeights, Preferences, Recipe, RunData, Schedule, Training};
+use journal::summary::{count, epochs_in_words, percent, plural, sizes};
+use trainer::{
+    Changes, ChatSummary, Chats, DataRecipe, KeepWeights, Preferences, Recipe, RunData, Schedule, Training,
+};
 
 /// From about this many epochs on, models of a few million parameters memorise their text.
 const MANY_EPOCHS: f64 = 20.0;
@@ -32,14 +34,15 @@ pub fn report_data(recipe: &DataRecipe, data: &RunData) {
     }
 }
 
-fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, format }: &Chats) {
+fn report_chats(data: &DataRecipe, Chats { train, valid, summary, format }: &Chats) {
+    let statistics = &summary.statistics;
     report(format_args!(
-        "data: {}, {} to train on and {} to validate on, {} of which {:.0} % are trained",
+        "data: {}, {} to train on and {} to validate on, {} of which {} are trained",
         data.corpus,
         plural(count(train.len() as u64), "conversation"),
         count(valid.len() as u64),
         plural(count((train.n_tokens() + valid.n_tokens()) as u64), "token"),
-        100.0 * statistics.trained_share(),
+        percent(statistics.trained_share()),
     ));
     let left_out = [
         (statistics.n_cut, "cut after a turn, because they are longer than the block"),
@@ -50,6 +53,7 @@ fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, format }: &
         let n = plural(count(n as u64), "conversation");
         report(format_args!("{n} {what}"));
     }
+    warn_of_special_tokens(summary);
     if let Some(text) = format.encoder.text_like_special_tokens().ok().and_then(|mut texts| texts.pop_first())
     {
         warn(format_args!(
@@ -61,7 +65,17 @@ fn report_chats(data: &DataRecipe, Chats { train, valid, statistics, format }: &
     }
 }
 
-fn report_pairs(data: &DataRecipe, Preferences { train, valid, n_too_long, .. }: &Preferences) {
+/// Warns of messages with the text of special tokens.
+pub fn warn_of_special_tokens(summary: &ChatSummary) {
+    if let Some((token, place)) = &summary.first_special {
+        warn(format_args!(
+            "{} with special tokens in the text, such as {token} at {place}; a model sees the tokens, not the text",
+            plural(summary.n_with_special, "conversation")
+        ));
+    }
+}
+
+fn report_pairs(data: &DataRecipe, Preferences { train, valid, summary, .. }: &Preferences) {
     let n_pairs = |part: &Examples| part.len() as u64 / 2;
     report(format_args!(
         "data: {}, {} to train on and {} to validate on, {}",
@@ -70,8 +84,8 @@ fn report_pairs(data: &DataRecipe, Preferences { train, valid, n_too_long, .. }:
         count(n_pairs(valid)),
         plural(count((train.n_tokens() + valid.n_tokens()) as u64), "token"),
     ));
-    if *n_too_long > 0 {
-        let n = plural(count(*n_too_long as u64), "pair");
+    if summary.n_too_long > 0 {
+        let n = plural(count(summary.n_too_long as u64), "pair");
         report(format_args!("{n} left out, because both answers with their prompts do not fit the block"));
     }
 }

@@ -4,29 +4,22 @@ use std::ops::Range;
 
 use burn::prelude::*;
 use dataset::{Batch, PackedPair, Prefetch, Samples};
-use model::{Documents, Gpt};
+use model::{Documents, Gpt, Targets};
 
 use crate::preference::{PreferenceSums, derivatives, differences, margins};
 
-/// Inputs and the token after each, both `[B, T]`.
+/// Tokens and the trained ones of the tokens after them.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenBatch {
+    /// `[B, T]`
     pub(crate) inputs: Tensor<2, Int>,
-    pub(crate) targets: Tensor<2, Int>,
-    /// `None` for windows of a text.
-    packing: Option<Packing>,
-    /// The weight of the batch's mean loss.
-    pub(crate) weight: f64,
-}
-
-/// Rows of packed examples.
-#[derive(Debug, Clone)]
-struct Packing {
-    documents: Documents,
-    /// The indices of the trained targets in `[B · T]`, `[N]`.
-    trained: Tensor<1, Int>,
+    pub(crate) targets: Targets,
+    /// Examples packed into the rows; `None` for windows of a text.
+    pub(crate) documents: Option<Documents>,
     /// Empty unless the examples are pairs.
     pairs: Vec<PackedPair>,
+    /// The weight of the batch's mean loss.
+    pub(crate) weight: f64,
 }
 
 /// The mean loss of a batch, `[1]`, for training.
@@ -41,59 +34,56 @@ impl TokenBatch {
     fn new(batch: Batch, device: &Device) -> Self {
         let Batch { inputs, targets, batch_size, block_size, packing } = batch;
         let tensor = |ids| Tensor::from_data(TensorData::new(ids, [batch_size, block_size]), device);
-        let weight = packing.as_ref().map_or(1.0, |packing| packing.weight);
-        let packing = packing.map(|packing| {
-            let index = |&index: &usize| i32::try_from(index).expect("a batch has fewer than 2^31 tokens");
-            let trained: Vec<i32> = packing.trained.iter().map(index).collect();
-            Packing {
-                documents: Documents::new(&packing.lengths, block_size),
-                trained: Tensor::from_data(TensorData::from(trained.as_slice()), device),
-                pairs: packing.pairs,
-            }
-        });
-        Self { inputs: tensor(inputs), targets: tensor(targets), packing, weight }
+        let (inputs, targets) = (tensor(inputs), tensor(targets));
+        let Some(packing) = packing else { return Self::of_windows(inputs, targets) };
+        let index = |&index: &usize| i32::try_from(index).expect("a batch has fewer than 2^31 tokens");
+        let trained: Vec<i32> = packing.trained.iter().map(index).collect();
+        let trained = Tensor::from_data(TensorData::from(trained.as_slice()), device);
+        Self {
+            inputs,
+            targets: Targets::some(targets, trained),
+            documents: Some(Documents::new(&packing.lengths, block_size)),
+            pairs: packing.pairs,
+            weight: packing.weight,
+        }
+    }
+
+    /// A batch of windows: all targets are trained.
+    pub(crate) fn of_windows(inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> Self {
+        let targets = Targets::all(targets);
+        Self { inputs, targets, documents: None, pairs: Vec::new(), weight: 1.0 }
     }
 
     /// The weight of the batch in an evaluation: its windows, or its trained targets.
     pub(crate) fn evaluation_weight(&self) -> f64 {
         let [n_rows, _] = self.inputs.dims();
-        if self.packing.is_some() { self.weight } else { n_rows as f64 }
-    }
-
-    /// A batch of windows: all targets are trained.
-    #[cfg(test)]
-    pub(crate) fn of_windows(inputs: Tensor<2, Int>, targets: Tensor<2, Int>) -> Self {
-        Self { inputs, targets, packing: None, weight: 1.0 }
+        if self.documents.is_some() { self.weight } else { n_rows as f64 }
     }
 
     /// The mean loss of the trained targets, `[1]`.
     pub(crate) fn loss(self, gpt: &Gpt) -> Tensor<1> {
-        match self.packing {
-            None => gpt.loss(self.inputs, self.targets),
-            Some(Packing { documents, trained, .. }) => {
-                gpt.packed_loss(self.inputs, self.targets, &documents, trained)
-            }
-        }
+        gpt.head_loss(gpt.hidden(self.inputs, self.documents.as_ref()), self.targets)
     }
 
-    /// The mean loss of the trained targets, or with `beta` of the pairs.
+    /// The mean loss of the trained targets after hidden vectors `[B, T, C]`, or with `beta` of the pairs.
     ///
     /// # Panics
     ///
     /// If the examples are not pairs, but there is a `beta`.
-    pub(crate) fn objective(self, gpt: &Gpt, beta: Option<f64>) -> Objective {
+    pub(crate) fn objective(&self, gpt: &Gpt, hidden: Tensor<3>, beta: Option<f64>) -> Objective {
+        let targets = self.targets.clone();
         let Some(beta) = beta else {
-            let loss = self.loss(gpt);
+            let loss = gpt.head_loss(hidden, targets);
             return Objective { loss: loss.clone().inner(), differentiable: loss };
         };
-        let Packing { documents, trained, pairs } = self.packing.expect("pairs are packed");
+        let pairs = self.pairs();
         let mut loss = f64::NAN;
         let weigh = |logprobs: &[f32]| {
-            let margins = margins(logprobs, &pairs, beta);
+            let margins = margins(logprobs, pairs, beta);
             loss = PreferenceSums::of(&margins).loss();
-            derivatives(&margins, &pairs, beta)
+            derivatives(&margins, pairs, beta)
         };
-        let differentiable = gpt.packed_weighted_loss(self.inputs, self.targets, &documents, trained, weigh);
+        let differentiable = gpt.head_weighted_loss(hidden, targets, weigh);
         let loss = Tensor::from_floats([loss], &differentiable.device().inner());
         Objective { loss, differentiable }
     }
@@ -104,8 +94,7 @@ impl TokenBatch {
     ///
     /// If the examples are not pairs.
     pub(crate) fn preferences(self, gpt: &Gpt, beta: f64) -> PreferenceSums {
-        let (logprobs, pairs) = self.packed_logprobs(gpt);
-        PreferenceSums::of(&margins(&logprobs, &pairs, beta))
+        PreferenceSums::of(&margins(&self.logprobs(gpt), self.pairs(), beta))
     }
 
     /// The log-probability of the preferred answer less that of the other one, for each pair by its index in the data.
@@ -114,15 +103,20 @@ impl TokenBatch {
     ///
     /// If the examples are not pairs.
     pub(crate) fn differences(self, gpt: &Gpt) -> impl Iterator<Item = (usize, f64)> {
-        let (logprobs, pairs) = self.packed_logprobs(gpt);
-        let differences = differences(&logprobs, &pairs);
-        pairs.into_iter().map(|pair| pair.idx).zip(differences)
+        let differences = differences(&self.logprobs(gpt), self.pairs());
+        self.pairs.into_iter().map(|pair| pair.idx).zip(differences)
     }
 
-    fn packed_logprobs(self, gpt: &Gpt) -> (Vec<f32>, Vec<PackedPair>) {
-        let Packing { documents, trained, pairs } = self.packing.expect("pairs are packed");
-        let logprobs = gpt.packed_logprobs(self.inputs, self.targets, &documents, trained);
-        (logprobs.into_data().try_into_vec().expect("log-probabilities are f32"), pairs)
+    /// The log-probabilities of the trained targets.
+    fn logprobs(&self, gpt: &Gpt) -> Vec<f32> {
+        let hidden = gpt.hidden(self.inputs.clone(), self.documents.as_ref());
+        let logprobs = gpt.head_logprobs(hidden, self.targets.clone());
+        logprobs.into_data().try_into_vec().expect("log-probabilities are f32")
+    }
+
+    fn pairs(&self) -> &[PackedPair] {
+        assert!(self.documents.is_some(), "pairs are packed");
+        &self.pairs
     }
 }
 
@@ -200,7 +194,7 @@ mod tests {
         let tokens = Arc::new(Tokens::from_vec((0..500).collect()));
         let windows = Windows::new(tokens, 6, 3, 7, RngStream::Train).unwrap();
         let batches = Batches::for_steps(windows.clone(), 5..7, 2, &kernels::testing::test_device());
-        let uploaded: Vec<_> = batches.map(|batch| (ids(batch.inputs), ids(batch.targets))).collect();
+        let uploaded: Vec<_> = batches.map(|batch| (ids(batch.inputs), ids(batch.targets.ids()))).collect();
         let wide = |ids: Vec<i32>| ids.into_iter().map(i64::from).collect::<Vec<_>>();
         let expected = [(5, 0), (5, 1), (6, 0), (6, 1)].map(|(step, micro_batch)| {
             let batch = windows.batch(BatchIndex { step, micro_batch });

@@ -1,11 +1,11 @@
 //! FLOPs of a run, and an estimate of its duration on this machine.
 
-use model::GptConfig;
+use model::{Activations, GptConfig};
 use roofline::Sizes;
 use serde::Serialize;
 use tokenizer::TokenizerKind;
 
-use crate::{OptimizerKind, Recipe};
+use crate::{OptimizerKind, Recipe, memory::n_updates};
 
 /// Model FLOPs utilisation (MFU) of training, measured with the models S to L (docs/performance.md).
 const UTILISATION: f64 = 0.6;
@@ -28,13 +28,23 @@ impl Cost {
     pub fn of_steps(recipe: &Recipe, n_steps: u64, peak_flops: f64) -> Self {
         let sizes = roofline_sizes(&recipe.model);
         let tokens = recipe.tokens_per_step().saturating_mul(n_steps);
-        let step = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
+        let n_tokens = usize::try_from(recipe.tokens_per_step()).unwrap_or(usize::MAX);
         let muon = match recipe.optimizer.kind {
             OptimizerKind::AdamW => 0.0,
             OptimizerKind::Muon => sizes.muon_flops(),
         };
-        let step = sizes.train_flops(step, recipe.model.block_size) + muon;
-        let flops = step * n_steps as f64;
+        // One forward pass, the gradients of the inputs, and, unless they are frozen, the gradients of the weights.
+        let forward = sizes.train_flops(n_tokens, recipe.model.block_size) / 3.0;
+        let updates = |rank: usize| 6.0 * n_tokens as f64 * n_updates(&recipe.model, rank as u64) as f64;
+        let passes = match &recipe.lora {
+            None => 3.0 * forward,
+            Some(lora) => 2.0 * forward + updates(lora.rank.get()),
+        };
+        let recomputed = match recipe.activations() {
+            Activations::Keep => 0.0,
+            Activations::Recompute => forward,
+        };
+        let flops = (passes + recomputed + muon) * n_steps as f64;
         Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (UTILISATION * peak_flops) }
     }
 }
@@ -60,5 +70,26 @@ pub fn vocab_size(tokenizer: TokenizerKind, n_characters: usize) -> usize {
         TokenizerKind::Gpt2 => 50_257,
         TokenizerKind::Bpe { vocab_size } => vocab_size,
         TokenizerKind::Char => n_characters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frozen_weights_and_kept_activations_take_less_time() {
+        let seconds = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            let recipe = Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap();
+            Cost::of(&recipe, 1e12).seconds
+        };
+        let (all, recomputed) = (seconds(&[]), seconds(&["run.activations=recompute"]));
+        assert!((recomputed / all - 4.0 / 3.0).abs() < 1e-9);
+        let lora = ["lora.rank=4", "lora.alpha=8"];
+        let ratio = seconds(&lora) / all;
+        assert!((0.667..0.72).contains(&ratio), "{ratio}");
+        let packed = seconds(&[lora[0], lora[1], "lora.base=q8_0"]);
+        assert!((packed - seconds(&lora) - all / 3.0).abs() / all < 1e-9, "a packed base is recomputed");
     }
 }

@@ -19,7 +19,10 @@ pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     let measured = on_pool(|| run.validation.measure(&gpt, &run.control));
     let Some(Measured { loss, preferences }) = measured else { return Ok(()) };
     let line = Metrics::of_validation(&run.state, loss);
-    run.report.metrics(&if preferences.is_some() { line.of_pairs() } else { line })?;
+    run.report.metrics(&match preferences {
+        Some(figures) => line.with_preferences(figures),
+        None => line,
+    })?;
     if !loss.is_finite() {
         return Err(run.diverged(loss, f64::NAN));
     }

@@ -327,7 +327,7 @@ fn small_batches_accumulated_equal_one_large() {
         .chunks(2)
         .map(|pair| {
             let inputs = Tensor::cat(vec![pair[0].inputs.clone(), pair[1].inputs.clone()], 0);
-            let targets = Tensor::cat(vec![pair[0].targets.clone(), pair[1].targets.clone()], 0);
+            let targets = Tensor::cat(vec![pair[0].targets.ids(), pair[1].targets.ids()], 0);
             TokenBatch::of_windows(inputs, targets)
         })
         .collect();

@@ -75,9 +75,9 @@ pub use recipe::{
 };
 pub use schedule::Schedule;
 pub use setup::{
-    BaseModel, CHAT_BLOCK, ChatFormat, Chats, KeptWeights, LockedRun, NewRun, PlannedRun, Preferences,
-    RecipeRequest, ResumePlan, ResumeRequest, RunData, SetupError, StoppedRun, are_conversations, checksums,
-    prepare_data, prepare_same_data,
+    BaseModel, CHAT_BLOCK, ChatFormat, ChatSummary, Chats, KeptWeights, LockedRun, NewRun, PAIR_BLOCK,
+    PairSummary, PlannedRun, Preferences, RecipeRequest, ResumePlan, ResumeRequest, RowsRead, RunData,
+    SetupError, StoppedRun, are_conversations, checksums, prepare_data, prepare_same_data,
 };
 pub use train::train;
 pub use training_data::TrainingData;

@@ -1,7 +1,7 @@
 //! Estimates the memory of a run, and compares it with the machine's.
 
 use families::gguf::FileType;
-use model::{Activation, GptConfig, SlotType, estimate_slots};
+use model::{Activation, Activations, GptConfig, SlotType, estimate_slots};
 use sysinfo::System;
 
 use crate::{OptimizerKind, Recipe};
@@ -84,7 +84,11 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
     // values outside the blocks.
     let [queries, keys, values] = config.qkv_widths();
     let kept = 4 * config.n_embd + 2 * queries + keys + values + config.expanded_width() + config.n_inner();
-    let kept = kept.saturating_mul(config.n_layer) / BACKWARD_PEAK[1] * BACKWARD_PEAK[0];
+    let [of_blocks, inputs] = match recipe.activations() {
+        Activations::Keep => [kept.saturating_mul(config.n_layer), 0],
+        Activations::Recompute => [kept, config.n_embd.saturating_mul(config.n_layer)],
+    };
+    let kept = (of_blocks / BACKWARD_PEAK[1] * BACKWARD_PEAK[0]).saturating_add(inputs);
     let activations = product([tokens, kept.saturating_add(4 * config.n_embd), 1, 1]);
     let logits = product([tokens, config.vocab_size, 2, 1]).min(LOGITS);
     let muon = match recipe.optimizer.kind {
@@ -102,7 +106,7 @@ fn frozen_bytes(n_params: u64, ty: FileType) -> u64 {
 }
 
 /// The number of values of the updates of all linear layers.
-fn n_updates(config: &GptConfig, rank: u64) -> u64 {
+pub(crate) fn n_updates(config: &GptConfig, rank: u64) -> u64 {
     let [queries, keys, values] = config.qkv_widths();
     let (width, hidden, expanded) = (config.n_embd, config.n_inner(), config.expanded_width());
     // In and out: queries, keys and values; the projection; one or two expanding matrices; the contracting one.
@@ -185,8 +189,27 @@ mod tests {
         // Six layers 384 wide: of each, matrices with 384 or 1536 inputs and outputs.
         let n_updates = 6 * 4 * (3 * 384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536));
         assert_eq!(all - f32, 6 * 4 * n_params - 7 * 4 * n_updates);
-        let (q8_0, _) = of(&[lora[0], lora[1], "lora.base=q8_0"]);
+        let (q8_0, _) = of(&[lora[0], lora[1], "lora.base=q8_0", "run.activations=keep"]);
         assert_eq!(f32 - q8_0, 4 * n_params - n_params * 34 / 32);
+    }
+
+    #[test]
+    fn recomputed_blocks_keep_their_input_alone() {
+        let of = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            estimate_memory(&Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap())
+        };
+        let [kept, recomputed] = ["keep", "recompute"].map(|it| of(&[&format!("run.activations={it}")]));
+        assert_eq!(of(&[]), kept);
+        // Five of six layers, and less the inputs of all six; 64 rows of 256 tokens, 384 wide.
+        let (kept_per_token, input) = (384 * (4 + 4 + 4 + 4), 384);
+        let tokens = 64 * 256 * 4;
+        assert_eq!(kept - recomputed, tokens * (5 * kept_per_token * 11 / 8 - 6 * input));
+        let packed = ["lora.rank=4", "lora.alpha=8", "lora.base=q8_0"];
+        let [lora, explicit] =
+            ["keep", "recompute"].map(|it| of(&[&packed[..], &[&format!("run.activations={it}")]].concat()));
+        assert_eq!(of(&packed), explicit);
+        assert!(explicit < lora);
     }
 
     #[test]

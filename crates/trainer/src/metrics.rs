@@ -10,6 +10,8 @@ use ::fs::atomic;
 use checkpoint::{Interval, RunFolder, TrainerState};
 use serde::{Deserialize, Serialize};
 
+use crate::PreferenceFigures;
+
 /// The part of the corpus on which a loss was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -18,7 +20,7 @@ pub enum Split {
     Valid,
 }
 
-/// One line of metrics. Values that do not apply are null.
+/// One line of metrics. Values that do not apply are null; those of preference tuning are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     pub step: u64,
@@ -28,6 +30,13 @@ pub struct Metrics {
     pub loss: Option<f64>,
     /// `exp(loss)`. Null for a loss of pairs.
     pub perplexity: Option<f64>,
+    /// Preference tuning: the share of validation pairs whose chosen answer has gained more than the rejected one since
+    /// the initial model, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Preference tuning: the mean of beta times that gain over validation pairs, in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
     /// At the last step.
     pub learning_rate: Option<f64>,
     /// At the last step, before clipping.
@@ -51,6 +60,8 @@ impl Metrics {
             split: Split::Valid,
             loss: finite(loss),
             perplexity: finite(loss.exp()),
+            accuracy: None,
+            margin: None,
             learning_rate: None,
             grad_norm: None,
             tokens: state.tokens,
@@ -63,6 +74,12 @@ impl Metrics {
     /// The line of preference tuning, whose loss has no perplexity.
     pub(crate) fn of_pairs(self) -> Self {
         Self { perplexity: None, ..self }
+    }
+
+    /// The line of an evaluation on pairs.
+    pub(crate) fn with_preferences(self, figures: PreferenceFigures) -> Self {
+        let PreferenceFigures { accuracy, margin, .. } = figures;
+        Self { accuracy: finite(accuracy), margin: finite(margin), ..self.of_pairs() }
     }
 
     /// The line for the steps of an interval, with the learning rate and gradient norm of its last step.
@@ -166,6 +183,8 @@ mod tests {
             split: Split::Train,
             loss: Some(1.5),
             perplexity: Some(1.5f64.exp()),
+            accuracy: None,
+            margin: None,
             learning_rate: Some(1e-3),
             grad_norm: None,
             tokens: 10 * step,
@@ -230,6 +249,10 @@ mod tests {
         ];
         assert_eq!(keys, expected);
         assert_eq!(value["split"], "train");
+        let figures = PreferenceFigures { n_pairs: 4, accuracy: 0.75, margin: f64::NAN };
+        let value = serde_json::to_value(line(1).with_preferences(figures)).unwrap();
+        assert_eq!((&value["accuracy"], value.get("margin")), (&0.75.into(), None), "NaN is no JSON");
+        assert!(value["perplexity"].is_null());
         assert!(value["grad_norm"].is_null());
     }
 }

@@ -13,10 +13,11 @@ mod rows;
 mod updates;
 
 pub use base_model::BaseModel;
-pub use chats::{ChatFormat, Chats, are_conversations};
+pub use chats::{ChatFormat, ChatSummary, Chats, are_conversations};
 pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
-pub use new_run::{CHAT_BLOCK, NewRun, PlannedRun};
-pub use preferences::Preferences;
+pub use new_run::{CHAT_BLOCK, NewRun, PAIR_BLOCK, PlannedRun};
+pub use preferences::{PairSummary, Preferences};
 pub use request::RecipeRequest;
 pub use resume::{KeptWeights, LockedRun, ResumePlan, ResumeRequest, StoppedRun};
+pub use rows::RowsRead;

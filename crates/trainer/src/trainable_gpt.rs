@@ -4,7 +4,7 @@ use burn::{
     prelude::*,
     train::{InferenceStep, ItemLazy, TrainOutput, TrainStep},
 };
-use model::Gpt;
+use model::{Activations, Gpt};
 
 use crate::{
     Recipe,
@@ -20,12 +20,15 @@ pub(crate) struct TrainableGpt {
     /// Of preference tuning.
     #[module(skip)]
     beta: Option<f64>,
+    #[module(skip)]
+    activations: Activations,
 }
 
 impl TrainableGpt {
     pub(crate) fn new(gpt: Gpt, recipe: &Recipe) -> Self {
         let loss_scale = 1.0 / recipe.optimizer.grad_accumulation.get() as f64;
-        Self { gpt, loss_scale, beta: recipe.dpo.map(|dpo| dpo.beta) }
+        let (beta, activations) = (recipe.dpo.map(|dpo| dpo.beta), recipe.activations());
+        Self { gpt, loss_scale, beta, activations }
     }
 
     pub(crate) fn into_gpt(self) -> Gpt {
@@ -48,10 +51,10 @@ impl TrainStep for TrainableGpt {
     type Output = BatchLoss;
 
     fn step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
-        let weight = batch.weight;
-        let Objective { loss, differentiable } = batch.objective(&self.gpt, self.beta);
-        let grads = differentiable.mul_scalar(weight * self.loss_scale).backward();
-        TrainOutput::new(self, grads, BatchLoss(loss.mul_scalar(weight)))
+        let pass = self.gpt.training_pass(batch.inputs.clone(), batch.documents.as_ref(), self.activations);
+        let Objective { loss, differentiable } = batch.objective(&self.gpt, pass.hidden(), self.beta);
+        let grads = pass.backward(differentiable.mul_scalar(batch.weight * self.loss_scale));
+        TrainOutput { grads, item: BatchLoss(loss.mul_scalar(batch.weight)) }
     }
 }
 
@@ -60,6 +63,7 @@ impl InferenceStep for TrainableGpt {
     type Output = BatchLoss;
 
     fn step(&self, batch: TokenBatch) -> BatchLoss {
-        BatchLoss(batch.objective(&self.gpt, self.beta).loss)
+        let hidden = self.gpt.hidden(batch.inputs.clone(), batch.documents.as_ref());
+        BatchLoss(batch.objective(&self.gpt, hidden, self.beta).loss)
     }
 }

@@ -16,7 +16,7 @@ use std::{path::Path, sync::LazyLock};
 use checkpoint::RunFolder;
 use stops::{artifacts, run_until};
 use support::{metrics, recipe, run, training};
-use trainer::{Control, Ending, Event, Metrics, Recipe, Training, train};
+use trainer::{Control, Ending, Event, Metrics, Recipe, SetupError, Training, train};
 
 const SETTINGS: [&str; 4] = [
     "optimizer.kind=muon",
@@ -131,4 +131,22 @@ fn a_batch_that_devices_cannot_share_equally_is_an_error() {
     let training = on_devices(3, &recipe(&[]), &runs.path().join("run"));
     let error = train(training, Control::new(), Box::new(|_| ())).unwrap_err().to_string();
     assert!(error.contains("a batch of 4 windows can't be divided equally among 3 devices"), "{error}");
+}
+
+#[test]
+fn a_base_with_fewer_bits_is_refused_on_a_gpu() {
+    LazyLock::force(&CHECKED_ON_HOST);
+    let device = burn::prelude::Device::flex();
+    let storage = |base: &str| {
+        let lora = format!("lora.base={base}");
+        let recipe = recipe(&["lora.rank=4", "lora.alpha=8", &lora]);
+        recipe.lora.expect("it is set").storage(&device)
+    };
+    for base in ["q8_0", "q4_0", "bf16"] {
+        let error = storage(base).unwrap_err();
+        assert!(matches!(error, SetupError::PackedBase { .. }), "{error}");
+        let expected = format!("lora.base = \"{base}\" needs the CPU; leave it out, or use --device cpu");
+        assert_eq!(error.to_string(), expected);
+    }
+    assert_eq!(storage("f32").unwrap(), families::WeightStorage::Mapped);
 }

@@ -10,6 +10,7 @@ mod support;
 
 use std::{
     fs,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -73,6 +74,17 @@ fn another_seed_is_another_run() {
     run(&recipe(&[]), &first);
     run(&recipe(&["run.seed=2"]), &second);
     assert_ne!(without_times(metrics(&first)), without_times(metrics(&second)));
+}
+
+#[test]
+fn recomputing_activations_changes_no_bit() {
+    let runs = tempfile::tempdir().unwrap();
+    let (kept, recomputed) = (runs.path().join("kept"), runs.path().join("recomputed"));
+    run(&recipe(&["model.dropout=0.1"]), &kept);
+    run(&recipe(&["model.dropout=0.1", "run.activations=recompute"]), &recomputed);
+    assert_eq!(without_times(metrics(&recomputed)), without_times(metrics(&kept)));
+    let weights = |path: &Path| fs::read(path.join("model.safetensors")).unwrap();
+    assert!(weights(&recomputed) == weights(&kept));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The files of a folder.
 
 use std::{
-    fs, io,
+    collections::HashSet,
+    io,
     path::{Path, PathBuf},
 };
+
+use walkdir::{DirEntry, WalkDir};
 
 use crate::{Error, Result};
 
@@ -11,27 +14,56 @@ use crate::{Error, Result};
 const EXTENSION: &str = "jsonl";
 
 /// A file itself, or the `.jsonl` files in a folder and its subfolders, sorted by path.
+///
+/// Links are followed, and each file is listed once. As for text data, hidden entries are skipped silently, and links
+/// with a warning if they are broken, lead to one of their parent folders, or lead to a file that is already listed.
 pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    collect(path, &mut files)?;
-    if files.is_empty() {
-        return Err(Error::NoFiles { path: path.to_owned() });
+    let mut seen = HashSet::new();
+    let entries = WalkDir::new(path).follow_links(true).sort_by_file_name();
+    for entry in entries.into_iter().filter_entry(|entry| !is_hidden(entry)) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                skip_link(path, error)?;
+                continue;
+            }
+        };
+        let is_listed = entry.depth() == 0 || entry.path().extension() == Some(EXTENSION.as_ref());
+        if entry.file_type().is_dir() || !is_listed {
+            continue;
+        }
+        // Only a link can lead to a file again. The path of a stream may have no canonical one.
+        if entry.path().canonicalize().is_ok_and(|canonical| !seen.insert(canonical)) {
+            tracing::warn!(
+                "skipped 1 duplicate link to a file that was already read: {}",
+                entry.path().display()
+            );
+            continue;
+        }
+        files.push(entry.into_path());
     }
-    files.sort();
-    Ok(files)
+    match files.is_empty() {
+        true => Err(Error::NoFiles { path: path.to_owned() }),
+        false => Ok(files),
+    }
 }
 
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let unreadable = |source: io::Error| Error::Read { path: path.to_owned(), source };
-    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
-        files.push(path.to_owned());
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+/// Skips a broken or circular link below `root`. Returns any other error.
+fn skip_link(root: &Path, error: walkdir::Error) -> Result<()> {
+    let path = error.path().unwrap_or(root).to_owned();
+    if error.loop_ancestor().is_some() {
+        tracing::warn!("skipped 1 link to one of its own parent folders: {}", path.display());
         return Ok(());
     }
-    for entry in fs::read_dir(path).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_dir() || path.extension().is_some_and(|extension| extension == EXTENSION) {
-            collect(&path, files)?;
-        }
+    let source = error.into_io_error().unwrap_or_else(|| io::Error::other("cannot list it"));
+    if path != root && path.is_symlink() && source.kind() != io::ErrorKind::PermissionDenied {
+        tracing::warn!("skipped 1 broken link: {}", path.display());
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Read { path, source })
 }

@@ -92,6 +92,7 @@ fn parse_line(line: &[u8]) -> Result<Value, Flaw> {
 
 /// The next value of a list whose text starts after its `[`; `None` after its `]`.
 fn next_of_list(text: &str, position: &mut usize, line: &mut usize) -> Option<Row> {
+    let is_first = *position == 0;
     skip_space(text, position, line);
     match text[*position..].chars().next() {
         Some(']') => {
@@ -100,10 +101,11 @@ fn next_of_list(text: &str, position: &mut usize, line: &mut usize) -> Option<Ro
             let rest = text[*position..].chars().next();
             return rest.map(|found| (*line, Err(Flaw::ListEnd { found })));
         }
-        Some(',') => {
+        Some(',') if !is_first => {
             *position += 1;
             skip_space(text, position, line);
         }
+        Some(found) if !is_first => return Some((*line, Err(Flaw::NoComma { found }))),
         _ => {}
     }
     let rest = &text[*position..];
@@ -188,6 +190,10 @@ mod tests {
         for (text, line, part) in [
             ("[1,\n{\"a\":\n1 2}]", 3, "invalid JSON at column 3"),
             ("[1\n", 2, "no `]`"),
+            ("[{}\n{}]", 2, "expected `,` or `]` before '{'"),
+            ("[{}, {}\n\n\"a\"]", 3, "expected `,` or `]` before '\"'"),
+            ("[\n, {}]", 2, "invalid JSON at column 1"),
+            ("[{},\n]", 2, "invalid JSON at column 1"),
             ("[1]\n{}", 2, "followed by '{'"),
             ("[1]\n[2]", 2, "followed by '['"),
         ] {

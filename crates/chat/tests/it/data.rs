@@ -166,6 +166,35 @@ fn a_folder_is_read_in_sorted_order() {
     assert_ne!(changed.checksum(), checksum);
 }
 
+#[cfg(unix)]
+#[test]
+fn links_in_a_folder_are_followed_once() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (data, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
+    for (path, answer) in [(data.join("a/one.jsonl"), "one"), (elsewhere.join("two.jsonl"), "two")] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{{\"prompt\": \"Hi\", \"completion\": \"{answer}\"}}\n")).unwrap();
+    }
+    for (target, link) in [
+        (&elsewhere, "b"),
+        (&data.join("a"), "again"),
+        (&data, "a/up"),
+        (&data.join("gone.jsonl"), "gone.jsonl"),
+        (&data.join("self.jsonl"), "self.jsonl"),
+        (&elsewhere, ".hidden"),
+    ] {
+        symlink(target, data.join(link)).unwrap();
+    }
+    let answers = |path: &Path| {
+        let rows = Reader::conversations(path).unwrap();
+        rows.map(|row| row.unwrap().value.messages()[1].content.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(&data), ["one", "two"]);
+    assert_eq!(answers(&data.join("b")), ["two"], "the folder itself is a link");
+}
+
 #[test]
 fn the_checksum_of_a_file_is_its_sha256() {
     let folder = tempfile::tempdir().unwrap();

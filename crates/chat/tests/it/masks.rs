@@ -72,7 +72,7 @@ fn templates() -> Option<PathBuf> {
 }
 
 fn encoder(golden: &Golden, name: &str, source: &str, train_on: TrainOn) -> Encoder {
-    Encoder::new(source, &golden.special[name], tokenizer(name), train_on).unwrap()
+    Encoder::new(source, &golden.special[name], tokenizer(name), train_on, chat::today()).unwrap()
 }
 
 fn digits(example: &Example) -> String {

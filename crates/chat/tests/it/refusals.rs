@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use chat::{Conversation, Encoder, Error, Example, Fit, Message, SpecialTexts, Statistics, TrainOn, chatml};
+use chat::{
+    Conversation, Date, Encoder, Error, Example, Fit, Message, SpecialTexts, Statistics, TrainOn, chatml,
+};
 use tokenizer::Tokenizer;
 
 /// A tokenizer with ChatML's tokens.
@@ -13,7 +15,7 @@ fn tokenizer() -> Tokenizer {
 
 fn encoder(source: &str, train_on: TrainOn) -> Result<Encoder, Error> {
     let special = SpecialTexts::from([("eos_token".to_owned(), "<|im_end|>".to_owned())]);
-    Encoder::new(source, &special, tokenizer(), train_on)
+    Encoder::new(source, &special, tokenizer(), train_on, chat::today())
 }
 
 /// A conversation of alternating messages that starts with the user.
@@ -72,7 +74,9 @@ fn a_space_that_the_tokenizer_adds_is_trained() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/masks/zephyr.json");
     let special = SpecialTexts::from([("eos_token".to_owned(), "</s>".to_owned())]);
     let template = "{% for message in messages %}{{ message.content + eos_token }}{% endfor %}";
-    let encoder = Encoder::new(template, &special, Tokenizer::load(&path).unwrap(), TrainOn::Last).unwrap();
+    let encoder =
+        Encoder::new(template, &special, Tokenizer::load(&path).unwrap(), TrainOn::Last, chat::today())
+            .unwrap();
     let Example { ids, trained } = encoder.encode(&conversation(&["2 + 2?", "four, yes"])).unwrap();
     let tokens: Vec<String> = ids
         .iter()
@@ -99,8 +103,29 @@ fn an_end_that_is_no_special_token_is_refused_by_name() {
     assert!(error.contains("ends message 2 (assistant) without a special token"), "{error}");
 
     let error =
-        Encoder::new(chatml::TEMPLATE, &SpecialTexts::new(), Tokenizer::gpt2(), TrainOn::Last).unwrap_err();
+        Encoder::new(chatml::TEMPLATE, &SpecialTexts::new(), Tokenizer::gpt2(), TrainOn::Last, chat::today())
+            .unwrap_err();
     assert!(matches!(&error, Error::MissingToken { token } if token == "<|im_start|>"), "{error}");
+}
+
+#[test]
+fn a_date_in_the_text_is_the_given_one() {
+    let dated = source("eos_token", "'assistant:\\n'");
+    let dated =
+        format!("{{% if strftime_now is defined %}}{{{{ strftime_now('%d %b %Y') }}}}{{% endif %}}{dated}");
+    let special = SpecialTexts::from([("eos_token".to_owned(), "<|im_end|>".to_owned())]);
+    let text = |source: &str, date: Date| {
+        let encoder = Encoder::new(source, &special, tokenizer(), TrainOn::Last, date).unwrap();
+        let ids = encoder.encode(&conversation(&["2 + 2?", "4"])).unwrap().ids;
+        (encoder.prints_date(), encoder.tokenizer().decode(&ids))
+    };
+    let days = [Date::constant(2024, 7, 6), Date::constant(2024, 7, 7)];
+    let [(prints_date, first), (_, second)] = days.map(|day| text(&dated, day));
+    assert!(prints_date && first.starts_with("06 Jul 2024user:"), "{first}");
+    assert!(second.starts_with("07 Jul 2024user:"), "{second}");
+    let undated = format!("{{{{ 'strftime_now' }}}}{}", source("eos_token", "'assistant:\\n'"));
+    let [(prints_date, first), (_, second)] = days.map(|day| text(&undated, day));
+    assert!(!prints_date && first == second);
 }
 
 #[test]

@@ -44,6 +44,13 @@ pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Erro
                 ),
             }
         }
+        SetupError::ConversationsAsText { path } => UsageError::new(anyhow!(
+            "{path} has conversations; a run on text would learn their markup, and all their messages. To train on their \
+             answers: {} train sft --init-from MODEL --data {}. To train on their text, extract it to a file",
+            program(),
+            quoted(&path)
+        ))
+        .into(),
         SetupError::OtherText { text, valid, path, has_characters } => {
             let path = path.display().to_string();
             let option = |name: &str, value: &str| format!(" --{name} {}", quoted(value));

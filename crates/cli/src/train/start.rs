@@ -4,16 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::prelude::Device;
-use checkpoint::RunFolder;
+use checkpoint::{Base, RunFolder};
 use console::program;
-use engine::{ModelFolder, StoredWeights, WeightStorage, check_vocabulary, quoted};
+use engine::{Source, StoredWeights, WeightStorage, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
 use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
 
 use super::{args::Args, errors::explain};
 use crate::{
-    allocator, memory,
+    allocator,
+    data::shown,
+    memory,
     model_args::models,
     plan::{self, PlannedData},
     prepare::with_absolute_paths,
@@ -45,14 +47,17 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
         Some(path) => models().run_path(path),
         None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
     };
-    let training = planned
-        .create(&path, model, origin.as_ref().map(|origin| &origin.folder), devices)
-        .with_context(|| {
-            format!(
-                "cannot make the run {}; choose another path with --run PATH",
-                quoted(&path.display().to_string())
-            )
-        })?;
+    let base = match (&planned.recipe.lora, &origin) {
+        (Some(_), Some(Source::Folder(origin))) => Some(Base::of_folder(&origin.folder)?),
+        (Some(_), Some(Source::Gguf(file))) => Some(Base::of_gguf(file.path())?),
+        (None, _) | (_, None) => None,
+    };
+    let training = planned.create(&path, model, base, devices).with_context(|| {
+        format!(
+            "cannot make the run {}; choose another path with --run PATH",
+            quoted(&path.display().to_string())
+        )
+    })?;
     Ok(Some((training, Changes::new())))
 }
 
@@ -64,8 +69,8 @@ pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(Planne
 }
 
 /// The recipe and tokens of a new run, and the model of `--init-from`.
-fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<ModelFolder>)> {
-    let origin = args.init_from.as_deref().map(|path| ModelFolder::find(&models(), path)).transpose()?;
+fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Source>)> {
+    let origin = args.init_from.as_deref().map(|path| models().open(path)).transpose()?;
     let request = RecipeRequest {
         source: open_recipe(args.recipe_name())?,
         overrides: args.overrides(),
@@ -77,12 +82,13 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Mod
     let data = with_absolute_paths(run.recipe().map_err(explain)?.data, data_dir)?;
     let planned = with_progress(|show| run.plan(data, data_dir, show)).map_err(explain)?;
     report_data(&planned.recipe.data, &planned.data);
+    shown::report_first(&planned.data);
     planned.check_lengths().map_err(explain)?;
     Ok((planned, origin))
 }
 
 /// Sizes and tokenizer of the model of `--init-from`. Overrides of them are refused.
-fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<BaseModel> {
+fn describe(args: &Args, origin: &Source) -> anyhow::Result<BaseModel> {
     let is_fixed = |set: &&String| {
         let key = set.split('=').next().unwrap_or_default().trim();
         let is_free = ["model.dropout", "model.block_size"].contains(&key);
@@ -94,9 +100,8 @@ fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<BaseModel> {
              choose them"
         );
     }
-    let (tokenizer, config) = (origin.folder.load_tokenizer()?, origin.folder.config()?);
+    let ((tokenizer, special_tokens), config) = (origin.load_tokenizer()?, origin.config()?);
     check_vocabulary(&tokenizer, &config)?;
-    let special_tokens = origin.folder.special_tokens()?;
     Ok(BaseModel { name: origin.to_string(), config, tokenizer, special_tokens })
 }
 
@@ -104,28 +109,31 @@ fn describe(args: &Args, origin: &ModelFolder) -> anyhow::Result<BaseModel> {
 fn first_model(
     args: &Args,
     planned: &PlannedRun,
-    origin: Option<&ModelFolder>,
+    origin: Option<&Source>,
     device: &Device,
 ) -> anyhow::Result<Gpt> {
     if args.device.is_cpu() {
         memory::check(&planned.recipe)?;
     }
     allocator::release_free_memory();
-    Ok(match origin {
-        Some(origin) => {
-            let model = match &planned.recipe.lora {
-                Some(_) if origin.weights != StoredWeights::Kept => bail_usage!(
-                    "an adapter needs a base model whose weights stay; export {origin} to a folder of its own first, with \
-                     {} export {origin} --format safetensors",
-                    program()
-                ),
-                Some(lora) => origin.folder.load_as_base(lora.storage(device)?, device)?,
-                None => origin.load_model(WeightStorage::Owned, device)?,
-            };
-            planned.model_from(model, device).map_err(|error| explain(error, &args.data_dir))?
+    let Some(origin) = origin else { return Ok(planned.random_model(device)?) };
+    let storage = match &planned.recipe.lora {
+        Some(lora) => lora.storage(device)?,
+        None => WeightStorage::Owned,
+    };
+    let model = match origin {
+        Source::Gguf(file) => file.load_model(storage, device)?,
+        Source::Folder(origin) if planned.recipe.lora.is_none() => origin.load_model(storage, device)?,
+        Source::Folder(origin) if origin.weights == StoredWeights::Kept => {
+            origin.folder.load_as_base(storage, device)?
         }
-        None => planned.random_model(device)?,
-    })
+        Source::Folder(origin) => bail_usage!(
+            "an adapter needs a base model whose weights stay; export {origin} to a folder of its own first, with {} export \
+             {origin} --format safetensors",
+            program()
+        ),
+    };
+    planned.model_from(model, device).map_err(|error| explain(error, &args.data_dir))
 }
 
 fn stem(recipe: &str) -> String {

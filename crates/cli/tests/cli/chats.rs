@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wait_timeout::ChildExt;
 
-use crate::support::{Ran, kindling, ran, run};
+use crate::{
+    gguf_files::write_model_with,
+    support::{Ran, kindling, ran, run},
+};
 
 /// A folder with a base model `base` without a chat template, and conversations `chats.jsonl`.
 static BASE: LazyLock<TempDir> = LazyLock::new(|| {
@@ -50,6 +53,10 @@ fn a_model_learns_a_chat_format_with_new_special_tokens() {
     let ran = train("sft", "base", "sft", &steps).success();
     assert!(ran.stderr.contains("38 conversations to train on and 2 to validate on"), "{}", ran.stderr);
     assert!(ran.stderr.contains("2 of 2 answers end by themselves"), "{}", ran.stderr);
+    let example = "chats.jsonl:1, with the trained text between \u{27E6} and \u{27E7}:\n\n\
+        <|im_start|>user\n0?<|im_end|>\n<|im_start|>assistant\n\u{27E6}0<|im_end|>\n\u{27E7}\n";
+    let (before, after) = ran.stderr.split_once(example).unwrap_or_else(|| panic!("{}", ran.stderr));
+    assert!(!before.contains("training runs/sft") && after.contains("training runs/sft"), "{}", ran.stderr);
     let valid = losses("sft", "valid");
     assert!(valid.last().unwrap() < &(0.3 * valid[0]), "{valid:?}");
 
@@ -155,6 +162,10 @@ fn an_adapter_is_a_model_and_stays_one_merged_and_exported() {
     fs::write(peft.join("adapter_config.json"), pattern).unwrap();
     let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
     assert!(error.contains("`alpha_pattern` has \"h.[01].*\""), "{error}");
+    let pissa = config.replacen('{', "{\"init_lora_weights\": \"pissa\",", 1);
+    fs::write(peft.join("adapter_config.json"), pissa).unwrap();
+    let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
+    assert!(error.contains("(`init_lora_weights` = \"pissa\"), so it does not fit"), "{error}");
     fs::write(peft.join("adapter_config.json"), config.replace("runs/tuned", "runs/gone")).unwrap();
     let error = run(BASE.path(), &["score", "peft", "--text", "4"]).failure();
     assert!(error.contains("is a LoRA adapter of") && error.contains("base_model_name_or_path"), "{error}");
@@ -298,10 +309,189 @@ fn what_cannot_be_trained_is_refused() {
 
 #[test]
 fn training_on_conversations_as_text_names_the_right_command() {
-    let ran =
-        run(BASE.path(), &["train", "debug", "--data", "chats.jsonl", "--dry-run", "--block-size", "8"]);
-    let expected = "train sft --init-from MODEL --data";
-    assert!(ran.success().stderr.contains(expected));
+    let args = ["train", "debug", "--data", "chats.jsonl", "--run", "refused"];
+    let error = run(BASE.path(), &args).usage_failure();
+    assert!(error.contains("chats.jsonl has conversations"), "{error}");
+    assert!(error.contains("train sft --init-from MODEL --data "), "{error}");
+    assert!(!BASE.path().join("runs/refused").exists());
+    // Rows with text alone are a text, although with markup.
+    fs::write(BASE.path().join("rows.jsonl"), "{\"text\": \"To be, or not to be\"}\n".repeat(60)).unwrap();
+    let args = ["train", "debug", "--data", "rows.jsonl", "--dry-run", "--block-size", "8"];
+    assert!(run(BASE.path(), &args).success().stderr.contains("JSON lines, which are read as plain text"));
+}
+
+#[test]
+fn the_first_example_is_shown_as_in_data_check() {
+    let shown = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = kindling(BASE.path(), args);
+        ran(command.envs(variables.iter().copied())).success()
+    };
+    let train =
+        ["train", "sft", "--init-from", "base", "--data", "chats.jsonl", "--dry-run", "--max-steps", "1"];
+    let check = ["data", "check", "chats.jsonl", "--model", "base"];
+    let green = "\u{1b}[32m0<|im_end|>\n\u{1b}[0m";
+    let coloured = [("CLICOLOR_FORCE", "1")];
+    assert!(shown(&train, &coloured).stderr.contains(green));
+    assert!(shown(&check, &coloured).stdout.contains(green));
+    for variables in [&[][..], &[("NO_COLOR", "1")]] {
+        let (train, check) = (shown(&train, variables).stderr, shown(&check, variables).stdout);
+        for text in [train, check] {
+            assert!(text.contains("\u{27E6}0<|im_end|>\n\u{27E7}") && !text.contains('\u{1b}'), "{text}");
+        }
+    }
+    let quiet = shown(&[&train[..], &["--quiet"]].concat(), &[]);
+    assert!(!quiet.stderr.contains("<|im_end|>"), "{}", quiet.stderr);
+}
+
+#[test]
+fn flawed_rows_are_listed_as_in_data_check() {
+    let flawed = |n: usize| format!("{}\n", json!({ "text": "x" })).repeat(n);
+    let good = String::from_utf8(file("chats.jsonl")).unwrap();
+    fs::write(BASE.path().join("many-flaws.jsonl"), flawed(25) + &good).unwrap();
+    let train = ["train", "sft", "--init-from", "base", "--data", "many-flaws.jsonl"];
+    let [train, check] =
+        [&train[..], &["data", "check", "many-flaws.jsonl", "--model", "base"]].map(|args| {
+            let ran = run(BASE.path(), args);
+            assert_eq!(ran.code, 1);
+            let (_, error) = ran.stderr.split_once("error: ").unwrap();
+            error.to_owned()
+        });
+    // `train` has the absolute path.
+    let here = format!("{}/", BASE.path().canonicalize().unwrap().display());
+    assert_eq!(train.replace(&here, ""), check);
+    assert!(check.starts_with("many-flaws.jsonl: 25 of 65 rows can't be trained on"), "{check}");
+    assert_eq!(check.matches("unknown layout with `text`").count(), 20, "{check}");
+}
+
+/// A model in GGUF whose template prints the date.
+const DATED: &str = "{{ strftime_now('%Y-%m-%d') }}{% for message in messages %}{{ message.content }}{{ eos_token }}\
+    {% endfor %}";
+
+#[test]
+fn the_date_of_a_template_is_stored_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    write_chats(here);
+    write_model_with(here, "dated.gguf", &[("tokenizer.chat_template", DATED.into())]);
+    let train = ["train", "sft", "--init-from", "dated.gguf", "--data", "chats.jsonl", "--max-steps", "1"];
+    let date_of = |name: &str| {
+        let recipe = fs::read_to_string(here.join(format!("runs/{name}/recipe.toml"))).unwrap();
+        let recipe: toml::Table = recipe.parse().unwrap();
+        recipe["chat"]["date"].as_datetime().unwrap().to_string()
+    };
+    let today = run(here, &[&train[..], &["--run", "today"]].concat()).success();
+    assert!(today.stderr.contains(&format!("\n{}0?</s>\u{27E6}0</s>", date_of("today"))), "{}", today.stderr);
+
+    // The run resumes on another day.
+    let other_day = ["--run", "other-day", "--set", "chat.date=2024-07-06"];
+    let ran = run(here, &[&train[..], &other_day].concat()).success();
+    assert!(ran.stderr.contains("\n2024-07-060?</s>"), "{}", ran.stderr);
+    assert_eq!(date_of("other-day"), "2024-07-06");
+    run(here, &["train", "--resume", "--run", "other-day", "--max-steps", "2"]).success();
+    let moved = ["--set", "chat.date=2024-07-07", "--max-steps", "3"];
+    let error =
+        run(here, &[&["train", "--resume", "--run", "other-day"], &moved[..]].concat()).usage_failure();
+    assert!(error.contains("`chat.date` can't change from 2024-07-06 to 2024-07-07"), "{error}");
+
+    // Without the stored date, the conversations are others.
+    let recipe = here.join("runs/other-day/recipe.toml");
+    let undated = fs::read_to_string(&recipe).unwrap().replace("date = 2024-07-06\n", "");
+    fs::write(&recipe, undated).unwrap();
+    let error = run(here, &["train", "--resume", "--run", "other-day", "--max-steps", "3"]).failure();
+    assert!(error.contains("does not have the conversations"), "{error}");
+}
+
+#[test]
+fn a_date_that_is_no_date_or_has_no_effect_is_refused() {
+    let refused = |date: &str| train("sft", "base", "refused", &["--set", &format!("chat.date={date}")]);
+    let error = refused("2024-07-06").failure();
+    assert!(error.contains("chat.date=2024-07-06 has no effect: the chat template of"), "{error}");
+    for invalid in ["yesterday", "2024-02-30", "2024-07-06T10:00:00", "20240706"] {
+        let error = refused(invalid).usage_failure();
+        assert!(error.contains(&format!("invalid --set chat.date={invalid}")), "{error}");
+    }
+    assert!(!BASE.path().join("runs/refused").exists());
+}
+
+#[test]
+fn a_gguf_file_can_be_fine_tuned() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    write_chats(here);
+    let pair = |n: u32| json!({ "prompt": format!("{n}?"), "chosen": "a", "rejected": "b" });
+    fs::write(here.join("pairs.jsonl"), (0..8).map(|n| format!("{}\n", pair(n))).collect::<String>())
+        .unwrap();
+    let template = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}";
+    write_model_with(here, "chat.gguf", &[("tokenizer.chat_template", template.into())]);
+    let score = |model: &str| {
+        let json = run(here, &["score", model, "--text", "4?", "--json"]).success().stdout;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        json["logprobs"].as_array().unwrap().iter().filter_map(Value::as_f64).collect::<Vec<_>>()
+    };
+    let base = score("chat.gguf");
+    for (preset, data) in
+        [("sft", "chats.jsonl"), ("lora", "chats.jsonl"), ("dpo", "pairs.jsonl"), ("finetune", "text.txt")]
+    {
+        fs::write(here.join("text.txt"), "the kettle ".repeat(400)).unwrap();
+        let train =
+            ["train", preset, "--init-from", "chat.gguf", "--data", data, "--run", preset, "--lr", "1e-2"];
+        let short = [
+            "--max-steps",
+            "3",
+            "--set",
+            "schedule.warmup_steps=0",
+            "--set",
+            "optimizer.min_learning_rate=0",
+        ];
+        run(here, &[&train[..], &short].concat()).success();
+        assert_ne!(score(preset), base, "{preset} changes the model");
+        run(here, &["train", "--resume", "--run", preset, "--max-steps", "4"]).success();
+    }
+    let template_of =
+        |run: &str| fs::read_to_string(here.join(format!("runs/{run}/chat_template.jinja"))).unwrap();
+    assert_eq!(template_of("sft"), template);
+
+    // The adapter finds its base beside it, and refuses another one.
+    let adapter = score("lora");
+    run(here, &["merge", "lora", "-o", "merged"]).success();
+    assert_close(&score("merged"), &adapter);
+    fs::rename(here.join("chat.gguf"), here.join("runs/chat.gguf")).unwrap();
+    assert_close(&score("lora"), &adapter);
+    let mut other = fs::read(here.join("runs/chat.gguf")).unwrap();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(here.join("chat.gguf"), other).unwrap();
+    let error = run(here, &["train", "--resume", "--run", "lora", "--max-steps", "5"]).failure();
+    assert!(error.contains("are not those that the adapter"), "{error}");
+    fs::remove_file(here.join("chat.gguf")).unwrap();
+    fs::remove_file(here.join("runs/chat.gguf")).unwrap();
+    let error = run(here, &["score", "lora", "--text", "4?"]).failure();
+    assert!(error.contains("is a LoRA adapter of") && error.contains("chat.gguf"), "{error}");
+}
+
+#[test]
+fn a_merge_is_checked_before_weights_are_loaded() {
+    LazyLock::force(&TUNED);
+    let path = BASE.path();
+    train("lora", "tuned", "unmerged", &["--max-steps", "1"]).success();
+    for name in ["unmerged", "tuned"] {
+        let copy = path.join(format!("damaged-{name}"));
+        fs::create_dir(&copy).unwrap();
+        for entry in path.join(format!("runs/{name}")).read_dir().unwrap().flatten() {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    fs::write(path.join("damaged-unmerged/adapter_model.safetensors"), "damaged").unwrap();
+    fs::write(path.join("damaged-tuned/model.safetensors"), "damaged").unwrap();
+    fs::create_dir(path.join("there")).unwrap();
+    let error = run(path, &["merge", "damaged-unmerged", "-o", "there"]).failure();
+    assert!(error.contains("there already exists"), "{error}");
+    let error = run(path, &["merge", "damaged-tuned"]).usage_failure();
+    assert!(error.contains("damaged-tuned is not an adapter"), "{error}");
+    let error = run(path, &["merge", "damaged-unmerged", "-o", "new"]).failure();
+    assert!(error.contains("adapter_model.safetensors"), "{error}");
+    assert!(!path.join("new").exists());
 }
 
 /// Sixteen questions and their answers.

@@ -22,7 +22,7 @@ fn check_prints_figures_and_an_example_with_its_mask() {
     let ran = run(folder.path(), &["data", "check", "chats.jsonl"]).success();
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines[0], "conversations   2");
-    assert_eq!(lines[1], "messages        6");
+    assert_eq!(lines[1], "turns           6");
     assert!(lines[3].starts_with("trained tokens  9 ("), "{}", ran.stdout);
     let example =
         "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n\u{27E6}four<|im_end|>\n\u{27E7}\n";
@@ -84,6 +84,22 @@ fn refused_rows_are_named_and_fail() {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
     assert!(ran.stdout.contains("refused         2\n"), "{}", ran.stdout);
+    assert_eq!(ran.stderr.matches("\nchats.jsonl:").count(), 2, "each row is named once: {}", ran.stderr);
+}
+
+#[test]
+fn a_system_message_is_no_turn_and_a_list_needs_commas() {
+    let with_system = r#"{"system": "Be kind.", "prompt": "Hi", "completion": "Hello"}"#;
+    let check = |text: &str| {
+        let folder = folder_with(&[text]);
+        run(folder.path(), &["data", "check", "chats.jsonl"])
+    };
+    let found = check(with_system).success().stdout;
+    assert!(found.starts_with("conversations   1\nturns           2\n"), "{found}");
+    check(&format!("[{with_system}, {with_system}]")).success();
+    let refused = check(&format!("[{with_system} {with_system}]"));
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("chats.jsonl:1: expected `,` or `]` before '{'"), "{}", refused.stderr);
 }
 
 #[test]

@@ -43,9 +43,14 @@ fn train_on(data: &str, name: &str, more: &[&str]) -> Ran {
 }
 
 fn losses(name: &str) -> Vec<f64> {
+    values(name, "valid", "loss").iter().map(|loss| loss.as_f64().unwrap()).collect()
+}
+
+/// The values of a key in the metrics of a run.
+fn values(name: &str, split: &str, key: &str) -> Vec<Value> {
     let metrics = fs::read_to_string(TUNED.path().join(format!("runs/{name}/metrics.jsonl"))).unwrap();
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["split"] == "valid").map(|line| line["loss"].as_f64().unwrap()).collect()
+    lines.filter(|line| line["split"] == split).map(|line| line[key].clone()).collect()
 }
 
 fn file(path: &str) -> Vec<u8> {
@@ -74,6 +79,11 @@ fn a_model_learns_to_prefer_one_of_two_answers() {
         let losses = losses(name);
         assert!((losses[0] - 2f64.ln()).abs() < 1e-5, "{losses:?}");
         assert!(losses[2] < 0.6 && losses[2] < losses[1], "{losses:?}");
+        let accuracies = values(name, "valid", "accuracy");
+        assert_eq!(accuracies[2], json!(1.0), "{accuracies:?}");
+        let margins = values(name, "valid", "margin");
+        assert!(margins[0].as_f64().unwrap().abs() < 1e-5 && margins[2].as_f64() > Some(0.1), "{margins:?}");
+        assert!(values(name, "train", "accuracy").iter().all(Value::is_null));
     }
 }
 

@@ -61,7 +61,10 @@ fn presets_are_listed_with_their_cost() {
     assert_eq!(nanogpt["tokens"], 2000 * 12 * 64);
     assert!(nanogpt["seconds"].as_f64().unwrap() > 1.0);
     let finetune = presets.iter().find(|it| it["name"] == "finetune").unwrap();
-    assert_eq!(finetune.get("parameters"), None, "finetune takes its sizes from another model");
+    assert_eq!((finetune["model"].as_str(), &finetune["parameters"]), (Some("GPT-2"), &124_439_808.into()));
+    let lora = presets.iter().find(|it| it["name"] == "lora").unwrap();
+    assert_eq!((lora["model"].as_str(), &lora["parameters"]), (Some("SmolLM2-135M"), &134_515_008.into()));
+    assert_eq!(lora["tokens"], 200 * 16 * 512);
 }
 
 #[test]

@@ -75,7 +75,8 @@ impl Recipe {
 
 /// Maps `section.key` to its value.
 fn flatten(recipe: &Recipe) -> BTreeMap<String, Value> {
-    let sections = Table::try_from(recipe).expect("sections of numbers and strings become TOML");
+    // A date is a value in the text only.
+    let sections: Table = recipe.to_toml().parse().expect("it is TOML");
     let keys = |(section, keys): (String, Value)| {
         let keys = keys.as_table().cloned().unwrap_or_default();
         keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value))
@@ -146,6 +147,14 @@ mod tests {
         let last = debug(&["run.keep_weights=last"]);
         assert_eq!(debug(&[]).changes_to(&last).unwrap().len(), 1);
         assert!(matches!(last.changes_to(&debug(&[])), Err(RecipeError::Fixed { .. })));
+    }
+
+    #[test]
+    fn a_date_can_not_change() {
+        let dated = |date: &str| debug(&["chat.train_on=last", &format!("chat.date={date}")]);
+        let error = dated("2024-07-06").changes_to(&dated("2024-07-07")).unwrap_err().to_string();
+        assert!(error.starts_with("`chat.date` can't change from 2024-07-06 to 2024-07-07"), "{error}");
+        assert!(dated("2024-07-06").changes_to(&dated("2024-07-06")).unwrap().is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Recipe {
         match (self.dpo, self.chat) {
             (None, _) => {}
             (Some(_), None) => return Err(RecipeProblem::DpoWithoutChat),
-            (Some(_), Some(ChatRecipe { train_on: TrainOn::Assistant })) => {
+            (Some(_), Some(ChatRecipe { train_on: TrainOn::Assistant, .. })) => {
                 return Err(RecipeProblem::DpoOfAll);
             }
             (Some(DpoRecipe { beta }), _) => {

@@ -7,9 +7,10 @@ use std::{
 
 use chat::TrainOn;
 use families::gguf::FileType;
-use model::{GptConfig, Precision};
+use model::{Activations, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerKind;
+use toml::value::Date;
 
 use crate::error::Error;
 
@@ -63,6 +64,10 @@ pub struct DataRecipe {
 pub struct ChatRecipe {
     /// The answers that are trained: all of the assistant, or the last one.
     pub train_on: TrainOn,
+    /// The date of a chat template that prints today's, so that conversations stay the same when the run is resumed. If
+    /// not set, a new run with such a template stores the date of its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Date>,
 }
 
 /// `[dpo]`: direct preference optimisation ([Rafailov et al., 2023](https://arxiv.org/abs/2305.18290)). `data.corpus` is then
@@ -283,6 +288,10 @@ pub struct RunRecipe {
     /// f32.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether the values inside blocks are kept for the backward pass, or computed once more there. If not set, they
+    /// are kept, except with a packed base of LoRA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Activations>,
     #[serde(default, skip_serializing_if = "KeepWeights::is_default")]
     pub keep_weights: KeepWeights,
 }
@@ -351,6 +360,14 @@ impl Recipe {
     /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("sections of numbers and strings become TOML")
+    }
+
+    /// What happens to the values inside blocks. Whoever packs the base of LoRA is short of memory, so the default is then
+    /// to recompute.
+    pub fn activations(&self) -> Activations {
+        let is_packed = self.lora.as_ref().is_some_and(|lora| lora.base != FileType::F32);
+        let default = if is_packed { Activations::Recompute } else { Activations::Keep };
+        self.run.activations.unwrap_or(default)
     }
 
     /// Tokens in one optimizer step.

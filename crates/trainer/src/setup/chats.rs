@@ -2,14 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
-use chat::{Encoder, Fit, Statistics, chatml, data::Reader};
+use chat::{Encoder, Fit, Message, Statistics, chatml, data::Reader};
 use dataset::{Example, Examples};
 use tokenizer::{SpecialTokens, Tokenizer};
+use toml::value::{Date, Datetime};
 
 use super::{
-    base_model::BaseModel,
     error::SetupError,
-    rows::{parts, read_rows},
+    rows::{RowsRead, parts},
 };
 use crate::{ChatRecipe, Recipe};
 
@@ -19,6 +19,8 @@ pub struct ChatFormat {
     pub encoder: Encoder,
     /// The special tokens of the fine-tuned model: the end of an answer is its first EOS token.
     pub special_tokens: SpecialTokens,
+    /// `[chat]`, with a date if the template prints it.
+    pub recipe: ChatRecipe,
 }
 
 /// Conversations, encoded for training.
@@ -27,38 +29,76 @@ pub struct Chats {
     pub format: ChatFormat,
     pub train: Arc<Examples>,
     pub valid: Arc<Examples>,
-    /// Figures of both parts.
+    /// Of both parts.
+    pub summary: ChatSummary,
+}
+
+/// Figures and the first example of conversations that were read.
+#[derive(Debug, Clone, Default)]
+pub struct ChatSummary {
     pub statistics: Statistics,
+    /// The first example, after the place of its row.
+    pub first: Option<(String, chat::Example)>,
+    /// Conversations with special tokens in their messages. A model sees the tokens, not the text.
+    pub n_with_special: usize,
+    /// The first of these tokens, and the place of its row.
+    pub first_special: Option<(String, String)>,
 }
 
 impl ChatFormat {
-    /// The format of a base model: its chat template, or ChatML with new special tokens.
+    /// The format of a base model with this name, tokenizer and special tokens: its chat template, or ChatML with new special tokens. A template that prints the
+    /// date prints the recipe's, or else today's.
     ///
     /// # Errors
     ///
-    /// If the template is invalid, or its special tokens can't be added.
-    pub(super) fn of(base: &BaseModel, recipe: ChatRecipe) -> Result<Self, SetupError> {
-        let mut special_tokens = base.special_tokens.clone();
+    /// If the template is invalid, or its special tokens can't be added, or the recipe has a date that the template does
+    /// not print.
+    pub fn of(
+        base_model: &str,
+        tokenizer: &Tokenizer,
+        special_tokens: &SpecialTokens,
+        recipe: ChatRecipe,
+    ) -> Result<Self, SetupError> {
+        let mut special_tokens = special_tokens.clone();
         let (template, tokenizer) = match special_tokens.companions.chat_template() {
-            Some(template) => (template.to_owned(), base.tokenizer.clone()),
+            Some(template) => (template.to_owned(), tokenizer.clone()),
             None => {
-                let tokenizer = base.tokenizer.with_special_tokens(&chatml::SPECIAL_TOKENS)?;
+                let tokenizer = tokenizer.with_special_tokens(&chatml::SPECIAL_TOKENS)?;
                 (chatml::TEMPLATE.to_owned(), tokenizer)
             }
         };
-        let encoder =
-            Encoder::new(&template, &special_tokens.texts(&tokenizer), tokenizer.clone(), recipe.train_on)?;
+        let date = recipe.date.map_or_else(chat::today, in_calendar);
+        let texts = special_tokens.texts(&tokenizer);
+        let encoder = Encoder::new(&template, &texts, tokenizer, recipe.train_on, date)?;
+        let recipe = match (encoder.prints_date(), recipe.date) {
+            (true, _) => ChatRecipe { date: Some(in_toml(date)), ..recipe },
+            (false, None) => recipe,
+            (false, Some(date)) => {
+                return Err(SetupError::UnusedDate { date, base_model: base_model.to_owned() });
+            }
+        };
         let end = encoder.end_token()?;
         special_tokens.eos.retain(|&id| id != end);
         special_tokens.eos.insert(0, end);
         special_tokens.companions = special_tokens.companions.with_chat_template(template);
-        Ok(Self { encoder, special_tokens })
+        Ok(Self { encoder, special_tokens, recipe })
     }
 
     /// The tokenizer, with the special tokens of the format.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.encoder.tokenizer()
     }
+}
+
+/// The date of a recipe.
+fn in_calendar(date: Date) -> chat::Date {
+    date.to_string().parse().expect("TOML has valid dates in ISO 8601")
+}
+
+/// The date for a recipe.
+fn in_toml(date: chat::Date) -> Date {
+    let parsed = date.to_string().parse().ok().and_then(|datetime: Datetime| datetime.date);
+    parsed.expect("the current year has four digits")
 }
 
 impl Chats {
@@ -68,14 +108,17 @@ impl Chats {
     ///
     /// If a file can't be read or has invalid rows, or there are too few conversations.
     pub(super) fn read(recipe: &Recipe, format: ChatFormat) -> Result<Self, SetupError> {
-        let n_tokens_max = recipe.model.block_size + 1; // The last token is a target only.
-        let mut statistics = Statistics::default();
-        let read =
-            |path: &str| read_examples(Path::new(path), &format.encoder, n_tokens_max, &mut statistics);
         let block_size = recipe.model.block_size;
+        let mut summary = ChatSummary::default();
+        let read = |path: &str| {
+            let path = Path::new(path);
+            let (examples, rows) = summary.read(path, &format.encoder, Some(block_size))?;
+            rows.refuse_flaws(path)?;
+            Ok(examples)
+        };
         let few = |path, n| SetupError::FewConversations { path, n, block_size };
         let [train, valid] = parts(&recipe.data, 1, read, few)?;
-        Ok(Self { format, train, valid, statistics })
+        Ok(Self { format, train, valid, summary })
     }
 
     /// SHA-256 of the training and of the validation examples.
@@ -84,26 +127,40 @@ impl Chats {
     }
 }
 
+impl ChatSummary {
+    /// Reads the conversations of a file or folder that fit a block, if there is one. Longer ones are cut or left out,
+    /// and counted.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read.
+    pub fn read(
+        &mut self,
+        path: &Path,
+        encoder: &Encoder,
+        block_size: Option<usize>,
+    ) -> Result<(Examples, RowsRead), SetupError> {
+        let n_tokens_max = block_size.map_or(usize::MAX, |n| n + 1); // The last token is a target only.
+        let special_in = |message: &Message| encoder.tokenizer().special_in(&message.content);
+        let mut examples = Examples::default();
+        let rows = RowsRead::read(Reader::conversations(path)?, |row| {
+            let fit = encoder.fit(&row.value, n_tokens_max)?;
+            self.statistics.add(&row.value, &fit);
+            if let Some(token) = row.value.messages().iter().find_map(special_in) {
+                self.n_with_special += 1;
+                self.first_special.get_or_insert_with(|| (token.to_string(), row.to_string()));
+            }
+            if let Fit::Whole(example) | Fit::Cut { example, .. } = fit {
+                examples.push(Example { ids: &example.ids, trained: &example.trained });
+                self.first.get_or_insert_with(|| (row.to_string(), example));
+            }
+            Ok(())
+        })?;
+        Ok((examples, rows))
+    }
+}
+
 /// Whether the first row of a file, or of the files in a folder, is a conversation.
 pub fn are_conversations(path: &Path) -> bool {
     Reader::conversations(path).ok().and_then(|mut rows| rows.next()).is_some_and(|row| row.is_ok())
-}
-
-/// Reads conversations that fit a block. Longer ones are cut or left out, and counted.
-fn read_examples(
-    path: &Path,
-    encoder: &Encoder,
-    n_tokens_max: usize,
-    statistics: &mut Statistics,
-) -> Result<Examples, SetupError> {
-    let mut examples = Examples::default();
-    read_rows(path, Reader::conversations(path)?, |conversation| {
-        let fit = encoder.fit(conversation, n_tokens_max)?;
-        statistics.add(conversation, &fit);
-        if let Fit::Whole(example) | Fit::Cut { example, .. } = &fit {
-            examples.push(Example { ids: &example.ids, trained: &example.trained });
-        }
-        Ok(())
-    })?;
-    Ok(examples)
 }

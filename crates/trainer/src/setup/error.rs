@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use checkpoint::{RunFolder, TrainerState};
 use families::gguf::FileType;
 use model::ConfigError;
+use toml::value::Date;
 
 use crate::{Ending, Error, Recipe, RecipeError};
 
@@ -44,11 +45,12 @@ pub enum SetupError {
     },
     /// Rows of chat data that can't be trained on.
     #[error(
-        "{}: {} can't be trained on; correct or remove {}\n{}",
-        .path.display(), rows(*.n_flawed), if *.n_flawed == 1 { "it" } else { "them" }, flaws.join("\n")
+        "{}: {n_flawed} of {} can't be trained on; correct or remove {}\n{}",
+        .path.display(), rows(*.n_rows), if *.n_flawed == 1 { "it" } else { "them" }, flaws.join("\n")
     )]
     Flaws {
         path: PathBuf,
+        n_rows: usize,
         n_flawed: usize,
         /// The first ones, with their places.
         flaws: Vec<String>,
@@ -68,6 +70,12 @@ pub enum SetupError {
          or raise model.block_size", pairs(*.n)
     )]
     FewPairs { path: String, n: usize },
+    /// A text with the rows of chat data, whose markup a model would learn.
+    #[error("{path} has conversations; a run on text would learn their markup, and all their messages")]
+    ConversationsAsText { path: String },
+    /// `chat.date` for a template that does not print it.
+    #[error("chat.date={date} has no effect: the chat template of {base_model} prints no date; leave it out")]
+    UnusedDate { date: Date, base_model: String },
     /// `[chat]` or `[lora]` without a base model.
     #[error("a recipe with [{section}] fine-tunes a model; name it with --init-from MODEL")]
     NoBaseModel {

@@ -11,7 +11,7 @@ use tokenizer::SpecialTokens;
 
 use super::{
     base_model::BaseModel,
-    chats::ChatFormat,
+    chats::{ChatFormat, are_conversations},
     data::{RunData, prepare_data},
     error::SetupError,
     request::RecipeRequest,
@@ -19,9 +19,11 @@ use super::{
 };
 use crate::{ChatRecipe, DataRecipe, Recipe, Training};
 
-/// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are. A
-/// pair of conversations gets two.
+/// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are.
 pub const CHAT_BLOCK: usize = 512;
+
+/// [`CHAT_BLOCK`] for pairs of conversations.
+pub const PAIR_BLOCK: usize = 2 * CHAT_BLOCK;
 
 /// A requested new run or experiment.
 #[derive(Debug, Clone)]
@@ -50,7 +52,7 @@ impl NewRun {
             if let Ok(recipe) = request.parse()
                 && recipe.chat.is_some()
             {
-                let longest = if recipe.dpo.is_some() { 2 * CHAT_BLOCK } else { CHAT_BLOCK };
+                let longest = if recipe.dpo.is_some() { PAIR_BLOCK } else { CHAT_BLOCK };
                 let block_size = config.block_size.min(longest);
                 request.source = request.source.with_sizes_of(&GptConfig { block_size, ..config.clone() });
             }
@@ -92,6 +94,10 @@ impl NewRun {
             None => TokenizerChoice::Kind(recipe.data.tokenizer),
         };
         let prepared = prepare_data(&recipe.data, &choice, data_folder, on_progress)?;
+        let corpus = &recipe.data.corpus;
+        if prepared.meta.has_json_lines && are_conversations(Path::new(corpus)) {
+            return Err(SetupError::ConversationsAsText { path: corpus.clone() });
+        }
         let longer = self.with_base_model(self.request.parse_for(prepared.train.len())?)?;
         let mut recipe = Recipe { data: recipe.data, ..longer };
         let own = SpecialTokens::of(&prepared.tokenizer);
@@ -109,17 +115,18 @@ impl NewRun {
     /// their format.
     fn plan_chats(&self, recipe: Recipe, chat: ChatRecipe) -> Result<PlannedRun, SetupError> {
         let base_model = self.base_model.as_ref().ok_or(SetupError::NoBaseModel { section: "chat" })?;
-        let format = ChatFormat::of(base_model, chat)?;
+        let BaseModel { name, tokenizer, special_tokens, .. } = base_model;
+        let format = ChatFormat::of(name, tokenizer, special_tokens, chat)?;
         let n_known = base_model.tokenizer.vocab_size();
         let has_new_tokens = format.tokenizer().vocab_size() > n_known;
         if recipe.lora.is_some() && has_new_tokens {
             return Err(SetupError::NewTokensOfLora { base_model: base_model.name.clone() });
         }
-        let special_tokens = format.special_tokens.clone();
+        let (special_tokens, chat) = (format.special_tokens.clone(), format.recipe);
         let data = RunData::read_chats(&recipe, format)?;
         let longer =
             self.with_base_model(self.request.parse_for(data.training_data().tokens_per_epoch(&recipe)?)?)?;
-        let mut recipe = Recipe { data: recipe.data, ..longer };
+        let mut recipe = Recipe { data: recipe.data, chat: Some(chat), ..longer };
         let n_tokens = data.tokenizer().vocab_size();
         recipe.model.vocab_size = recipe.model.vocab_size.max(n_tokens);
         Ok(PlannedRun { recipe, data, special_tokens, new_tokens: n_known..n_tokens })
@@ -201,7 +208,7 @@ impl PlannedRun {
     }
 
     /// Creates the run folder with the initial weights, so that a run killed before its first checkpoint can be
-    /// resumed. `base` is the folder of the base model.
+    /// resumed. `base` is the base model of low-rank updates.
     ///
     /// # Errors
     ///
@@ -214,13 +221,13 @@ impl PlannedRun {
         self,
         path: &Path,
         model: Gpt,
-        base: Option<&RunFolder>,
+        base: Option<Base>,
         devices: &[Device],
     ) -> Result<Training, SetupError> {
         let Self { recipe, data, special_tokens, .. } = self;
         let adapter = match &recipe.lora {
             Some(lora) => {
-                let base = Base::of(base.expect("low-rank updates have a base model"))?;
+                let base = base.expect("low-rank updates have a base model");
                 let name = base.path.to_str().map(str::to_owned);
                 Some((AdapterConfig::of(&model, name, lora.dropout), base))
             }

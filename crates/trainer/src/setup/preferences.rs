@@ -8,7 +8,7 @@ use dataset::{Example, Examples};
 use super::{
     chats::ChatFormat,
     error::SetupError,
-    rows::{parts, read_rows},
+    rows::{RowsRead, parts},
 };
 use crate::Recipe;
 
@@ -20,8 +20,22 @@ pub struct Preferences {
     pub train: Arc<Examples>,
     /// As `train`.
     pub valid: Arc<Examples>,
+    /// Of both parts.
+    pub summary: PairSummary,
+}
+
+/// Figures and the first pair of those that were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairSummary {
+    pub n_pairs: usize,
+    pub n_tokens: usize,
+    pub n_trained_tokens: usize,
+    /// The tokens of the longest pair, also of one that does not fit.
+    pub n_tokens_longest: usize,
     /// Pairs that do not fit the block.
     pub n_too_long: usize,
+    /// The first pair, after the place of its row.
+    pub first: Option<(String, [chat::Example; 2])>,
 }
 
 impl Preferences {
@@ -31,11 +45,15 @@ impl Preferences {
     ///
     /// If a file can't be read or has invalid rows, or there are too few pairs.
     pub(super) fn read(recipe: &Recipe, format: ChatFormat) -> Result<Self, SetupError> {
-        let (encoder, block_size) = (&format.encoder, recipe.model.block_size);
-        let mut n_too_long = 0;
-        let read = |path: &str| read_pairs(Path::new(path), encoder, block_size, &mut n_too_long);
+        let mut summary = PairSummary::default();
+        let read = |path: &str| {
+            let path = Path::new(path);
+            let (examples, rows) = summary.read(path, &format.encoder, Some(recipe.model.block_size))?;
+            rows.refuse_flaws(path)?;
+            Ok(examples)
+        };
         let [train, valid] = parts(&recipe.data, 2, read, |path, n| SetupError::FewPairs { path, n })?;
-        Ok(Self { format, train, valid, n_too_long })
+        Ok(Self { format, train, valid, summary })
     }
 
     /// SHA-256 of the training and of the validation pairs.
@@ -44,24 +62,37 @@ impl Preferences {
     }
 }
 
-fn read_pairs(
-    path: &Path,
-    encoder: &Encoder,
-    block_size: usize,
-    n_too_long: &mut usize,
-) -> Result<Examples, SetupError> {
-    let mut examples = Examples::default();
-    read_rows(path, Reader::preferences(path)?, |row| {
-        let pair = [encoder.encode(&row.chosen)?, encoder.encode(&row.rejected)?];
-        // The last token of each conversation is a target only.
-        if pair.iter().map(|example| example.ids.len() - 1).sum::<usize>() > block_size {
-            *n_too_long += 1;
-            return Ok(());
-        }
-        for chat::Example { ids, trained } in &pair {
-            examples.push(Example { ids, trained });
-        }
-        Ok(())
-    })?;
-    Ok(examples)
+impl PairSummary {
+    /// Reads the pairs of a file or folder that fit a block, if there is one. Longer ones are left out, and counted.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read.
+    pub fn read(
+        &mut self,
+        path: &Path,
+        encoder: &Encoder,
+        block_size: Option<usize>,
+    ) -> Result<(Examples, RowsRead), SetupError> {
+        let mut examples = Examples::default();
+        let rows = RowsRead::read(Reader::preferences(path)?, |row| {
+            let pair = [encoder.encode(&row.value.chosen)?, encoder.encode(&row.value.rejected)?];
+            let n_tokens: usize = pair.iter().map(|example| example.ids.len()).sum();
+            self.n_tokens_longest = self.n_tokens_longest.max(n_tokens);
+            // The last token of each conversation is a target only.
+            if block_size.is_some_and(|block_size| n_tokens - 2 > block_size) {
+                self.n_too_long += 1;
+                return Ok(());
+            }
+            self.n_pairs += 1;
+            self.n_tokens += n_tokens;
+            for example in &pair {
+                self.n_trained_tokens += example.n_trained();
+                examples.push(Example { ids: &example.ids, trained: &example.trained });
+            }
+            self.first.get_or_insert_with(|| (row.to_string(), pair));
+            Ok(())
+        })?;
+        Ok((examples, rows))
+    }
 }

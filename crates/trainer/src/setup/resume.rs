@@ -11,7 +11,6 @@ use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 use families::WeightStorage;
 
 use super::{
-    base_model::BaseModel,
     chats::ChatFormat,
     data::{RunData, checksums, prepare_same_data},
     error::SetupError,
@@ -215,14 +214,13 @@ impl StoppedRun {
     ) -> Result<RunData, SetupError> {
         let (tokenizer, special_tokens) = (self.folder.load_tokenizer()?, self.folder.special_tokens()?);
         let name = self.folder.path().display().to_string();
-        let run = BaseModel { name, config: recipe.model.clone(), tokenizer, special_tokens };
-        let chats =
-            RunData::read_chats(recipe, ChatFormat::of(&run, chat)?).map_err(|error| match error {
-                SetupError::Chat(source @ chat::Error::Read { .. }) => {
-                    SetupError::MovedChats { recipe: self.folder.recipe_path(), source: Box::new(source) }
-                }
-                error => error,
-            })?;
+        let format = ChatFormat::of(&name, &tokenizer, &special_tokens, chat)?;
+        let chats = RunData::read_chats(recipe, format).map_err(|error| match error {
+            SetupError::Chat(source @ chat::Error::Read { .. }) => {
+                SetupError::MovedChats { recipe: self.folder.recipe_path(), source: Box::new(source) }
+            }
+            error => error,
+        })?;
         self.check_same(&recipe.data, chats.checksums(), state).map_err(|error| match error {
             SetupError::OtherText { text, path, .. } => SetupError::OtherChats { text, path },
             error => error,

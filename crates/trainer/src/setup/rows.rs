@@ -1,45 +1,69 @@
-//! Reads the rows of chat data, refuses those that can't be trained on, and divides them into two parts.
+//! Reads the rows of chat data, collects those that can't be trained on, and divides the others into two parts.
 
 use std::{error::Error, iter, path::Path, sync::Arc};
 
-use chat::data::Reader;
+use chat::data::{Located, Reader};
 use dataset::Examples;
 
 use super::error::SetupError;
 use crate::DataRecipe;
 
-/// Rows with errors that are listed.
+/// Flawed rows that are listed.
 const N_LISTED: usize = 20;
 
-/// Passes each row to `add`, which encodes it.
-///
-/// # Errors
-///
-/// If a file can't be read, or rows have flaws or can't be encoded: these are listed together.
-pub(super) fn read_rows<T>(
-    path: &Path,
-    rows: Reader<T>,
-    mut add: impl FnMut(&T) -> chat::Result<()>,
-) -> Result<(), SetupError> {
-    let (mut flaws, mut n_flawed) = (Vec::new(), 0);
-    for row in rows {
-        let added = row
-            .map_err(|error| (None, error))
-            .and_then(|row| add(&row.value).map_err(|error| (Some(row.to_string()), error)));
-        match added {
-            Ok(()) => {}
-            Err((_, error @ chat::Error::Read { .. })) => return Err(error.into()),
-            Err((place, error)) => {
-                n_flawed += 1;
-                if flaws.len() < N_LISTED {
-                    flaws.push(in_one_line(place, &error));
+/// The rows of a file or folder that were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowsRead {
+    pub n_rows: usize,
+    /// Rows that can't be trained on.
+    pub n_flawed: usize,
+    /// The first of them, with their places.
+    flaws: Vec<String>,
+    /// SHA-256 of the bytes.
+    pub sha256: String,
+}
+
+impl RowsRead {
+    /// Passes each row to `add`, which encodes it. Rows with flaws, and those that can't be encoded, are counted.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read.
+    pub(super) fn read<T>(
+        mut rows: Reader<T>,
+        mut add: impl FnMut(&Located<T>) -> chat::Result<()>,
+    ) -> Result<Self, SetupError> {
+        let mut read = Self::default();
+        for row in rows.by_ref() {
+            let added = row
+                .map_err(|error| (None, error))
+                .and_then(|row| add(&row).map_err(|error| (Some(row.to_string()), error)));
+            match added {
+                Ok(()) => {}
+                Err((_, error @ chat::Error::Read { .. })) => return Err(error.into()),
+                Err((place, error)) => {
+                    read.n_flawed += 1;
+                    if read.flaws.len() < N_LISTED {
+                        read.flaws.push(in_one_line(place, &error));
+                    }
                 }
             }
+            read.n_rows += 1;
         }
+        Ok(Self { sha256: rows.checksum(), ..read })
     }
-    match flaws.is_empty() {
-        true => Ok(()),
-        false => Err(SetupError::Flaws { path: path.to_owned(), n_flawed, flaws }),
+
+    /// Refuses rows that can't be trained on. `path` has the rows.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Flaws`] with the first of them, if there are any.
+    pub fn refuse_flaws(self, path: &Path) -> Result<(), SetupError> {
+        let Self { n_rows, n_flawed, flaws, .. } = self;
+        match n_flawed {
+            0 => Ok(()),
+            _ => Err(SetupError::Flaws { path: path.to_owned(), n_rows, n_flawed, flaws }),
+        }
     }
 }
 
