@@ -19,6 +19,7 @@ struct Inner {
 
 impl Parts {
     /// Nearly equal parts, one range for each rank.
+    #[expect(clippy::single_range_in_vec_init, reason = "each rank owns one range")]
     pub fn equal(len: usize, n_ranks: usize) -> Self {
         let bound = |rank: usize| {
             let (quotient, remainder) = (len / n_ranks, len % n_ranks);

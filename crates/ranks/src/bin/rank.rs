@@ -1,1 +1,203 @@
-fn main() {}
+//! One rank of the tests of `Mpi`, and measurements: `mpirun -n 2 rank CASE TIMEOUT_MS`.
+
+#![expect(clippy::print_stdout, reason = "the tests read the output")]
+
+use std::{
+    env,
+    error::Error,
+    hint::black_box,
+    process,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mpi::{collective::SystemOperation, traits::CommunicatorCollectives};
+use nix::time::{ClockId, clock_gettime};
+use ranks::{Group, Mpi, Parts, Phase, Precision, Threads, agree};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let [case, timeout_ms] = &args[..] else { return Err("usage: rank CASE TIMEOUT_MS".into()) };
+    let timeout = Duration::from_millis(timeout_ms.parse()?);
+    if case == "plain" {
+        return plain();
+    }
+
+    let rank = Mpi::start(timeout)?;
+    let is_last = rank.index() + 1 == rank.size();
+    match &**case {
+        "collectives" => compare_with_threads(&rank)?,
+        "agreement" => agree(&rank, &[("recipe", "5a"), ("data", if is_last { "77" } else { "3f" })])?,
+        "error" if is_last => rank.fail("failed: disk full"),
+        "panic" if is_last => panic!("expected by the test"),
+        "return" if is_last => return Ok(()),
+        "hang" if is_last => thread::park(),
+        "slow" if is_last => compute(3 * timeout),
+        // Until a signal ends it.
+        "signal" => {
+            println!("rank {} is process {}", rank.index(), process::id());
+            for step in 0.. {
+                rank.progress(step, Phase::Training);
+                rank.start_mean(vec![1.0; 1000], Precision::F32).wait()?;
+            }
+        }
+        "mean" => measure(&rank)?,
+        _ => {}
+    }
+    rank.barrier()?;
+    println!("rank {} of {} finishes", rank.index(), rank.size());
+    Ok(Box::new(rank).finish()?)
+}
+
+fn compute(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        black_box(start);
+    }
+}
+
+/// Checks that MPI returns the bits that as many threads of this process do.
+fn compare_with_threads(rank: &Mpi) -> Result<(), Box<dyn Error>> {
+    let threads = Threads::group(rank.size());
+    let expected = thread::scope(|scope| {
+        let handles: Vec<_> = threads.iter().map(|rank| scope.spawn(|| exercise(rank))).collect();
+        let results = handles.into_iter().map(|handle| handle.join().expect("threads exchange"));
+        results.collect::<Result<Vec<_>, _>>()
+    })?;
+    assert!(exercise(rank)? == expected[rank.index()], "the bits differ");
+    Ok(())
+}
+
+/// All collectives with many lengths, parts and roots; the results as bits.
+fn exercise(rank: &dyn Group) -> Result<Vec<Vec<u32>>, ranks::Error> {
+    let (index, size) = (rank.index(), rank.size());
+    let mut results = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let lens = [0, 1, 2, 3, 1001, 65_537, 1_000_000];
+        // All buckets are in flight at the same time.
+        let buckets: Vec<_> = lens.map(|len| rank.start_mean(values(len, index), precision)).into();
+        let reduced = lens.iter().map(|&len| {
+            let parts = uneven_parts(len, size);
+            (rank.start_reduce(values(len, index), &parts, precision), parts)
+        });
+        let reduced: Vec<_> = reduced.collect();
+        for bucket in buckets.into_iter().rev() {
+            results.push(bucket.wait()?);
+        }
+        for (pending, parts) in reduced {
+            let owned = pending.wait()?;
+            results.push(owned.clone());
+            results.push(rank.start_gather(owned, &parts, precision).wait()?);
+        }
+    }
+    let mut results: Vec<Vec<u32>> =
+        results.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect();
+
+    for root in 0..size {
+        let len = if root == 0 { 100_000 } else { root - 1 };
+        let bytes = if index == root { vec![7; len] } else { vec![1; 3] };
+        results.push(rank.broadcast(bytes, root)?.into_iter().map(u32::from).collect());
+    }
+    let all = rank.gather(index.to_string().repeat(1000 * index).into_bytes())?;
+    results.extend(all.into_iter().map(|bytes| bytes.into_iter().map(u32::from).collect()));
+    Ok(results)
+}
+
+/// Values of many magnitudes, so that another order of additions gives other bits.
+fn values(len: usize, rank: usize) -> Vec<f32> {
+    let mut state = rank as u32 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (sign, exponent, fraction) = (state >> 31, 118 + (state >> 27 & 15), state >> 4 & 0x7f_ffff);
+        f32::from_bits(sign << 31 | exponent << 23 | fraction)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Rank 0 owns both ends; the last of three or more owns nothing; others own the rest.
+fn uneven_parts(len: usize, n_ranks: usize) -> Parts {
+    let (start, end) = (len / 5, len - len / 3);
+    let mut ranges = vec![Vec::new(); n_ranks];
+    ranges[0] = vec![end..len, 0..start];
+    let owner = 1.min(n_ranks - 1);
+    ranges[owner].push(start..end);
+    Parts::new(len, ranges)
+}
+
+/// The parameters of the presets S and M.
+const LENS: [usize; 2] = [800_000, 10_700_000];
+
+/// Prints the time of `start_mean`, and what its thread takes from a rank that computes meanwhile.
+fn measure(rank: &Mpi) -> Result<(), Box<dyn Error>> {
+    for precision in [Precision::F32, Precision::Bf16] {
+        for len in LENS {
+            let n = 40_000_000 / len;
+            let mean = || rank.start_mean(vec![1.0; len], precision).wait();
+            mean()?;
+            rank.barrier()?;
+            let (wall, cpu, main) = (Instant::now(), process_cpu(), thread_cpu());
+            for _ in 0..n {
+                mean()?;
+            }
+            let cpu = (process_cpu() - cpu) - (thread_cpu() - main);
+            let (wall, cpu) = (ms(wall.elapsed(), n), ms(cpu, n));
+            rank.barrier()?;
+
+            // A second thread computes all the time, as the backward pass does.
+            let (is_done, n_rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+            let compute = || {
+                while !is_done.load(Ordering::Relaxed) {
+                    (0..1000).for_each(|x| _ = black_box(x));
+                    n_rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let busy = thread::scope(|scope| {
+                scope.spawn(compute);
+                let start = Instant::now();
+                let result = (0..n).try_for_each(|_| mean().map(drop));
+                let time = start.elapsed();
+                is_done.store(true, Ordering::Relaxed);
+                result.map(|()| time)
+            })?;
+            rank.barrier()?;
+            if rank.index() == 0 {
+                let busy = ms(busy, n);
+                println!(
+                    "{len} {precision:?}: {wall:.2} ms, {cpu:.2} ms of CPU; {busy:.2} ms beside a busy thread"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints the time of `MPI_Allreduce`.
+fn plain() -> Result<(), Box<dyn Error>> {
+    let universe = mpi::initialize().ok_or("MPI is already initialised")?;
+    let world = universe.world();
+    for len in LENS {
+        let n = 40_000_000 / len;
+        let (send, mut receive) = (vec![1f32; len], vec![0f32; len]);
+        let mut mean = || world.all_reduce_into(&send[..], &mut receive[..], SystemOperation::sum());
+        mean();
+        let start = Instant::now();
+        for _ in 0..n {
+            mean();
+        }
+        println!("{len} MPI_Allreduce: {:.2} ms", ms(start.elapsed(), n));
+    }
+    Ok(())
+}
+
+fn ms(time: Duration, n: usize) -> f64 {
+    time.as_secs_f64() * 1e3 / n as f64
+}
+
+fn process_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}

@@ -88,6 +88,27 @@ pub(super) fn serve(
     }
 }
 
+/// The state of an exchange after a poll.
+enum Step {
+    Waiting(Exchange),
+    /// The second operation has started.
+    Started(Exchange),
+    Done(Reply),
+}
+
+/// Advances an exchange. `is_turn`: whether all exchanges before it have started their second operation.
+fn advance(mut exchange: Exchange, is_turn: &mut bool, with: &Communicators) -> Result<Step, Failed> {
+    let is_complete = exchange.is_complete()?;
+    if !exchange.has_second() {
+        return Ok(if is_complete { Step::Done(exchange.into_reply(with)) } else { Step::Waiting(exchange) });
+    }
+    if is_complete && *is_turn {
+        return Ok(Step::Started(exchange.start_second(with)?));
+    }
+    *is_turn = false;
+    Ok(Step::Waiting(exchange))
+}
+
 struct Communication<'a> {
     world: &'a SimpleCommunicator,
     progress: &'a Progress,
@@ -97,7 +118,7 @@ struct Communication<'a> {
     messages: Communicator,
     hosts: Vec<String>,
     /// In the order of the calls.
-    exchanges: Vec<Exchange>,
+    exchanges: Vec<(ReplySender, Exchange)>,
     n_started: u64,
     /// Messages that are being sent.
     sends: Vec<Operation>,
@@ -169,6 +190,9 @@ impl<'a> Communication<'a> {
                 true => commands.recv_timeout(PAUSE_IDLE.min(self.beat_interval())),
                 false => commands.recv_timeout(pause),
             };
+            if matches!(command, Err(RecvTimeoutError::Disconnected)) {
+                thread::sleep(pause); // The rank has failed, and the job is aborted soon.
+            }
             while let Ok(received) = command {
                 pause = PAUSE_MIN;
                 match received {
@@ -194,9 +218,9 @@ impl<'a> Communication<'a> {
 
     /// Whether something has happened.
     fn poll(&mut self) -> bool {
-        let polled = self.receive().and_then(|received| Ok(received | self.advance()?));
-        match polled {
-            Ok(is_busy) => is_busy,
+        let is_busy = self.advance_exchanges();
+        match self.watch().and_then(|()| self.receive()) {
+            Ok(has_received) => is_busy | has_received,
             Err(failed) => {
                 self.fail_call(failed);
                 true
@@ -211,8 +235,8 @@ impl<'a> Communication<'a> {
             return;
         }
         self.n_started += 1;
-        match Exchange::start(call, sender.clone(), &self.collectives) {
-            Ok(exchange) => self.exchanges.push(exchange),
+        match Exchange::start(call, &self.collectives) {
+            Ok(exchange) => self.exchanges.push((sender, exchange)),
             Err(failed) => {
                 let error = self.fail_call(failed);
                 let _ = sender.send(Err(error));
@@ -220,23 +244,36 @@ impl<'a> Communication<'a> {
         }
     }
 
-    /// Advances all exchanges, sends a heartbeat if it is due, and checks the next rank.
-    fn advance(&mut self) -> Result<bool, Failed> {
+    /// Whether an operation of an exchange has completed.
+    fn advance_exchanges(&mut self) -> bool {
         let mut is_busy = false;
         let mut is_turn = true; // Second operations start in the order of the calls.
-        for mut exchange in mem::take(&mut self.exchanges) {
-            let is_complete = exchange.is_complete()?;
-            is_busy |= is_complete;
-            if is_complete && !exchange.has_second() {
-                exchange.reply(&self.collectives);
+        for (sender, exchange) in mem::take(&mut self.exchanges) {
+            if let Some((error, _)) = &self.failure {
+                let _ = sender.send(Err(error.clone())); // The rank may have dropped its handle.
                 continue;
             }
-            if is_complete && is_turn {
-                exchange = exchange.start_second(&self.collectives)?;
+            match advance(exchange, &mut is_turn, &self.collectives) {
+                Ok(Step::Waiting(exchange)) => self.exchanges.push((sender, exchange)),
+                Ok(Step::Started(exchange)) => {
+                    is_busy = true;
+                    self.exchanges.push((sender, exchange));
+                }
+                Ok(Step::Done(reply)) => {
+                    is_busy = true;
+                    let _ = sender.send(Ok(reply)); // As above.
+                }
+                Err(failed) => {
+                    let error = self.fail_call(failed);
+                    let _ = sender.send(Err(error)); // As above.
+                }
             }
-            is_turn &= !exchange.has_second();
-            self.exchanges.push(exchange);
         }
+        is_busy
+    }
+
+    /// Sends a heartbeat if it is due, and checks the next rank.
+    fn watch(&mut self) -> Result<(), Failed> {
         for mut send in mem::take(&mut self.sends) {
             if !send.is_complete()? {
                 self.sends.push(send);
@@ -246,7 +283,7 @@ impl<'a> Communication<'a> {
             self.told.take().map(|told| told.send(()));
         }
         let now = Instant::now();
-        let Some(watch) = &mut self.watch else { return Ok(is_busy) };
+        let Some(watch) = &mut self.watch else { return Ok(()) };
         let problem = watch.problem(self.n_started, now);
         let &Communicators { index, size, .. } = &self.collectives;
         if let Some(message) = problem {
@@ -259,7 +296,7 @@ impl<'a> Communication<'a> {
             let beat = self.progress.beat(self.n_started, cpu_time()).to_bytes();
             self.sends.push(self.messages.send(beat, (index + size - 1) % size, BEAT)?);
         }
-        Ok(is_busy)
+        Ok(())
     }
 
     fn beat_interval(&self) -> Duration {
@@ -302,8 +339,8 @@ impl<'a> Communication<'a> {
     }
 
     fn end_exchanges(&mut self, error: Error) {
-        for exchange in mem::take(&mut self.exchanges) {
-            let _ = exchange.sender.send(Err(error.clone())); // The rank may have dropped its handle.
+        for (sender, _) in mem::take(&mut self.exchanges) {
+            let _ = sender.send(Err(error.clone())); // The rank may have dropped its handle.
         }
         self.watch = None;
         self.failure = Some((error, Instant::now()));

@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::library::{Buffer, Communicator, Failed, Operation};
 use crate::{
     Call, Parts, Precision, Reply,
-    call::ReplySender,
     wire::{Wire, mean},
 };
 
@@ -19,7 +18,6 @@ pub(super) struct Communicators {
 }
 
 pub(super) struct Exchange {
-    pub(super) sender: ReplySender,
     next: Next,
     operation: Operation,
 }
@@ -57,7 +55,7 @@ pub(super) fn excess_len(call: &Call, index: usize) -> Option<usize> {
 }
 
 impl Exchange {
-    pub(super) fn start(call: Call, sender: ReplySender, with: &Communicators) -> Result<Self, Failed> {
+    pub(super) fn start(call: Call, with: &Communicators) -> Result<Self, Failed> {
         let &Communicators { ref first, index, size, .. } = with;
         let rounding = |precision| if size == 1 { Precision::F32 } else { precision };
         let reduce = |values, parts: &Parts, precision| {
@@ -90,7 +88,7 @@ impl Exchange {
                 (Next::GatherBytes { bytes }, operation)
             }
         };
-        Ok(Self { sender, next, operation })
+        Ok(Self { next, operation })
     }
 
     /// Whether a second operation is left to start.
@@ -104,7 +102,7 @@ impl Exchange {
 
     /// Starts the second operation when the first is complete.
     pub(super) fn start_second(self, with: &Communicators) -> Result<Self, Failed> {
-        let Self { sender, next, operation } = self;
+        let Self { next, operation } = self;
         let &Communicators { ref second, index, size, .. } = with;
         let (next, operation) = match (next, operation.into_received()) {
             (Next::Mean { parts, precision }, Buffer::Wire(wire)) => {
@@ -129,12 +127,12 @@ impl Exchange {
             }
             _ => unreachable!("there is no second operation, or it needs another buffer"),
         };
-        Ok(Self { sender, next, operation })
+        Ok(Self { next, operation })
     }
 
-    /// Sends the reply when the last operation is complete.
-    pub(super) fn reply(self, with: &Communicators) {
-        let reply = match (self.next, self.operation.into_received()) {
+    /// The reply when the last operation is complete.
+    pub(super) fn into_reply(self, with: &Communicators) -> Reply {
+        match (self.next, self.operation.into_received()) {
             (Next::Owned { parts }, Buffer::Wire(wire)) => Reply::Values(mean_of(&wire, &parts, with.index)),
             (Next::Values { parts }, Buffer::Wire(wire)) => Reply::Values(parts.unpack(wire.decode())),
             (Next::Bytes, Buffer::Bytes(bytes)) => Reply::Bytes(bytes),
@@ -142,8 +140,7 @@ impl Exchange {
                 Reply::AllBytes(ranges.into_iter().map(|range| bytes[range].to_vec()).collect())
             }
             _ => unreachable!("there is a second operation, or the reply needs another buffer"),
-        };
-        let _ = self.sender.send(Ok(reply)); // The rank may have dropped its handle.
+        }
     }
 }
 

@@ -39,12 +39,14 @@ impl Buffer {
             unsafe { [ffi::RSMPI_FLOAT, ffi::RSMPI_UINT16_T, ffi::RSMPI_UINT8_T, ffi::RSMPI_UINT64_T] };
         // bf16 is exchanged as u16, which it wraps.
         const { assert!(size_of::<bf16>() == size_of::<u16>()) };
-        match self {
+        let (pointer, datatype, len): (*mut c_void, _, _) = match self {
             Self::Wire(Wire::F32(values)) => (values.as_mut_ptr().cast(), f32s, values.len()),
             Self::Wire(Wire::Bf16(values)) => (values.as_mut_ptr().cast(), u16s, values.len()),
             Self::Bytes(values) => (values.as_mut_ptr().cast(), bytes, values.len()),
             Self::Lengths(values) => (values.as_mut_ptr().cast(), u64s, values.len()),
-        }
+        };
+        // The pointer of an empty `Vec<u8>` is 1, which Open MPI takes for MPI_IN_PLACE.
+        (if len == 0 { ptr::dangling_mut::<u64>().cast() } else { pointer }, datatype, len)
     }
 }
 
