@@ -41,6 +41,14 @@ impl Wire {
         }
     }
 
+    #[cfg(feature = "mpi")]
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            Self::F32(_) => Precision::F32,
+            Self::Bf16(_) => Precision::Bf16,
+        }
+    }
+
     pub(crate) fn decode(self) -> Vec<f32> {
         match self {
             Self::F32(values) => values,

@@ -6,7 +6,7 @@ use std::{
     env,
     error::Error,
     hint::black_box,
-    process,
+    mem, process,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -133,8 +133,11 @@ fn measure(rank: &Mpi) -> Result<(), Box<dyn Error>> {
     for precision in [Precision::F32, Precision::Bf16] {
         for len in LENS {
             let n = 40_000_000 / len;
-            let mean = || rank.start_mean(vec![1.0; len], precision).wait();
-            mean()?;
+            let mut values = rank.start_mean(vec![1.0; len], precision).wait()?;
+            let mut mean = || -> Result<(), ranks::Error> {
+                values = rank.start_mean(mem::take(&mut values), precision).wait()?;
+                Ok(())
+            };
             rank.barrier()?;
             let (wall, cpu, main) = (Instant::now(), process_cpu(), thread_cpu());
             for _ in 0..n {
@@ -155,7 +158,7 @@ fn measure(rank: &Mpi) -> Result<(), Box<dyn Error>> {
             let busy = thread::scope(|scope| {
                 scope.spawn(compute);
                 let start = Instant::now();
-                let result = (0..n).try_for_each(|_| mean().map(drop));
+                let result = (0..n).try_for_each(|_| mean());
                 let time = start.elapsed();
                 is_done.store(true, Ordering::Relaxed);
                 result.map(|()| time)

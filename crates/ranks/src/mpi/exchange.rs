@@ -25,7 +25,7 @@ pub(super) struct Exchange {
 /// What follows when the operation is complete.
 enum Next {
     /// A gather of the mean of the owned elements.
-    Mean { parts: Parts, precision: Precision },
+    Mean { parts: Parts },
     /// A broadcast, as the length is known.
     Broadcast { bytes: Vec<u8>, root: usize },
     /// A gather, as the lengths are known.
@@ -65,16 +65,17 @@ impl Exchange {
         };
         let (next, operation) = match call {
             Call::Mean { values, precision } => {
-                let (parts, precision) = (Parts::equal(values.len(), size), rounding(precision));
-                let operation = reduce(values, &parts, precision)?;
-                (Next::Mean { parts, precision }, operation)
+                let parts = Parts::equal(values.len(), size);
+                let operation = reduce(values, &parts, rounding(precision))?;
+                (Next::Mean { parts }, operation)
             }
             Call::Reduce { values, parts, precision } => {
                 let operation = reduce(values, &parts, rounding(precision))?;
                 (Next::Owned { parts }, operation)
             }
             Call::Gather { owned, parts, precision } => {
-                let operation = gather(owned, &parts, rounding(precision), first)?;
+                let all = Wire::zeroed(parts.len(), rounding(precision));
+                let operation = gather(owned, &parts, all, first)?;
                 (Next::Values { parts }, operation)
             }
             Call::Broadcast { bytes, root } => {
@@ -104,16 +105,18 @@ impl Exchange {
     pub(super) fn start_second(self, with: &Communicators) -> Result<Self, Failed> {
         let Self { next, operation } = self;
         let &Communicators { ref second, index, size, .. } = with;
-        let (next, operation) = match (next, operation.into_received()) {
-            (Next::Mean { parts, precision }, Buffer::Wire(wire)) => {
-                let operation = gather(mean_of(&wire, &parts, index), &parts, precision, second)?;
+        let [sent, received] = operation.into_buffers();
+        let (next, operation) = match (next, received, sent) {
+            // The buffer that was sent has the length of the whole vector.
+            (Next::Mean { parts }, Buffer::Wire(wire), Buffer::Wire(all)) => {
+                let operation = gather(mean_of(&wire, &parts, index), &parts, all, second)?;
                 (Next::Values { parts }, operation)
             }
-            (Next::Broadcast { mut bytes, root }, Buffer::Lengths(len)) => {
+            (Next::Broadcast { mut bytes, root }, Buffer::Lengths(len), _) => {
                 bytes.resize(length(len[0]), 0);
                 (Next::Bytes, second.broadcast(Buffer::Bytes(bytes), root)?)
             }
-            (Next::GatherBytes { bytes }, Buffer::Lengths(lens)) => {
+            (Next::GatherBytes { bytes }, Buffer::Lengths(lens), _) => {
                 let mut end = 0;
                 let ranges = (0..size).map(|rank| {
                     let start = end;
@@ -132,7 +135,8 @@ impl Exchange {
 
     /// The reply when the last operation is complete.
     pub(super) fn into_reply(self, with: &Communicators) -> Reply {
-        match (self.next, self.operation.into_received()) {
+        let [_, received] = self.operation.into_buffers();
+        match (self.next, received) {
             (Next::Owned { parts }, Buffer::Wire(wire)) => Reply::Values(mean_of(&wire, &parts, with.index)),
             (Next::Values { parts }, Buffer::Wire(wire)) => Reply::Values(parts.unpack(wire.decode())),
             (Next::Bytes, Buffer::Bytes(bytes)) => Reply::Bytes(bytes),
@@ -149,14 +153,10 @@ fn packed(parts: &Parts) -> Vec<Range<usize>> {
     (0..parts.n_ranks()).map(|rank| parts.packed(rank)).collect()
 }
 
-fn gather(
-    owned: Vec<f32>,
-    parts: &Parts,
-    precision: Precision,
-    on: &Communicator,
-) -> Result<Operation, Failed> {
-    let send = Buffer::Wire(Wire::encode(owned, precision));
-    on.all_gather(send, Buffer::Wire(Wire::zeroed(parts.len(), precision)), &packed(parts))
+/// Gathers into `all`, in its precision.
+fn gather(owned: Vec<f32>, parts: &Parts, all: Wire, on: &Communicator) -> Result<Operation, Failed> {
+    let send = Wire::encode(owned, all.precision());
+    on.all_gather(Buffer::Wire(send), Buffer::Wire(all), &packed(parts))
 }
 
 /// The mean of the owned elements: `wire` has those of each rank.

@@ -4,7 +4,7 @@
 
 use std::{
     ffi::{c_char, c_int, c_void},
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
     ops::Range,
     ptr,
 };
@@ -98,14 +98,15 @@ impl Operation {
         Ok(self.is_complete)
     }
 
-    /// What has been received.
+    /// The buffers: what was sent, and what has been received.
     ///
     /// # Panics
     ///
     /// If the operation is not complete.
-    pub(super) fn into_received(mut self) -> Buffer {
-        assert!(self.is_complete, "MPI has not finished with the buffer");
-        std::mem::replace(&mut self.buffers.receive, Buffer::Bytes(Vec::new()))
+    pub(super) fn into_buffers(mut self) -> [Buffer; 2] {
+        assert!(self.is_complete, "MPI has not finished with the buffers");
+        let Buffers { send, receive, .. } = &mut *self.buffers;
+        [send, receive].map(|buffer| mem::replace(buffer, Buffer::Bytes(Vec::new())))
     }
 }
 
