@@ -47,9 +47,11 @@ const FAILURE: i32 = 2;
 /// How long ranks may take to end by themselves after a failure, before the job is aborted.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Sleeps between polls while an exchange is in flight. The kernel adds about 50 µs.
+/// Limits of the sleep between polls while an exchange is in flight: a part of the time that nothing has happened, so that a
+/// long wait costs no CPU time and a short one is hardly longer. The kernel adds about 50 µs.
 const PAUSE_MIN: Duration = Duration::from_micros(10);
 const PAUSE_MAX: Duration = Duration::from_millis(1);
+const PAUSE_DIVISOR: u32 = 32;
 
 /// The longest sleep while nothing is in flight.
 const PAUSE_IDLE: Duration = Duration::from_millis(250);
@@ -183,9 +185,12 @@ impl<'a> Communication<'a> {
 
     /// Carries out commands until the rank leaves.
     fn run(&mut self, commands: &Receiver<Command>) {
-        let mut pause = PAUSE_MIN;
+        let mut active = Instant::now();
         loop {
-            pause = if self.poll() { PAUSE_MIN } else { (pause * 5 / 4).min(PAUSE_MAX) };
+            if self.poll() {
+                active = Instant::now();
+            }
+            let pause = (active.elapsed() / PAUSE_DIVISOR).clamp(PAUSE_MIN, PAUSE_MAX);
             let mut command = match self.exchanges.is_empty() && self.sends.is_empty() {
                 true => commands.recv_timeout(PAUSE_IDLE.min(self.beat_interval())),
                 false => commands.recv_timeout(pause),
@@ -194,7 +199,7 @@ impl<'a> Communication<'a> {
                 thread::sleep(pause); // The rank has failed, and the job is aborted soon.
             }
             while let Ok(received) = command {
-                pause = PAUSE_MIN;
+                active = Instant::now();
                 match received {
                     Command::Start(call, sender) => self.start(call, sender),
                     Command::Fail(message, told) => {
