@@ -53,6 +53,9 @@ const PAUSE_MIN: Duration = Duration::from_micros(10);
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 const PAUSE_DIVISOR: u32 = 32;
 
+/// A poll that takes longer for each exchange has moved data, and the next will too. One that finds nothing takes about 1 µs.
+const IDLE_POLL_MAX: Duration = Duration::from_micros(10);
+
 /// The longest sleep while nothing is in flight.
 const PAUSE_IDLE: Duration = Duration::from_millis(250);
 
@@ -187,10 +190,15 @@ impl<'a> Communication<'a> {
     fn run(&mut self, commands: &Receiver<Command>) {
         let mut active = Instant::now();
         loop {
-            if self.poll() {
+            let polled = Instant::now();
+            let is_busy = self.poll() || polled.elapsed() > IDLE_POLL_MAX * (1 + self.exchanges.len()) as u32;
+            if is_busy {
                 active = Instant::now();
             }
-            let pause = (active.elapsed() / PAUSE_DIVISOR).clamp(PAUSE_MIN, PAUSE_MAX);
+            let pause = match is_busy {
+                true => Duration::ZERO,
+                false => (active.elapsed() / PAUSE_DIVISOR).clamp(PAUSE_MIN, PAUSE_MAX),
+            };
             let mut command = match self.exchanges.is_empty() && self.sends.is_empty() {
                 true => commands.recv_timeout(PAUSE_IDLE.min(self.beat_interval())),
                 false => commands.recv_timeout(pause),
