@@ -109,10 +109,11 @@ fn exercise(rank: &dyn Group) -> Result<Vec<Vec<u32>>, ranks::Error> {
 
 /// Values of many magnitudes, so that another order of additions gives other bits.
 fn values(len: usize, rank: usize) -> Vec<f32> {
-    let mut state = rank as u32 + 1;
+    let mut state = rank as u64 + 1;
     let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let (sign, exponent, fraction) = (state >> 31, 118 + (state >> 27 & 15), state >> 4 & 0x7f_ffff);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = (state >> 32) as u32;
+        let (sign, exponent, fraction) = (bits >> 31, 118 + (bits >> 27 & 15), bits >> 4 & 0x7f_ffff);
         f32::from_bits(sign << 31 | exponent << 23 | fraction)
     };
     (0..len).map(|_| next()).collect()
@@ -147,7 +148,11 @@ fn measure(rank: &Mpi) -> Result<(), Box<dyn Error>> {
             // A second thread computes all the time, as the backward pass does.
             let is_done = AtomicBool::new(false);
             let [busy, _] = thread::scope(|scope| {
-                scope.spawn(|| while !is_done.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !is_done.load(Ordering::Relaxed) {
+                        compute(Duration::from_micros(100));
+                    }
+                });
                 let least = least(n, &mut mean);
                 is_done.store(true, Ordering::Relaxed);
                 least
@@ -159,6 +164,18 @@ fn measure(rank: &Mpi) -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    // The last rank computes while the others wait, so nothing is in flight there.
+    let (cpu, own) = (process_cpu(), thread_cpu());
+    if rank.index() + 1 == rank.size() {
+        compute(Duration::from_secs(2));
+    }
+    let used = ms((process_cpu() - cpu).saturating_sub(thread_cpu() - own));
+    rank.start_mean(vec![1.0], Precision::F32).wait()?;
+    let waited = ms((process_cpu() - cpu).saturating_sub(thread_cpu() - own));
+    println!(
+        "rank {}: {used:.2} ms of CPU in 2 s of computing, {waited:.2} ms with the wait after it",
+        rank.index()
+    );
     Ok(())
 }
 

@@ -50,11 +50,11 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Limits of the sleep between polls while an exchange is in flight: a part of the time that nothing has happened, so that a
 /// long wait costs no CPU time and a short one is hardly longer. The kernel adds about 50 µs.
 const PAUSE_MIN: Duration = Duration::from_micros(10);
-const PAUSE_MAX: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(4);
 const PAUSE_DIVISOR: u32 = 32;
 
 /// A poll that takes longer for each exchange has moved data, and the next will too. One that finds nothing takes about 1 µs.
-const IDLE_POLL_MAX: Duration = Duration::from_micros(10);
+const IDLE_POLL_MICROS_MAX: u128 = 10;
 
 /// The longest sleep while nothing is in flight.
 const PAUSE_IDLE: Duration = Duration::from_millis(250);
@@ -191,7 +191,8 @@ impl<'a> Communication<'a> {
         let mut active = Instant::now();
         loop {
             let polled = Instant::now();
-            let is_busy = self.poll() || polled.elapsed() > IDLE_POLL_MAX * (1 + self.exchanges.len()) as u32;
+            let idle_max = IDLE_POLL_MICROS_MAX * (1 + self.exchanges.len() as u128);
+            let is_busy = self.poll() || polled.elapsed().as_micros() > idle_max;
             if is_busy {
                 active = Instant::now();
             }
