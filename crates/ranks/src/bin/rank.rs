@@ -37,20 +37,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         "return" if is_last => return Ok(()),
         "hang" if is_last => thread::park(),
         "slow" if is_last => compute(3 * timeout),
-        // Until a signal ends it.
-        "signal" => {
-            println!("rank {} is process {}", rank.index(), process::id());
-            for step in 0.. {
-                rank.progress(step, Phase::Training);
-                rank.start_mean(vec![1.0; 1000], Precision::F32).wait()?;
-            }
-        }
+        "signal" => exchange_until_signal(&rank, timeout)?,
         "mean" => measure(&rank)?,
         _ => {}
     }
     rank.barrier()?;
     println!("rank {} of {} finishes", rank.index(), rank.size());
     Ok(Box::new(rank).finish()?)
+}
+
+/// Exchanges for ever. Prints the process when heartbeats have told of the training.
+fn exchange_until_signal(rank: &Mpi, timeout: Duration) -> Result<(), ranks::Error> {
+    let mut start = Some(Instant::now());
+    for step in 0.. {
+        rank.progress(step, Phase::Training);
+        rank.start_mean(vec![1.0; 1000], Precision::F32).wait()?;
+        if start.take_if(|start| start.elapsed() > timeout / 2).is_some() {
+            println!("rank {} is process {}", rank.index(), process::id());
+        }
+    }
+    Ok(())
 }
 
 fn compute(time: Duration) {
