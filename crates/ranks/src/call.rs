@@ -1,4 +1,4 @@
-//! The collectives, as values that a rank passes to whoever carries them out.
+//! The collectives as values, which a rank passes to the thread that carries them out.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 

@@ -1,4 +1,4 @@
-//! What the ranks of a training do together.
+//! The interface of a process group: collectives, progress and failure.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub trait Group: Send + Sync + fmt::Debug {
     /// The host of each rank.
     fn hosts(&self) -> &[String];
 
-    /// Starts a collective and returns at once. The methods below are shorthands.
+    /// Starts a collective and returns without waiting. The methods below are shorthands.
     fn start(&self, call: Call) -> Pending;
 
     /// Reports progress of this rank. Heartbeats carry it, so that others can tell where this rank has failed. Calls prove
@@ -119,7 +119,7 @@ pub trait Group: Send + Sync + fmt::Debug {
     }
 }
 
-/// What a rank is doing.
+/// The part of a training that a rank is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
     #[default]

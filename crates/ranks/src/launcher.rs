@@ -2,7 +2,7 @@
 //!
 //! Needs no MPI: a build without the feature `mpi` uses it to refuse, instead of training the same model several times.
 
-/// What a launcher has told this process.
+/// The launcher of this process, from environment variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launcher {
     pub name: &'static str,

@@ -1,4 +1,4 @@
-//! The collectives of data-parallel training: what the ranks of a training do together.
+//! The collectives of data-parallel training.
 //!
 //! [`Group`] is one rank's view of all ranks. [`Alone`], [`Threads`] and `Mpi` (feature `mpi`) implement it, and all
 //! return the same bits: contributions are added in rank order, whatever arrives first.

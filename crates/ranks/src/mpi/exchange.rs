@@ -22,7 +22,7 @@ pub(super) struct Exchange {
     operation: Operation,
 }
 
-/// What follows when the operation is complete.
+/// The step that follows when the operation is complete.
 enum Next {
     /// A gather of the mean of the owned elements.
     Mean { parts: Parts },

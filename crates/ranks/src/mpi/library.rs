@@ -98,7 +98,7 @@ impl Operation {
         Ok(self.is_complete)
     }
 
-    /// The buffers: what was sent, and what has been received.
+    /// The buffers: the one that was sent, and the one that has received.
     ///
     /// # Panics
     ///
