@@ -35,6 +35,9 @@ fn decode(bytes: &[u8]) -> Vec<(String, String)> {
     serde_json::from_slice(bytes).expect("all ranks compare their values now")
 }
 
+/// The most ranks that an error lists for a value.
+const RANKS_MAX: usize = 8;
+
 /// `data is 3f on rank 0 (a), rank 2 (a) and 77 on rank 1 (b)`; `None` if all values are equal.
 fn difference(name: &str, values: &[String], hosts: &[String]) -> Option<String> {
     let mut distinct: Vec<&String> = Vec::new();
@@ -45,7 +48,10 @@ fn difference(name: &str, values: &[String], hosts: &[String]) -> Option<String>
     }
     let holders = |value: &&String| {
         let ranks = values.iter().zip(hosts).enumerate().filter(|(_, (of, _))| of == value);
-        let ranks: Vec<String> = ranks.map(|(rank, (_, host))| format!("rank {rank} ({host})")).collect();
+        let mut ranks: Vec<String> = ranks.map(|(rank, (_, host))| format!("rank {rank} ({host})")).collect();
+        let n_more = ranks.len().saturating_sub(RANKS_MAX);
+        ranks.truncate(RANKS_MAX);
+        ranks.extend((n_more > 0).then(|| format!("{n_more} more")));
         format!("{value} on {}", ranks.join(", "))
     };
     (distinct.len() > 1)
@@ -88,6 +94,14 @@ mod tests {
         );
         assert!(!error.contains("5a"), "{error}");
         assert!(all.iter().all(|result| *result == all[0]));
+    }
+
+    #[test]
+    fn a_long_list_of_ranks_is_cut() {
+        let mut values = vec!["3f".to_owned(); 12];
+        values[1] = "77".to_owned();
+        let text = difference("data", &values, &vec!["a".to_owned(); 12]).unwrap();
+        assert!(text.contains("rank 8 (a), 3 more and 77 on rank 1 (a)"), "{text}");
     }
 
     #[test]

@@ -48,13 +48,15 @@ const FAILURE: i32 = 2;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Limits of the sleep between polls while an exchange is in flight: a part of the time that nothing has happened, so that a
-/// long wait costs no CPU time and a short one is hardly longer. The kernel adds about 50 µs.
+/// long wait costs little CPU time and a short one is hardly longer. The kernel adds about 50 µs, and a wake-up costs about 30 µs
+/// of CPU time.
 const PAUSE_MIN: Duration = Duration::from_micros(10);
 const PAUSE_MAX: Duration = Duration::from_millis(4);
 const PAUSE_DIVISOR: u32 = 32;
 
-/// A poll that takes longer for each exchange has moved data, and the next will too. One that finds nothing takes about 1 µs.
-const IDLE_POLL_MICROS_MAX: u128 = 10;
+/// A poll that uses more CPU time has moved data, and the next will too. One that finds nothing uses 1 µs for each exchange, and
+/// up to 30 µs after a sleep. Wall time tells nothing: MPI yields to other processes if there are more ranks than cores.
+const IDLE_POLL_MAX: Duration = Duration::from_micros(100);
 
 /// The longest sleep while nothing is in flight.
 const PAUSE_IDLE: Duration = Duration::from_millis(250);
@@ -190,13 +192,13 @@ impl<'a> Communication<'a> {
     fn run(&mut self, commands: &Receiver<Command>) {
         let mut active = Instant::now();
         loop {
-            let polled = Instant::now();
-            let idle_max = IDLE_POLL_MICROS_MAX * (1 + self.exchanges.len() as u128);
-            let is_busy = self.poll() || polled.elapsed().as_micros() > idle_max;
-            if is_busy {
+            let before = thread_cpu_time();
+            let has_advanced = self.poll();
+            let has_moved_data = thread_cpu_time().saturating_sub(before) > IDLE_POLL_MAX;
+            if has_advanced || has_moved_data {
                 active = Instant::now();
             }
-            let pause = match is_busy {
+            let pause = match has_moved_data {
                 true => Duration::ZERO,
                 false => (active.elapsed() / PAUSE_DIVISOR).clamp(PAUSE_MIN, PAUSE_MAX),
             };
@@ -230,16 +232,13 @@ impl<'a> Communication<'a> {
         }
     }
 
-    /// Whether something has happened.
+    /// Whether an exchange has advanced.
     fn poll(&mut self) -> bool {
-        let is_busy = self.advance_exchanges();
-        match self.watch().and_then(|()| self.receive()) {
-            Ok(has_received) => is_busy | has_received,
-            Err(failed) => {
-                self.fail_call(failed);
-                true
-            }
+        let has_advanced = self.advance_exchanges();
+        if let Err(failed) = self.watch().and_then(|()| self.receive()) {
+            self.fail_call(failed);
         }
+        has_advanced
     }
 
     fn start(&mut self, call: Call, sender: ReplySender) {
@@ -260,7 +259,7 @@ impl<'a> Communication<'a> {
 
     /// Whether an operation of an exchange has completed.
     fn advance_exchanges(&mut self) -> bool {
-        let mut is_busy = false;
+        let mut has_advanced = false;
         let mut is_turn = true; // Second operations start in the order of the calls.
         for (sender, exchange) in mem::take(&mut self.exchanges) {
             if let Some((error, _)) = &self.failure {
@@ -270,11 +269,11 @@ impl<'a> Communication<'a> {
             match advance(exchange, &mut is_turn, &self.collectives) {
                 Ok(Step::Waiting(exchange)) => self.exchanges.push((sender, exchange)),
                 Ok(Step::Started(exchange)) => {
-                    is_busy = true;
+                    has_advanced = true;
                     self.exchanges.push((sender, exchange));
                 }
                 Ok(Step::Done(reply)) => {
-                    is_busy = true;
+                    has_advanced = true;
                     let _ = sender.send(Ok(reply)); // As above.
                 }
                 Err(failed) => {
@@ -283,7 +282,7 @@ impl<'a> Communication<'a> {
                 }
             }
         }
-        is_busy
+        has_advanced
     }
 
     /// Sends a heartbeat if it is due, and checks the next rank.
@@ -318,10 +317,8 @@ impl<'a> Communication<'a> {
     }
 
     /// Receives heartbeats and failures.
-    fn receive(&mut self) -> Result<bool, Failed> {
-        let mut is_busy = false;
+    fn receive(&mut self) -> Result<(), Failed> {
         while let Some(message) = self.messages.receive()? {
-            is_busy = true;
             match (message.tag, &mut self.watch) {
                 (BEAT, Some(watch)) => {
                     if let Some(beat) = Beat::from_bytes(&message.bytes) {
@@ -335,7 +332,7 @@ impl<'a> Communication<'a> {
                 _ => {}
             }
         }
-        Ok(is_busy)
+        Ok(())
     }
 
     /// Ends all exchanges with this error, and tells the other ranks. Later failures are consequences of the first.
@@ -425,6 +422,13 @@ fn encode_failure(error: &Error) -> Vec<u8> {
 
 /// CPU time of this process without the calling thread.
 fn cpu_time() -> Duration {
-    let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    read(ClockId::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(read(ClockId::CLOCK_THREAD_CPUTIME_ID))
+    read_clock(ClockId::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(thread_cpu_time())
+}
+
+fn thread_cpu_time() -> Duration {
+    read_clock(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn read_clock(clock: ClockId) -> Duration {
+    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
