@@ -47,6 +47,8 @@ struct Check {
     commands: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
     tool: Option<Tool>,
+    /// A program of the system without which the check is skipped.
+    program: Option<&'static str>,
 }
 
 /// A tool that is not part of a Rust toolchain.
@@ -77,7 +79,7 @@ macro_rules! fuzz {
 }
 
 /// Cheapest first. Clippy and rustdoc share the checked dependencies; the tests build them.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     Check::new("fmt", &["cargo fmt --all --check"]),
     Check::with("typos", &["typos"], TYPOS),
     Check::with("machete", &["cargo machete"], MACHETE),
@@ -141,6 +143,17 @@ const CHECKS: [Check; 14] = [
         env: &[("KINDLING_TEST_DEVICE", "cpu-plain")],
         ..Check::new("plain", &["cargo test --workspace --locked --test decoding --test scheduling"])
     },
+    // The checks above build `ranks` without MPI.
+    Check {
+        program: Some("mpirun"),
+        ..Check::new(
+            "mpi",
+            &[
+                "cargo clippy --package ranks --all-targets --features mpi --locked -- -D warnings",
+                "cargo test --package ranks --features mpi --locked",
+            ],
+        )
+    },
     Check {
         env: &[("RUSTDOCFLAGS", "-D warnings")],
         ..Check::new("doc", &["cargo doc --workspace --no-deps --features cli/cuda,cli/wgpu --locked"])
@@ -149,7 +162,7 @@ const CHECKS: [Check; 14] = [
 
 impl Check {
     const fn new(name: &'static str, commands: &'static [&'static str]) -> Self {
-        Self { name, commands, env: &[], tool: None }
+        Self { name, commands, env: &[], tool: None, program: None }
     }
 
     const fn with(name: &'static str, commands: &'static [&'static str], tool: Tool) -> Self {
@@ -209,7 +222,10 @@ fn run_checks(
                 "the check `{}` needs {package}: cargo install --locked {package}, or --allow-missing {package}",
                 check.name
             ),
-            None => run_check(shell, check)?,
+            None => match check.program.filter(|program| !has_program(program)) {
+                Some(package) => Outcome::Missing { package },
+                None => run_check(shell, check)?,
+            },
         };
         say(&format!("== {}: {outcome}\n", check.name));
         outcomes.push((check.name, outcome));
@@ -247,6 +263,11 @@ fn install_missing(shell: &Shell, tools: &[Tool]) -> anyhow::Result<()> {
     let line = format!("cargo install --locked {}", packages.join(" "));
     say(&format!("$ {line}"));
     command(shell, &line).quiet().run().context("cannot install the missing tools")
+}
+
+/// Whether a folder of PATH has this program.
+fn has_program(name: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(name).is_file()))
 }
 
 fn is_installed(shell: &Shell, tool: &Tool) -> bool {
@@ -358,6 +379,14 @@ mod tests {
         assert!(summary.contains("absent        NOT CHECKED, kindling-no-such-tool is not installed\n"));
         assert!(summary.contains("miri          NOT CHECKED here"));
         assert!(summary.ends_with("1 not checked"), "{summary}");
+    }
+
+    #[test]
+    fn a_check_without_its_program_is_reported() {
+        let outcomes =
+            run(&[Check { program: Some("kindling-no-such-tool"), ..FAILS }, PASSES], &[], &[]).unwrap();
+        assert_eq!(outcomes[0].1, Outcome::Missing { package: "kindling-no-such-tool" });
+        assert!(run(&[Check { program: Some("cargo"), ..FAILS }], &[], &[]).is_err());
     }
 
     #[test]
