@@ -68,12 +68,12 @@ const TOOLS: [Tool; 3] = [TYPOS, MACHETE, DENY];
 /// Jobs of .github/workflows/checks.yml that need another system or toolchain.
 const WORKFLOW_ONLY: [&str; 4] = ["miri", "aarch64-linux", "windows", "macos"];
 
-/// Runs a fuzz target for 20 seconds; findings are written to `target/fuzz`.
+/// Runs a fuzz target for 12 seconds; findings are written to `target/fuzz`.
 macro_rules! fuzz {
     ($target:literal) => {
         concat!(
             "target/fuzz/HOST/release/", $target, " fuzz/corpus/", $target, " -dict=fuzz/dictionaries/", $target,
-            ".dict -max_total_time=20 -timeout=20 -verbosity=0 -print_final_stats=1 -artifact_prefix=target/fuzz/"
+            ".dict -max_total_time=12 -timeout=20 -verbosity=0 -print_final_stats=1 -artifact_prefix=target/fuzz/"
         )
     };
 }
