@@ -5,6 +5,8 @@
 pub struct Mask {
     /// The low and the high 32 bits.
     pub seed: [u32; 2],
+    /// Added to the row indices: the rows before those of this process in the batch.
+    pub first_row: u64,
     /// An element is dropped if its 32 random bits are below the threshold.
     pub threshold: u32,
     /// Multiplies the kept elements, so that the expectation is unchanged.
@@ -18,7 +20,7 @@ impl Mask {
         let threshold = (probability * 2f64.powi(32)) as u32;
         let scale = (1.0 / (1.0 - probability)) as f32;
         let seed = [seed as u32, (seed >> 32) as u32];
-        (probability > 0.0).then_some(Self { seed, threshold, scale })
+        (probability > 0.0).then_some(Self { seed, first_row: 0, threshold, scale })
     }
 
     /// Multiplies each element of a row by 0 or by the scale.
@@ -30,7 +32,7 @@ impl Mask {
     /// As [`Mask::apply`], for the elements from column `first` on.
     #[inline(always)]
     fn apply_from(self, row: u64, first: u32, values: &mut [f32]) {
-        let key = row_key(self.seed, row);
+        let key = row_key(self.seed, self.first_row + row);
         for (col, value) in (first..).zip(values) {
             *value *= self.factor(key, col);
         }

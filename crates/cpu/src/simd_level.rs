@@ -33,6 +33,12 @@ impl SimdLevel {
         Pairs::detect().is_some()
     }
 
+    /// The name of the instruction set, such as `V4`.
+    pub fn name(self) -> String {
+        let arch = format!("{:?}", self.arch);
+        arch.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+    }
+
     /// `None` if products are in f32.
     pub(crate) fn pairs(self) -> Option<Pairs> {
         self.pairs

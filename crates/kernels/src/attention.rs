@@ -148,7 +148,7 @@ pub fn causal_attention(
     }
     attention.check_rope(documents.map_or(time, Documents::longest), head_dim);
     if is_fused(&qkv) {
-        let mask = dropout::mask(&qkv.device(), dropout_probability);
+        let mask = dropout::mask(&qkv.device(), dropout_probability, attention.n_head * time);
         let ([query_gain, key_gain], layout) = attention.fused(&qkv.device());
         check_gains(&query_gain, &key_gain, head_dim);
         let mixed = <Dispatch as FusedOps>::causal_attention(
@@ -302,7 +302,8 @@ pub(crate) fn attend_in_chunks(
     n_rows: usize,
     precision: Precision,
 ) -> Tensor<3> {
-    let mask = dropout::mask(&q.device(), dropout_probability);
+    let [_, n_head, time, _] = q.dims();
+    let mask = dropout::mask(&q.device(), dropout_probability, n_head * time);
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     count_gpu_path();
     let mixed =

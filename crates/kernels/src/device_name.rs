@@ -129,6 +129,16 @@ impl DeviceName {
         }
     }
 
+    /// The device of a process among several on this machine: for `cuda` without an index, the GPU with the process's index.
+    pub fn of_local_rank(self, idx: usize) -> Self {
+        match self.resolved() {
+            Self { backend: Backend::Cuda, which: Which::Default } => {
+                Self { backend: Backend::Cuda, which: Which::Index(idx) }
+            }
+            resolved => resolved,
+        }
+    }
+
     /// Opens the device, or all devices of the backend.
     ///
     /// # Errors

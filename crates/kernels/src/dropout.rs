@@ -14,6 +14,7 @@ use cpu::dropout::{MIX, MIX_LAST, Mask};
 
 thread_local! {
     static MASKS: Cell<u64> = const { Cell::new(0) };
+    static FIRST_SEQUENCE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Sets the dropout seed of this thread. The same elements are dropped on every device.
@@ -21,6 +22,17 @@ thread_local! {
 /// A thread starts with a seed of 0.
 pub fn seed_dropout(seed: u64) {
     MASKS.set(seed);
+}
+
+/// Runs `work` with a dropout seed, and with the index in the batch of the first sequence that it processes: ranks that
+/// share a batch drop the elements that one rank would. Restores the thread's state, because a thread of a pool may run
+/// `work` while it waits for other work.
+pub fn with_dropout<T>(seed: u64, first_sequence: usize, work: impl FnOnce() -> T) -> T {
+    let before = (MASKS.replace(seed), FIRST_SEQUENCE.replace(first_sequence));
+    let result = work();
+    MASKS.set(before.0);
+    FIRST_SEQUENCE.set(before.1);
+    result
 }
 
 /// The seed with which this thread's masks continue as they would now.
@@ -36,24 +48,25 @@ pub fn dropout_state() -> u64 {
 ///
 /// # Shapes
 ///
-/// Any; the output has the shape of `x`.
+/// Any, with the sequences of a batch first; the output has the shape of `x`.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
-    let Some(mask) = mask(&x.device(), probability) else { return x };
     let shape = x.dims();
     let n_columns = shape[D - 1];
     let n_rows = shape.iter().product::<usize>() / n_columns.max(1);
+    let Some(mask) = mask(&x.device(), probability, n_rows / shape[0].max(1)) else { return x };
     let x = x.into_dispatch();
     let is_dropped = is_dropped::<Dispatch>(mask, arange::<Dispatch>(0..n_rows, &x.device()), n_columns);
     let is_dropped = Tensor::<2, Bool>::from_dispatch(is_dropped).reshape(shape);
     Tensor::from_dispatch(drop_out::<Dispatch>(x, is_dropped.into_dispatch(), mask))
 }
 
-/// The next mask of this thread; `None` outside training.
-pub(crate) fn mask(device: &Device, probability: f64) -> Option<Mask> {
+/// The next mask of this thread, with this number of rows for each sequence; `None` outside training.
+pub(crate) fn mask(device: &Device, probability: f64, n_rows: usize) -> Option<Mask> {
     if probability == 0.0 || !device.is_autodiff() {
         return None;
     }
-    Mask::new(probability, next_seed())
+    let first_row = (FIRST_SEQUENCE.get() * n_rows) as u64;
+    Mask::new(probability, next_seed()).map(|mask| Mask { first_row, ..mask })
 }
 
 /// SplitMix64 ([Steele et al., 2014](https://doi.org/10.1145/2714064.2660195)).
@@ -65,10 +78,13 @@ fn next_seed() -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether `mask` drops each of the first `n_columns` elements of the rows with indices `rows`, `[R]`, as `[R, C]`.
+/// Whether `mask` drops each of the first `n_columns` elements of the rows with indices `rows`, `[R]`, as `[R, C]`. The
+/// indices count from the mask's first row.
 /// Computed with tensor operations.
 pub(crate) fn is_dropped<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
     let (n_rows, device) = (rows.shape()[0], rows.device());
+    let first_row = i64::try_from(mask.first_row).expect("a batch has fewer than 2^63 rows");
+    let rows = B::int_add_scalar(rows, first_row.into());
     let rows = B::int_cast(B::int_reshape(rows, [n_rows, 1].into()), IntDType::U32);
     let keys = mask
         .seed
@@ -180,6 +196,28 @@ mod tests {
             let factors = Tensor::<2>::from_dispatch(drop_out::<Dispatch>(ones, is_dropped, mask));
             assert_eq!(factors.into_data(), TensorData::new(expected, [n_rows, n_columns]));
         }
+    }
+
+    #[test]
+    fn parts_of_a_batch_drop_the_elements_of_the_whole() {
+        let device = test_device().autodiff();
+        let [batch, heads, time, n_columns] = [4, 3, 5, 7];
+        let dropped = |first: usize, n: usize| -> Vec<f32> {
+            let x = Tensor::<4>::ones([n, heads, time, n_columns], &device);
+            let both = with_dropout(9, first, || [dropout(x.clone(), 0.5), dropout(x, 0.5)]);
+            both.map(|x| x.into_data().try_into_vec::<f32>().unwrap()).concat()
+        };
+        let whole = dropped(0, batch);
+        let (first, second) = whole.split_at(whole.len() / 2);
+        for start in 0..batch {
+            let range = start * heads * time * n_columns..(start + 1) * heads * time * n_columns;
+            assert_eq!(dropped(start, 1), [&first[range.clone()], &second[range]].concat(), "{start}");
+        }
+        assert_ne!(dropped(0, 1), dropped(1, 1));
+
+        seed_dropout(4);
+        dropped(1, 1);
+        assert_eq!((dropout_state(), FIRST_SEQUENCE.get()), (4, 0), "the state is restored");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn embed<'a>(
         assert_eq!(n_rows, batch * time, "the segments do not cover the rows");
     }
     if is_fused(&tokens) {
-        let mask = dropout::mask(&tokens.device(), dropout_probability);
+        let mask = dropout::mask(&tokens.device(), dropout_probability, time);
         let sequences = (0..n_times).flat_map(|_| segments.iter().flat_map(|segment| segment.positions()));
         let position_ids = positions.is_some().then_some(sequences).into_iter().flatten().collect();
         let positions = positions.unwrap_or_else(|| Tensor::empty([0, channels], &tokens.device()));

@@ -54,7 +54,7 @@ pub use adamw::{adamw, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
     Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment,
-    SlotShape, SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
+    SimdLevel, SlotShape, SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]
@@ -62,7 +62,7 @@ pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{has_collectives, has_fused_operations, use_plain_operations};
 pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
-pub use dropout::{dropout, dropout_state, seed_dropout};
+pub use dropout::{dropout, dropout_state, seed_dropout, with_dropout};
 pub use embedding::embed;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{GraphicsApi, GraphicsError};

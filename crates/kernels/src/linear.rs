@@ -33,7 +33,7 @@ pub fn linear<'a, const D: usize>(
     let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
-        let update_mask = dropout::mask(&x.device(), weight.dropout());
+        let update_mask = dropout::mask(&x.device(), weight.dropout(), rows_per_sequence(&x));
         return fused(x, weight, bias, None, Affine { precision, update_mask, ..Affine::default() });
     }
     plain(x, &weight, bias, precision)
@@ -58,7 +58,7 @@ pub fn linear_activate<'a, const D: usize>(
     let weight = weight.into();
     check(&x, &weight);
     if is_fused(&x) {
-        let update_mask = dropout::mask(&x.device(), weight.dropout());
+        let update_mask = dropout::mask(&x.device(), weight.dropout(), rows_per_sequence(&x));
         let affine = Affine { precision, activation: Some(activation), update_mask, ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
@@ -88,12 +88,17 @@ pub fn linear_residual<'a, const D: usize>(
     check(&x, &weight);
     if is_fused(&x) {
         // The dropout of low-rank updates has an earlier mask.
-        let update_mask = dropout::mask(&x.device(), weight.dropout());
-        let mask = dropout::mask(&x.device(), dropout_probability);
+        let update_mask = dropout::mask(&x.device(), weight.dropout(), rows_per_sequence(&x));
+        let mask = dropout::mask(&x.device(), dropout_probability, rows_per_sequence(&x));
         let affine = Affine { precision, mask, update_mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
     residual + dropout(plain(x, &weight, bias, precision), dropout_probability)
+}
+
+/// The number of rows of a sequence: the sequences of a batch are on the first axis.
+fn rows_per_sequence<const D: usize>(x: &Tensor<D>) -> usize {
+    x.dims().get(1..D - 1).unwrap_or_default().iter().product()
 }
 
 fn check<const D: usize>(x: &Tensor<D>, weight: &UpdatedWeight<'_>) {
@@ -154,10 +159,9 @@ fn plain<const D: usize>(
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
 
-    let x = x.reshape([n_rows, d_in]);
-    let mut y = product(x.clone(), weight.transpose(), precision); // [rows, C_out]
+    let mut y = product(x.clone().reshape([n_rows, d_in]), weight.transpose(), precision); // [rows, C_out]
     if !updates.is_empty() {
-        let x = dropout(x, *probability);
+        let x = dropout(x, *probability).reshape([n_rows, d_in]);
         y = updates.iter().fold(y, |y, update| update.add_to(y, x.clone(), precision));
     }
     match bias {

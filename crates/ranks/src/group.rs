@@ -29,12 +29,12 @@ pub trait Group: Send + Sync + fmt::Debug {
     /// Fails all ranks. `message` continues the sentence "rank 3 on node7", such as "failed: disk full".
     fn fail(&self, message: &str);
 
-    /// Waits until all ranks have finished, and leaves the group.
+    /// Waits until all ranks have finished, and leaves the group. Nothing else may be called after it.
     ///
     /// # Errors
     ///
     /// If another rank fails meanwhile.
-    fn finish(self: Box<Self>) -> Result<(), Error>;
+    fn finish(&self) -> Result<(), Error>;
 
     /// The number of ranks.
     fn size(&self) -> usize {

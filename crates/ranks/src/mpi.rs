@@ -88,7 +88,7 @@ impl Group for Mpi {
         let _ = others.recv_timeout(TELL_TIMEOUT); // A rank that hangs can't be told; the job is aborted soon.
     }
 
-    fn finish(self: Box<Self>) -> Result<(), Error> {
+    fn finish(&self) -> Result<(), Error> {
         self.barrier()?;
         let (left, is_left) = channel();
         self.send(Command::Leave(left));

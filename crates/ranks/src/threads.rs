@@ -101,7 +101,7 @@ impl Group for Threads {
         state.failure = Some(failure);
     }
 
-    fn finish(self: Box<Self>) -> Result<(), Error> {
+    fn finish(&self) -> Result<(), Error> {
         self.barrier()
     }
 }
@@ -319,7 +319,7 @@ mod tests {
         let ranks = Threads::group(3);
         thread::scope(|scope| {
             for rank in ranks {
-                scope.spawn(|| Box::new(rank).finish().unwrap());
+                scope.spawn(|| rank.finish().unwrap());
             }
         });
     }

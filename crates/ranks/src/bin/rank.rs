@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     rank.barrier()?;
     println!("rank {} of {} finishes", rank.index(), rank.size());
-    Ok(Box::new(rank).finish()?)
+    Ok(rank.finish()?)
 }
 
 /// Exchanges for ever. Prints the process when heartbeats have told of the training.
