@@ -15,14 +15,17 @@
 //! - A `system` key is the system message of a row that has none.
 //! - Preference data has `prompt`, `chosen` and `rejected`: text or lists of messages. Without `prompt`, or if `chosen`
 //!   and `rejected` start with the user or a system message, the prompt is the messages that both start with.
+//! - `weight`, `train` and `loss` of an answer must be 1 or true: single answers can't be left out of training.
 //! - Other keys are ignored, except those whose loss would change the conversation, such as `tool_calls`.
 
 mod fields;
 mod files;
+mod kinds;
 mod layout;
 mod preference;
 mod reader;
 mod rows;
 
+pub use kinds::Kinds;
 pub use preference::Preference;
 pub use reader::{Located, Reader};

@@ -9,6 +9,7 @@ use crate::{
     Conversation, Error, Message, Result, SpecialTexts, Template,
     align::token_ranges,
     chatml,
+    error::CHAT_TEMPLATE,
     spans::{Format, Formatted, Span, format},
     train_on::TrainOn,
 };
@@ -99,7 +100,13 @@ impl Encoder {
             _ => Format::Template(Template::with_date(template, special, date)?),
         };
         let encoder = Self { format, tokenizer, train_on };
-        encoder.encode(&probe())?;
+        encoder.encode(&probe()).map_err(|error| match error {
+            // All letters of the probe are in the template's roles too.
+            Error::UnknownCharacter { character, .. } => {
+                Error::UnknownCharacter { place: CHAT_TEMPLATE.to_owned(), character }
+            }
+            error => error,
+        })?;
         Ok(encoder)
     }
 
@@ -142,7 +149,8 @@ impl Encoder {
     pub fn encode(&self, conversation: &Conversation) -> Result<Example> {
         let messages = conversation.messages();
         let Formatted { text, spans } = format(&self.format, conversation, self.train_on)?;
-        let ids = self.tokenizer.encode_special(&text)?;
+        let ids =
+            self.tokenizer.encode_special(&text).map_err(|error| Error::of_encoding(error, messages))?;
         let ranges = token_ranges(&self.tokenizer, &ids, &text);
         let mut trained = vec![false; ids.len()];
         let mut previous = None;
@@ -223,7 +231,8 @@ impl Encoder {
     }
 }
 
-/// A question and its answer, in letters of `user` and `assistant`: a vocabulary of characters may lack others.
+/// A question and its answer. All their letters are in `user` and `assistant`, because a character vocabulary may lack
+/// others.
 fn probe() -> Conversation {
     Conversation::new(vec![Message::user("rest"), Message::assistant("trains")])
         .expect("a question and its answer are a conversation")

@@ -4,7 +4,7 @@ use std::{error, fmt, io, path::PathBuf};
 
 use minijinja::ErrorKind;
 
-use crate::Flaw;
+use crate::{Flaw, Message, flaw::LAST_ONLY};
 
 /// An error of a chat template, of chat data, or of the tokens to train in a conversation. Messages are counted from 1.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +57,9 @@ pub enum Error {
     /// The text before the answer depends on later messages: templates may remove the reasoning of earlier turns.
     #[error(
         "the chat template changes the text up to message {number} ({role}) when later messages follow, so not every \
-         answer can be trained; use train_on = \"last\", conversations of one answer, or a template with the tags \
-         {{% generation %}}"
+         answer can be trained; use {}, conversations of one answer, or a template with the tags \
+         {{% generation %}}",
+        LAST_ONLY
     )]
     PrefixChanges { number: usize, role: String },
 
@@ -86,9 +87,23 @@ pub enum Error {
     )]
     Unaligned { number: usize },
 
+    #[error(
+        "{place} has the character {character:?} (U+{:04X}), which is not in the vocabulary of the model; remove it, or \
+         train a model whose tokenizer encodes any text, with data.tokenizer=byte, gpt2 or bpe:N",
+        u32::from(*character)
+    )]
+    UnknownCharacter {
+        /// A message, or the chat template.
+        place: String,
+        character: char,
+    },
+
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
 }
+
+/// The place of an error outside the messages.
+pub(crate) const CHAT_TEMPLATE: &str = "the chat template";
 
 /// The result of an operation on chat templates or data.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -109,6 +124,14 @@ impl Error {
     /// An error of compiling a template.
     pub(crate) fn of_compiling(error: &minijinja::Error) -> Self {
         Self::Syntax { line: error.line().unwrap_or(1), message: message(error) }
+    }
+
+    /// An error of encoding the text of these messages. Positions in that text are replaced by the message.
+    pub(crate) fn of_encoding(error: tokenizer::Error, messages: &[Message]) -> Self {
+        let tokenizer::Error::UnknownCharacter { character, .. } = error else { return error.into() };
+        let idx = messages.iter().position(|message| message.content.contains(character));
+        let place = idx.map_or_else(|| CHAT_TEMPLATE.to_owned(), |idx| format!("message {}", idx + 1));
+        Self::UnknownCharacter { place, character }
     }
 
     /// An error of rendering a template.

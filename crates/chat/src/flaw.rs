@@ -11,10 +11,10 @@ pub enum Speaker {
 }
 
 impl Speaker {
-    /// The speaker of a role: its name in a chat template, or ShareGPT's `human` and `gpt`.
+    /// The speaker of a role: its name in a chat template, OpenAI's `developer`, or ShareGPT's `human` and `gpt`.
     pub(crate) fn of(role: &str) -> Option<Self> {
         match role {
-            "system" => Some(Self::System),
+            "system" | "developer" => Some(Self::System),
             "user" | "human" => Some(Self::User),
             "assistant" | "gpt" => Some(Self::Assistant),
             _ => None,
@@ -36,6 +36,9 @@ impl fmt::Display for Speaker {
         f.write_str(self.role())
     }
 }
+
+/// The options that train last answers only.
+pub(crate) const LAST_ONLY: &str = "--set chat.train_on=last (in `data check`: --train-on last)";
 
 /// Why a row of chat data can't be trained on, and what to do. Messages are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +62,8 @@ pub enum Flaw {
     NotAnObject { found: &'static str },
 
     #[error(
-        "unknown layout with {}; use `messages`, `conversations`, `prompt` and `completion`, or `instruction` and `output`{}",
-        list(.keys),
-        if .keys.iter().any(|key| key == "chosen") { " (preferences are for `train dpo`)" } else { "" }
+        "unknown layout with {}; use `messages`, `conversations`, `prompt` and `completion`, or `instruction` and `output`",
+        list(.keys)
     )]
     UnknownLayout { keys: Vec<String> },
 
@@ -70,6 +72,17 @@ pub enum Flaw {
         list(.keys)
     )]
     NotPreference { keys: Vec<String> },
+
+    #[error("the row has `{present}` but no `{missing}`; add it, or remove the row")]
+    MissingKey { present: &'static str, missing: &'static str },
+
+    /// Data of the other preset for chats.
+    #[error("the row is {found}, for `train {preset}`")]
+    OtherKind {
+        found: &'static str,
+        /// `sft` or `dpo`.
+        preset: &'static str,
+    },
 
     #[error("`{key}` must be {expected}, found {found}")]
     RowType { key: &'static str, expected: &'static str, found: &'static str },
@@ -89,7 +102,7 @@ pub enum Flaw {
     NotText { number: usize, kind: String },
 
     #[error(
-        "message {number} has the unknown role {role:?}; roles are system, user (human) and assistant (gpt)"
+        "message {number} has the unknown role {role:?}; roles are system (developer), user (human) and assistant (gpt)"
     )]
     UnknownRole { number: usize, role: String },
 
@@ -100,6 +113,14 @@ pub enum Flaw {
 
     #[error("message {number} has `{key}`, which is not supported; {advice}")]
     UnsupportedField { number: usize, key: &'static str, advice: &'static str },
+
+    /// An answer with a weight of 0 in the loss, or another one than 1.
+    #[error(
+        "message {number} (assistant) has `{key}` = {value}, but an answer can't be left out of training; remove the key, \
+         or to train last answers only, remove it everywhere and use {}",
+        LAST_ONLY
+    )]
+    Untrained { number: usize, key: &'static str, value: String },
 
     #[error("`{key}` is not supported; {advice}")]
     UnsupportedKey { key: &'static str, advice: &'static str },

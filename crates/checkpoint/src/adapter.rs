@@ -7,7 +7,7 @@ use std::{
 
 use ::fs::atomic;
 use burn::prelude::Device;
-use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, with_adapter};
+use families::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, WeightStorage, gguf::FileType, with_adapter};
 use formats::weights::Weights;
 use model::Gpt;
 
@@ -45,7 +45,7 @@ impl RunFolder {
     pub(crate) fn base_folder(&self) -> Result<Self> {
         match self.base()? {
             AdapterBase::Folder(folder) => Ok(folder),
-            AdapterBase::Gguf(base) => Err(Error::NoBase { path: self.path().to_owned(), base }),
+            AdapterBase::Gguf(base) => Err(Error::GgufBase { path: self.path().to_owned(), base }),
         }
     }
 
@@ -73,7 +73,7 @@ impl RunFolder {
         {
             return Ok(found);
         }
-        Err(Error::NoBase { path: self.path().to_owned(), base: self.named_base()? })
+        Err(self.without_base(self.named_base()?, recorded.map_or(ADAPTER_CONFIG, |_| BASE)))
     }
 
     /// The path of the base model by `base.json`, or by the settings of PEFT. It may not exist.
@@ -86,8 +86,17 @@ impl RunFolder {
             return Ok(base.path);
         }
         let config = AdapterConfig::read(self.path())?;
-        let missing = || Error::NoBase { path: self.path().to_owned(), base: PathBuf::from("?") };
-        config.base_model_name_or_path.map(PathBuf::from).ok_or_else(missing)
+        let unnamed = || Error::UnnamedBase { path: self.path().to_owned() };
+        config.base_model_name_or_path.map(PathBuf::from).ok_or_else(unnamed)
+    }
+
+    /// The error for a base that is not on this machine, and the file that names it.
+    fn without_base(&self, base: PathBuf, named_in: &'static str) -> Error {
+        let (path, named_in) = (self.path().to_owned(), self.path().join(named_in));
+        match named_in.ends_with(BASE) {
+            true => Error::MissingBase { path, base, named_in },
+            false => Error::NoBase { path, base, named_in },
+        }
     }
 
     fn recorded_base(&self) -> Result<Option<Base>> {
@@ -98,18 +107,15 @@ impl RunFolder {
         Ok(Some(base))
     }
 
-    /// Checks that the base model has the weights with which the adapter was trained. Without a record, nothing is
-    /// checked.
-    ///
-    /// # Errors
-    ///
-    /// If the base is missing or has other weights.
-    pub fn check_base(&self) -> Result<()> {
-        let Some(recorded) = self.recorded_base()? else { return Ok(()) };
-        if self.base()?.weights_sha256()? == recorded.sha256 {
-            return Ok(());
+    /// The base model. It must have the weights on which the adapter was trained, if these are recorded.
+    fn checked_base(&self) -> Result<AdapterBase> {
+        let base = self.base()?;
+        match self.recorded_base()? {
+            Some(recorded) if base.weights_sha256()? != recorded.sha256 => {
+                Err(Error::OtherBase { path: self.path().to_owned(), base: recorded.path })
+            }
+            _ => Ok(base),
         }
-        Err(Error::OtherBase { path: self.path().to_owned(), base: recorded.path })
     }
 
     pub(crate) fn weights_sha256(&self) -> Result<String> {
@@ -150,9 +156,23 @@ impl RunFolder {
     }
 
     fn load_updated(&self, adapter: &Path, storage: WeightStorage, device: &Device) -> Result<Gpt> {
-        let model = self.base()?.load(storage, device)?;
+        let model = self.checked_base()?.load(storage, device)?;
         let block_size = self.config()?.block_size.min(model.config().block_size);
         Ok(with_adapter(model.with_block_size(block_size), self.path(), adapter, device)?)
+    }
+
+    /// Checks that the model can be the base of an adapter with this storage of its weights, without loading them.
+    ///
+    /// # Errors
+    ///
+    /// If the model is an adapter itself, and its weights should have fewer bits than f32.
+    pub fn check_is_base(&self, storage: WeightStorage) -> Result<()> {
+        match storage {
+            WeightStorage::Quantised(ty) if ty != FileType::F32 && self.is_adapter() => {
+                Err(Error::PackedAdapter { path: self.path().to_owned(), ty })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Loads the model as the base of an adapter. If it is an adapter itself, its updates are added to its weights.

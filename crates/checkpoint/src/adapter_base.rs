@@ -4,15 +4,12 @@ use std::path::{Path, PathBuf};
 
 use ::fs::{sha256_hex, sha256_of_file};
 use burn::prelude::Device;
-use families::{
-    WeightStorage,
-    gguf::{FileType, GgufFile},
-};
+use families::{WeightStorage, gguf::GgufFile};
 use formats::gguf::part_paths;
 use model::Gpt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RunFolder, error::io};
+use crate::{Result, RunFolder, error::io};
 
 /// The base model of an adapter, as `base.json` names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,10 +81,10 @@ impl AdapterBase {
         match (self, storage) {
             (Self::Gguf(path), _) => Ok(GgufFile::open(path)?.load_model(storage, device)?),
             (Self::Folder(folder), _) if !folder.is_adapter() => folder.load_model_with(storage, device),
-            (Self::Folder(folder), WeightStorage::Quantised(ty)) if ty != FileType::F32 => {
-                Err(Error::PackedAdapter { path: folder.path().to_owned(), ty })
+            (Self::Folder(folder), _) => {
+                folder.check_is_base(storage)?;
+                folder.load_model_with(WeightStorage::Owned, device)
             }
-            (Self::Folder(folder), _) => folder.load_model_with(WeightStorage::Owned, device),
         }
     }
 

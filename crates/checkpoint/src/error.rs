@@ -32,16 +32,38 @@ pub enum Error {
         missing: &'static str,
     },
 
-    /// An adapter whose base model is not a folder here.
+    /// An adapter trained elsewhere, whose base model is not here.
     #[error(
-        "{} is a LoRA adapter of {}, which is not a folder here; download or import that model, and set its path as \
-         base_model_name_or_path in adapter_config.json", .path.display(), .base.display()
+        "{} is a LoRA adapter of {}, which is not a folder or GGUF file here; download or import that model, and set its \
+         path as base_model_name_or_path in {}", .path.display(), .base.display(), .named_in.display()
     )]
-    NoBase { path: PathBuf, base: PathBuf },
+    NoBase { path: PathBuf, base: PathBuf, named_in: PathBuf },
+
+    /// An adapter trained here, whose base model was moved or removed.
+    #[error(
+        "{} is a LoRA adapter of {}, which does not exist; restore it, or if it has moved, set its new path in {}",
+        .path.display(), .base.display(), .named_in.display()
+    )]
+    MissingBase { path: PathBuf, base: PathBuf, named_in: PathBuf },
+
+    /// An adapter without settings of a model, as PEFT writes it, on a GGUF file.
+    #[error(
+        "{} is a LoRA adapter of the GGUF file {}; give that file as the model, and the adapter with --adapter {}",
+        .path.display(), .base.display(), quoted(&.path.display().to_string())
+    )]
+    GgufBase { path: PathBuf, base: PathBuf },
+
+    /// An adapter that names no base model.
+    #[error(
+        "{} is a LoRA adapter without the path of its base model; set it as base_model_name_or_path in its \
+         adapter_config.json", .path.display()
+    )]
+    UnnamedBase { path: PathBuf },
 
     /// An adapter whose base model has changed.
     #[error(
-        "the weights of {} are not those that the adapter {} was trained on; restore them, or start a new run",
+        "the weights of {} are not those that the adapter {} was trained on; restore them. To apply the \
+         adapter to other weights, give that model and --adapter",
         .base.display(), .path.display()
     )]
     OtherBase { path: PathBuf, base: PathBuf },
@@ -149,6 +171,20 @@ pub enum Error {
         /// The process that holds the lock.
         holder: String,
     },
+}
+
+impl Error {
+    /// Whether the base model of an adapter is missing or has changed, so that no weights of the adapter can be used.
+    pub fn is_of_base(&self) -> bool {
+        matches!(
+            self,
+            Self::NoBase { .. }
+                | Self::MissingBase { .. }
+                | Self::GgufBase { .. }
+                | Self::UnnamedBase { .. }
+                | Self::OtherBase { .. }
+        )
+    }
 }
 
 /// A result with this crate's error.

@@ -33,6 +33,15 @@ impl DeviceArgs {
         Ok(self.device.open()?)
     }
 
+    /// Opens the device of a process that trains with others. `local_index` counts the processes on this host: each takes
+    /// its own NVIDIA GPU.
+    pub(crate) fn open_for_rank(&self, local_index: usize) -> anyhow::Result<Vec<Device>> {
+        if self.device.is_all() {
+            bail_usage!("each rank trains on one device; use --device cuda, which gives each its own GPU");
+        }
+        Ok(self.device.of_local_rank(local_index).open()?)
+    }
+
     pub(crate) fn name(&self) -> String {
         self.device.resolved().to_string()
     }

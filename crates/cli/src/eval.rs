@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => {
             let path = source.path().display();
             let Some(text) = validation_text(&source, &tokenizer, data_dir)? else {
-                bail!("{path} has no record of its training text; name a text with --data")
+                bail!("{path} has no record of training on a text; name a text with --data")
             };
             report_training_loss(&source)?;
             text

@@ -6,7 +6,7 @@ use console::report;
 use dataset::{END_OF_TEXT, TokenizerChoice, Tokens};
 use engine::{EvaluationText, Source};
 use journal::History;
-use monitor::report_ambiguous_name;
+use monitor::{report_ambiguous_name, warn_of_chats};
 use tokenizer::Tokenizer;
 
 use crate::prepare::{self, is_missing};
@@ -19,6 +19,7 @@ pub(crate) fn named_text(
     data_dir: &Path,
 ) -> anyhow::Result<EvaluationText> {
     report_ambiguous_name(data);
+    warn_of_chats(data);
     let text = prepare::read_text(data, data_dir)?;
     Ok(EvaluationText::encode(tokenizer, &text, separator(source)?.as_deref())?)
 }
@@ -32,7 +33,7 @@ fn separator(source: &Source) -> anyhow::Result<Option<String>> {
     Ok(recipe.map_or_else(|| Some(END_OF_TEXT.to_owned()), |recipe| recipe.data.separator))
 }
 
-/// The validation text of a run; `None` for a model without a record of its training text.
+/// The validation text of a run; `None` for a model without a record of its training text, or trained on chat data.
 pub(crate) fn validation_text(
     source: &Source,
     tokenizer: &Tokenizer,
@@ -40,7 +41,9 @@ pub(crate) fn validation_text(
 ) -> anyhow::Result<Option<EvaluationText>> {
     let Source::Folder(model) = source else { return Ok(None) };
     let history = History::open(model.folder.clone())?;
-    let Some(recipe) = &history.recipe else { return Ok(None) };
+    let Some(recipe) = history.recipe.as_ref().filter(|recipe| recipe.chat.is_none()) else {
+        return Ok(None);
+    };
     let origin = model.folder.recipe_path();
     let (origin, data) = (origin.display(), &recipe.data);
     match &data.valid {

@@ -52,9 +52,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::key_tips::with_key_tip;
 
-/// The exit code for invalid arguments, the same as clap's.
-const USAGE: u8 = 2;
-
 /// Train small and mid-size GPT language models on your own text and generate text with them.
 #[derive(Parser)]
 #[command(name = "kindling", version, propagate_version = true, max_term_width = 100)]
@@ -155,7 +152,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `kindling generate | head`
         Err(error) => {
             console::error(&error);
-            if usage::is_usage_error(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            usage::exit_code(&error)
         }
     }
 }

@@ -40,7 +40,10 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
     let from = if step > 0 { format!(", {} left", HumanCount(n_steps)) } else { String::new() };
     let mut rows = vec![
         ("model", sizes(&recipe.model)),
-        ("text", format!("{}: {train} training tokens, {valid} validation tokens", recipe.data.corpus)),
+        (
+            recipe.data_noun(),
+            format!("{}: {train} training tokens, {valid} validation tokens", recipe.data.corpus),
+        ),
         (
             "steps",
             format!(

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use engine::{Model, ScoredText, score_texts, window_stride};
 use journal::summary::plural;
+use monitor::warn_of_chats;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -96,7 +97,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let text = match &args.text {
         TextArgs { text: Some(text), .. } => text.clone(),
-        TextArgs { file: Some(path), .. } => dataset::read_text(path)?,
+        TextArgs { file: Some(path), .. } => {
+            path.to_str().map(warn_of_chats);
+            dataset::read_text(path)?
+        }
         TextArgs { jsonl: Some(path), .. } => return score_lines(&args, path, &mut out),
         TextArgs { .. } => unreachable!("clap requires one of them"),
     };

@@ -3,45 +3,101 @@
 mod args;
 mod errors;
 mod own_recipe;
+mod ranks;
 mod resume;
+mod run_files;
 mod short;
 mod start;
 mod subject;
 
-use std::{any::Any, process::ExitCode};
+use std::{any::Any, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use checkpoint::Session;
 use console::{can_draw, is_quiet, warn};
 use journal::{History, N_QUESTIONS, Questions, SampleLog, summary::sizes, write_card};
 use monitor::{ChartFiles, Key, Lines, LiveView, Observer, Screen, announce, conclude, print_resume_hint};
-use trainer::{Control, Ending, Event, Training};
+use trainer::{Changes, Control, Ending, Event, Training};
 
 pub(crate) use self::args::Args;
-use self::args::Log;
+use self::{args::Log, ranks::Ranks};
 use crate::{allocator, probe, signals::Signals};
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ranks = Ranks::start(Duration::from_secs(args.rank_timeout))?;
+    let result = train(args, &ranks);
+    ranks.end(result)
+}
+
+fn train(args: Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     let args = args.with_subject_resolved()?;
+    if ranks.are_several() {
+        args.check_for_ranks()?;
+    }
     let signals = Signals::listen()?;
     if args.overfit_one_batch || args.find_learning_rate {
         let device = args.device.open()?;
-        let (planned, model) = start::experiment(&args, &device)?;
+        let (planned, model) = start::experiment(&args, &device, ranks)?;
         return if args.overfit_one_batch {
             probe::overfit_one_batch(planned, model, &device, &signals)
         } else {
             probe::find_learning_rate(planned, model, &device, &signals)
         };
     }
-    let devices = args.device.open_all()?;
-    let begun = if args.resume { resume::resume(&args, &devices)? } else { start::start(&args, &devices)? };
+    let devices = match ranks.are_several() {
+        true => args.device.open_for_rank(ranks.local_index())?,
+        false => args.device.open_all()?,
+    };
+    let begun = if args.resume {
+        resume::resume(&args, &devices, ranks)?
+    } else {
+        start::start(&args, &devices, ranks)?
+    };
     let Some((training, changes)) = begun else {
         return Ok(ExitCode::SUCCESS); // --dry-run
     };
+    let training = Training { group: ranks.group().clone(), ..training };
     let folder = training.folder.clone();
     let corpus = training.recipe.data.corpus.clone();
+    let control = Control::new();
+    signals.forward_to(&control);
+    let (observe, screen_guard) = match ranks.scratch_run() {
+        None => observer(&args, &training, changes, &control, &signals)?,
+        Some(_) => (Box::new(|_: Event<'_>| ()) as trainer::Observer, Box::new(()) as Box<dyn Any>),
+    };
+    allocator::release_free_memory(); // Of loading, such as the buffers of quantised weights.
+    let outcome = trainer::train(training, control, observe);
+    drop(screen_guard); // Restores the terminal before anything else is printed.
+    let outcome = outcome?;
+    if ranks.scratch_run().is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(match outcome.ending {
+        Ending::Interrupted => {
+            print_resume_hint(&folder, &outcome, &args.data_dir.as_option());
+            // A launcher takes any other code for a failure of the job.
+            if ranks.are_several() { ExitCode::SUCCESS } else { ExitCode::from(signals.exit_code()) }
+        }
+        Ending::StoppedEarly | Ending::Finished => {
+            write_card(&folder, &devices[0])?;
+            conclude(&folder, &corpus, &outcome, &args.data_dir.as_option())?;
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Announces and logs the session. Returns the observer of the run, and a guard that restores the terminal when it is
+/// dropped.
+fn observer(
+    args: &Args,
+    training: &Training,
+    changes: Changes,
+    control: &Control,
+    signals: &Signals,
+) -> anyhow::Result<(trainer::Observer, Box<dyn Any>)> {
+    let folder = &training.folder;
     let tokenizer = folder.load_tokenizer()?;
-    announce(&training, &changes);
+    announce(training, &changes);
     let step = training.resume.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
     let threads = rayon::current_num_threads();
     folder.add_session(&Session {
@@ -58,31 +114,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let samples = SampleLog::open(&samples_path, last_shown_step)
         .with_context(|| format!("cannot open {}", samples_path.display()))?;
     let resumed_at = training.resume.as_ref().map(|_| last_shown_step);
-    let chart_files = ChartFiles::open(&folder, resumed_at, args.log == Log::Tensorboard);
-    let control = Control::new();
-    signals.forward_to(&control);
-    let (screen, screen_guard) = open_screen(&args, &training, last_shown_step, &control, &signals)?;
+    let chart_files = ChartFiles::open(folder, resumed_at, args.log == Log::Tensorboard);
+    let (screen, screen_guard) = open_screen(args, training, last_shown_step, control, signals)?;
     let prompts = training.data.questions(N_QUESTIONS);
     let stop_tokens = folder.special_tokens()?.eos;
     let questions = (!prompts.is_empty()).then_some(Questions { prompts, stop_tokens });
     let seed = training.recipe.run.seed;
     let mut observer = Observer { screen, tokenizer, questions, samples, chart_files, seed };
-    let observe = Box::new(move |event: Event<'_>| observer.event(event));
-    allocator::release_free_memory(); // Of loading, such as the buffers of quantised weights.
-    let outcome = trainer::train(training, control, observe);
-    drop(screen_guard); // Restores the terminal before anything else is printed.
-    let outcome = outcome?;
-    Ok(match outcome.ending {
-        Ending::Interrupted => {
-            print_resume_hint(&folder, &outcome, &args.data_dir.as_option());
-            ExitCode::from(signals.exit_code())
-        }
-        Ending::StoppedEarly | Ending::Finished => {
-            write_card(&folder, &devices[0])?;
-            conclude(&folder, &corpus, &outcome, &args.data_dir.as_option())?;
-            ExitCode::SUCCESS
-        }
-    })
+    Ok((Box::new(move |event: Event<'_>| observer.event(event)), screen_guard))
 }
 
 /// The live view or progress lines, and a guard that restores the terminal when it is dropped.

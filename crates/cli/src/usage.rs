@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fmt::{self, Display, Formatter},
+    process::ExitCode,
     str::FromStr,
 };
 
@@ -50,7 +51,7 @@ macro_rules! bail_usage {
 pub(crate) use bail_usage;
 
 /// Whether an error or one of its causes is an error in the arguments.
-pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
+fn is_usage_error(error: &anyhow::Error) -> bool {
     let is_malformed = |cause: &engine::Error| cause.is_malformed_request();
     let is_usage = |cause: &(dyn Error + 'static)| {
         cause.is::<UsageError>()
@@ -58,6 +59,14 @@ pub(crate) fn is_usage_error(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(HubError::is_malformed_name)
     };
     error.chain().any(is_usage)
+}
+
+/// The exit code for invalid arguments, the same as clap's.
+const USAGE: u8 = 2;
+
+/// The exit code of an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if is_usage_error(error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 /// A clap value parser for a whole number of at least `min`. clap's own error for `usize` does not name the range.

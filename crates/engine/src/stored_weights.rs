@@ -62,7 +62,8 @@ impl ModelFolder {
     pub fn load_model(&self, storage: WeightStorage, device: &Device) -> Result<Gpt> {
         match self.weights {
             StoredWeights::Kept => self.folder.load_model_with(storage, device).map_err(|source| {
-                if self.folder.checkpoint_steps().is_ok_and(|steps| !steps.is_empty()) {
+                if !source.is_of_base() && self.folder.checkpoint_steps().is_ok_and(|steps| !steps.is_empty())
+                {
                     let path = self.folder.path().to_owned();
                     return Error::HasCheckpoint { path, source: Box::new(source) };
                 }

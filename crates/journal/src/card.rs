@@ -1,13 +1,14 @@
 //! The model card: a run's `README.md` with the metadata that the Hugging Face hub reads.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+mod origin;
+mod usage;
+
+use std::{fmt::Write, fs, time::Duration};
 
 use burn::prelude::Device;
 use checkpoint::RunFolder;
-use engine::quoted;
-use families::{Family, NoFamily, WeightStorage};
+use families::WeightStorage;
 use indicatif::HumanCount;
-use serde_json::json;
 use tokenizer::Tokenizer;
 use trainer::Split;
 
@@ -47,7 +48,9 @@ pub fn write_card(folder: &RunFolder, device: &Device) -> Result<()> {
 /// A sample of the weights in `model.safetensors`, and their step.
 struct KeptSample {
     step: u64,
+    /// For chat data, it starts with a prompt.
     text: String,
+    has_prompt: bool,
 }
 
 fn kept_sample(history: &History, tokenizer: &Tokenizer, device: &Device) -> Result<Option<KeptSample>> {
@@ -55,40 +58,23 @@ fn kept_sample(history: &History, tokenizer: &Tokenizer, device: &Device) -> Res
         return Ok(None);
     };
     let folder = &history.folder;
-    let text = match recorded_sample(&folder.samples_path(), step) {
-        Some(text) => text,
+    let (text, has_prompt) = match recorded_sample(&folder.samples_path(), step) {
+        Some(text) => (text, recipe.chat.is_some()),
         None => {
             let model = folder.load_model_with(WeightStorage::Mapped, device)?;
-            sample(&model, tokenizer, recipe.run.seed, LAST_SAMPLE_TOKENS)?
+            (sample(&model, tokenizer, recipe.run.seed, LAST_SAMPLE_TOKENS)?, false)
         }
     };
-    Ok(Some(KeptSample { step, text }))
+    Ok(Some(KeptSample { step, text, has_prompt }))
 }
 
 fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>) -> String {
     let History { folder, config, recipe, state, .. } = history;
-    let name = folder.name();
-    // File names only: full paths would reveal the user's folders.
-    let corpus =
-        recipe.as_ref().map_or_else(|| "unknown".to_owned(), |recipe| file_name(&recipe.data.corpus));
-    let base = history.sessions.first().and_then(|session| session.init_from.as_deref());
-    let base = base.map(file_name);
-    let base_model = base.as_ref().map_or_else(String::new, |base| format!("base_model: {}\n", json!(base)));
-    let initialised_from = base.map_or_else(String::new, |base| format!(" It was initialised from {base}."));
-    let family = Family::of(config);
-    let (library, tags, kind) = match &family {
-        Ok(family) => {
-            let tags = format!("{}, kindling", family.model_type);
-            ("library_name: transformers\n", tags, format!("{} ", family.name))
-        }
-        Err(_) => ("", "kindling".to_owned(), String::new()),
-    };
     let mut card = format!(
-        "---\n{library}pipeline_tag: text-generation\ntags: [{tags}]\n{base_model}---\n\n\
-         {GENERATED_NOTE}\n\n# {name}\n\n\
-         A {kind}language model of {} parameters, trained on `{corpus}` with Kindling {}.{initialised_from}\n\n",
-        HumanCount(config.n_params() as u64),
-        env!("CARGO_PKG_VERSION"),
+        "{}\n{GENERATED_NOTE}\n\n# {}\n\n{}\n\n",
+        origin::metadata(history),
+        folder.name(),
+        origin::paragraph(history)
     );
     let mut row = |name: &str, value: String| {
         let _ = writeln!(card, "| {name} | {value} |"); // Writing to a String cannot fail.
@@ -125,48 +111,21 @@ fn card(history: &History, tokenizer: Option<&str>, sample: Option<&KeptSample>)
             let _ = writeln!(card, "| {step} | {loss:.4} |");
         }
     }
-    if let Some(KeptSample { step, text }) = sample {
-        let fence = fence(text);
+    if let Some(KeptSample { step, text, has_prompt }) = sample {
+        let (fence, text) = (fence(text), text.trim_end());
+        let origin = match has_prompt {
+            true => "A prompt of the validation data, and the answer generated",
+            false => "Generated without a prompt",
+        };
+        // Writing to a String cannot fail.
         let _ = write!(
             card,
-            "\n## Sample\n\nGenerated without a prompt by these weights (step {step}):\n\n{fence}text\n{}\n{fence}\n",
-            text.trim_end()
+            "\n## Sample\n\n{origin} by these weights (step {step}):\n\n{fence}text\n{text}\n{fence}\n"
         );
     }
-    card += &usage(folder, family);
+    card += &usage::section(history);
     card += "`recipe.toml` has the training configuration, `metrics.jsonl` the training metrics.\n";
     card
-}
-
-fn file_name(path: &str) -> String {
-    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// The section with the Python code and commands that load the model.
-fn usage(folder: &RunFolder, family: Result<&Family, NoFamily>) -> String {
-    // Absolute paths are shortened to the name: they would reveal the user's folders.
-    let path = if folder.path().is_absolute() { folder.name() } else { folder.path().display().to_string() };
-    let (literal, argument) = (json!(path), quoted(&path));
-    match family {
-        Ok(_) => format!(
-            "\n## How to use it\n\n\
-             ```python\n\
-             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
-             path = {literal}  # this folder\n\
-             model = AutoModelForCausalLM.from_pretrained(path)\n\
-             tokenizer = AutoTokenizer.from_pretrained(path)\n\
-             prompt = tokenizer(\"Once\", return_tensors=\"pt\")\n\
-             print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n\
-             ```\n\n\
-             or `kindling generate {argument}`; `kindling export {argument} --format gguf` makes a file for \
-             llama.cpp.\n"
-        ),
-        Err(reason) => {
-            format!(
-                "\n## How to use it\n\n`kindling generate {argument}`; other programs can't load it: {reason}.\n"
-            )
-        }
-    }
 }
 
 /// A Markdown code fence with more backticks than any run of them in the text.

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Gpt;
 
-/// What happens to the values inside blocks that the backward pass needs.
+/// Treatment of the values inside blocks that the backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// They are kept.
     #[default]
     Keep,
-    /// Only the input of each block is kept. The backward pass computes a block's other values once more
+    /// Only the input of each block is kept. The backward pass computes a block's other values again
     /// ([Chen et al., 2016](https://arxiv.org/abs/1604.06174)): about a third more work, and the same gradients.
     Recompute,
 }
@@ -30,7 +30,7 @@ pub struct TrainingPass<'a> {
     recomputation: Option<Recomputation<'a>>,
 }
 
-/// What is kept to compute blocks once more.
+/// The values kept to compute blocks again.
 #[derive(Debug)]
 struct Recomputation<'a> {
     documents: Option<&'a Documents>,

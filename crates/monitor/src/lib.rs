@@ -17,6 +17,7 @@ pub use live_view::{Key, LiveView, TerminalGuard};
 pub use observer::Observer;
 pub use run_end::{conclude, longer_run_options, print_resume_hint, resume_command};
 pub use run_start::{
-    announce, report_ambiguous_name, report_data, warn_of_epochs, warn_of_precision, warn_of_special_tokens,
+    announce, report_ambiguous_name, report_data, warn_of_chats, warn_of_epochs, warn_of_precision,
+    warn_of_special_tokens,
 };
 pub use screen::Screen;

@@ -77,7 +77,8 @@ impl Observer {
         }
     }
 
-    /// Generates a sample, or for conversations the answer to the first validation question, displays it and appends it to `samples.txt`.
+    /// Generates a sample, or for conversations the answer to the first validation question, displays it and appends it
+    /// to `samples.txt`.
     fn sample(&mut self, step: u64, model: &Gpt, last: bool) {
         let max_tokens = if last { LAST_SAMPLE_TOKENS } else { SAMPLE_TOKENS };
         let text = match &self.questions {

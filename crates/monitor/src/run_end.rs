@@ -86,22 +86,25 @@ fn report_standing(history: &History, recipe: &Recipe, resume: &str, step: u64) 
     if let Err(error) = recipe.check_plan() {
         return warn(format_args!("{error}: {resume}{}", longer_run_options(recipe, step)));
     }
+    let data = recipe.data_noun();
     match loss_trend(history) {
         Some(LossTrend::NeverImproved { last }) => warn(format_args!(
-            "the untrained weights of step 0 have the lowest validation loss (last {last:.4}); check that the training \
-             and validation texts are similar"
+            "the weights of step 0 have the lowest validation loss (last {last:.4}); check that the training and \
+             validation {data} are similar"
         )),
         Some(LossTrend::LastIsBest) => report(format_args!(
             "the last weights are the best, so more steps would help: {resume}{}",
             longer_run_options(recipe, step)
         )),
         Some(LossTrend::Plateau { best_step, last }) => report(format_args!(
-            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More text or a larger \
+            "the validation loss has hardly changed since step {best_step} (last {last:.4}). More {data} or a larger \
              model would help"
         )),
         Some(LossTrend::Overfitting { best_step, best, last }) => report(format_args!(
-            "overfitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More text, \
-             model.dropout=0.2 or a smaller model would help"
+            "overfitting since step {best_step}: the validation loss rose from {best:.4} to {last:.4}. More {data}, \
+             {}=0.2 or {} would help",
+            recipe.dropout_key(),
+            if recipe.lora.is_some() { "a lower lora.rank" } else { "a smaller model" }
         )),
         None => {}
     }

@@ -123,21 +123,25 @@ fn report_text(data: &DataRecipe, prepared: &Prepared) {
             meta.tokenizer
         ));
     }
-    if meta.has_json_lines && trainer::are_conversations(Path::new(&data.corpus)) {
-        warn(format_args!(
-            "{} has conversations, which are read as plain text; to train on their answers, use {} train sft --init-from \
-             MODEL --data {}",
-            data.corpus,
-            program(),
-            quoted(&data.corpus)
-        ));
-    } else if meta.has_json_lines {
+    if !warn_of_chats(&data.corpus) && meta.has_json_lines {
         warn(format_args!(
             "{} has JSON lines, which are read as plain text: the model learns their markup too; to avoid that, \
              extract the texts to a file",
             data.corpus
         ));
     }
+}
+
+/// Warns of chat data that is read as text, and returns whether the corpus is such data.
+pub fn warn_of_chats(corpus: &str) -> bool {
+    let Some(preset) = trainer::chat_preset(corpus) else { return false };
+    warn(format_args!(
+        "{corpus} has chat data, which is read as plain text with its markup; to train on its answers, use {} train \
+         {preset} --init-from MODEL --data {}",
+        program(),
+        quoted(corpus)
+    ));
+    true
 }
 
 /// Reports the run that is about to start: model, plan and changed keys. Warns of settings that have no effect.
@@ -149,6 +153,17 @@ pub fn announce(training: &Training, changes: &Changes) {
         folder.path().display(),
         sizes(&recipe.model),
     ));
+    if let Some(lora) = &recipe.lora {
+        let updates = training.model.lora().into_values().flatten();
+        let n_trained: usize = updates
+            .map(|lora| [lora.a(), lora.b()].map(|it| it.shape().num_elements()).iter().sum::<usize>())
+            .sum();
+        report(format_args!(
+            "trained: {} parameters in updates of rank {}",
+            count(n_trained as u64),
+            lora.rank
+        ));
+    }
     if let Some(checkpoint) = resume {
         report(format_args!("from step {} of {}", checkpoint.state.step, recipe.schedule.max_steps));
     }
@@ -199,20 +214,23 @@ pub fn warn_of_precision(recipe: &Recipe, device: &Device) {
 fn report_epochs(recipe: &Recipe, tokens_per_epoch: usize) {
     let epochs = recipe.epochs(tokens_per_epoch);
     report(format_args!(
-        "{} of {}: {} of the training text",
+        "{} of {}: {} of the training {}",
         plural(HumanCount(recipe.schedule.max_steps), "step"),
         plural(HumanCount(recipe.tokens_per_step()), "token"),
-        epochs_in_words(epochs)
+        epochs_in_words(epochs),
+        recipe.data_noun()
     ));
     warn_of_epochs(recipe, epochs);
 }
 
 /// Warns of so many epochs that the model is likely to memorise the text.
 pub fn warn_of_epochs(recipe: &Recipe, epochs: f64) {
+    let data = recipe.data_noun();
     if epochs >= MANY_EPOCHS && recipe.run.keep_weights == KeepWeights::Best {
         warn(format_args!(
-            "this plan reads the text {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
-             more text, fewer steps (--epochs 10), or --set model.dropout=0.2"
+            "this plan reads the {data} {epochs:.0} times; from about {MANY_EPOCHS} epochs on, a model memorises it. Use \
+             more {data}, fewer steps (--epochs 10), or --set {}=0.2",
+            recipe.dropout_key()
         ));
     }
 }

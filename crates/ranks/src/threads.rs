@@ -319,7 +319,7 @@ mod tests {
         let ranks = Threads::group(3);
         thread::scope(|scope| {
             for rank in ranks {
-                scope.spawn(|| rank.finish().unwrap());
+                scope.spawn(move || rank.finish().unwrap());
             }
         });
     }

@@ -5,9 +5,11 @@ use std::{iter, mem, sync::Arc, time::Instant};
 use burn::prelude::*;
 use checkpoint::{Checkpoint, Keep, RunFolder, RunLock, TrainerState};
 use model::Gpt;
+use ranks::Group;
 
 use crate::{
     Control, Error, Recipe, Schedule, TrainingData,
+    agreement::check_agreement,
     batches::Batches,
     event::{Ending, Event, Observer, Outcome, ending},
     guard::GuardMode,
@@ -38,6 +40,8 @@ pub struct Training {
     pub device: Device,
     /// Additional devices for data-parallel training. All devices get equal shares of each batch.
     pub more_devices: Vec<Device>,
+    /// The processes that train together, each with one device. Only rank 0 writes checkpoints and weights.
+    pub group: Arc<dyn Group>,
 }
 
 pub(crate) struct ActiveRun {
@@ -50,6 +54,7 @@ pub(crate) struct ActiveRun {
     /// The autodiff device, which records gradients.
     pub(crate) device: Device,
     pub(crate) rank: Rank,
+    pub(crate) group: Arc<dyn Group>,
     pub(crate) replicas: Replicas,
     pub(crate) guard_mode: GuardMode,
     /// Steps that the device has checked but the host has not read yet.
@@ -60,7 +65,10 @@ pub(crate) struct ActiveRun {
     /// The steps whose checkpoints [`Control::save`] requested.
     pub(crate) asked: Vec<u64>,
     pub(crate) report: Report,
+    /// The requests to this process.
     pub(crate) control: Control,
+    /// The requests to any rank, on which all act. Of a process that trains alone, the same as `control`.
+    pub(crate) agreed: Control,
     began: Instant,
     elapsed_before: f64,
 }
@@ -72,13 +80,17 @@ impl ActiveRun {
     /// # Errors
     ///
     /// If a split is shorter than a block, the batch can't be divided equally among the devices, or a file can't be
-    /// read or written.
+    /// read or written. If ranks would train differently, or another has failed.
+    ///
+    /// # Panics
+    ///
+    /// If a process of several has several devices.
     pub(crate) fn begin(
         training: Training,
         control: Control,
         observer: Observer,
     ) -> Result<Option<Self>, Error> {
-        let Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices } =
+        let Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices, group } =
             training;
         let state = match &resume {
             Some(checkpoint) => checkpoint.state.clone(),
@@ -89,12 +101,12 @@ impl ActiveRun {
         let mut report = Report::open(&folder, &state, observer)?;
 
         let devices: Vec<Device> = iter::once(&device).chain(&more_devices).cloned().collect();
-        recipe.check_device_count(devices.len())?;
+        recipe.check_device_count(devices.len() * group.size())?;
         let steps = state.step..recipe.schedule.max_steps.max(state.step);
         let schedule = Schedule::new(&recipe.optimizer, &recipe.schedule);
         // Each device has its own learner, because a learner shares its command cell with its own optimizers only.
         let learner = |(rank, device): (Rank, Device)| {
-            let gpt = if rank.index == 0 { model.clone() } else { model.clone().to_device(&device) };
+            let gpt = model.clone().to_device(&device);
             let (schedule, device) = (schedule.clone(), device.autodiff());
             let mut learner =
                 GptLearner::new(gpt, &recipe, Arc::new(move |step| schedule.at(step)), state.step);
@@ -103,12 +115,17 @@ impl ActiveRun {
             }
             Ok((rank, device, learner))
         };
-        let ranks = Rank::group(&devices).into_iter();
-        let learners = ranks.zip(devices).map(learner).collect::<Result<Vec<_>, Error>>()?;
+        let ranks = match group.size() {
+            1 => Rank::group(&devices),
+            _ => vec![Rank::process(group.clone())],
+        };
+        assert_eq!(ranks.len(), devices.len(), "a process of several has one device");
+        let learners = ranks.into_iter().zip(devices).map(learner).collect::<Result<Vec<_>, Error>>()?;
         let (_, _, first) = &learners[0];
+        check_agreement(&*group, &recipe, &folder, &checksums, first)?;
         let kept = (&folder, &checksums, state.step);
         let starts = |n_pairs| report.event(Event::Reference { n_pairs });
-        let data = with_kept_reference(data, &recipe, kept, &first.gpt(), &control, starts)?;
+        let data = with_kept_reference(data, &recipe, kept, &first.gpt(), (&control, &*group), starts)?;
         let Some(data) = data else { return Ok(None) };
         let samples = data.training_samples(&recipe)?;
         let replica = |(rank, device, learner): (Rank, Device, GptLearner)| {
@@ -120,10 +137,14 @@ impl ActiveRun {
         let mut replicas: Vec<Replica> = learners.into_iter().map(replica).collect();
         let Replica { rank, device: autodiff, learner, batches } = replicas.remove(0);
 
-        let guard_mode = if replicas.is_empty() { GuardMode::best(&device) } else { GuardMode::OnDevice };
-        let validation = Validation::new(&data, &recipe, &device)?;
+        let guard_mode = GuardMode::best(&device);
+        let validation = Validation::new(&data, &recipe, &device, group.clone())?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
-        let writer = Writer::start((folder, lock), report.log_file()?, keep);
+        let writer = match group.index() {
+            0 => Writer::start((folder, lock), report.log_file()?, keep),
+            _ => Writer::idle(),
+        };
+        let agreed = if group.size() == 1 { control.clone() } else { Control::new() };
         Ok(Some(Self {
             elapsed_before: state.elapsed_seconds,
             state,
@@ -133,7 +154,8 @@ impl ActiveRun {
             validation,
             device: autodiff,
             rank,
-            replicas: Replicas::start(replicas, &recipe),
+            group,
+            replicas: Replicas::start(replicas, &recipe, guard_mode),
             recipe,
             guard_mode,
             pending: Vec::new(),
@@ -142,6 +164,7 @@ impl ActiveRun {
             asked: Vec::new(),
             report,
             control,
+            agreed,
             began: Instant::now(),
         }))
     }

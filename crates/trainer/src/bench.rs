@@ -12,6 +12,7 @@ use model::Gpt;
 use crate::{
     Error, Recipe, Schedule,
     batches::Batches,
+    control::Requests,
     gradients::clip_scale,
     guard::{GuardMode, check_step_on_device},
     learner::GptLearner,
@@ -65,7 +66,8 @@ pub fn time_steps(
         let n = if step < n_warmup { 1 } else { steps_per_sync.min(end - step) };
         let start = Instant::now();
         for step in step..step + n {
-            let gradient = gradient(&mut learner, &mut batches, recipe, step, &autodiff, &Rank::alone())?;
+            let alone = (&Rank::alone(), Requests::default());
+            let gradient = gradient(&mut learner, &mut batches, recipe, step, &autodiff, alone)?;
             let clip = recipe.optimizer.grad_clip;
             let scale = match guard_mode {
                 GuardMode::OnHost => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),

@@ -10,6 +10,9 @@ use crate::{OptimizerKind, Recipe, memory::n_updates};
 /// Model FLOPs utilisation (MFU) of training, measured with the models S to L (docs/performance.md).
 const UTILISATION: f64 = 0.6;
 
+/// The same for fine-tuning on conversations, measured with SmolLM2-135M (docs/chats.md).
+const CHAT_UTILISATION: f64 = 0.4;
+
 /// The estimated cost of a run on this machine.
 #[derive(Debug, Serialize)]
 pub struct Cost {
@@ -45,7 +48,8 @@ impl Cost {
             Activations::Recompute => forward,
         };
         let flops = (passes + recomputed + muon) * n_steps as f64;
-        Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (UTILISATION * peak_flops) }
+        let utilisation = if recipe.chat.is_some() { CHAT_UTILISATION } else { UTILISATION };
+        Self { parameters: recipe.model.n_params(), tokens, seconds: flops / (utilisation * peak_flops) }
     }
 }
 

@@ -4,8 +4,6 @@ use std::{io, path::PathBuf};
 
 use burn::store::RecordError;
 
-use crate::process_group::RankFailed;
-
 /// An error that ends a run. Earlier checkpoints are intact.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +16,8 @@ pub enum Error {
     Record(#[from] RecordError),
     #[error("cannot write {}; if the disk is full, free some space and resume from the last checkpoint with --resume", .path.display())]
     Metrics { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Ranks(#[from] ranks::Error),
     #[error(
         "another training device failed (see the error above); continue from the last checkpoint with --resume, on one \
          device if another is broken"
@@ -45,10 +45,4 @@ pub enum Error {
         grad_norm: f64,
         best_step: u64,
     },
-}
-
-impl From<RankFailed> for Error {
-    fn from(RankFailed: RankFailed) -> Self {
-        Self::DeviceFailed
-    }
 }

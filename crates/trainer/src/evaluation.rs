@@ -1,6 +1,6 @@
 //! Evaluations: the validation loss, and the best weights.
 
-use kernels::on_pool;
+use ranks::Phase;
 
 use crate::{
     Error, Event, KeepWeights, active_run::ActiveRun, guarded_step::read_steps, metrics::Metrics,
@@ -12,12 +12,16 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If the loss is not finite, or metrics can't be written.
+/// If the loss is not finite, metrics can't be written, or another rank has failed.
 pub(crate) fn evaluate(run: &mut ActiveRun) -> Result<(), Error> {
     read_steps(run)?;
     let gpt = run.learner.gpt();
-    let measured = on_pool(|| run.validation.measure(&gpt, &run.control));
-    let Some(Measured { loss, preferences }) = measured else { return Ok(()) };
+    run.group.progress(run.state.step, Phase::Evaluating);
+    let measured = run.validation.measure(&gpt, &run.control)?;
+    let Some(Measured { loss, preferences }) = measured else {
+        run.agreed.stop(); // Another rank may have been asked.
+        return Ok(());
+    };
     let line = Metrics::of_validation(&run.state, loss);
     run.report.metrics(&match preferences {
         Some(figures) => line.with_preferences(figures),

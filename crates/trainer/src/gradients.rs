@@ -6,7 +6,7 @@ use burn::{
     prelude::*,
 };
 
-use crate::process_group::{Rank, RankFailed};
+use crate::{Error, control::Requests, process_group::Rank};
 
 /// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
@@ -22,7 +22,7 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     squares.sum.sqrt()
 }
 
-/// All-reduces gradients and loss over the process group, as one flat vector.
+/// All-reduces gradients and loss over the process group, as one flat vector. Returns them and the requests to any rank.
 ///
 /// # Errors
 ///
@@ -32,18 +32,19 @@ pub(crate) fn all_reduce_gradients<M: Module>(
     module: &M,
     grads: GradientsParams,
     loss: Tensor<1>,
-) -> Result<(GradientsParams, Tensor<1>), RankFailed> {
+    requests: Requests,
+) -> Result<(GradientsParams, Tensor<1>, Requests), Error> {
     if rank.size == 1 {
-        return Ok((grads, loss));
+        return Ok((grads, loss, requests));
     }
     let mut flat = Flatten { grads: &grads, parts: Vec::new() };
     module.visit(&mut flat);
     flat.parts.push(loss); // Last, to keep the gradients aligned for vector loads on a GPU.
-    let mean = rank.all_reduce_mean(Tensor::cat(flat.parts, 0))?;
+    let (mean, requests) = rank.all_reduce_mean(Tensor::cat(flat.parts, 0), requests)?;
     let mut unflatten = Unflatten { before: &grads, mean, start: 0, grads: GradientsParams::new() };
     module.visit(&mut unflatten);
     let loss = unflatten.mean.narrow(0, unflatten.start, 1);
-    Ok((unflatten.grads, loss))
+    Ok((unflatten.grads, loss, requests))
 }
 
 /// The Euclidean norm over all weights of a module. The result stays on the device.

@@ -3,7 +3,10 @@
 use burn::prelude::*;
 use checkpoint::{LossStatistics, TrainerState};
 
-use crate::{GuardsRecipe, gradients, step::PendingStep};
+use crate::{
+    GuardsRecipe, gradients,
+    step::{PendingStep, Step},
+};
 
 /// Number of losses before spikes are detected.
 const MIN_LOSSES: u64 = 64;
@@ -67,6 +70,12 @@ pub(crate) fn check_step(state: &mut TrainerState, loss: f64, grad_norm: f64) ->
     state.not_finite_in_a_row =
         if verdict == Err(SkipReason::NotFinite) { state.not_finite_in_a_row + 1 } else { 0 };
     verdict
+}
+
+/// Whether [`check_step`] accepts a step, for a rank without its own statistics.
+pub(crate) fn is_usable(step: Step, spike_limit: Option<f32>) -> bool {
+    let is_below = spike_limit.is_none_or(|limit| step.loss <= f64::from(limit));
+    step.loss.is_finite() && step.grad_norm.is_finite() && is_below
 }
 
 /// [`check_step`] on the device. Returns the clip scale of the gradient, `[1]`, or NaN if the step is skipped.

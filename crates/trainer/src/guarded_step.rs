@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If another device has failed, or too many steps in a row were not finite.
+/// If another rank has failed, or too many steps in a row were not finite.
 pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
     let index = run.state.step;
     run.state.step += 1;
@@ -24,7 +24,9 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
     let (limit, clip) = (run.state.spike_limit, run.recipe.optimizer.grad_clip);
     run.replicas.step(index, limit)?;
     let ActiveRun { learner, batches, recipe, device, rank, .. } = run;
-    let gradient = gradient(learner, batches, recipe, index, device, rank)?;
+    let requests = run.control.take_requests();
+    let gradient = gradient(learner, batches, recipe, index, device, (rank, requests))?;
+    run.agreed.request(gradient.requests);
     match run.guard_mode {
         GuardMode::OnHost => {
             let step = gradient.read();

@@ -14,6 +14,7 @@
 //! ```
 
 mod active_run;
+mod agreement;
 mod batches;
 mod bench;
 mod control;
@@ -77,7 +78,7 @@ pub use schedule::Schedule;
 pub use setup::{
     BaseModel, CHAT_BLOCK, ChatFormat, ChatSummary, Chats, KeptWeights, LockedRun, NewRun, PAIR_BLOCK,
     PairSummary, PlannedRun, Preferences, RecipeRequest, ResumePlan, ResumeRequest, RowsRead, RunData,
-    SetupError, StoppedRun, are_conversations, checksums, prepare_data, prepare_same_data,
+    SetupError, StoppedRun, chat_preset, checksums, prepare_data, prepare_same_data,
 };
 pub use train::train;
 pub use training_data::TrainingData;

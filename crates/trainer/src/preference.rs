@@ -25,7 +25,7 @@ pub(crate) struct PreferenceSums {
 }
 
 impl PreferenceSums {
-    /// The sums over pairs with margins as [`margin`] returns them. The loss of a pair is `-ln sigmoid(margin)`.
+    /// The sums over pairs with margins as [`margins`] returns them. The loss of a pair is `-ln sigmoid(margin)`.
     pub(crate) fn of(margins: &[f64]) -> Self {
         Self {
             n_pairs: margins.len(),
@@ -33,6 +33,17 @@ impl PreferenceSums {
             loss: margins.iter().map(|&margin| f64::max(-margin, 0.0) + (-margin.abs()).exp().ln_1p()).sum(),
             margin: margins.iter().sum(),
         }
+    }
+
+    /// The sums as numbers, which ranks exchange.
+    pub(crate) fn to_values(self) -> [f64; 4] {
+        [self.n_pairs as f64, self.n_preferred as f64, self.loss, self.margin]
+    }
+
+    /// The sums from [`Self::to_values`].
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "they were counts")]
+    pub(crate) fn from_values([n_pairs, n_preferred, loss, margin]: [f64; 4]) -> Self {
+        Self { n_pairs: n_pairs as usize, n_preferred: n_preferred as usize, loss, margin }
     }
 
     pub(crate) fn add(&mut self, other: Self) {

@@ -55,7 +55,14 @@ pub(crate) fn probe(
     let micro_batches = recipe.optimizer.grad_accumulation.get();
     let batches = Batches::for_steps(samples, 0..n_steps, micro_batches, &autodiff);
     let (model, mut batches): (Gpt, Box<dyn Iterator<Item = TokenBatch> + Send>) = match probe {
-        Probe::OneBatch => (model.with_dropout(0.0), Box::new(batches.take(1).flat_map(iter::repeat))),
+        Probe::OneBatch => {
+            // Repeated, it is the whole of each step.
+            let whole = batches.take(1).map(|mut batch| {
+                batch.weight = 1.0;
+                batch
+            });
+            (model.with_dropout(0.0).with_lora_dropout(0.0), Box::new(whole.flat_map(iter::repeat)))
+        }
         Probe::LearningRate { .. } => (model, Box::new(batches)),
     };
     let highest_rate = recipe.optimizer.learning_rate;

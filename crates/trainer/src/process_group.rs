@@ -1,16 +1,16 @@
-//! Process groups for data-parallel training: each device processes a share of every batch, and gradients are averaged.
+//! Process groups for data-parallel training: each rank processes a share of every batch, and gradients are averaged.
 
-use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
-};
+use std::sync::Arc;
 
 use burn::{
     prelude::*,
     tensor::distributed::{ReduceOperation, all_reduce},
 };
+use ranks::{Group, Precision, Threads};
 
-/// One device of a process group.
+use crate::{Error, control::Requests};
+
+/// One rank of a process group.
 #[derive(Debug)]
 pub(crate) struct Rank {
     /// Rank in the group, from 0.
@@ -19,19 +19,17 @@ pub(crate) struct Rank {
     mean: Mean,
 }
 
-/// How the mean over the devices is computed.
+/// How the mean over the ranks is computed.
 #[derive(Debug)]
 enum Mean {
     Single,
-    /// By collective operations between the devices.
+    /// By collective operations between the devices of this process.
     Collective(Vec<Device>),
-    /// Through host memory.
-    Host(ExchangeMember),
+    /// Through host memory, between threads of this process. Dropping the rank fails the others.
+    Threads(Threads),
+    /// Through host memory, between processes.
+    Processes(Arc<dyn Group>),
 }
-
-/// Another rank of the group has failed, so there is no mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RankFailed;
 
 impl Rank {
     /// The rank of a device that trains alone.
@@ -39,132 +37,65 @@ impl Rank {
         Self { index: 0, size: 1, mean: Mean::Single }
     }
 
-    /// One rank for each device.
+    /// One rank for each device of this process.
     pub(crate) fn group(devices: &[Device]) -> Vec<Self> {
         let size = devices.len();
-        let exchange = Arc::new(Exchange::new(size));
-        let mean = |rank| {
-            if size == 1 {
-                return Mean::Single;
-            }
-            // Collectives on a device listed twice would deadlock.
-            let are_distinct = (1..size).all(|idx| !devices[..idx].contains(&devices[idx]));
-            if are_distinct && devices.iter().all(kernels::has_collectives) {
-                return Mean::Collective(devices.to_vec());
-            }
-            Mean::Host(ExchangeMember { rank, exchange: exchange.clone() })
+        // Collectives on a device listed twice would deadlock.
+        let are_distinct = (1..size).all(|idx| !devices[..idx].contains(&devices[idx]));
+        let has_collectives = are_distinct && devices.iter().all(kernels::has_collectives);
+        let mean = |thread| match () {
+            () if size == 1 => Mean::Single,
+            () if has_collectives => Mean::Collective(devices.to_vec()),
+            () => Mean::Threads(thread),
         };
-        (0..size).map(|index| Self { index, size, mean: mean(index) }).collect()
+        let threads = Threads::group(size).into_iter();
+        threads.map(|thread| Self { index: thread.index(), size, mean: mean(thread) }).collect()
     }
 
-    /// The mean of `x` over all ranks. Every rank must call this.
+    /// The rank of a process that trains with others.
+    pub(crate) fn process(group: Arc<dyn Group>) -> Self {
+        Self { index: group.index(), size: group.size(), mean: Mean::Processes(group) }
+    }
+
+    /// The mean of `x` over all ranks, and the requests to any process. Every rank must call this.
     ///
     /// # Errors
     ///
     /// If another rank has failed. Device collectives do not detect this and wait forever.
-    pub(crate) fn all_reduce_mean(&self, x: Tensor<1>) -> Result<Tensor<1>, RankFailed> {
-        match &self.mean {
-            Mean::Single => Ok(x),
-            Mean::Collective(devices) => Ok(all_reduce(x, ReduceOperation::Mean, devices.clone()).resolve()),
-            Mean::Host(member) => {
-                let device = x.device();
-                let part = x.into_data().try_into_vec().expect("gradients are f32");
-                let mean = member.exchange.mean(member.rank, part).ok_or(RankFailed)?;
-                Ok(Tensor::from_data(TensorData::from(mean.as_slice()), &device))
-            }
-        }
-    }
-}
-
-/// A rank's membership in the exchange. Dropping it closes the exchange for all ranks.
-struct ExchangeMember {
-    rank: usize,
-    exchange: Arc<Exchange>,
-}
-
-impl Drop for ExchangeMember {
-    fn drop(&mut self) {
-        self.exchange.close();
-    }
-}
-
-impl fmt::Debug for ExchangeMember {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExchangeMember").field("rank", &self.rank).finish_non_exhaustive()
-    }
-}
-
-/// Collects a vector from each rank's thread and returns their mean to all.
-struct Exchange {
-    round: Mutex<Round>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Round {
-    parts: Vec<Option<Vec<f32>>>,
-    /// Present when all parts have arrived, until each thread has taken it.
-    mean: Option<Arc<Vec<f32>>>,
-    n_taken: usize,
-    /// Whether a thread has ended.
-    is_closed: bool,
-}
-
-impl Exchange {
-    fn new(size: usize) -> Self {
-        let round = Round { parts: vec![None; size], ..Round::default() };
-        Self { round: Mutex::new(round), changed: Condvar::new() }
-    }
-
-    /// The mean of the parts, added in rank order whatever their order of arrival; `None` if a thread has ended.
-    fn mean(&self, rank: usize, part: Vec<f32>) -> Option<Arc<Vec<f32>>> {
-        // Wait until all ranks have taken the mean of the last round.
-        let mut round = self.wait_while(self.lock(), |round| round.mean.is_some());
-        round.parts[rank] = Some(part);
-        if round.parts.iter().all(Option::is_some) {
-            let size = round.parts.len() as f32;
-            let mut parts = round.parts.iter_mut().filter_map(Option::take);
-            let mut sum = parts.next()?;
-            for part in parts {
-                for (sum, part) in sum.iter_mut().zip(part) {
-                    *sum += part;
-                }
-            }
-            for sum in &mut sum {
-                *sum /= size;
-            }
-            round.mean = Some(Arc::new(sum));
-            self.changed.notify_all();
-        }
-        round = self.wait_while(round, |round| round.mean.is_none());
-        let mean = round.mean.clone()?;
-        round.n_taken += 1;
-        if round.n_taken == round.parts.len() {
-            round.n_taken = 0;
-            round.mean = None;
-            self.changed.notify_all();
-        }
-        Some(mean)
-    }
-
-    fn close(&self) {
-        self.lock().is_closed = true;
-        self.changed.notify_all();
-    }
-
-    fn wait_while<'a>(
+    pub(crate) fn all_reduce_mean(
         &self,
-        round: MutexGuard<'a, Round>,
-        condition: impl Fn(&Round) -> bool,
-    ) -> MutexGuard<'a, Round> {
-        self.changed
-            .wait_while(round, |round| !round.is_closed && condition(round))
-            .expect("no holder of the lock panics")
+        x: Tensor<1>,
+        requests: Requests,
+    ) -> Result<(Tensor<1>, Requests), Error> {
+        match &self.mean {
+            Mean::Single => Ok((x, requests)),
+            Mean::Collective(devices) => {
+                Ok((all_reduce(x, ReduceOperation::Mean, devices.clone()).resolve(), requests))
+            }
+            Mean::Threads(group) => {
+                let (device, values) = (x.device(), values(x));
+                let mean = group.start_mean(values, Precision::F32).wait();
+                Ok((tensor(mean.map_err(|_| Error::DeviceFailed)?, &device), requests))
+            }
+            Mean::Processes(group) => {
+                let (device, mut values) = (x.device(), values(x));
+                values.extend(requests.to_flags());
+                let mut mean = group.start_mean(values, Precision::F32).wait()?;
+                let flags = mean.split_off(mean.len() - Requests::N_FLAGS);
+                let flags = flags.try_into().expect("the flags come last");
+                Ok((tensor(mean, &device), Requests::from_mean(flags)))
+            }
+        }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Round> {
-        self.round.lock().expect("no holder of the lock panics")
-    }
+fn values(x: Tensor<1>) -> Vec<f32> {
+    x.into_data().try_into_vec().expect("gradients are f32")
+}
+
+fn tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let shape = [values.len()];
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 #[cfg(test)]
@@ -173,19 +104,27 @@ mod tests {
 
     use super::*;
 
+    fn mean(rank: &Rank, x: Tensor<1>) -> Result<TensorData, Error> {
+        rank.all_reduce_mean(x, Requests::default()).map(|(mean, _)| mean.into_data())
+    }
+
     #[test]
-    fn all_ranks_get_the_mean_of_each_round() {
+    fn a_request_to_one_process_reaches_all() {
         let device = kernels::testing::test_device();
-        let ranks = Rank::group(&vec![device.clone(); 3]);
+        let asked =
+            [Requests { save: true, ..Requests::default() }, Requests { stop: true, ..Requests::default() }];
+        let ranks = Threads::group(3).into_iter().zip([asked[0], Requests::default(), asked[1]]);
         thread::scope(|scope| {
-            for rank in ranks {
+            for (rank, requests) in ranks {
                 let device = &device;
                 scope.spawn(move || {
-                    for round in 0..50 {
-                        let mine = [rank.index as f32, (rank.index * round) as f32];
-                        let mean = rank.all_reduce_mean(Tensor::from_floats(mine, device)).unwrap();
-                        assert_eq!(mean.into_data(), TensorData::from([1.0, round as f32]));
-                    }
+                    let rank = Rank::process(Arc::new(rank));
+                    let (mean, of_any) = rank.all_reduce_mean(Tensor::ones([2], device), requests).unwrap();
+                    assert_eq!(mean.into_data(), TensorData::from([1f32, 1.0]));
+                    assert_eq!(of_any, Requests { stop: true, save: true, sample: false });
+                    let (_, none) =
+                        rank.all_reduce_mean(Tensor::ones([2], device), Requests::default()).unwrap();
+                    assert_eq!(none, Requests::default());
                 });
             }
         });
@@ -198,7 +137,7 @@ mod tests {
         let (one, other) = (ranks.remove(0), ranks.remove(0));
         thread::scope(|scope| {
             scope.spawn(move || drop(other));
-            assert!(matches!(one.all_reduce_mean(Tensor::ones([3], &device)), Err(RankFailed)));
+            assert!(matches!(mean(&one, Tensor::ones([3], &device)), Err(Error::DeviceFailed)));
         });
     }
 
@@ -207,6 +146,6 @@ mod tests {
         let device = kernels::testing::test_device();
         let [rank] = <[Rank; 1]>::try_from(Rank::group(std::slice::from_ref(&device))).unwrap();
         let x = Tensor::<1>::from_floats([1.0, 2.0], &device);
-        assert_eq!(rank.all_reduce_mean(x.clone()).unwrap().into_data(), x.into_data());
+        assert_eq!(mean(&rank, x.clone()).unwrap(), x.into_data());
     }
 }

@@ -7,6 +7,7 @@ use checkpoint::RunFolder;
 use dataset::{Examples, PackedRows};
 use kernels::on_pool;
 use model::Gpt;
+use ranks::Group;
 
 use crate::{Control, Error, Recipe, TrainingData, batches::Batches, training_data::step_shape};
 
@@ -32,20 +33,54 @@ pub(crate) fn with_reference(
 }
 
 /// As [`with_reference`], but reads the reference from the run folder if an earlier session has computed it, and else
-/// writes it there. `step` is the number of steps done; `starts` gets the number of pairs before a computation.
+/// writes it there. Rank 0 sends it to the others. `step` is the number of steps done; `starts` gets the number of pairs
+/// before a computation.
 ///
 /// # Errors
 ///
-/// If the run has done steps and its reference is missing, or belongs to other data; or if it can't be written.
+/// If the run has done steps and its reference is missing, or belongs to other data; if it can't be written; or if another
+/// rank has failed.
 pub(crate) fn with_kept_reference(
     data: TrainingData,
+    recipe: &Recipe,
+    (folder, checksums, step): (&RunFolder, &[String; 2], u64),
+    gpt: &Gpt,
+    (control, group): (&Control, &dyn Group),
+    starts: impl FnOnce(usize),
+) -> Result<Option<TrainingData>, Error> {
+    let TrainingData::Pairs { train, valid, .. } = data else { return Ok(Some(data)) };
+    if group.index() > 0 {
+        let values = decode(&group.broadcast(Vec::new(), 0)?);
+        let Some((of_train, of_valid)) = values.split_at_checked(train.len() / 2) else { return Ok(None) };
+        let reference = Some([of_train, of_valid].map(Arc::from));
+        return Ok(Some(TrainingData::Pairs { train, valid, reference }));
+    }
+    let data = kept_or_computed([train, valid], recipe, (folder, checksums, step), gpt, control, starts)?;
+    let parts = match &data {
+        Some(TrainingData::Pairs { reference: Some(parts), .. }) => &parts[..],
+        _ => &[],
+    };
+    group.broadcast(
+        parts.iter().flat_map(|part| part.iter()).flat_map(|value| value.to_le_bytes()).collect(),
+        0,
+    )?;
+    Ok(data)
+}
+
+/// The numbers of rank 0; none if it was asked to stop.
+fn decode(bytes: &[u8]) -> Vec<f64> {
+    bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()
+}
+
+/// The pairs with their reference from the run folder, or else computed. `None` if a stop is requested meanwhile.
+fn kept_or_computed(
+    [train, valid]: [Arc<Examples>; 2],
     recipe: &Recipe,
     (folder, checksums, step): (&RunFolder, &[String; 2], u64),
     gpt: &Gpt,
     control: &Control,
     starts: impl FnOnce(usize),
 ) -> Result<Option<TrainingData>, Error> {
-    let TrainingData::Pairs { train, valid, .. } = data else { return Ok(Some(data)) };
     if let Some(kept) = folder.load_reference(checksums)? {
         let reference = Some(kept.map(Arc::from));
         return Ok(Some(TrainingData::Pairs { train, valid, reference }));

@@ -8,8 +8,15 @@ use std::{
 use burn::prelude::*;
 
 use crate::{
-    Error, Recipe, batches::Batches, guard::check_step_on_device, learner::GptLearner,
-    optimizer_command::Scale, process_group::Rank, step::gradient,
+    Error, Recipe,
+    batches::Batches,
+    control::Requests,
+    gradients::clip_scale,
+    guard::{GuardMode, check_step_on_device, is_usable},
+    learner::GptLearner,
+    optimizer_command::Scale,
+    process_group::Rank,
+    step::gradient,
 };
 
 /// An additional device with its own copy of model and optimizer state.
@@ -34,11 +41,11 @@ struct NextStep {
 pub(crate) struct Replicas(Vec<(Sender<NextStep>, JoinHandle<()>)>);
 
 impl Replicas {
-    pub(crate) fn start(replicas: Vec<Replica>, recipe: &Recipe) -> Self {
+    pub(crate) fn start(replicas: Vec<Replica>, recipe: &Recipe, guard_mode: GuardMode) -> Self {
         let start = |replica: Replica| {
             let (sender, steps) = channel();
             let recipe = recipe.clone();
-            (sender, thread::spawn(move || follow(&steps, replica, &recipe)))
+            (sender, thread::spawn(move || follow(&steps, replica, &recipe, guard_mode)))
         };
         Self(replicas.into_iter().map(start).collect())
     }
@@ -67,13 +74,23 @@ impl Drop for Replicas {
 }
 
 /// Takes steps until the sender is dropped.
-fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe) {
+fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe, guard_mode: GuardMode) {
     let Replica { rank, device, mut learner, mut batches } = replica;
     for NextStep { index, spike_limit } in steps {
-        let Ok(gradient) = gradient(&mut learner, &mut batches, recipe, index, &device, &rank) else {
+        let no_requests = (&rank, Requests::default());
+        let Ok(gradient) = gradient(&mut learner, &mut batches, recipe, index, &device, no_requests) else {
             return; // Dropping the rank notifies the others.
         };
-        let scale = check_step_on_device(&gradient.pending, spike_limit, recipe.optimizer.grad_clip);
-        gradient.apply(&mut learner, Scale::on_device(scale));
+        let clip = recipe.optimizer.grad_clip;
+        let scale = match guard_mode {
+            GuardMode::OnHost => match gradient.read() {
+                step if is_usable(step, spike_limit) => Scale::Known(clip_scale(step.grad_norm, clip)),
+                _ => Scale::Skipped,
+            },
+            GuardMode::OnDevice => {
+                Scale::on_device(check_step_on_device(&gradient.pending, spike_limit, clip))
+            }
+        };
+        gradient.apply(&mut learner, scale);
     }
 }

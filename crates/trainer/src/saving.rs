@@ -1,5 +1,7 @@
 //! Sends checkpoints to the writer, and reports those on disk.
 
+use ranks::Phase;
+
 use crate::{
     Error, KeepWeights, active_run::ActiveRun, event::Event, gradients::weights_norm,
     guarded_step::read_steps,
@@ -12,6 +14,7 @@ use crate::{
 /// If the weights are not finite; then nothing is written.
 pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     read_steps(run)?;
+    run.group.progress(run.state.step, Phase::Saving);
     let gpt = run.learner.gpt();
     let norm: f32 = weights_norm(&gpt, &run.device.clone().inner()).into_scalar();
     if !norm.is_finite() {
@@ -30,9 +33,10 @@ pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
 ///
 /// As [`save`], or if the checkpoint can't be written.
 pub(crate) fn save_and_wait(run: &mut ActiveRun) -> Result<u64, Error> {
-    save(run)?;
-    let step = run.writer.wait()?;
-    run.report.event(Event::Saved { step, asked: false });
+    let step = save(run)?;
+    if let Some(step) = run.writer.wait()? {
+        run.report.event(Event::Saved { step, asked: false });
+    }
     Ok(step)
 }
 

@@ -13,7 +13,7 @@ mod rows;
 mod updates;
 
 pub use base_model::BaseModel;
-pub use chats::{ChatFormat, ChatSummary, Chats, are_conversations};
+pub use chats::{ChatFormat, ChatSummary, Chats, chat_preset};
 pub use data::{RunData, checksums, prepare_data, prepare_same_data};
 pub use error::SetupError;
 pub use new_run::{CHAT_BLOCK, NewRun, PAIR_BLOCK, PlannedRun};

@@ -4,12 +4,12 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
-use kernels::seed_dropout;
+use kernels::{on_pool, with_dropout};
 use model::dropout_seed;
 
 use crate::{
-    Error, Recipe, batches::TokenBatch, gradients, learner::GptLearner, optimizer_command::Scale,
-    process_group::Rank,
+    Error, Recipe, batches::TokenBatch, control::Requests, gradients, learner::GptLearner,
+    optimizer_command::Scale, process_group::Rank,
 };
 
 /// Loss and gradient norm of an optimizer step.
@@ -44,45 +44,53 @@ impl PendingStep {
 pub(crate) struct Gradient {
     grads: GradientsParams,
     pub(crate) pending: PendingStep,
+    /// To any rank.
+    pub(crate) requests: Requests,
 }
 
 /// Computes the gradient of step `index` over all micro-batches and devices, and advances the learning rate. Does not
-/// wait for the device.
+/// wait for the device, unless ranks exchange through host memory. `requests` are those to this rank.
 ///
 /// # Errors
 ///
-/// If another device has failed.
+/// If another rank has failed.
 ///
 /// # Panics
 ///
 /// If there is no batch left.
 pub(crate) fn gradient(
     learner: &mut GptLearner,
-    batches: &mut impl Iterator<Item = TokenBatch>,
+    batches: &mut (impl Iterator<Item = TokenBatch> + Send),
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
-    rank: &Rank,
+    (rank, requests): (&Rank, Requests),
 ) -> Result<Gradient, Error> {
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
     let model = learner.model();
 
-    let mut loss_sum = Tensor::zeros([1], &plain);
-    let mut accumulator = GradientsAccumulator::new();
-    for micro_batch in 0..n_batches {
-        let batch = batches.next().expect("there is a batch for each step");
-        let share = micro_batch * rank.size as u64 + rank.index as u64;
-        seed_dropout(dropout_seed(recipe.run.seed, index, share));
-        let output = learner.train_step(batch);
-        loss_sum = loss_sum + output.item.0;
-        accumulator.accumulate(&model, output.grads);
-    }
-    let (grads, loss) =
-        gradients::all_reduce_gradients(rank, &model, accumulator.grads(), loss_sum / n_batches as f64)?;
-    let grad_norm = gradients::global_norm(&model, &grads, &plain);
+    let first_sequence = rank.index * (recipe.optimizer.batch_size.get() / rank.size);
+    // Ranks that wait for each other must not occupy the pool's threads, which all ranks of one process share.
+    let (grads, loss) = on_pool(|| {
+        let mut loss_sum = Tensor::zeros([1], &plain);
+        let mut accumulator = GradientsAccumulator::new();
+        for micro_batch in 0..n_batches {
+            let batch = batches.next().expect("there is a batch for each step");
+            let seed = dropout_seed(recipe.run.seed, index, micro_batch);
+            let output = with_dropout(seed, first_sequence, || learner.train_step(batch));
+            loss_sum = loss_sum + output.item.0;
+            accumulator.accumulate(&model, output.grads);
+        }
+        (accumulator.grads(), loss_sum / n_batches as f64)
+    });
+    let (grads, loss, requests) = gradients::all_reduce_gradients(rank, &model, grads, loss, requests)?;
+    let (grads, grad_norm) = on_pool(|| {
+        let grad_norm = gradients::global_norm(&model, &grads, &plain);
+        (grads, grad_norm)
+    });
     learner.lr_step();
-    Ok(Gradient { grads, pending: PendingStep { loss, grad_norm } })
+    Ok(Gradient { grads, pending: PendingStep { loss, grad_norm }, requests })
 }
 
 impl Gradient {
@@ -93,7 +101,7 @@ impl Gradient {
 
     /// Updates weights and optimizer state with the scaled gradient.
     pub(crate) fn apply(self, learner: &mut GptLearner, scale: Scale) {
-        learner.optimizer_step(self.grads, scale);
+        on_pool(|| learner.optimizer_step(self.grads, scale));
     }
 }
 
@@ -108,13 +116,14 @@ impl Gradient {
 /// As [`gradient`].
 pub(crate) fn optimizer_step(
     learner: &mut GptLearner,
-    batches: &mut impl Iterator<Item = TokenBatch>,
+    batches: &mut (impl Iterator<Item = TokenBatch> + Send),
     recipe: &Recipe,
     index: u64,
     autodiff: &Device,
     is_usable: impl FnOnce(Step) -> bool,
 ) -> Result<Step, Error> {
-    let gradient = gradient(learner, batches, recipe, index, autodiff, &Rank::alone())?;
+    let alone = (&Rank::alone(), Requests::default());
+    let gradient = gradient(learner, batches, recipe, index, autodiff, alone)?;
     let step = gradient.read();
     let scale = match is_usable(step) {
         true => Scale::Known(gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip)),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use checkpoint::TrainerState;
-use kernels::on_pool;
+use ranks::Phase;
 
 use crate::{
     Control, Error,
@@ -47,8 +47,9 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
     }
 
     let mut stopwatch = Stopwatch::start();
-    while run.ending().is_none() && !run.control.should_stop() {
-        on_pool(|| take_step(run))?;
+    while run.ending().is_none() && !run.agreed.should_stop() {
+        run.group.progress(run.state.step, Phase::Training);
+        take_step(run)?;
         stopwatch.step(|| drop(run.device.sync()));
         let step = run.state.step;
         let due = Due::after(step, &schedule);
@@ -69,7 +70,7 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
         }
         sample_if_due(run);
         // Saving is last: a checkpoint must not claim unfinished work of its step.
-        let is_requested = run.control.take_save();
+        let is_requested = run.agreed.take_save();
         if due.checkpoint || is_requested {
             saved_step = Some(save(run)?);
         }

@@ -24,7 +24,7 @@ enum Job {
 
 /// The handle of the writer thread.
 pub(crate) struct Writer {
-    /// `None` once the thread has been told to end.
+    /// `None` once the thread has been told to end, and of an idle writer.
     jobs: Option<SyncSender<Job>>,
     /// The step of each checkpoint on disk, or the error that ended the thread.
     saved: Receiver<Result<u64, Error>>,
@@ -64,6 +64,12 @@ impl Writer {
         Self { jobs: Some(jobs), saved, thread: Some(thread) }
     }
 
+    /// A writer that writes nothing, for ranks that have no run folder.
+    pub(crate) fn idle() -> Self {
+        let (_, saved) = channel();
+        Self { jobs: None, saved, thread: None }
+    }
+
     /// Queues weights that replace the best ones so far.
     pub(crate) fn weights(&self, model: Gpt) {
         self.queue(Job::Weights(Box::new(model)));
@@ -75,8 +81,9 @@ impl Writer {
     }
 
     fn queue(&self, job: Job) {
-        let jobs = self.jobs.as_ref().expect("no jobs are queued after the end");
-        let _ = jobs.send(job); // If the thread has stopped, `saved` has the error.
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job); // If the thread has stopped, `saved` has the error.
+        }
     }
 
     /// The steps of the checkpoints written since the last call.
@@ -88,13 +95,13 @@ impl Writer {
         self.saved.try_iter().collect()
     }
 
-    /// Waits until the next checkpoint is on disk. Returns its step.
+    /// Waits until the next checkpoint is on disk. Returns its step; `None` if nothing is written.
     ///
     /// # Errors
     ///
     /// As [`Writer::saved`].
-    pub(crate) fn wait(&self) -> Result<u64, Error> {
-        self.saved.recv().expect("a checkpoint was queued")
+    pub(crate) fn wait(&self) -> Result<Option<u64>, Error> {
+        self.jobs.as_ref().map(|_| self.saved.recv().expect("a checkpoint was queued")).transpose()
     }
 
     /// Waits until all files are written.

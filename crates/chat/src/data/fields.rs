@@ -13,6 +13,9 @@ const UNSUPPORTED: [(&str, &str); 5] = [
     ("images", "remove the conversation"),
 ];
 
+/// Keys with which other programs leave an answer out of training, by 0 or false.
+const TRAINED_KEYS: [&str; 3] = ["weight", "train", "loss"];
+
 /// Roles of tools.
 const TOOL_ROLES: [&str; 6] =
     ["tool", "function", "observation", "function_call", "function_response", "ipython"];
@@ -102,8 +105,21 @@ fn message(number: usize, value: Value) -> Result<Message, Flaw> {
         return Err(Flaw::ToolRole { number, role });
     }
     let Some(speaker) = Speaker::of(&role) else { return Err(Flaw::UnknownRole { number, role }) };
+    if speaker == Speaker::Assistant
+        && let Some((key, value)) = untrained(&object)
+    {
+        return Err(Flaw::Untrained { number, key, value });
+    }
     let content = content(number, content_key, object.remove(content_key).ok_or(no_content)?)?;
     Ok(Message { role: speaker.role().to_owned(), content })
+}
+
+/// The key that leaves a message out of training or changes its weight, and its value.
+fn untrained(message: &Map<String, Value>) -> Option<(&'static str, String)> {
+    let is_trained =
+        |value: &Value| matches!(value, Value::Null | Value::Bool(true)) || value.as_f64() == Some(1.0);
+    let mut values = TRAINED_KEYS.into_iter().filter_map(|key| Some((key, message.get(key)?)));
+    values.find(|(_, value)| !is_trained(value)).map(|(key, value)| (key, value.to_string()))
 }
 
 /// The text of a message, whose parts are joined.

@@ -20,8 +20,7 @@ const EXTENSION: &str = "jsonl";
 pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut seen = HashSet::new();
-    let entries = WalkDir::new(path).follow_links(true).sort_by_file_name();
-    for entry in entries.into_iter().filter_entry(|entry| !is_hidden(entry)) {
+    for entry in entries(path) {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -29,8 +28,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
                 continue;
             }
         };
-        let is_listed = entry.depth() == 0 || entry.path().extension() == Some(EXTENSION.as_ref());
-        if entry.file_type().is_dir() || !is_listed {
+        if !is_listed(&entry) {
             continue;
         }
         // Only a link can lead to a file again. The path of a stream may have no canonical one.
@@ -47,6 +45,23 @@ pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
         true => Err(Error::NoFiles { path: path.to_owned() }),
         false => Ok(files),
     }
+}
+
+/// Like [`list`], without streams, errors and warnings. A file may be listed again for each link to it.
+pub(crate) fn readable(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let is_file = |entry: &DirEntry| entry.file_type().is_file() && is_listed(entry);
+    entries(path).flatten().filter(is_file).map(DirEntry::into_path)
+}
+
+fn entries(path: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+    let entries = WalkDir::new(path).follow_links(true).sort_by_file_name();
+    entries.into_iter().filter_entry(|entry| !is_hidden(entry))
+}
+
+/// Whether an entry is the path itself, as a file, or a `.jsonl` file in it.
+fn is_listed(entry: &DirEntry) -> bool {
+    let is_named = entry.depth() == 0 || entry.path().extension() == Some(EXTENSION.as_ref());
+    is_named && !entry.file_type().is_dir()
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{is_present, keys, kind, messages, messages_or_text, text};
+use super::{
+    fields::{is_present, keys, kind, messages, messages_or_text, text},
+    kinds::Kinds,
+};
 use crate::{Conversation, Flaw, Message, Speaker};
 
 /// The conversation of a row in any of the layouts.
@@ -27,10 +30,23 @@ pub(crate) fn conversation(row: Value) -> Result<Conversation, Flaw> {
         }
         vec![Message::user(question), Message::assistant(text(&mut row, "output")?)]
     } else {
-        return Err(Flaw::UnknownLayout { keys: keys(&row) });
+        return Err(unknown(&row));
     };
     add_system(&mut row, &mut found)?;
     Conversation::new(found)
+}
+
+/// The flaw of a row without the keys of a layout.
+fn unknown(row: &Map<String, Value>) -> Flaw {
+    if Kinds::of_keys(row).preferences {
+        return Flaw::OtherKind { found: "a pair of answers", preset: "dpo" };
+    }
+    let halves = [("prompt", "completion"), ("instruction", "output")];
+    let both_ways = halves.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
+    match both_ways.into_iter().find(|(present, _)| row.contains_key(*present)) {
+        Some((present, missing)) => Flaw::MissingKey { present, missing },
+        None => Flaw::UnknownLayout { keys: keys(row) },
+    }
 }
 
 /// The object of a row, without keys that can't be ignored.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     fields::{keys, messages_or_text},
+    kinds::Kinds,
     layout::{add_system, object},
 };
 use crate::{Conversation, Flaw, Message, Speaker};
@@ -18,9 +19,16 @@ pub struct Preference {
 /// The preference of a row.
 pub(crate) fn preference(row: Value) -> Result<Preference, Flaw> {
     let mut row = object(row)?;
-    let unknown = Flaw::NotPreference { keys: keys(&row) };
-    let (Some(chosen), Some(rejected)) = (row.remove("chosen"), row.remove("rejected")) else {
-        return Err(unknown);
+    let unknown = match Kinds::of_keys(&row).conversations {
+        true => Flaw::OtherKind { found: "a conversation", preset: "sft" },
+        false => Flaw::NotPreference { keys: keys(&row) },
+    };
+    let missing = |present, missing| Flaw::MissingKey { present, missing };
+    let (chosen, rejected) = match (row.remove("chosen"), row.remove("rejected")) {
+        (Some(chosen), Some(rejected)) => (chosen, rejected),
+        (Some(_), None) => return Err(missing("chosen", "rejected")),
+        (None, Some(_)) => return Err(missing("rejected", "chosen")),
+        (None, None) => return Err(unknown),
     };
     let mut chosen = messages_or_text("chosen", chosen, Speaker::Assistant)?;
     let mut rejected = messages_or_text("rejected", rejected, Speaker::Assistant)?;
@@ -36,7 +44,7 @@ pub(crate) fn preference(row: Value) -> Result<Preference, Flaw> {
         rejected.drain(..n_common);
         chosen.drain(..n_common).collect()
     } else {
-        let prompt = row.remove("prompt").ok_or(unknown)?;
+        let prompt = row.remove("prompt").ok_or(missing("chosen", "prompt"))?;
         messages_or_text("prompt", prompt, Speaker::User)?
     };
     add_system(&mut row, &mut prompt)?;

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use chat::{Conversation, Error, Message, data::Preference, data::Reader};
+use chat::{
+    Conversation, Error, Message,
+    data::{Kinds, Preference, Reader},
+};
 
 /// The conversations of a file with this text: messages as `s: TEXT | u: TEXT | a: TEXT`, or the error without the path.
 fn read(text: &str) -> Vec<String> {
@@ -61,6 +64,11 @@ fn all_layouts_are_read() {
             "u: Hi | a: Hello",
         ),
         (
+            r#"{"messages": [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": "Hi", "weight": 0},
+                {"role": "assistant", "content": "Hello", "weight": 1, "train": true, "loss": null}]}"#,
+            "s: Be kind. | u: Hi | a: Hello",
+        ),
+        (
             r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
                 {"role": "user", "content": "Bye"}]}"#,
             "u: Hi | a: Hello",
@@ -80,7 +88,9 @@ fn a_flawed_row_is_refused_with_its_line_and_what_to_do() {
         ("[1]".to_owned(), "expected an object with `messages`, found a list"),
         (r#"{"text": "Hi", "id": 1}"#.to_owned(), "unknown layout with `id`, `text`; use `messages`"),
         ("{}".to_owned(), "unknown layout with no keys; use"),
-        (r#"{"prompt": "Hi"}"#.to_owned(), "unknown layout with `prompt`; use"),
+        (r#"{"prompt": "Hi"}"#.to_owned(), "the row has `prompt` but no `completion`"),
+        (r#"{"output": "Hi"}"#.to_owned(), "the row has `output` but no `instruction`"),
+        (r#"{"prompt": "Hi", "chosen": "a"}"#.to_owned(), "the row is a pair of answers, for `train dpo`"),
         (r#"{"messages": "Hi"}"#.to_owned(), "`messages` must be a list of messages, found text"),
         (messages(""), "no messages"),
         (messages("7"), "message 1 must be an object with `role` and `content`, found a number"),
@@ -107,6 +117,18 @@ fn a_flawed_row_is_refused_with_its_line_and_what_to_do() {
                 r#"{user}, {{"role": "assistant", "content": "7", "reasoning_content": "so"}}"#
             )),
             "message 2 has `reasoning_content`, which is not supported; put it into the content",
+        ),
+        (
+            messages(&format!(r#"{user}, {{"role": "assistant", "content": "7", "weight": 0}}"#)),
+            "message 2 (assistant) has `weight` = 0, but an answer can't be left out of training; remove the key",
+        ),
+        (
+            messages(&format!(r#"{user}, {{"role": "assistant", "content": "7", "train": false}}"#)),
+            "message 2 (assistant) has `train` = false",
+        ),
+        (
+            messages(&format!(r#"{user}, {{"role": "assistant", "content": "7", "loss": 0.5}}"#)),
+            "message 2 (assistant) has `loss` = 0.5",
         ),
         (
             messages(r#"{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}"#),
@@ -211,6 +233,29 @@ fn the_checksum_of_a_file_is_its_sha256() {
 }
 
 #[test]
+fn the_kind_of_data_is_known_in_spite_of_flaws() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.jsonl");
+    let (conversations, preferences) = (true, true);
+    for (text, expected) in [
+        ("{\n{\"messages\": 7}", Kinds { conversations, ..Kinds::default() }),
+        ("[{\"instruction\": 1, \"output\": 2}]", Kinds { conversations, ..Kinds::default() }),
+        ("{\"chosen\": []}", Kinds { preferences, ..Kinds::default() }),
+        ("{\"messages\": [], \"chosen\": []}", Kinds { conversations, preferences }),
+        ("{\"text\": \"messages\"}\n", Kinds::default()),
+        ("To be\n[\n", Kinds::default()),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(Kinds::of(&path), expected, "{text}");
+    }
+    assert_eq!(Kinds::of(Path::new("missing.jsonl")), Kinds::default());
+    // A character across the limit of the bytes that are read.
+    fs::write(&path, format!("[{{\"messages\": 7}}, \"{}\"]", "é".repeat(1 << 20))).unwrap();
+    assert_eq!(Kinds::of(&path), Kinds { conversations, ..Kinds::default() });
+    assert_eq!(Kinds::of(folder.path()), Kinds { conversations, ..Kinds::default() });
+}
+
+#[test]
 fn missing_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = Reader::conversations(folder.path()).unwrap_err().to_string();
@@ -244,11 +289,10 @@ fn flawed_preferences_are_refused() {
     let user = r#"{"role": "user", "content": "Hi"}"#;
     let answer = r#"{"role": "assistant", "content": "Hello!"}"#;
     for (row, expected) in [
-        (r#"{"messages": []}"#.to_owned(), "unknown layout with `messages`; preference data has"),
-        (
-            r#"{"chosen": "a", "rejected": "b"}"#.to_owned(),
-            "unknown layout with `chosen`, `rejected`; preference data has",
-        ),
+        (r#"{"messages": []}"#.to_owned(), "the row is a conversation, for `train sft`"),
+        (r#"{"text": "Hi"}"#.to_owned(), "unknown layout with `text`; preference data has"),
+        (r#"{"chosen": "a", "rejected": "b"}"#.to_owned(), "the row has `chosen` but no `prompt`"),
+        (r#"{"prompt": "a", "rejected": "b"}"#.to_owned(), "the row has `rejected` but no `chosen`"),
         (
             r#"{"prompt": "Hi", "chosen": "a", "rejected": "a"}"#.to_owned(),
             "`chosen` and `rejected` are the same",

@@ -91,7 +91,7 @@ fn a_space_that_the_tokenizer_adds_is_trained() {
 }
 
 #[test]
-fn an_end_that_is_no_special_token_is_refused_by_name() {
+fn an_end_that_is_not_a_special_token_is_refused_by_name() {
     let refused =
         |end: &str| encoder(&source(end, "'assistant:\\n'"), TrainOn::Assistant).unwrap_err().to_string();
     let error = refused("'<|end|>'");
@@ -155,6 +155,33 @@ fn a_template_that_changes_earlier_turns_is_refused_at_the_message() {
 fn a_generation_prompt_that_is_not_in_the_answer_is_refused() {
     let error = encoder(&source("eos_token", "'model:\\n'"), TrainOn::Assistant).unwrap_err();
     assert!(matches!(error, Error::PrefixChanges { number: 1, .. }), "{error}");
+    assert!(
+        error.to_string().contains("use --set chat.train_on=last (in `data check`: --train-on last)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_character_is_named_with_its_message() {
+    let characters = Tokenizer::from_chars("user assistant:\n24+".chars())
+        .unwrap()
+        .with_special_tokens(&["<|im_end|>"])
+        .unwrap();
+    let special = SpecialTexts::from([("eos_token".to_owned(), "<|im_end|>".to_owned())]);
+    let of = |prompt: &str| {
+        let source = source("eos_token", prompt);
+        Encoder::new(&source, &special, characters.clone(), TrainOn::Assistant, chat::today())
+    };
+    let error = of("'assistant:\\n'").unwrap().encode(&conversation(&["2 + 2", "4", "2", "é"])).unwrap_err();
+    assert!(
+        error.to_string().starts_with("message 4 has the character 'é' (U+00E9), which is not"),
+        "{error}"
+    );
+    let error = of("'assistant;\\n'").unwrap_err();
+    assert!(matches!(error, Error::PrefixChanges { .. }), "{error}");
+    let end = source("'!' + eos_token", "'assistant:\\n'");
+    let error = Encoder::new(&end, &special, characters, TrainOn::Last, chat::today()).unwrap_err();
+    assert!(error.to_string().starts_with("the chat template has the character '!'"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use ::chat::{Statistics, TrainOn};
+use ::chat::{Statistics, TrainOn, data::Kinds};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use console::{report, warn};
@@ -66,7 +66,7 @@ fn train_on() -> impl TypedValueParser<Value = TrainOn> {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = args.model.as_deref().map(|path| models().open(path)).transpose()?;
-    let are_pairs = preferences::are_pairs(&args.path);
+    let are_pairs = Kinds::of(&args.path).preferences;
     // As `train` chooses the block.
     let longest = if are_pairs { PAIR_BLOCK } else { CHAT_BLOCK };
     let block_size = match (args.block_size, &source) {

@@ -6,20 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use ::chat::{Encoder, data::Reader};
+use ::chat::Encoder;
 use anyhow::bail;
 use journal::summary::{percent, plural};
 use trainer::{PairSummary, RowsRead};
 
 use super::shown;
-
-/// Rows that are read to tell pairs from conversations.
-const N_ROWS_TRIED: usize = 5;
-
-/// Whether one of the first rows is a pair.
-pub(super) fn are_pairs(path: &Path) -> bool {
-    Reader::preferences(path).is_ok_and(|rows| rows.take(N_ROWS_TRIED).any(|row| row.is_ok()))
-}
 
 /// Checks all rows. `encoder` trains last answers.
 pub(super) fn check(path: &Path, encoder: &Encoder, block_size: Option<usize>) -> anyhow::Result<ExitCode> {

@@ -1,12 +1,18 @@
 //! The arguments of `train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use dataset::is_stream;
 use trainer::PRESETS;
 
 use super::{short::ShortArgs, subject::Subject};
-use crate::{device::DeviceArgs, model_args::models, prepare::DataDirArgs, usage::bail_usage};
+use crate::{
+    device::DeviceArgs,
+    model_args::models,
+    prepare::DataDirArgs,
+    usage::{at_least, bail_usage},
+};
 
 /// Trains a model, or resumes training.
 #[derive(Debug, clap::Args)]
@@ -30,12 +36,12 @@ pub(crate) struct Args {
     #[arg(value_name = "RECIPE or TEXT")]
     pub(super) subject: Option<String>,
 
-    /// Text to train on: a file, a folder of text files, a known corpus, or `-` for standard input. On resume, the new
-    /// path of the same text.
+    /// Text to train on: a file, a folder of text files, a known corpus, or `-` for standard input. For sft, lora and dpo,
+    /// chat data: a file, or a folder of .jsonl files. On resume, the new path of the same data.
     #[arg(long, value_name = "NAME or PATH", help_heading = "Recipe")]
     pub(super) data: Option<String>,
 
-    /// Text to validate on; without it, the end of the corpus.
+    /// Text or chat data to validate on; without it, the end of the training data.
     #[arg(long, value_name = "PATH", help_heading = "Recipe")]
     pub(super) valid: Option<String>,
 
@@ -47,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Run")]
     pub(super) resume: bool,
 
-    /// Tokenize the text, print the plan (epochs, memory, time, learning rate) and exit.
+    /// Tokenize the data, print the plan (epochs, memory, time, learning rate) and exit.
     #[arg(long, conflicts_with_all = ["overfit_one_batch", "find_learning_rate"], help_heading = "Run")]
     pub(super) dry_run: bool,
 
@@ -65,6 +71,10 @@ pub(crate) struct Args {
     /// Log format, in addition to metrics.jsonl.
     #[arg(long, value_enum, default_value_t = Log::Tensorboard, help_heading = "Output")]
     pub(super) log: Log,
+
+    /// Under mpirun or srun: how long another rank may be silent or hang before the run ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = at_least(1_u64), help_heading = "Run")]
+    pub(super) rank_timeout: u64,
 
     /// Print progress as lines, without the live view.
     #[arg(long, help_heading = "Output")]
@@ -118,6 +128,23 @@ impl Args {
             self.subject = None;
         }
         Ok(self)
+    }
+
+    /// Refuses what several processes can't do together.
+    pub(super) fn check_for_ranks(&self) -> anyhow::Result<()> {
+        let alone = [
+            ("--dry-run", self.dry_run),
+            ("--overfit-one-batch", self.overfit_one_batch),
+            ("--find-learning-rate", self.find_learning_rate),
+        ];
+        if let Some((option, _)) = alone.into_iter().find(|(_, is_set)| *is_set) {
+            bail_usage!("{option} runs in one process; start it without the launcher of several ranks");
+        }
+        let texts = [&self.data, &self.valid].into_iter().flatten();
+        if let Some(stream) = texts.into_iter().find(|text| is_stream(Path::new(text))) {
+            bail_usage!("{stream} can be read by one process only; save the text to a file");
+        }
+        Ok(())
     }
 
     /// Name or path of the recipe of a new run.

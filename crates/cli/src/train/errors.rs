@@ -44,11 +44,19 @@ pub(super) fn explain(error: SetupError, data_dir: &DataDirArgs) -> anyhow::Erro
                 ),
             }
         }
-        SetupError::ConversationsAsText { path } => UsageError::new(anyhow!(
-            "{path} has conversations; a run on text would learn their markup, and all their messages. To train on their \
-             answers: {} train sft --init-from MODEL --data {}. To train on their text, extract it to a file",
+        SetupError::ChatsAsText { ref path, preset } => {
+            let path = quoted(path);
+            UsageError::new(anyhow!(
+                "{error}. To train on their answers: {} train {preset} --init-from MODEL --data {path}. To train on their \
+                 text, extract it to a file",
+                program(),
+            ))
+            .into()
+        }
+        SetupError::OtherPreset { ref path, preset } => UsageError::new(anyhow!(
+            "{error}: {} train {preset} --init-from MODEL --data {}",
             program(),
-            quoted(&path)
+            quoted(&path.display().to_string())
         ))
         .into(),
         SetupError::OtherText { text, valid, path, has_characters } => {

@@ -1,14 +1,16 @@
 //! Resumes a run: from arguments to the remaining training.
 
+use std::path::Path;
+
 use burn::prelude::Device;
-use checkpoint::TrainerState;
+use checkpoint::{RunFolder, TrainerState};
 use console::report;
 use dataset::Rules;
 use journal::{update_loss_charts, write_card};
 use monitor::{report_data, with_progress};
 use trainer::{Changes, ResumePlan, ResumeRequest, StoppedRun, Training, ending};
 
-use super::{args::Args, errors::explain, own_recipe::check_own_recipe};
+use super::{args::Args, errors::explain, own_recipe::check_own_recipe, ranks::Ranks, run_files};
 use crate::{
     allocator, memory,
     model_args::models,
@@ -17,7 +19,14 @@ use crate::{
 };
 
 /// Prepares a run to resume, with the changes of its recipe. With `--dry-run`, only prints the plan.
-pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
+pub(super) fn resume(
+    args: &Args,
+    devices: &[Device],
+    ranks: &Ranks,
+) -> anyhow::Result<Option<(Training, Changes)>> {
+    if let Some(path) = ranks.scratch_run() {
+        return resume_with_others(args, &path, devices, ranks).map(Some);
+    }
     let folder = match &args.run {
         Some(path) => models().open_folder(&models().run_path(path))?,
         None => models().newest()?,
@@ -29,7 +38,7 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
     }
     if args.dry_run {
         let state = run.folder.load_checkpoint()?.map(|checkpoint| checkpoint.state);
-        let ResumePlan { recipe, data, .. } = plan(args, &run, state.as_ref(), devices.len())?;
+        let ResumePlan { recipe, data, .. } = plan(args, &run, state.as_ref(), devices.len(), ranks)?;
         let step = state.map_or(0, |state| state.step);
         plan::print(&recipe, &PlannedData::of(&data, &recipe)?, step, args.device.is_cpu())?;
         return Ok(None);
@@ -39,7 +48,11 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
         update_loss_charts(&run.folder)?; // The run may have been killed before it wrote them.
         write_card(&run.folder, &devices[0])?;
     }
-    let planned = plan(args, &run, held.state(), devices.len())?;
+    if ranks.are_several() {
+        run_files::send(&**ranks.group(), &run.folder, held.state().map(|state| state.step))?;
+    }
+    let n_devices = devices.len() * ranks.group().size();
+    let planned = ranks.root_first(|| plan(args, &run, held.state(), n_devices, ranks))?;
     report_data(&planned.recipe.data, &planned.data);
     if held.has_older_format() {
         report(format_args!(
@@ -66,12 +79,33 @@ pub(super) fn resume(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(
     Ok(Some((training, changes)))
 }
 
+/// Prepares a rank other than 0, with the files of the run that rank 0 sends to the new folder `path`.
+fn resume_with_others(
+    args: &Args,
+    path: &Path,
+    devices: &[Device],
+    ranks: &Ranks,
+) -> anyhow::Result<(Training, Changes)> {
+    let explain = |error| explain(error, &args.data_dir);
+    run_files::receive(&**ranks.group(), path)?;
+    let run = StoppedRun::open(RunFolder::open(path)?).map_err(explain)?;
+    let held = run.lock().map_err(explain)?;
+    let n_devices = devices.len() * ranks.group().size();
+    let planned = ranks.root_first(|| plan(args, &run, held.state(), n_devices, ranks))?;
+    if args.device.is_cpu() {
+        memory::check_resumed(&planned.recipe)?;
+    }
+    let training = held.training(&run.recipe, planned, devices).map_err(explain)?;
+    Ok((training, Changes::new()))
+}
+
 /// The recipe and data that the run resumes with.
 fn plan(
     args: &Args,
     run: &StoppedRun,
     state: Option<&TrainerState>,
     n_devices: usize,
+    ranks: &Ranks,
 ) -> anyhow::Result<ResumePlan> {
     let (explain, data_dir) = (|error| explain(error, &args.data_dir), &args.data_dir.data_dir);
     let request = ResumeRequest { overrides: args.overrides(), epochs: args.short.epochs, n_devices };
@@ -79,7 +113,8 @@ fn plan(
     if data != run.recipe.data {
         data = with_absolute_paths(data, data_dir)?;
     }
-    let planned = with_progress(|show| run.plan(&request, &data, state, data_dir, show)).map_err(explain)?;
+    let planned = with_progress(|show| run.plan(&request, &data, state, data_dir, &ranks.progress(show)));
+    let planned = planned.map_err(explain)?;
     if planned.rules != Rules::NEWEST {
         warn_of_older_rules(&data);
     }

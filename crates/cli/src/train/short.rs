@@ -10,7 +10,7 @@ pub(super) struct ShortArgs {
     #[arg(allow_negative_numbers = true, value_parser = at_least(0_u64))]
     max_steps: Option<u64>,
 
-    /// Train for X passes over the training text.
+    /// Train for X passes over the training data.
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = above_zero)]
     pub(super) epochs: Option<f64>,
 

@@ -9,9 +9,9 @@ use console::program;
 use engine::{Source, StoredWeights, WeightStorage, check_vocabulary, quoted};
 use model::Gpt;
 use monitor::{report_data, with_progress};
-use trainer::{BaseModel, Changes, NewRun, PlannedRun, RecipeRequest, Training};
+use trainer::{BaseModel, Changes, LoraRecipe, NewRun, PlannedRun, RecipeRequest, Training};
 
-use super::{args::Args, errors::explain};
+use super::{args::Args, errors::explain, ranks::Ranks};
 use crate::{
     allocator,
     data::shown,
@@ -24,8 +24,14 @@ use crate::{
 };
 
 /// Makes a new run. With `--dry-run`, only prints the plan.
-pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(Training, Changes)>> {
+pub(super) fn start(
+    args: &Args,
+    devices: &[Device],
+    ranks: &Ranks,
+) -> anyhow::Result<Option<(Training, Changes)>> {
+    let scratch = ranks.scratch_run();
     if let Some(path) = args.run.as_ref().map(|path| models().run_path(path))
+        && scratch.is_none()
         && path.exists()
     {
         let path = path.display().to_string();
@@ -35,7 +41,8 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
             quoted(&path)
         );
     }
-    let (planned, origin) = plan(args, devices.len())?;
+    let n_devices = devices.len() * ranks.group().size();
+    let (planned, origin) = ranks.root_first(|| plan(args, n_devices, &devices[0], ranks))?;
     planned.recipe.check_plan().usage()?;
     if args.dry_run {
         let data = PlannedData::of(&planned.data, &planned.recipe)?;
@@ -43,6 +50,10 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
         return Ok(None);
     }
     let model = first_model(args, &planned, origin.as_ref(), &devices[0])?;
+    if let Some(path) = scratch {
+        let training = planned.create_without_weights(&path, model, devices)?;
+        return Ok(Some((training, Changes::new())));
+    }
     let path = match &args.run {
         Some(path) => models().run_path(path),
         None => RunFolder::next_path(&models().runs, &stem(args.recipe_name())),
@@ -62,14 +73,19 @@ pub(super) fn start(args: &Args, devices: &[Device]) -> anyhow::Result<Option<(T
 }
 
 /// The recipe, tokens and initial model of an experiment.
-pub(super) fn experiment(args: &Args, device: &Device) -> anyhow::Result<(PlannedRun, Gpt)> {
-    let (planned, origin) = plan(args, 1)?;
+pub(super) fn experiment(args: &Args, device: &Device, ranks: &Ranks) -> anyhow::Result<(PlannedRun, Gpt)> {
+    let (planned, origin) = plan(args, 1, device, ranks)?;
     let model = first_model(args, &planned, origin.as_ref(), device)?;
     Ok((planned, model))
 }
 
 /// The recipe and tokens of a new run, and the model of `--init-from`.
-fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Source>)> {
+fn plan(
+    args: &Args,
+    n_devices: usize,
+    device: &Device,
+    ranks: &Ranks,
+) -> anyhow::Result<(PlannedRun, Option<Source>)> {
     let origin = args.init_from.as_deref().map(|path| models().open(path)).transpose()?;
     let request = RecipeRequest {
         source: open_recipe(args.recipe_name())?,
@@ -79,12 +95,30 @@ fn plan(args: &Args, n_devices: usize) -> anyhow::Result<(PlannedRun, Option<Sou
     let described = origin.as_ref().map(|origin| describe(args, origin)).transpose()?;
     let run = NewRun::new(request, described, n_devices);
     let (explain, data_dir) = (|error| explain(error, &args.data_dir), &args.data_dir.data_dir);
-    let data = with_absolute_paths(run.recipe().map_err(explain)?.data, data_dir)?;
-    let planned = with_progress(|show| run.plan(data, data_dir, show)).map_err(explain)?;
+    let recipe = run.recipe().map_err(explain)?;
+    if let (Some(lora), Some(origin)) = (&recipe.lora, &origin) {
+        check_base(lora, origin, device)?;
+    }
+    let data = with_absolute_paths(recipe.data, data_dir)?;
+    let planned = with_progress(|show| run.plan(data, data_dir, &ranks.progress(show))).map_err(explain)?;
     report_data(&planned.recipe.data, &planned.data);
     shown::report_first(&planned.data);
     planned.check_lengths().map_err(explain)?;
     Ok((planned, origin))
+}
+
+/// Checks that a model can be the base of low-rank updates, before the data is read.
+fn check_base(lora: &LoraRecipe, origin: &Source, device: &Device) -> anyhow::Result<()> {
+    let storage = lora.storage(device)?;
+    let Source::Folder(origin) = origin else { return Ok(()) };
+    if origin.weights != StoredWeights::Kept {
+        bail_usage!(
+            "the checkpoint {origin} can't be the base of an adapter, because training replaces it later; export it to a \
+             folder first, with {} export {origin} --format safetensors",
+            program()
+        );
+    }
+    Ok(origin.folder.check_is_base(storage)?)
 }
 
 /// Sizes and tokenizer of the model of `--init-from`. Overrides of them are refused.
@@ -124,16 +158,9 @@ fn first_model(
     let model = match origin {
         Source::Gguf(file) => file.load_model(storage, device)?,
         Source::Folder(origin) if planned.recipe.lora.is_none() => origin.load_model(storage, device)?,
-        Source::Folder(origin) if origin.weights == StoredWeights::Kept => {
-            origin.folder.load_as_base(storage, device)?
-        }
-        Source::Folder(origin) => bail_usage!(
-            "an adapter needs a base model whose weights stay; export {origin} to a folder of its own first, with {} export \
-             {origin} --format safetensors",
-            program()
-        ),
+        Source::Folder(origin) => origin.folder.load_as_base(storage, device)?,
     };
-    planned.model_from(model, device).map_err(|error| explain(error, &args.data_dir))
+    Ok(planned.model_from(model, device))
 }
 
 fn stem(recipe: &str) -> String {

@@ -466,3 +466,19 @@ fn invalid_arguments_exit_with_2_whether_clap_or_a_later_check_finds_them() {
         assert!(error.starts_with("error: "), "{args:?}: {error}");
     }
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_build_without_mpi_refuses_to_be_one_of_several_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let as_rank = |n_ranks: &str| {
+        let mut command =
+            crate::support::kindling(folder.path(), &["train", "debug", "--dry-run", "--data", "none"]);
+        command.envs([("OMPI_COMM_WORLD_SIZE", n_ranks), ("OMPI_COMM_WORLD_RANK", "0")]);
+        crate::support::ran(&mut command)
+    };
+    let error = as_rank("2").usage_failure();
+    assert!(error.contains("has started 2 ranks") && error.contains("--features mpi"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(!as_rank("1").stderr.contains("ranks"), "a single rank trains alone");
+}

@@ -88,7 +88,7 @@ fn refused_rows_are_named_and_fail() {
 }
 
 #[test]
-fn a_system_message_is_no_turn_and_a_list_needs_commas() {
+fn a_system_message_is_not_a_turn_and_a_list_needs_commas() {
     let with_system = r#"{"system": "Be kind.", "prompt": "Hi", "completion": "Hello"}"#;
     let check = |text: &str| {
         let folder = folder_with(&[text]);
@@ -123,6 +123,17 @@ fn the_template_of_a_model_is_used_and_checked() {
     };
     let ran = check("{{ eos_token }}").success();
     assert!(ran.stdout.ends_with("2 + 2?</s>\u{27E6}four</s>\u{27E7}\n"), "{}", ran.stdout);
+    let ran = check("{{ raise_exception('no chats') if '?' in message.content else eos_token }}");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains(
+            "chats.jsonl: no row can be trained on with the chat template and the tokenizer of the model"
+        ) && ran.stderr.contains("chats.jsonl:1: ")
+            && ran.stderr.contains("no chats")
+            && !ran.stderr.contains("correct or remove"),
+        "{}",
+        ran.stderr
+    );
     let error = check("<|im_end|>").failure();
     assert!(
         error.contains("ends with \"<|im_end|>\", which is not a special token of the tokenizer"),

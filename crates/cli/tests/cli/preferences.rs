@@ -119,16 +119,25 @@ fn a_run_does_not_resume_without_its_reference() {
 }
 
 #[test]
-fn what_is_no_preference_is_refused() {
+fn invalid_preference_data_is_refused() {
     let write = |name: &str, text: &str| fs::write(TUNED.path().join(name), text).unwrap();
     write("one-pair.jsonl", &pairs(1));
     write("same.jsonl", &pairs(3).replace("\"no\"", "\"yes\""));
     let no_target = ["--set", "lora.targets=[\"no\"]"];
     for (data, args, expected) in [
-        ("chats.jsonl", &[][..], "chats.jsonl:1: unknown layout"),
-        ("same.jsonl", &[], "same.jsonl:3: `chosen` and `rejected` are the same answer"),
-        ("one-pair.jsonl", &[], "one-pair.jsonl has 1 pair that fits the block"),
-        ("pairs.jsonl", &["--block-size", "8"], "pairs.jsonl has 0 pairs that fit the block"),
+        ("same.jsonl", &[][..], "3 rows, first at "),
+        ("same.jsonl", &[], "same.jsonl:1: `chosen` and `rejected` are the same answer"),
+        (
+            "one-pair.jsonl",
+            &[],
+            "one-pair.jsonl has 1 pair; a run needs one pair to train on and another one",
+        ),
+        (
+            "pairs.jsonl",
+            &["--block-size", "8"],
+            "pairs.jsonl has 40 pairs, and model.block_size=8 is too short for all",
+        ),
+        ("pairs.jsonl", &["--block-size", "8"], "use --block-size "),
         ("pairs.jsonl", &[&LORA[..], &no_target].concat(), "lora.targets"),
     ] {
         let error = train_on(data, "refused", args).failure();
@@ -141,6 +150,11 @@ fn what_is_no_preference_is_refused() {
         let error = train("refused", &["--set", set]).usage_failure();
         assert!(error.contains(expected), "{set}: {error}");
     }
+    let error = train_on("chats.jsonl", "refused", &[]).usage_failure();
+    assert!(error.contains("chats.jsonl has conversations; train on them with `train sft`"), "{error}");
+    let beta = ["train", "sft", "--init-from", "tuned", "--data", "chats.jsonl", "--set", "dpo.beta=-1"];
+    let error = run(TUNED.path(), &beta).usage_failure();
+    assert!(error.contains("`dpo.beta` must be above 0 (got -1)"), "{error}");
     let without_chat = ["train", "debug", "--set", "dpo.beta=0.1"];
     let error = run(TUNED.path(), &without_chat).usage_failure();
     assert!(error.contains("[dpo] needs [chat]"), "{error}");

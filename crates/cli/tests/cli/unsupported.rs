@@ -93,7 +93,7 @@ fn adapters_without_their_base_are_refused() {
     check_refused(
         folder.path(),
         "adapter",
-        "adapter is a LoRA adapter of someone/base, which is not a folder here; download or import that model",
+        "adapter is a LoRA adapter of someone/base, which is not a folder or GGUF file here; download or import that model",
     );
     write_model_with(folder.path(), "adapter.gguf", &[("general.type", "adapter".into())]);
     let error = run(folder.path(), &["generate", "adapter.gguf"]).failure();

@@ -149,8 +149,7 @@ impl TryFrom<String> for FileType {
     /// The error names the known types.
     fn try_from(name: String) -> Result<Self, String> {
         let known = Self::ALL.map(Self::name).join(", ");
-        Self::named(&name)
-            .ok_or_else(|| format!("no type of weights is called {name:?}; the types are {known}"))
+        Self::named(&name).ok_or_else(|| format!("unknown weight type {name:?}; the types are {known}"))
     }
 }
 

@@ -11,12 +11,15 @@ pub type Changes = BTreeMap<String, [String; 2]>;
 
 /// Sections and keys that can't change on resume, with the reason: other values would invalidate the steps done, move
 /// the position in the data, or make losses incomparable.
-const FIXED_KEYS: [(&str, &str); 13] = [
+const FIXED_KEYS: [(&str, &str); 16] = [
     ("model", "the saved weights have the old shapes"),
     ("data", "the run must continue on the same data"),
     ("chat", "the run must continue on the same data"),
     ("dpo", "the loss would be another one"),
-    ("lora", "the saved updates have the old shapes, and were trained on the old base"),
+    ("lora.rank", "the saved updates have the old shapes"),
+    ("lora.alpha", "the steps so far scaled the updates by the old value"),
+    ("lora.targets", "the saved updates belong to the old layers"),
+    ("lora.base", "the steps so far used the old base weights"),
     ("optimizer.kind", "the saved optimizer state belongs to the old one"),
     ("optimizer.batch_size", "the position in the data is counted in batches of the old size"),
     (
@@ -34,7 +37,7 @@ const FIXED_KEYS: [(&str, &str); 13] = [
 const NONE: &str = "none";
 
 /// Keys of these sections that may change.
-const CHANGEABLE_KEYS: [&str; 2] = ["model.dropout", "lora.dropout"];
+const CHANGEABLE_KEYS: [&str; 1] = ["model.dropout"];
 
 /// Keys with the path of a text. They may change if the text has the same checksum, which the caller verifies.
 const PATH_KEYS: [&str; 2] = ["data.corpus", "data.valid"];
@@ -143,6 +146,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_lora_that_can_not_change_has_its_own_reason() {
+        let lora = |set: &[&str]| debug(&[&["lora.rank=2", "lora.alpha=4.0"], set].concat());
+        for (set, reason) in [
+            ("lora.rank=3", "the old shapes"),
+            ("lora.alpha=8.0", "the old value"),
+            ("lora.targets=[\"q_proj\"]", "the old layers"),
+            ("lora.base=q8_0", "the old base weights"),
+        ] {
+            let error = lora(&[]).changes_to(&lora(&[set])).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert_eq!(lora(&[]).changes_to(&lora(&["lora.dropout=0.1"])).unwrap().len(), 1);
+        assert!(matches!(debug(&[]).changes_to(&lora(&[])), Err(RecipeError::Fixed { .. })));
+    }
+
+    #[test]
     fn keep_weights_may_change_to_last_but_not_to_best() {
         let last = debug(&["run.keep_weights=last"]);
         assert_eq!(debug(&[]).changes_to(&last).unwrap().len(), 1);
@@ -183,6 +202,7 @@ mod tests {
             "dpo.beta=0.1",
             "lora.rank=2",
             "lora.alpha=4.0",
+            "lora.targets=[\"q_proj\"]",
         ])));
         for (fixed, _) in FIXED_KEYS {
             let is_there = keys.keys().any(|key| key == fixed || key.starts_with(&format!("{fixed}.")));

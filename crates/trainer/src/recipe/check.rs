@@ -97,17 +97,18 @@ impl Recipe {
             };
             in_range(key, value, range, holds)?;
         }
-        match (self.dpo, self.chat) {
-            (None, _) => {}
-            (Some(_), None) => return Err(RecipeProblem::DpoWithoutChat),
-            (Some(_), Some(ChatRecipe { train_on: TrainOn::Assistant, .. })) => {
-                return Err(RecipeProblem::DpoOfAll);
-            }
-            (Some(DpoRecipe { beta }), _) => {
-                in_range("dpo.beta", beta, positive, beta > 0.0 && beta.is_finite())?;
+        if let Some(DpoRecipe { beta }) = self.dpo {
+            in_range("dpo.beta", beta, positive, beta > 0.0 && beta.is_finite())?;
+            match self.chat {
+                None => return Err(RecipeProblem::DpoWithoutChat),
+                Some(ChatRecipe { train_on: TrainOn::Assistant, .. }) => return Err(RecipeProblem::DpoOfAll),
+                Some(ChatRecipe { train_on: TrainOn::Last, .. }) => {}
             }
         }
-        if let Some(LoraRecipe { alpha, dropout, .. }) = self.lora {
+        if let Some(LoraRecipe { alpha, dropout, ref targets, .. }) = self.lora {
+            if targets.as_ref().is_some_and(Vec::is_empty) {
+                return Err(RecipeProblem::NoTargets);
+            }
             if optimizer.kind == OptimizerKind::Muon {
                 return Err(RecipeProblem::MuonOfLora);
             }

@@ -101,6 +101,11 @@ pub enum RecipeProblem {
         "`optimizer.kind` = muon has no effect on the low-rank updates of [lora]; add --set optimizer.kind=adamw"
     )]
     MuonOfLora,
+    #[error(
+        "`lora.targets` is empty, so nothing would be trained; add names such as q_proj, or --set lora.targets=none for all \
+         linear layers"
+    )]
+    NoTargets,
     #[error("[dpo] needs [chat], because it trains answers; add --set chat.train_on=last")]
     DpoWithoutChat,
     #[error("[dpo] compares the last answers of two conversations; add --set chat.train_on=last")]
@@ -151,6 +156,7 @@ impl RecipeProblem {
             Self::UnusedMuon { key } => own(&[key, "optimizer.kind"]),
             Self::DpoWithoutChat => own(&["dpo.beta"]),
             Self::DpoOfAll => own(&["chat.train_on", "dpo.beta"]),
+            Self::NoTargets => own(&["lora.targets"]),
             Self::MuonOfLora => own(&["optimizer.kind", "lora.rank"]),
             Self::Order { lower, upper, .. } => own(&[lower, upper]),
             Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),

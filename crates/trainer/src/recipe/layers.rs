@@ -21,7 +21,7 @@ const ALTERNATIVES: [&str; 2] = ["schedule.eval_windows", "schedule.eval_batches
 const MAX_STEPS_KEY: &str = "schedule.max_steps";
 const DECAY_STEPS_KEY: &str = "schedule.decay_steps";
 
-/// The keys of `[model]` that are no size of a base model.
+/// The keys of `[model]` that do not have to be the base model's.
 const FREE_SIZES: [&str; 2] = ["model.dropout", "model.block_size"];
 
 /// The keys without which a recipe has no model.

@@ -288,7 +288,7 @@ pub struct RunRecipe {
     /// f32.
     #[serde(default)]
     pub precision: Precision,
-    /// Whether the values inside blocks are kept for the backward pass, or computed once more there. If not set, they
+    /// Whether the values inside blocks are kept for the backward pass, or computed again there. If not set, they
     /// are kept, except with a packed base of LoRA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
@@ -362,12 +362,22 @@ impl Recipe {
         toml::to_string_pretty(self).expect("sections of numbers and strings become TOML")
     }
 
-    /// What happens to the values inside blocks. Whoever packs the base of LoRA is short of memory, so the default is then
-    /// to recompute.
+    /// Whether the values inside blocks are kept or recomputed. A packed base of LoRA is chosen to save memory, so the
+    /// default is then to recompute.
     pub fn activations(&self) -> Activations {
         let is_packed = self.lora.as_ref().is_some_and(|lora| lora.base != FileType::F32);
         let default = if is_packed { Activations::Recompute } else { Activations::Keep };
         self.run.activations.unwrap_or(default)
+    }
+
+    /// The data in a message: a text, or chat data.
+    pub fn data_noun(&self) -> &'static str {
+        if self.chat.is_some() { "data" } else { "text" }
+    }
+
+    /// The key of the dropout that counters overfitting.
+    pub fn dropout_key(&self) -> &'static str {
+        if self.lora.is_some() { "lora.dropout" } else { "model.dropout" }
     }
 
     /// Tokens in one optimizer step.

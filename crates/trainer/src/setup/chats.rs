@@ -2,14 +2,17 @@
 
 use std::{path::Path, sync::Arc};
 
-use chat::{Encoder, Fit, Message, Statistics, chatml, data::Reader};
-use dataset::{Example, Examples};
+use chat::{
+    Encoder, Fit, Message, Statistics, chatml,
+    data::{Kinds, Reader},
+};
+use dataset::{Example, Examples, Source};
 use tokenizer::{SpecialTokens, Tokenizer};
 use toml::value::{Date, Datetime};
 
 use super::{
     error::SetupError,
-    rows::{RowsRead, parts},
+    rows::{RowKind, RowsRead, parts},
 };
 use crate::{ChatRecipe, Recipe};
 
@@ -29,7 +32,7 @@ pub struct Chats {
     pub format: ChatFormat,
     pub train: Arc<Examples>,
     pub valid: Arc<Examples>,
-    /// Of both parts.
+    /// Rows of the training and the validation part.
     pub summary: ChatSummary,
 }
 
@@ -46,8 +49,8 @@ pub struct ChatSummary {
 }
 
 impl ChatFormat {
-    /// The format of a base model with this name, tokenizer and special tokens: its chat template, or ChatML with new special tokens. A template that prints the
-    /// date prints the recipe's, or else today's.
+    /// The format of a base model with this name, tokenizer and special tokens: its chat template, or ChatML with new
+    /// special tokens. A template that prints the date prints the recipe's, or else today's.
     ///
     /// # Errors
     ///
@@ -108,16 +111,9 @@ impl Chats {
     ///
     /// If a file can't be read or has invalid rows, or there are too few conversations.
     pub(super) fn read(recipe: &Recipe, format: ChatFormat) -> Result<Self, SetupError> {
-        let block_size = recipe.model.block_size;
         let mut summary = ChatSummary::default();
-        let read = |path: &str| {
-            let path = Path::new(path);
-            let (examples, rows) = summary.read(path, &format.encoder, Some(block_size))?;
-            rows.refuse_flaws(path)?;
-            Ok(examples)
-        };
-        let few = |path, n| SetupError::FewConversations { path, n, block_size };
-        let [train, valid] = parts(&recipe.data, 1, read, few)?;
+        let read = |path: &Path| summary.read(path, &format.encoder, Some(recipe.model.block_size));
+        let [train, valid] = parts(recipe, RowKind::Conversation, read)?;
         Ok(Self { format, train, valid, summary })
     }
 
@@ -150,17 +146,25 @@ impl ChatSummary {
                 self.n_with_special += 1;
                 self.first_special.get_or_insert_with(|| (token.to_string(), row.to_string()));
             }
-            if let Fit::Whole(example) | Fit::Cut { example, .. } = fit {
-                examples.push(Example { ids: &example.ids, trained: &example.trained });
-                self.first.get_or_insert_with(|| (row.to_string(), example));
+            match fit {
+                Fit::Whole(example) | Fit::Cut { example, .. } => {
+                    examples.push(Example { ids: &example.ids, trained: &example.trained });
+                    self.first.get_or_insert_with(|| (row.to_string(), example));
+                    Ok(None)
+                }
+                Fit::TooLong { n_tokens } => Ok(Some(n_tokens - 1)),
             }
-            Ok(())
         })?;
         Ok((examples, rows))
     }
 }
 
-/// Whether the first row of a file, or of the files in a folder, is a conversation.
-pub fn are_conversations(path: &Path) -> bool {
-    Reader::conversations(path).ok().and_then(|mut rows| rows.next()).is_some_and(|row| row.is_ok())
+/// The preset that trains on the rows of a corpus: `sft` for conversations, `dpo` for pairs of answers. `None` for text.
+pub fn chat_preset(corpus: &str) -> Option<&'static str> {
+    let Ok(Source::Path(path)) = Source::resolve(corpus) else { return None };
+    match Kinds::of(&path) {
+        Kinds { conversations: true, .. } => Some("sft"),
+        Kinds { preferences: true, .. } => Some("dpo"),
+        _ => None,
+    }
 }

@@ -52,27 +52,53 @@ pub enum SetupError {
         path: PathBuf,
         n_rows: usize,
         n_flawed: usize,
-        /// The first ones, with their places.
+        /// The kinds of flaws, each with the place of its first row.
         flaws: Vec<String>,
     },
+    /// Chat data whose rows are valid, but can't be encoded for the model.
     #[error(
-        "{path} has {} for model.block_size={block_size}, and a run needs one to train on and one to validate on; add \
-         conversations, name others with --valid PATH, or raise model.block_size", conversations(*.n)
+        "{}: no row can be trained on with the chat template and the tokenizer of the model\n{}",
+        .path.display(), flaws.join("\n")
     )]
-    FewConversations {
-        path: String,
-        /// Number of conversations that fit the block.
-        n: usize,
-        block_size: usize,
+    NotEncoded {
+        path: PathBuf,
+        /// As for [`SetupError::Flaws`].
+        flaws: Vec<String>,
+    },
+    /// Conversations for preference tuning, or pairs of answers for fine-tuning.
+    #[error("{} has {}; train on them with `train {preset}`", .path.display(), rows_of(preset))]
+    OtherPreset {
+        path: PathBuf,
+        /// The preset for the data: `sft` or `dpo`.
+        preset: &'static str,
     },
     #[error(
-        "{path} has {}, and a run needs one to train on and one to validate on; add pairs, name others with --valid PATH, \
-         or raise model.block_size", pairs(*.n)
+        "{path} {}; a run needs one {noun} to {}; {}add {noun}s{}",
+        few_rows(*.n_rows, *.n_too_long, *.block_size, noun),
+        if *.n_wanted == 1 { "train on, and one to validate on" } else { "train on and another one to validate on" },
+        .needed_block_size.map_or_else(String::new, |n| format!("use --block-size {n} or more, or ")),
+        if *.n_wanted == 1 { "" } else { ", or name others to validate on with --valid PATH" }
     )]
-    FewPairs { path: String, n: usize },
+    FewRows {
+        path: String,
+        /// `conversation` or `pair`.
+        noun: &'static str,
+        n_rows: usize,
+        /// Rows that are longer than the block.
+        n_too_long: usize,
+        /// The number of rows that must fit.
+        n_wanted: usize,
+        block_size: usize,
+        /// The smallest block that enough rows fit, if a longer one helps.
+        needed_block_size: Option<usize>,
+    },
     /// A text with the rows of chat data, whose markup a model would learn.
-    #[error("{path} has conversations; a run on text would learn their markup, and all their messages")]
-    ConversationsAsText { path: String },
+    #[error("{path} has {}; a run on text would learn their markup, and all their messages", rows_of(preset))]
+    ChatsAsText {
+        path: String,
+        /// The preset for the data: `sft` or `dpo`.
+        preset: &'static str,
+    },
     /// `chat.date` for a template that does not print it.
     #[error("chat.date={date} has no effect: the chat template of {base_model} prints no date; leave it out")]
     UnusedDate { date: Date, base_model: String },
@@ -88,7 +114,7 @@ pub enum SetupError {
          `train sft`, or use a model with a chat template"
     )]
     NewTokensOfLora { base_model: String },
-    #[error("lora.targets has {target:?}, which is no linear layer of the model; its layers are {}", known.join(", "))]
+    #[error("lora.targets has {target:?}, which is not a linear layer of the model; its linear layers are {}", known.join(", "))]
     UnknownTarget { target: String, known: Vec<String> },
     /// A type of weights that only the CPU computes with.
     #[error("lora.base = \"{ty}\" needs the CPU; leave it out, or use --device cpu")]
@@ -153,12 +179,20 @@ fn rows(n: usize) -> String {
     if n == 1 { "1 row".to_owned() } else { format!("{n} rows") }
 }
 
-fn conversations(n: usize) -> String {
-    if n == 1 { "1 conversation".to_owned() } else { format!("{n} conversations") }
+/// The rows of chat data for a preset.
+fn rows_of(preset: &str) -> &'static str {
+    if preset == "dpo" { "pairs of answers" } else { "conversations" }
 }
 
-fn pairs(n: usize) -> String {
-    if n == 1 { "1 pair that fits the block".to_owned() } else { format!("{n} pairs that fit the block") }
+fn few_rows(n_rows: usize, n_too_long: usize, block_size: usize, noun: &str) -> String {
+    let short = || format!("model.block_size={block_size} is too short for");
+    match (n_rows, n_too_long) {
+        (0, _) => format!("has no {noun}s"),
+        (1, 0) => format!("has 1 {noun}"),
+        (1, _) => format!("has 1 {noun}, and {} it", short()),
+        (_, n) if n == n_rows => format!("has {n_rows} {noun}s, and {} all of them", short()),
+        (_, n) => format!("has {n_rows} {noun}s, and {} {n} of them", short()),
+    }
 }
 
 fn tokens(n: usize) -> String {

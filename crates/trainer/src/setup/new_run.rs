@@ -1,23 +1,24 @@
 //! A new run: its recipe, tokens, initial weights and folder.
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use burn::prelude::Device;
-use checkpoint::{Base, RunFolder};
+use checkpoint::{Base, RunFolder, RunLock};
 use dataset::{OnProgress, TokenizerChoice};
 use families::AdapterConfig;
 use model::{Gpt, GptConfig};
+use ranks::Alone;
 use tokenizer::SpecialTokens;
 
 use super::{
     base_model::BaseModel,
-    chats::{ChatFormat, are_conversations},
+    chats::{ChatFormat, chat_preset},
     data::{RunData, prepare_data},
     error::SetupError,
     request::RecipeRequest,
     updates::with_new_updates,
 };
-use crate::{ChatRecipe, DataRecipe, Recipe, Training};
+use crate::{ChatRecipe, DataRecipe, Recipe, Training, TrainingData};
 
 /// The longest block for conversations, unless the recipe sets it: few are longer, and the blocks of base models are.
 pub const CHAT_BLOCK: usize = 512;
@@ -83,8 +84,10 @@ impl NewRun {
         on_progress: OnProgress<'_>,
     ) -> Result<PlannedRun, SetupError> {
         let recipe = Recipe { data, ..self.recipe()? };
-        if recipe.lora.is_some() && self.base_model.is_none() {
-            return Err(SetupError::NoBaseModel { section: "lora" });
+        match (&recipe.lora, &self.base_model) {
+            (None, _) => {}
+            (Some(_), None) => return Err(SetupError::NoBaseModel { section: "lora" }),
+            (Some(lora), Some(base_model)) => lora.check_targets(&base_model.config)?,
         }
         if let Some(chat) = recipe.chat {
             return self.plan_chats(recipe, chat);
@@ -93,11 +96,11 @@ impl NewRun {
             Some(base_model) => TokenizerChoice::Given(base_model.tokenizer.clone()),
             None => TokenizerChoice::Kind(recipe.data.tokenizer),
         };
-        let prepared = prepare_data(&recipe.data, &choice, data_folder, on_progress)?;
         let corpus = &recipe.data.corpus;
-        if prepared.meta.has_json_lines && are_conversations(Path::new(corpus)) {
-            return Err(SetupError::ConversationsAsText { path: corpus.clone() });
+        if let Some(preset) = chat_preset(corpus) {
+            return Err(SetupError::ChatsAsText { path: corpus.clone(), preset });
         }
+        let prepared = prepare_data(&recipe.data, &choice, data_folder, on_progress)?;
         let longer = self.with_base_model(self.request.parse_for(prepared.train.len())?)?;
         let mut recipe = Recipe { data: recipe.data, ..longer };
         let own = SpecialTokens::of(&prepared.tokenizer);
@@ -193,17 +196,13 @@ impl PlannedRun {
     }
 
     /// Initial weights from a base model, with the run's dropout, block size, vocabulary and low-rank updates.
-    ///
-    /// # Errors
-    ///
-    /// If a target of LoRA is not a layer of the model.
-    pub fn model_from(&self, model: Gpt, device: &Device) -> Result<Gpt, SetupError> {
+    pub fn model_from(&self, model: Gpt, device: &Device) -> Gpt {
         let GptConfig { dropout, block_size, .. } = self.recipe.model;
         let model = model.with_dropout(dropout).with_block_size(block_size);
         let model = model.with_new_tokens(self.new_tokens.clone(), self.recipe.run.seed);
         match &self.recipe.lora {
             Some(lora) => with_new_updates(model, lora, self.recipe.run.seed, device),
-            None => Ok(model),
+            None => model,
         }
     }
 
@@ -233,16 +232,50 @@ impl PlannedRun {
             }
             None => None,
         };
-        let (folder, lock) = RunFolder::create_run(path, |folder| {
+        let held = RunFolder::create_run(path, |folder| {
             if let Some((config, base)) = &adapter {
                 folder.save_adapter_description(config, base)?;
             }
             folder.save_weights(&model)?;
             folder.save_description(&recipe.model, data.tokenizer(), &special_tokens, Some(&recipe.to_toml()))
         })?;
-        let [device, more_devices @ ..] = devices else { panic!("a run needs a device") };
-        let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), None);
-        let (data, checksums) = (data.training_data(), data.checksums());
-        Ok(Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices })
+        let data = (data.training_data(), data.checksums());
+        Ok(training((recipe, model), held, data, devices))
     }
+
+    /// As [`PlannedRun::create`] for a rank that writes no weights: its folder has only the recipe and the tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// As [`PlannedRun::create`].
+    ///
+    /// # Panics
+    ///
+    /// If `devices` is empty.
+    pub fn create_without_weights(
+        self,
+        path: &Path,
+        model: Gpt,
+        devices: &[Device],
+    ) -> Result<Training, SetupError> {
+        let Self { recipe, data, special_tokens, .. } = self;
+        let held = RunFolder::create_run(path, |folder| {
+            folder.save_description(&recipe.model, data.tokenizer(), &special_tokens, Some(&recipe.to_toml()))
+        })?;
+        let data = (data.training_data(), data.checksums());
+        Ok(training((recipe, model), held, data, devices))
+    }
+}
+
+/// A new run that trains alone.
+fn training(
+    (recipe, model): (Recipe, Gpt),
+    (folder, lock): (RunFolder, RunLock),
+    (data, checksums): (TrainingData, [String; 2]),
+    devices: &[Device],
+) -> Training {
+    let [device, more_devices @ ..] = devices else { panic!("a run needs a device") };
+    let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), None);
+    let group = Arc::new(Alone::new());
+    Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices, group }
 }

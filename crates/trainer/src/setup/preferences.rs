@@ -8,7 +8,7 @@ use dataset::{Example, Examples};
 use super::{
     chats::ChatFormat,
     error::SetupError,
-    rows::{RowsRead, parts},
+    rows::{RowKind, RowsRead, parts},
 };
 use crate::Recipe;
 
@@ -20,7 +20,7 @@ pub struct Preferences {
     pub train: Arc<Examples>,
     /// As `train`.
     pub valid: Arc<Examples>,
-    /// Of both parts.
+    /// Rows of the training and the validation part.
     pub summary: PairSummary,
 }
 
@@ -46,13 +46,8 @@ impl Preferences {
     /// If a file can't be read or has invalid rows, or there are too few pairs.
     pub(super) fn read(recipe: &Recipe, format: ChatFormat) -> Result<Self, SetupError> {
         let mut summary = PairSummary::default();
-        let read = |path: &str| {
-            let path = Path::new(path);
-            let (examples, rows) = summary.read(path, &format.encoder, Some(recipe.model.block_size))?;
-            rows.refuse_flaws(path)?;
-            Ok(examples)
-        };
-        let [train, valid] = parts(&recipe.data, 2, read, |path, n| SetupError::FewPairs { path, n })?;
+        let read = |path: &Path| summary.read(path, &format.encoder, Some(recipe.model.block_size));
+        let [train, valid] = parts(recipe, RowKind::Pair, read)?;
         Ok(Self { format, train, valid, summary })
     }
 
@@ -80,9 +75,10 @@ impl PairSummary {
             let n_tokens: usize = pair.iter().map(|example| example.ids.len()).sum();
             self.n_tokens_longest = self.n_tokens_longest.max(n_tokens);
             // The last token of each conversation is a target only.
-            if block_size.is_some_and(|block_size| n_tokens - 2 > block_size) {
+            let n_positions = n_tokens - 2;
+            if block_size.is_some_and(|block_size| n_positions > block_size) {
                 self.n_too_long += 1;
-                return Ok(());
+                return Ok(Some(n_positions));
             }
             self.n_pairs += 1;
             self.n_tokens += n_tokens;
@@ -91,7 +87,7 @@ impl PairSummary {
                 examples.push(Example { ids: &example.ids, trained: &example.trained });
             }
             self.first.get_or_insert_with(|| (row.to_string(), pair));
-            Ok(())
+            Ok(None)
         })?;
         Ok((examples, rows))
     }

@@ -3,12 +3,14 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use burn::prelude::Device;
 use checkpoint::{Checkpoint, RunFolder, RunLock, TrainerState};
 use dataset::{Corpus, OnProgress, Prepared, Rules, TokenizerChoice};
 use families::WeightStorage;
+use ranks::Alone;
 
 use super::{
     chats::ChatFormat,
@@ -279,7 +281,7 @@ impl LockedRun {
         Ok(Some(KeptWeights { path: self.folder.back_up_weights(step)?, step, loss }))
     }
 
-    /// The run, ready to train. Saves the recipe if it has changed.
+    /// The run, ready to train alone. Saves the recipe if it has changed.
     ///
     /// # Errors
     ///
@@ -300,7 +302,6 @@ impl LockedRun {
         let model = match &checkpoint {
             // Updates need their base; a checkpoint replaces them.
             _ if folder.is_adapter() => {
-                folder.check_base()?;
                 let (storage, dropout) = match &recipe.lora {
                     Some(lora) => (lora.storage(device)?, lora.dropout),
                     None => (WeightStorage::Mapped, 0.0),
@@ -318,7 +319,8 @@ impl LockedRun {
         }
         let (data, checksums) = (data.training_data(), data.checksums());
         let (device, more_devices, resume) = (device.clone(), more_devices.to_vec(), checkpoint);
-        Ok(Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices })
+        let group = Arc::new(Alone::new());
+        Ok(Training { recipe, folder, lock, model, data, checksums, resume, device, more_devices, group })
     }
 }
 

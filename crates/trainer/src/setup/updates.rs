@@ -1,11 +1,11 @@
 //! The low-rank updates of a new run, and the storage of the weights below them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::prelude::Device;
-use families::{LoraModule, WeightStorage, gguf::FileType};
+use families::{LoraModule, WeightStorage, gguf::FileType, is_target};
 use kernels::has_fused_operations;
-use model::{Gpt, Lora};
+use model::{Gpt, GptConfig, Lora};
 
 use super::error::SetupError;
 use crate::LoraRecipe;
@@ -23,28 +23,26 @@ impl LoraRecipe {
             ty => Err(SetupError::PackedBase { ty }),
         }
     }
+
+    /// Checks that all targets are linear layers of the blocks of a model with these sizes.
+    ///
+    /// # Errors
+    ///
+    /// The first target that is not.
+    pub(super) fn check_targets(&self, config: &GptConfig) -> Result<(), SetupError> {
+        let names = LoraModule::names_of(config);
+        let is_unknown = |target: &&String| !names.iter().any(|name| is_target(name, target));
+        let Some(target) = self.targets.iter().flatten().find(is_unknown) else { return Ok(()) };
+        let kinds: BTreeSet<&str> = names.iter().filter_map(|name| name.rsplit('.').next()).collect();
+        let known = kinds.into_iter().map(str::to_owned).collect();
+        Err(SetupError::UnknownTarget { target: target.clone(), known })
+    }
 }
 
 /// The model with new updates of the recipe's targets, which change nothing yet.
-///
-/// # Errors
-///
-/// If a target is not a linear layer of the blocks.
-pub(super) fn with_new_updates(
-    model: Gpt,
-    recipe: &LoraRecipe,
-    seed: u64,
-    device: &Device,
-) -> Result<Gpt, SetupError> {
+pub(super) fn with_new_updates(model: Gpt, recipe: &LoraRecipe, seed: u64, device: &Device) -> Gpt {
     let modules = LoraModule::all(&model);
     let targets = recipe.targets.as_deref();
-    let is_unknown = |target: &&String| !modules.iter().any(|module| module.is_target(target));
-    if let Some(target) = targets.unwrap_or_default().iter().find(is_unknown) {
-        let mut known: Vec<String> = modules.iter().map(|module| module.kind().to_owned()).collect();
-        known.sort_unstable();
-        known.dedup();
-        return Err(SetupError::UnknownTarget { target: target.clone(), known });
-    }
     let is_target = |module: &LoraModule| {
         targets.is_none_or(|targets| targets.iter().any(|target| module.is_target(target)))
     };
@@ -54,5 +52,5 @@ pub(super) fn with_new_updates(
         let lora = Lora::random(module.shape, module.first_row, rank, scale, [seed, number], device);
         updates.entry(module.path).or_default().push(lora);
     }
-    Ok(model.with_lora(updates).with_lora_dropout(recipe.dropout))
+    model.with_lora(updates).with_lora_dropout(recipe.dropout)
 }

@@ -49,6 +49,7 @@ pub(crate) fn training(recipe: &Recipe, path: &Path) -> Training {
         resume,
         device,
         more_devices: Vec::new(),
+        group: Arc::new(ranks::Alone::new()),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Training over processes that `mpirun` starts.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its values are small"
+)]
+
+#[path = "cli/support.rs"]
+#[allow(dead_code, reason = "the tests of commands use the rest")]
+mod support;
+
+use std::{
+    fs,
+    io::Read,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use burn::prelude::Device;
+use dataset::Progress;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{kindling, run};
+use trainer::{Control, Metrics, NewRun, RecipeRequest, RecipeSource, Split};
+use wait_timeout::ChildExt;
+
+/// How long the ranks of a test may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// Largest difference of a loss between one process and several: gradients are added in another order. The largest seen
+/// is in `several_ranks_train_like_one_process`.
+const LOSS_TOLERANCE: f64 = 1e-4;
+
+/// A run of 120 steps with everything that depends on the rank: accumulation, dropout and shared evaluations.
+const SETTINGS: [&str; 9] = [
+    "optimizer.kind=adamw",
+    "optimizer.grad_accumulation=2",
+    "model.dropout=0.1",
+    "schedule.max_steps=120",
+    "schedule.eval_interval=40",
+    "schedule.eval_windows=44", // Five whole batches and a part of one.
+    "schedule.checkpoint_interval=60",
+    "schedule.log_interval=1",
+    "schedule.sample_interval=none",
+];
+
+/// Arguments of a new run in `runs/NAME`, on a text of the folder.
+fn new_run<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let sets = SETTINGS.iter().chain(more).flat_map(|set| ["--set", set]);
+    ["train", "debug", "--data", "text.txt", "--run", name].into_iter().chain(sets).collect()
+}
+
+/// A folder with a text.
+fn folder_with_text() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"];
+    let text: Vec<&str> = (0..4000).map(|idx| words[idx * idx / 7 % words.len()]).collect();
+    fs::write(folder.path().join("text.txt"), text.join(" ")).unwrap();
+    folder
+}
+
+/// Starts ranks in a folder.
+fn start(folder: &Path, n_ranks: usize, args: &[&str]) -> Child {
+    let rank = kindling(folder, args);
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none", "-n", &n_ranks.to_string()]);
+    command.arg(rank.get_program()).args(rank.get_args()).current_dir(folder);
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    command.env_remove("CARGO").env_remove("RUST_LOG").env("RAYON_NUM_THREADS", "2");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Whether all ranks have succeeded, and their output.
+fn finish(mut mpirun: Child) -> (bool, String) {
+    let status = mpirun.wait_timeout(LIMIT).unwrap();
+    if status.is_none() {
+        mpirun.kill().unwrap();
+    }
+    let mut text = String::new();
+    mpirun.stdout.take().map(|mut pipe| pipe.read_to_string(&mut text).unwrap());
+    mpirun.stderr.take().map(|mut pipe| pipe.read_to_string(&mut text).unwrap());
+    let status = status.unwrap_or_else(|| panic!("the ranks did not end within {LIMIT:?}: {text}"));
+    (status.success(), text)
+}
+
+#[track_caller]
+fn mpirun(folder: &Path, n_ranks: usize, args: &[&str]) -> String {
+    let (is_success, text) = finish(start(folder, n_ranks, args));
+    assert!(is_success, "{text}");
+    text
+}
+
+/// The metrics of a run without times.
+fn metrics(folder: &Path, name: &str) -> Vec<Metrics> {
+    let text = fs::read_to_string(folder.join("runs").join(name).join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.map(|line: Metrics| Metrics { tokens_per_second: None, elapsed_seconds: 0.0, ..line }).collect()
+}
+
+/// The weights and the optimizer state of the last checkpoint, and the best weights.
+fn weights(folder: &Path, name: &str) -> [Vec<u8>; 3] {
+    let run = folder.join("runs").join(name);
+    let files = ["checkpoints/step-00000120/model.bpk", "checkpoints/step-00000120/optimizer.bpk"];
+    let [model, optimizer] = files.map(|file| fs::read(run.join(file)).unwrap());
+    [model, optimizer, fs::read(run.join("model.safetensors")).unwrap()]
+}
+
+#[track_caller]
+fn assert_same(folder: &Path, got: &str, expected: &str) {
+    assert_eq!(metrics(folder, got), metrics(folder, expected), "{got} and {expected}");
+    assert!(weights(folder, got) == weights(folder, expected), "the weights of {got} and {expected} differ");
+}
+
+/// The largest difference of a loss.
+fn distance(folder: &Path, got: &str, expected: &str) -> f64 {
+    let (got, expected) = (metrics(folder, got), metrics(folder, expected));
+    assert_eq!(got.len(), expected.len());
+    let both = got.iter().zip(&expected);
+    let differences = both.map(|(got, expected)| {
+        assert_eq!((got.step, got.split, got.tokens), (expected.step, expected.split, expected.tokens));
+        (got.loss.unwrap() - expected.loss.unwrap()).abs()
+    });
+    differences.fold(0.0, f64::max)
+}
+
+/// Trains on threads of this process, with a copy of the recipe of `like`.
+fn train_on_threads(folder: &Path, name: &str, like: &str, n_threads: usize) {
+    let runs = folder.join("runs");
+    let source = RecipeSource::saved(&runs.join(like).join("recipe.toml")).unwrap();
+    let request = RecipeRequest { source, overrides: Vec::new(), epochs: None };
+    let new = NewRun::new(request, None, n_threads);
+    let data = new.recipe().unwrap().data;
+    let show = |_: Progress| ();
+    let planned = new.plan(data, &folder.join("datasets"), &show).unwrap();
+    let devices = vec![Device::flex(); n_threads];
+    let model = planned.random_model(&devices[0]).unwrap();
+    let training = planned.create(&runs.join(name), model, None, &devices).unwrap();
+    trainer::train(training, Control::new(), Box::new(|_| ())).unwrap();
+}
+
+/// Waits until the log of a run has a step.
+fn wait_for_step(folder: &Path, name: &str, step: u64) {
+    let path = folder.join("runs").join(name).join("metrics.jsonl");
+    let start = Instant::now();
+    let has_step = || {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        text.contains(&format!("{{\"step\":{step},\"split\":\"train\""))
+    };
+    while !has_step() {
+        assert!(start.elapsed() < LIMIT, "{name} did not reach step {step}");
+        std::thread::yield_now();
+    }
+}
+
+/// The process of a rank, by the environment that `mpirun` gives it.
+fn process_of_rank(mpirun: &Child, rank: usize) -> Pid {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", mpirun.id())).unwrap();
+    let variable = format!("OMPI_COMM_WORLD_RANK={rank}");
+    let is_rank = |pid: &&str| {
+        let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        variables.split(|byte| *byte == 0).any(|it| it == variable.as_bytes())
+    };
+    Pid::from_raw(children.split_whitespace().find(is_rank).unwrap().parse().unwrap())
+}
+
+#[test]
+fn several_ranks_train_like_one_process() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    run(folder, &new_run("alone", &[])).success();
+    mpirun(folder, 1, &new_run("mpi-1", &[]));
+    assert_same(folder, "mpi-1", "alone");
+
+    let text = mpirun(folder, 2, &new_run("mpi-2", &[]));
+    assert!(text.contains("2 ranks on 1 host, 2 threads each"), "{text}");
+    assert_eq!(text.matches("done in").count(), 1, "only rank 0 prints: {text}");
+    train_on_threads(folder, "threads", "mpi-2", 2);
+    assert_same(folder, "mpi-2", "threads");
+    let distance_of_2 = distance(folder, "mpi-2", "alone");
+    assert!(distance_of_2 > 0.0 && distance_of_2 < LOSS_TOLERANCE, "{distance_of_2}");
+
+    // Evaluations are shared, and have the bits of one process.
+    let valid = |name: &str| metrics(folder, name).into_iter().filter(|line| line.split == Split::Valid);
+    assert_eq!(valid("mpi-2").next(), valid("alone").next());
+
+    // Dropout would otherwise be another on each rank.
+    let without = ["model.dropout=0.0", "schedule.max_steps=3"];
+    run(folder, &new_run("undropped", &without)).success();
+    assert!(metrics(folder, "undropped")[1] != metrics(folder, "alone")[1], "there is dropout");
+}
+
+/// Sends a signal to rank 1 while it trains. Returns whether all ranks succeed, and their output.
+fn signal_rank_1(folder: &Path, name: &str, signal: Signal) -> (bool, String) {
+    let ranks = start(folder, 2, &new_run(name, &[]));
+    wait_for_step(folder, name, 20);
+    kill(process_of_rank(&ranks, 1), signal).unwrap();
+    finish(ranks)
+}
+
+#[test]
+fn an_interrupted_run_resumes_on_any_number_of_ranks() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    mpirun(folder, 2, &new_run("whole", &[]));
+
+    let (is_success, text) = signal_rank_1(folder, "stopped", Signal::SIGTERM);
+    assert!(is_success, "{text}");
+    assert_eq!(text.matches("checkpoint saved; resume with:").count(), 1, "{text}");
+    let copy = |name: &str| {
+        let args = ["-r", "runs/stopped", &format!("runs/{name}")];
+        assert!(Command::new("cp").args(args).current_dir(folder).status().unwrap().success());
+    };
+    copy("on-one");
+    mpirun(folder, 2, &["train", "--resume", "--run", "stopped"]);
+    assert_same(folder, "stopped", "whole");
+    run(folder, &["train", "--resume", "--run", "on-one"]).success();
+    let distance = distance(folder, "on-one", "whole");
+    assert!(distance < LOSS_TOLERANCE, "{distance}");
+}
+
+#[test]
+fn a_killed_rank_ends_all_and_the_run_resumes() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let sooner = ["schedule.checkpoint_interval=10"];
+    let ranks = start(folder, 2, &new_run("killed", &sooner));
+    wait_for_step(folder, "killed", 35);
+    kill(process_of_rank(&ranks, 1), Signal::SIGKILL).unwrap();
+    let (is_success, text) = finish(ranks);
+    assert!(!is_success && text.contains("rank 1 "), "{text}");
+    mpirun(folder, 2, &["train", "--resume", "--run", "killed"]);
+    mpirun(folder, 2, &new_run("whole", &sooner));
+    assert_same(folder, "killed", "whole");
+}
+
+/// Each rank runs in its own folder, as on hosts that share none.
+#[test]
+fn ranks_with_other_data_are_refused_by_name() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let rank = kindling(folder, &new_run("run", &["schedule.max_steps=2"]));
+    let script = r#"mkdir -p host-$OMPI_COMM_WORLD_RANK && cd host-$OMPI_COMM_WORLD_RANK && cp ../text.txt . &&
+        { [ $OMPI_COMM_WORLD_RANK = 0 ] || [ -z "$OTHER" ] || tr q e < ../text.txt > text.txt; } && exec "$0" "$@""#;
+    let start = |other: &str| {
+        let mut command = Command::new("mpirun");
+        command.args(["--oversubscribe", "--bind-to", "none", "-n", "2", "sh", "-c", script]);
+        command.arg(rank.get_program()).args(rank.get_args()).current_dir(folder).env("OTHER", other);
+        command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+        let command = command.env_remove("CARGO").stdin(Stdio::null());
+        finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    let (is_success, text) = start("1");
+    assert!(!is_success, "{text}");
+    assert_eq!(text.matches("the ranks would train differently").count(), 1, "{text}");
+    assert!(text.contains("training data is ") && text.contains(" on rank 1 ("), "{text}");
+
+    fs::remove_dir_all(folder.join("host-0/runs")).unwrap();
+    let (is_success, text) = start("");
+    assert!(is_success && !folder.join("host-1/runs").exists(), "{text}");
+}
