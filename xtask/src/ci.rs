@@ -143,14 +143,16 @@ const CHECKS: [Check; 15] = [
         env: &[("KINDLING_TEST_DEVICE", "cpu-plain")],
         ..Check::new("plain", &["cargo test --workspace --locked --test decoding --test scheduling"])
     },
-    // The checks above build `ranks` without MPI.
+    // The checks above build without MPI.
     Check {
         program: Some("mpirun"),
         ..Check::new(
             "mpi",
             &[
                 "cargo clippy --package ranks --all-targets --features mpi --locked -- -D warnings",
-                "cargo test --package ranks --features mpi --locked",
+                "cargo test --package ranks --features mpi --locked --lib",
+                // The whole workspace, because `--package` would build Burn again.
+                "cargo test --workspace --features cli/mpi --locked --test mpi",
             ],
         )
     },
