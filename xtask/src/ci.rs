@@ -133,8 +133,8 @@ const CHECKS: [Check; 15] = [
             // The whole workspace, as in the check before: `--package` would build Burn again.
             &[
                 "cargo test --workspace --locked --lib --test bf16 --test decoding --test devices --test documents --test dropout \
-               --test gpt --test gpu_paths --test lora --test resume --test run --test scheduling \
-               --test training_pass",
+               --test gpt --test gpu_paths --test lora --test processes --test resume --test run \
+               --test scheduling --test training_pass",
             ],
         )
     },
