@@ -14,7 +14,7 @@ const SMALLER: &str =
 const SAME_SIZE: &str = "free some memory, or resume on a machine with more memory or on another --device";
 
 /// Advice for runs that keep the values inside blocks, before the other advice.
-const RECOMPUTE: &str = "add --set run.activations=recompute, which takes about a third more time; or ";
+const RECOMPUTE: &str = "add --set run.activations=recompute, which takes about a quarter more time; or ";
 
 /// Reports the memory that a new run needs. Warns if it exceeds the free memory, and fails if it exceeds the machine's.
 pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {

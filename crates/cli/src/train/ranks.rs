@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::usage::bail_usage;
 use crate::usage::exit_code;
 
-/// This process among those of the job.
+/// The group of ranks that this process belongs to.
 pub(super) struct Ranks {
     group: Arc<dyn Group>,
     other: Option<OtherRank>,

@@ -617,6 +617,11 @@ const SIXTEEN: [(&str, &str); 16] = [
 #[test]
 fn sixteen_conversations_are_learned_verbatim_by_an_adapter_and_its_exports() {
     let path = BASE.path();
+    let sizes = ["model.n_layer=4", "model.n_embd=144", "model.n_head=4", "data.tokenizer=bpe:300"];
+    let sizes = sizes.iter().flat_map(|size| ["--set", size]);
+    let new = ["train", "debug", "--run", "million", "--max-steps", "20", "--block-size", "128"];
+    let million = run(path, &new.into_iter().chain(sizes).collect::<Vec<_>>()).success();
+    assert!(million.stderr.contains("1.1M parameters"), "{}", million.stderr);
     // The base model gives the answer of the next question.
     let mut wrong = SIXTEEN.map(|(_, answer)| answer);
     wrong.rotate_left(1);
@@ -633,10 +638,10 @@ fn sixteen_conversations_are_learned_verbatim_by_an_adapter_and_its_exports() {
         ran(kindling(path, &chat).stdin(lines)).success().stdout
     };
     for (preset, base, data, name) in
-        [("sft", "base", "wrong.jsonl", "wrong"), ("lora", "wrong", "sixteen.jsonl", "sixteen")]
+        [("sft", "million", "wrong.jsonl", "wrong"), ("lora", "wrong", "sixteen.jsonl", "sixteen")]
     {
         let train = ["train", preset, "--init-from", base, "--data", data, "--valid", data, "--run", name];
-        let short = ["--max-steps", "250", "--lr", "1e-2", "--set", "schedule.eval_interval=250"];
+        let short = ["--max-steps", "250", "--lr", "3e-3", "--set", "schedule.eval_interval=250"];
         let small = ["--set", "optimizer.grad_accumulation=1", "--set", "schedule.warmup_steps=5"];
         let trained = run(path, &[&train[..], &short, &small].concat()).success();
         assert!(trained.stderr.contains("16 of 16 answers end by themselves"), "{}", trained.stderr);
