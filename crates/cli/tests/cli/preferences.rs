@@ -160,3 +160,11 @@ fn invalid_preference_data_is_refused() {
     assert!(error.contains("[dpo] needs [chat]"), "{error}");
     assert!(!TUNED.path().join("runs/refused").exists());
 }
+
+#[test]
+fn one_batch_starts_at_the_loss_of_the_initial_model() {
+    // The preset has several batches in a step, of which this one is a share.
+    let args = ["train", "dpo", "--init-from", "tuned", "--data", "pairs.jsonl", "--overfit-one-batch"];
+    let ran = run(TUNED.path(), &[&args[..], &["--lr", "1e-2"]].concat());
+    assert!(ran.stderr.contains("step    1  loss 0.6931"), "ln 2: {}", ran.stderr);
+}
