@@ -37,6 +37,10 @@ pub(crate) struct Args {
     /// Fail if the checks take longer in total
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<u64>,
+
+    /// Delete the target folder of a check that has its own, once the check has passed
+    #[arg(long)]
+    clean: bool,
 }
 
 /// A named list of commands that have to succeed.
@@ -171,6 +175,15 @@ impl Check {
         Self { tool: Some(tool), ..Self::new(name, commands) }
     }
 
+    /// The target folders that no other check uses.
+    fn own_targets(&self) -> impl Iterator<Item = &'static str> {
+        let folder = |command: &&'static str| {
+            let mut words = command.split_whitespace();
+            words.find(|&word| word == "--target-dir").and_then(|_| words.next())
+        };
+        self.commands.iter().filter_map(folder)
+    }
+
     /// The command line to type in a shell.
     fn line(&self, command: &str) -> String {
         let env = self.env.iter().map(|(name, value)| format!("{name}='{value}' "));
@@ -202,7 +215,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.install {
         install_missing(&shell, &TOOLS)?;
     }
-    let outcomes = run_checks(&shell, &CHECKS, &args.skip, &args.allow_missing)?;
+    let outcomes = run_checks(&shell, &CHECKS, args)?;
     say(&summary(&outcomes));
     check_time(&outcomes, args.max_minutes)
 }
@@ -211,8 +224,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn run_checks(
     shell: &Shell,
     checks: &[Check],
-    skip: &[String],
-    allow_missing: &[String],
+    Args { skip, allow_missing, clean, .. }: &Args,
 ) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
     let names = |names: &[String], name: &str| names.iter().any(|it| it == name);
     let mut outcomes = Vec::new();
@@ -229,6 +241,11 @@ fn run_checks(
                 None => run_check(shell, check)?,
             },
         };
+        if *clean && matches!(outcome, Outcome::Passed(_)) {
+            for folder in check.own_targets() {
+                shell.remove_path(folder)?;
+            }
+        }
         say(&format!("== {}: {outcome}\n", check.name));
         outcomes.push((check.name, outcome));
     }
@@ -340,7 +357,27 @@ mod tests {
     ) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
         let [skip, allow_missing] =
             [skip, allow_missing].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        run_checks(&Shell::new().unwrap(), checks, &skip, &allow_missing)
+        let args = Args { install: false, allow_missing, skip, max_minutes: None, clean: false };
+        run_checks(&Shell::new().unwrap(), checks, &args)
+    }
+
+    #[test]
+    fn a_target_folder_is_deleted_if_its_check_passed() {
+        let parent = tempfile::tempdir().unwrap();
+        let shell = Shell::new().unwrap();
+        shell.change_dir(parent.path());
+        shell.write_file("Cargo.toml", "[package]\nname = \"empty\"\nedition = \"2024\"").unwrap();
+        shell.write_file("src/lib.rs", "").unwrap();
+        let remains = |clean, command: &'static [&'static str]| {
+            shell.create_dir("target/own").unwrap();
+            let args = Args { install: false, allow_missing: vec![], skip: vec![], max_minutes: None, clean };
+            let outcome = run_checks(&shell, &[Check::new("check", command)], &args);
+            (outcome.is_ok(), parent.path().join("target/own").exists())
+        };
+        assert_eq!(remains(true, &["cargo check --target-dir target/own"]), (true, false));
+        assert_eq!(remains(false, &["cargo check --target-dir target/own"]), (true, true));
+        assert_eq!(remains(true, &["cargo check --bin none --target-dir target/own"]), (false, true));
+        assert_eq!(remains(true, &["cargo --version"]), (true, true));
     }
 
     #[test]

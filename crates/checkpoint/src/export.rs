@@ -47,13 +47,14 @@ fn save_with(
 ///
 /// # Errors
 ///
-/// If llama.cpp does not support the architecture options, a layer has several updates, or the file can't be written.
+/// If llama.cpp does not support the architecture options, a layer has several updates, or the file exists or can't be
+/// written.
 ///
 /// # Panics
 ///
 /// If the model has no low-rank updates.
 pub fn export_gguf_adapter(model: &Gpt, name: &str, ty: FileType, path: &Path) -> Result<()> {
-    atomic::write_with(path, |out| export_adapter(out, model, name, ty).map_err(|error| failed(path, error)))
+    atomic::create_with(path, |out| export_adapter(out, model, name, ty).map_err(|error| failed(path, error)))
 }
 
 /// Writes a model and its tokenizer as a GGUF file of type `ty`.
@@ -62,7 +63,7 @@ pub fn export_gguf_adapter(model: &Gpt, name: &str, ty: FileType, path: &Path) -
 ///
 /// # Errors
 ///
-/// If llama.cpp does not support the architecture options or the tokenizer, or the file can't be written.
+/// If llama.cpp does not support the architecture options or the tokenizer, or the file exists or can't be written.
 pub fn export_gguf(
     model: &Gpt,
     tokenizer: &Tokenizer,
@@ -72,7 +73,7 @@ pub fn export_gguf(
     path: &Path,
 ) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    atomic::write_with(path, |out| -> Result<()> {
+    atomic::create_with(path, |out| -> Result<()> {
         notes =
             export(out, model, tokenizer, special_tokens, name, ty).map_err(|error| failed(path, error))?;
         Ok(())

@@ -96,7 +96,7 @@ impl RunFolder {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io("create", parent))?;
         }
-        atomic::fill_folder(path, |partial| fill(&Self { path: partial.to_owned() }))?;
+        atomic::create_folder(path, |partial| fill(&Self { path: partial.to_owned() }))?;
         Ok(Self { path: path.to_owned() })
     }
 

@@ -39,7 +39,7 @@ fn with_updates(model: Gpt) -> Gpt {
     device.seed(3);
     let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.3), &device);
     let mut updates: BTreeMap<String, Vec<Lora>> = BTreeMap::new();
-    for (idx, module) in LoraModule::all(&model).into_iter().enumerate() {
+    for (idx, module) in LoraModule::all(model.config()).into_iter().enumerate() {
         let ([n_rows, n_in], rank) = (module.shape, if idx == 0 { 3 } else { 2 });
         let scale = if idx == 0 { 0.7 } else { 1.5 };
         let lora = Lora::new(random([rank, n_in]), random([n_rows, rank]), module.first_row, scale);

@@ -24,10 +24,19 @@ const PURGE_DELAY_MS: c_long = 60_000;
 
 /// Sets the purge delay, unless `MIMALLOC_PURGE_DELAY` does. To be called once, before large allocations.
 pub(crate) fn configure() {
+    set_purge_delay(PURGE_DELAY_MS);
+}
+
+fn set_purge_delay(milliseconds: c_long) {
     if env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: the call only stores a number, and the option exists.
-        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds) }
     }
+}
+
+/// Returns memory to the system as soon as it is freed, from now on, unless `MIMALLOC_PURGE_DELAY` sets a delay.
+pub(crate) fn keep_no_free_memory() {
+    set_purge_delay(0);
 }
 
 /// Returns freed memory, such as a tokenizer parser's, to the system. To be called before and after weights are

@@ -4,7 +4,7 @@ use anyhow::bail;
 use console::{report, warn};
 use indicatif::HumanBytes;
 use model::{Activations, Gpt, estimate_slots};
-use trainer::{Fit, MachineMemory, Recipe, estimate_memory};
+use trainer::{MachineMemory, MemoryFit, Recipe, estimate_memory};
 
 /// Advice for a new run.
 const SMALLER: &str =
@@ -69,11 +69,11 @@ pub(crate) fn available_bytes() -> u64 {
 fn verdict_on_kv_cache(needed: u64, memory: MachineMemory, smaller: &str) -> anyhow::Result<()> {
     let needs = format!("the KV cache needs about {} of memory", HumanBytes(needed));
     match memory.fit(needed) {
-        Fit::TooLarge => bail!("{needs}, but the machine has {}; {smaller}", HumanBytes(memory.total)),
-        Fit::Tight => {
+        MemoryFit::TooLarge => bail!("{needs}, but the machine has {}; {smaller}", HumanBytes(memory.total)),
+        MemoryFit::Tight => {
             warn(format_args!("{needs}, but only {} is free; {smaller}", HumanBytes(memory.available)))
         }
-        Fit::Free => {}
+        MemoryFit::Free => {}
     }
     Ok(())
 }
@@ -83,14 +83,14 @@ fn verdict(recipe: &Recipe, memory: MachineMemory, advice: &str) -> anyhow::Resu
     let (fit, about) = (memory.fit(needed), HumanBytes(needed));
     let recompute = if recipe.activations() == Activations::Keep { RECOMPUTE } else { "" };
     let advice = format!("{recompute}{advice}");
-    if fit == Fit::TooLarge {
+    if fit == MemoryFit::TooLarge {
         bail!(
             "training needs about {about} of memory, but the machine has {}; {advice}",
             HumanBytes(memory.total)
         );
     }
     report(format_args!("memory: about {about} needed, {} free", HumanBytes(memory.available)));
-    if fit == Fit::Tight {
+    if fit == MemoryFit::Tight {
         warn(format_args!("training may run out of memory; {advice}"));
     }
     Ok(())

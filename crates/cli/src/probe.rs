@@ -45,6 +45,8 @@ pub(crate) fn overfit_one_batch(
             next_line *= 2;
         }
     };
+    let advice =
+        if recipe.lora.is_some() { "a higher lora.rank or more lora.targets" } else { "a wider model" };
     let start = (model, &recipe);
     let overfit = trainer::overfit_one_batch(start, &data.training_data(), device, &control, observe)?;
     if let Some(code) = signals.by_signal() {
@@ -61,7 +63,7 @@ pub(crate) fn overfit_one_batch(
     }
     bail!(
         "the model does not overfit one batch: its loss went from {first:.4} to {last:.4} in {} steps; try another \
-         optimizer.learning_rate (--find-learning-rate suggests one) or a wider model",
+         optimizer.learning_rate (--find-learning-rate suggests one) or {advice}",
         overfit.n_steps
     )
 }

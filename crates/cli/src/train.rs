@@ -16,6 +16,7 @@ use anyhow::Context;
 use checkpoint::Session;
 use console::{can_draw, is_quiet, warn};
 use journal::{History, N_QUESTIONS, Questions, SampleLog, summary::sizes, write_card};
+use model::Activations;
 use monitor::{ChartFiles, Key, Lines, LiveView, Observer, Screen, announce, conclude, print_resume_hint};
 use trainer::{Changes, Control, Ending, Event, Training};
 
@@ -66,6 +67,9 @@ fn train(args: Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
         Some(_) => (Box::new(|_: Event<'_>| ()) as trainer::Observer, Box::new(()) as Box<dyn Any>),
     };
     allocator::release_free_memory(); // Of loading, such as the buffers of quantised weights.
+    if training.recipe.activations() == Activations::Recompute {
+        allocator::keep_no_free_memory();
+    }
     let outcome = trainer::train(training, control, observe);
     drop(screen_guard); // Restores the terminal before anything else is printed.
     let outcome = outcome?;

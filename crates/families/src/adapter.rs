@@ -101,7 +101,7 @@ impl AdapterConfig {
         let modules = updated_modules(model);
         let (_, lora) = modules.first().expect("the model has low-rank updates");
         let [rank, _] = lora.a().dims();
-        let all = LoraModule::all(model);
+        let all = LoraModule::all(model.config());
         let is_updated = |module: &LoraModule| modules.iter().any(|(updated, _)| updated.name == module.name);
         // The last part of a name if it means the same modules, and otherwise the last two.
         let targets = modules.iter().map(|(module, _)| {
@@ -249,7 +249,7 @@ pub fn write_adapter(model: &Gpt, out: &mut impl Write) -> Result<(), WriteError
 /// If a file can't be read, the adapter is not supported, or it does not fit the model.
 pub fn with_adapter(model: Gpt, folder: &Path, matrices: &Path, device: &Device) -> Result<Gpt> {
     let config = AdapterConfig::read(folder)?;
-    if let Some(pattern) = config.unmatched_pattern(&LoraModule::all(&model)) {
+    if let Some(pattern) = config.unmatched_pattern(&LoraModule::all(model.config())) {
         let reason = format!(
             "`alpha_pattern` has {pattern:?}, and only ends of module names such as \"q_proj\" are supported; merge the \
              adapter with PEFT first"

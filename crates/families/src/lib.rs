@@ -51,7 +51,7 @@ pub use config_json::{ConfigJson, config_to_json};
 pub use error::{Error, Result};
 pub use family::Family;
 pub use load::WeightStorage;
-pub use lora_module::{LoraModule, is_target};
+pub use lora_module::LoraModule;
 pub use nanogpt::{check_nanogpt, load_nanogpt, load_nanogpt_tokenizer};
 pub use registry::{FAMILIES, NoFamily};
 pub use shell::quoted;

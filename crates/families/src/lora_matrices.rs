@@ -28,7 +28,7 @@ impl LoraMatrices<'_> {
     pub(crate) fn add_to(mut self, model: Gpt, device: &Device) -> Result<Gpt> {
         let mut updates: BTreeMap<String, Vec<Lora>> = BTreeMap::new();
         let mut problems = Vec::new();
-        for module in LoraModule::all(&model) {
+        for module in LoraModule::all(model.config()) {
             let [a_key, b_key] = (self.keys)(&module);
             let (a, b) = match (self.tensors.remove(&a_key), self.tensors.remove(&b_key)) {
                 (Some(a), Some(b)) => (a, b),

@@ -18,29 +18,15 @@ pub struct LoraModule {
     pub shape: [usize; 2],
 }
 
-/// The linear layers of a block.
-const LAYERS: [&str; 4] =
-    ["attention.qkv", "attention.project", "feed_forward.expand", "feed_forward.project"];
-
 /// The name of a module, from the key of its weight.
 fn name_of(key: &str) -> String {
     key.strip_suffix(".weight").expect("it is a weight").to_owned()
 }
 
 impl LoraModule {
-    /// The names of all modules of a model with these sizes.
-    pub fn names_of(config: &GptConfig) -> Vec<String> {
+    /// All modules of a model with these sizes, in the order of its layers.
+    pub fn all(config: &GptConfig) -> Vec<Self> {
         let names = names(config);
-        let of_block = |idx| LAYERS.into_iter().map(move |layer| format!("blocks.{idx}.{layer}.weight"));
-        let layers = (0..config.n_layer).flat_map(of_block);
-        let of_layer =
-            |layer: String| names.place(&layer, config).parts.into_iter().map(|part| name_of(&part.key));
-        layers.flat_map(|layer| of_layer(layer).collect::<Vec<_>>()).collect()
-    }
-
-    /// All modules of a model, in the order of its layers.
-    pub fn all(model: &Gpt) -> Vec<Self> {
-        let (config, names) = (model.config(), names(model.config()));
         let of_layer = |(path, [n_rows, n_in]): (String, [usize; 2])| {
             let mut first_row = 0;
             let parts = names.place(&format!("{path}.weight"), config).parts;
@@ -53,29 +39,19 @@ impl LoraModule {
             });
             parts.collect::<Vec<_>>()
         };
-        model.linear_shapes().into_iter().flat_map(of_layer).collect()
+        config.linear_shapes().into_iter().flat_map(of_layer).collect()
     }
 
-    /// Whether PEFT would update the module for a target.
+    /// Whether PEFT would update the module for a target: the end of its name, from a dot on.
     pub fn is_target(&self, target: &str) -> bool {
-        is_target(&self.name, target)
+        let end = self.name.strip_suffix(target);
+        end.is_some_and(|start| start.is_empty() || start.ends_with('.'))
     }
 
     /// The last part of the name, such as `q_proj`.
     pub fn kind(&self) -> &str {
-        kind(&self.name)
+        self.name.rsplit('.').next().unwrap_or(&self.name)
     }
-}
-
-/// Whether PEFT would update the module of this name for a target: the end of the name, from a dot on.
-pub fn is_target(name: &str, target: &str) -> bool {
-    let end = name.strip_suffix(target);
-    end.is_some_and(|start| start.is_empty() || start.ends_with('.'))
-}
-
-/// The last part of the name of a module.
-fn kind(name: &str) -> &str {
-    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// The modules of a model that have an update.
@@ -86,7 +62,7 @@ pub(crate) fn updated_modules(model: &Gpt) -> Vec<(LoraModule, Lora)> {
         let lora = all.find(|lora| lora.first_row() == module.first_row)?.clone();
         Some((module, lora))
     };
-    LoraModule::all(model).into_iter().filter_map(update).collect()
+    LoraModule::all(model.config()).into_iter().filter_map(update).collect()
 }
 
 #[cfg(test)]
@@ -97,14 +73,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_from_sizes() {
+    fn modules_are_the_rows_of_the_layers_of_a_model() {
         let gpt2 = GptConfig { vocab_size: 7, ..GptConfig::debug() };
         let mut llama = gpt2.clone();
         (llama.position.kind, llama.feed_forward.activation) = (Position::Rope, Activation::Swiglu);
+        llama.attention.n_kv_head = Some(1);
         for config in [gpt2, llama] {
-            let modules = LoraModule::all(&config.init(1, &Device::default()).unwrap());
-            let names: Vec<String> = modules.into_iter().map(|module| module.name).collect();
-            assert_eq!(LoraModule::names_of(&config), names);
+            let device = Device::default();
+            let update =
+                |module: &LoraModule| Lora::random(module.shape, module.first_row, 2, 1.0, [0, 0], &device);
+            let modules = LoraModule::all(&config);
+            let mut updates = std::collections::BTreeMap::<_, Vec<_>>::new();
+            for module in &modules {
+                updates.entry(module.path.clone()).or_default().push(update(module));
+            }
+            // It panics if a path names no layer, or an update exceeds a layer's rows.
+            let model = config.init(1, &device).unwrap().with_lora(updates);
+            let updated: Vec<_> = updated_modules(&model).into_iter().map(|(module, _)| module).collect();
+            assert_eq!(updated, modules);
+            for (path, [n_rows, _]) in config.linear_shapes() {
+                let of_layer = modules.iter().filter(|module| module.path == path);
+                assert_eq!(of_layer.map(|module| module.shape[0]).sum::<usize>(), n_rows, "{path}");
+            }
         }
     }
 }

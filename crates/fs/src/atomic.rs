@@ -4,7 +4,7 @@
 //! removed one in `.removed`.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     io::{BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     Error, Result, failed_to,
+    scratch::set_permissions,
     sync::{sync_folder, sync_parent as flush_parent},
 };
 
@@ -40,6 +41,20 @@ pub fn write_with<E: From<Error>>(
     result
 }
 
+/// Like [`write_with`], for a file that must not exist. Several processes may try to create it: one of them succeeds, and
+/// the others fail with [`ErrorKind::AlreadyExists`].
+pub fn create_with<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (prefix, parent) = unique(path);
+    let mut partial =
+        unique_builder(&prefix, 0o666).tempfile_in(parent).map_err(failed_to("create", path))?;
+    fill_flushed(partial.as_file_mut(), path, write)?;
+    partial.persist_noclobber(path).map_err(|error| failed_to("create", path)(error.error))?;
+    Ok(sync_parent(path)?)
+}
+
 /// Writes `partial`, the temporary file of `path`, and flushes it to disk.
 fn write_flushed<E: From<Error>>(
     partial: &Path,
@@ -47,11 +62,49 @@ fn write_flushed<E: From<Error>>(
     write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut file = fs::File::create(partial).map_err(failed_to("create", path))?;
-    let mut buffered = BufWriter::new(&mut file);
+    fill_flushed(&mut file, path, write)
+}
+
+/// Writes the temporary file of `path`, and flushes it to disk.
+fn fill_flushed<E: From<Error>>(
+    file: &mut fs::File,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffered = BufWriter::new(&mut *file);
     write(&mut buffered)?;
     buffered.flush().map_err(failed_to("write", path))?;
     drop(buffered);
     Ok(file.sync_all().map_err(failed_to("flush", path))?)
+}
+
+/// The start of a temporary name that is unique, and its folder.
+fn unique(path: &Path) -> (OsString, &Path) {
+    let mut prefix = path.file_name().unwrap_or(OsStr::new("unnamed")).to_owned();
+    prefix.push(".");
+    let parent = path.parent().filter(|&parent| parent != Path::new(""));
+    (prefix, parent.unwrap_or(Path::new(".")))
+}
+
+/// Names such as `NAME.Ab3dEf.partial`.
+fn unique_builder(prefix: &OsStr, mode: u32) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    set_permissions(builder.prefix(prefix).suffix(".partial"), mode);
+    builder
+}
+
+/// Like [`fill_folder`], for a folder that must not exist. Several processes may try to create it: one of them succeeds,
+/// and the others fail.
+pub fn create_folder<E: From<Error>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let (prefix, parent) = unique(path);
+    let partial = unique_builder(&prefix, 0o777).tempdir_in(parent).map_err(failed_to("create", path))?;
+    fill(partial.path())?;
+    rename_folder(partial.path(), path)?; // The folder of another process is not empty, so the rename fails.
+    let _ = partial.keep();
+    Ok(())
 }
 
 /// Creates a folder under a temporary name, calls `fill` with that name, and renames the folder. `fill` must flush its
@@ -143,7 +196,41 @@ pub fn rename_folder(partial: &Path, path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Barrier, thread};
+
     use super::*;
+
+    #[test]
+    fn of_several_that_create_one_path_one_succeeds() {
+        let parent = tempfile::tempdir().unwrap();
+        let (file, folder) = (parent.path().join("file"), parent.path().join("folder"));
+        let barrier = Barrier::new(4);
+        let create = |number: u8| {
+            // All have checked and written before one of them finishes.
+            let created = create_with(&file, |out| {
+                out.write_all(&[number; 9]).unwrap();
+                barrier.wait();
+                Ok::<_, Error>(())
+            });
+            let filled = create_folder(&folder, |partial| {
+                fs::write(partial.join("file"), [number; 9]).unwrap();
+                barrier.wait();
+                Ok::<_, Error>(())
+            });
+            (created.is_ok().then_some(number), filled.is_ok().then_some(number))
+        };
+        let results: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || create(number))).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        let winner = |path: &Path, winners: Vec<u8>| {
+            assert_eq!(winners.len(), 1, "{}", path.display());
+            assert_eq!(fs::read(path).unwrap(), [winners[0]; 9]);
+        };
+        winner(&file, results.iter().filter_map(|result| result.0).collect());
+        winner(&folder.join("file"), results.iter().filter_map(|result| result.1).collect());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2, "no temporary file is left");
+    }
 
     #[test]
     fn a_failed_folder_is_removed() {

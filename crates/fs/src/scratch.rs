@@ -39,15 +39,18 @@ pub fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
     builder(0o777).tempdir_in(folder)
 }
 
-/// A builder with the permissions `mode`, restricted by the user's umask as for any new file.
 fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
+    set_permissions(builder.prefix(TEMPORARY), mode);
+    builder
+}
+
+/// Sets the permissions `mode`, restricted by the user's umask as for any new file.
+pub(crate) fn set_permissions(builder: &mut tempfile::Builder<'_, '_>, mode: u32) {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
-    let _ = mode;
-    builder
+    let _ = (builder, mode);
 }
 
 /// Flushes a temporary file to disk and renames it to `target`.

@@ -147,6 +147,18 @@ impl GptConfig {
         }
     }
 
+    /// The paths of the linear layers of the blocks, with the shapes `[C_out, C_in]` of their weights.
+    pub fn linear_shapes(&self) -> Vec<(String, [usize; 2])> {
+        let layers = [
+            ("attention.qkv", [self.qkv_widths().iter().sum(), self.n_embd]),
+            ("attention.project", [self.n_embd, self.qkv_widths()[0]]),
+            ("feed_forward.expand", [self.expanded_width(), self.n_embd]),
+            ("feed_forward.project", [self.n_embd, self.n_inner()]),
+        ];
+        let of_block = |block| layers.map(|(layer, shape)| (format!("blocks.{block}.{layer}"), shape));
+        (0..self.n_layer).flat_map(of_block).collect()
+    }
+
     /// Number of parameters. A tied head counts once.
     pub fn n_params(&self) -> usize {
         let (c, bias) = (self.n_embd, usize::from(self.bias));

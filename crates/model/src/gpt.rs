@@ -199,13 +199,6 @@ impl Gpt {
         !self.lora().is_empty()
     }
 
-    /// The paths of the linear layers of the blocks, with the shapes `[C_out, C_in]` of their weights.
-    pub fn linear_shapes(&self) -> Vec<(String, [usize; 2])> {
-        let mut shapes = Vec::new();
-        self.clone().for_each_linear(|path, layer| shapes.push((path.to_owned(), layer.weight().dims())));
-        shapes
-    }
-
     /// The same model with the low-rank updates added to the weights.
     ///
     /// # Panics

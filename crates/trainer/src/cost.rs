@@ -5,7 +5,7 @@ use roofline::Sizes;
 use serde::Serialize;
 use tokenizer::TokenizerKind;
 
-use crate::{OptimizerKind, Recipe, memory::n_updates};
+use crate::{OptimizerKind, Recipe};
 
 /// Model FLOPs utilisation (MFU) of training, measured with the models S to L (docs/performance.md).
 const UTILISATION: f64 = 0.6;
@@ -38,10 +38,9 @@ impl Cost {
         };
         // One forward pass, the gradients of the inputs, and, unless they are frozen, the gradients of the weights.
         let forward = sizes.train_flops(n_tokens, recipe.model.block_size) / 3.0;
-        let updates = |rank: usize| 6.0 * n_tokens as f64 * n_updates(&recipe.model, rank as u64) as f64;
         let passes = match &recipe.lora {
             None => 3.0 * forward,
-            Some(lora) => 2.0 * forward + updates(lora.rank.get()),
+            Some(lora) => 2.0 * forward + 6.0 * n_tokens as f64 * lora.n_values(&recipe.model) as f64,
         };
         let recomputed = match recipe.activations() {
             Activations::Keep => 0.0,

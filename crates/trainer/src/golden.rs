@@ -269,7 +269,7 @@ fn the_gradients_of_an_adapter_match_peft() {
     let golden: LowRankTuning =
         serde_json::from_slice(&fs::read(fixture_path("lora/golden.json")).unwrap()).unwrap();
     let gpt = model_with_adapter(&tensors, &config);
-    let modules = LoraModule::all(&gpt);
+    let modules = LoraModule::all(gpt.config());
     let learner = learner(gpt, &recipe(&facts, config));
     let batch = batches(&tensors, &device).remove(0);
     let grads = learner.train_step(batch).grads;

@@ -65,7 +65,7 @@ pub use experiments::{
     Overfit, SWEEP_RATES, SWEEP_STEPS, SuggestedRate, Sweep, overfit_one_batch, sweep_learning_rates,
 };
 pub use guard::SkipReason;
-pub use memory::{Fit, MachineMemory, estimate_memory};
+pub use memory::{MachineMemory, MemoryFit, estimate_memory};
 pub use metrics::{Metrics, Split, best_evaluation, read_metrics};
 pub use preference::PreferenceFigures;
 pub use probe::ProbeStep;

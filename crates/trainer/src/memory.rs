@@ -28,7 +28,7 @@ pub struct MachineMemory {
 
 /// Whether an amount of memory fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub enum MemoryFit {
     /// It fits into free memory.
     Free,
     /// It is more than is free, but not more than the total.
@@ -50,13 +50,13 @@ impl MachineMemory {
     }
 
     /// Whether `needed` bytes fit.
-    pub fn fit(self, needed: u64) -> Fit {
+    pub fn fit(self, needed: u64) -> MemoryFit {
         if needed > self.total {
-            Fit::TooLarge
+            MemoryFit::TooLarge
         } else if needed > self.available {
-            Fit::Tight
+            MemoryFit::Tight
         } else {
-            Fit::Free
+            MemoryFit::Free
         }
     }
 }
@@ -72,7 +72,7 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
     let n_params = config.n_params() as u64;
     let (frozen, n_trained) = match &recipe.lora {
         None => (0, n_params),
-        Some(lora) => (frozen_bytes(n_params, lora.base), n_updates(config, lora.rank.get() as u64)),
+        Some(lora) => (frozen_bytes(n_params, lora.base), lora.n_values(config)),
     };
     // Weight, gradient and two moments, plus weight and moments again while a checkpoint is written.
     let state = frozen.saturating_add((4 + 3) * BYTES_PER_VALUE.saturating_mul(n_trained));
@@ -103,16 +103,6 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
 fn frozen_bytes(n_params: u64, ty: FileType) -> u64 {
     let ty = ty.base();
     n_params.saturating_mul(ty.block_bytes() as u64) / ty.block_len() as u64
-}
-
-/// The number of values of the updates of all linear layers.
-pub(crate) fn n_updates(config: &GptConfig, rank: u64) -> u64 {
-    let [queries, keys, values] = config.qkv_widths();
-    let (width, hidden, expanded) = (config.n_embd, config.n_inner(), config.expanded_width());
-    // In and out: queries, keys and values; the projection; one or two expanding matrices; the contracting one.
-    let attention = 3 * width + queries + keys + values + queries + width;
-    let feed_forward = expanded.div_ceil(hidden.max(1)) * width + expanded + hidden + width;
-    ((attention + feed_forward) as u64).saturating_mul(config.n_layer as u64).saturating_mul(rank)
 }
 
 /// Peak scratch memory of Muon, in bytes. It orthogonalises one matrix after the other.
@@ -150,7 +140,7 @@ mod tests {
         let memory = MachineMemory { total: 8, available: 5 };
         assert_eq!(
             [5, 6, 8, 9].map(|needed| memory.fit(needed)),
-            [Fit::Free, Fit::Tight, Fit::Tight, Fit::TooLarge]
+            [MemoryFit::Free, MemoryFit::Tight, MemoryFit::Tight, MemoryFit::TooLarge]
         );
         let now = MachineMemory::now();
         assert!(now.total > 0 && now.available <= now.total, "{now:?}");
@@ -189,6 +179,12 @@ mod tests {
         // Six layers 384 wide: of each, matrices with 384 or 1536 inputs and outputs.
         let n_updates = 6 * 4 * (3 * 384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536));
         assert_eq!(all - f32, 6 * 4 * n_params - 7 * 4 * n_updates);
+        let (contracting, _) = of(&[lora[0], lora[1], "lora.targets=[\"feed_forward.project\"]"]);
+        assert_eq!(
+            f32 - contracting,
+            7 * 4 * (n_updates - 6 * 4 * (1536 + 384)),
+            "the updates of one module"
+        );
         let (q8_0, _) = of(&[lora[0], lora[1], "lora.base=q8_0", "run.activations=keep"]);
         assert_eq!(f32 - q8_0, 4 * n_params - n_params * 34 / 32);
     }

@@ -164,7 +164,7 @@ impl GgufAdapter {
             return Err(Error::Gguf { path: self.path.clone(), source: Box::new(source) });
         };
         let (names, head_dim) = (&family.names, model.config().head_dim());
-        let rows_of_b: BTreeMap<String, Stored> = LoraModule::all(&model)
+        let rows_of_b: BTreeMap<String, Stored> = LoraModule::all(model.config())
             .iter()
             .map(|module| weight(names, module))
             .map(|(weight, rows)| (keys(&weight)[1].clone(), rows))

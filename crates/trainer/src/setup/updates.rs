@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::prelude::Device;
-use families::{LoraModule, WeightStorage, gguf::FileType, is_target};
+use families::{LoraModule, WeightStorage, gguf::FileType};
 use kernels::has_fused_operations;
 use model::{Gpt, GptConfig, Lora};
 
@@ -30,25 +30,36 @@ impl LoraRecipe {
     ///
     /// The first target that is not.
     pub(super) fn check_targets(&self, config: &GptConfig) -> Result<(), SetupError> {
-        let names = LoraModule::names_of(config);
-        let is_unknown = |target: &&String| !names.iter().any(|name| is_target(name, target));
+        let modules = LoraModule::all(config);
+        let is_unknown = |target: &&String| !modules.iter().any(|module| module.is_target(target));
         let Some(target) = self.targets.iter().flatten().find(is_unknown) else { return Ok(()) };
-        let kinds: BTreeSet<&str> = names.iter().filter_map(|name| name.rsplit('.').next()).collect();
+        let kinds: BTreeSet<&str> = modules.iter().map(LoraModule::kind).collect();
         let known = kinds.into_iter().map(str::to_owned).collect();
         Err(SetupError::UnknownTarget { target: target.clone(), known })
+    }
+
+    /// The updated modules of a model with these sizes, with their numbers among all modules.
+    fn modules(&self, config: &GptConfig) -> impl Iterator<Item = (u64, LoraModule)> {
+        let is_updated = |module: &LoraModule| match &self.targets {
+            None => true,
+            Some(targets) => targets.iter().any(|target| module.is_target(target)),
+        };
+        (0..).zip(LoraModule::all(config)).filter(move |(_, module)| is_updated(module))
+    }
+
+    /// The number of values of all updates of a model with these sizes.
+    pub(crate) fn n_values(&self, config: &GptConfig) -> u64 {
+        let n_values =
+            |(_, module): (u64, LoraModule)| module.shape.into_iter().sum::<usize>() * self.rank.get();
+        self.modules(config).map(n_values).fold(0, |sum, n| sum.saturating_add(n as u64))
     }
 }
 
 /// The model with new updates of the recipe's targets, which change nothing yet.
 pub(super) fn with_new_updates(model: Gpt, recipe: &LoraRecipe, seed: u64, device: &Device) -> Gpt {
-    let modules = LoraModule::all(&model);
-    let targets = recipe.targets.as_deref();
-    let is_target = |module: &LoraModule| {
-        targets.is_none_or(|targets| targets.iter().any(|target| module.is_target(target)))
-    };
     let (rank, scale) = (recipe.rank.get(), recipe.alpha / recipe.rank.get() as f64);
     let mut updates: BTreeMap<String, Vec<Lora>> = BTreeMap::new();
-    for (number, module) in (0..).zip(modules).filter(|(_, module)| is_target(module)) {
+    for (number, module) in recipe.modules(model.config()) {
         let lora = Lora::random(module.shape, module.first_row, rank, scale, [seed, number], device);
         updates.entry(module.path).or_default().push(lora);
     }
