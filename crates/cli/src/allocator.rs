@@ -34,9 +34,13 @@ fn set_purge_delay(milliseconds: c_long) {
     }
 }
 
-/// Returns memory to the system as soon as it is freed, from now on, unless `MIMALLOC_PURGE_DELAY` sets a delay.
-pub(crate) fn keep_no_free_memory() {
-    set_purge_delay(0);
+/// The delay for runs that recompute activations, which trade time for memory. QLoRA of 135M parameters takes 436 MB
+/// instead of 512 with it, in the same time; without a delay it takes 404, and 20 % more time.
+const SHORT_PURGE_DELAY_MS: c_long = 20;
+
+/// Keeps freed memory for a shorter time from now on, unless `MIMALLOC_PURGE_DELAY` sets a delay.
+pub(crate) fn keep_less_free_memory() {
+    set_purge_delay(SHORT_PURGE_DELAY_MS);
 }
 
 /// Returns freed memory, such as a tokenizer parser's, to the system. To be called before and after weights are

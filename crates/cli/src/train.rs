@@ -68,7 +68,7 @@ fn train(args: Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     };
     allocator::release_free_memory(); // Of loading, such as the buffers of quantised weights.
     if training.recipe.activations() == Activations::Recompute {
-        allocator::keep_no_free_memory();
+        allocator::keep_less_free_memory();
     }
     let outcome = trainer::train(training, control, observe);
     drop(screen_guard); // Restores the terminal before anything else is printed.
