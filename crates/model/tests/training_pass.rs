@@ -1,4 +1,4 @@
-//! Passes that compute blocks once more, beside those that keep their values.
+//! Passes that take one block at a time, beside those with one graph.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use burn::{
     module::{Module, ModuleVisitor, Param, list_param_ids},
-    optim::GradientsParams,
+    optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
     tensor::Distribution,
 };
@@ -24,8 +24,11 @@ impl ModuleVisitor for Collect<'_> {
     }
 }
 
-/// The loss of five targets of three documents, and the gradients of all parameters.
-fn loss_and_gradients(model: &Gpt, activations: Activations) -> (TensorData, Vec<Option<TensorData>>) {
+/// The loss and the gradients of all parameters.
+type Results = (TensorData, Vec<Option<TensorData>>);
+
+/// The results for five targets of three documents. With `by_block`, also the number of gradients that each block hands over.
+fn results(model: &Gpt, activations: Activations, by_block: bool) -> (Results, Vec<usize>) {
     let device = kernels::testing::test_device().autodiff();
     let ids = |ids: [[i32; 6]; 2]| Tensor::<2, Int>::from_ints(ids, &device);
     let documents = Documents::new(&[4, 2, 6], 6);
@@ -33,26 +36,48 @@ fn loss_and_gradients(model: &Gpt, activations: Activations) -> (TensorData, Vec
     let targets = Targets::some(targets, Tensor::from_ints([0, 2, 5, 7, 11], &device));
     kernels::seed_dropout(7);
     let tokens = ids([[1, 2, 3, 4, 5, 6], [12, 0, 7, 7, 1, 3]]);
-    let pass = model.training_pass(tokens, Some(&documents), activations);
-    let loss = model.head_loss(pass.hidden(), targets);
-    let gradients = pass.backward(loss.clone());
+    let mut handed_over = Vec::new();
+    let (loss, gradients) = if by_block {
+        let pass = model.training_pass_by_block(tokens, Some(&documents), activations);
+        let loss = model.head_loss(pass.hidden(), targets);
+        let mut all = GradientsAccumulator::new();
+        let rest = pass.backward_by_block(loss.clone(), |grads| {
+            handed_over.push(grads.len());
+            all.accumulate(model, grads);
+        });
+        all.accumulate(model, rest);
+        (loss, all.grads())
+    } else {
+        let pass = model.training_pass(tokens, Some(&documents), activations);
+        let loss = model.head_loss(pass.hidden(), targets);
+        (loss.clone(), pass.backward(loss))
+    };
     let mut collect = Collect { gradients: &gradients, found: Vec::new() };
     model.visit(&mut collect);
-    (loss.into_data(), collect.found)
+    ((loss.into_data(), collect.found), handed_over)
 }
 
 fn assert_agree(model: &Gpt, n_gradients: usize) {
-    let [kept, recomputed] =
-        [Activations::Keep, Activations::Recompute].map(|activations| loss_and_gradients(model, activations));
+    let (kept, _) = results(model, Activations::Keep, false);
     assert_eq!(kept.1.iter().flatten().count(), n_gradients);
-    assert_eq!(recomputed.0, kept.0);
-    for (idx, (recomputed, kept)) in recomputed.1.into_iter().zip(kept.1).enumerate() {
-        assert_eq!(recomputed, kept, "gradient {idx} of {:?}", model.config());
+    for (activations, by_block) in
+        [(Activations::Recompute, false), (Activations::Keep, true), (Activations::Recompute, true)]
+    {
+        let ((loss, gradients), handed_over) = results(model, activations, by_block);
+        assert_eq!(loss, kept.0);
+        for (idx, (gradient, kept)) in gradients.iter().zip(&kept.1).enumerate() {
+            assert_eq!(gradient, kept, "gradient {idx} of {:?}, {activations:?}", model.config());
+        }
+        assert_eq!(handed_over.len(), if by_block { model.config().n_layer } else { 0 });
+        if by_block && !model.has_lora() {
+            let n_handed_over: usize = handed_over.iter().sum();
+            assert!((n_gradients / 2..n_gradients).contains(&n_handed_over), "{handed_over:?}");
+        }
     }
 }
 
 #[test]
-fn recomputed_blocks_have_the_same_gradients_bit_for_bit() {
+fn separate_blocks_have_the_same_gradients_bit_for_bit() {
     let mut gpt2 = GptConfig { bias: true, ..GptConfig::debug() };
     gpt2.feed_forward.activation = Activation::GeluTanh;
     for mut config in [GptConfig::debug(), gpt2, GptConfig::debug_modern()] {
@@ -65,7 +90,7 @@ fn recomputed_blocks_have_the_same_gradients_bit_for_bit() {
 }
 
 #[test]
-fn recomputed_blocks_have_the_same_gradients_of_low_rank_updates() {
+fn separate_blocks_have_the_same_gradients_of_low_rank_updates() {
     let device = kernels::testing::test_device();
     let config = GptConfig::debug_modern();
     device.seed(3);

@@ -1,12 +1,10 @@
-//! The global gradient norm, gradient clipping, and the all-reduce over devices.
+//! The global gradient norm and gradient clipping.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
     prelude::*,
 };
-
-use crate::{Error, control::Requests, process_group::Rank};
 
 /// Added to the norm before dividing by it, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
@@ -20,31 +18,6 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     let mut squares = SumOfSquares { grads, sum: Tensor::zeros([1], device) };
     module.visit(&mut squares);
     squares.sum.sqrt()
-}
-
-/// All-reduces gradients and loss over the process group, as one flat vector. Returns them and the requests to any rank.
-///
-/// # Errors
-///
-/// If another rank has failed.
-pub(crate) fn all_reduce_gradients<M: Module>(
-    rank: &Rank,
-    module: &M,
-    grads: GradientsParams,
-    loss: Tensor<1>,
-    requests: Requests,
-) -> Result<(GradientsParams, Tensor<1>, Requests), Error> {
-    if rank.size == 1 {
-        return Ok((grads, loss, requests));
-    }
-    let mut flat = Flatten { grads: &grads, parts: Vec::new() };
-    module.visit(&mut flat);
-    flat.parts.push(loss); // Last, to keep the gradients aligned for vector loads on a GPU.
-    let (mean, requests) = rank.all_reduce_mean(Tensor::cat(flat.parts, 0), requests)?;
-    let mut unflatten = Unflatten { before: &grads, mean, start: 0, grads: GradientsParams::new() };
-    module.visit(&mut unflatten);
-    let loss = unflatten.mean.narrow(0, unflatten.start, 1);
-    Ok((unflatten.grads, loss, requests))
 }
 
 /// The Euclidean norm over all weights of a module. The result stays on the device.
@@ -75,39 +48,6 @@ pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tenso
     match limit {
         Some(limit) => ((norm + EPSILON).recip() * limit).clamp_max(1.0),
         None => norm.ones_like(),
-    }
-}
-
-/// Collects all gradients as vectors, in parameter order.
-struct Flatten<'a> {
-    grads: &'a GradientsParams,
-    parts: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for Flatten<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.parts.extend(self.grads.get::<D>(param.id).map(|grad| grad.reshape([-1])));
-    }
-}
-
-/// Splits the flat vector back into gradients, in parameter order.
-struct Unflatten<'a> {
-    /// The original gradients, for their shapes.
-    before: &'a GradientsParams,
-    mean: Tensor<1>,
-    /// Offset of the next gradient in `mean`.
-    start: usize,
-    grads: GradientsParams,
-}
-
-impl ModuleVisitor for Unflatten<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(before) = self.before.get::<D>(param.id) {
-            let n = before.shape().num_elements();
-            let grad: Tensor<D> = self.mean.clone().narrow(0, self.start, n).reshape(before.shape());
-            self.grads.register(param.id, grad);
-            self.start += n;
-        }
     }
 }
 

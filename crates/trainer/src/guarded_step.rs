@@ -1,6 +1,6 @@
 //! A step of the loop: compute the gradient, check it with the guards, update the weights.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use crate::{
     Error,
@@ -12,12 +12,12 @@ use crate::{
     step::{PendingStep, Step, gradient},
 };
 
-/// Takes one optimizer step, or skips its update if the guards reject it.
+/// Takes one optimizer step, or skips its update if the guards reject it. Returns how long this rank had to wait for others.
 ///
 /// # Errors
 ///
 /// If another rank has failed, or too many steps in a row were not finite.
-pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
+pub(crate) fn take_step(run: &mut ActiveRun) -> Result<Duration, Error> {
     let index = run.state.step;
     run.state.step += 1;
     run.state.tokens += run.recipe.tokens_per_step();
@@ -27,6 +27,7 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
     let requests = run.control.take_requests();
     let gradient = gradient(learner, batches, recipe, index, device, (rank, requests))?;
     run.agreed.request(gradient.requests);
+    let waited = gradient.waited;
     match run.guard_mode {
         GuardMode::OnHost => {
             let step = gradient.read();
@@ -35,15 +36,15 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<(), Error> {
                 if is_usable { Scale::Known(clip_scale(step.grad_norm, clip)) } else { Scale::Skipped };
             gradient.apply(&mut run.learner, scale);
             run.state.spike_limit = spike_limit(&run.state.losses, &run.recipe.guards);
-            check_finite(run, step)
+            check_finite(run, step)?;
         }
         GuardMode::OnDevice => {
             let scale = check_step_on_device(&gradient.pending, limit, clip);
             run.pending.push(gradient.pending.clone());
             gradient.apply(&mut run.learner, Scale::on_device(scale));
-            Ok(())
         }
     }
+    Ok(waited)
 }
 
 /// Reads the steps that the device has checked since the last call, if any.

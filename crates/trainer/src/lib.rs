@@ -23,6 +23,7 @@ mod due;
 mod error;
 mod evaluation;
 mod event;
+mod exchange;
 mod experiments;
 #[cfg(test)]
 mod golden;

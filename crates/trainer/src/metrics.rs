@@ -48,6 +48,10 @@ pub struct Metrics {
     pub skipped_steps: u64,
     /// Training speed since the last line, without the time of evaluations, checkpoints and samples.
     pub tokens_per_second: Option<f64>,
+    /// The share of the training time since the last line in which rank 0 waited for gradients of other ranks, from 0 to
+    /// 1. Left out without other ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_share: Option<f64>,
     /// Time of the run so far, over all sessions.
     pub elapsed_seconds: f64,
 }
@@ -67,6 +71,7 @@ impl Metrics {
             tokens: state.tokens,
             skipped_steps: state.skipped_steps,
             tokens_per_second: None,
+            waiting_share: None,
             elapsed_seconds: state.elapsed_seconds,
         }
     }
@@ -190,6 +195,7 @@ mod tests {
             tokens: 10 * step,
             skipped_steps: 0,
             tokens_per_second: Some(7000.0),
+            waiting_share: None,
             elapsed_seconds: 0.25,
         }
     }

@@ -6,9 +6,13 @@ use burn::{
     prelude::*,
     tensor::distributed::{ReduceOperation, all_reduce},
 };
-use ranks::{Group, Precision, Threads};
+use ranks::{Group, Pending, Precision, Threads};
 
 use crate::{Error, control::Requests};
+
+/// The most elements of one exchange through host memory, 25 MB of f32: MPI computes the mean of one part while it transfers
+/// another.
+const EXCHANGE_LEN_MAX: usize = 25 * 1024 * 1024 / 4;
 
 /// One rank of a process group.
 #[derive(Debug)]
@@ -57,35 +61,107 @@ impl Rank {
         Self { index: group.index(), size: group.size(), mean: Mean::Processes(group) }
     }
 
-    /// The mean of `x` over all ranks, and the requests to any process. Every rank must call this.
+    /// Whether exchanges make progress while the rank computes. Device collectives are queued behind its work.
+    pub(crate) fn can_overlap(&self) -> bool {
+        matches!(self.mean, Mean::Threads(_) | Mean::Processes(_))
+    }
+
+    /// Starts the mean of `x` over all ranks, and returns without waiting for them. Every rank must call this.
+    pub(crate) fn start_mean(&self, x: Tensor<1>, precision: Precision) -> PendingMean {
+        match &self.mean {
+            Mean::Single => PendingMean::Ready(x),
+            Mean::Collective(devices) => {
+                PendingMean::Ready(all_reduce(x, ReduceOperation::Mean, devices.clone()).resolve())
+            }
+            Mean::Threads(group) => PendingMean::start(group, x, precision, |_| Error::DeviceFailed),
+            Mean::Processes(group) => PendingMean::start(&**group, x, precision, Error::Ranks),
+        }
+    }
+
+    /// Starts the mean of a loss, `[1]`, over all ranks, and the exchange of requests.
+    pub(crate) fn start_status(&self, loss: Tensor<1>, requests: Requests) -> PendingStatus {
+        match &self.mean {
+            Mean::Processes(_) => {
+                let flags = Tensor::from_floats(requests.to_flags(), &loss.device());
+                let all = Tensor::cat(vec![loss, flags], 0);
+                PendingStatus { mean: self.start_mean(all, Precision::F32), requests: None }
+            }
+            _ => PendingStatus { mean: self.start_mean(loss, Precision::F32), requests: Some(requests) },
+        }
+    }
+}
+
+/// A mean over all ranks that is being computed.
+#[must_use = "wait for the result"]
+pub(crate) enum PendingMean {
+    Ready(Tensor<1>),
+    OnHost(OnHost),
+}
+
+/// A mean that is exchanged through host memory.
+pub(crate) struct OnHost {
+    /// Consecutive parts of the vector.
+    parts: Vec<Pending>,
+    device: Device,
+    failed: fn(ranks::Error) -> Error,
+}
+
+impl PendingMean {
+    fn start(
+        group: &dyn Group,
+        x: Tensor<1>,
+        precision: Precision,
+        failed: fn(ranks::Error) -> Error,
+    ) -> Self {
+        let (device, values) = (x.device(), values(x));
+        let parts = match values.len() {
+            ..=EXCHANGE_LEN_MAX => vec![group.start_mean(values, precision)],
+            _ => {
+                let parts = values.chunks(EXCHANGE_LEN_MAX);
+                parts.map(|part| group.start_mean(part.to_vec(), precision)).collect()
+            }
+        };
+        Self::OnHost(OnHost { parts, device, failed })
+    }
+
+    /// Waits for the mean.
     ///
     /// # Errors
     ///
     /// If another rank has failed. Device collectives do not detect this and wait forever.
-    pub(crate) fn all_reduce_mean(
-        &self,
-        x: Tensor<1>,
-        requests: Requests,
-    ) -> Result<(Tensor<1>, Requests), Error> {
-        match &self.mean {
-            Mean::Single => Ok((x, requests)),
-            Mean::Collective(devices) => {
-                Ok((all_reduce(x, ReduceOperation::Mean, devices.clone()).resolve(), requests))
-            }
-            Mean::Threads(group) => {
-                let (device, values) = (x.device(), values(x));
-                let mean = group.start_mean(values, Precision::F32).wait();
-                Ok((tensor(mean.map_err(|_| Error::DeviceFailed)?, &device), requests))
-            }
-            Mean::Processes(group) => {
-                let (device, mut values) = (x.device(), values(x));
-                values.extend(requests.to_flags());
-                let mut mean = group.start_mean(values, Precision::F32).wait()?;
-                let flags = mean.split_off(mean.len() - Requests::N_FLAGS);
-                let flags = flags.try_into().expect("the flags come last");
-                Ok((tensor(mean, &device), Requests::from_mean(flags)))
-            }
+    pub(crate) fn wait(self) -> Result<Tensor<1>, Error> {
+        let OnHost { parts, device, failed } = match self {
+            Self::Ready(mean) => return Ok(mean),
+            Self::OnHost(on_host) => on_host,
+        };
+        let parts: Result<Vec<_>, _> = parts.into_iter().map(Pending::wait).collect();
+        let mut parts = parts.map_err(failed)?;
+        Ok(tensor(if parts.len() == 1 { parts.remove(0) } else { parts.concat() }, &device))
+    }
+}
+
+/// The mean loss and the requests to any rank, while they are exchanged.
+#[must_use = "wait for the result"]
+pub(crate) struct PendingStatus {
+    mean: PendingMean,
+    /// Those to this process, unless they are exchanged.
+    requests: Option<Requests>,
+}
+
+impl PendingStatus {
+    /// Waits for the loss, `[1]`, and the requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`PendingMean::wait`].
+    pub(crate) fn wait(self) -> Result<(Tensor<1>, Requests), Error> {
+        let mean = self.mean.wait()?;
+        if let Some(requests) = self.requests {
+            return Ok((mean, requests));
         }
+        let flags = values(mean.clone().slice(s![1..]));
+        let flags = flags.try_into().expect("the flags follow the loss");
+        Ok((mean.narrow(0, 0, 1), Requests::from_mean(flags)))
     }
 }
 
@@ -105,7 +181,7 @@ mod tests {
     use super::*;
 
     fn mean(rank: &Rank, x: Tensor<1>) -> Result<TensorData, Error> {
-        rank.all_reduce_mean(x, Requests::default()).map(|(mean, _)| mean.into_data())
+        rank.start_mean(x, Precision::F32).wait().map(Tensor::into_data)
     }
 
     #[test]
@@ -119,12 +195,31 @@ mod tests {
                 let device = &device;
                 scope.spawn(move || {
                     let rank = Rank::process(Arc::new(rank));
-                    let (mean, of_any) = rank.all_reduce_mean(Tensor::ones([2], device), requests).unwrap();
-                    assert_eq!(mean.into_data(), TensorData::from([1f32, 1.0]));
+                    let loss = Tensor::from_floats([rank.index as f32], device);
+                    let (mean, of_any) = rank.start_status(loss.clone(), requests).wait().unwrap();
+                    assert_eq!(mean.into_data(), TensorData::from([1f32]));
                     assert_eq!(of_any, Requests { stop: true, save: true, sample: false });
-                    let (_, none) =
-                        rank.all_reduce_mean(Tensor::ones([2], device), Requests::default()).unwrap();
+                    let (_, none) = rank.start_status(loss, Requests::default()).wait().unwrap();
                     assert_eq!(none, Requests::default());
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn long_vectors_are_exchanged_in_parts() {
+        let device = kernels::testing::test_device();
+        let len = EXCHANGE_LEN_MAX + 3;
+        thread::scope(|scope| {
+            for rank in Rank::group(&vec![device.clone(); 2]) {
+                let device = &device;
+                scope.spawn(move || {
+                    let x = Tensor::<1, Int>::arange(0..len as i64, device).float() * (rank.index + 1) as f32;
+                    let mean = values(rank.start_mean(x, Precision::F32).wait().unwrap());
+                    assert_eq!(mean.len(), len);
+                    for idx in [0, 1, EXCHANGE_LEN_MAX - 1, EXCHANGE_LEN_MAX, len - 1] {
+                        assert_eq!(mean[idx], (idx as f32 + idx as f32 * 2.0) / 2.0);
+                    }
                 });
             }
         });

@@ -1,5 +1,7 @@
 //! One optimizer step: the gradient over all micro-batches and devices, and the update.
 
+use std::time::Duration;
+
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
@@ -8,8 +10,14 @@ use kernels::{on_pool, with_dropout};
 use model::dropout_seed;
 
 use crate::{
-    Error, Recipe, batches::TokenBatch, control::Requests, gradients, learner::GptLearner,
-    optimizer_command::Scale, process_group::Rank,
+    Error, Recipe,
+    batches::TokenBatch,
+    control::Requests,
+    exchange::{Exchange, Exchanged},
+    gradients,
+    learner::GptLearner,
+    optimizer_command::Scale,
+    process_group::Rank,
 };
 
 /// Loss and gradient norm of an optimizer step.
@@ -46,6 +54,8 @@ pub(crate) struct Gradient {
     pub(crate) pending: PendingStep,
     /// To any rank.
     pub(crate) requests: Requests,
+    /// How long this rank had to wait for others.
+    pub(crate) waited: Duration,
 }
 
 /// Computes the gradient of step `index` over all micro-batches and devices, and advances the learning rate. Does not
@@ -69,8 +79,10 @@ pub(crate) fn gradient(
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
     let model = learner.model();
+    let overlaps = rank.can_overlap() && recipe.run.overlap();
 
     let first_sequence = rank.index * (recipe.optimizer.batch_size.get() / rank.size);
+    let mut exchange = Exchange::new(rank);
     // Ranks that wait for each other must not occupy the pool's threads, which all ranks of one process share.
     let (grads, loss) = on_pool(|| {
         let mut loss_sum = Tensor::zeros([1], &plain);
@@ -78,19 +90,35 @@ pub(crate) fn gradient(
         for micro_batch in 0..n_batches {
             let batch = batches.next().expect("there is a batch for each step");
             let seed = dropout_seed(recipe.run.seed, index, micro_batch);
-            let output = with_dropout(seed, first_sequence, || learner.train_step(batch));
+            let output = with_dropout(seed, first_sequence, || {
+                if overlaps && micro_batch + 1 == n_batches {
+                    let mut earlier = accumulator.grads();
+                    let send = |grads| exchange.add(&model, &mut earlier, grads);
+                    let output = model.step_by_block(batch, send);
+                    accumulator.accumulate(&model, earlier);
+                    output
+                } else {
+                    learner.train_step(batch)
+                }
+            });
             loss_sum = loss_sum + output.item.0;
             accumulator.accumulate(&model, output.grads);
         }
         (accumulator.grads(), loss_sum / n_batches as f64)
     });
-    let (grads, loss, requests) = gradients::all_reduce_gradients(rank, &model, grads, loss, requests)?;
+    let Exchanged { grads, loss, requests, waited } = match rank.size {
+        1 => Exchanged { grads, loss, requests, waited: Duration::ZERO },
+        _ => {
+            exchange.add(&model, &mut GradientsParams::new(), grads);
+            exchange.finish(&model, loss, requests)?
+        }
+    };
     let (grads, grad_norm) = on_pool(|| {
         let grad_norm = gradients::global_norm(&model, &grads, &plain);
         (grads, grad_norm)
     });
     learner.lr_step();
-    Ok(Gradient { grads, pending: PendingStep { loss, grad_norm }, requests })
+    Ok(Gradient { grads, pending: PendingStep { loss, grad_norm }, requests, waited })
 }
 
 impl Gradient {

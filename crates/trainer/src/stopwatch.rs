@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Stopwatch {
     started: Instant,
     paused: Duration,
+    waited: Duration,
     n_steps: u64,
     first_step: FirstStep,
 }
@@ -25,7 +26,8 @@ enum FirstStep {
 impl Stopwatch {
     /// Starts at the beginning of a session.
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), paused: Duration::ZERO, n_steps: 0, first_step: FirstStep::Pending }
+        let (paused, waited) = (Duration::ZERO, Duration::ZERO);
+        Self { started: Instant::now(), paused, waited, n_steps: 0, first_step: FirstStep::Pending }
     }
 
     /// Counts a finished step. After the first, calls `wait` to synchronise with the device.
@@ -40,6 +42,16 @@ impl Stopwatch {
     /// Excludes time that was not spent on training.
     pub(crate) fn pause(&mut self, pause: Duration) {
         self.paused += pause;
+    }
+
+    /// Adds time in which a step waited for other ranks.
+    pub(crate) fn wait(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// The share of the time of all steps that they waited for other ranks, from 0 to 1.
+    pub(crate) fn waiting_share(&self) -> f64 {
+        self.waited.as_secs_f64() / self.training().as_secs_f64()
     }
 
     /// Mean time of a step, in seconds. Excludes the first step of the session unless it was the only one.
@@ -107,6 +119,18 @@ mod tests {
         stopwatch.step(|| waited += 1);
         assert_takes(&stopwatch, 6.0);
         assert_eq!((waited, stopwatch.first_step()), (1, None));
+    }
+
+    #[test]
+    fn waiting_is_a_share_of_the_training_time() {
+        let mut stopwatch = Stopwatch::start();
+        pass(&mut stopwatch, 100 * SECOND);
+        stopwatch.pause(60 * SECOND);
+        stopwatch.wait(4 * SECOND);
+        stopwatch.wait(6 * SECOND);
+        assert!((stopwatch.waiting_share() - 0.25).abs() < 0.01, "{}", stopwatch.waiting_share());
+        stopwatch.restart();
+        assert_eq!(stopwatch.waiting_share(), 0.0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
     let mut stopwatch = Stopwatch::start();
     while run.ending().is_none() && !run.agreed.should_stop() {
         run.group.progress(run.state.step, Phase::Training);
-        take_step(run)?;
+        stopwatch.wait(take_step(run)?);
         stopwatch.step(|| drop(run.device.sync()));
         let step = run.state.step;
         let due = Due::after(step, &schedule);

@@ -1,6 +1,7 @@
 //! The model in the form that burn-train's learner requires.
 
 use burn::{
+    optim::GradientsParams,
     prelude::*,
     train::{InferenceStep, ItemLazy, TrainOutput, TrainStep},
 };
@@ -34,6 +35,28 @@ impl TrainableGpt {
     pub(crate) fn into_gpt(self) -> Gpt {
         self.gpt
     }
+
+    /// Like [`TrainStep::step`], but calls `complete` with the gradients of each block as soon as they are computed, the last
+    /// block first. The output has the others.
+    pub(crate) fn step_by_block(
+        &self,
+        batch: TokenBatch,
+        complete: impl FnMut(GradientsParams),
+    ) -> TrainOutput<BatchLoss> {
+        let Self { gpt, activations, .. } = self;
+        let pass = gpt.training_pass_by_block(batch.inputs.clone(), batch.documents.as_ref(), *activations);
+        let Objective { loss, differentiable } = self.weighted(&batch, pass.hidden());
+        TrainOutput { grads: pass.backward_by_block(differentiable, complete), item: BatchLoss(loss) }
+    }
+
+    /// The objective with the batch's weight, and for the gradient also the scale of losses.
+    fn weighted(&self, batch: &TokenBatch, hidden: Tensor<3>) -> Objective {
+        let Objective { loss, differentiable } = batch.objective(&self.gpt, hidden, self.beta);
+        Objective {
+            loss: loss.mul_scalar(batch.weight),
+            differentiable: differentiable.mul_scalar(batch.weight * self.loss_scale),
+        }
+    }
 }
 
 /// The loss of one batch, `[1]`, on its device until it is read. In training it has the batch's weight.
@@ -52,9 +75,8 @@ impl TrainStep for TrainableGpt {
 
     fn step(&self, batch: TokenBatch) -> TrainOutput<BatchLoss> {
         let pass = self.gpt.training_pass(batch.inputs.clone(), batch.documents.as_ref(), self.activations);
-        let Objective { loss, differentiable } = batch.objective(&self.gpt, pass.hidden(), self.beta);
-        let grads = pass.backward(differentiable.mul_scalar(batch.weight * self.loss_scale));
-        TrainOutput { grads, item: BatchLoss(loss.mul_scalar(batch.weight)) }
+        let Objective { loss, differentiable } = self.weighted(&batch, pass.hidden());
+        TrainOutput { grads: pass.backward(differentiable), item: BatchLoss(loss) }
     }
 }
 

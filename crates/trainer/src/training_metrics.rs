@@ -18,5 +18,7 @@ pub(crate) fn log_training_metrics(run: &mut ActiveRun, stopwatch: &Stopwatch) -
     let speed = run.recipe.tokens_per_step() as f64 / usual_seconds;
     let (learning_rate, grad_norm) = (run.learner.learning_rate(), run.grad_norm);
     let line = Metrics::of_training(&run.state, interval, learning_rate, grad_norm, speed);
+    let waiting_share = (run.rank.size > 1).then(|| stopwatch.waiting_share());
+    let line = Metrics { waiting_share, ..line };
     run.report.metrics(&if run.recipe.dpo.is_some() { line.of_pairs() } else { line })
 }

@@ -294,6 +294,16 @@ pub struct RunRecipe {
     pub activations: Option<Activations>,
     #[serde(default, skip_serializing_if = "KeepWeights::is_default")]
     pub keep_weights: KeepWeights,
+    /// Whether ranks send gradients while the backward pass computes others; if not set, they do. It changes no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<bool>,
+}
+
+impl RunRecipe {
+    /// Whether ranks send gradients while the backward pass computes others.
+    pub(crate) fn overlap(&self) -> bool {
+        self.overlap.unwrap_or(true)
+    }
 }
 
 /// Which weights a run's `model.safetensors` has.

@@ -1,0 +1,239 @@
+//! The exchange of a step's gradients between ranks.
+//!
+//! Gradients are sent in buckets as soon as the backward pass has computed them, and travel while it computes others. The
+//! mean is taken element by element, with the ranks in order, so the buckets change no bit of it.
+
+use std::{
+    collections::HashMap,
+    mem,
+    time::{Duration, Instant},
+};
+
+use burn::{
+    module::{Module, ModuleVisitor, Param, ParamId},
+    optim::GradientsParams,
+    prelude::*,
+};
+use ranks::Precision;
+
+use crate::{
+    Error,
+    control::Requests,
+    process_group::{PendingMean, Rank},
+};
+
+/// The least elements of a bucket but the last, 4 MB of f32. With smaller ones, latency and the cost of a call add up.
+const BUCKET_LEN_MIN: usize = 1024 * 1024;
+
+/// The gradients of a step on their way to the mean over all ranks.
+pub(crate) struct Exchange<'a> {
+    rank: &'a Rank,
+    bucket_len_min: usize,
+    open: Bucket,
+    started: Vec<(Vec<Entry>, PendingMean)>,
+}
+
+/// Gradients that are exchanged together, as one vector.
+#[derive(Default)]
+struct Bucket {
+    entries: Vec<Entry>,
+    gradients: Vec<Tensor<1>>,
+    len: usize,
+}
+
+/// A gradient in a bucket.
+struct Entry {
+    id: ParamId,
+    len: usize,
+}
+
+/// The means over all ranks.
+pub(crate) struct Exchanged {
+    pub(crate) grads: GradientsParams,
+    /// `[1]`
+    pub(crate) loss: Tensor<1>,
+    /// To any rank.
+    pub(crate) requests: Requests,
+    /// How long this rank had to wait for others.
+    pub(crate) waited: Duration,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(rank: &'a Rank) -> Self {
+        Self::with_buckets(rank, BUCKET_LEN_MIN)
+    }
+
+    fn with_buckets(rank: &'a Rank, bucket_len_min: usize) -> Self {
+        Self { rank, bucket_len_min, open: Bucket::default(), started: Vec::new() }
+    }
+
+    /// Adds gradients, in parameter order, each with its part in `earlier`, which is removed there. Starts to exchange full
+    /// buckets. All ranks must add the same parameters in the same order.
+    pub(crate) fn add<M: Module>(
+        &mut self,
+        module: &M,
+        earlier: &mut GradientsParams,
+        gradients: GradientsParams,
+    ) {
+        module.visit(&mut Add { exchange: self, earlier, gradients });
+    }
+
+    fn push(&mut self, id: ParamId, gradient: Tensor<1>) {
+        let [len] = gradient.dims();
+        self.open.entries.push(Entry { id, len });
+        self.open.gradients.push(gradient);
+        self.open.len += len;
+        if self.open.len >= self.bucket_len_min {
+            self.start();
+        }
+    }
+
+    /// Starts to exchange the open bucket.
+    fn start(&mut self) {
+        let Bucket { entries, gradients, .. } = mem::take(&mut self.open);
+        if !entries.is_empty() {
+            let mean = self.rank.start_mean(Tensor::cat(gradients, 0), Precision::F32);
+            self.started.push((entries, mean));
+        }
+    }
+
+    /// Exchanges the open bucket, the loss, `[1]`, and the requests to this rank, and waits for all means.
+    ///
+    /// # Errors
+    ///
+    /// If another rank has failed.
+    pub(crate) fn finish<M: Module>(
+        mut self,
+        module: &M,
+        loss: Tensor<1>,
+        requests: Requests,
+    ) -> Result<Exchanged, Error> {
+        self.start();
+        let status = self.rank.start_status(loss, requests);
+        let began = Instant::now();
+        let mut means = HashMap::new();
+        for (entries, mean) in self.started {
+            let mean = mean.wait()?;
+            let mut start = 0;
+            for Entry { id, len } in entries {
+                means.insert(id, mean.clone().narrow(0, start, len));
+                start += len;
+            }
+        }
+        let (loss, requests) = status.wait()?;
+        let waited = began.elapsed();
+        let mut restore = Restore { means, grads: GradientsParams::new() };
+        module.visit(&mut restore);
+        Ok(Exchanged { grads: restore.grads, loss, requests, waited })
+    }
+}
+
+/// Adds gradients to an exchange, in parameter order.
+struct Add<'a, 'b> {
+    exchange: &'a mut Exchange<'b>,
+    earlier: &'a mut GradientsParams,
+    gradients: GradientsParams,
+}
+
+impl ModuleVisitor for Add<'_, '_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else { return };
+        let sum = match self.earlier.remove::<D>(param.id) {
+            Some(earlier) => earlier + gradient,
+            None => gradient,
+        };
+        self.exchange.push(param.id, sum.reshape([-1]));
+    }
+}
+
+/// Gives the means the shapes of their parameters.
+struct Restore {
+    means: HashMap<ParamId, Tensor<1>>,
+    grads: GradientsParams,
+}
+
+impl ModuleVisitor for Restore {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(mean) = self.means.remove(&param.id) {
+            self.grads.register::<D>(param.id, mean.reshape(param.val().shape()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use burn::{
+        nn::{Linear, LinearConfig},
+        tensor::Distribution,
+    };
+
+    use super::*;
+
+    /// Random gradients of some layers.
+    fn gradients(layers: &[Linear], seed: u64, device: &Device) -> GradientsParams {
+        device.seed(seed);
+        let mut grads = GradientsParams::new();
+        for layer in layers {
+            let random = Distribution::Normal(0.0, 1.0);
+            grads.register(layer.weight.id, Tensor::<2>::random(layer.weight.dims(), random, device));
+            let bias = layer.bias.as_ref().unwrap();
+            grads.register(bias.id, Tensor::<1>::random(bias.dims(), random, device));
+        }
+        grads
+    }
+
+    fn values(layers: &[Linear], grads: &GradientsParams) -> Vec<TensorData> {
+        let of = |layer: &Linear| {
+            let bias = grads.get::<1>(layer.bias.as_ref().unwrap().id).unwrap();
+            [grads.get::<2>(layer.weight.id).unwrap().into_data(), bias.into_data()]
+        };
+        layers.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn buckets_change_no_bit_of_the_means() {
+        let device = kernels::testing::test_device();
+        let layers: Vec<Linear> = (0..3).map(|_| LinearConfig::new(5, 7).init(&device)).collect();
+        // All gradients of a rank are made before the threads start: they share the generator.
+        let of_ranks = |seed| (0..3).map(|rank| gradients(&layers, seed + rank, &device)).collect::<Vec<_>>();
+        let exchanged = |bucket_len_min: usize, is_in_order: bool| {
+            let ranks = Rank::group(&vec![device.clone(); 3]).into_iter();
+            let ranks = ranks.zip(of_ranks(10)).zip(of_ranks(20));
+            thread::scope(|scope| {
+                let layers = &layers;
+                let handles: Vec<_> = ranks
+                    .map(|((rank, mut earlier), mut last)| {
+                        let device = device.clone();
+                        scope.spawn(move || {
+                            let mut exchange = Exchange::with_buckets(&rank, bucket_len_min);
+                                                    // As a backward pass hands them over, the last layer first, or all together.
+                            for layer in layers.iter().rev().take(if is_in_order { 0 } else { 2 }) {
+                                let mut of_layer = GradientsParams::new();
+                                let weight = last.remove::<2>(layer.weight.id).unwrap();
+                                of_layer.register(layer.weight.id, weight);
+                                let bias = layer.bias.as_ref().unwrap().id;
+                                of_layer.register(bias, last.remove::<1>(bias).unwrap());
+                                exchange.add(&layers.to_vec(), &mut earlier, of_layer);
+                            }
+                            exchange.add(&layers.to_vec(), &mut earlier, last);
+                            let n_started = exchange.started.len();
+                            let loss = Tensor::from_floats([rank.index as f32], &device);
+                            let done = exchange.finish(&layers.to_vec(), loss, Requests::default()).unwrap();
+                            assert_eq!(done.loss.into_data(), TensorData::from([1f32]));
+                            (values(layers, &done.grads), n_started)
+                        })
+                    })
+                    .collect();
+                handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+            })
+        };
+        let whole = exchanged(usize::MAX, true);
+        assert!(whole.iter().all(|of_rank| *of_rank == (whole[0].0.clone(), 0)));
+        for (bucket_len_min, n_started) in [(1, 6), (36, 3), (50, 2)] {
+            let buckets = exchanged(bucket_len_min, false);
+            assert!(buckets.iter().all(|of_rank| *of_rank == (whole[0].0.clone(), n_started)), "{n_started}");
+        }
+    }
+}
