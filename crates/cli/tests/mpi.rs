@@ -12,6 +12,7 @@
 mod support;
 
 use std::{
+    fmt::Write,
     fs,
     io::Read,
     path::Path,
@@ -99,15 +100,26 @@ fn mpirun(folder: &Path, n_ranks: usize, args: &[&str]) -> String {
 fn metrics(folder: &Path, name: &str) -> Vec<Metrics> {
     let text = fs::read_to_string(folder.join("runs").join(name).join("metrics.jsonl")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    lines.map(|line: Metrics| Metrics { tokens_per_second: None, elapsed_seconds: 0.0, ..line }).collect()
+    let without_times =
+        |line| Metrics { tokens_per_second: None, waiting_share: None, elapsed_seconds: 0.0, ..line };
+    lines.map(without_times).collect()
 }
 
-/// The weights and the optimizer state of the last checkpoint, and the best weights.
+/// The names of a run's checkpoints, in order.
+fn checkpoints(folder: &Path, name: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("runs").join(name).join("checkpoints")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The weights and the optimizer state of the last checkpoint, and the best weights; of an adapter, no best weights.
 fn weights(folder: &Path, name: &str) -> [Vec<u8>; 3] {
     let run = folder.join("runs").join(name);
-    let files = ["checkpoints/step-00000120/model.bpk", "checkpoints/step-00000120/optimizer.bpk"];
-    let [model, optimizer] = files.map(|file| fs::read(run.join(file)).unwrap());
-    [model, optimizer, fs::read(run.join("model.safetensors")).unwrap()]
+    let last = checkpoints(folder, name).pop().unwrap();
+    let [model, optimizer] = ["model.bpk", "optimizer.bpk"]
+        .map(|file| fs::read(run.join("checkpoints").join(&last).join(file)).unwrap());
+    [model, optimizer, fs::read(run.join("model.safetensors")).unwrap_or_default()]
 }
 
 #[track_caller]
@@ -194,9 +206,115 @@ fn several_ranks_train_like_one_process() {
     assert!(metrics(folder, "undropped")[1] != metrics(folder, "alone")[1], "there is dropout");
 }
 
+/// Blocks of 0.8M weights: the gradients of three leave before the backward pass has ended.
+const WIDE: [&str; 5] = [
+    "model.n_embd=256",
+    "model.n_layer=4",
+    "optimizer.kind=muon",
+    "schedule.max_steps=6",
+    "schedule.eval_interval=6",
+];
+
+#[test]
+fn overlap_changes_no_bit() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    mpirun(folder, 2, &new_run("overlapped", &WIDE));
+    for (name, set) in [("waiting", "run.overlap=false"), ("recomputed", "run.activations=recompute")] {
+        mpirun(folder, 2, &new_run(name, &[&WIDE[..], &[set]].concat()));
+        assert_same(folder, name, "overlapped");
+    }
+    train_on_threads(folder, "threads", "overlapped", 2);
+    assert_same(folder, "threads", "overlapped");
+
+    let lines = fs::read_to_string(folder.join("runs/overlapped/metrics.jsonl")).unwrap();
+    let shares =
+        lines.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().waiting_share);
+    let shares: Vec<f64> = shares.collect();
+    assert!(shares.len() == 6 && shares.iter().all(|share| *share > 0.0 && *share < 1.0), "{shares:?}");
+}
+
+/// Largest difference of a loss between gradients exchanged in bf16 and in f32, over 120 steps. The largest seen is TODO.
+const BF16_TOLERANCE: f64 = 2e-2;
+
+#[test]
+fn gradients_in_bf16_train_like_those_in_f32() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    mpirun(folder, 2, &new_run("f32", &[]));
+    mpirun(folder, 2, &new_run("bf16", &["run.gradient_precision=bf16"]));
+    let distance = distance(folder, "bf16", "f32");
+    assert!(distance > LOSS_TOLERANCE / 10.0 && distance < BF16_TOLERANCE, "{distance}");
+    train_on_threads(folder, "threads", "bf16", 2);
+    assert_same(folder, "threads", "bf16");
+}
+
+#[test]
+fn divided_optimizer_states_change_no_bit() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    for kind in ["optimizer.kind=adamw", "optimizer.kind=muon"] {
+        let settings = [kind, "schedule.decay_steps=120", "guards.spike_z_score=3.0"];
+        let divided = [&settings[..], &["run.shard_optimizer=true"]].concat();
+        let name = |name: &str| format!("{name}-{}", &kind[15..]);
+        let [whole, shards, with, without] = ["whole", "shards", "with", "without"].map(name);
+        mpirun(folder, 2, &new_run(&whole, &settings));
+        mpirun(folder, 2, &new_run(&shards, &divided));
+        assert_same(folder, &shards, &whole);
+
+        // Resumed without shards and with them, both from step 80.
+        for (name, before, after) in [(&with, &divided[..], "false"), (&without, &settings[..], "true")] {
+            mpirun(folder, 2, &new_run(name, &[before, &["schedule.max_steps=80"]].concat()));
+            let set = format!("run.shard_optimizer={after}");
+            mpirun(folder, 2, &["train", "--resume", "--run", name, "--max-steps", "120", "--set", &set]);
+            assert_same(folder, name, &whole);
+        }
+    }
+}
+
+/// Arguments of twelve steps of fine-tuning.
+fn fine_tune<'a>(preset: &'a str, base: &'a str, data: &'a str, name: &'a str) -> Vec<&'a str> {
+    let settings = ["optimizer.grad_accumulation=2", "schedule.warmup_steps=0", "schedule.log_interval=1"];
+    let args = ["train", preset, "--init-from", base, "--data", data, "--run", name, "--batch-size", "2"];
+    let sets = settings.into_iter().flat_map(|set| ["--set", set]);
+    args.into_iter().chain(["--max-steps", "12"]).chain(sets).collect()
+}
+
+#[test]
+fn fine_tuning_on_ranks_equals_that_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let base = ["train", "debug", "--run", "base", "--max-steps", "20", "--block-size", "64"];
+    run(folder, &[&base[..], &["--set", "data.tokenizer=bpe:300"]].concat()).success();
+    let (mut chats, mut pairs) = (String::new(), String::new());
+    for n in 0..40 {
+        let answer = ["yes", "no"][n % 2];
+        writeln!(chats, r#"{{"prompt": "{n}?", "completion": "{answer}"}}"#).unwrap();
+        writeln!(pairs, r#"{{"prompt": "{n}?", "chosen": "yes", "rejected": "no"}}"#).unwrap();
+    }
+    fs::write(folder.join("chats.jsonl"), chats).unwrap();
+    fs::write(folder.join("pairs.jsonl"), pairs).unwrap();
+
+    run(folder, &fine_tune("sft", "base", "chats.jsonl", "tuned")).success();
+    for (preset, base, data) in
+        [("sft", "base", "chats.jsonl"), ("lora", "tuned", "chats.jsonl"), ("dpo", "tuned", "pairs.jsonl")]
+    {
+        let [alone, ranks, shards] = ["alone", "ranks", "shards"].map(|name| format!("{preset}-{name}"));
+        run(folder, &fine_tune(preset, base, data, &alone)).success();
+        mpirun(folder, 2, &fine_tune(preset, base, data, &ranks));
+        let distance = distance(folder, &ranks, &alone);
+        assert!(distance < LOSS_TOLERANCE, "{preset}: {distance}");
+        let losses = metrics(folder, &ranks);
+        assert!(losses.last().unwrap().loss < losses[0].loss, "{preset} learns: {losses:?}");
+        let divided = ["--set", "run.shard_optimizer=true"];
+        mpirun(folder, 2, &[&fine_tune(preset, base, data, &shards)[..], &divided].concat());
+        assert_same(folder, &shards, &ranks);
+    }
+}
+
 /// Sends a signal to rank 1 while it trains. Returns whether all ranks succeed, and their output.
 fn signal_rank_1(folder: &Path, name: &str, signal: Signal) -> (bool, String) {
-    let ranks = start(folder, 2, &new_run(name, &[]));
+    let ranks = start(folder, 2, &new_run(name, &["schedule.keep_last=9"]));
     wait_for_step(folder, name, 20);
     kill(process_of_rank(&ranks, 1), signal).unwrap();
     finish(ranks)
@@ -221,6 +339,20 @@ fn an_interrupted_run_resumes_on_any_number_of_ranks() {
     run(folder, &["train", "--resume", "--run", "on-one"]).success();
     let distance = distance(folder, "on-one", "whole");
     assert!(distance < LOSS_TOLERANCE, "{distance}");
+}
+
+#[test]
+fn a_signal_to_one_rank_saves_once_and_training_continues() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let (is_success, text) = signal_rank_1(folder, "saved", Signal::SIGUSR1);
+    assert!(is_success, "{text}");
+    let planned = [0, 60, 120].map(|step| format!("step-{step:08}"));
+    let names = checkpoints(folder, "saved");
+    let asked: Vec<_> = names.iter().filter(|name| !planned.contains(name)).collect();
+    assert!(names.len() == 4 && asked.len() == 1, "{names:?}");
+    mpirun(folder, 2, &new_run("undisturbed", &[]));
+    assert_same(folder, "saved", "undisturbed");
 }
 
 #[test]

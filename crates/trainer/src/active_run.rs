@@ -18,6 +18,7 @@ use crate::{
     reference::with_kept_reference,
     replicas::{Replica, Replicas},
     report::Report,
+    shards::Shards,
     step::PendingStep,
     validation::Validation,
     writer::Writer,
@@ -121,6 +122,8 @@ impl ActiveRun {
         };
         assert_eq!(ranks.len(), devices.len(), "a process of several has one device");
         let learners = ranks.into_iter().zip(devices).map(learner).collect::<Result<Vec<_>, Error>>()?;
+        let (rank, ..) = &learners[0];
+        rank.check_exchange(&recipe.run)?;
         let (_, _, first) = &learners[0];
         check_agreement(&*group, &recipe, &folder, &checksums, first)?;
         let kept = (&folder, &checksums, state.step);
@@ -135,7 +138,12 @@ impl ActiveRun {
             Replica { rank, device, learner, batches }
         };
         let mut replicas: Vec<Replica> = learners.into_iter().map(replica).collect();
-        let Replica { rank, device: autodiff, learner, batches } = replicas.remove(0);
+        let Replica { mut rank, device: autodiff, mut learner, batches } = replicas.remove(0);
+        if group.size() > 1 && recipe.run.shard_optimizer {
+            let shards = Shards::new(group.clone(), &learner.parameters(), recipe.optimizer.kind);
+            learner.forget(shards.of_others(&learner.model().valid()));
+            rank.shards = Some(shards);
+        }
 
         let guard_mode = GuardMode::best(&device);
         let validation = Validation::new(&data, &recipe, &device, group.clone())?;

@@ -66,14 +66,15 @@ pub fn time_steps(
         let n = if step < n_warmup { 1 } else { steps_per_sync.min(end - step) };
         let start = Instant::now();
         for step in step..step + n {
-            let alone = (&Rank::alone(), Requests::default());
-            let gradient = gradient(&mut learner, &mut batches, recipe, step, &autodiff, alone)?;
+            let alone = Rank::alone();
+            let no_requests = (&alone, Requests::default());
+            let gradient = gradient(&mut learner, &mut batches, recipe, step, &autodiff, no_requests)?;
             let clip = recipe.optimizer.grad_clip;
             let scale = match guard_mode {
                 GuardMode::OnHost => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),
                 GuardMode::OnDevice => Scale::on_device(check_step_on_device(&gradient.pending, None, clip)),
             };
-            gradient.apply(&mut learner, scale);
+            gradient.apply(&mut learner, scale, &alone)?;
         }
         step += n;
         // Queued work is part of the steps. An error here also fails the next step.

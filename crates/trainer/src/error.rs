@@ -29,6 +29,13 @@ pub enum Error {
          a multiple of {n_devices}"
     )]
     UnevenBatch { batch_size: usize, n_devices: usize },
+    #[error(
+        "run.shard_optimizer divides optimizer states over processes, but this process trains on {n_devices} devices; start \
+         one process for each device with mpirun, or add --set run.shard_optimizer=false"
+    )]
+    ShardsOfDevices { n_devices: usize },
+    #[error("devices of one process exchange gradients in f32; add --set run.gradient_precision=f32")]
+    CollectivePrecision,
     /// The loss or the weights are not finite.
     #[error(
         "training diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate {learning_rate:.2e}; \

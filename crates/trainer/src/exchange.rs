@@ -28,8 +28,10 @@ const BUCKET_LEN_MIN: usize = 1024 * 1024;
 /// The gradients of a step on their way to the mean over all ranks.
 pub(crate) struct Exchange<'a> {
     rank: &'a Rank,
+    precision: Precision,
     bucket_len_min: usize,
     open: Bucket,
+    /// Each with the gradients that this rank gets.
     started: Vec<(Vec<Entry>, PendingMean)>,
 }
 
@@ -47,7 +49,7 @@ struct Entry {
     len: usize,
 }
 
-/// The means over all ranks.
+/// The means over all ranks; with shards, of the gradients that this rank owns.
 pub(crate) struct Exchanged {
     pub(crate) grads: GradientsParams,
     /// `[1]`
@@ -59,12 +61,8 @@ pub(crate) struct Exchanged {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(rank: &'a Rank) -> Self {
-        Self::with_buckets(rank, BUCKET_LEN_MIN)
-    }
-
-    fn with_buckets(rank: &'a Rank, bucket_len_min: usize) -> Self {
-        Self { rank, bucket_len_min, open: Bucket::default(), started: Vec::new() }
+    pub(crate) fn new(rank: &'a Rank, precision: Precision) -> Self {
+        Self { rank, precision, bucket_len_min: BUCKET_LEN_MIN, open: Bucket::default(), started: Vec::new() }
     }
 
     /// Adds gradients, in parameter order, each with its part in `earlier`, which is removed there. Starts to exchange full
@@ -92,8 +90,17 @@ impl<'a> Exchange<'a> {
     fn start(&mut self) {
         let Bucket { entries, gradients, .. } = mem::take(&mut self.open);
         if !entries.is_empty() {
-            let mean = self.rank.start_mean(Tensor::cat(gradients, 0), Precision::F32);
-            self.started.push((entries, mean));
+            let (gradients, precision) = (Tensor::cat(gradients, 0), self.precision);
+            let (received, mean) = match &self.rank.shards {
+                None => (entries, self.rank.start_mean(gradients, precision)),
+                Some(shards) => {
+                    let parts = shards.parts(entries.iter().map(|entry| (entry.id, entry.len)));
+                    let is_own = |entry: &Entry| shards.owner(entry.id) == self.rank.index;
+                    let own = entries.into_iter().filter(is_own).collect();
+                    (own, self.rank.start_reduce(gradients, &parts, precision))
+                }
+            };
+            self.started.push((received, mean));
         }
     }
 
@@ -207,8 +214,9 @@ mod tests {
                     .map(|((rank, mut earlier), mut last)| {
                         let device = device.clone();
                         scope.spawn(move || {
-                            let mut exchange = Exchange::with_buckets(&rank, bucket_len_min);
-                                                    // As a backward pass hands them over, the last layer first, or all together.
+                            let mut exchange =
+                                Exchange { bucket_len_min, ..Exchange::new(&rank, Precision::F32) };
+                            // As a backward pass hands them over, the last layer first, or all together.
                             for layer in layers.iter().rev().take(if is_in_order { 0 } else { 2 }) {
                                 let mut of_layer = GradientsParams::new();
                                 let weight = last.remove::<2>(layer.weight.id).unwrap();

@@ -27,24 +27,23 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<Duration, Error> {
     let requests = run.control.take_requests();
     let gradient = gradient(learner, batches, recipe, index, device, (rank, requests))?;
     run.agreed.request(gradient.requests);
-    let waited = gradient.waited;
     match run.guard_mode {
         GuardMode::OnHost => {
             let step = gradient.read();
             let is_usable = record_step(run, run.state.step, step);
             let scale =
                 if is_usable { Scale::Known(clip_scale(step.grad_norm, clip)) } else { Scale::Skipped };
-            gradient.apply(&mut run.learner, scale);
+            let waited = gradient.apply(&mut run.learner, scale, &run.rank)?;
             run.state.spike_limit = spike_limit(&run.state.losses, &run.recipe.guards);
             check_finite(run, step)?;
+            Ok(waited)
         }
         GuardMode::OnDevice => {
             let scale = check_step_on_device(&gradient.pending, limit, clip);
             run.pending.push(gradient.pending.clone());
-            gradient.apply(&mut run.learner, Scale::on_device(scale));
+            gradient.apply(&mut run.learner, Scale::on_device(scale), &run.rank)
         }
     }
-    Ok(waited)
 }
 
 /// Reads the steps that the device has checked since the last call, if any.

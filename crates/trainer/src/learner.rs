@@ -84,17 +84,34 @@ impl GptLearner {
         self.learner.optimizer_step(grads);
     }
 
+    /// The trained parameters.
+    pub(crate) fn parameters(&self) -> Parameters {
+        let model = self.learner.model().valid();
+        match self.gpt().has_lora() {
+            true => Parameters::of_lora(&model),
+            false => Parameters::of(&model),
+        }
+    }
+
+    /// Replaces weights by others, and leaves optimizer state as it is.
+    pub(crate) fn assign(&mut self, weights: GradientsParams) {
+        let Self { learner, commands } = self;
+        commands.assign(|| learner.optimizer_step(weights));
+    }
+
+    /// Forgets the optimizer state of parameters, each given as its own gradient.
+    pub(crate) fn forget(&mut self, parameters: GradientsParams) {
+        let Self { learner, commands } = self;
+        commands.forget(|| learner.optimizer_step(parameters));
+    }
+
     /// A snapshot of weights and optimizer state, to be written while training continues. It holds tensor handles, not
     /// copies.
     ///
     /// Burn exposes optimizer state only during a step. So this takes a step that changes nothing, with each parameter
     /// as its own gradient.
     pub(crate) fn snapshot(&mut self) -> Records {
-        let model = self.learner.model().valid();
-        let Parameters { names, tensors, as_gradients, .. } = match self.gpt().has_lora() {
-            true => Parameters::of_lora(&model),
-            false => Parameters::of(&model),
-        };
+        let Parameters { names, tensors, as_gradients, .. } = self.parameters();
         let Self { learner, commands } = self;
         let states = commands.read_states(|| learner.optimizer_step(as_gradients));
         Records { model: Writer::new(tensors), optimizer: optimizer_file(names, states) }

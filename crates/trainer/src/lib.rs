@@ -47,6 +47,7 @@ mod sampling;
 mod saving;
 mod schedule;
 mod setup;
+mod shards;
 mod step;
 mod stopwatch;
 mod train;

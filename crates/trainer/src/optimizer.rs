@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::{
-    module::ParamGroup,
+    module::{ParamGroup, ParamId},
     optim::{
         AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink,
         StateSource,
@@ -16,7 +16,7 @@ use model::{Activation, GptConfig};
 
 use crate::{
     OptimizerKind, OptimizerRecipe,
-    optimizer_command::{CommandCell, ParameterState, Scale, ScaleOnDevice},
+    optimizer_command::{Action, CommandCell, ParameterState, Scale, ScaleOnDevice},
     records::deferred,
 };
 
@@ -34,6 +34,17 @@ const NO_DECAY: &str = r"\.(bias|gamma|beta)$";
 const PROJECTIONS: &str = r"\bblocks\..*\.project\.weight$";
 const QKV: &str = r"\bblocks\..*\.qkv\.weight$";
 const EXPANSIONS: &str = r"\bblocks\..*\.expand\.weight$";
+
+/// Whether Muon updates the parameter with this path.
+pub(crate) fn uses_muon(kind: OptimizerKind, path: &str) -> bool {
+    let matches = |pattern| group(pattern).matches(&ParamId::from(0), Some(path));
+    kind == OptimizerKind::Muon && [PROJECTIONS, QKV, EXPANSIONS].into_iter().any(matches)
+}
+
+/// The parameters whose path matches.
+fn group(pattern: &str) -> ParamGroup {
+    ParamGroup::from_regex(pattern).expect("the pattern is a regular expression")
+}
 
 /// Applies `step` to the scaled gradient and the previous values, or returns the previous values if the step is
 /// skipped.
@@ -64,7 +75,6 @@ pub(crate) fn optimizer(
     commands: &CommandCell,
 ) -> ModuleOptimizer {
     let OptimizerRecipe { beta_1, beta_2, weight_decay, .. } = *recipe;
-    let group = |pattern| ParamGroup::from_regex(pattern).expect("the pattern is a regular expression");
     let decay = AdamW { beta_1, beta_2, weight_decay, commands: commands.clone() };
     let no_decay = AdamW { weight_decay: 0.0, ..decay.clone() };
     let adamw = ModuleOptimizer::from(decay).with_group(group(NO_DECAY), no_decay, None);
@@ -149,8 +159,11 @@ impl Optimizer for AdamW {
         grad: Tensor<D>,
         state: Option<Moments<D>>,
     ) -> (Tensor<D>, Option<Moments<D>>) {
-        let Some(scale) = self.commands.scale_or_snapshot(|| state.as_ref().map(Moments::snapshot)) else {
-            return (tensor, state);
+        let scale = match self.commands.action(|| state.as_ref().map(Moments::snapshot)) {
+            Action::Step(scale) => scale,
+            Action::Nothing => return (tensor, state),
+            Action::Assign => return (grad, state),
+            Action::Forget => return (tensor, None),
         };
         let zeros = || AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like());
         let AdaptiveMomentumState { time, moment_1, moment_2, .. } =
@@ -228,8 +241,11 @@ impl Optimizer for Muon {
         grad: Tensor<D>,
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
-        let Some(scale) = self.commands.scale_or_snapshot(|| state.as_ref().map(MuonState::snapshot)) else {
-            return (tensor, state);
+        let scale = match self.commands.action(|| state.as_ref().map(MuonState::snapshot)) {
+            Action::Step(scale) => scale,
+            Action::Nothing => return (tensor, state),
+            Action::Assign => return (grad, state),
+            Action::Forget => return (tensor, None),
         };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
         let step = MuonStep {

@@ -51,6 +51,21 @@ enum OptimizerCommand {
     Step(Scale),
     /// Change nothing; append the parameter's state, or `None` if it has none.
     Snapshot(Vec<Option<ParameterState>>),
+    /// Replace the weights by the gradients.
+    Assign,
+    /// Forget the parameter's state.
+    Forget,
+}
+
+/// The action of an optimizer for a parameter.
+pub(crate) enum Action {
+    /// Take a step with the gradient multiplied by this scale.
+    Step(Scale),
+    Nothing,
+    /// Replace the weights by the gradient.
+    Assign,
+    /// Forget the state.
+    Forget,
 }
 
 /// The shared cell. Clones refer to the same command.
@@ -69,24 +84,39 @@ impl CommandCell {
 
     /// The states of the parameters for which `step` makes Burn call the optimizers, in order of the calls.
     pub(crate) fn read_states(&self, step: impl FnOnce()) -> Vec<Option<ParameterState>> {
-        let before = mem::replace(&mut *self.lock(), OptimizerCommand::Snapshot(Vec::new()));
-        step();
-        match mem::replace(&mut *self.lock(), before) {
+        match self.during(OptimizerCommand::Snapshot(Vec::new()), step) {
             OptimizerCommand::Snapshot(states) => states,
-            OptimizerCommand::Step(_) => {
-                unreachable!("only the loop sets commands, and it waits for this one")
-            }
+            _ => unreachable!("only the loop sets commands, and it waits for this one"),
         }
     }
 
-    /// The scale of the step that an optimizer must take. For a snapshot, records `state` and returns `None`.
-    pub(crate) fn scale_or_snapshot(&self, state: impl FnOnce() -> Option<ParameterState>) -> Option<Scale> {
+    /// Replaces the weights of the parameters for which `step` makes Burn call the optimizers by their gradients.
+    pub(crate) fn assign(&self, step: impl FnOnce()) {
+        self.during(OptimizerCommand::Assign, step);
+    }
+
+    /// Forgets the states of the parameters for which `step` makes Burn call the optimizers.
+    pub(crate) fn forget(&self, step: impl FnOnce()) {
+        self.during(OptimizerCommand::Forget, step);
+    }
+
+    /// Runs `step` under a command. Returns the command after it.
+    fn during(&self, command: OptimizerCommand, step: impl FnOnce()) -> OptimizerCommand {
+        let before = mem::replace(&mut *self.lock(), command);
+        step();
+        mem::replace(&mut *self.lock(), before)
+    }
+
+    /// The action of an optimizer. For a snapshot, records `state`.
+    pub(crate) fn action(&self, state: impl FnOnce() -> Option<ParameterState>) -> Action {
         match &mut *self.lock() {
-            OptimizerCommand::Step(scale) => Some(scale.clone()),
+            OptimizerCommand::Step(scale) => Action::Step(scale.clone()),
             OptimizerCommand::Snapshot(states) => {
                 states.push(state());
-                None
+                Action::Nothing
             }
+            OptimizerCommand::Assign => Action::Assign,
+            OptimizerCommand::Forget => Action::Forget,
         }
     }
 

@@ -6,9 +6,9 @@ use burn::{
     prelude::*,
     tensor::distributed::{ReduceOperation, all_reduce},
 };
-use ranks::{Group, Pending, Precision, Threads};
+use ranks::{Group, Parts, Pending, Precision, Threads};
 
-use crate::{Error, control::Requests};
+use crate::{Error, RunRecipe, control::Requests, shards::Shards};
 
 /// The most elements of one exchange through host memory, 25 MB of f32: MPI computes the mean of one part while it transfers
 /// another.
@@ -21,6 +21,8 @@ pub(crate) struct Rank {
     pub(crate) index: usize,
     pub(crate) size: usize,
     mean: Mean,
+    /// The owners of optimizer states; `None` if each rank has all states.
+    pub(crate) shards: Option<Shards>,
 }
 
 /// How the mean over the ranks is computed.
@@ -38,7 +40,7 @@ enum Mean {
 impl Rank {
     /// The rank of a device that trains alone.
     pub(crate) fn alone() -> Self {
-        Self { index: 0, size: 1, mean: Mean::Single }
+        Self { index: 0, size: 1, mean: Mean::Single, shards: None }
     }
 
     /// One rank for each device of this process.
@@ -53,12 +55,30 @@ impl Rank {
             () => Mean::Threads(thread),
         };
         let threads = Threads::group(size).into_iter();
-        threads.map(|thread| Self { index: thread.index(), size, mean: mean(thread) }).collect()
+        threads.map(|thread| Self { index: thread.index(), size, mean: mean(thread), shards: None }).collect()
     }
 
     /// The rank of a process that trains with others.
     pub(crate) fn process(group: Arc<dyn Group>) -> Self {
-        Self { index: group.index(), size: group.size(), mean: Mean::Processes(group) }
+        Self { index: group.index(), size: group.size(), mean: Mean::Processes(group), shards: None }
+    }
+
+    /// Checks that the ranks can exchange gradients as the recipe says.
+    ///
+    /// # Errors
+    ///
+    /// If the recipe wants the optimizer states of several devices of one process divided, or another precision of device
+    /// collectives.
+    pub(crate) fn check_exchange(&self, recipe: &RunRecipe) -> Result<(), Error> {
+        match &self.mean {
+            Mean::Collective(_) if recipe.gradient_precision != model::Precision::F32 => {
+                Err(Error::CollectivePrecision)
+            }
+            Mean::Collective(_) | Mean::Threads(_) if recipe.shard_optimizer => {
+                Err(Error::ShardsOfDevices { n_devices: self.size })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether exchanges make progress while the rank computes. Device collectives are queued behind its work.
@@ -76,6 +96,19 @@ impl Rank {
             Mean::Threads(group) => PendingMean::start(group, x, precision, |_| Error::DeviceFailed),
             Mean::Processes(group) => PendingMean::start(&**group, x, precision, Error::Ranks),
         }
+    }
+
+    /// Starts the mean of `x` over all ranks, of which this one gets the elements that it owns. Only ranks with shards have
+    /// parts.
+    ///
+    /// # Panics
+    ///
+    /// If the ranks are devices of one process.
+    pub(crate) fn start_reduce(&self, x: Tensor<1>, parts: &Parts, precision: Precision) -> PendingMean {
+        let Mean::Processes(group) = &self.mean else { panic!("devices of one process have no shards") };
+        let (device, values) = (x.device(), values(x));
+        let parts = vec![group.start_reduce(values, parts, precision)];
+        PendingMean::OnHost(OnHost { parts, device, failed: Error::Ranks })
     }
 
     /// Starts the mean of a loss, `[1]`, over all ranks, and the exchange of requests.
@@ -165,11 +198,11 @@ impl PendingStatus {
     }
 }
 
-fn values(x: Tensor<1>) -> Vec<f32> {
+pub(crate) fn values(x: Tensor<1>) -> Vec<f32> {
     x.into_data().try_into_vec().expect("gradients are f32")
 }
 
-fn tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
+pub(crate) fn tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let shape = [values.len()];
     Tensor::from_data(TensorData::new(values, shape), device)
 }

@@ -91,7 +91,16 @@ pub(crate) fn optimizer_file(names: Vec<(ParamId, String)>, states: Vec<Option<P
             tensors.push(tensor);
         }
     }
-    tensors.sort_by(|a: &burn_pack::Tensor, b| a.name.cmp(&b.name));
+    sorted_writer(tensors, scalars, paths)
+}
+
+/// A file whose tensors are sorted by name.
+pub(crate) fn sorted_writer(
+    mut tensors: Vec<burn_pack::Tensor>,
+    scalars: BTreeMap<String, Scalar>,
+    paths: BTreeMap<String, String>,
+) -> Writer {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let writer = Writer::new(tensors);
     let writer = scalars.iter().fold(writer, |writer, (name, value)| writer.with_scalar(name, *value));
     paths.iter().fold(writer, |writer, (id, path)| writer.with_metadata(id, path))

@@ -91,6 +91,8 @@ fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe, guard_m
                 Scale::on_device(check_step_on_device(&gradient.pending, spike_limit, clip))
             }
         };
-        gradient.apply(&mut learner, scale);
+        if gradient.apply(&mut learner, scale, &rank).is_err() {
+            return;
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If the weights are not finite; then nothing is written.
+/// If the weights are not finite; then nothing is written. If another rank has failed.
 pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     read_steps(run)?;
     run.group.progress(run.state.step, Phase::Saving);
@@ -23,7 +23,11 @@ pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     if run.recipe.run.keep_weights == KeepWeights::Last {
         run.writer.weights(gpt);
     }
-    run.writer.checkpoint(run.learner.snapshot(), run.state.clone());
+    let mut records = run.learner.snapshot();
+    if let Some(shards) = &run.rank.shards {
+        records.optimizer = shards.gather_optimizer(records.optimizer)?;
+    }
+    run.writer.checkpoint(records, run.state.clone());
     Ok(run.state.step)
 }
 

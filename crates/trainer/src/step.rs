@@ -1,8 +1,9 @@
 //! One optimizer step: the gradient over all micro-batches and devices, and the update.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use burn::{
+    module::Module,
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
@@ -54,8 +55,8 @@ pub(crate) struct Gradient {
     pub(crate) pending: PendingStep,
     /// To any rank.
     pub(crate) requests: Requests,
-    /// How long this rank had to wait for others.
-    pub(crate) waited: Duration,
+    /// How long this rank had to wait for others so far.
+    waited: Duration,
 }
 
 /// Computes the gradient of step `index` over all micro-batches and devices, and advances the learning rate. Does not
@@ -82,7 +83,7 @@ pub(crate) fn gradient(
     let overlaps = rank.can_overlap() && recipe.run.overlap();
 
     let first_sequence = rank.index * (recipe.optimizer.batch_size.get() / rank.size);
-    let mut exchange = Exchange::new(rank);
+    let mut exchange = Exchange::new(rank, recipe.run.exchange_precision());
     // Ranks that wait for each other must not occupy the pool's threads, which all ranks of one process share.
     let (grads, loss) = on_pool(|| {
         let mut loss_sum = Tensor::zeros([1], &plain);
@@ -113,10 +114,16 @@ pub(crate) fn gradient(
             exchange.finish(&model, loss, requests)?
         }
     };
-    let (grads, grad_norm) = on_pool(|| {
-        let grad_norm = gradients::global_norm(&model, &grads, &plain);
-        (grads, grad_norm)
-    });
+    let (grads, grad_norm) = match &rank.shards {
+        None => on_pool(|| {
+            let grad_norm = gradients::global_norm(&model, &grads, &plain);
+            (grads, grad_norm)
+        }),
+        Some(shards) => {
+            let grad_norm = shards.global_norm(&model, &grads, &plain)?;
+            (grads, grad_norm)
+        }
+    };
     learner.lr_step();
     Ok(Gradient { grads, pending: PendingStep { loss, grad_norm }, requests, waited })
 }
@@ -127,9 +134,25 @@ impl Gradient {
         PendingStep::read(vec![self.pending.clone()])[0]
     }
 
-    /// Updates weights and optimizer state with the scaled gradient.
-    pub(crate) fn apply(self, learner: &mut GptLearner, scale: Scale) {
+    /// Updates weights and optimizer state with the scaled gradient. Returns how long this rank had to wait for others in
+    /// the step.
+    ///
+    /// # Errors
+    ///
+    /// If another rank has failed.
+    pub(crate) fn apply(
+        self,
+        learner: &mut GptLearner,
+        scale: Scale,
+        rank: &Rank,
+    ) -> Result<Duration, Error> {
         on_pool(|| learner.optimizer_step(self.grads, scale));
+        let Some(shards) = &rank.shards else { return Ok(self.waited) };
+        let began = Instant::now();
+        let weights = shards.gather_weights(&learner.model().valid())?;
+        let waited = self.waited + began.elapsed();
+        learner.assign(weights);
+        Ok(waited)
     }
 }
 
@@ -157,6 +180,6 @@ pub(crate) fn optimizer_step(
         true => Scale::Known(gradients::clip_scale(step.grad_norm, recipe.optimizer.grad_clip)),
         false => Scale::Skipped,
     };
-    gradient.apply(learner, scale);
+    gradient.apply(learner, scale, &Rank::alone())?;
     Ok(step)
 }

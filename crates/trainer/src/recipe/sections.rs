@@ -292,11 +292,18 @@ pub struct RunRecipe {
     /// are kept, except with a packed base of LoRA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
-    #[serde(default, skip_serializing_if = "KeepWeights::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub keep_weights: KeepWeights,
     /// Whether ranks send gradients while the backward pass computes others; if not set, they do. It changes no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<bool>,
+    /// Precision in which ranks exchange gradients; they add them in f32.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gradient_precision: Precision,
+    /// Whether each rank keeps the optimizer states of its own share of the parameters alone, as in ZeRO-1
+    /// ([Rajbhandari et al., 2020](https://arxiv.org/abs/1910.02054)). With f32 gradients, it changes no result.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shard_optimizer: bool,
 }
 
 impl RunRecipe {
@@ -304,6 +311,17 @@ impl RunRecipe {
     pub(crate) fn overlap(&self) -> bool {
         self.overlap.unwrap_or(true)
     }
+
+    pub(crate) fn exchange_precision(&self) -> ranks::Precision {
+        match self.gradient_precision {
+            Precision::F32 => ranks::Precision::F32,
+            Precision::Bf16 => ranks::Precision::Bf16,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which weights a run's `model.safetensors` has.
@@ -315,12 +333,6 @@ pub enum KeepWeights {
     Best,
     /// The weights of the last checkpoint, whatever their validation loss; for memorising a text on purpose.
     Last,
-}
-
-impl KeepWeights {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// The windows of an evaluation.

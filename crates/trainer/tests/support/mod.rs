@@ -66,6 +66,6 @@ pub(crate) fn metrics(path: &Path) -> Vec<Metrics> {
 pub(crate) fn without_times(metrics: Vec<Metrics>) -> Vec<Metrics> {
     metrics
         .into_iter()
-        .map(|line| Metrics { tokens_per_second: None, elapsed_seconds: 0.0, ..line })
+        .map(|line| Metrics { tokens_per_second: None, waiting_share: None, elapsed_seconds: 0.0, ..line })
         .collect()
 }
