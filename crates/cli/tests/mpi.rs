@@ -206,7 +206,7 @@ fn several_ranks_train_like_one_process() {
     assert!(metrics(folder, "undropped")[1] != metrics(folder, "alone")[1], "there is dropout");
 }
 
-/// Blocks of 0.8M weights: the gradients of three leave before the backward pass has ended.
+/// Blocks of 0.8M weights: the gradients of all but the first leave before the backward pass has ended.
 const WIDE: [&str; 5] = [
     "model.n_embd=256",
     "model.n_layer=4",
@@ -234,8 +234,9 @@ fn overlap_changes_no_bit() {
     assert!(shares.len() == 6 && shares.iter().all(|share| *share > 0.0 && *share < 1.0), "{shares:?}");
 }
 
-/// Largest difference of a loss between gradients exchanged in bf16 and in f32, over 120 steps. The largest seen is TODO.
-const BF16_TOLERANCE: f64 = 2e-2;
+/// Largest difference of a loss between gradients exchanged in bf16 and in f32, over 120 steps. The largest seen is 3.6e-4, with 2
+/// and with 4 ranks.
+const BF16_TOLERANCE: f64 = 2e-3;
 
 #[test]
 fn gradients_in_bf16_train_like_those_in_f32() {

@@ -302,16 +302,115 @@ impl ModuleVisitor for Restore {
 
 #[cfg(test)]
 mod tests {
+    use std::{iter, thread};
+
+    use model::GptConfig;
+    use ranks::Threads;
+
     use super::*;
+    use crate::{
+        Recipe, batches::TokenBatch, control::Requests, learner::GptLearner, optimizer_command::Scale,
+        preset, process_group::Rank, step::gradient,
+    };
+
+    /// The files of a rank after a few steps.
+    #[derive(PartialEq)]
+    struct Files {
+        model: Vec<u8>,
+        /// With the states that the rank has.
+        own: Vec<u8>,
+        /// With all states, on rank 0.
+        gathered: Vec<u8>,
+    }
+
+    /// Three steps on each of three ranks, the second one skipped.
+    fn train(kind: &str, is_divided: bool) -> Vec<Files> {
+        let sets = [format!("optimizer.kind={kind}"), "optimizer.batch_size=3".to_owned()];
+        let recipe = Recipe::parse(preset("debug").unwrap(), &sets).unwrap();
+        let recipe = Recipe { model: GptConfig { vocab_size: 7, ..recipe.model }, ..recipe };
+        let model = recipe.model.init(1, &kernels::testing::test_device()).unwrap();
+        let work = |group: Threads| {
+            let group: Arc<dyn Group> = Arc::new(group);
+            let device = kernels::testing::test_device().autodiff();
+            let mut learner = GptLearner::new(model.clone(), &recipe, Arc::new(|_| 1e-2), 0);
+            let mut rank = Rank::process(group.clone());
+            rank.shards =
+                is_divided.then(|| Shards::new(group.clone(), &learner.parameters(), recipe.optimizer.kind));
+            let first = i32::try_from(rank.index).unwrap();
+            let ids = Tensor::<2, Int>::from_data([[first, 1, 2, 3], [3, 2, 4, 1]], &device);
+            let mut batches = iter::repeat(TokenBatch::of_windows(ids.clone(), ids));
+            for (step, scale) in
+                [Scale::Known(0.5), Scale::Skipped, Scale::Known(1.0)].into_iter().enumerate()
+            {
+                let with = (&rank, Requests::default());
+                let step = gradient(&mut learner, &mut batches, &recipe, step as u64, &device, with).unwrap();
+                assert!(step.read().grad_norm > 0.0);
+                step.apply(&mut learner, scale, &rank).unwrap();
+            }
+            let bytes = |writer: Writer| writer.into_bytes().unwrap().to_vec();
+            let (snapshot, own) = (learner.snapshot(), bytes(learner.snapshot().optimizer));
+            let gathered = match &rank.shards {
+                Some(shards) => bytes(shards.gather_optimizer(snapshot.optimizer).unwrap()),
+                None => own.clone(),
+            };
+            if let Some(shards) = &rank.shards {
+                learner.forget(shards.of_others(&learner.model().valid()));
+                assert!(bytes(learner.snapshot().optimizer) == own, "a rank has no states of others");
+            }
+            group.finish().unwrap();
+            Files { model: bytes(snapshot.model), own, gathered }
+        };
+        thread::scope(|scope| {
+            let handles: Vec<_> =
+                Threads::group(3).into_iter().map(|group| scope.spawn(|| work(group))).collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn ranks_with_a_third_of_the_states_take_the_same_steps() {
+        for kind in ["adamw", "muon"] {
+            let (whole, divided) = (train(kind, false), train(kind, true));
+            for (rank, files) in divided.iter().enumerate() {
+                assert!(files.model == whole[0].model && whole[rank] == whole[0], "{kind}, rank {rank}");
+                let share = files.own.len() as f64 / whole[0].own.len() as f64;
+                assert!((0.1..0.6).contains(&share), "{kind}, rank {rank}: {share}");
+            }
+            assert!(divided[0].gathered == whole[0].own, "{kind}");
+        }
+    }
+
+    #[test]
+    fn states_of_others_are_forgotten() {
+        let recipe = Recipe::parse(preset("debug").unwrap(), &[]).unwrap();
+        let recipe = Recipe { model: GptConfig { vocab_size: 7, ..recipe.model }, ..recipe };
+        let model = recipe.model.init(1, &kernels::testing::test_device()).unwrap();
+        let mut learner = GptLearner::new(model, &recipe, Arc::new(|_| 1e-2), 0);
+        let trained = learner.parameters();
+        let n_parameters = trained.names.len();
+        let [first, _second] = <[Threads; 2]>::try_from(Threads::group(2)).unwrap();
+        let shards = Shards::new(Arc::new(first), &trained, OptimizerKind::AdamW);
+        learner.optimizer_step(trained.as_gradients, Scale::Known(1.0));
+
+        let n_states = |learner: &mut GptLearner| {
+            let file = learner.snapshot().optimizer.into_bytes().unwrap();
+            Reader::from_bytes(file).unwrap().into_tensors().unwrap().len() / 2 // Two moments.
+        };
+        assert_eq!(n_states(&mut learner), n_parameters);
+        learner.forget(shards.of_others(&learner.model().valid()));
+        let n_own = shards.parameters.iter().filter(|parameter| parameter.owner == 0).count();
+        assert!(n_own > 0 && n_own < n_parameters);
+        assert_eq!(n_states(&mut learner), n_own);
+    }
 
     #[test]
     fn work_is_balanced_and_each_parameter_has_one_owner() {
         assert_eq!(balance(&[1.0, 8.0, 4.0, 3.0], 2), [1, 0, 1, 1]);
         assert_eq!(balance(&[2.0, 2.0, 2.0], 3), [0, 1, 2]);
         assert_eq!(balance(&[5.0], 3), [0]);
-        let [adamw, muon] = [OptimizerKind::AdamW, OptimizerKind::Muon]
-            .map(|kind| cost(&[384, 100], "gpt.blocks.0.attention.project.weight", kind));
-        assert_eq!((adamw, muon), (38400.0, 38400.0 * 6.0));
-        assert_eq!(cost(&[384, 100], "gpt.token_embedding.weight", OptimizerKind::Muon), 38400.0);
+        let projection = "gpt.blocks.0.attention.project.weight";
+        let [adamw, muon] = [OptimizerKind::AdamW, OptimizerKind::Muon];
+        assert_eq!([adamw, muon].map(|kind| cost(&[384, 100], projection, kind)), [38400.0, 38400.0 * 6.0]);
+        assert_eq!(cost(&[384, 100], "gpt.token_embedding.weight", muon), 38400.0);
     }
 }
