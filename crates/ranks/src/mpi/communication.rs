@@ -54,8 +54,8 @@ const PAUSE_MIN: Duration = Duration::from_micros(10);
 const PAUSE_MAX: Duration = Duration::from_millis(4);
 const PAUSE_DIVISOR: u32 = 32;
 
-/// A poll that uses more CPU time has moved data, and the next will too. One that finds nothing uses 1 µs for each exchange, and
-/// up to 30 µs after a sleep. Wall time tells nothing: MPI yields to other processes if there are more ranks than cores.
+/// A poll that uses more CPU time has moved data, and the next will too. One that finds nothing uses up
+/// to 30 µs after a sleep. Wall time tells nothing: MPI yields to other processes if there are more ranks than cores.
 const IDLE_POLL_MAX: Duration = Duration::from_micros(100);
 
 /// The longest sleep while nothing is in flight.
@@ -103,17 +103,23 @@ enum Step {
     Done(Reply),
 }
 
-/// Advances an exchange. `is_turn`: whether all exchanges before it have started their second operation.
-fn advance(mut exchange: Exchange, is_turn: &mut bool, with: &Communicators) -> Result<Step, Failed> {
-    let is_complete = exchange.is_complete()?;
-    if !exchange.has_second() {
-        return Ok(if is_complete { Step::Done(exchange.into_reply(with)) } else { Step::Waiting(exchange) });
-    }
-    if is_complete && *is_turn {
-        return Ok(Step::Started(exchange.start_second(with)?));
-    }
-    *is_turn = false;
-    Ok(Step::Waiting(exchange))
+/// Whether the exchanges so far, in the order of the calls, have no first or no last operation that is in progress. MPI makes
+/// progress with all operations whenever it is asked for one, and each question costs system calls. So only the oldest first
+/// operation and the oldest last one are asked for.
+struct Turns {
+    first: bool,
+    last: bool,
+}
+
+/// Advances an exchange. Second operations start in the order of the calls.
+fn advance(mut exchange: Exchange, turns: &mut Turns, with: &Communicators) -> Result<Step, Failed> {
+    let is_turn = if exchange.has_second() { &mut turns.first } else { &mut turns.last };
+    *is_turn = *is_turn && exchange.is_complete()?;
+    Ok(match *is_turn {
+        false => Step::Waiting(exchange),
+        true if exchange.has_second() => Step::Started(exchange.start_second(with)?),
+        true => Step::Done(exchange.into_reply(with)),
+    })
 }
 
 struct Communication<'a> {
@@ -198,8 +204,9 @@ impl<'a> Communication<'a> {
             if has_advanced || has_moved_data {
                 active = Instant::now();
             }
+            // Never without a pause: a thread that takes no rest for data of another rank may keep that rank from sending it.
             let pause = match has_moved_data {
-                true => Duration::ZERO,
+                true => PAUSE_MIN,
                 false => (active.elapsed() / PAUSE_DIVISOR).clamp(PAUSE_MIN, PAUSE_MAX),
             };
             let mut command = match self.exchanges.is_empty() && self.sends.is_empty() {
@@ -260,13 +267,13 @@ impl<'a> Communication<'a> {
     /// Whether an operation of an exchange has completed.
     fn advance_exchanges(&mut self) -> bool {
         let mut has_advanced = false;
-        let mut is_turn = true; // Second operations start in the order of the calls.
+        let mut turns = Turns { first: true, last: true };
         for (sender, exchange) in mem::take(&mut self.exchanges) {
             if let Some((error, _)) = &self.failure {
                 let _ = sender.send(Err(error.clone())); // The rank may have dropped its handle.
                 continue;
             }
-            match advance(exchange, &mut is_turn, &self.collectives) {
+            match advance(exchange, &mut turns, &self.collectives) {
                 Ok(Step::Waiting(exchange)) => self.exchanges.push((sender, exchange)),
                 Ok(Step::Started(exchange)) => {
                     has_advanced = true;
