@@ -9,6 +9,7 @@ mod bench;
 mod chats;
 mod ci;
 mod common;
+mod cuda_dry_run;
 mod cycles;
 mod device_check;
 mod man;
@@ -29,6 +30,7 @@ enum Command {
     Bench(bench::Args),
     Chats(chats::Args),
     Ci(ci::Args),
+    CudaDryRun(cuda_dry_run::Args),
     Cycles(cycles::Args),
     DeviceCheck(device_check::Args),
     Man(man::Args),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Chats(args) => chats::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::CudaDryRun(args) => cuda_dry_run::run(&args),
         Command::Cycles(args) => cycles::run(&args),
         Command::DeviceCheck(args) => device_check::run(&args),
         Command::Man(args) => man::run(&args),
