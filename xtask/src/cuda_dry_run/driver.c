@@ -129,6 +129,7 @@ static void *nvrtc(const char *name) {
 
 enum { MAX_PROGRAMS = 1 << 16 };
 static uint64_t ptx_hashes[MAX_PROGRAMS]; // By program.
+static char has_metadata[MAX_PROGRAMS];     // Whether the kernel takes CubeCL's shapes and strides.
 static long n_programs;
 
 Result nvrtcVersion(int *major, int *minor) { return NVRTC(nvrtcVersion, (int *, int *))(major, minor); }
@@ -143,6 +144,7 @@ Result nvrtcCreateProgram(Program **out, const char *source, const char *name, i
     program->id = __sync_fetch_and_add(&n_programs, 1);
     if (program->id >= MAX_PROGRAMS) { fprintf(stderr, "too many kernels\n"); abort(); }
     program->source = strdup(source);
+    has_metadata[program->id] = strstr(source, "dynamic_meta") != NULL;
     *out = program;
     return NVRTC(nvrtcCreateProgram, (void **, const char *, const char *, int, const char *const *, const char *const *))(
         &program->handle, source, name, n, headers, names);
@@ -196,10 +198,9 @@ typedef struct { long program; char *ptx; int has_tensor_cores; } Module;
 typedef struct {
     long id;
     char name[256];
-    int has_tensor_cores;
+    int has_tensor_cores, has_metadata;
     int n_parameters;
-    // The size in bytes of each parameter, and whether it is a pointer.
-    int sizes[64];
+    int sizes[64]; // The bytes of each structure among the parameters, and 0 for pointers.
     int shared_limit;
 } Kernel;
 
@@ -268,6 +269,7 @@ Result cuModuleGetFunction(Kernel **out, Module *module, const char *name) {
     if (!parse_parameters(kernel, module->ptx)) return NOT_FOUND;
     kernel->id = __sync_fetch_and_add(&n_kernels, 1);
     kernel->has_tensor_cores = module->has_tensor_cores;
+    kernel->has_metadata = has_metadata[module->program];
     kernel->shared_limit = 49152;
     record("kernel %ld %ld %s", kernel->id, module->program, name);
     *out = kernel;
@@ -330,7 +332,7 @@ static char *hexadecimal(char *to, const char *end, const unsigned char *bytes, 
     return to;
 }
 
-static int is_mapped(Pointer address);
+static size_t bytes_after(Pointer address);
 
 static Result launch(Kernel *kernel, const unsigned *grid, const unsigned *block, unsigned shared, void **arguments) {
     unsigned threads = block[0] * block[1] * block[2];
@@ -356,13 +358,13 @@ static Result launch(Kernel *kernel, const unsigned *grid, const unsigned *block
             to = hexadecimal(to, end, arguments[i], kernel->sizes[i]);
             if (i + 1 == kernel->n_parameters) info = arguments[i];
         } else {
-            // The pointer before the structure may be to shapes and strides, which are short and were copied. The other
-            // pointers are to memory that was never written.
+            // The last pointer may be to shapes and strides, which are short and were copied. The others are to memory that
+            // was never written.
             Pointer address = *(Pointer *)arguments[i];
-            to += sprintf(to, "p%llx", address);
-            if (i + 2 == kernel->n_parameters && is_mapped(address)) {
+            *to++ = 'p';
+            if (kernel->has_metadata && i + 2 == kernel->n_parameters) {
                 *to++ = '=';
-                to = hexadecimal(to, end, (const unsigned char *)address, 512);
+                to = hexadecimal(to, end, (const unsigned char *)address, bytes_after(address));
             }
         }
     }
@@ -407,13 +409,15 @@ typedef struct { Pointer start; size_t size; } Block;
 static Block *blocks;
 static size_t n_blocks, max_blocks, live;
 
-static int is_mapped(Pointer address) {
+/// The bytes from an address to the end of its memory, at most 512.
+static size_t bytes_after(Pointer address) {
     pthread_mutex_lock(&lock);
-    int found = 0;
-    for (size_t i = 0; i < n_blocks && !found; i++)
-        found = address >= blocks[i].start && address + 512 <= blocks[i].start + blocks[i].size;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n_blocks && !bytes; i++)
+        if (address >= blocks[i].start && address < blocks[i].start + blocks[i].size)
+            bytes = blocks[i].start + blocks[i].size - address;
     pthread_mutex_unlock(&lock);
-    return found;
+    return bytes < 512 ? bytes : 512;
 }
 
 static Result reserve(Pointer *out, size_t size) {

@@ -224,7 +224,7 @@ mod tests {
     const LOG: &str = "\
 live 4096
 kernel 0 3 fill
-shape 0 0 2,1,1 256,1,1 0 p7f00 p7f10=0400000008000000 i0100000002000000
+shape 0 0 2,1,1 256,1,1 0 p p=0400000008000000 i0100000002000000
 launch 0
 failed 4 nvrtc
 refused -1 memory of 10 bytes
