@@ -55,7 +55,7 @@ impl Program {
         let (parameters, _) = rest.split_once(") {").context("its parameters do not end")?;
         let pointers = parameters.split(", ").filter(|parameter| parameter.contains('*'));
         let elements = pointers
-            .filter(|parameter| !parameter.ends_with("dynamic_meta"))
+            .filter(|parameter| !parameter.contains(" dynamic_meta"))
             .map(|parameter| element(parameter.split(['*', ' ']).next().unwrap_or_default()))
             .collect::<anyhow::Result<_>>()?;
         let info = source.split_once("struct info_st {").and_then(|(_, rest)| rest.split_once("};"));
@@ -122,7 +122,7 @@ struct info_st {
 uint32_t scalars_u32[2];uint32_t static_meta[6];
 };
 extern \"C\" __global__ void __launch_bounds__(256) fill(float_4* const __restrict__ buffer_0, __nv_bfloat16 const* const \
-__restrict__ buffer_1, uint32_t const* const __restrict__ dynamic_meta, __grid_constant__ info_st const info) {
+__restrict__ buffer_1, uint32_t const* const __restrict__ dynamic_meta_v9, __grid_constant__ info_st const info_v8) {
 }";
 
     const MESSAGES: &str = "\

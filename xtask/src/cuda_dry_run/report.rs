@@ -71,7 +71,7 @@ fn calls(calls: &Calls) -> String {
 fn by_name(ledger: &Ledger) -> Table {
     let mut sums = BTreeMap::<&str, [f64; 4]>::new();
     for line in &ledger.lines {
-        let sum = sums.entry(&line.kernel).or_default();
+        let sum = sums.entry(family(&line.kernel)).or_default();
         let values = [line.launches, 1e-6 * line.bytes, 1e-9 * line.flops, 1e3 * line.seconds];
         sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
@@ -88,6 +88,14 @@ fn by_name(ledger: &Ledger) -> Table {
         ]);
     }
     table
+}
+
+/// The name of a kernel in CubeCL, without its types and its hash: `matmul_entry` of `matmul_entry_lhs_bf16_0a1b2c3d`.
+fn family(kernel: &str) -> &str {
+    let types = ["_lhs_", "_in_", "_t_", "_e_", "_f_", "_i_", "_n_", "_o_", "_b_"];
+    let hash = kernel.rfind('_').unwrap_or(kernel.len());
+    let end = types.iter().filter_map(|kind| kernel.find(kind)).min().unwrap_or(hash);
+    &kernel[..end.min(hash)]
 }
 
 const COLUMNS: [&str; 11] = [
@@ -143,4 +151,21 @@ fn table(columns: &[&str], numbers: usize) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_grouped_by_name() {
+        for (kernel, expected) in [
+            ("matmul_entry_lhs_bf16_lhs_size_8_754e25f9", "matmul_entry"),
+            ("reduce_kernel_broadcasted_f34989cb", "reduce_kernel_broadcasted"),
+            ("unary_numeric_t_f32_n_4_eab67401", "unary_numeric"),
+            ("fill", "fill"),
+        ] {
+            assert_eq!(family(kernel), expected);
+        }
+    }
 }
