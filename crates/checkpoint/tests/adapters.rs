@@ -52,6 +52,7 @@ fn with_updates(model: Gpt) -> Gpt {
 fn exported(config: &GptConfig, folder: &Path) -> (Gpt, GgufFile, GgufAdapter) {
     let model = config.init(1337, &test_device()).unwrap();
     let tokenizer = Tokenizer::from_chars("abcdefghijklm".chars()).unwrap();
+    let folder = tempfile::tempdir_in(folder).unwrap().keep();
     let (base, adapter) = (folder.join("base.gguf"), folder.join("adapter.gguf"));
     export_gguf(&model, &tokenizer, &SpecialTokens::default(), "base", FileType::F32, &base).unwrap();
     let updated = with_updates(model);

@@ -36,6 +36,9 @@ fn a_gguf_file_has_every_weight_where_llama_cpp_expects_it() {
     assert!(notes[0].contains("tanh form of GELU"), "{notes:?}");
 
     let bytes = fs::read(&path).unwrap();
+    let again = export_gguf(&model, &tokenizer, &SpecialTokens::default(), "other", FileType::F32, &path);
+    assert!(again.unwrap_err().to_string().contains("model.gguf"));
+    assert_eq!(fs::read(&path).unwrap(), bytes, "an existing file is kept");
     let file = gguf::Gguf::parse(&bytes).unwrap();
     let number = |key: &str| file.value(key).and_then(gguf::Value::as_u64).unwrap();
     assert_eq!(file.value("general.architecture").and_then(gguf::Value::as_str), Some("gpt2"));
@@ -67,8 +70,9 @@ fn a_llama_gguf_file_has_separate_heads_and_adjacent_rope_pairs() {
         let config = model.config();
         let tokenizer = Tokenizer::from_chars(letters.chars().take(config.vocab_size)).unwrap();
         let path = folder.path().join(name);
+        let q8_0 = folder.path().join(format!("{name}-q8_0"));
         let notes =
-            export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::Q8_0, &path).unwrap();
+            export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::Q8_0, &q8_0).unwrap();
         assert!(notes[0].contains("continues at untrained positions beyond it"), "{notes:?}");
         assert!(notes[1].contains(" and 24 and "), "{notes:?}");
         export_gguf(&model, &tokenizer, &SpecialTokens::default(), name, FileType::F32, &path).unwrap();
@@ -210,8 +214,8 @@ fn invalid_gguf_files_are_refused_by_name() {
 #[test]
 fn a_llama_with_biases_is_exported_with_them() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("biased.gguf");
     for name in ["llama_biased_shards", "llama_attention_bias"] {
+        let path = folder.path().join(name);
         let model = model(name);
         let letters: String = ('a'..).take(model.config().vocab_size).collect();
         let tokenizer = Tokenizer::from_chars(letters.chars()).unwrap();
