@@ -179,7 +179,7 @@ mod tests {
         // Six layers 384 wide: of each, matrices with 384 or 1536 inputs and outputs.
         let n_updates = 6 * 4 * (384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536));
         assert_eq!(all - f32, 6 * 4 * n_params - 7 * 4 * n_updates);
-        let (contracting, _) = of(&[lora[0], lora[1], "lora.targets=[\"feed_forward.project\"]"]);
+        let (contracting, _) = of(&[lora[0], lora[1], "lora.targets=[\"mlp.c_proj\"]"]);
         assert_eq!(
             f32 - contracting,
             7 * 4 * (n_updates - 6 * 4 * (1536 + 384)),
