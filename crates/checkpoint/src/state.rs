@@ -19,6 +19,7 @@ use crate::{
 /// The file name of a checkpoint's weights.
 pub const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
+const OUTER: &str = "outer.bpk";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
@@ -87,6 +88,8 @@ pub struct LossStatistics {
 pub struct Records {
     pub model: burn_pack::Writer,
     pub optimizer: burn_pack::Writer,
+    /// The momentum of outer steps, of runs with local steps.
+    pub outer: Option<burn_pack::Writer>,
 }
 
 /// A checkpoint on disk whose files matched its manifest when it was opened.
@@ -114,6 +117,16 @@ impl Checkpoint {
     /// If the file no longer matches the manifest.
     pub fn optimizer(&self) -> Result<Vec<u8>> {
         record(&self.path, &self.manifest, OPTIMIZER)
+    }
+
+    /// Reads the record of the momentum of outer steps; `None` if the run had no local steps.
+    ///
+    /// # Errors
+    ///
+    /// If the file no longer matches the manifest.
+    pub fn outer(&self) -> Result<Option<Vec<u8>>> {
+        let is_listed = self.manifest.files.contains_key(OUTER);
+        is_listed.then(|| record(&self.path, &self.manifest, OUTER)).transpose()
     }
 
     /// Whether an older version wrote it, with transposed matrices. When training resumes from it, some sums are
@@ -182,7 +195,10 @@ impl RunFolder {
         self.create_checkpoints_folder()?;
         atomic::fill_folder(&path, |partial| {
             let mut files = BTreeMap::new();
-            for (name, record) in [(MODEL, records.model), (OPTIMIZER, records.optimizer)] {
+            let outer = records.outer.map(|record| (OUTER, record));
+            for (name, record) in
+                [(MODEL, records.model), (OPTIMIZER, records.optimizer)].into_iter().chain(outer)
+            {
                 files.insert(name.to_owned(), write_record(&partial.join(name), record)?);
             }
             let state = to_json(state);
@@ -315,7 +331,8 @@ struct CheckpointFolder {
 /// which contains only the step.
 fn read(path: &Path) -> Result<Checkpoint> {
     let manifest = manifest(path)?;
-    for name in [MODEL, OPTIMIZER] {
+    let outer = manifest.files.contains_key(OUTER).then_some(OUTER);
+    for name in [MODEL, OPTIMIZER].into_iter().chain(outer) {
         let found = FileInfo::of_file(&path.join(name)).map_err(|error| unreadable(path, name, error))?;
         check(path, &manifest, name, &found)?;
     }
@@ -408,7 +425,7 @@ mod tests {
 
         #[test]
         fn damage_anywhere_is_an_error_that_names_the_checkpoint(
-            file in prop::sample::select(vec![MODEL, OPTIMIZER, STATE, MANIFEST]),
+            file in prop::sample::select(vec![MODEL, OPTIMIZER, OUTER, STATE, MANIFEST]),
             (from, to) in any::<(Index, Index)>(),
             put in prop::collection::vec(any::<u8>(), 0..6),
         ) {
@@ -439,6 +456,7 @@ mod tests {
     struct Contents {
         model: Vec<u8>,
         optimizer: Vec<u8>,
+        outer: Vec<u8>,
         state: TrainerState,
     }
 
@@ -447,6 +465,7 @@ mod tests {
             Self {
                 model: checkpoint.model().unwrap(),
                 optimizer: checkpoint.optimizer().unwrap(),
+                outer: checkpoint.outer().unwrap().unwrap(),
                 state: checkpoint.state.clone(),
             }
         }
@@ -466,7 +485,11 @@ mod tests {
     }
 
     fn records() -> Records {
-        Records { model: record("weight", &[1, 2, 3]), optimizer: record("moment", &[4; 100]) }
+        Records {
+            model: record("weight", &[1, 2, 3]),
+            optimizer: record("moment", &[4; 100]),
+            outer: Some(record("momentum", &[5; 10])),
+        }
     }
 
     fn state(step: u64) -> TrainerState {
@@ -475,9 +498,10 @@ mod tests {
 
     /// The expected contents of the checkpoint of this step.
     fn contents(step: u64) -> Contents {
-        let [model, optimizer] =
-            [records().model, records().optimizer].map(|record| record.into_bytes().unwrap());
-        Contents { model: model.to_vec(), optimizer: optimizer.to_vec(), state: state(step) }
+        let Records { model, optimizer, outer } = records();
+        let [model, optimizer, outer] =
+            [model, optimizer, outer.unwrap()].map(|record| record.into_bytes().unwrap().to_vec());
+        Contents { model, optimizer, outer, state: state(step) }
     }
 
     fn newest_contents(run: &RunFolder) -> Contents {

@@ -17,6 +17,7 @@ use std::{
     io::Read,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,8 +27,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use ranks::{Group, Threads};
 use support::{kindling, run};
-use trainer::{Control, Metrics, NewRun, RecipeRequest, RecipeSource, Split};
+use trainer::{Control, Metrics, NewRun, RecipeRequest, RecipeSource, Split, Training};
 use wait_timeout::ChildExt;
 
 /// How long the ranks of a test may take on a busy machine.
@@ -153,6 +155,33 @@ fn train_on_threads(folder: &Path, name: &str, like: &str, n_threads: usize) {
     let model = planned.random_model(&devices[0]).unwrap();
     let training = planned.create(&runs.join(name), model, None, &devices).unwrap();
     trainer::train(training, Control::new(), Box::new(|_| ())).unwrap();
+}
+
+/// Like [`train_on_threads`], with ranks as processes have them, each with a folder of its own.
+fn train_on_separate_ranks(folder: &Path, name: &str, like: &str) {
+    let request = || {
+        let source = RecipeSource::saved(&folder.join("runs").join(like).join("recipe.toml")).unwrap();
+        RecipeRequest { source, overrides: Vec::new(), epochs: None }
+    };
+    let train = |group: Threads| {
+        let rank_name = if group.index() == 0 { name.to_owned() } else { format!("{name}-other") };
+        let new = NewRun::new(request(), None, 2);
+        let data = new.recipe().unwrap().data;
+        let show = |_: Progress| ();
+        let planned = new.plan(data, &folder.join("datasets"), &show).unwrap();
+        let device = [Device::flex()];
+        let model = planned.random_model(&device[0]).unwrap();
+        let training = planned.create(&folder.join("runs").join(rank_name), model, None, &device).unwrap();
+        let group: Arc<dyn Group> = Arc::new(group);
+        let training = Training { group: group.clone(), ..training };
+        trainer::train(training, Control::new(), Box::new(|_| ())).unwrap();
+        group.finish().unwrap();
+    };
+    std::thread::scope(|scope| {
+        for group in Threads::group(2) {
+            scope.spawn(|| train(group));
+        }
+    });
 }
 
 /// Waits until the log of a run has a step.
@@ -369,6 +398,43 @@ fn a_killed_rank_ends_all_and_the_run_resumes() {
     mpirun(folder, 2, &["train", "--resume", "--run", "killed"]);
     mpirun(folder, 2, &new_run("whole", &sooner));
     assert_same(folder, "killed", "whole");
+}
+
+/// The momentum of outer steps in the last checkpoint.
+fn outer_momentum(folder: &Path, name: &str) -> Vec<u8> {
+    let last = checkpoints(folder, name).pop().unwrap();
+    fs::read(folder.join("runs").join(name).join("checkpoints").join(last).join("outer.bpk")).unwrap()
+}
+
+#[test]
+fn local_steps_over_mpi_equal_those_of_threads_and_resume() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let local = ["run.sync_interval=5", "schedule.checkpoint_interval=10"];
+    mpirun(folder, 2, &new_run("local", &local));
+    train_on_separate_ranks(folder, "threads", "local");
+    assert_same(folder, "threads", "local");
+    assert!(outer_momentum(folder, "threads") == outer_momentum(folder, "local"));
+
+    let ranks = start(folder, 2, &new_run("killed", &local));
+    wait_for_step(folder, "killed", 37);
+    kill(process_of_rank(&ranks, 0), Signal::SIGKILL).unwrap();
+    let (is_success, text) = finish(ranks);
+    assert!(!is_success, "{text}");
+    mpirun(folder, 2, &["train", "--resume", "--run", "killed"]);
+
+    let ranks = start(folder, 2, &new_run("stopped", &local));
+    wait_for_step(folder, "stopped", 22);
+    kill(process_of_rank(&ranks, 1), Signal::SIGTERM).unwrap();
+    let (is_success, text) = finish(ranks);
+    assert!(is_success, "{text}");
+    let last = checkpoints(folder, "stopped").pop().unwrap();
+    assert!(last.ends_with(['0', '5']) && last.as_str() < "step-00000120", "{last}");
+    mpirun(folder, 2, &["train", "--resume", "--run", "stopped"]);
+    for name in ["killed", "stopped"] {
+        assert_same(folder, name, "local");
+        assert!(outer_momentum(folder, name) == outer_momentum(folder, "local"), "{name}");
+    }
 }
 
 /// Each rank runs in its own folder, as on hosts that share none.

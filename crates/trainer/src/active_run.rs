@@ -14,11 +14,11 @@ use crate::{
     event::{Ending, Event, Observer, Outcome, ending},
     guard::GuardMode,
     learner::GptLearner,
+    local_steps::LocalSteps,
     process_group::Rank,
     reference::with_kept_reference,
     replicas::{Replica, Replicas},
     report::Report,
-    shards::Shards,
     step::PendingStep,
     validation::Validation,
     writer::Writer,
@@ -56,6 +56,8 @@ pub(crate) struct ActiveRun {
     pub(crate) device: Device,
     pub(crate) rank: Rank,
     pub(crate) group: Arc<dyn Group>,
+    /// `None` if ranks exchange gradients.
+    pub(crate) local_steps: Option<LocalSteps>,
     pub(crate) replicas: Replicas,
     pub(crate) guard_mode: GuardMode,
     /// Steps that the device has checked but the host has not read yet.
@@ -140,11 +142,10 @@ impl ActiveRun {
         let mut replicas: Vec<Replica> = learners.into_iter().map(replica).collect();
         let Replica { mut rank, device: autodiff, mut learner, batches } = replicas.remove(0);
         if group.size() > 1 && recipe.run.shard_optimizer {
-            let shards = Shards::new(group.clone(), &learner.parameters(), recipe.optimizer.kind);
-            learner.forget(shards.of_others(&learner.model().valid()));
-            rank.shards = Some(shards);
+            rank.divide_optimizer(&group, &recipe, &mut learner);
         }
 
+        let local_steps = LocalSteps::begin(&recipe, &group, &learner, resume.as_ref())?;
         let guard_mode = GuardMode::best(&device);
         let validation = Validation::new(&data, &recipe, &device, group.clone())?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
@@ -163,6 +164,7 @@ impl ActiveRun {
             device: autodiff,
             rank,
             group,
+            local_steps,
             replicas: Replicas::start(replicas, &recipe, guard_mode),
             recipe,
             guard_mode,

@@ -34,6 +34,11 @@ pub enum Error {
          one process for each device with mpirun, or add --set run.shard_optimizer=false"
     )]
     ShardsOfDevices { n_devices: usize },
+    #[error(
+        "run.sync_interval lets processes train alone between synchronisations, but this process trains on {n_devices} \
+         devices; start one process for each device with mpirun, or add --set run.sync_interval=1"
+    )]
+    LocalStepsOfDevices { n_devices: usize },
     #[error("devices of one process exchange gradients in f32; add --set run.gradient_precision=f32")]
     CollectivePrecision,
     /// The loss or the weights are not finite.

@@ -3,7 +3,7 @@
 use burn::{
     module::Module,
     optim::{GradientsParams, OptimizerRecord},
-    store::ModuleRecord,
+    store::{ModuleRecord, RecordError},
     tensor::Bytes,
     train::{Learner, TrainOutput},
 };
@@ -16,7 +16,7 @@ use crate::{
     batches::TokenBatch,
     optimizer::optimizer,
     optimizer_command::{CommandCell, Scale},
-    records::{Parameters, optimizer_file},
+    records::{Parameters, optimizer_file, values, with_values},
     schedule::{Rate, SchedulePosition},
     trainable_gpt::{BatchLoss, TrainableGpt},
 };
@@ -105,6 +105,29 @@ impl GptLearner {
         commands.forget(|| learner.optimizer_step(parameters));
     }
 
+    /// Replaces the tensors of the optimizer states, by parameter and state, by those that `map` returns in the same order.
+    ///
+    /// # Errors
+    ///
+    /// The error of `map`, or if a tensor can't be read from its device.
+    pub(crate) fn map_states(
+        &mut self,
+        map: impl FnOnce(Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, Error>,
+    ) -> Result<(), Error> {
+        let Parameters { names, as_gradients, .. } = self.parameters();
+        let Self { learner, commands } = self;
+        let mut states = commands.read_states(|| learner.optimizer_step(as_gradients));
+        let tensors = states.iter_mut().flatten().flat_map(|state| &mut state.tensors);
+        let mut tensors: Vec<_> = tensors.map(|(_, tensor)| tensor).collect();
+        let values = tensors.iter().map(|tensor| values(tensor)).collect::<Result<_, _>>()?;
+        for (tensor, values) in tensors.iter_mut().zip(map(values)?) {
+            **tensor = with_values(tensor, values);
+        }
+        let file = optimizer_file(names, states).into_bytes().map_err(RecordError::from)?;
+        learner.load_optim(OptimizerRecord::from_bytes(file)?);
+        Ok(())
+    }
+
     /// A snapshot of weights and optimizer state, to be written while training continues. It holds tensor handles, not
     /// copies.
     ///
@@ -114,7 +137,7 @@ impl GptLearner {
         let Parameters { names, tensors, as_gradients, .. } = self.parameters();
         let Self { learner, commands } = self;
         let states = commands.read_states(|| learner.optimizer_step(as_gradients));
-        Records { model: Writer::new(tensors), optimizer: optimizer_file(names, states) }
+        Records { model: Writer::new(tensors), optimizer: optimizer_file(names, states), outer: None }
     }
 }
 
@@ -146,7 +169,7 @@ mod tests {
         grads
     }
 
-    fn files(Records { model, optimizer }: Records) -> [Vec<u8>; 2] {
+    fn files(Records { model, optimizer, .. }: Records) -> [Vec<u8>; 2] {
         [model, optimizer].map(|file| file.into_bytes().unwrap().to_vec())
     }
 

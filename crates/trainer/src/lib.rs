@@ -31,6 +31,7 @@ mod gradients;
 mod guard;
 mod guarded_step;
 mod learner;
+mod local_steps;
 mod memory;
 mod metrics;
 mod optimizer;

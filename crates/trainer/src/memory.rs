@@ -75,7 +75,11 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
         Some(lora) => (frozen_bytes(n_params, lora.base), lora.n_values(config)),
     };
     // Weight, gradient and two moments, plus weight and moments again while a checkpoint is written.
-    let state = frozen.saturating_add((4 + 3) * BYTES_PER_VALUE.saturating_mul(n_trained));
+    let trained = BYTES_PER_VALUE.saturating_mul(n_trained);
+    let state = frozen.saturating_add((4 + 3) * trained);
+    // The weights of the last synchronisation and the outer momentum. While ranks synchronise, there are copies of the moments
+    // to send, received ones and the new optimizer states, but no activations.
+    let [outer, synchronising] = if recipe.run.has_local_steps() { [2, 5] } else { [0, 0] };
     let product = |factors: [usize; 4]| {
         factors.into_iter().fold(BYTES_PER_VALUE, |product, factor| product.saturating_mul(factor as u64))
     };
@@ -96,7 +100,10 @@ pub fn estimate_memory(recipe: &Recipe) -> u64 {
         OptimizerKind::Muon => muon_scratch(config),
     };
     let sample = estimate_slots(config, 1, config.block_size, SlotType::F32);
-    [state, activations, logits, muon, sample].into_iter().fold(BASELINE, u64::saturating_add)
+    let activations = activations.max(synchronising * trained);
+    [state, outer * trained, activations, logits, muon, sample]
+        .into_iter()
+        .fold(BASELINE, u64::saturating_add)
 }
 
 /// The size of weights that are not trained, in bytes.
@@ -187,6 +194,21 @@ mod tests {
         );
         let (q8_0, _) = of(&[lora[0], lora[1], "lora.base=q8_0", "run.activations=keep"]);
         assert_eq!(f32 - q8_0, 4 * n_params - n_params * 34 / 32);
+    }
+
+    #[test]
+    fn local_steps_keep_weights_and_momentum() {
+        let of = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            let recipe = Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap();
+            (estimate_memory(&recipe), recipe.model.n_params() as u64)
+        };
+        let ((local, n_params), (each_step, _)) = (of(&["run.sync_interval=10"]), of(&[]));
+        assert_eq!(local - each_step, 2 * 4 * n_params);
+        // A batch of one short window: the activations are smaller than the copies of the moments.
+        let small = ["optimizer.batch_size=1", "run.activations=recompute"];
+        let difference = of(&[&small[..], &["run.sync_interval=10"]].concat()).0 - of(&small).0;
+        assert!(difference > 5 * 4 * n_params && difference < 7 * 4 * n_params, "{difference}");
     }
 
     #[test]

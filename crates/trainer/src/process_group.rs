@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::{
+    module::Module,
     prelude::*,
     tensor::distributed::{ReduceOperation, all_reduce},
 };
 use ranks::{Group, Parts, Pending, Precision, Threads};
 
-use crate::{Error, RunRecipe, control::Requests, shards::Shards};
+use crate::{Error, Recipe, RunRecipe, control::Requests, learner::GptLearner, shards::Shards};
 
 /// The most elements of one exchange through host memory, 25 MB of f32: MPI computes the mean of one part while it transfers
 /// another.
@@ -67,10 +68,13 @@ impl Rank {
     ///
     /// # Errors
     ///
-    /// If the recipe wants the optimizer states of several devices of one process divided, or another precision of device
-    /// collectives.
+    /// If the recipe wants local steps or divided optimizer states of several devices of one process, or another precision
+    /// of device collectives.
     pub(crate) fn check_exchange(&self, recipe: &RunRecipe) -> Result<(), Error> {
         match &self.mean {
+            Mean::Collective(_) | Mean::Threads(_) if recipe.has_local_steps() => {
+                Err(Error::LocalStepsOfDevices { n_devices: self.size })
+            }
             Mean::Collective(_) if recipe.gradient_precision != model::Precision::F32 => {
                 Err(Error::CollectivePrecision)
             }
@@ -79,6 +83,18 @@ impl Rank {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Divides the optimizer states over the ranks of its group.
+    pub(crate) fn divide_optimizer(
+        &mut self,
+        group: &Arc<dyn Group>,
+        recipe: &Recipe,
+        learner: &mut GptLearner,
+    ) {
+        let shards = Shards::new(group.clone(), &learner.parameters(), recipe.optimizer.kind);
+        learner.forget(shards.of_others(&learner.model().valid()));
+        self.shards = Some(shards);
     }
 
     /// Whether exchanges make progress while the rank computes. Device collectives are queued behind its work.
@@ -111,15 +127,15 @@ impl Rank {
         PendingMean::OnHost(OnHost { parts, device, failed: Error::Ranks })
     }
 
-    /// Starts the mean of a loss, `[1]`, over all ranks, and the exchange of requests.
-    pub(crate) fn start_status(&self, loss: Tensor<1>, requests: Requests) -> PendingStatus {
+    /// Starts the mean of measurements, such as the loss, over all ranks, and the exchange of requests.
+    pub(crate) fn start_status(&self, measured: Tensor<1>, requests: Requests) -> PendingStatus {
         match &self.mean {
             Mean::Processes(_) => {
-                let flags = Tensor::from_floats(requests.to_flags(), &loss.device());
-                let all = Tensor::cat(vec![loss, flags], 0);
+                let flags = Tensor::from_floats(requests.to_flags(), &measured.device());
+                let all = Tensor::cat(vec![measured, flags], 0);
                 PendingStatus { mean: self.start_mean(all, Precision::F32), requests: None }
             }
-            _ => PendingStatus { mean: self.start_mean(loss, Precision::F32), requests: Some(requests) },
+            _ => PendingStatus { mean: self.start_mean(measured, Precision::F32), requests: Some(requests) },
         }
     }
 }
@@ -173,7 +189,7 @@ impl PendingMean {
     }
 }
 
-/// The mean loss and the requests to any rank, while they are exchanged.
+/// The mean measurements and the requests to any rank, while they are exchanged.
 #[must_use = "wait for the result"]
 pub(crate) struct PendingStatus {
     mean: PendingMean,
@@ -182,7 +198,7 @@ pub(crate) struct PendingStatus {
 }
 
 impl PendingStatus {
-    /// Waits for the loss, `[1]`, and the requests.
+    /// Waits for the measurements and the requests.
     ///
     /// # Errors
     ///
@@ -192,9 +208,11 @@ impl PendingStatus {
         if let Some(requests) = self.requests {
             return Ok((mean, requests));
         }
-        let flags = values(mean.clone().slice(s![1..]));
-        let flags = flags.try_into().expect("the flags follow the loss");
-        Ok((mean.narrow(0, 0, 1), Requests::from_mean(flags)))
+        let [len] = mean.dims();
+        let n_measured = len - Requests::N_FLAGS;
+        let flags = values(mean.clone().narrow(0, n_measured, Requests::N_FLAGS));
+        let flags = flags.try_into().expect("the flags are last");
+        Ok((mean.narrow(0, 0, n_measured), Requests::from_mean(flags)))
     }
 }
 

@@ -6,10 +6,12 @@ use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
     prelude::*,
+    store::RecordError,
+    tensor::{Bytes, DType},
 };
 use burn_pack::{Scalar, Writer};
 
-use crate::optimizer_command::ParameterState;
+use crate::{Error, optimizer_command::ParameterState};
 
 /// A tensor that is read from its device when it is written. Until then it is a handle: updates create new tensors and
 /// leave it unchanged. Its name is empty until the caller sets it.
@@ -23,6 +25,28 @@ pub(crate) fn deferred<const D: usize>(tensor: Tensor<D>) -> burn_pack::Tensor {
         }
     };
     burn_pack::Tensor::deferred(String::new(), dtype, shape, None, size_bytes, read)
+}
+
+/// The elements of a tensor of f32.
+///
+/// # Errors
+///
+/// If it can't be read from its device.
+///
+/// # Panics
+///
+/// If it has another type.
+pub(crate) fn values(tensor: &burn_pack::Tensor) -> Result<Vec<f32>, Error> {
+    assert_eq!(tensor.dtype, DType::F32, "the type of {}", tensor.name);
+    let bytes = tensor.to_bytes().map_err(RecordError::from)?;
+    let data = TensorData::from_bytes(bytes, tensor.shape.clone(), DType::F32);
+    Ok(data.try_into_vec().expect("the elements are f32"))
+}
+
+/// A tensor with the name, shape and parameter of another, and these elements.
+pub(crate) fn with_values(of: &burn_pack::Tensor, values: Vec<f32>) -> burn_pack::Tensor {
+    let bytes = Bytes::from_elems(values);
+    burn_pack::Tensor::new(of.name.clone(), DType::F32, of.shape.clone(), of.param_id, bytes)
 }
 
 /// The parameters of a module, in module order.

@@ -27,6 +27,7 @@ pub(crate) fn save(run: &mut ActiveRun) -> Result<u64, Error> {
     if let Some(shards) = &run.rank.shards {
         records.optimizer = shards.gather_optimizer(records.optimizer)?;
     }
+    records.outer = run.local_steps.as_ref().map(|local| local.record(&run.learner));
     run.writer.checkpoint(records, run.state.clone());
     Ok(run.state.step)
 }

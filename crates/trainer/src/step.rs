@@ -62,6 +62,9 @@ pub(crate) struct Gradient {
 /// Computes the gradient of step `index` over all micro-batches and devices, and advances the learning rate. Does not
 /// wait for the device, unless ranks exchange through host memory. `requests` are those to this rank.
 ///
+/// With local steps, the gradient is that of this rank, and loss and norm are the means over the ranks: all ranks clip and
+/// skip alike.
+///
 /// # Errors
 ///
 /// If another rank has failed.
@@ -80,7 +83,8 @@ pub(crate) fn gradient(
     let n_batches = recipe.optimizer.grad_accumulation.get();
     let plain = autodiff.clone().inner();
     let model = learner.model();
-    let overlaps = rank.can_overlap() && recipe.run.overlap();
+    let is_local = rank.size > 1 && recipe.run.has_local_steps();
+    let overlaps = !is_local && rank.can_overlap() && recipe.run.overlap();
 
     let first_sequence = rank.index * (recipe.optimizer.batch_size.get() / rank.size);
     let mut exchange = Exchange::new(rank, recipe.run.exchange_precision());
@@ -107,6 +111,26 @@ pub(crate) fn gradient(
         }
         (accumulator.grads(), loss_sum / n_batches as f64)
     });
+    // The gradients can move to another thread, but not be shared with it.
+    let with_norm = |grads| {
+        on_pool(|| {
+            let grad_norm = gradients::global_norm(&model, &grads, &plain);
+            (grads, grad_norm)
+        })
+    };
+    if is_local {
+        let (grads, norm) = with_norm(grads);
+        learner.lr_step();
+        let began = Instant::now();
+        let (means, requests) = rank.start_status(Tensor::cat(vec![loss, norm], 0), requests).wait()?;
+        let [loss, grad_norm] = [0, 1].map(|idx| means.clone().narrow(0, idx, 1));
+        return Ok(Gradient {
+            grads,
+            pending: PendingStep { loss, grad_norm },
+            requests,
+            waited: began.elapsed(),
+        });
+    }
     let Exchanged { grads, loss, requests, waited } = match rank.size {
         1 => Exchanged { grads, loss, requests, waited: Duration::ZERO },
         _ => {
@@ -115,10 +139,7 @@ pub(crate) fn gradient(
         }
     };
     let (grads, grad_norm) = match &rank.shards {
-        None => on_pool(|| {
-            let grad_norm = gradients::global_norm(&model, &grads, &plain);
-            (grads, grad_norm)
-        }),
+        None => with_norm(grads),
         Some(shards) => {
             let grad_norm = shards.global_norm(&model, &grads, &plain)?;
             (grads, grad_norm)

@@ -12,6 +12,7 @@ use crate::{
     evaluation::evaluate,
     event::{Ending, Event, Observer, Outcome},
     guarded_step::{read_steps, take_step},
+    local_steps::synchronise_if_due,
     sampling::sample_if_due,
     saving::{report_saved, save, save_and_wait},
     stopwatch::Stopwatch,
@@ -47,9 +48,10 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
     }
 
     let mut stopwatch = Stopwatch::start();
-    while run.ending().is_none() && !run.agreed.should_stop() {
+    while run.ending().is_none() && !(run.agreed.should_stop() && run.is_synchronised()) {
         run.group.progress(run.state.step, Phase::Training);
         stopwatch.wait(take_step(run)?);
+        stopwatch.wait(synchronise_if_due(run)?);
         stopwatch.step(|| drop(run.device.sync()));
         let step = run.state.step;
         let due = Due::after(step, &schedule);
@@ -68,9 +70,12 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
         if due.evaluation {
             evaluate(run)?;
         }
-        sample_if_due(run);
+        // Between synchronisations, each rank has other weights: requests wait.
+        if run.is_synchronised() {
+            sample_if_due(run);
+        }
         // Saving is last: a checkpoint must not claim unfinished work of its step.
-        let is_requested = run.agreed.take_save();
+        let is_requested = run.is_synchronised() && run.agreed.take_save();
         if due.checkpoint || is_requested {
             saved_step = Some(save(run)?);
         }

@@ -10,8 +10,9 @@
 mod stops;
 mod support;
 
-use std::{path::Path, sync::Arc, thread};
+use std::{fs, path::Path, sync::Arc, thread};
 
+use checkpoint::RunFolder;
 use ranks::{Group, Threads};
 use stops::{artifacts, run_until};
 use support::{metrics, recipe, run, training, without_times};
@@ -92,7 +93,7 @@ fn a_request_to_any_process_reaches_all_after_the_same_step() {
     for outcome in &outcomes {
         assert_eq!((outcome.ending, outcome.state.step), (Ending::Interrupted, 6));
     }
-    let checkpoint = checkpoint::RunFolder::open(&folder.path().join("rank-0")).unwrap().load_checkpoint();
+    let checkpoint = RunFolder::open(&folder.path().join("rank-0")).unwrap().load_checkpoint();
     assert_eq!(checkpoint.unwrap().unwrap().state.step, 6);
 }
 
@@ -125,4 +126,89 @@ fn processes_with_other_weights_are_refused() {
         let error = rank.join().unwrap();
         assert!(error.contains("would train differently: initial weights is "), "{error}");
     }
+}
+
+/// Copies the checkpoints of rank 0 to rank 1, as the command line sends them when a run resumes.
+fn share_checkpoints(folder: &Path) {
+    let [from, to] = [0, 1].map(|rank| folder.join(format!("rank-{rank}/checkpoints")));
+    for checkpoint in fs::read_dir(from).unwrap() {
+        let checkpoint = checkpoint.unwrap();
+        let to = to.join(checkpoint.file_name());
+        fs::create_dir_all(&to).unwrap();
+        for file in fs::read_dir(checkpoint.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+fn outer_momentum(run: &Path) -> Vec<u8> {
+    RunFolder::open(run).unwrap().load_checkpoint().unwrap().unwrap().outer().unwrap().unwrap()
+}
+
+#[test]
+fn local_steps_stop_and_save_at_synchronisations_and_resume_bit_for_bit() {
+    for kind in ["optimizer.kind=adamw", "optimizer.kind=muon"] {
+        let recipe = recipe(&[&SETTINGS[..], &[kind, "run.sync_interval=4"]].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
+        on_processes(&recipe, &whole, |_, _, _| ());
+        let [of_0, of_1] = ["rank-0", "rank-1"].map(|rank| whole.join(rank));
+        assert_eq!(without_times(metrics(&of_0)), without_times(metrics(&of_1)), "{kind}");
+
+        let outcomes = on_processes(&recipe, &stopped, |index, control, event| {
+            if matches!(event, Event::Step { step: 5 }) && index == 1 {
+                control.save();
+                control.stop();
+            }
+        });
+        for outcome in &outcomes {
+            assert_eq!((outcome.ending, outcome.state.step), (Ending::Interrupted, 8), "{kind}");
+        }
+        share_checkpoints(&stopped);
+        let outcomes = on_processes(&recipe, &stopped, |_, _, _| ());
+        assert_eq!(outcomes[1].ending, Ending::Finished);
+        let resumed = stopped.join("rank-0");
+        assert_eq!(artifacts(&resumed), artifacts(&of_0), "{kind}");
+        assert_eq!(outer_momentum(&resumed), outer_momentum(&of_0), "{kind}");
+    }
+}
+
+#[test]
+fn the_last_step_synchronises_and_one_process_resumes_local_steps() {
+    let set = |steps| recipe(&[&SETTINGS[..], &["run.sync_interval=4", steps]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let outcomes = on_processes(&set("schedule.max_steps=6"), folder.path(), |_, _, _| ());
+    assert_eq!(outcomes[0].state.step, 6);
+    let run_path = folder.path().join("rank-0");
+    let before = outer_momentum(&run_path);
+    let outcome = run(&set("schedule.max_steps=12"), &run_path);
+    assert_eq!((outcome.ending, outcome.state.step), (Ending::Finished, 12));
+    assert_ne!(outer_momentum(&run_path), before);
+    let losses: Vec<f64> = metrics(&run_path)
+        .iter()
+        .filter(|line| line.grad_norm.is_none())
+        .filter_map(|line| line.loss)
+        .collect();
+    assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
+}
+
+#[test]
+fn a_sync_interval_of_1_exchanges_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, set) in [("unset", "run.sync_interval=none"), ("one", "run.sync_interval=1")] {
+        on_processes(&recipe(&[&SETTINGS[..], &[set]].concat()), &folder.path().join(name), |_, _, _| ());
+    }
+    let [unset, one] = ["unset", "one"].map(|name| folder.path().join(name).join("rank-0"));
+    assert_eq!(artifacts(&one), artifacts(&unset));
+    assert!(!one.join("checkpoints/step-00000012/outer.bpk").exists());
+}
+
+#[test]
+fn local_steps_of_several_devices_are_refused() {
+    let (folder, recipe) = (tempfile::tempdir().unwrap(), recipe(&["run.sync_interval=4"]));
+    let training = training(&recipe, &folder.path().join("run"));
+    let more_devices = vec![training.device.clone()];
+    let error = train(Training { more_devices, ..training }, Control::new(), Box::new(|_| ())).unwrap_err();
+    assert!(error.to_string().contains("add --set run.sync_interval=1"), "{error}");
 }

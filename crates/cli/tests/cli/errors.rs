@@ -57,7 +57,19 @@ fn an_invalid_recipe_is_named() {
     refuses(
         &["train", "debug", "--set", "schedule.max_steps=none"],
         &expect![[r#"
-            error: invalid --set schedule.max_steps=none: only model.family, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.qkv_bias, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, chat.date, lora.dropout, lora.targets, lora.base, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.activations, run.keep_weights, run.overlap, run.gradient_precision, run.shard_optimizer can be none
+            error: invalid --set schedule.max_steps=none: only model.family, model.n_kv_head, model.head_dim, model.n_inner, model.dropout, model.qkv_bias, model.position, model.rope_theta, model.norm, model.norm_epsilon, model.qk_norm, model.zero_init, data.valid, data.separator, chat.date, lora.dropout, lora.targets, lora.base, optimizer.kind, optimizer.grad_clip, optimizer.muon_learning_rate, optimizer.muon_momentum, optimizer.muon_weight_decay, schedule.kind, schedule.stable_steps, schedule.decay_steps, schedule.eval_windows, schedule.eval_batches, schedule.keep_last, schedule.keep_every, schedule.sample_interval, schedule.restart, guards.max_not_finite, guards.spike_z_score, guards.patience, run.precision, run.activations, run.keep_weights, run.overlap, run.gradient_precision, run.shard_optimizer, run.sync_interval can be none
+        "#]],
+    );
+    refuses(
+        &["train", "debug", "--set", "run.sync_interval=8"],
+        &expect![[r#"
+            error: invalid --set run.sync_interval=8: `schedule.eval_interval` = 20 must be a multiple of `run.sync_interval` = 8, after which all ranks have the same weights; add --set schedule.eval_interval=24
+        "#]],
+    );
+    refuses(
+        &["train", "debug", "--set", "run.sync_interval=10", "--set", "run.shard_optimizer=true"],
+        &expect![[r#"
+            error: invalid --set run.shard_optimizer=true: `run.shard_optimizer` divides the work of each step over ranks, which with `run.sync_interval` = 10 take steps by themselves; add --set run.shard_optimizer=false, or --set run.sync_interval=1
         "#]],
     );
     refuses(

@@ -1,5 +1,7 @@
 //! Checks the ranges of a recipe's values, and keys that exclude or require each other.
 
+use std::num::NonZeroU64;
+
 use chat::TrainOn;
 use families::Family;
 use model::GptConfig;
@@ -117,6 +119,7 @@ impl Recipe {
         }
         in_range("optimizer.grad_clip", clip, positive, clip > 0.0)?;
         in_range("guards.spike_z_score", z_score, positive, z_score > 0.0)?;
+        self.check_synchronisation()?;
         if floor > rate {
             return Err(RecipeProblem::Order {
                 lower: "optimizer.min_learning_rate",
@@ -124,6 +127,28 @@ impl Recipe {
                 upper: "optimizer.learning_rate",
                 upper_value: rate,
             });
+        }
+        Ok(())
+    }
+
+    /// Checks the keys that local steps restrict. Evaluations, checkpoints and samples are of weights that all ranks share.
+    fn check_synchronisation(&self) -> Result<(), RecipeProblem> {
+        let (schedule, interval) = (&self.schedule, self.run.sync_interval());
+        if self.run.has_local_steps() && self.run.shard_optimizer {
+            return Err(RecipeProblem::ShardsOfLocalSteps { interval });
+        }
+        let intervals = [
+            ("schedule.eval_interval", Some(schedule.eval_interval)),
+            ("schedule.checkpoint_interval", Some(schedule.checkpoint_interval)),
+            ("schedule.keep_every", schedule.keep_every),
+            ("schedule.sample_interval", schedule.sample_interval),
+        ];
+        for (key, value) in intervals {
+            let value = value.map_or(0, NonZeroU64::get);
+            if !value.is_multiple_of(interval) {
+                let next = value.next_multiple_of(interval);
+                return Err(RecipeProblem::Unsynchronised { key, value, interval, next });
+            }
         }
         Ok(())
     }

@@ -112,6 +112,16 @@ pub enum RecipeProblem {
     DpoOfAll,
     #[error("`schedule.eval_windows` and `schedule.eval_batches` exclude each other; set one of them")]
     TwoEvaluationSizes,
+    #[error(
+        "`run.shard_optimizer` divides the work of each step over ranks, which with `run.sync_interval` = {interval} take steps \
+         by themselves; add --set run.shard_optimizer=false, or --set run.sync_interval=1"
+    )]
+    ShardsOfLocalSteps { interval: u64 },
+    #[error(
+        "`{key}` = {value} must be a multiple of `run.sync_interval` = {interval}, after which all ranks have the same weights; \
+         add --set {key}={next}"
+    )]
+    Unsynchronised { key: &'static str, value: u64, interval: u64, next: u64 },
     #[error("an evaluation needs `schedule.eval_windows`; set it, for example to 320")]
     NoEvaluationSize,
 }
@@ -159,6 +169,8 @@ impl RecipeProblem {
             Self::NoTargets => own(&["lora.targets"]),
             Self::MuonOfLora => own(&["optimizer.kind", "lora.rank"]),
             Self::Order { lower, upper, .. } => own(&[lower, upper]),
+            Self::ShardsOfLocalSteps { .. } => own(&["run.shard_optimizer", "run.sync_interval"]),
+            Self::Unsynchronised { key, .. } => own(&[key, "run.sync_interval"]),
             Self::NoStableSteps | Self::UnusedStableSteps => own(&["schedule.kind", "schedule.stable_steps"]),
             Self::NoSeparator => own(&["data.separator"]),
             Self::TwoEvaluationSizes => own(&["schedule.eval_windows", "schedule.eval_batches"]),

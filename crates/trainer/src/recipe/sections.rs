@@ -304,12 +304,26 @@ pub struct RunRecipe {
     /// ([Rajbhandari et al., 2020](https://arxiv.org/abs/1910.02054)). With f32 gradients, it changes no result.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shard_optimizer: bool,
+    /// Steps that each rank takes by itself before all synchronise, as in DiLoCo
+    /// ([Douillard et al., 2023](https://arxiv.org/abs/2311.08105)). If not set, 1: ranks exchange gradients at each step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_interval: Option<NonZeroU64>,
 }
 
 impl RunRecipe {
     /// Whether ranks send gradients while the backward pass computes others.
     pub(crate) fn overlap(&self) -> bool {
         self.overlap.unwrap_or(true)
+    }
+
+    /// The steps between synchronisations of the ranks.
+    pub(crate) fn sync_interval(&self) -> u64 {
+        self.sync_interval.map_or(1, NonZeroU64::get)
+    }
+
+    /// Whether ranks take steps by themselves, and exchange no gradients.
+    pub(crate) fn has_local_steps(&self) -> bool {
+        self.sync_interval() > 1
     }
 
     pub(crate) fn exchange_precision(&self) -> ranks::Precision {
@@ -406,6 +420,11 @@ impl Recipe {
     pub fn tokens_per_step(&self) -> u64 {
         let batch_size = self.optimizer.batch_size.get() as u64;
         self.optimizer.grad_accumulation.get() * batch_size * self.model.block_size as u64
+    }
+
+    /// Whether all ranks have the same weights after `step` steps. The last step of a run synchronises them too.
+    pub(crate) fn synchronises_after(&self, step: u64) -> bool {
+        step.is_multiple_of(self.run.sync_interval()) || step == self.schedule.max_steps
     }
 
     /// Checks that the batch can be divided equally among `n_devices`.
