@@ -143,7 +143,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let decode = parts.contains(&Part::Decode).then(|| decode(&model, args.decode, args.samples, limit));
     let train = if parts.contains(&Part::Train) {
         if on_cpu {
-            memory::check(&recipe)?;
+            memory::check(&recipe, 1)?;
         }
         let model = match source {
             None => model,

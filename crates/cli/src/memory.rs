@@ -16,14 +16,18 @@ const SAME_SIZE: &str = "free some memory, or resume on a machine with more memo
 /// Advice for runs that keep the values inside blocks, before the other advice.
 const RECOMPUTE: &str = "add --set run.activations=recompute, which takes about a quarter more time; or ";
 
-/// Reports the memory that a new run needs. Warns if it exceeds the free memory, and fails if it exceeds the machine's.
-pub(crate) fn check(recipe: &Recipe) -> anyhow::Result<()> {
-    verdict(recipe, MachineMemory::now(), SMALLER)
+/// Advice for several ranks on a host, before the other advice.
+const FEWER_RANKS: &str = "start fewer ranks on a host; or ";
+
+/// Reports the memory that a new run needs, of `n_ranks` processes on this host. Warns if it exceeds the free memory, and fails
+/// if it exceeds the machine's.
+pub(crate) fn check(recipe: &Recipe, n_ranks: usize) -> anyhow::Result<()> {
+    verdict((recipe, n_ranks), MachineMemory::now(), SMALLER)
 }
 
 /// Like [`check`], for a resumed run.
-pub(crate) fn check_resumed(recipe: &Recipe) -> anyhow::Result<()> {
-    verdict(recipe, MachineMemory::now(), SAME_SIZE)
+pub(crate) fn check_resumed(recipe: &Recipe, n_ranks: usize) -> anyhow::Result<()> {
+    verdict((recipe, n_ranks), MachineMemory::now(), SAME_SIZE)
 }
 
 /// Checks the KV cache of `n_texts` texts with `n_tokens` each, like [`check`] but without a report.
@@ -78,18 +82,22 @@ fn verdict_on_kv_cache(needed: u64, memory: MachineMemory, smaller: &str) -> any
     Ok(())
 }
 
-fn verdict(recipe: &Recipe, memory: MachineMemory, advice: &str) -> anyhow::Result<()> {
-    let needed = estimate_memory(recipe);
+fn verdict((recipe, n_ranks): (&Recipe, usize), memory: MachineMemory, advice: &str) -> anyhow::Result<()> {
+    let needed = estimate_memory(recipe).saturating_mul(n_ranks as u64);
     let (fit, about) = (memory.fit(needed), HumanBytes(needed));
+    let (of_ranks, fewer) = match n_ranks {
+        1 => (String::new(), ""),
+        _ => (format!(" for {n_ranks} ranks"), FEWER_RANKS),
+    };
     let recompute = if recipe.activations() == Activations::Keep { RECOMPUTE } else { "" };
-    let advice = format!("{recompute}{advice}");
+    let advice = format!("{fewer}{recompute}{advice}");
     if fit == MemoryFit::TooLarge {
         bail!(
-            "training needs about {about} of memory, but the machine has {}; {advice}",
+            "training needs about {about} of memory{of_ranks}, but the machine has {}; {advice}",
             HumanBytes(memory.total)
         );
     }
-    report(format_args!("memory: about {about} needed, {} free", HumanBytes(memory.available)));
+    report(format_args!("memory: about {about} needed{of_ranks}, {} free", HumanBytes(memory.available)));
     if fit == MemoryFit::Tight {
         warn(format_args!("training may run out of memory; {advice}"));
     }
@@ -112,10 +120,13 @@ mod tests {
         let recipe = Recipe::parse(trainer::preset("nanogpt-gpu").unwrap(), &[]).unwrap();
         let needed = estimate_memory(&recipe);
         let memory = |total, available| MachineMemory { total, available };
-        verdict(&recipe, memory(needed, needed), SMALLER).unwrap();
-        verdict(&recipe, memory(needed, needed - 1), SMALLER).unwrap();
-        let error = verdict(&recipe, memory(needed - 1, needed - 1), SMALLER).unwrap_err().to_string();
-        assert!(error.contains("optimizer.batch_size"), "{error}");
+        verdict((&recipe, 1), memory(needed, needed), SMALLER).unwrap();
+        verdict((&recipe, 1), memory(needed, needed - 1), SMALLER).unwrap();
+        let error = verdict((&recipe, 1), memory(needed - 1, needed - 1), SMALLER).unwrap_err().to_string();
+        assert!(error.contains("optimizer.batch_size") && !error.contains("ranks"), "{error}");
+        verdict((&recipe, 3), memory(3 * needed, needed), SMALLER).unwrap();
+        let error = verdict((&recipe, 3), memory(3 * needed - 1, needed), SMALLER).unwrap_err().to_string();
+        assert!(error.contains(" for 3 ranks, but") && error.contains("; start fewer ranks"), "{error}");
     }
 
     #[test]

@@ -437,6 +437,28 @@ fn local_steps_over_mpi_equal_those_of_threads_and_resume() {
     }
 }
 
+#[test]
+fn a_rank_bound_to_one_core_is_warned_of() {
+    if std::thread::available_parallelism().unwrap().get() == 1 {
+        return; // Its share is one core.
+    }
+    let folder = folder_with_text();
+    let bound = |binding: &str| {
+        let rank = kindling(folder.path(), &["train", "debug", "--run", binding, "--max-steps", "1"]);
+        let mut command = Command::new("mpirun");
+        command.args(["-n", "1", "--bind-to", binding]).arg(rank.get_program()).args(rank.get_args());
+        command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+        command.current_dir(folder.path()).env_remove("CARGO").env_remove("RAYON_NUM_THREADS");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (is_success, text) = finish(command.spawn().unwrap());
+        assert!(is_success, "{text}");
+        text
+    };
+    let text = bound("core");
+    assert!(text.contains("mpirun has bound rank 0 on ") && text.contains("add --bind-to none"), "{text}");
+    assert!(!bound("none").contains("has bound"));
+}
+
 /// Each rank runs in its own folder, as on hosts that share none.
 #[test]
 fn ranks_with_other_data_are_refused_by_name() {

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use dataset::is_stream;
 use trainer::PRESETS;
 
+use super::ranks::RANK_TIMEOUT_SECONDS;
 use super::{short::ShortArgs, subject::Subject};
 use crate::{
     device::DeviceArgs,
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     pub(super) log: Log,
 
     /// Under mpirun or srun: how long another rank may be silent or hang before the run ends.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = at_least(1_u64), help_heading = "Run")]
+    #[arg(long, value_name = "SECONDS", default_value_t = RANK_TIMEOUT_SECONDS, value_parser = at_least(1_u64), help_heading = "Run")]
     pub(super) rank_timeout: u64,
 
     /// Print progress as lines, without the live view.

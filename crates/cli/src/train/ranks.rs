@@ -3,7 +3,8 @@
 //! Only rank 0 owns the run folder and prints. The other ranks run the same code in a temporary folder.
 
 use std::{
-    collections::BTreeSet, env, fs, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration,
+    collections::BTreeSet, env, fs, num::NonZeroUsize, path::PathBuf, process::ExitCode, sync::Arc, thread,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -14,14 +15,19 @@ use ranks::{
     Alone, Error, Group, Phase,
     launcher::{self, Launcher},
 };
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use trainer::{OptimizerRecipe, Recipe};
 
 #[cfg(not(feature = "mpi"))]
 use crate::usage::bail_usage;
 use crate::usage::exit_code;
 
+/// How long another rank may be silent, unless `--rank-timeout` sets it.
+pub(crate) const RANK_TIMEOUT_SECONDS: u64 = 30;
+
 /// The group of ranks that this process belongs to.
-pub(super) struct Ranks {
+pub(crate) struct Ranks {
     group: Arc<dyn Group>,
     other: Option<OtherRank>,
 }
@@ -39,9 +45,13 @@ impl Ranks {
     /// # Errors
     ///
     /// If this build can't train with others, or MPI does not start.
-    pub(super) fn start(timeout: Duration) -> anyhow::Result<Self> {
-        let launcher = launcher::detect(|name| env::var(name).ok()).filter(Launcher::has_several_ranks);
-        let Some(launcher) = launcher else { return Ok(Self { group: Arc::new(Alone::new()), other: None }) };
+    pub(crate) fn start(timeout: Duration) -> anyhow::Result<Self> {
+        let alone = || Self { group: Arc::new(Alone::new()), other: None };
+        let Some(launcher) = launcher::detect(|name| env::var(name).ok()) else { return Ok(alone()) };
+        if !launcher.has_several_ranks() {
+            warn_of_binding(&[Cores::of_this_process(&launcher)], &[host_of(&Alone::new())]);
+            return Ok(alone());
+        }
         let group = join(&launcher, timeout)?;
         let other = if group.index() == 0 {
             None
@@ -51,26 +61,39 @@ impl Ranks {
             let scratch = scratch.context("cannot make a temporary folder")?;
             Some(OtherRank { scratch, _silence: divert(|_| ()) })
         };
-        share_cores(&*group)?;
+        share_cores(&*group, &launcher)?;
         Ok(Self { group, other })
     }
 
-    pub(super) fn group(&self) -> &Arc<dyn Group> {
+    pub(crate) fn group(&self) -> &Arc<dyn Group> {
         &self.group
     }
 
-    pub(super) fn are_several(&self) -> bool {
+    pub(crate) fn are_several(&self) -> bool {
         self.group.size() > 1
     }
 
     /// The index of this rank among those on its host.
-    pub(super) fn local_index(&self) -> usize {
+    pub(crate) fn local_index(&self) -> usize {
         let (hosts, index) = (self.group.hosts(), self.group.index());
         hosts[..index].iter().filter(|host| **host == hosts[index]).count()
     }
 
+    /// The number of ranks on the host of this one.
+    pub(crate) fn n_on_host(&self) -> usize {
+        let (hosts, index) = (self.group.hosts(), self.group.index());
+        hosts.iter().filter(|host| **host == hosts[index]).count()
+    }
+
+    /// The recipe with the share of each batch that one rank gets, for an estimate of its memory.
+    pub(super) fn recipe_of_one(&self, recipe: &Recipe) -> Recipe {
+        let batch_size = recipe.optimizer.batch_size.get() / self.group.size();
+        let batch_size = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
+        Recipe { optimizer: OptimizerRecipe { batch_size, ..recipe.optimizer.clone() }, ..recipe.clone() }
+    }
+
     /// The run folder of a rank other than 0; `None` on rank 0.
-    pub(super) fn scratch_run(&self) -> Option<PathBuf> {
+    pub(crate) fn scratch_run(&self) -> Option<PathBuf> {
         self.other.as_ref().map(|other| other.scratch.path().join("run"))
     }
 
@@ -103,7 +126,7 @@ impl Ranks {
     /// # Errors
     ///
     /// `result`, of a process that trains alone.
-    pub(super) fn end(self, result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    pub(crate) fn end(self, result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
         let Self { group, other } = self;
         if group.size() == 1 {
             return result;
@@ -169,13 +192,36 @@ fn join(launcher: &Launcher, _: Duration) -> anyhow::Result<Arc<dyn Group>> {
 /// The environment variable that sets the number of compute threads.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
+/// The cores that a process may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Cores {
+    /// As Linux lists them, such as `0-3,8`; empty elsewhere.
+    list: String,
+    /// The number of cores of the launcher, from which it has chosen these. `None` if it does not choose, or is not known.
+    n_of_launcher: Option<usize>,
+}
+
+impl Cores {
+    /// Open MPI's launcher is the parent process. That of Slurm binds tasks to the cores of their job.
+    fn of_this_process(launcher: &Launcher) -> Self {
+        let list = |process: &str| status(process, "Cpus_allowed_list").unwrap_or_default();
+        let parent = status("self", "PPid").filter(|_| launcher.name.contains("Open MPI"));
+        let is_set = env::var_os(THREADS).is_some();
+        let n_of_launcher = parent.filter(|_| !is_set).and_then(|parent| n_cores(&list(&parent)));
+        Self { list: list("self"), n_of_launcher }
+    }
+}
+
 /// Divides the cores among the ranks that may use the same ones, unless the user has set the number of threads. Warns if
-/// there are more threads than cores.
-fn share_cores(group: &dyn Group) -> anyhow::Result<()> {
+/// there are more threads than cores, or if the launcher leaves cores idle.
+fn share_cores(group: &dyn Group, launcher: &Launcher) -> anyhow::Result<()> {
     let n_cores = thread::available_parallelism().map_or(1, usize::from);
-    let own = format!("{} {}", group.hosts()[group.index()], allowed_cores());
-    let all = group.gather(own.clone().into_bytes())?;
-    let n_sharing = all.iter().filter(|cores| **cores == own.as_bytes()).count();
+    let own = Cores::of_this_process(launcher);
+    let all = group.gather(serde_json::to_vec(&own)?)?;
+    let all: Vec<Cores> = all.iter().map(|cores| serde_json::from_slice(cores)).collect::<Result<_, _>>()?;
+    let host = host_of(group);
+    let n_sharing =
+        all.iter().zip(group.hosts()).filter(|(cores, of)| **of == host && cores.list == own.list).count();
     if env::var_os(THREADS).is_none() {
         let n_threads = (n_cores / n_sharing).max(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build_global();
@@ -197,12 +243,92 @@ fn share_cores(group: &dyn Group) -> anyhow::Result<()> {
             plural(n_cores, "core")
         ));
     }
+    warn_of_binding(&all, group.hosts());
     Ok(())
 }
 
-/// The cores that this process may use, as Linux lists them: launchers may bind each rank to its own.
-fn allowed_cores() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    cores.unwrap_or_default().trim().to_owned()
+/// Warns if a launcher has bound ranks to fewer cores than their share. Only rank 0 prints it.
+fn warn_of_binding(ranks: &[Cores], hosts: &[String]) {
+    if let Some(text) = binding_problem(ranks, hosts) {
+        warn(format_args!("{text}"));
+    }
+}
+
+/// The first rank with fewer cores than its share of its host's, in a sentence.
+fn binding_problem(ranks: &[Cores], hosts: &[String]) -> Option<String> {
+    ranks.iter().zip(hosts).enumerate().find_map(|(rank, (cores, host))| {
+        let n_all = cores.n_of_launcher?;
+        let n_own = n_cores(&cores.list)?;
+        let n_ranks = hosts.iter().filter(|of| *of == host).count();
+        let share = n_all / n_ranks;
+        (n_own < share).then(|| {
+            format!(
+                "mpirun has bound rank {rank} on {host} to {}, but {} could be shared by {} there; add --bind-to none, or \
+                 --map-by slot:pe={share}, to mpirun",
+                plural(n_own, "core"),
+                plural(n_all, "core"),
+                plural(n_ranks, "rank"),
+            )
+        })
+    })
+}
+
+fn host_of(group: &dyn Group) -> String {
+    group.hosts()[group.index()].clone()
+}
+
+/// A field of Linux' status of a process, by its number or `self`.
+fn status(process: &str, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+/// The number of cores in a list such as `0-3,8`; `None` if it is no list.
+fn n_cores(list: &str) -> Option<usize> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let [first, last] = [first, last].map(|core| core.trim().parse::<usize>().ok());
+        (last? + 1).checked_sub(first?)
+    };
+    list.split(',').map(range).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_counted() {
+        for (list, n) in
+            [("0", Some(1)), ("0-3,8", Some(5)), ("2-2, 4-7", Some(5)), ("", None), ("3-1", None)]
+        {
+            assert_eq!(n_cores(list), n, "{list}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(n_cores(&status("self", "Cpus_allowed_list").unwrap()).unwrap() > 0);
+        }
+    }
+
+    #[test]
+    fn a_rank_with_fewer_cores_than_its_share_is_named() {
+        let cores = |list: &str, n_of_launcher| Cores { list: list.to_owned(), n_of_launcher };
+        let hosts = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let problem = |ranks: &[Cores], names: &[&str]| binding_problem(ranks, &hosts(names));
+
+        // Eight cores for two ranks are four each.
+        let bound = [cores("0-3", Some(8)), cores("4", Some(8))];
+        assert_eq!(
+            problem(&bound, &["a", "a"]).unwrap(),
+            "mpirun has bound rank 1 on a to 1 core, but 8 cores could be shared by 2 ranks there; add --bind-to none, or \
+             --map-by slot:pe=4, to mpirun"
+        );
+        assert!(problem(&bound, &["a", "b"]).unwrap().contains("rank 0 on a to 4 cores, but 8 cores"));
+        let halves = [cores("0-3", Some(8)), cores("4-7", Some(8))];
+        assert_eq!(problem(&halves, &["a", "a"]), None);
+        // More ranks than cores, and launchers that are not known.
+        assert_eq!(problem(&[cores("0", Some(1)), cores("0", Some(1))], &["a", "a"]), None);
+        assert_eq!(problem(&[cores("0", None)], &["a"]), None);
+        assert_eq!(problem(&[cores("", Some(8))], &["a"]), None);
+    }
 }

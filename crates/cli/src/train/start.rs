@@ -49,7 +49,7 @@ pub(super) fn start(
         plan::print(&planned.recipe, &data, 0, args.device.is_cpu())?;
         return Ok(None);
     }
-    let model = first_model(args, &planned, origin.as_ref(), &devices[0])?;
+    let model = first_model(args, &planned, origin.as_ref(), (&devices[0], ranks))?;
     if let Some(path) = scratch {
         let training = planned.create_without_weights(&path, model, devices)?;
         return Ok(Some((training, Changes::new())));
@@ -75,7 +75,7 @@ pub(super) fn start(
 /// The recipe, tokens and initial model of an experiment.
 pub(super) fn experiment(args: &Args, device: &Device, ranks: &Ranks) -> anyhow::Result<(PlannedRun, Gpt)> {
     let (planned, origin) = plan(args, 1, device, ranks)?;
-    let model = first_model(args, &planned, origin.as_ref(), device)?;
+    let model = first_model(args, &planned, origin.as_ref(), (device, ranks))?;
     Ok((planned, model))
 }
 
@@ -144,10 +144,10 @@ fn first_model(
     args: &Args,
     planned: &PlannedRun,
     origin: Option<&Source>,
-    device: &Device,
+    (device, ranks): (&Device, &Ranks),
 ) -> anyhow::Result<Gpt> {
     if args.device.is_cpu() {
-        memory::check(&planned.recipe)?;
+        memory::check(&ranks.recipe_of_one(&planned.recipe), ranks.n_on_host())?;
     }
     allocator::release_free_memory();
     let Some(origin) = origin else { return Ok(planned.random_model(device)?) };
