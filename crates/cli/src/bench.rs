@@ -1,5 +1,6 @@
 //! `kindling bench`.
 
+mod ranks;
 mod report;
 mod subject;
 
@@ -45,6 +46,7 @@ Examples:
   kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8
   kindling bench gpt2 --only train --set run.precision=bf16 --device cuda
   kindling bench runs/tiny --decode 256 --json
+  mpirun -n 2 --bind-to none kindling bench gpt2 --ranks --set optimizer.grad_accumulation=1
   kindling bench smollm2.gguf --kv-cache f16"
 )]
 pub(crate) struct Args {
@@ -91,6 +93,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 65, allow_negative_numbers = true, value_parser = at_least(1_usize))]
     vocab_size: usize,
 
+    /// Measure training over the ranks that mpirun or srun has started, each with a whole batch: first without exchanging
+    /// anything, then together.
+    #[arg(long, conflicts_with_all = ["only", "prefill", "decode", "samples"])]
+    ranks: bool,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -117,6 +124,9 @@ const PREFILLS: usize = 10;
 const PROMPT_TOKENS: usize = 512;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.ranks {
+        return ranks::run(&args);
+    }
     let device = args.device.open()?;
     let subject = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let Subject { recipe, has_recipe, model, source } =

@@ -3,7 +3,7 @@
 mod args;
 mod errors;
 mod own_recipe;
-mod ranks;
+pub(crate) mod ranks;
 mod resume;
 mod run_files;
 mod short;

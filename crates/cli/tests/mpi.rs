@@ -438,6 +438,38 @@ fn local_steps_over_mpi_equal_those_of_threads_and_resume() {
 }
 
 #[test]
+fn a_benchmark_of_ranks_measures_their_exchange() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let bench = ["bench", "debug", "--ranks", "--seconds", "4", "--steps", "8"];
+    let text = mpirun(folder, 2, &bench);
+    for part in
+        ["alone ", "together ", "on each of 2 ranks, 8 times", "% efficiency", "sent by a rank in a step"]
+    {
+        assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+    }
+    let json = |more: &[&str]| -> serde_json::Value {
+        let text = mpirun(folder, 2, &[&bench[..], &["--json", "--quiet"], more].concat());
+        let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
+        serde_json::from_str(line).unwrap()
+    };
+    let each_step = json(&[]);
+    let of = |report: &serde_json::Value, key: &str| report[key].as_f64().unwrap();
+    assert_eq!((of(&each_step, "n_ranks"), of(&each_step, "n_hosts")), (2.0, 1.0));
+    assert!(of(&each_step, "efficiency") > 0.0 && of(&each_step, "waiting_share") < 1.0, "{each_step}");
+    // With two ranks, each sends half of its gradients and half of the means.
+    let gradients = of(&each_step, "bytes_sent_per_step");
+    let bf16 = of(&json(&["--set", "run.gradient_precision=bf16"]), "bytes_sent_per_step");
+    assert!((bf16 / gradients - 0.5).abs() < 0.01, "{bf16} {gradients}");
+    // Weights and two moments every tenth step.
+    let local = of(&json(&["--set", "run.sync_interval=10"]), "bytes_sent_per_step");
+    assert!((local / gradients - 0.3).abs() < 0.01, "{local} {gradients}");
+
+    let error = run(folder, &["bench", "debug", "--ranks"]).usage_failure();
+    assert!(error.contains("mpirun -n 2 --bind-to none kindling bench --ranks"), "{error}");
+}
+
+#[test]
 fn a_rank_bound_to_one_core_is_warned_of() {
     if std::thread::available_parallelism().unwrap().get() == 1 {
         return; // Its share is one core.

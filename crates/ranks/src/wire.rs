@@ -13,6 +13,16 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// Bytes of an element.
+    pub fn size_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// A vector as it is exchanged.
 #[derive(Debug, Clone)]
 pub(crate) enum Wire {

@@ -19,6 +19,7 @@ mod batches;
 mod bench;
 mod control;
 mod cost;
+mod counting;
 mod due;
 mod error;
 mod evaluation;
@@ -59,7 +60,7 @@ mod validation;
 mod writer;
 
 pub use active_run::Training;
-pub use bench::time_steps;
+pub use bench::{TogetherSteps, time_steps, time_steps_together};
 pub use control::Control;
 pub use cost::{Cost, roofline_sizes, vocab_size};
 pub use error::Error;
