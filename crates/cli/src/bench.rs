@@ -21,6 +21,7 @@ use monitor::warn_of_precision;
 use trainer::{PRESETS, Recipe, roofline_sizes};
 
 use self::{
+    ranks::Options,
     report::{Report, Speed},
     subject::{Subject, load},
 };
@@ -124,11 +125,21 @@ const PREFILLS: usize = 10;
 const PROMPT_TOKENS: usize = 512;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let subject = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     if args.ranks {
-        return ranks::run(&args);
+        return ranks::run(&Options {
+            subject,
+            sets: &args.set,
+            vocab_size: args.vocab_size,
+            weights: &args.weights,
+            device: &args.device,
+            n_warmup: WARMUP as u64,
+            n_steps: args.steps,
+            limit: Duration::from_secs(args.seconds),
+            is_json: args.json,
+        });
     }
     let device = args.device.open()?;
-    let subject = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let Subject { recipe, has_recipe, model, source } =
         Subject::open(subject, &args.set, args.vocab_size, (&args.weights, &args.device), &device)?;
     warn_of_precision(&recipe, &device);

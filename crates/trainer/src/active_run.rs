@@ -184,6 +184,11 @@ impl ActiveRun {
         ending(&self.recipe, &self.state)
     }
 
+    /// Whether all ranks have the same weights and states.
+    pub(crate) fn is_synchronised(&self) -> bool {
+        self.local_steps.as_ref().is_none_or(LocalSteps::is_synchronised)
+    }
+
     /// Updates the elapsed time in the state.
     pub(crate) fn update_clock(&mut self) {
         self.state.elapsed_seconds = self.elapsed_before + self.began.elapsed().as_secs_f64();

@@ -31,7 +31,7 @@ const STEPS_PER_SYNC: u64 = 5;
 /// Steps of a rank that trains with others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TogetherSteps {
-    /// Of all steps.
+    /// The time of all steps.
     pub duration: Duration,
     /// How long this rank had to wait for others.
     pub waited: Duration,

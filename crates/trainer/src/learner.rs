@@ -93,7 +93,7 @@ impl GptLearner {
         }
     }
 
-    /// Replaces weights by others, and leaves optimizer state as it is.
+    /// Replaces weights by others, and leaves optimizer state unchanged.
     pub(crate) fn assign(&mut self, weights: GradientsParams) {
         let Self { learner, commands } = self;
         commands.assign(|| learner.optimizer_step(weights));

@@ -23,7 +23,7 @@ use burn_pack::{Reader, Writer};
 use checkpoint::Checkpoint;
 use ranks::{Group, Precision};
 
-use crate::{Error, Recipe, active_run::ActiveRun, learner::GptLearner, process_group::tensor, records};
+use crate::{Error, Recipe, host_vectors::tensor, learner::GptLearner, records};
 
 /// The learning rate of outer steps, as in DiLoCo.
 const OUTER_RATE: f32 = 0.7;
@@ -95,6 +95,16 @@ impl LocalSteps {
         Writer::new(learner.parameters().tensors.into_iter().zip(&self.momentum).map(with_momentum).collect())
     }
 
+    /// Whether all ranks have the same weights and states.
+    pub(crate) fn is_synchronised(&self) -> bool {
+        self.is_synchronised
+    }
+
+    /// Notes that the rank has taken a step by itself.
+    pub(crate) fn step(&mut self) {
+        self.is_synchronised = false;
+    }
+
     /// Takes an outer step, and averages the optimizer states. Returns how long this rank had to wait for others.
     ///
     /// # Errors
@@ -118,27 +128,6 @@ impl LocalSteps {
         }
         self.is_synchronised = true;
         Ok(waited)
-    }
-}
-
-impl ActiveRun {
-    /// Whether all ranks have the same weights and states.
-    pub(crate) fn is_synchronised(&self) -> bool {
-        self.local_steps.as_ref().is_none_or(|local| local.is_synchronised)
-    }
-}
-
-/// Synchronises the ranks if that is due after the step just taken. Returns how long this rank had to wait for others.
-///
-/// # Errors
-///
-/// If another rank has failed.
-pub(crate) fn synchronise_if_due(run: &mut ActiveRun) -> Result<Duration, Error> {
-    let Some(local) = &mut run.local_steps else { return Ok(Duration::ZERO) };
-    local.is_synchronised = false;
-    match run.recipe.synchronises_after(run.state.step) {
-        true => local.synchronise(&mut run.learner),
-        false => Ok(Duration::ZERO),
     }
 }
 

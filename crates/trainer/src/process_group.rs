@@ -9,7 +9,13 @@ use burn::{
 };
 use ranks::{Group, Parts, Pending, Precision, Threads};
 
-use crate::{Error, Recipe, RunRecipe, control::Requests, learner::GptLearner, shards::Shards};
+use crate::{
+    Error, Recipe, RunRecipe,
+    control::Requests,
+    host_vectors::{tensor, values},
+    learner::GptLearner,
+    shards::Shards,
+};
 
 /// The most elements of one exchange through host memory, 25 MB of f32: MPI computes the mean of one part while it transfers
 /// another.
@@ -214,15 +220,6 @@ impl PendingStatus {
         let flags = flags.try_into().expect("the flags are last");
         Ok((mean.narrow(0, 0, n_measured), Requests::from_mean(flags)))
     }
-}
-
-pub(crate) fn values(x: Tensor<1>) -> Vec<f32> {
-    x.into_data().try_into_vec().expect("gradients are f32")
-}
-
-pub(crate) fn tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
-    let shape = [values.len()];
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use ranks::{Group, Parts, Pending, Precision};
 
 use crate::{
     Error, OptimizerKind,
+    host_vectors::{tensor, values},
     optimizer::uses_muon,
-    process_group::{tensor, values},
     records::{Parameters, sorted_writer},
 };
 

@@ -12,10 +12,10 @@ use crate::{
     evaluation::evaluate,
     event::{Ending, Event, Observer, Outcome},
     guarded_step::{read_steps, take_step},
-    local_steps::synchronise_if_due,
     sampling::sample_if_due,
     saving::{report_saved, save, save_and_wait},
     stopwatch::Stopwatch,
+    synchronisation::synchronise_if_due,
     training_metrics::log_training_metrics,
 };
 

@@ -1,42 +1,59 @@
 //! `kindling bench --ranks`: the efficiency of training over several ranks.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
+    num::NonZeroU64,
     process::ExitCode,
     time::Duration,
 };
 
+use engine::WeightStorage;
 use indicatif::DecimalBytes;
 use journal::summary::plural;
 use kernels::on_pool;
 use monitor::warn_of_precision;
 use serde::{Deserialize, Serialize};
-use trainer::{PRESETS, Recipe, TogetherSteps, time_steps, time_steps_together};
+use trainer::{Recipe, TogetherSteps, time_steps, time_steps_together};
 
-use super::{
-    Args, WARMUP,
-    subject::{Subject, load},
-};
+use super::subject::{Subject, load};
 use crate::{
+    device::DeviceArgs,
     memory,
+    model_args::WeightsArgs,
     train::ranks::{RANK_TIMEOUT_SECONDS, Ranks},
     usage::bail_usage,
 };
-use engine::WeightStorage;
+
+/// The arguments of the measurement.
+pub(super) struct Options<'a> {
+    /// A recipe or a model.
+    pub(super) subject: &'a str,
+    pub(super) sets: &'a [String],
+    pub(super) vocab_size: usize,
+    pub(super) weights: &'a WeightsArgs,
+    pub(super) device: &'a DeviceArgs,
+    pub(super) n_warmup: u64,
+    /// At most, unless local steps need more.
+    pub(super) n_steps: u64,
+    /// The time to measure.
+    pub(super) limit: Duration,
+    pub(super) is_json: bool,
+}
 
 /// The measurements of all ranks.
 #[derive(Debug, PartialEq, Serialize)]
 struct Report {
     n_ranks: usize,
     n_hosts: usize,
-    /// Of one rank and step.
+    /// Tokens of one rank in a step.
     tokens: u64,
     /// The time of a step without exchange, of the slowest and the fastest rank: medians.
     alone_milliseconds: [f64; 2],
     /// The mean time of a step of all ranks together.
     milliseconds: f64,
     steps: u64,
-    /// Of all ranks.
+    /// The speed of all ranks.
     tokens_per_second: f64,
     /// The mean share of the time in which a rank waited for others.
     waiting_share: f64,
@@ -51,19 +68,19 @@ struct Report {
 struct OfRank {
     /// The median step without exchange.
     alone: Duration,
-    /// Of all steps together.
+    /// The time of all steps together.
     together: Duration,
     waited: Duration,
     bytes_sent: u64,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Options<'_>) -> anyhow::Result<ExitCode> {
     let ranks = Ranks::start(Duration::from_secs(RANK_TIMEOUT_SECONDS))?;
     let result = measure(args, &ranks);
     ranks.end(result)
 }
 
-fn measure(args: &Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
+fn measure(args: &Options<'_>, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     if !ranks.are_several() {
         bail_usage!(
             "--ranks measures several ranks, and this is one process; start it as: mpirun -n 2 --bind-to none kindling bench \
@@ -73,9 +90,8 @@ fn measure(args: &Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     let group = ranks.group();
     let devices = args.device.open_for_rank(ranks.local_index())?;
     let device = &devices[0];
-    let subject = args.subject.as_deref().unwrap_or(PRESETS[0].0);
     let Subject { recipe, model, source, .. } =
-        Subject::open(subject, &args.set, args.vocab_size, (&args.weights, &args.device), device)?;
+        Subject::open(args.subject, args.sets, args.vocab_size, (args.weights, args.device), device)?;
     warn_of_precision(&recipe, device);
     if args.device.is_cpu() {
         memory::check(&recipe, ranks.n_on_host())?;
@@ -90,23 +106,23 @@ fn measure(args: &Args, ranks: &Ranks) -> anyhow::Result<ExitCode> {
     let model = model.with_precision(recipe.run.precision);
 
     // Half of the time each. The weights are shared until the first step.
-    let limit = Duration::from_secs(args.seconds).div_f64(2.0);
+    let limit = args.limit.div_f64(2.0);
     group.barrier()?;
     let of_model = model.clone();
-    let mut alone = on_pool(|| time_steps(of_model, &recipe, WARMUP as u64, args.steps, limit, device))?;
-    alone.drain(..WARMUP.min(alone.len() - 1));
+    let mut alone = on_pool(|| time_steps(of_model, &recipe, args.n_warmup, args.n_steps, limit, device))?;
+    alone.drain(..usize::try_from(args.n_warmup)?.min(alone.len() - 1));
     alone.sort_unstable();
     let alone = alone[alone.len() / 2];
     let slowest = gather(ranks, &alone)?.into_iter().max().unwrap_or(alone);
-    let n_steps = n_steps(&recipe, slowest, limit, args.steps);
+    let n_steps = n_steps(&recipe, slowest, limit, args.n_steps);
     let TogetherSteps { duration, waited, bytes_sent } =
-        time_steps_together(model, &recipe, WARMUP as u64, n_steps, device, group)?;
+        time_steps_together(model, &recipe, args.n_warmup, n_steps, device, group)?;
     let all = gather(ranks, &OfRank { alone, together: duration, waited, bytes_sent })?;
 
     if ranks.scratch_run().is_none() {
-        let hosts: std::collections::BTreeSet<&String> = group.hosts().iter().collect();
+        let hosts: BTreeSet<&String> = group.hosts().iter().collect();
         let report = Report::of(&all, hosts.len(), n_steps, recipe.tokens_per_step());
-        match args.json {
+        match args.is_json {
             true => writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?,
             false => report.print(&mut io::stdout().lock())?,
         }
@@ -123,7 +139,7 @@ fn n_steps(recipe: &Recipe, step: Duration, limit: Duration, n_max: u64) -> u64 
         reason = "it is between 0 and the maximum"
     )]
     let n = (n_fitting as u64).max(2);
-    let interval = recipe.run.sync_interval.map_or(1, std::num::NonZeroU64::get);
+    let interval = recipe.run.sync_interval.map_or(1, NonZeroU64::get);
     // The warm-up is no multiple of the interval, but any such number of steps has as many synchronisations.
     n.next_multiple_of(interval)
 }
