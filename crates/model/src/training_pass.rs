@@ -46,7 +46,7 @@ struct SeparateBlocks<'a> {
 #[derive(Debug)]
 enum BlockPass {
     /// With the graph between input and output. The graph begins at the input.
-    Kept { x: Tensor<3>, output: Tensor<3> },
+    Kept { x: Tensor<3>, output: Box<Tensor<3>> },
     /// With the input alone, without a graph, and the [state of dropout](dropout_state) before the block.
     Recomputed { x: Tensor<3>, dropout: u64 },
 }
@@ -99,7 +99,7 @@ impl Gpt {
                 Activations::Keep => {
                     let x = x.require_grad();
                     let output = block.forward(x.clone(), None, settings);
-                    (BlockPass::Kept { x, output: output.clone() }, output.detach())
+                    (BlockPass::Kept { x, output: Box::new(output.clone()) }, output.detach())
                 }
                 Activations::Recompute => {
                     let dropout = dropout_state();
@@ -154,7 +154,7 @@ impl TrainingPass<'_> {
         rest.accumulate(gpt, GradientsParams::from_grads(grads, gpt));
         for (block, pass) in gpt.blocks().iter().zip(passes).rev() {
             let (x, output) = match pass {
-                BlockPass::Kept { x, output } => (x, output),
+                BlockPass::Kept { x, output } => (x, *output),
                 BlockPass::Recomputed { x, dropout } => {
                     seed_dropout(dropout);
                     let x = x.require_grad();

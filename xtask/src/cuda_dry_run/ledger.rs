@@ -1,4 +1,4 @@
-//! What a training step launches, by kernel.
+//! The launches of a training step, by kernel.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::common::read;
 
-/// What the source and the compiler say of a kernel.
+/// A kernel by its source and its compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     /// The elements of each buffer, in the order of the parameters.
@@ -23,7 +23,7 @@ pub(crate) struct Program {
 /// The element type of a buffer: a vector of scalars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Element {
-    /// Of a scalar.
+    /// Bits of a scalar.
     pub(crate) bits: u64,
     pub(crate) width: u64,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Element {
 /// Resources by `ptxas`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Resources {
-    /// Of a thread.
+    /// Registers of a thread.
     pub(crate) registers: u64,
     /// Bytes of a thread that are stored to memory for want of registers.
     pub(crate) spilled_bytes: u64,

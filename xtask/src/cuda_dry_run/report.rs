@@ -11,7 +11,7 @@ use super::{
     log::Log,
 };
 
-/// What the compilers and the driver refused.
+/// The kernels and calls that the compilers and the driver refused.
 pub(crate) fn failures(log: &Log, kernels: &Path) -> String {
     let mut text = format!(
         "{} kernels compiled, {} failed; {} calls that the GPU would refuse",

@@ -9,7 +9,7 @@ use super::log::{Event, Log};
 /// The last step of a dry run; an evaluation and a sample follow.
 pub(crate) const LAST_STEP: usize = 10;
 
-/// Steps between two lines of metrics. The loop reads the losses of all steps since the last line at once.
+/// Steps between two lines of metrics. The loop reads the losses of all steps since the last line together.
 pub(crate) const LOG_INTERVAL: usize = 3;
 
 /// Bytes of a step's loss and gradient norm.

@@ -104,8 +104,8 @@ enum Step {
 }
 
 /// Whether the exchanges so far, in the order of the calls, have no first or no last operation that is in progress. MPI makes
-/// progress with all operations whenever it is asked for one, and each question costs system calls. So only the oldest first
-/// operation and the oldest last one are asked for.
+/// progress with all operations whenever one is tested, and each test costs system calls. So only the oldest first operation and
+/// the oldest last one are tested.
 struct Turns {
     first: bool,
     last: bool,
