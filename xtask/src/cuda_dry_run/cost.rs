@@ -59,7 +59,7 @@ impl Tensor {
 
 /// The tensors of a launch: lengths and shapes from CubeCL's arguments, types from the source.
 fn tensors(shape: &Shape, program: &Program) -> Vec<Tensor> {
-    let width = program.length_bits as usize / 8;
+    let width = if program.length_bits == 64 { 8 } else { 4 };
     let (mut lengths, mut metadata) = (Vec::new(), Vec::new());
     for parameter in &shape.parameters {
         match parameter {
@@ -110,7 +110,7 @@ fn product(tensors: &[Tensor]) -> Option<(f64, u64)> {
     for (idx, left) in inputs.iter().enumerate() {
         for right in &inputs[idx + 1..] {
             let depth = |tensor: &Tensor, by: u64| {
-                (by > 0 && tensor.n_elements % by == 0).then(|| tensor.n_elements / by)
+                (by > 0 && tensor.n_elements.is_multiple_of(by)).then(|| tensor.n_elements / by)
             };
             let k = depth(left, batch * m)?;
             if k > 0 && [depth(right, batch * n), depth(right, *n)].contains(&Some(k)) {

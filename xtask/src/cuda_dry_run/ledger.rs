@@ -1,7 +1,7 @@
 //! The launches of a training step, by kernel.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     ops::Range,
     path::Path,
 };
@@ -71,10 +71,10 @@ impl Ledger {
         for (idx, n) in Log::launches(&[&first[..], &second].concat()) {
             let shape = &log.shapes[idx];
             let kernel = &log.kernels[shape.kernel];
-            if !programs.contains_key(&kernel.program) {
-                programs.insert(kernel.program, Program::read(kernels, kernel.program, &kernel.name)?);
-            }
-            let program = &programs[&kernel.program];
+            let program = match programs.entry(kernel.program) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Program::read(kernels, kernel.program, &kernel.name)?),
+            };
             let cost = Cost::of(shape, program, &kernel.name);
             let line = lines.entry((kernel.program, shape.grid)).or_insert_with(|| Line {
                 kernel: kernel.name.clone(),
