@@ -47,7 +47,6 @@ Examples:
   kindling bench nanogpt-gpu --only train --set optimizer.batch_size=8
   kindling bench gpt2 --only train --set run.precision=bf16 --device cuda
   kindling bench runs/tiny --decode 256 --json
-  mpirun -n 2 --bind-to none kindling bench gpt2 --ranks --set optimizer.grad_accumulation=1
   kindling bench smollm2.gguf --kv-cache f16"
 )]
 pub(crate) struct Args {
