@@ -88,8 +88,8 @@ fn tensors(shape: &Shape, program: &Program) -> Vec<Tensor> {
     tensors.iter().enumerate().map(of_parameter).collect()
 }
 
-/// The shapes of the tensors. CubeCL passes the length of each buffer and then, for the buffers with a shape, the offsets of
-/// the shapes and those of the strides in `metadata`. Empty if some buffers have none.
+/// The shapes of the tensors; empty if a buffer has no shape. CubeCL passes the length of each buffer, and then the offsets
+/// of shapes and strides in `metadata`.
 fn sizes(lengths: &[u64], n_tensors: usize, metadata: &[u64]) -> Vec<Vec<u64>> {
     let Some(offsets) = lengths.get(n_tensors..3 * n_tensors) else { return Vec::new() };
     let (starts, strides) = offsets.split_at(n_tensors);
