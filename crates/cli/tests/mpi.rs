@@ -443,9 +443,13 @@ fn a_benchmark_of_ranks_measures_their_exchange() {
     let folder = folder.path();
     let bench = ["bench", "debug", "--ranks", "--seconds", "4", "--steps", "8"];
     let text = mpirun(folder, 2, &bench);
-    for part in
-        ["alone ", "together ", "on each of 2 ranks, 8 times", "% efficiency", "sent by a rank in a step"]
-    {
+    for part in [
+        "alone ",
+        "together ",
+        "on each of 2 ranks, 8 times",
+        "% efficiency",
+        "sent through the host by a rank in a step",
+    ] {
         assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
     }
     let json = |more: &[&str]| -> serde_json::Value {

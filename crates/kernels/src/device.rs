@@ -57,9 +57,14 @@ pub fn has_fused_operations(device: &Device) -> bool {
 /// Whether a device can all-reduce tensors with others of its kind without the host: NVIDIA GPUs, if NCCL is installed.
 #[cfg(feature = "cuda")]
 pub fn has_collectives(device: &Device) -> bool {
+    crate::cuda::has_nccl() && cuda_index(device).is_some()
+}
+
+/// The index of an NVIDIA GPU; `None` for other devices.
+#[cfg(feature = "cuda")]
+pub(crate) fn cuda_index(device: &Device) -> Option<usize> {
     let device = device.clone().inner();
-    crate::cuda::has_nccl()
-        && (0..crate::n_cuda_devices().unwrap_or(0)).any(|idx| device == Device::cuda(idx))
+    (0..crate::n_cuda_devices().unwrap_or(0)).find(|&idx| device == Device::cuda(idx))
 }
 
 /// Whether a device can all-reduce tensors with others of its kind without the host: no device of this build.

@@ -32,6 +32,7 @@ mod dropout;
 mod embedding;
 mod fused;
 mod gpu;
+mod gpu_group;
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 mod graphics;
 mod indices;
@@ -64,6 +65,7 @@ pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
 pub use dropout::{dropout, dropout_state, seed_dropout, with_dropout};
 pub use embedding::embed;
+pub use gpu_group::{GpuGroup, GpuGroupError, gpu_uuid};
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{GraphicsApi, GraphicsError};
 pub use linear::{linear, linear_activate, linear_residual};

@@ -118,11 +118,12 @@ impl ActiveRun {
             }
             Ok((rank, device, learner))
         };
-        let ranks = match group.size() {
+        let mut ranks = match group.size() {
             1 => Rank::group(&devices),
             _ => vec![Rank::process(group.clone())],
         };
         assert_eq!(ranks.len(), devices.len(), "a process of several has one device");
+        ranks[0].connect_gpus(&device, &recipe.run)?;
         let learners = ranks.into_iter().zip(devices).map(learner).collect::<Result<Vec<_>, Error>>()?;
         let (rank, ..) = &learners[0];
         rank.check_exchange(&recipe.run)?;

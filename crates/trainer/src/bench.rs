@@ -95,6 +95,7 @@ pub fn time_steps_together(
     let counting = Arc::new(Counting::new(group.clone()));
     let group: Arc<dyn Group> = counting.clone();
     let mut rank = Rank::process(group.clone());
+    rank.connect_gpus(device, &recipe.run)?;
     rank.check_exchange(&recipe.run)?;
     let mut learner = learner(model, recipe);
     if recipe.run.shard_optimizer {

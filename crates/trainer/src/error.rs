@@ -18,6 +18,8 @@ pub enum Error {
     Metrics { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Ranks(#[from] ranks::Error),
+    #[error(transparent)]
+    Gpus(#[from] kernels::GpuGroupError),
     #[error(
         "another training device failed (see the error above); continue from the last checkpoint with --resume, on one \
          device if another is broken"

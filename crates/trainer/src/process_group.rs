@@ -7,6 +7,7 @@ use burn::{
     prelude::*,
     tensor::distributed::{ReduceOperation, all_reduce},
 };
+use kernels::{GpuGroup, gpu_uuid};
 use ranks::{Group, Parts, Pending, Precision, Threads};
 
 use crate::{
@@ -20,6 +21,12 @@ use crate::{
 /// The most elements of one exchange through host memory, 25 MB of f32: MPI computes the mean of one part while it transfers
 /// another.
 const EXCHANGE_LEN_MAX: usize = 25 * 1024 * 1024 / 4;
+
+/// The least elements of a bucket of gradients but the last: 1 MB of f32, which take 8 ms at 1 Gbit/s.
+const BUCKET_LEN_MIN: usize = 1024 * 1024 / 4;
+
+/// The same between GPUs, 25 MB: each exchange waits for the GPU.
+const GPU_BUCKET_LEN_MIN: usize = 25 * 1024 * 1024 / 4;
 
 /// One rank of a process group.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ enum Mean {
     Threads(Threads),
     /// Through host memory, between processes.
     Processes(Arc<dyn Group>),
+    /// Between the GPUs of several processes, by NCCL. All but gradients goes through host memory.
+    Gpus(Arc<GpuGroup>, Arc<dyn Group>),
 }
 
 impl Rank {
@@ -68,6 +77,28 @@ impl Rank {
     /// The rank of a process that trains with others.
     pub(crate) fn process(group: Arc<dyn Group>) -> Self {
         Self { index: group.index(), size: group.size(), mean: Mean::Processes(group), shards: None }
+    }
+
+    /// From now on, gradients go directly from GPU to GPU, if each rank has an NVIDIA GPU of its own and NCCL. The other ways to
+    /// exchange (bf16, divided optimizer states, local steps) go through host memory. Every rank must call this.
+    ///
+    /// # Errors
+    ///
+    /// If another rank has failed, or the GPUs can't connect.
+    pub(crate) fn connect_gpus(&mut self, device: &Device, recipe: &RunRecipe) -> Result<(), Error> {
+        let Mean::Processes(group) = &self.mean else { return Ok(()) };
+        let is_plain = recipe.gradient_precision == model::Precision::F32
+            && !recipe.shard_optimizer
+            && !recipe.has_local_steps();
+        let own = gpu_uuid(device).filter(|_| is_plain).map(Vec::from).unwrap_or_default();
+        if !are_distinct_gpus(&group.gather(own)?) {
+            return Ok(());
+        }
+        let id = if self.index == 0 { GpuGroup::new_id()? } else { Vec::new() };
+        let id = group.broadcast(id, 0)?;
+        let gpus = GpuGroup::join(&id, self.index, self.size, device)?;
+        self.mean = Mean::Gpus(Arc::new(gpus), group.clone());
+        Ok(())
     }
 
     /// Checks that the ranks can exchange gradients as the recipe says.
@@ -108,6 +139,21 @@ impl Rank {
         matches!(self.mean, Mean::Threads(_) | Mean::Processes(_))
     }
 
+    /// The least elements of a bucket of gradients but the last.
+    pub(crate) fn bucket_len_min(&self) -> usize {
+        match self.mean {
+            Mean::Gpus(..) => GPU_BUCKET_LEN_MIN,
+            _ => BUCKET_LEN_MIN,
+        }
+    }
+
+    /// Waits for a GPU's computation, if the time of exchanges would include it.
+    pub(crate) fn finish_computation(&self, device: &Device) {
+        if let Mean::Gpus(..) = self.mean {
+            let _ = device.sync(); // An error here also fails the exchange.
+        }
+    }
+
     /// Starts the mean of `x` over all ranks, and returns without waiting for them. Every rank must call this.
     pub(crate) fn start_mean(&self, x: Tensor<1>, precision: Precision) -> PendingMean {
         match &self.mean {
@@ -117,6 +163,7 @@ impl Rank {
             }
             Mean::Threads(group) => PendingMean::start(group, x, precision, |_| Error::DeviceFailed),
             Mean::Processes(group) => PendingMean::start(&**group, x, precision, Error::Ranks),
+            Mean::Gpus(gpus, _) => PendingMean::OnGpus(gpus.clone(), x),
         }
     }
 
@@ -136,10 +183,11 @@ impl Rank {
     /// Starts the mean of measurements, such as the loss, over all ranks, and the exchange of requests.
     pub(crate) fn start_status(&self, measured: Tensor<1>, requests: Requests) -> PendingStatus {
         match &self.mean {
-            Mean::Processes(_) => {
+            Mean::Processes(group) | Mean::Gpus(_, group) => {
                 let flags = Tensor::from_floats(requests.to_flags(), &measured.device());
                 let all = Tensor::cat(vec![measured, flags], 0);
-                PendingStatus { mean: self.start_mean(all, Precision::F32), requests: None }
+                let mean = PendingMean::start(&**group, all, Precision::F32, Error::Ranks);
+                PendingStatus { mean, requests: None }
             }
             _ => PendingStatus { mean: self.start_mean(measured, Precision::F32), requests: Some(requests) },
         }
@@ -151,6 +199,8 @@ impl Rank {
 pub(crate) enum PendingMean {
     Ready(Tensor<1>),
     OnHost(OnHost),
+    /// Computed when it is waited for.
+    OnGpus(Arc<GpuGroup>, Tensor<1>),
 }
 
 /// A mean that is exchanged through host memory.
@@ -183,11 +233,13 @@ impl PendingMean {
     ///
     /// # Errors
     ///
-    /// If another rank has failed. Device collectives do not detect this and wait forever.
+    /// If another rank has failed. Device collectives of one process do not detect this and wait forever; MPI ends ranks that wait
+    /// for NCCL.
     pub(crate) fn wait(self) -> Result<Tensor<1>, Error> {
         let OnHost { parts, device, failed } = match self {
             Self::Ready(mean) => return Ok(mean),
             Self::OnHost(on_host) => on_host,
+            Self::OnGpus(gpus, x) => return Ok(gpus.mean(x)?),
         };
         let parts: Result<Vec<_>, _> = parts.into_iter().map(Pending::wait).collect();
         let mut parts = parts.map_err(failed)?;
@@ -222,6 +274,12 @@ impl PendingStatus {
     }
 }
 
+/// Whether each rank has a GPU that no other has. A rank without one has an empty UUID.
+fn are_distinct_gpus(uuids: &[Vec<u8>]) -> bool {
+    let is_distinct = |(idx, uuid): (usize, &Vec<u8>)| !uuid.is_empty() && !uuids[..idx].contains(uuid);
+    uuids.iter().enumerate().all(is_distinct)
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -252,6 +310,14 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn only_gpus_of_their_own_exchange_directly() {
+        let uuids = |bytes: &[&[u8]]| bytes.iter().map(|uuid| uuid.to_vec()).collect::<Vec<_>>();
+        assert!(are_distinct_gpus(&uuids(&[&[1; 16], &[2; 16], &[3; 16]])));
+        assert!(!are_distinct_gpus(&uuids(&[&[1; 16], &[2; 16], &[1; 16]])), "two ranks on one GPU");
+        assert!(!are_distinct_gpus(&uuids(&[&[1; 16], &[]])), "a rank on a CPU");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Crate {
             let (beside, below) = (folder.join(format!("{name}.rs")), folder.join(&name));
             match (&child.content, path_attribute(&child.attrs)) {
                 (Some((_, items)), _) => self.read_items(items, file, &below, module)?,
-                (None, Some(named)) => self.read_file(&folder.join(named), folder, module)?,
+                (None, Some(named)) => self.read_file(&file.with_file_name(named), folder, module)?,
                 (None, None) if beside.is_file() => self.read_file(&beside, &below, module)?,
                 (None, None) => self.read_file(&below.join("mod.rs"), &below, module)?,
             }

@@ -94,7 +94,7 @@ fn measure(args: &Options<'_>, ranks: &Ranks) -> anyhow::Result<ExitCode> {
         Subject::open(args.subject, args.sets, args.vocab_size, (args.weights, args.device), device)?;
     warn_of_precision(&recipe, device);
     if args.device.is_cpu() {
-        memory::check(&recipe, ranks.n_on_host())?;
+        memory::check(&recipe, ranks.counts())?;
     }
     let model = match source {
         None => model,
@@ -201,7 +201,7 @@ impl Report {
             1e2 * self.efficiency
         )?;
         writeln!(out, "         {:>8.1} % waiting for other ranks", 1e2 * self.waiting_share)?;
-        writeln!(out, "         {:>9} sent by a rank in a step", sent.to_string())
+        writeln!(out, "         {:>9} sent through the host by a rank in a step", sent.to_string())
     }
 }
 
