@@ -3,8 +3,9 @@
     python bench.py versions
     python bench.py train --mode eager --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2
     python bench.py train --mode compile --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 2 --device cuda
+    torchrun --nproc-per-node 2 bench.py train --mode ddp --recipe RECIPE.toml --vocab-size 65 --amount 20 --threads 1
 
-`cargo xtask bench` runs it. Each measurement is the median of several, after a warm-up of three.
+`cargo xtask bench` runs it, except for `ddp`: DistributedDataParallel over gloo, with a whole batch for each process. Each measurement is the median of several, after a warm-up of three.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.distributed
 
 from gpt import GELU_FORMS, Gpt
 
@@ -34,7 +36,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="work", required=True)
     commands.add_parser("versions", help="print the versions of the libraries")
     for work, modes in {
-        "train": ["eager", "compile"],
+        "train": ["eager", "compile", "ddp"],
         "prefill": ["transformers"],
         "decode": ["transformers"],
     }.items():
@@ -62,7 +64,9 @@ def main() -> None:
     recipe = tomllib.loads(args.recipe.read_text())
     match args.work:
         case "train":
-            speed = train(recipe, args.vocab_size, args.amount, args.device, compiled=args.mode == "compile")
+            if args.mode == "ddp":
+                torch.distributed.init_process_group("gloo")
+            speed = train(recipe, args.vocab_size, args.amount, args.device, args.mode)
         case "prefill":
             speed = prefill(hugging_face(recipe, args.vocab_size).to(args.device), args.amount)
         case "decode":
@@ -72,11 +76,16 @@ def main() -> None:
         # The reserved device memory, which Kindling reports too. Read before measuring the peak, which allocates more.
         report["peak_device_memory_bytes"] = torch.cuda.max_memory_reserved(args.device)
         report["peak_flops_per_second"] = peak_flops(args.device, PEAK_SIZE)
-    print(json.dumps(report))
+    if not torch.distributed.is_initialized():
+        print(json.dumps(report))
+        return
+    if torch.distributed.get_rank() == 0:
+        print(json.dumps(report))
+    torch.distributed.destroy_process_group()
 
 
-def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, compiled: bool) -> dict:
-    """Whole optimizer steps: forward, backward, clipping, fused AdamW."""
+def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, mode: str) -> dict:
+    """Whole optimizer steps: forward, backward, clipping, fused AdamW. With DDP, the tokens of all processes count."""
     settings, block_size = recipe["optimizer"], recipe["model"]["block_size"]
     if settings["grad_accumulation"] != 1:
         raise SystemExit("the reference supports one batch per step only: set optimizer.grad_accumulation to 1")
@@ -90,7 +99,14 @@ def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, com
         betas=(settings["beta_1"], settings["beta_2"]),
         fused=True,
     )
-    loss_of = torch.compile(model) if compiled else model
+    n_processes = 1
+    match mode:
+        case "compile":
+            loss_of = torch.compile(model)
+        case "ddp":
+            loss_of, n_processes = torch.nn.parallel.DistributedDataParallel(model), torch.distributed.get_world_size()
+        case _:
+            loss_of = model
     is_bf16 = recipe["run"].get("precision") == "bf16"
     batches = torch.randint(vocab_size, (N_BATCHES, settings["batch_size"], block_size + 1))
     if device.type == "cuda":
@@ -106,7 +122,7 @@ def train(recipe: dict, vocab_size: int, n_steps: int, device: torch.device, com
         optimizer.step()
 
     n_per_sync = STEPS_PER_SYNC if device.type == "cuda" else 1
-    return measure(step, n_steps, settings["batch_size"] * block_size, device, n_per_sync)
+    return measure(step, n_steps, n_processes * settings["batch_size"] * block_size, device, n_per_sync)
 
 
 def hugging_face(recipe: dict, vocab_size: int) -> torch.nn.Module:

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     device::DeviceArgs,
     kv_cache_args::KvCacheArgs,
-    memory,
+    memory::{self, RankCounts},
     model_args::WeightsArgs,
     usage::{at_least, bail_usage},
 };
@@ -163,7 +163,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let decode = parts.contains(&Part::Decode).then(|| decode(&model, args.decode, args.samples, limit));
     let train = if parts.contains(&Part::Train) {
         if on_cpu {
-            memory::check(&recipe, 1)?;
+            memory::check(&recipe, RankCounts::ONE)?;
         }
         let model = match source {
             None => model,

@@ -19,15 +19,26 @@ const RECOMPUTE: &str = "add --set run.activations=recompute, which takes about 
 /// Advice for several ranks on a host, before the other advice.
 const FEWER_RANKS: &str = "start fewer ranks on a host; or ";
 
-/// Reports the memory that a new run needs, of `n_ranks` processes on this host. Warns if it exceeds the free memory, and fails
+/// The processes that train together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RankCounts {
+    pub(crate) on_host: usize,
+    pub(crate) all: usize,
+}
+
+impl RankCounts {
+    pub(crate) const ONE: Self = Self { on_host: 1, all: 1 };
+}
+
+/// Reports the memory that a new run needs on this host; `recipe` has the batch of one rank. Warns if it exceeds the free memory, and fails
 /// if it exceeds the machine's.
-pub(crate) fn check(recipe: &Recipe, n_ranks: usize) -> anyhow::Result<()> {
-    verdict((recipe, n_ranks), MachineMemory::now(), SMALLER)
+pub(crate) fn check(recipe: &Recipe, ranks: RankCounts) -> anyhow::Result<()> {
+    verdict((recipe, ranks), MachineMemory::now(), SMALLER)
 }
 
 /// Like [`check`], for a resumed run.
-pub(crate) fn check_resumed(recipe: &Recipe, n_ranks: usize) -> anyhow::Result<()> {
-    verdict((recipe, n_ranks), MachineMemory::now(), SAME_SIZE)
+pub(crate) fn check_resumed(recipe: &Recipe, ranks: RankCounts) -> anyhow::Result<()> {
+    verdict((recipe, ranks), MachineMemory::now(), SAME_SIZE)
 }
 
 /// Checks the KV cache of `n_texts` texts with `n_tokens` each, like [`check`] but without a report.
@@ -82,12 +93,16 @@ fn verdict_on_kv_cache(needed: u64, memory: MachineMemory, smaller: &str) -> any
     Ok(())
 }
 
-fn verdict((recipe, n_ranks): (&Recipe, usize), memory: MachineMemory, advice: &str) -> anyhow::Result<()> {
-    let needed = estimate_memory(recipe).saturating_mul(n_ranks as u64);
+fn verdict(
+    (recipe, ranks): (&Recipe, RankCounts),
+    memory: MachineMemory,
+    advice: &str,
+) -> anyhow::Result<()> {
+    let needed = estimate_memory(recipe, ranks.all).saturating_mul(ranks.on_host as u64);
     let (fit, about) = (memory.fit(needed), HumanBytes(needed));
-    let (of_ranks, fewer) = match n_ranks {
+    let (of_ranks, fewer) = match ranks.on_host {
         1 => (String::new(), ""),
-        _ => (format!(" for {n_ranks} ranks"), FEWER_RANKS),
+        n_ranks => (format!(" for {n_ranks} ranks"), FEWER_RANKS),
     };
     let recompute = if recipe.activations() == Activations::Keep { RECOMPUTE } else { "" };
     let advice = format!("{fewer}{recompute}{advice}");
@@ -118,14 +133,18 @@ mod tests {
     #[test]
     fn a_run_larger_than_the_memory_is_an_error() {
         let recipe = Recipe::parse(trainer::preset("nanogpt-gpu").unwrap(), &[]).unwrap();
-        let needed = estimate_memory(&recipe);
+        let needed = estimate_memory(&recipe, 1);
         let memory = |total, available| MachineMemory { total, available };
-        verdict((&recipe, 1), memory(needed, needed), SMALLER).unwrap();
-        verdict((&recipe, 1), memory(needed, needed - 1), SMALLER).unwrap();
-        let error = verdict((&recipe, 1), memory(needed - 1, needed - 1), SMALLER).unwrap_err().to_string();
+        let three = RankCounts { on_host: 3, all: 3 };
+        verdict((&recipe, RankCounts::ONE), memory(needed, needed), SMALLER).unwrap();
+        verdict((&recipe, RankCounts::ONE), memory(needed, needed - 1), SMALLER).unwrap();
+        let error = verdict((&recipe, RankCounts::ONE), memory(needed - 1, needed - 1), SMALLER)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("optimizer.batch_size") && !error.contains("ranks"), "{error}");
-        verdict((&recipe, 3), memory(3 * needed, needed), SMALLER).unwrap();
-        let error = verdict((&recipe, 3), memory(3 * needed - 1, needed), SMALLER).unwrap_err().to_string();
+        verdict((&recipe, three), memory(3 * needed, needed), SMALLER).unwrap();
+        let error =
+            verdict((&recipe, three), memory(3 * needed - 1, needed), SMALLER).unwrap_err().to_string();
         assert!(error.contains(" for 3 ranks, but") && error.contains("; start fewer ranks"), "{error}");
     }
 

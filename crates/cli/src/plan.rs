@@ -56,7 +56,7 @@ pub(crate) fn print(recipe: &Recipe, data: &PlannedData, step: u64, is_on_cpu: b
     ];
     if is_on_cpu {
         let cost = Cost::of_steps(recipe, n_steps, peak_flops(rayon::current_num_threads()));
-        let (needed, free) = (HumanBytes(estimate_memory(recipe)), HumanBytes(available_bytes()));
+        let (needed, free) = (HumanBytes(estimate_memory(recipe, 1)), HumanBytes(available_bytes()));
         rows.push(("memory", format!("about {needed}, {free} free")));
         rows.push(("time", format!("{}, estimated for the steps alone", duration_about(cost.seconds))));
     } else {

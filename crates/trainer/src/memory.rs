@@ -63,20 +63,21 @@ impl MachineMemory {
 
 /// Estimates the peak memory of training, in bytes: weights, gradients, both moments, the copy being written to a
 /// checkpoint, activations, Muon's scratch matrices, and the keys and values of a sample. With LoRA, the base model has
-/// weights alone.
+/// weights alone. With `run.shard_optimizer`, the moments are divided over `n_ranks`.
 ///
 /// It models the fused kernels on the CPU, and was within about a third of measurements there. (Muon keeps only one
 /// moment; the allocator holds about as much between the phases of a step.)
-pub fn estimate_memory(recipe: &Recipe) -> u64 {
+pub fn estimate_memory(recipe: &Recipe, n_ranks: usize) -> u64 {
     let config = &recipe.model;
     let n_params = config.n_params() as u64;
     let (frozen, n_trained) = match &recipe.lora {
         None => (0, n_params),
         Some(lora) => (frozen_bytes(n_params, lora.base), lora.n_values(config)),
     };
-    // Weight, gradient and two moments, plus weight and moments again while a checkpoint is written.
+    // Weight, gradient and two moments, plus weight and all moments again while a checkpoint is written.
     let trained = BYTES_PER_VALUE.saturating_mul(n_trained);
-    let state = frozen.saturating_add((4 + 3) * trained);
+    let n_shards = if recipe.run.shard_optimizer { n_ranks as u64 } else { 1 };
+    let state = frozen.saturating_add((2 + 3) * trained).saturating_add(2 * trained / n_shards);
     // The weights of the last synchronisation and the outer momentum. While ranks synchronise, there are copies of the moments
     // to send, received ones and the new optimizer states, but no activations.
     let [outer, synchronising] = if recipe.run.has_local_steps() { [2, 10] } else { [0, 0] };
@@ -169,7 +170,7 @@ mod tests {
         };
         // With a width of 384, the largest matrix is the hidden layer's; SwiGLU's two count separately.
         for (activation, hidden) in [("gelu", 4 * 384), ("swiglu", 1024)] {
-            let [adamw, muon] = ["adamw", "muon"].map(|kind| estimate_memory(&recipe(kind, activation)));
+            let [adamw, muon] = ["adamw", "muon"].map(|kind| estimate_memory(&recipe(kind, activation), 1));
             assert_eq!(muon - adamw, orthogonal_scratch(384, hidden), "{activation}");
         }
     }
@@ -179,7 +180,7 @@ mod tests {
         let of = |lora: &[&str]| {
             let sets: Vec<String> = lora.iter().map(|&set| set.to_owned()).collect();
             let recipe = Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap();
-            (estimate_memory(&recipe), recipe.model.n_params() as u64)
+            (estimate_memory(&recipe, 1), recipe.model.n_params() as u64)
         };
         let lora = ["lora.rank=4", "lora.alpha=8"];
         let ((all, n_params), (f32, _)) = (of(&[]), of(&lora));
@@ -201,7 +202,7 @@ mod tests {
         let of = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
             let recipe = Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap();
-            (estimate_memory(&recipe), recipe.model.n_params() as u64)
+            (estimate_memory(&recipe, 1), recipe.model.n_params() as u64)
         };
         let ((local, n_params), (each_step, _)) = (of(&["run.sync_interval=10"]), of(&[]));
         assert_eq!(local - each_step, 2 * 4 * n_params);
@@ -212,10 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn ranks_divide_the_moments_if_the_recipe_says_so() {
+        let recipe = |sets: &[String]| Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), sets).unwrap();
+        let (whole, divided) = (recipe(&[]), recipe(&["run.shard_optimizer=true".to_owned()]));
+        let moments = 2 * 4 * whole.model.n_params() as u64;
+        let alone = estimate_memory(&whole, 1);
+        assert_eq!([&whole, &divided].map(|recipe| estimate_memory(recipe, 1)), [alone; 2]);
+        assert_eq!(estimate_memory(&whole, 4), alone);
+        assert_eq!(estimate_memory(&divided, 4), alone - moments + moments / 4);
+    }
+
+    #[test]
     fn recomputed_blocks_keep_their_input_alone() {
         let of = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-            estimate_memory(&Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap())
+            estimate_memory(&Recipe::parse(crate::preset("nanogpt-gpu").unwrap(), &sets).unwrap(), 1)
         };
         let [kept, recomputed] = ["keep", "recompute"].map(|it| of(&[&format!("run.activations={it}")]));
         assert_eq!(of(&[]), kept);
@@ -239,6 +251,6 @@ mod tests {
         let long = recipe(&["model.block_size=2048".to_owned(), "optimizer.batch_size=8".to_owned()]);
         let more = 2048 - 256;
         let (keys_and_values, embeddings) = (2 * 6 * 384 * more * 4, 7 * 384 * more * 4);
-        assert_eq!(estimate_memory(&long) - estimate_memory(&short), keys_and_values + embeddings);
+        assert_eq!(estimate_memory(&long, 1) - estimate_memory(&short, 1), keys_and_values + embeddings);
     }
 }

@@ -21,7 +21,7 @@ use trainer::{OptimizerRecipe, Recipe};
 
 #[cfg(not(feature = "mpi"))]
 use crate::usage::bail_usage;
-use crate::usage::exit_code;
+use crate::{memory::RankCounts, usage::exit_code};
 
 /// How long another rank may be silent, unless `--rank-timeout` sets it.
 pub(crate) const RANK_TIMEOUT_SECONDS: u64 = 30;
@@ -79,10 +79,11 @@ impl Ranks {
         hosts[..index].iter().filter(|host| **host == hosts[index]).count()
     }
 
-    /// The number of ranks on the host of this one.
-    pub(crate) fn n_on_host(&self) -> usize {
+    /// All ranks, and those on the host of this one.
+    pub(crate) fn counts(&self) -> RankCounts {
         let (hosts, index) = (self.group.hosts(), self.group.index());
-        hosts.iter().filter(|host| **host == hosts[index]).count()
+        let on_host = hosts.iter().filter(|host| **host == hosts[index]).count();
+        RankCounts { on_host, all: hosts.len() }
     }
 
     /// The recipe with the share of each batch that one rank gets, for an estimate of its memory.

@@ -60,7 +60,7 @@ pub(super) fn resume(
         ));
     }
     if args.device.is_cpu() {
-        memory::check_resumed(&ranks.recipe_of_one(&planned.recipe), ranks.n_on_host())?;
+        memory::check_resumed(&ranks.recipe_of_one(&planned.recipe), ranks.counts())?;
     }
     if !planned.changes.is_empty()
         && let Some(kept) = held.keep_undone_weights().map_err(explain)?
@@ -93,7 +93,7 @@ fn resume_with_others(
     let n_devices = devices.len() * ranks.group().size();
     let planned = ranks.root_first(|| plan(args, &run, held.state(), n_devices, ranks))?;
     if args.device.is_cpu() {
-        memory::check_resumed(&ranks.recipe_of_one(&planned.recipe), ranks.n_on_host())?;
+        memory::check_resumed(&ranks.recipe_of_one(&planned.recipe), ranks.counts())?;
     }
     let training = held.training(&run.recipe, planned, devices).map_err(explain)?;
     Ok((training, Changes::new()))

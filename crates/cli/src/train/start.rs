@@ -147,7 +147,7 @@ fn first_model(
     (device, ranks): (&Device, &Ranks),
 ) -> anyhow::Result<Gpt> {
     if args.device.is_cpu() {
-        memory::check(&ranks.recipe_of_one(&planned.recipe), ranks.n_on_host())?;
+        memory::check(&ranks.recipe_of_one(&planned.recipe), ranks.counts())?;
     }
     allocator::release_free_memory();
     let Some(origin) = origin else { return Ok(planned.random_model(device)?) };

@@ -78,7 +78,7 @@ mod tests {
                 match Recipe::parse(&text, overrides) {
                     Ok(recipe) => {
                         prop_assert_eq!(Recipe::parse(&recipe.to_toml(), &[]).unwrap(), recipe.clone());
-                        prop_assert!(crate::estimate_memory(&recipe) > 0 && recipe.tokens_per_step() > 0);
+                        prop_assert!(crate::estimate_memory(&recipe, 1) > 0 && recipe.tokens_per_step() > 0);
                     }
                     Err(error) => prop_assert!(!error.to_string().is_empty()),
                 }
@@ -94,7 +94,7 @@ mod tests {
             number in prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|x| format!("{x:?}"))],
         ) {
             if let Ok(recipe) = Recipe::parse(PRESETS[0].1, &[format!("{key}={number}")]) {
-                prop_assert!(crate::estimate_memory(&recipe) > 0);
+                prop_assert!(crate::estimate_memory(&recipe, 1) > 0);
                 let _ = recipe.tokens_per_step();
             }
         }
