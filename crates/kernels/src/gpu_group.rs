@@ -10,9 +10,7 @@ pub use nccl::{GpuGroup, gpu_uuid};
 
 /// NCCL can't exchange tensors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "NCCL can't {action} ({reason}); set NCCL_DEBUG=INFO to see why, or hide NCCL to exchange through the host"
-)]
+#[error("NCCL can't {action} ({reason}); set NCCL_DEBUG=INFO to see why")]
 pub struct GpuGroupError {
     action: &'static str,
     reason: String,
