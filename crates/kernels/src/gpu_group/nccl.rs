@@ -75,7 +75,7 @@ impl GpuGroup {
         let stream = stream.map_err(|error| failed("open a GPU", error))?;
         let member = Comm::from_rank(stream, index, size, id);
         let member = member.map_err(|error| failed("join a group", error.0))?;
-        Ok(Self { device: device.clone(), member: Mutex::new(Member(member)) })
+        Ok(Self { device: device.clone().inner(), member: Mutex::new(Member(member)) })
     }
 
     /// The mean of `x` over all members, in f32. All must call this with as many elements, in the same order. The bits are equal
