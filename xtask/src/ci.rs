@@ -153,7 +153,7 @@ const CHECKS: [Check; 15] = [
         ..Check::new(
             "mpi",
             &[
-                "cargo clippy --package ranks --all-targets --features mpi --locked -- -D warnings",
+                "cargo clippy --workspace --all-targets --features cli/cuda,cli/wgpu,cli/mpi --locked -- -D warnings",
                 "cargo test --package ranks --features mpi --locked --lib",
                 // The whole workspace, because `--package` would build Burn again.
                 "cargo test --workspace --features cli/mpi --locked --test mpi",

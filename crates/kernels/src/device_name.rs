@@ -130,9 +130,11 @@ impl DeviceName {
     }
 
     /// The device of a process among several on this machine: for `cuda` without an index, the GPU with the process's index.
+    /// A launcher may show each process its own GPU alone; then all take the first that they see.
     pub fn of_local_rank(self, idx: usize) -> Self {
         match self.resolved() {
             Self { backend: Backend::Cuda, which: Which::Default } => {
+                let idx = idx.checked_rem(n_nvidia_gpus()).unwrap_or(idx); // Opening the device reports an error.
                 Self { backend: Backend::Cuda, which: Which::Index(idx) }
             }
             resolved => resolved,
@@ -204,6 +206,14 @@ impl Backend {
             Self::Wgpu => "wgpu",
         }
     }
+}
+
+/// The NVIDIA GPUs that this process sees.
+fn n_nvidia_gpus() -> usize {
+    #[cfg(feature = "cuda")]
+    return n_cuda_devices().unwrap_or(0);
+    #[cfg(not(feature = "cuda"))]
+    0
 }
 
 #[cfg(test)]

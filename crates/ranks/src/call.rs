@@ -60,7 +60,7 @@ impl Pending {
     pub fn wait(self) -> Result<Vec<f32>, Error> {
         match self.reply()? {
             Reply::Values(values) => Ok(values),
-            other => panic!("the reply is no vector of f32: {other:?}"),
+            other => panic!("the reply is not a vector of f32: {other:?}"),
         }
     }
 

@@ -23,3 +23,13 @@ pub enum Error {
     #[error("{len} elements are too many for one exchange; send at most 2147483647")]
     TooLong { len: usize },
 }
+
+impl Error {
+    /// Whether the other ranks have this error too.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::RankFailed { .. } | Self::Disagreement(_) | Self::Mpi { .. } => true,
+            Self::Start(_) | Self::TooLong { .. } => false,
+        }
+    }
+}

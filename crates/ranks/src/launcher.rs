@@ -37,7 +37,7 @@ pub fn detect(lookup: impl Fn(&str) -> Option<String>) -> Option<Launcher> {
     LAUNCHERS.iter().find_map(|&(name, size, rank)| {
         let is_pmix = size == "PMIX_SIZE";
         let (size, rank) = (number(size), number(rank));
-        // SLURM_PROCID is also set in batch scripts, which are no ranks.
+        // Batch scripts have SLURM_PROCID too, and are not ranks.
         let is_seen = size.is_some() || (is_pmix && rank.is_some());
         is_seen.then_some(Launcher { name, size, rank })
     })

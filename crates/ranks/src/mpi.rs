@@ -25,7 +25,7 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// A thread makes every MPI call, and sleeps between them. Heartbeats between these threads find ranks that have died or
 /// hang: the rank that notices it prints rank and host to standard error, and `MPI_Abort` ends the job. A rank hangs if
-/// others wait for it while it uses no CPU time; a slow step is no hang.
+/// others wait for it while it uses no CPU time; a slow step does not count.
 #[derive(Debug)]
 pub struct Mpi {
     job: Job,

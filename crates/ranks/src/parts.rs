@@ -70,6 +70,29 @@ impl Parts {
         &self.0.ranges[rank]
     }
 
+    /// Consecutive parts of the vector with at most `len_max` elements each, and the owners of these elements.
+    ///
+    /// # Panics
+    ///
+    /// If `len_max` is 0.
+    pub fn split(&self, len_max: usize) -> impl Iterator<Item = (Range<usize>, Self)> {
+        (0..self.len()).step_by(len_max).map(move |start| {
+            let part = start..self.len().min(start + len_max);
+            let within = |range: &Range<usize>| {
+                let (from, to) = (range.start.max(part.start), range.end.min(part.end));
+                (from < to).then(|| from - start..to - start)
+            };
+            let ranges = self.0.ranges.iter().map(|owned| owned.iter().filter_map(within).collect());
+            let parts = Self::new(part.len(), ranges.collect());
+            (part, parts)
+        })
+    }
+
+    /// The number of elements of the rank that owns most.
+    pub(crate) fn largest(&self) -> usize {
+        self.0.offsets.windows(2).map(|bounds| bounds[1] - bounds[0]).max().unwrap_or(0)
+    }
+
     /// Where the elements of `rank` are in owner order.
     pub(crate) fn packed(&self, rank: usize) -> Range<usize> {
         self.0.offsets[rank]..self.0.offsets[rank + 1]
@@ -122,6 +145,22 @@ mod tests {
         assert_eq!(packed, [4.0, 5.0, 0.0, 1.0, 2.0, 3.0]);
         assert_eq!([0, 1, 2].map(|rank| parts.packed(rank)), [0..3, 3..3, 3..6]);
         assert_eq!(parts.unpack(packed), values);
+    }
+
+    #[test]
+    fn splitting_keeps_the_owner_of_each_element() {
+        let parts = Parts::new(7, vec![vec![5..7, 0..1], vec![], vec![1..5]]);
+        assert_eq!(parts.largest(), 4);
+        let split: Vec<_> = parts.split(3).collect();
+        assert_eq!(split.iter().map(|(range, _)| range.clone()).collect::<Vec<_>>(), [0..3, 3..6, 6..7]);
+        for (range, part) in split {
+            for rank in 0..3 {
+                let owned = part.owned(rank).iter().cloned().flatten().map(|idx| range.start + idx);
+                let expected = parts.owned(rank).iter().cloned().flatten().filter(|idx| range.contains(idx));
+                assert!(owned.eq(expected), "rank {rank}");
+            }
+        }
+        assert_eq!(Parts::equal(0, 2).split(3).count(), 0);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl ActiveRun {
         let (rank, ..) = &learners[0];
         rank.check_exchange(&recipe.run)?;
         let (_, _, first) = &learners[0];
-        check_agreement(&*group, &recipe, &folder, &checksums, first)?;
+        check_agreement(&*group, &recipe, (&folder, &device), &checksums, first)?;
         let kept = (&folder, &checksums, state.step);
         let starts = |n_pairs| report.event(Event::Reference { n_pairs });
         let data = with_kept_reference(data, &recipe, kept, &first.gpt(), (&control, &*group), starts)?;
@@ -151,8 +151,8 @@ impl ActiveRun {
         let validation = Validation::new(&data, &recipe, &device, group.clone())?;
         let keep = Keep { last: recipe.schedule.keep_last, every: recipe.schedule.keep_every };
         let writer = match group.index() {
-            0 => Writer::start((folder, lock), report.log_file()?, keep),
-            _ => Writer::idle(),
+            0 => Writer::start((folder, lock), report.log_file()?, keep, group.clone()),
+            _ => Writer::idle(group.clone()),
         };
         let agreed = if group.size() == 1 { control.clone() } else { Control::new() };
         Ok(Some(Self {

@@ -6,7 +6,7 @@ use burn::{
     prelude::*,
 };
 use checkpoint::RunFolder;
-use kernels::SimdLevel;
+use kernels::{SimdLevel, has_fused_operations};
 use ranks::{Group, agree};
 
 use crate::{DataRecipe, Error, Recipe, learner::GptLearner};
@@ -14,7 +14,7 @@ use crate::{DataRecipe, Error, Recipe, learner::GptLearner};
 /// Digits of a checksum in an error message.
 const N_DIGITS: usize = 12;
 
-/// Checks that all ranks start with the same program, processor instructions, recipe, tokenizer, data and weights.
+/// Checks that all ranks start with the same program, processor instructions, kind of device, recipe, tokenizer, data and weights.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ const N_DIGITS: usize = 12;
 pub(crate) fn check_agreement(
     group: &dyn Group,
     recipe: &Recipe,
-    folder: &RunFolder,
+    (folder, device): (&RunFolder, &Device),
     [train, valid]: &[String; 2],
     learner: &GptLearner,
 ) -> Result<(), Error> {
@@ -36,6 +36,7 @@ pub(crate) fn check_agreement(
     let values = [
         ("program version", env!("CARGO_PKG_VERSION").to_owned()),
         ("instruction set", SimdLevel::best().name()),
+        ("kind of device", if has_fused_operations(device) { "CPU" } else { "GPU" }.to_owned()),
         ("recipe", short(&sha256_hex(recipe.as_bytes()))),
         ("tokenizer", short(&sha256_hex(folder.load_tokenizer()?.to_json().as_bytes()))),
         ("training data", short(train)),

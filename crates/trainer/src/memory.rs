@@ -63,7 +63,7 @@ impl MachineMemory {
 
 /// Estimates the peak memory of training, in bytes: weights, gradients, both moments, the copy being written to a
 /// checkpoint, activations, Muon's scratch matrices, and the keys and values of a sample. With LoRA, the base model has
-/// weights alone. With `run.shard_optimizer`, the moments are divided over `n_ranks`.
+/// weights alone. With `run.shard_optimizer`, the moments are divided over `n_ranks`, of which one has all of the embedding.
 ///
 /// It models the fused kernels on the CPU, and was within about a third of measurements there. (Muon keeps only one
 /// moment; the allocator holds about as much between the phases of a step.)
@@ -74,16 +74,23 @@ pub fn estimate_memory(recipe: &Recipe, n_ranks: usize) -> u64 {
         None => (0, n_params),
         Some(lora) => (frozen_bytes(n_params, lora.base), lora.n_values(config)),
     };
-    // Weight, gradient and two moments, plus weight and all moments again while a checkpoint is written.
-    let trained = BYTES_PER_VALUE.saturating_mul(n_trained);
-    let n_shards = if recipe.run.shard_optimizer { n_ranks as u64 } else { 1 };
-    let state = frozen.saturating_add((2 + 3) * trained).saturating_add(2 * trained / n_shards);
-    // The weights of the last synchronisation and the outer momentum. While ranks synchronise, there are copies of the moments
-    // to send, received ones and the new optimizer states, but no activations.
-    let [outer, synchronising] = if recipe.run.has_local_steps() { [2, 10] } else { [0, 0] };
     let product = |factors: [usize; 4]| {
         factors.into_iter().fold(BYTES_PER_VALUE, |product, factor| product.saturating_mul(factor as u64))
     };
+    // Weight, gradient and two moments, plus weight and all moments again while a checkpoint is written.
+    let trained = BYTES_PER_VALUE.saturating_mul(n_trained);
+    let moments = match (recipe.run.shard_optimizer, recipe.lora.is_some()) {
+        (false, _) => 2 * trained,
+        (true, true) => 2 * trained / n_ranks as u64,
+        (true, false) => {
+            let embedding = product([config.vocab_size, config.n_embd, 1, 1]);
+            2 * embedding.max(trained / n_ranks as u64)
+        }
+    };
+    let state = frozen.saturating_add((2 + 3) * trained).saturating_add(moments);
+    // The weights of the last synchronisation and the outer momentum. While ranks synchronise, there are copies of the moments
+    // to send, received ones and the new optimizer states, but no activations.
+    let [outer, synchronising] = if recipe.run.has_local_steps() { [2, 10] } else { [0, 0] };
     let tokens = recipe.optimizer.batch_size.get().saturating_mul(config.block_size);
     // Kept per token: the inputs of both norms and of the four matrix products, the activation's derivatives, and the
     // values outside the blocks.
@@ -221,6 +228,12 @@ mod tests {
         assert_eq!([&whole, &divided].map(|recipe| estimate_memory(recipe, 1)), [alone; 2]);
         assert_eq!(estimate_memory(&whole, 4), alone);
         assert_eq!(estimate_memory(&divided, 4), alone - moments + moments / 4);
+        // GPT-2's embedding has 31 % of its weights.
+        let gpt2 =
+            Recipe::parse(crate::preset("gpt2").unwrap(), &["run.shard_optimizer=true".to_owned()]).unwrap();
+        let gpt2 = Recipe { model: GptConfig { vocab_size: 50304, ..gpt2.model.clone() }, ..gpt2 };
+        let [moments, embedding] = [gpt2.model.n_params(), 50304 * 768].map(|n| 2 * 4 * n as u64);
+        assert_eq!(estimate_memory(&gpt2, 64), estimate_memory(&gpt2, 1) - moments + embedding);
     }
 
     #[test]

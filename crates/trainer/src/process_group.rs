@@ -1,6 +1,6 @@
 //! Process groups for data-parallel training: each rank processes a share of every batch, and gradients are averaged.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::{
     module::Module,
@@ -167,8 +167,8 @@ impl Rank {
         }
     }
 
-    /// Starts the mean of `x` over all ranks, of which this one gets the elements that it owns. Only ranks with shards have
-    /// parts.
+    /// Starts the mean of `x` over all ranks, of which this one gets the elements that it owns, in ascending order. Only ranks
+    /// with shards have parts.
     ///
     /// # Panics
     ///
@@ -176,7 +176,12 @@ impl Rank {
     pub(crate) fn start_reduce(&self, x: Tensor<1>, parts: &Parts, precision: Precision) -> PendingMean {
         let Mean::Processes(group) = &self.mean else { panic!("devices of one process have no shards") };
         let (device, values) = (x.device(), values(x));
-        let parts = vec![group.start_reduce(values, parts, precision)];
+        // A rank may own all elements of an exchange, and receives them from each rank.
+        let len_max = (EXCHANGE_LEN_MAX / self.size).max(1);
+        let start = |(range, parts): (Range<usize>, Parts)| {
+            group.start_reduce(values[range].to_vec(), &parts, precision)
+        };
+        let parts = parts.split(len_max).map(start).collect();
         PendingMean::OnHost(OnHost { parts, device, failed: Error::Ranks })
     }
 
@@ -334,6 +339,27 @@ mod tests {
                     for idx in [0, 1, EXCHANGE_LEN_MAX - 1, EXCHANGE_LEN_MAX, len - 1] {
                         assert_eq!(mean[idx], (idx as f32 + idx as f32 * 2.0) / 2.0);
                     }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn long_vectors_are_reduced_in_parts_to_their_owners() {
+        let device = kernels::testing::test_device();
+        let len = EXCHANGE_LEN_MAX + 3;
+        // Rank 1 owns the ends.
+        let parts = Parts::new(len, vec![vec![1..len - 2], vec![0..1, len - 2..len]]);
+        thread::scope(|scope| {
+            for group in Threads::group(2) {
+                let (device, parts) = (&device, &parts);
+                scope.spawn(move || {
+                    let rank = Rank::process(Arc::new(group));
+                    let x = Tensor::<1, Int>::arange(0..len as i64, device).float() * (rank.index + 1) as f32;
+                    let got = values(rank.start_reduce(x, parts, Precision::F32).wait().unwrap());
+                    let owned = parts.owned(rank.index).iter().cloned().flatten();
+                    let expected: Vec<f32> = owned.map(|idx| (idx as f32 + idx as f32 * 2.0) / 2.0).collect();
+                    assert!(got == expected);
                 });
             }
         });

@@ -5,15 +5,27 @@
 //! so a file never mixes two steps. Training waits only if the previous write has not finished.
 
 use std::{
+    cell::Cell,
     fs::File,
-    sync::mpsc::{Receiver, SyncSender, channel, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
+    },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use checkpoint::{Keep, Records, RunFolder, RunLock, TrainerState};
 use model::Gpt;
+use ranks::{Group, Phase};
 
 use crate::Error;
+
+/// How often a rank that waits for a slow disk reports that it is alive. Other ranks wait for it meanwhile.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often a full queue is tried again.
+const QUEUE_POLL: Duration = Duration::from_millis(10);
 
 /// A file to write. Jobs run in order of arrival: a checkpoint with a best loss is on disk only after the weights with
 /// that loss.
@@ -29,12 +41,20 @@ pub(crate) struct Writer {
     /// The step of each checkpoint on disk, or the error that ended the thread.
     saved: Receiver<Result<u64, Error>>,
     thread: Option<JoinHandle<()>>,
+    group: Arc<dyn Group>,
+    /// The step of the last checkpoint that was queued.
+    step: Cell<u64>,
 }
 
 impl Writer {
     /// Starts the thread. `metrics` is flushed to disk before each checkpoint, so that no checkpoint is ahead of the
     /// metrics.
-    pub(crate) fn start((folder, lock): (RunFolder, RunLock), metrics: File, keep: Keep) -> Self {
+    pub(crate) fn start(
+        (folder, lock): (RunFolder, RunLock),
+        metrics: File,
+        keep: Keep,
+        group: Arc<dyn Group>,
+    ) -> Self {
         // One job may wait while one runs: the best weights and the checkpoint of the same step.
         let (jobs, todo) = sync_channel(1);
         let (sender, saved) = channel();
@@ -61,13 +81,13 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("run folder".to_owned()).spawn(work);
         let thread = thread.expect("the system starts another thread");
-        Self { jobs: Some(jobs), saved, thread: Some(thread) }
+        Self { jobs: Some(jobs), saved, thread: Some(thread), group, step: Cell::new(0) }
     }
 
     /// A writer that writes nothing, for ranks that have no run folder.
-    pub(crate) fn idle() -> Self {
+    pub(crate) fn idle(group: Arc<dyn Group>) -> Self {
         let (_, saved) = channel();
-        Self { jobs: None, saved, thread: None }
+        Self { jobs: None, saved, thread: None, group, step: Cell::new(0) }
     }
 
     /// Queues weights that replace the best ones so far.
@@ -77,12 +97,33 @@ impl Writer {
 
     /// Queues a checkpoint.
     pub(crate) fn checkpoint(&self, records: Records, state: TrainerState) {
+        self.step.set(state.step);
         self.queue(Job::Checkpoint(Box::new((records, state))));
     }
 
-    fn queue(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job); // If the thread has stopped, `saved` has the error.
+    /// Waits while a job is waiting already.
+    fn queue(&self, mut job: Job) {
+        let Some(jobs) = &self.jobs else { return };
+        // If the thread has stopped, `saved` has the error.
+        while let Err(TrySendError::Full(rejected)) = jobs.try_send(job) {
+            job = rejected;
+            self.report_alive();
+            thread::sleep(QUEUE_POLL);
+        }
+    }
+
+    fn report_alive(&self) {
+        self.group.progress(self.step.get(), Phase::Saving);
+    }
+
+    /// The next report of the thread; `None` if it has ended.
+    fn next_saved(&self) -> Option<Result<u64, Error>> {
+        loop {
+            match self.saved.recv_timeout(ALIVE_INTERVAL) {
+                Ok(saved) => return Some(saved),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.report_alive(),
+            }
         }
     }
 
@@ -101,7 +142,7 @@ impl Writer {
     ///
     /// As [`Writer::saved`].
     pub(crate) fn wait(&self) -> Result<Option<u64>, Error> {
-        self.jobs.as_ref().map(|_| self.saved.recv().expect("a checkpoint was queued")).transpose()
+        self.jobs.as_ref().map(|_| self.next_saved().expect("a checkpoint was queued")).transpose()
     }
 
     /// Waits until all files are written.
@@ -110,8 +151,10 @@ impl Writer {
     ///
     /// As [`Writer::saved`].
     pub(crate) fn finish(&mut self) -> Result<Vec<u64>, Error> {
+        self.jobs = None;
+        let saved = std::iter::from_fn(|| self.next_saved()).collect();
         self.end();
-        self.saved()
+        saved
     }
 
     fn end(&mut self) {
@@ -138,4 +181,69 @@ fn save_checkpoint(
     metrics.sync_data().map_err(|source| Error::Metrics { path: folder.metrics_path(), source })?;
     folder.save_checkpoint(records, state, keep)?;
     Ok(state.step)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Sender;
+
+    use model::GptConfig;
+    use ranks::{Call, Pending};
+
+    use super::*;
+
+    /// A rank that passes its reports on.
+    #[derive(Debug)]
+    struct Reports(Sender<(u64, Phase)>);
+
+    impl Group for Reports {
+        fn index(&self) -> usize {
+            0
+        }
+
+        fn hosts(&self) -> &[String] {
+            &[]
+        }
+
+        fn start(&self, call: Call) -> Pending {
+            panic!("a writer exchanges nothing: {call:?}")
+        }
+
+        fn progress(&self, step: u64, phase: Phase) {
+            let _ = self.0.send((step, phase)); // The test may have ended.
+        }
+
+        fn fail(&self, _: &str) {}
+
+        fn finish(&self) -> Result<(), ranks::Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_rank_that_waits_for_a_slow_disk_reports_that_it_is_alive() {
+        let (reports, reported) = channel();
+        let (jobs, todo) = sync_channel(1);
+        let (done, saved) = channel();
+        let group = Arc::new(Reports(reports));
+        let mut writer = Writer { jobs: Some(jobs), saved, thread: None, group, step: Cell::new(7) };
+        let gpt = GptConfig::debug().zeros(&kernels::testing::test_device()).unwrap();
+        let disk = thread::spawn(move || {
+            let alive = (7, Phase::Saving);
+            assert_eq!(reported.recv().unwrap(), alive, "the queue is full");
+            todo.recv().unwrap();
+            todo.recv().unwrap();
+            while reported.try_recv().is_ok() {}
+            assert_eq!([reported.recv().unwrap(), reported.recv().unwrap()], [alive; 2], "in `wait`");
+            done.send(Ok(7)).unwrap();
+            while reported.try_recv().is_ok() {}
+            assert_eq!(reported.recv().unwrap(), alive, "in `finish`");
+            done.send(Ok(8)).unwrap();
+        });
+        writer.weights(gpt.clone());
+        writer.weights(gpt);
+        assert_eq!(writer.wait().unwrap(), Some(7));
+        assert_eq!(writer.finish().unwrap(), [8]);
+        disk.join().unwrap();
+    }
 }

@@ -140,7 +140,7 @@ fn n_steps(recipe: &Recipe, step: Duration, limit: Duration, n_max: u64) -> u64 
     )]
     let n = (n_fitting as u64).max(2);
     let interval = recipe.run.sync_interval.map_or(1, NonZeroU64::get);
-    // The warm-up is no multiple of the interval, but any such number of steps has as many synchronisations.
+    // The warm-up need not be a multiple of the interval: any such number of steps has as many synchronisations.
     n.next_multiple_of(interval)
 }
 

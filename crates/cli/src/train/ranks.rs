@@ -139,18 +139,19 @@ impl Ranks {
             Err(error) => error,
         };
         let code = exit_code(&error);
-        match error.downcast_ref::<trainer::Error>() {
-            Some(trainer::Error::Ranks(shared)) => end_by_shared(&*group, shared, is_root),
-            _ => match error.downcast_ref::<Error>() {
-                Some(shared) => end_by_shared(&*group, shared, is_root),
-                None => {
-                    // Printed first: the launcher kills this process soon after the others have ended.
-                    let text = format!("failed: {error:#}");
-                    let rank = format!("rank {} on {}", group.index(), group.hosts()[group.index()]);
-                    console::error(&if is_root { error } else { error.context(rank) });
-                    group.fail(&text);
-                }
-            },
+        let of_ranks = match error.downcast_ref::<trainer::Error>() {
+            Some(trainer::Error::Ranks(of_ranks)) => Some(of_ranks),
+            _ => error.downcast_ref::<Error>(),
+        };
+        match of_ranks.filter(|error| error.is_shared()) {
+            Some(shared) => end_by_shared(&*group, shared, is_root),
+            None => {
+                // Printed first: the launcher kills this process soon after the others have ended.
+                let text = format!("failed: {error:#}");
+                let rank = format!("rank {} on {}", group.index(), group.hosts()[group.index()]);
+                console::error(&if is_root { error } else { error.context(rank) });
+                group.fail(&text);
+            }
         }
         Ok(code)
     }
@@ -264,8 +265,8 @@ fn binding_problem(ranks: &[Cores], hosts: &[String]) -> Option<String> {
         let share = n_all / n_ranks;
         (n_own < share).then(|| {
             format!(
-                "mpirun has bound rank {rank} on {host} to {}, but {} could be shared by {} there; add --bind-to none, or \
-                 --map-by slot:pe={share}, to mpirun",
+                "mpirun has bound rank {rank} on {host} to {}, but {} could be shared by {} there; add --bind-to none \
+                 to mpirun",
                 plural(n_own, "core"),
                 plural(n_all, "core"),
                 plural(n_ranks, "rank"),
@@ -285,7 +286,7 @@ fn status(process: &str, field: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// The number of cores in a list such as `0-3,8`; `None` if it is no list.
+/// The number of cores in a list such as `0-3,8`; `None` for other text.
 fn n_cores(list: &str) -> Option<usize> {
     let range = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -321,8 +322,8 @@ mod tests {
         let bound = [cores("0-3", Some(8)), cores("4", Some(8))];
         assert_eq!(
             problem(&bound, &["a", "a"]).unwrap(),
-            "mpirun has bound rank 1 on a to 1 core, but 8 cores could be shared by 2 ranks there; add --bind-to none, or \
-             --map-by slot:pe=4, to mpirun"
+            "mpirun has bound rank 1 on a to 1 core, but 8 cores could be shared by 2 ranks there; add --bind-to none \
+             to mpirun"
         );
         assert!(problem(&bound, &["a", "b"]).unwrap().contains("rank 0 on a to 4 cores, but 8 cores"));
         let halves = [cores("0-3", Some(8)), cores("4-7", Some(8))];

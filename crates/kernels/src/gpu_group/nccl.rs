@@ -100,7 +100,8 @@ impl GpuGroup {
         let stream = member.0.stream();
         #[expect(unsafe_code, reason = "cudarc exchanges memory of CubeCL")]
         // SAFETY: both are allocations of `len` f32 on this GPU, and stay where they are while `source_memory` and
-        // `destination_memory` live. No kernel uses them: all have ended, and this thread starts no other before the stream is
+        // `destination_memory` live. No kernel uses them meanwhile: those that wrote `source` ran on the stream that was waited
+        // for, `destination` is new, and this thread, which has the only handles, starts no kernel before NCCL's stream has been
         // waited for. `leak` leaves the memory to CubeCL.
         let (source_slice, mut destination_slice) = unsafe {
             (
@@ -133,5 +134,26 @@ fn failed(action: &'static str, error: impl fmt::Debug) -> GpuGroupError {
 impl fmt::Debug for GpuGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GpuGroup").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs an NVIDIA GPU with NCCL.
+    #[test]
+    fn the_mean_over_one_gpu_is_its_own_value() {
+        let is_gpu = crate::check_cuda(0).is_ok() && has_nccl();
+        if !is_gpu {
+            println!("skipped: no NVIDIA GPU with NCCL");
+            return;
+        }
+        let device = Device::cuda(0);
+        let group = GpuGroup::join(&GpuGroup::new_id().unwrap(), 0, 1, &device).unwrap();
+        for len in [1, 3, 1000, 70_001] {
+            let x = Tensor::<1, Int>::arange(0..len, &device).float() * 0.5;
+            assert_eq!(group.mean(x.clone()).unwrap().into_data(), x.into_data(), "{len} elements");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The thread that makes every MPI call.
 
 use std::{
-    mem,
+    collections::VecDeque,
+    fs, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     thread,
@@ -15,7 +16,7 @@ use mpi::{
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    exchange::{Communicators, Exchange, excess_len},
+    exchange::{Communicators, Exchange, excess_len, received_len},
     heartbeat::{Beat, Progress, Watch},
     library::{Communicator, Failed, Operation},
 };
@@ -61,6 +62,10 @@ const IDLE_POLL_MAX: Duration = Duration::from_micros(100);
 /// The longest sleep while nothing is in flight.
 const PAUSE_IDLE: Duration = Duration::from_millis(250);
 
+/// The most elements that are received at a time, 256 MB of f32, unless one exchange has more. Later exchanges start when earlier
+/// ones are complete: a rank that owns a large matrix receives it from each of the others.
+const IN_FLIGHT_LEN_MAX: usize = 64 << 20;
+
 /// The longest message about a failure. MPI sends short messages without waiting for the receiver.
 const MESSAGE_BYTES_MAX: usize = 1000;
 
@@ -71,10 +76,15 @@ pub(super) fn serve(
     timeout: Duration,
     started: &Sender<Result<Job, Error>>,
 ) {
-    let Some((_universe, _)) = initialize_with_threading(Threading::Funneled) else {
-        let _ = started.send(Err(Error::Start("it is already initialised".to_owned())));
-        return;
+    let refuse = |reason: &str| {
+        let _ = started.send(Err(Error::Start(reason.to_owned()))); // The rank waits for it.
     };
+    let Some((_universe, threading)) = initialize_with_threading(Threading::Funneled) else {
+        return refuse("it is already initialised");
+    };
+    if threading == Threading::Single {
+        return refuse("this MPI does not support threads (MPI_THREAD_FUNNELED)");
+    }
     let world = SimpleCommunicator::world();
     let served = catch_unwind(AssertUnwindSafe(|| {
         let mut thread = Communication::new(&world, progress, timeout);
@@ -122,6 +132,13 @@ fn advance(mut exchange: Exchange, turns: &mut Turns, with: &Communicators) -> R
     })
 }
 
+struct InFlight {
+    sender: ReplySender,
+    exchange: Exchange,
+    /// The number of elements that this rank receives.
+    len: usize,
+}
+
 struct Communication<'a> {
     world: &'a SimpleCommunicator,
     progress: &'a Progress,
@@ -131,7 +148,9 @@ struct Communication<'a> {
     messages: Communicator,
     hosts: Vec<String>,
     /// In the order of the calls.
-    exchanges: Vec<(ReplySender, Exchange)>,
+    exchanges: Vec<InFlight>,
+    /// Later calls, which have not started.
+    queue: VecDeque<(ReplySender, Call)>,
     n_started: u64,
     /// Messages that are being sent.
     sends: Vec<Operation>,
@@ -157,6 +176,7 @@ impl<'a> Communication<'a> {
             messages,
             hosts: vec![host_name(); size],
             exchanges: Vec::new(),
+            queue: VecDeque::new(),
             n_started: 0,
             sends: Vec::new(),
             watch: None,
@@ -167,10 +187,11 @@ impl<'a> Communication<'a> {
     }
 
     fn exchange_hosts(&mut self) -> Result<Job, Error> {
-        let own = self.hosts[self.collectives.index].clone();
+        let own = format!("{}\n{}", self.hosts[self.collectives.index], boot_id());
         let hosts = self.exchange_alone(Call::GatherBytes(own.into_bytes()))?;
         if let Reply::AllBytes(hosts) = hosts {
-            self.hosts = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
+            let hosts: Vec<_> = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
+            self.hosts = distinct_names(&hosts);
         }
         if self.collectives.size > 1 {
             self.watch = Some(Watch::start(self.timeout, Instant::now()));
@@ -183,7 +204,7 @@ impl<'a> Communication<'a> {
         let (sender, pending) = Pending::new();
         let started = Instant::now();
         self.start(call, sender);
-        while !self.exchanges.is_empty() {
+        while !(self.exchanges.is_empty() && self.queue.is_empty()) {
             if !self.poll() {
                 thread::sleep(PAUSE_MAX);
             }
@@ -242,6 +263,7 @@ impl<'a> Communication<'a> {
     /// Whether an exchange has advanced.
     fn poll(&mut self) -> bool {
         let has_advanced = self.advance_exchanges();
+        self.start_queued();
         if let Err(failed) = self.watch().and_then(|()| self.receive()) {
             self.fail_call(failed);
         }
@@ -249,17 +271,31 @@ impl<'a> Communication<'a> {
     }
 
     fn start(&mut self, call: Call, sender: ReplySender) {
-        let excess = excess_len(&call, self.collectives.index).map(|len| Error::TooLong { len });
+        let excess = excess_len(&call, self.collectives.size).map(|len| Error::TooLong { len });
         if let Some(error) = self.failure.as_ref().map(|(error, _)| error.clone()).or(excess) {
             let _ = sender.send(Err(error)); // The rank may have dropped its handle.
             return;
         }
         self.n_started += 1;
-        match Exchange::start(call, &self.collectives) {
-            Ok(exchange) => self.exchanges.push((sender, exchange)),
-            Err(failed) => {
-                let error = self.fail_call(failed);
-                let _ = sender.send(Err(error));
+        self.queue.push_back((sender, call));
+        self.start_queued();
+    }
+
+    /// Starts calls in their order, as far as the limit of elements in flight allows.
+    fn start_queued(&mut self) {
+        while let Some((sender, call)) = self.queue.pop_front() {
+            let len = received_len(&call, self.collectives.index);
+            let in_flight: usize = self.exchanges.iter().map(|it| it.len).sum();
+            if !self.exchanges.is_empty() && in_flight + len > IN_FLIGHT_LEN_MAX {
+                self.queue.push_front((sender, call));
+                return;
+            }
+            match Exchange::start(call, &self.collectives) {
+                Ok(exchange) => self.exchanges.push(InFlight { sender, exchange, len }),
+                Err(failed) => {
+                    let error = self.fail_call(failed);
+                    let _ = sender.send(Err(error)); // The rank may have dropped its handle.
+                }
             }
         }
     }
@@ -268,16 +304,16 @@ impl<'a> Communication<'a> {
     fn advance_exchanges(&mut self) -> bool {
         let mut has_advanced = false;
         let mut turns = Turns { first: true, last: true };
-        for (sender, exchange) in mem::take(&mut self.exchanges) {
+        for InFlight { sender, exchange, len } in mem::take(&mut self.exchanges) {
             if let Some((error, _)) = &self.failure {
                 let _ = sender.send(Err(error.clone())); // The rank may have dropped its handle.
                 continue;
             }
             match advance(exchange, &mut turns, &self.collectives) {
-                Ok(Step::Waiting(exchange)) => self.exchanges.push((sender, exchange)),
+                Ok(Step::Waiting(exchange)) => self.exchanges.push(InFlight { sender, exchange, len }),
                 Ok(Step::Started(exchange)) => {
                     has_advanced = true;
-                    self.exchanges.push((sender, exchange));
+                    self.exchanges.push(InFlight { sender, exchange, len });
                 }
                 Ok(Step::Done(reply)) => {
                     has_advanced = true;
@@ -357,7 +393,8 @@ impl<'a> Communication<'a> {
     }
 
     fn end_exchanges(&mut self, error: Error) {
-        for (sender, _) in mem::take(&mut self.exchanges) {
+        let in_flight = mem::take(&mut self.exchanges).into_iter().map(|it| it.sender);
+        for sender in in_flight.chain(mem::take(&mut self.queue).into_iter().map(|(sender, _)| sender)) {
             let _ = sender.send(Err(error.clone())); // The rank may have dropped its handle.
         }
         self.watch = None;
@@ -415,12 +452,35 @@ impl<'a> Communication<'a> {
     }
 }
 
+/// An identifier of the running system, which no other machine has; empty if it has none.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// A name for the host of each rank. `hosts` are names and identifiers. Of several machines with one name, all but the first get
+/// a number.
+fn distinct_names(hosts: &[String]) -> Vec<String> {
+    let name = |host: &String| host.split('\n').next().unwrap_or_default().to_owned();
+    let name = |idx: usize| {
+        let same_name = hosts[..=idx].iter().filter(|host| name(host) == name(&hosts[idx]));
+        let machines: Vec<&String> = same_name.fold(Vec::new(), |mut machines, host| {
+            if !machines.contains(&host) {
+                machines.push(host);
+            }
+            machines
+        });
+        let number = machines.iter().position(|host| **host == hosts[idx]).map_or(1, |idx| idx + 1);
+        if number == 1 { name(&hosts[idx]) } else { format!("{} ({number})", name(&hosts[idx])) }
+    };
+    (0..hosts.len()).map(name).collect()
+}
+
 /// The rank that has failed and its message.
 fn encode_failure(error: &Error) -> Vec<u8> {
     let (rank, message) = match error {
         Error::RankFailed { rank, message, .. } => (*rank, message.clone()),
         Error::Mpi { rank, call, message, .. } => (*rank, format!("failed in {call}: {message}")),
-        other => unreachable!("{other} is no failure of a rank"),
+        other => unreachable!("{other} does not fail a rank"),
     };
     let mut bytes = (rank as u64).to_le_bytes().to_vec();
     bytes.extend(&message.as_bytes()[..message.floor_char_boundary(MESSAGE_BYTES_MAX)]);
@@ -438,4 +498,16 @@ fn thread_cpu_time() -> Duration {
 
 fn read_clock(clock: ClockId) -> Duration {
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_of_one_name_are_told_apart() {
+        let hosts = ["pc\n1", "node\n2", "pc\n3", "pc\n1", "pc\n4", "pc\n3"].map(str::to_owned);
+        assert_eq!(distinct_names(&hosts), ["pc", "node", "pc (2)", "pc", "pc (3)", "pc (2)"]);
+        assert_eq!(distinct_names(&["pc\n".to_owned(), "pc\n".to_owned()]), ["pc", "pc"]);
+    }
 }

@@ -44,14 +44,25 @@ enum Next {
 const LEN_MAX: usize = i32::MAX as usize;
 
 /// The number of elements that the call exchanges, if MPI can't count them.
-pub(super) fn excess_len(call: &Call, index: usize) -> Option<usize> {
+/// All ranks refuse alike: none starts an operation that another refuses.
+pub(super) fn excess_len(call: &Call, n_ranks: usize) -> Option<usize> {
     let len = match call {
-        Call::Mean { values, .. } => values.len() + index, // Parts may differ by one element.
-        Call::Reduce { parts, .. } => parts.len().max(parts.packed(index).len() * parts.n_ranks()),
+        Call::Mean { values, .. } => values.len() + n_ranks, // Parts may differ by one element.
+        Call::Reduce { parts, .. } => parts.len().max(parts.largest() * n_ranks),
         Call::Gather { parts, .. } => parts.len(),
         Call::Broadcast { bytes, .. } | Call::GatherBytes(bytes) => bytes.len(),
     };
     (len > LEN_MAX).then_some(len)
+}
+
+/// The number of elements or bytes that this rank receives first, or broadcasts.
+pub(super) fn received_len(call: &Call, index: usize) -> usize {
+    match call {
+        Call::Mean { values, .. } => values.len(),
+        Call::Reduce { parts, .. } => parts.packed(index).len() * parts.n_ranks(),
+        Call::Gather { parts, .. } => parts.len(),
+        Call::Broadcast { bytes, .. } | Call::GatherBytes(bytes) => bytes.len(),
+    }
 }
 
 impl Exchange {
