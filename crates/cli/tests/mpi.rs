@@ -387,6 +387,13 @@ fn an_interrupted_run_resumes_on_any_number_of_ranks() {
     run(folder, &["train", "--resume", "--run", "on-one"]).success();
     let distance = distance(folder, "on-one", "whole");
     assert!(distance < LOSS_TOLERANCE, "{distance}");
+
+    let halves = ["schedule.decay_steps=120", "schedule.eval_interval=60"];
+    run(folder, &new_run("from-one", &[&halves[..], &["schedule.max_steps=60"]].concat())).success();
+    mpirun(folder, 2, &["train", "--resume", "--run", "from-one", "--max-steps", "120"]);
+    mpirun(folder, 2, &new_run("on-two", &halves));
+    let distance = self::distance(folder, "from-one", "on-two");
+    assert!(distance < LOSS_TOLERANCE, "{distance}");
 }
 
 #[test]
@@ -416,6 +423,21 @@ fn a_killed_rank_ends_all_and_the_run_resumes() {
     mpirun(folder, 2, &["train", "--resume", "--run", "killed"]);
     mpirun(folder, 2, &new_run("whole", &sooner));
     assert_same(folder, "killed", "whole");
+}
+
+#[test]
+fn a_stopped_rank_is_named_in_time() {
+    let folder = folder_with_text();
+    let folder = folder.path();
+    let limit = ["--rank-timeout", "3"];
+    let ranks = start(folder, 2, &[&new_run("stopped", &["schedule.max_steps=100000"])[..], &limit].concat());
+    wait_for_step(folder, "stopped", 5);
+    let began = Instant::now();
+    kill(process_of_rank(&ranks, 1), Signal::SIGSTOP).unwrap();
+    let (is_success, text) = finish(ranks);
+    assert!(!is_success && text.contains("rank 1 on "), "{text}");
+    assert!(text.contains("sent no heartbeat for 3."), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 /// The momentum of outer steps in the last checkpoint.

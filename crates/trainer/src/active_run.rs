@@ -195,6 +195,13 @@ impl ActiveRun {
         self.state.elapsed_seconds = self.elapsed_before + self.began.elapsed().as_secs_f64();
     }
 
+    /// Whether a request to save has been met at the last possible step before `step`. A signal to all ranks may reach one of them
+    /// a step later than the others.
+    pub(crate) fn has_just_saved(&self, step: u64) -> bool {
+        let interval = self.recipe.run.sync_interval();
+        self.group.size() > 1 && self.asked.last().is_some_and(|asked| asked + interval >= step)
+    }
+
     /// The error for a loss or weights that are not finite.
     pub(crate) fn diverged(&self, loss: f64, grad_norm: f64) -> Error {
         Error::Diverged {

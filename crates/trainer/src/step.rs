@@ -167,8 +167,12 @@ impl Gradient {
         scale: Scale,
         rank: &Rank,
     ) -> Result<Duration, Error> {
+        let is_skipped = matches!(scale, Scale::Skipped);
         on_pool(|| learner.optimizer_step(self.grads, scale));
         let Some(shards) = &rank.shards else { return Ok(self.waited) };
+        if is_skipped {
+            return Ok(self.waited); // On all ranks, by the same mean.
+        }
         let began = Instant::now();
         let weights = shards.gather_weights(&learner.model().valid())?;
         let waited = self.waited + began.elapsed();

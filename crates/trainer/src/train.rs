@@ -75,7 +75,7 @@ fn steps(run: &mut ActiveRun) -> Result<Ending, Error> {
             sample_if_due(run);
         }
         // Saving is last: a checkpoint must not claim unfinished work of its step.
-        let is_requested = run.is_synchronised() && run.agreed.take_save();
+        let is_requested = run.is_synchronised() && run.agreed.take_save() && !run.has_just_saved(step);
         if due.checkpoint || is_requested {
             saved_step = Some(save(run)?);
         }
