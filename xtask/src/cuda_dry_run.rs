@@ -16,6 +16,8 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -30,6 +32,12 @@ use self::{
     toolkit::Toolkit,
 };
 use crate::common::{create, read, root, say, write};
+
+/// Tokens of the sample after which a dry run ends: kernels for most lengths are tuned anew, for seconds each.
+const N_TOKENS: usize = 8;
+
+/// Between two readings of the driver's log.
+const POLLING: Duration = Duration::from_secs(2);
 
 /// Compile every CUDA kernel of a recipe on a machine without a GPU, and count what a step launches.
 ///
@@ -83,10 +91,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     write(&folder.join("burn.toml"), &settings(&read(&root()?.join("burn.toml"))?)?)?;
     let mut command = training(&kindling, args);
     command.envs(toolkit.environment(&shell, &folder, args.arch)?);
-    let ended = execute(command, &folder)?;
-
     let kernels = folder.join("kernels");
-    let log = Log::parse(&read(&kernels.join("events.log"))?)?;
+    let events = kernels.join("events.log");
+    let ended = execute(command, &folder, &events)?;
+
+    let text = read(&events)?;
+    let log = Log::parse(text.rfind('\n').map_or("", |end| &text[..end]))?;
     say(&report::failures(&log, &kernels));
     ended?;
     let ledger = Ledger::of(&log, &Parts::of(&log)?, &kernels, args.arch)?;
@@ -160,13 +170,25 @@ fn training(kindling: &Path, args: &Args) -> Command {
     command
 }
 
-/// Runs the command in `folder`, and keeps its output there. The inner error says that it failed.
-fn execute(mut command: Command, folder: &Path) -> anyhow::Result<anyhow::Result<()>> {
+/// Runs the command in `folder` until the log in `events` has all parts, and keeps its output there. The inner error says
+/// that it failed.
+fn execute(mut command: Command, folder: &Path, events: &Path) -> anyhow::Result<anyhow::Result<()>> {
     let path = folder.join("kindling.log");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     command.current_dir(folder).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    let status =
-        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if has_all_parts(events) {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Ok(()));
+        }
+        thread::sleep(POLLING);
+    };
     if status.success() {
         return Ok(Ok(()));
     }
@@ -175,6 +197,13 @@ fn execute(mut command: Command, folder: &Path) -> anyhow::Result<anyhow::Result
     let lines: Vec<_> = output.lines().collect();
     let tail = lines[lines.len().saturating_sub(20)..].join("\n");
     Ok(Err(anyhow::anyhow!("kindling failed ({status}); the end of {}:\n{tail}", path.display())))
+}
+
+/// Whether the steps, the evaluation and enough tokens are in the log, whose last line may be incomplete.
+fn has_all_parts(events: &Path) -> bool {
+    let text = fs::read_to_string(events).unwrap_or_default();
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    Log::parse(complete).and_then(|log| Parts::of(&log)).is_ok_and(|parts| parts.n_tokens >= N_TOKENS)
 }
 
 #[cfg(test)]

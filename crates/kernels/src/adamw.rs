@@ -3,7 +3,11 @@
 use burn::{backend::Dispatch, prelude::*};
 use cpu::AdamWStep;
 
-use crate::{device::is_fused, fused::InPlaceOps};
+use crate::{
+    device::{is_fused, is_on_gpu},
+    fused::InPlaceOps,
+    gpu::GpuKernels,
+};
 
 /// One step of [AdamW](https://arxiv.org/abs/1711.05101) (algorithm 2). With g the scaled gradient:
 ///
@@ -36,6 +40,28 @@ pub fn adamw<const D: usize>(
     (x * coefficients.keep - change * coefficients.rate, [first, second])
 }
 
+/// [`adamw`] with a scale of the gradient that only the device knows; NaN skips the step.
+///
+/// # Shapes
+///
+/// - `scale`: `[1]`
+/// - the others: all the same
+pub fn adamw_on_device<const D: usize>(
+    step: &AdamWStep,
+    x: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: [Tensor<D>; 2],
+    scale: Tensor<1>,
+) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let shape = x.dims();
+    let [first, second] = moments;
+    let [x, gradient, first, second] = [x, gradient, first, second].map(|x| x.reshape([-1]).into_dispatch());
+    let scale = scale.into_dispatch();
+    let (x, first, second) = <Dispatch as GpuKernels>::adamw_step(x, gradient, first, second, scale, *step);
+    let [x, first, second] = [x, first, second].map(|x| Tensor::<1>::from_dispatch(x).reshape(shape));
+    (x, [first, second])
+}
+
 /// The sum of squares of all elements.
 ///
 /// # Shapes
@@ -46,4 +72,24 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
         return Tensor::from_dispatch(<Dispatch as InPlaceOps>::sum_of_squares(x.into_dispatch()));
     }
     x.square().sum()
+}
+
+/// Number of partial sums in [`sum_of_all_squares`].
+const N_SUMS: usize = 256;
+
+/// [`sum_of_squares`] over several tensors.
+///
+/// # Shapes
+///
+/// - `flat`: the elements of each tensor, `[N]`
+/// - output: `[1]`
+pub fn sum_of_all_squares(flat: impl IntoIterator<Item = Tensor<1>>, device: &Device) -> Tensor<1> {
+    let mut flat = flat.into_iter().peekable();
+    if !flat.peek().is_some_and(is_on_gpu) {
+        return flat.fold(Tensor::zeros([1], device), |sum, x| sum + sum_of_squares(x));
+    }
+    // One launch each, where a sum and an addition would be three.
+    let sums = Tensor::<1>::zeros([N_SUMS], device).into_dispatch();
+    let sums = flat.fold(sums, |sums, x| <Dispatch as GpuKernels>::add_squares(sums, x.into_dispatch()));
+    Tensor::<1>::from_dispatch(sums).sum()
 }

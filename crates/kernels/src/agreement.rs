@@ -11,14 +11,21 @@ use proptest::prelude::*;
 use crate::{
     Activation, AdamWStep, Attention, Documents, LmHead, NormKind,
     Precision::{self, F32},
-    QkNorm, Rope, Segment, Slot, SlotShape, SlotType, adamw,
-    attention::{attend_in_chunks, attention_reference},
+    QkNorm, Rope, Segment, Slot, SlotShape, SlotType, activate, adamw, adamw_on_device,
+    attention::{attend_in_chunks, attention_reference, self_attention_on_gpu},
     causal_attention, cross_entropy,
     device::{is_fused, is_on_gpu, with_plain_operations},
+    dropout,
+    dropout::{dropout_on_gpu, mask},
     embed,
     embedding::rows_on_gpu,
-    linear, linear_activate, linear_residual, norm, ragged_attention, seed_dropout, sum_of_squares,
+    linear,
+    linear::{activated_on_gpu, linear_on_gpu, residual_on_gpu},
+    linear_activate, linear_residual, norm,
+    norm::norm_on_gpu,
+    ragged_attention, seed_dropout, sum_of_all_squares, sum_of_squares,
     testing::{test_device, test_device_has_bf16, test_tolerance},
+    with_dropout,
 };
 
 /// For f32 sums of up to a few thousand terms of order one, in different orders. Sums over a large vocabulary have a
@@ -486,6 +493,116 @@ proptest! {
     }
 
     #[test]
+    fn self_attention_in_chunks(
+        batch in 1usize..3,
+        time in 1usize..40,
+        n_kv_head in 1usize..4,
+        group_size in 1usize..4,
+        half in 1usize..6,
+        n_rows in 1usize..50,
+        has_norm: bool,
+        has_rope: bool,
+        drops: bool,
+    ) {
+        let (n_head, head_dim) = (n_kv_head * group_size, 2 * half);
+        let width = (n_head + 2 * n_kv_head) * head_dim;
+        let probability = if drops { 0.3 } else { 0.0 };
+        let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
+        let inputs = [normal([batch * time, width], 1), query_gain, key_gain];
+        let attention = |gains: [Tensor<2>; 2]| {
+            let [query_gain, key_gain] = gains.map(|gain| gain.reshape([head_dim]));
+            Attention {
+                n_head,
+                n_kv_head,
+                qk_norm: has_norm.then_some(QkNorm { query_gain, key_gain, epsilon: 1e-2 }),
+                rope: has_rope.then(|| Rope::new(head_dim, 70, 1e4)),
+                precision: F32,
+            }
+        };
+        let on_gpu = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+            let attention = attention([query_gain, key_gain]);
+            seeded(|| self_attention_on_gpu(qkv.reshape([batch, time, width]), &attention, None, probability, n_rows))
+        };
+        let reference = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+            let attention = attention([query_gain, key_gain]);
+            let qkv = qkv.reshape([batch, time, width]);
+            with_plain_operations(|| seeded(|| causal_attention(qkv, &attention, None, probability)))
+        };
+        assert_same(Tolerance::rel_abs(1e-4, 2e-4), &inputs, on_gpu, reference);
+    }
+
+    #[test]
+    fn norms_on_gpus(batch in 1usize..4, time in 1usize..9, width in 2usize..30, is_layer: bool) {
+        let kind = if is_layer { NormKind::Layer } else { NormKind::Rms };
+        let inputs = [normal([batch * time, width], 6), normal([1, width], 7)];
+        let split = |[x, gain]: [Tensor<2>; 2]| (x.reshape([batch, time, width]), gain.reshape([width]));
+        let on_gpu = |inputs| {
+            let (x, gain) = split(inputs);
+            norm_on_gpu(x, kind, gain, 1e-2)
+        };
+        let reference = |inputs| {
+            let (x, gain) = split(inputs);
+            let centred = if is_layer { x.clone() - x.mean_dim(2) } else { x };
+            let mean_square = centred.clone().square().mean_dim(2);
+            centred / (mean_square + 1e-2).sqrt() * gain.unsqueeze()
+        };
+        assert_same(close(), &inputs, on_gpu, reference);
+    }
+
+    #[test]
+    fn linear_layers_on_gpus(n in 1usize..40, d_in in 1usize..40, d_out in 1usize..40, biased: bool) {
+        let inputs = [normal([n, d_in], 2), normal([2 * d_out, d_in], 3), normal([1, 2 * d_out], 4)];
+        let bias = |b: Tensor<2>| biased.then(|| b.reshape([2 * d_out]));
+        let product = |x: Tensor<2>, w: Tensor<2>| x.matmul(w.transpose());
+        assert_same(
+            close(),
+            &inputs,
+            |[x, w, b]| linear_on_gpu(x, w.into(), bias(b), F32),
+            |[x, w, b]| if biased { product(x, w) + b } else { product(x, w) },
+        );
+        let inputs_and_residual = [normal([n, d_in], 2), normal([d_out, d_in], 3), normal([n, d_out], 4)];
+        for probability in [0.0, 0.3] {
+            assert_same(
+                close(),
+                &inputs_and_residual,
+                |[x, w, r]| seeded(|| residual_on_gpu(x, w.into(), probability, r, F32)),
+                |[x, w, r]| with_plain_operations(|| seeded(|| r + dropout(product(x, w), probability))),
+            );
+        }
+        let products = Tolerance::rel_abs(1e-5, test_tolerance(4e-5) * d_in as f32);
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2, Activation::Swiglu] {
+            assert_same(
+                products,
+                &inputs,
+                |[x, w, _]| activated_on_gpu(x, w.into(), activation, F32),
+                |[x, w, _]| activate(product(x, w), activation),
+            );
+        }
+    }
+
+    #[test]
+    fn dropout_on_gpus(batch in 1usize..4, time in 1usize..9, width in 1usize..300, first in 0usize..3) {
+        let inputs = [normal([batch * time, width], 6)];
+        let split = |[x]: [Tensor<2>; 1]| x.reshape([batch, time, width]);
+        let on_gpu = |x| with_dropout(7, first, || {
+            let x: Tensor<3> = split(x);
+            let mask = mask(&x.device(), 0.3, time).expect("a probability above 0");
+            dropout_on_gpu(x, mask)
+        });
+        let plain = |x| with_plain_operations(|| with_dropout(7, first, || dropout(split(x), 0.3)));
+        assert_same(close(), &inputs, on_gpu, plain);
+    }
+
+    #[test]
+    fn sums_of_all_squares(lengths in prop::collection::vec(1usize..3000, 0..5)) {
+        let parts: Vec<_> = (0..).zip(lengths).map(|(seed, n)| normal([n], seed).inner()).collect();
+        let device = test_device();
+        let sum = || -> f32 { sum_of_all_squares(parts.clone(), &device).into_scalar() };
+        let (on_device, plain) = (sum(), with_plain_operations(sum));
+        prop_assert!((on_device - plain).abs() <= 1e-4 * plain, "{on_device} is not {plain}");
+    }
+
+    #[test]
     fn rows_of_a_small_table_on_gpus(n in 1usize..60, width in 1usize..20, n_vocab in 1usize..90) {
         let ids: Vec<i32> = (0..n).map(|i| (i * i % n_vocab) as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &test_device().autodiff());
@@ -664,6 +781,28 @@ fn optimizer_steps_agree() {
         };
         for (fused, plain) in run().iter().zip(&with_plain_operations(run)) {
             fused.assert_approx_eq::<f32>(plain, close());
+        }
+    }
+    for scale in [0.3, f32::NAN] {
+        let step = AdamWStep {
+            learning_rate: 0.1,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            time: 7,
+            gradient_scale: scale,
+        };
+        let before = || [first.clone(), second.clone()];
+        let on_device = Tensor::from_floats([scale], &device);
+        let (moved, moments) = adamw_on_device(&step, x.clone(), gradient.clone(), before(), on_device);
+        let (expected, others) = match scale.is_nan() {
+            true => (x.clone(), before()),
+            false => adamw(&step, x.clone(), gradient.clone(), before()),
+        };
+        let expected = [expected].into_iter().chain(others);
+        for (got, expected) in [moved].into_iter().chain(moments).zip(expected) {
+            got.into_data().assert_approx_eq::<f32>(&expected.into_data(), close());
         }
     }
     let fused: f32 = sum_of_squares(x.clone()).into_scalar();

@@ -8,7 +8,7 @@ use crate::{
     device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
-    gpu::GpuOps,
+    gpu::{GpuOps, SelfAttention},
     indices::index_tensor,
     missing::missing,
     norm,
@@ -161,6 +161,11 @@ pub fn causal_attention(
         );
         return Tensor::from_dispatch(mixed);
     }
+    // RoPE in documents has other angles for each row.
+    if is_on_gpu(&qkv) && (documents.is_none() || attention.rope.is_none()) {
+        let n_rows = n_chunk_rows([batch, attention.n_head, time, time]);
+        return self_attention_on_gpu(qkv, attention, documents, dropout_probability, n_rows);
+    }
     let heads = attention.split(qkv, documents.map_or(Positions::From(0), Positions::In));
     attend(heads, documents, dropout_probability, attention.precision)
 }
@@ -272,13 +277,20 @@ fn earlier_documents(documents: &Documents, device: &Device) -> Tensor<4, Bool> 
     keys.expand([batch, 1, time, time]).lower(starts.expand([batch, 1, time, time]))
 }
 
-/// Maximum scores of a chunk: 256 MiB, unless there are very many heads.
-const CHUNK: usize = 1 << 26;
+/// Maximum scores of a chunk: 512 MiB, unless there are very many heads.
+const CHUNK: usize = 1 << 27;
 
 /// Minimum and maximum queries of a chunk.
-const CHUNK_ROWS: (usize, usize) = (16, 256);
+const CHUNK_ROWS: (usize, usize) = (16, 512);
 
-/// As [`attention_reference`], in chunks on GPUs if the sequence is long.
+/// The queries of a chunk of scores, `[B, H, T, S]`.
+fn n_chunk_rows([batch, n_head, time, seen]: [usize; 4]) -> usize {
+    let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
+    (n_rows - n_rows % CHUNK_ROWS.0).min(time)
+}
+
+/// As [`attention_reference`]. On GPUs in chunks, a short sequence as one chunk: autodiff of the reference implementation
+/// would keep the scores several times, and launch more kernels.
 fn attend(
     [q, k, v]: [Tensor<4>; 3],
     documents: Option<&Documents>,
@@ -286,12 +298,49 @@ fn attend(
     precision: Precision,
 ) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
-    let n_rows = (CHUNK / (batch * n_head * seen).max(1)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
-    let n_rows = n_rows - n_rows % CHUNK_ROWS.0;
-    if is_on_gpu(&q) && time > n_rows {
+    if is_on_gpu(&q) && time > 1 {
+        let n_rows = n_chunk_rows([batch, n_head, time, seen]);
         return attend_in_chunks([q, k, v], documents, dropout_probability, n_rows, precision);
     }
     attention_reference([q, k, v], documents, dropout_probability, precision)
+}
+
+/// [`causal_attention`] with its own backward pass, `n_rows` queries at a time.
+pub(crate) fn self_attention_on_gpu(
+    qkv: Tensor<3>,
+    attention: &Attention,
+    documents: Option<&Documents>,
+    dropout_probability: f64,
+    n_rows: usize,
+) -> Tensor<3> {
+    count_gpu_path();
+    let ([_, time, _], device) = (qkv.dims(), qkv.device());
+    let Attention { n_head, n_kv_head, precision, .. } = *attention;
+    let (query_gain, key_gain, epsilon) = match attention.qk_norm.clone() {
+        Some(QkNorm { query_gain, key_gain, epsilon }) => (query_gain, key_gain, epsilon),
+        None => (Tensor::empty([0], &device), Tensor::empty([0], &device), 0.0),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
+    let epsilon = epsilon as f32;
+    let plain = device.clone().inner();
+    let [cosines, sines] = match &attention.rope {
+        Some(rope) => rope.on(&plain, time),
+        None => [(); 2].map(|()| Tensor::empty([0, 0], &plain)),
+    };
+    let options = SelfAttention {
+        n_head,
+        n_kv_head,
+        epsilon,
+        documents: documents.cloned(),
+        mask: dropout::mask(&device, dropout_probability, n_head * time),
+        n_rows,
+        precision,
+    };
+    let [query_gain, key_gain] = [query_gain, key_gain].map(Tensor::into_dispatch);
+    let [cosines, sines] = [cosines, sines].map(Tensor::into_dispatch);
+    let qkv = qkv.into_dispatch();
+    let mixed = <Dispatch as GpuOps>::self_attention(qkv, query_gain, key_gain, cosines, sines, options);
+    Tensor::from_dispatch(mixed)
 }
 
 /// As [`attention_reference`], `n_rows` queries at a time, so that only their scores exist.

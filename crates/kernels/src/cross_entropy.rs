@@ -37,7 +37,7 @@ impl<'a> LmHead<'a> {
     }
 
     /// The mean over all rows of `-ln softmax(logits)[target]`, in nats. Logits are computed in chunks: on the CPU at
-    /// most 2²⁴ logits or 64 rows, on GPUs at most 2²⁶ logits or 128 rows.
+    /// most 2²⁴ logits or 64 rows, on GPUs at most 2²⁷ logits or 128 rows.
     ///
     /// # Shapes
     ///
@@ -176,8 +176,8 @@ impl<'a> LmHead<'a> {
     }
 }
 
-/// Maximum logits of a chunk: 256 MiB.
-const CHUNK: usize = 1 << 26;
+/// Maximum logits of a chunk: 512 MiB.
+const CHUNK: usize = 1 << 27;
 
 /// Rows per tile of a product on a GPU.
 const TILE: usize = 128;

@@ -54,6 +54,12 @@ pub fn has_fused_operations(device: &Device) -> bool {
     !is_plain() && !GPU_PATHS_ON_CPU.load(Ordering::Relaxed) && device.clone().inner() == Device::flex()
 }
 
+/// Runs a part of a training step: for the CPU [on the pool](cpu::on_pool), for other devices on this thread. A GPU has a
+/// stream of work for each thread, and tensors that change threads make streams wait for each other.
+pub fn on_device_thread<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    if has_fused_operations(device) { cpu::on_pool(work) } else { work() }
+}
+
 /// Whether a device can all-reduce tensors with others of its kind without the host: NVIDIA GPUs, if NCCL is installed.
 #[cfg(feature = "cuda")]
 pub fn has_collectives(device: &Device) -> bool {

@@ -12,6 +12,11 @@ use burn::{
 };
 use cpu::dropout::{MIX, MIX_LAST, Mask};
 
+use crate::{
+    device::{count_gpu_path, is_on_gpu},
+    gpu::GpuOps,
+};
+
 thread_local! {
     static MASKS: Cell<u64> = const { Cell::new(0) };
     static FIRST_SEQUENCE: Cell<usize> = const { Cell::new(0) };
@@ -54,10 +59,22 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     let n_columns = shape[D - 1];
     let n_rows = shape.iter().product::<usize>() / n_columns.max(1);
     let Some(mask) = mask(&x.device(), probability, n_rows / shape[0].max(1)) else { return x };
+    if is_on_gpu(&x) {
+        return dropout_on_gpu(x, mask);
+    }
     let x = x.into_dispatch();
     let is_dropped = is_dropped::<Dispatch>(mask, arange::<Dispatch>(0..n_rows, &x.device()), n_columns);
     let is_dropped = Tensor::<2, Bool>::from_dispatch(is_dropped).reshape(shape);
     Tensor::from_dispatch(drop_out::<Dispatch>(x, is_dropped.into_dispatch(), mask))
+}
+
+/// [`dropout`] with a mask of its rows, with its own backward pass.
+pub(crate) fn dropout_on_gpu<const D: usize>(x: Tensor<D>, mask: Mask) -> Tensor<D> {
+    count_gpu_path();
+    let shape = x.dims();
+    let rows = x.reshape([-1, shape[D - 1].cast_signed()]);
+    let y = <Dispatch as GpuOps>::drop_out(rows.into_dispatch(), mask);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
 }
 
 /// The next mask of this thread, with this number of rows for each sequence; `None` outside training.

@@ -1,19 +1,26 @@
-//! GPU paths of operations, built from tensor operations with their own backward pass. They exist where autodiff of the
-//! reference implementation would keep too much memory, or leave most of a GPU idle.
+//! GPU paths of operations with their own backward pass. They exist where autodiff of the reference implementation would
+//! keep too much memory, launch many kernels, or leave most of a GPU idle.
 //!
-//! Large operations are computed in chunks. The backward pass recomputes the intermediates of a chunk, or the forward
-//! pass has already computed the gradients.
+//! `kernels.rs` has the steps that are one kernel on GPUs, `cube.rs` those kernels. Large operations are computed in chunks.
+//! The backward pass recomputes the intermediates of a chunk, or the forward pass has already computed the gradients.
 
+mod activation;
 mod attention;
+#[cfg(feature = "gpu")]
+mod cube;
 mod embedding;
 mod head_loss;
+mod kernels;
+mod linear;
 mod primitive;
+mod self_attention;
 
 use std::sync::Arc;
 
 use burn::backend::{
     Autodiff, Backend, Flex, TensorMetadata,
     autodiff::{
+        NodeId,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
@@ -21,16 +28,19 @@ use burn::backend::{
     backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Documents, Precision, dropout::Mask};
+use cpu::{Activation, Documents, NormKind, Precision, dropout::Mask};
 
 use self::{
     attention::Heads,
     head_loss::{HeadLoss, LossGradients},
+    linear::{Activated, Operands},
+    self_attention::{Attended, Inputs},
 };
+pub(crate) use self::{kernels::GpuKernels, self_attention::SelfAttention};
 
 /// The default methods have no backward pass; [`Autodiff`] overrides them.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
-pub(crate) trait GpuOps: Backend {
+pub(crate) trait GpuOps: GpuKernels {
     /// As `attention_reference`, in chunks of `n_rows` queries. `mask` is the dropout of the attention weights.
     ///
     /// - `queries`: `[B, H, T, D]`
@@ -46,8 +56,25 @@ pub(crate) trait GpuOps: Backend {
         precision: Precision,
     ) -> FloatTensor<Self> {
         let inputs = [queries, keys, values];
-        let heads = Heads::<Self>::new(inputs, documents.as_ref(), mask, n_rows, precision);
-        let [out, _] = attention::forward(&heads);
+        attention::forward(&Heads::<Self>::new(inputs, documents.as_ref(), mask, n_rows, precision))
+    }
+
+    /// As [`crate::causal_attention`]. QK norm is off if the gains are empty, RoPE if the cosines and sines are.
+    ///
+    /// - `qkv`: `[B, T, (H + 2 KV) · D]`
+    /// - `query_gain`, `key_gain`: `[D]`
+    /// - `cosines`, `sines`: `[positions, D/2]`
+    /// - output: `[B, T, H · D]`
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+        options: SelfAttention,
+    ) -> FloatTensor<Self> {
+        let inputs = Inputs::<Self> { qkv, gains: [query_gain, key_gain], factors: [cosines, sines] };
+        let (_, out) = inputs.attend(options);
         out
     }
 
@@ -67,6 +94,50 @@ pub(crate) trait GpuOps: Backend {
     /// The rows `ids`, `[N]`, of a table `[V, C]`, as `[N, C]`.
     fn rows(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         Self::float_select(table, 0, ids)
+    }
+
+    /// `x · weightᵀ`.
+    ///
+    /// - `x`: `[rows, C_in]`
+    /// - `weight`: `[C_out, C_in]`
+    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        Operands::<Self>::new(x, weight, precision).product()
+    }
+
+    /// [`crate::activate`] of [`GpuOps::linear`].
+    fn linear_activated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        activation: Activation,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Activated::<Self>::new(Operands::new(x, weight, precision), activation).output()
+    }
+
+    /// `residual` + dropout of [`GpuOps::linear`].
+    fn linear_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        mask: Option<Mask>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Operands::<Self>::new(x, weight, precision).added(residual, mask)
+    }
+
+    /// [`crate::norm`] of rows, `[rows, C]`, without an offset.
+    fn norm(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        Self::norm_rows(x, gain, kind, epsilon)
+    }
+
+    /// [`crate::dropout`] of rows, `[rows, columns]`.
+    fn drop_out(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
+        Self::drop_elements(x, mask, Precision::F32)
     }
 }
 
@@ -88,9 +159,28 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         let nodes = [queries.node(), keys.node(), values.node()];
         let inputs = [queries, keys, values].map(|x| x.into_primitive());
         let heads = Heads::<B>::new(inputs, documents.as_ref(), mask, n_rows, precision);
-        let [out, sums] = attention::forward(&heads);
+        let out = attention::forward(&heads);
         match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((heads, [out.clone(), sums]), out),
+            OpsKind::Tracked(prep) => prep.finish(heads, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        query_gain: FloatTensor<Self>,
+        key_gain: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+        options: SelfAttention,
+    ) -> FloatTensor<Self> {
+        let nodes = [qkv.node(), query_gain.node(), key_gain.node()];
+        let gains = [query_gain, key_gain].map(|x| x.into_primitive());
+        let factors = [cosines, sines].map(|x| x.into_primitive());
+        let inputs = Inputs::<B> { qkv: qkv.into_primitive(), gains, factors };
+        let (attended, out) = inputs.attend(options);
+        match SelfAttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(attended, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -126,24 +216,110 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(rows),
         }
     }
+
+    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let operands = Operands::<B>::new(x.into_primitive(), weight.into_primitive(), precision);
+        let y = operands.product();
+        match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(operands, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn linear_activated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        activation: Activation,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let operands = Operands::<B>::new(x.into_primitive(), weight.into_primitive(), precision);
+        let activated = Activated::new(operands, activation);
+        let y = activated.output();
+        match ActivatedBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(activated, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn linear_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        mask: Option<Mask>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), residual.node()];
+        let operands = Operands::<B>::new(x.into_primitive(), weight.into_primitive(), precision);
+        let y = operands.added(residual.into_primitive(), mask);
+        match ResidualBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((operands, mask), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn norm(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), gain.node()];
+        let [x, gain] = [x, gain].map(|x| x.into_primitive());
+        let y = B::norm_rows(x.clone(), gain.clone(), kind, epsilon);
+        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([x, gain], kind, epsilon), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn drop_out(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let y = B::drop_elements(x.into_primitive(), mask, Precision::F32);
+        match DropoutBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(mask, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// Registers the gradients of the parents that have one.
+fn register<B: Backend, const N: usize>(
+    grads: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    gradients: [Option<FloatTensor<B>>; N],
+) {
+    for (parent, gradient) in parents.into_iter().zip(gradients) {
+        if let Some((id, gradient)) = parent.zip(gradient) {
+            grads.register::<B>(id, gradient);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct AttentionBackward;
 
-impl<B: Backend> Backward<B, 3> for AttentionBackward {
-    /// The inputs and the outputs of the forward pass.
-    type State = (Heads<B>, [FloatTensor<B>; 2]);
+impl<B: GpuKernels> Backward<B, 3> for AttentionBackward {
+    type State = Heads<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (heads, outputs) = ops.state;
         let d_out = grads.consume::<B>(&ops.node);
-        let gradients = attention::backward(&heads, outputs, d_out);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        let gradients = attention::backward(&ops.state, d_out).map(Some);
+        register::<B, 3>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), gradients);
+    }
+}
+
+#[derive(Debug)]
+struct SelfAttentionBackward;
+
+impl<B: GpuKernels> Backward<B, 3> for SelfAttentionBackward {
+    type State = Attended<B>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (d_qkv, [d_query_gain, d_key_gain]) = ops.state.gradients(grads.consume::<B>(&ops.node));
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        register::<B, 3>(grads, parents, [Some(d_qkv), d_query_gain, d_key_gain]);
     }
 }
 
@@ -178,6 +354,80 @@ impl<B: Backend> Backward<B, 1> for RowsBackward {
         let d_rows = grads.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             grads.register::<B>(node.id, embedding::sum_rows::<B>(d_rows, ids, n_rows));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinearBackward;
+
+impl<B: GpuKernels> Backward<B, 2> for LinearBackward {
+    type State = Operands<B>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_y = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        let [of_x, of_weight] = parents.map(|parent| parent.is_some());
+        register::<B, 2>(grads, parents, ops.state.gradients(d_y, of_x, of_weight));
+    }
+}
+
+#[derive(Debug)]
+struct ResidualBackward;
+
+impl<B: GpuKernels> Backward<B, 3> for ResidualBackward {
+    type State = (Operands<B>, Option<Mask>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (operands, mask) = ops.state;
+        let d_y = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        let [of_x, of_weight, _] = parents.map(|parent| parent.is_some());
+        let [d_x, d_weight] = operands.dropped_gradients(d_y.clone(), mask, of_x, of_weight);
+        register::<B, 3>(grads, parents, [d_x, d_weight, Some(d_y)]);
+    }
+}
+
+#[derive(Debug)]
+struct ActivatedBackward;
+
+impl<B: GpuKernels> Backward<B, 2> for ActivatedBackward {
+    type State = Activated<B>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_y = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        let [of_x, of_weight] = parents.map(|parent| parent.is_some());
+        register::<B, 2>(grads, parents, ops.state.gradients(d_y, of_x, of_weight));
+    }
+}
+
+#[derive(Debug)]
+struct NormBackward;
+
+impl<B: GpuKernels> Backward<B, 2> for NormBackward {
+    /// The rows and the gain, and the constants.
+    type State = ([FloatTensor<B>; 2], NormKind, f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([x, gain], kind, epsilon) = ops.state;
+        let d_y = grads.consume::<B>(&ops.node);
+        let (d_x, d_gain) = B::norm_gradients(x, gain, d_y, kind, epsilon);
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        register::<B, 2>(grads, parents, [Some(d_x), Some(d_gain)]);
+    }
+}
+
+#[derive(Debug)]
+struct DropoutBackward;
+
+impl<B: GpuKernels> Backward<B, 1> for DropoutBackward {
+    type State = Mask;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_y = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::drop_elements(d_y, ops.state, Precision::F32));
         }
     }
 }

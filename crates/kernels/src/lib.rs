@@ -51,7 +51,7 @@ pub mod testing;
 mod weight;
 
 pub use activation::activate;
-pub use adamw::{adamw, sum_of_squares};
+pub use adamw::{adamw, adamw_on_device, sum_of_all_squares, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
     Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment,
@@ -60,7 +60,7 @@ pub use cpu::{
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaError, check_cuda, n_cuda_devices};
-pub use device::{has_collectives, has_fused_operations, use_plain_operations};
+pub use device::{has_collectives, has_fused_operations, on_device_thread, use_plain_operations};
 pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
 pub use dropout::{dropout, dropout_state, seed_dropout, with_dropout};

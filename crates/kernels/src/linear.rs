@@ -4,9 +4,10 @@ use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
     Activation, LowRank, Precision, UpdatedWeight, Weight, activate,
-    device::is_fused,
+    device::{count_gpu_path, is_fused, is_on_gpu},
     dropout::{self, dropout},
     fused::{Affine, FusedOps},
+    gpu::GpuOps,
     low_rank::Stacked,
     missing::missing,
     precision::product,
@@ -36,6 +37,9 @@ pub fn linear<'a, const D: usize>(
         let update_mask = dropout::mask(&x.device(), weight.dropout(), rows_per_sequence(&x));
         return fused(x, weight, bias, None, Affine { precision, update_mask, ..Affine::default() });
     }
+    if is_on_gpu(&x) && weight.updates.is_empty() {
+        return linear_on_gpu(x, weight.weight, bias, precision);
+    }
     plain(x, &weight, bias, precision)
 }
 
@@ -62,7 +66,10 @@ pub fn linear_activate<'a, const D: usize>(
         let affine = Affine { precision, activation: Some(activation), update_mask, ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
-    activate(plain(x, &weight, bias, precision), activation)
+    if is_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
+        return activated_on_gpu(x, weight.weight, activation, precision);
+    }
+    activate(linear(x, weight, bias, precision), activation)
 }
 
 /// `residual` + [`dropout`] of [`linear`]: the end of a residual branch.
@@ -93,7 +100,10 @@ pub fn linear_residual<'a, const D: usize>(
         let affine = Affine { precision, mask, update_mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
-    residual + dropout(plain(x, &weight, bias, precision), dropout_probability)
+    if is_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
+        return residual_on_gpu(x, weight.weight, dropout_probability, residual, precision);
+    }
+    residual + dropout(linear(x, weight, bias, precision), dropout_probability)
 }
 
 /// The number of rows of a sequence: the sequences of a batch are on the first axis.
@@ -143,6 +153,65 @@ fn fused<const D: usize>(
     };
     let y = <Dispatch as FusedOps>::linear(x.into_dispatch(), weight, bias, residual, a, b, affine);
     Tensor::from_dispatch(y)
+}
+
+/// [`linear`] without updates, with its own backward pass.
+pub(crate) fn linear_on_gpu<const D: usize>(
+    x: Tensor<D>,
+    weight: Weight<'_>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
+    count_gpu_path();
+    let (mut shape, [d_out, d_in]) = (x.dims(), weight.dims());
+    let weight = weight.dense(&x.device());
+    let x = x.reshape([shape[..D - 1].iter().product(), d_in]);
+    shape[D - 1] = d_out;
+    let y = <Dispatch as GpuOps>::linear(x.into_dispatch(), weight.into_dispatch(), precision);
+    let y = Tensor::<2>::from_dispatch(y);
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+    .reshape(shape)
+}
+
+/// [`linear_residual`] without updates and bias, with its own backward pass.
+pub(crate) fn residual_on_gpu<const D: usize>(
+    x: Tensor<D>,
+    weight: Weight<'_>,
+    dropout_probability: f64,
+    residual: Tensor<D>,
+    precision: Precision,
+) -> Tensor<D> {
+    count_gpu_path();
+    let (shape, [d_out, d_in]) = (residual.dims(), weight.dims());
+    let mask = dropout::mask(&x.device(), dropout_probability, rows_per_sequence(&x));
+    let weight = weight.dense(&x.device());
+    let [x, residual] = [(x, d_in), (residual, d_out)].map(|(x, width)| {
+        let rows = Tensor::<D>::reshape::<2, _>(x, [-1, width.cast_signed()]);
+        rows.into_dispatch()
+    });
+    let y = <Dispatch as GpuOps>::linear_residual(x, weight.into_dispatch(), residual, mask, precision);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
+}
+
+/// [`linear_activate`] without updates and bias, with its own backward pass. It keeps the input of the activation in the
+/// precision of products.
+pub(crate) fn activated_on_gpu<const D: usize>(
+    x: Tensor<D>,
+    weight: Weight<'_>,
+    activation: Activation,
+    precision: Precision,
+) -> Tensor<D> {
+    count_gpu_path();
+    let (mut shape, [d_out, d_in]) = (x.dims(), weight.dims());
+    let weight = weight.dense(&x.device());
+    let x = x.reshape([shape[..D - 1].iter().product(), d_in]);
+    shape[D - 1] = d_out / activation.n_inputs();
+    let [x, weight] = [x.into_dispatch(), weight.into_dispatch()];
+    let y = <Dispatch as GpuOps>::linear_activated(x, weight, activation, precision);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
 }
 
 /// The reference implementation. It flattens all axes but the last: a batched product would be a small product per

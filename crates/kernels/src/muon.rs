@@ -6,7 +6,11 @@ use cpu::{
     muon::{COEFFICIENTS, EPSILON},
 };
 
-use crate::{device::is_fused, fused::InPlaceOps};
+use crate::{
+    device::{is_fused, is_on_gpu},
+    fused::InPlaceOps,
+    gpu::GpuKernels,
+};
 
 /// One step of [Muon](https://kellerjordan.github.io/posts/muon/). With g the scaled gradient: m = μm + (1 - μ)g,
 /// x = (1 - ηλ)x - η √max(1, out/in) · O, where O is (1 - μ)g + μm with its singular values replaced by values near 1.
@@ -32,24 +36,39 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
     let gradient = gradient * step.gradient_scale;
     let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
     let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
-    let parts = ahead.split_with_sizes(heights.clone(), 0).into_iter().zip(heights);
-    let changes = parts.map(|(part, &height)| orthogonal(part) * step.rate([height, n_in]));
+    let runs: Vec<_> = heights.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect();
+    let parts = ahead.split_with_sizes(runs.iter().map(|(n, height)| n * height).collect(), 0);
+    let changes = parts.into_iter().zip(runs).map(|(part, (n, height))| {
+        let change = orthogonal(part.reshape([n, height, n_in])) * step.rate([height, n_in]);
+        change.reshape([n * height, n_in])
+    });
     (x * step.keep() - Tensor::cat(changes.collect(), 0), mean)
 }
 
-/// The matrix with the same singular vectors, and singular values near 1.
-fn orthogonal(x: Tensor<2>) -> Tensor<2> {
-    let [rows, columns] = x.dims();
+/// The matrices with the same singular vectors, and singular values near 1. Matrices of one shape share their launches.
+///
+/// `[N, rows, columns]`
+fn orthogonal(x: Tensor<3>) -> Tensor<3> {
+    let [_, rows, columns] = x.dims();
     let is_tall = rows > columns;
     let x = if is_tall { x.transpose() } else { x };
-    let norm = x.clone().square().sum().sqrt() + EPSILON;
-    let mut x = x / norm.unsqueeze();
+    let norm = x.clone().square().sum_dim(2).sum_dim(1).sqrt() + EPSILON; // [N, 1, 1]
+    let mut x = x / norm;
     for [a, b, c] in COEFFICIENTS {
         let gram = x.clone().matmul(x.clone().transpose());
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
+        let polynomial = weighted_sum(gram.clone(), b, gram.clone().matmul(gram), c);
+        x = weighted_sum(x.clone(), a, polynomial.matmul(x), 1.0);
     }
     if is_tall { x.transpose() } else { x }
+}
+
+/// `a · x + b · y`
+fn weighted_sum(x: Tensor<3>, a: f32, y: Tensor<3>, b: f32) -> Tensor<3> {
+    if is_on_gpu(&x) {
+        let [x, y] = [x, y].map(Tensor::into_dispatch);
+        return Tensor::from_dispatch(<Dispatch as GpuKernels>::weighted_sum(x, a, y, b));
+    }
+    x * a + y * b
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 use burn::{backend::Dispatch, prelude::*};
 use cpu::NormKind;
 
-use crate::{device::is_fused, fused::FusedOps, missing::missing};
+use crate::{
+    device::{count_gpu_path, is_fused, is_on_gpu},
+    fused::FusedOps,
+    gpu::GpuOps,
+    missing::missing,
+};
 
 /// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis. RMS norm takes the mean as 0.
 ///
@@ -34,12 +39,34 @@ pub fn norm<const D: usize>(
         #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
         return Tensor::from_dispatch(<Dispatch as FusedOps>::norm(x, gain, offset, kind, epsilon as f32));
     }
+    if is_on_gpu(&x) {
+        return with_offset(norm_on_gpu(x, kind, gain, epsilon), offset);
+    }
     let centred = match kind {
         NormKind::Layer => x.clone() - x.mean_dim(D - 1),
         NormKind::Rms => x,
     };
     let mean_square = centred.clone().square().mean_dim(D - 1);
-    let y = centred / (mean_square + epsilon).sqrt() * gain.unsqueeze();
+    with_offset(centred / (mean_square + epsilon).sqrt() * gain.unsqueeze(), offset)
+}
+
+/// [`norm`] without an offset, with its own backward pass.
+pub(crate) fn norm_on_gpu<const D: usize>(
+    x: Tensor<D>,
+    kind: NormKind,
+    gain: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    count_gpu_path();
+    let shape = x.dims();
+    let rows = x.reshape([-1, gain.dims()[0].cast_signed()]);
+    let [rows, gain] = [rows.into_dispatch(), gain.into_dispatch()];
+    #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
+    let y = <Dispatch as GpuOps>::norm(rows, gain, kind, epsilon as f32);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
+}
+
+fn with_offset<const D: usize>(y: Tensor<D>, offset: Option<Tensor<1>>) -> Tensor<D> {
     match offset {
         Some(offset) => y + offset.unsqueeze(),
         None => y,

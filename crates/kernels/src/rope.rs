@@ -62,7 +62,7 @@ impl Rope {
 
     /// Cosines and sines of at least the positions before `end`, as constants on a device without autodiff. They are
     /// cached per device.
-    fn on(&self, device: &Device, end: usize) -> [Tensor<2>; 2] {
+    pub(crate) fn on(&self, device: &Device, end: usize) -> [Tensor<2>; 2] {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tables.iter().position(|table| table.device == *device);
         if let Some(Table { cosines, sines, .. }) = place.map(|place| &tables[place])

@@ -15,9 +15,9 @@ const EPSILON: f64 = 1e-6;
 ///
 /// - output: `[1]`; zero if there are no gradients
 pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device: &Device) -> Tensor<1> {
-    let mut squares = SumOfSquares { grads, sum: Tensor::zeros([1], device) };
-    module.visit(&mut squares);
-    squares.sum.sqrt()
+    let mut gradients = Flatten { grads, parts: Vec::new() };
+    module.visit(&mut gradients);
+    kernels::sum_of_all_squares(gradients.parts, device).sqrt()
 }
 
 /// The Euclidean norm over all weights of a module. The result stays on the device.
@@ -51,16 +51,15 @@ pub(crate) fn clip_scale_on_device(norm: Tensor<1>, limit: Option<f64>) -> Tenso
     }
 }
 
-struct SumOfSquares<'a> {
+/// Collects the gradients, flattened to `[N]`.
+struct Flatten<'a> {
     grads: &'a GradientsParams,
-    sum: Tensor<1>,
+    parts: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for SumOfSquares<'_> {
+impl ModuleVisitor for Flatten<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sum = self.sum.clone() + kernels::sum_of_squares(grad);
-        }
+        self.parts.extend(self.grads.get::<D>(param.id).map(|grad| grad.reshape([-1])));
     }
 }
 

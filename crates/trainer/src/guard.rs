@@ -85,7 +85,8 @@ pub(crate) fn check_step_on_device(
     grad_clip: Option<f64>,
 ) -> Tensor<1> {
     let PendingStep { loss, grad_norm } = step.clone();
-    let mut unusable = loss.clone().is_finite().bool_and(grad_norm.clone().is_finite()).bool_not();
+    // Finite if both are.
+    let mut unusable = (loss.clone() + grad_norm.clone()).is_finite().bool_not();
     if let Some(limit) = spike_limit {
         unusable = unusable.bool_or(loss.greater_elem(limit));
     }

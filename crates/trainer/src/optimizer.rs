@@ -177,13 +177,16 @@ impl Optimizer for AdamW {
             time: i32::try_from(time + 1).expect("a run has fewer than 2^31 steps"),
             gradient_scale: 1.0,
         };
-        let before = [tensor, moment_1, moment_2];
-        let [tensor, moment_1, moment_2] =
-            scaled(scale, grad, before, |gradient_scale, grad, [tensor, first, second]| {
-                let step = AdamWStep { gradient_scale, ..step };
-                let (tensor, [first, second]) = kernels::adamw(&step, tensor, grad, [first, second]);
-                [tensor, first, second]
-            });
+        let moments = [moment_1, moment_2];
+        let (tensor, [moment_1, moment_2]) = match scale {
+            Scale::Known(gradient_scale) => {
+                kernels::adamw(&AdamWStep { gradient_scale, ..step }, tensor, grad, moments)
+            }
+            Scale::Skipped => (tensor, moments),
+            Scale::OnDevice(on_device) => {
+                kernels::adamw_on_device(&step, tensor, grad, moments, on_device.scale)
+            }
+        };
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);
         (tensor, Some(Moments(AdamWState { momentum })))
     }

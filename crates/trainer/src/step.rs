@@ -7,7 +7,7 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
-use kernels::{on_pool, with_dropout};
+use kernels::{on_device_thread, with_dropout};
 use model::dropout_seed;
 
 use crate::{
@@ -89,7 +89,7 @@ pub(crate) fn gradient(
     let first_sequence = rank.index * (recipe.optimizer.batch_size.get() / rank.size);
     let mut exchange = Exchange::new(rank, recipe.run.exchange_precision());
     // Ranks that wait for each other must not occupy the pool's threads, which all ranks of one process share.
-    let (grads, loss) = on_pool(|| {
+    let (grads, loss) = on_device_thread(&plain, || {
         let mut loss_sum = Tensor::zeros([1], &plain);
         let mut accumulator = GradientsAccumulator::new();
         for micro_batch in 0..n_batches {
@@ -113,7 +113,7 @@ pub(crate) fn gradient(
     });
     // The gradients can move to another thread, but not be shared with it.
     let with_norm = |grads| {
-        on_pool(|| {
+        on_device_thread(&plain, || {
             let grad_norm = gradients::global_norm(&model, &grads, &plain);
             (grads, grad_norm)
         })
@@ -168,7 +168,8 @@ impl Gradient {
         rank: &Rank,
     ) -> Result<Duration, Error> {
         let is_skipped = matches!(scale, Scale::Skipped);
-        on_pool(|| learner.optimizer_step(self.grads, scale));
+        let device = self.pending.loss.device();
+        on_device_thread(&device, || learner.optimizer_step(self.grads, scale));
         let Some(shards) = &rank.shards else { return Ok(self.waited) };
         if is_skipped {
             return Ok(self.waited); // On all ranks, by the same mean.

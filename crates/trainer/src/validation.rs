@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::prelude::*;
 use dataset::{Batch, BatchIndex, PackedRows, Samples};
-use kernels::on_pool;
+use kernels::on_device_thread;
 use model::Gpt;
 use ranks::Group;
 
@@ -86,7 +86,7 @@ impl Validation {
     ///
     /// If another rank has failed.
     pub(crate) fn measure(&self, gpt: &Gpt, control: &Control) -> Result<Option<Measured>, Error> {
-        let own = on_pool(|| match self.beta {
+        let own = on_device_thread(&self.device, || match self.beta {
             Some(beta) => self.preferences(gpt, beta, control),
             None => self.losses(gpt, control),
         });

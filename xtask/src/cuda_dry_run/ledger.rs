@@ -52,7 +52,7 @@ pub(crate) struct Ledger {
     pub(crate) step: Calls,
     /// Whether all measured steps launch the same.
     pub(crate) is_steady: bool,
-    /// The evaluation, the sample and checkpoints after the last step.
+    /// The evaluation and the sample after the last step.
     pub(crate) rest: Calls,
     /// A generated token.
     pub(crate) token: Option<Calls>,

@@ -49,7 +49,7 @@ pub(crate) fn text(ledger: &Ledger, top: usize) -> String {
     if !ledger.is_steady {
         text += "  warning: the measured steps differ in their launches\n";
     }
-    let _ = writeln!(text, "evaluation, sample and checkpoint: {}", calls(&ledger.rest));
+    let _ = writeln!(text, "evaluation and sample: {}", calls(&ledger.rest));
     if let Some(token) = &ledger.token {
         let _ = writeln!(text, "a generated token: {}", calls(token));
     }

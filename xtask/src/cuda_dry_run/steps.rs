@@ -15,16 +15,21 @@ pub(crate) const LOG_INTERVAL: usize = 3;
 /// Bytes of a step's loss and gradient norm.
 const STEP_BYTES: usize = 8;
 
+/// Launches of a generated token, at least.
+const TOKEN_LAUNCHES: usize = 20;
+
 /// Parts of a dry run, as ranges of [`Log::events`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     /// Two ranges of [`LOG_INTERVAL`] steps each, after the first ones, which compile and tune kernels. Each ends with the
     /// copy of its losses.
     pub(crate) steps: [Range<usize>; 2],
-    /// The evaluation and the sample after the last step, and checkpoints.
+    /// The evaluation and the sample after the last step.
     pub(crate) rest: Range<usize>,
     /// A generated token, from one copy of logits to the next; `None` if no token was generated.
     pub(crate) token: Option<Range<usize>>,
+    /// Generated tokens.
+    pub(crate) n_tokens: usize,
 }
 
 impl Parts {
@@ -43,23 +48,33 @@ impl Parts {
         };
         let end = all_of(LAST_STEP % LOG_INTERVAL * STEP_BYTES).find(|&at| at > third);
         let end = end.context("the run has not read the last step")?;
-        let token = token(log, end);
-        Ok(Self { steps: [first..second, second..third], rest: end..log.events.len(), token })
+        let tokens = tokens(log, end);
+        // In the middle, where most kernels are compiled.
+        let middle = tokens.len() / 2;
+        let token = middle.checked_sub(1).map(|before| tokens[before]..tokens[middle]);
+        let rest = end..log.events.len();
+        Ok(Self { steps: [first..second, second..third], rest, token, n_tokens: tokens.len() })
     }
 }
 
-/// From one copy of logits to the next: copies of the size that is most frequent after `end`.
-fn token(log: &Log, end: usize) -> Option<Range<usize>> {
+/// The ends of the copies of logits after `end`: of the copies after many launches, those of the most frequent size. Weights
+/// that are written to disk are copied one after another.
+fn tokens(log: &Log, end: usize) -> Vec<usize> {
     let mut copies = BTreeMap::<u64, Vec<usize>>::new();
+    let mut n_launches = 0;
     for (at, event) in log.events.iter().enumerate().skip(end) {
-        if let Event::Download(bytes) = event {
-            copies.entry(*bytes).or_default().push(at + 1);
+        match event {
+            Event::Launch(_) => n_launches += 1,
+            Event::Download(bytes) => {
+                if n_launches >= TOKEN_LAUNCHES {
+                    copies.entry(*bytes).or_default().push(at + 1);
+                }
+                n_launches = 0;
+            }
+            _ => {}
         }
     }
-    let logits = copies.into_values().max_by_key(Vec::len)?;
-    // In the middle, where all kernels are compiled.
-    let middle = logits.len() / 2;
-    Some(*logits.get(middle.checked_sub(1)?)?..*logits.get(middle)?)
+    copies.into_values().max_by_key(Vec::len).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -71,13 +86,15 @@ mod tests {
         let step = [Event::Launch(0), Event::Launch(1)];
         let three = [&step[..], &step, &step, &[Event::Download(24)]].concat();
         let last = [&step[..], &[Event::Download(8)]].concat();
-        let token = [Event::Launch(2), Event::Download(260)];
-        let sample = [token; 4].concat();
-        let events = [&[Event::Download(4000)][..], &three, &three, &three, &last, &sample].concat();
+        let token = [&[Event::Launch(2); TOKEN_LAUNCHES][..], &[Event::Download(260)]].concat();
+        let weights = [Event::Download(96); 9];
+        let sample = [&token[..]; 4].concat();
+        let events =
+            [&[Event::Download(4000)][..], &three, &three, &three, &last, &weights, &sample].concat();
         let log = Log { events, ..Log::default() };
-        let Parts { steps, rest, token } = Parts::of(&log).unwrap();
-        assert_eq!((steps, rest), ([8..15, 15..22], 25..33));
-        assert_eq!(log.events[token.unwrap()], [Event::Launch(2), Event::Download(260)]);
+        let Parts { steps, rest, token: range, n_tokens } = Parts::of(&log).unwrap();
+        assert_eq!((steps, rest, n_tokens), ([8..15, 15..22], 25..118, 4));
+        assert_eq!(log.events[range.unwrap()], token[..]);
 
         let log = Log { events: three, ..Log::default() };
         let error = Parts::of(&log).unwrap_err().to_string();

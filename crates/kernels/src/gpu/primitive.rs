@@ -8,9 +8,10 @@ use burn::{
         tensor::{FloatTensor, IntTensor},
     },
     prelude::*,
-    tensor::{DType, FloatDType, Slice},
+    tensor::Slice,
 };
 
+use super::kernels::operand_type;
 use crate::Precision;
 
 /// Splits `0..n` into ranges of `n_rows`; the last may be shorter.
@@ -29,6 +30,9 @@ pub(super) fn narrow<B: Backend>(x: FloatTensor<B>, dim: usize, range: Range<usi
 
 /// As [`narrow`], for integers.
 pub(super) fn narrow_int<B: Backend>(x: IntTensor<B>, dim: usize, range: Range<usize>) -> IntTensor<B> {
+    if range == (0..x.shape()[dim]) {
+        return x;
+    }
     let slices = within(x.rank(), dim, range);
     B::int_slice(x, &slices)
 }
@@ -52,16 +56,8 @@ pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [us
     B::float_reshape(x, Shape::new(shape))
 }
 
-/// An operand of [`product`], cast to the precision.
+/// An operand of a product, cast to the precision.
 pub(super) fn operand<B: Backend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
-    match precision {
-        Precision::F32 => x,
-        Precision::Bf16 => B::float_cast(x, FloatDType::BF16),
-    }
-}
-
-/// `x · y` of two [`operand`]s, as f32.
-pub(super) fn product<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
-    let product = B::float_matmul(x, y);
-    if product.dtype() == DType::F32 { product } else { B::float_cast(product, FloatDType::F32) }
+    let wanted = operand_type(precision);
+    if x.dtype() == wanted.into() { x } else { B::float_cast(x, wanted) }
 }

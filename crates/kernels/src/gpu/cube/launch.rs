@@ -1,0 +1,81 @@
+//! Launch geometry, and tensors as kernel arguments.
+
+use burn::{
+    backend::{TensorMetadata, cubecl::dtype_to_storage_type},
+    prelude::Shape,
+    tensor::DType,
+};
+use burn_cubecl::{
+    kernel::into_contiguous,
+    ops::numeric::{empty_device_contiguous_dtype, empty_device_dtype},
+    tensor::CubeTensor,
+};
+use cpu::Precision;
+use cubecl::prelude::*;
+
+use crate::gpu::kernels::operand_type;
+
+/// Units of a cube, the most that WebGPU guarantees.
+const MAX_UNITS: u32 = 256;
+
+/// Cubes along an axis of the grid, the most that WebGPU guarantees.
+const MAX_CUBES: usize = 65_535;
+
+/// A number of cubes and their units.
+pub(super) struct Geometry {
+    pub(super) cubes: CubeCount,
+    pub(super) cube: CubeDim,
+    pub(super) n_units: usize,
+}
+
+impl Geometry {
+    /// A unit for each of `n` elements. The last cubes may have units beyond them.
+    pub(super) fn elements(n: usize) -> Self {
+        Self::cubes(n.div_ceil(MAX_UNITS as usize), MAX_UNITS)
+    }
+
+    /// A cube for each of `n_rows` rows with this many columns; a power of two of units. The last cubes may be beyond the
+    /// rows.
+    pub(super) fn rows(n_rows: usize, n_columns: usize) -> Self {
+        let n_units = u32::try_from(n_columns).unwrap_or(MAX_UNITS).next_power_of_two().clamp(32, MAX_UNITS);
+        Self::cubes(n_rows, n_units)
+    }
+
+    fn cubes(n: usize, n_units: u32) -> Self {
+        let x = n.clamp(1, MAX_CUBES);
+        let [x, y] = [x, n.div_ceil(x).max(1)].map(|n| u32::try_from(n).expect("a grid has fewer cubes"));
+        Self { cubes: CubeCount::Static(x, y, 1), cube: CubeDim::new_1d(n_units), n_units: n_units as usize }
+    }
+}
+
+/// A new tensor without padding, beside `x`.
+pub(super) fn empty(x: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
+}
+
+/// A new tensor of operands beside `x`, without padding.
+pub(super) fn empty_operand(x: &CubeTensor, shape: Shape, precision: Precision) -> CubeTensor {
+    empty(x, shape, operand_type(precision).into())
+}
+
+/// A new matrix of operands beside `x`, whose rows may be padded for products.
+pub(super) fn empty_padded(x: &CubeTensor, shape: Shape, precision: Precision) -> CubeTensor {
+    empty_device_dtype(x.client.clone(), x.device.clone(), shape, operand_type(precision).into())
+}
+
+/// The tensor without padding or another order of axes.
+pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
+    into_contiguous(x)
+}
+
+/// A matrix whose elements of a row are consecutive, and the elements from one row to the next.
+pub(super) fn strided_rows(x: CubeTensor) -> (CubeTensor, usize) {
+    let is_by_rows = x.meta.strides()[1] == 1;
+    let x = if is_by_rows { x } else { into_contiguous(x) };
+    let stride = x.meta.strides()[0];
+    (x, stride)
+}
+
+pub(super) fn element(x: &CubeTensor) -> ElemType {
+    dtype_to_storage_type(x.dtype())
+}
