@@ -24,14 +24,64 @@ impl Cost {
     pub(crate) fn of(shape: &Shape, program: &Program, kernel: &str) -> Self {
         let tensors = tensors(shape, program);
         let bytes = tensors.iter().map(Tensor::bytes).sum();
-        let product = if kernel.contains("matmul") { product(&tensors) } else { None };
-        let (flops, factor_bits) = product.unwrap_or_default();
+        if !kernel.contains("matmul") {
+            return Self { bytes, ..Self::default() };
+        }
+        if let Some(sizes) = ProductSizes::of(shape, program) {
+            return sizes.cost(&tensors);
+        }
+        let (flops, factor_bits) = product(&tensors).unwrap_or_default();
         Self { bytes, flops, factor_bits }
     }
 
     /// Seconds that the launch takes at least.
     pub(crate) fn seconds(self, arch: Arch) -> f64 {
         LAUNCH + (self.flops / arch.product_peak(self.factor_bits)).max(self.bytes / arch.bandwidth())
+    }
+}
+
+/// The sizes of B products `[M, K]` · `[K, N]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ProductSizes {
+    batches: u64,
+    m: u64,
+    n: u64,
+    k: u64,
+}
+
+impl ProductSizes {
+    /// From the scalars of CubeK's products, if they are not in a fused kernel: the sizes of left factor, right factor and
+    /// output, each after the divisions of a batch index if there is more than one axis of batches, and near the end the
+    /// number of batches.
+    fn of(shape: &Shape, program: &Program) -> Option<Self> {
+        let info = shape.parameters.iter().find_map(|parameter| match parameter {
+            Parameter::Info(bytes) => Some(bytes),
+            _ => None,
+        })?;
+        let start = program.scalar_bytes.checked_sub(4 * program.n_u32)?;
+        let scalars = integers(info.get(start..program.scalar_bytes)?, 4);
+        let [.., batches, _] = scalars[..] else { return None };
+        let at = |idx: [usize; 6]| {
+            let [m, k, also_k, n, also_m, also_n] = idx.map(|idx| scalars.get(idx).copied().unwrap_or(0));
+            let fits = (m, k, n) == (also_m, also_k, also_n) && m * k * n > 0;
+            fits.then_some(Self { batches, m, n, k })
+        };
+        match scalars.len() {
+            10 => at([0, 1, 2, 3, 4, 5]),
+            28 => at([6, 7, 14, 15, 16, 17]),
+            _ => None,
+        }
+    }
+
+    fn cost(self, tensors: &[Tensor]) -> Cost {
+        let Self { batches, m, n, k } = self;
+        let bits = |idx: usize| tensors.get(idx).map_or(0, |tensor| tensor.element_bits);
+        let bytes = batches * (m * k * bits(0) + k * n * bits(1) + m * n * bits(2)) / 8;
+        Cost {
+            bytes: bytes as f64,
+            flops: 2.0 * (batches * m * n) as f64 * k as f64,
+            factor_bits: bits(0),
+        }
     }
 }
 
@@ -185,5 +235,29 @@ mod tests {
         assert!((cost.seconds(Arch::Sm90) - (1e-5 + LAUNCH)).abs() < 1e-12);
         let in_f32 = Cost { factor_bits: 32, ..cost };
         assert!((in_f32.seconds(Arch::Sm90) - (2e-5 + LAUNCH)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn sizes_of_products_are_scalars() {
+        let launch = |scalars: &[u32]| {
+            let info = [scalars, &[0; 4]].concat();
+            let parameters = vec![Parameter::Info(bytes(&info))];
+            let shape =
+                Shape { kernel: 0, grid: [1; 3], block: [1; 3], shared_bytes: 0, parameters };
+            let n_u32 = scalars.len();
+            ProductSizes::of(&shape, &Program { scalar_bytes: 4 * n_u32, n_u32, ..program() })
+        };
+        let one = launch(&[512, 48, 48, 96, 512, 96, 4, 3, 1, 0]).unwrap();
+        assert_eq!(one, ProductSizes { batches: 1, m: 512, n: 96, k: 48 });
+        let division = [64, 1, 6, 6, 99, 3];
+        let sizes = [&division[..], &[256, 32], &division, &[32, 128, 256, 128], &division, &[2, 2, 384, 0]];
+        let many = launch(&sizes.concat()).unwrap();
+        assert_eq!(many, ProductSizes { batches: 384, m: 256, n: 128, k: 32 });
+        assert_eq!(launch(&[512, 48, 47, 96, 512, 96, 4, 3, 1, 0]), None);
+
+        let operand = tensor(&[1]);
+        let cost = one.cost(&[operand.clone(), operand.clone(), operand]);
+        assert_eq!(cost.flops, 2.0 * 512.0 * 48.0 * 96.0);
+        assert_eq!(cost.bytes, 2.0 * (512.0 * 48.0 + 48.0 * 96.0 + 512.0 * 96.0));
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Program {
     pub(crate) length_bits: u64,
     /// Bytes of the scalars before the lengths.
     pub(crate) scalar_bytes: usize,
+    /// The last of these are scalars of 32 bits without sign.
+    pub(crate) n_u32: usize,
     pub(crate) has_tensor_cores: bool,
     pub(crate) resources: Resources,
 }
@@ -59,27 +61,30 @@ impl Program {
             .map(|parameter| element(parameter.split(['*', ' ']).next().unwrap_or_default()))
             .collect::<anyhow::Result<_>>()?;
         let info = source.split_once("struct info_st {").and_then(|(_, rest)| rest.split_once("};"));
-        let (scalar_bytes, length_bits) = info.map_or(Ok((0, 32)), |(fields, _)| info_layout(fields))?;
+        let (scalar_bytes, n_u32, length_bits) =
+            info.map_or(Ok((0, 0, 32)), |(fields, _)| info_layout(fields))?;
         let has_tensor_cores =
             ["mma.sync", "wmma.mma", "wgmma.mma", "tcgen05.mma"].iter().any(|op| ptx.contains(op));
         let resources = Resources::parse(messages)?;
-        Ok(Self { elements, length_bits, scalar_bytes, has_tensor_cores, resources })
+        Ok(Self { elements, length_bits, scalar_bytes, n_u32, has_tensor_cores, resources })
     }
 }
 
-/// The bytes of the scalars, and the bits of the lengths after them.
-fn info_layout(fields: &str) -> anyhow::Result<(usize, u64)> {
+/// The bytes of the scalars, the number of unsigned ones at their end, and the bits of the lengths after them.
+fn info_layout(fields: &str) -> anyhow::Result<(usize, usize, u64)> {
     let field = Regex::new(r"(\w+) (\w+)\[(\d+)\];").expect("a regular expression");
-    let (mut bytes, mut length_bits) = (0, 32);
+    let (mut bytes, mut n_u32, mut length_bits) = (0, 0, 32);
     for found in field.captures_iter(fields) {
         let (kind, name) = (&found[1], &found[2]);
         if name == "static_meta" {
             length_bits = element(kind)?.bits;
         } else {
-            bytes += usize::try_from(element(kind)?.bits / 8)? * found[3].parse::<usize>()?;
+            let n = found[3].parse::<usize>()?;
+            bytes += usize::try_from(element(kind)?.bits / 8)? * n;
+            n_u32 = if name == "scalars_u32" { n } else { 0 };
         }
     }
-    Ok((bytes, length_bits))
+    Ok((bytes, n_u32, length_bits))
 }
 
 /// Parses a C++ type, such as `float_4` for a vector.
@@ -143,6 +148,7 @@ ptxas info    : Used 40 registers, used 0 barriers, 8 bytes cumulative stack siz
                 elements: vec![Element { bits: 32, width: 4 }, Element { bits: 16, width: 1 }],
                 length_bits: 32,
                 scalar_bytes: 16,
+                n_u32: 2,
                 has_tensor_cores: true,
                 resources: Resources { registers: 40, spilled_bytes: 12 },
             }

@@ -132,7 +132,7 @@ impl GpuKernels for CubeBackend {
         scale: FloatTensor<Self>,
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        adamw::step([x, first, second], gradient, scale, &step)
+        adamw::step(x, [first, second], gradient, scale, &step)
     }
 
     fn weighted_sum(x: FloatTensor<Self>, a: f32, y: FloatTensor<Self>, b: f32) -> FloatTensor<Self> {

@@ -251,7 +251,8 @@ pub(crate) trait GpuKernels: Backend {
         (Self::float_mul(losses, row_weights), Self::float_cast(d_logits, operand_type(precision)))
     }
 
-    /// [`crate::adamw_on_device`]: the values and the moments after a step. Buffers that are not shared are reused.
+    /// [`crate::adamw_on_device`]: the values and the moments after a step. Buffers of moments that are not shared
+    /// are reused.
     ///
     /// - `scale`: `[1]`
     /// - the others: `[N]`

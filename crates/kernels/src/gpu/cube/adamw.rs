@@ -1,11 +1,11 @@
-//! The AdamW step in place.
+//! The AdamW step, with the moments in place.
 
 use burn::backend::TensorMetadata;
 use burn_cubecl::tensor::CubeTensor;
 use cpu::{AdamWStep, adamw::Coefficients};
 use cubecl::prelude::*;
 
-use super::launch::{Geometry, contiguous};
+use super::launch::{Geometry, contiguous, empty};
 
 /// The coefficients of a step as kernel arguments.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -21,7 +21,8 @@ struct StepArgument {
 /// A unit for each element. A scale of NaN changes nothing.
 #[cube(launch)]
 fn step_kernel(
-    x: &mut [f32],
+    x: &[f32],
+    moved: &mut [f32],
     first: &mut [f32],
     second: &mut [f32],
     gradient: &[f32],
@@ -31,30 +32,37 @@ fn step_kernel(
 ) {
     let at = ABSOLUTE_POS;
     let scale = scale[0];
-    if at < n && !scale.is_nan() {
-        let one = f32::new(1.0);
-        let gradient = gradient[at] * scale;
-        let mean = first[at] * step.beta_1 + gradient * (one - step.beta_1);
-        let square = second[at] * step.beta_2 + gradient * gradient * (one - step.beta_2);
-        let change = mean / ((square * step.correction).sqrt() + step.epsilon);
-        first[at] = mean;
-        second[at] = square;
-        x[at] = x[at] * step.keep - change * step.rate;
+    if at < n {
+        let mut value = x[at];
+        if !scale.is_nan() {
+            let one = f32::new(1.0);
+            let gradient = gradient[at] * scale;
+            let mean = first[at] * step.beta_1 + gradient * (one - step.beta_1);
+            let square = second[at] * step.beta_2 + gradient * gradient * (one - step.beta_2);
+            let change = mean / ((square * step.correction).sqrt() + step.epsilon);
+            first[at] = mean;
+            second[at] = square;
+            value = value * step.keep - change * step.rate;
+        }
+        moved[at] = value;
     }
 }
 
 /// The parameters and their moments after the step.
 pub(super) fn step(
-    values: [CubeTensor; 3],
+    x: CubeTensor,
+    moments: [CubeTensor; 2],
     gradient: CubeTensor,
     scale: CubeTensor,
     step: &AdamWStep,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let [x, first, second] = values.map(|x| {
-        let x = contiguous(x);
-        if x.can_mut() { x } else { x.copy() }
+    let [first, second] = moments.map(|moment| {
+        let moment = contiguous(moment);
+        if moment.can_mut() { moment } else { moment.copy() }
     });
-    let [gradient, scale] = [gradient, scale].map(contiguous);
+    let [x, gradient, scale] = [x, gradient, scale].map(contiguous);
+    // The model still has the parameter.
+    let moved = empty(&x, x.shape(), x.dtype());
     let n = x.shape().num_elements();
     let Coefficients { keep, rate, second: correction } = step.coefficients();
     let Geometry { cubes, cube, .. } = Geometry::elements(n);
@@ -63,7 +71,8 @@ pub(super) fn step(
         &client,
         cubes,
         cube,
-        x.clone().into_buffer_arg(),
+        x.into_buffer_arg(),
+        moved.clone().into_buffer_arg(),
         first.clone().into_buffer_arg(),
         second.clone().into_buffer_arg(),
         gradient.into_buffer_arg(),
@@ -71,5 +80,5 @@ pub(super) fn step(
         n,
         StepArgumentLaunch::new(step.beta_1, step.beta_2, step.epsilon, keep, rate, correction),
     );
-    (x, first, second)
+    (moved, first, second)
 }
