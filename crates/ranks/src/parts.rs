@@ -89,6 +89,7 @@ impl Parts {
     }
 
     /// The number of elements of the rank that owns most.
+    #[cfg(any(test, feature = "mpi"))]
     pub(crate) fn largest(&self) -> usize {
         self.0.offsets.windows(2).map(|bounds| bounds[1] - bounds[0]).max().unwrap_or(0)
     }
