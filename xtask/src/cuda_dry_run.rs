@@ -33,7 +33,7 @@ use self::{
 };
 use crate::common::{create, read, root, say, write};
 
-/// Tokens of the sample after which a dry run ends: kernels for most lengths are tuned anew, for seconds each.
+/// Tokens of the sample after which a dry run ends: most lengths need kernels of their own, which take seconds to tune.
 const N_TOKENS: usize = 8;
 
 /// Between two readings of the driver's log.
