@@ -29,6 +29,7 @@ mod device;
 mod device_name;
 mod device_peak;
 mod dropout;
+mod dropout_mask;
 mod embedding;
 mod fused;
 mod gpu;

@@ -77,11 +77,7 @@ impl ProductSizes {
         let Self { batches, m, n, k } = self;
         let bits = |idx: usize| tensors.get(idx).map_or(0, |tensor| tensor.element_bits);
         let bytes = batches * (m * k * bits(0) + k * n * bits(1) + m * n * bits(2)) / 8;
-        Cost {
-            bytes: bytes as f64,
-            flops: 2.0 * (batches * m * n) as f64 * k as f64,
-            factor_bits: bits(0),
-        }
+        Cost { bytes: bytes as f64, flops: 2.0 * (batches * m * n) as f64 * k as f64, factor_bits: bits(0) }
     }
 }
 
@@ -242,8 +238,7 @@ mod tests {
         let launch = |scalars: &[u32]| {
             let info = [scalars, &[0; 4]].concat();
             let parameters = vec![Parameter::Info(bytes(&info))];
-            let shape =
-                Shape { kernel: 0, grid: [1; 3], block: [1; 3], shared_bytes: 0, parameters };
+            let shape = Shape { kernel: 0, grid: [1; 3], block: [1; 3], shared_bytes: 0, parameters };
             let n_u32 = scalars.len();
             ProductSizes::of(&shape, &Program { scalar_bytes: 4 * n_u32, n_u32, ..program() })
         };

@@ -19,7 +19,7 @@ use super::{
     kernels::{GpuKernels, ScoreChunk},
     primitive::{add_to_first, chunks, narrow, narrow_int, operand, reshaped},
 };
-use crate::{dropout::arange, indices::index_data};
+use crate::{dropout_mask::arange, indices::index_data};
 
 /// The output, `[B, H, T, D]`.
 pub(super) fn forward<B: GpuKernels>(heads: &Heads<B>) -> FloatTensor<B> {

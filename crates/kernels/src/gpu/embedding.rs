@@ -12,7 +12,7 @@ use burn::{
 };
 
 use super::primitive::{chunks, narrow, narrow_int};
-use crate::dropout::arange;
+use crate::dropout_mask::arange;
 
 /// Maximum rows of a table whose gradient is computed as a product.
 const MAX_PRODUCT_ROWS: usize = 1 << 13;

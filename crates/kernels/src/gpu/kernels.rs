@@ -19,9 +19,9 @@ use cpu::{Activation, AdamWStep, NormKind, Precision, adamw::Coefficients, dropo
 
 use super::{
     activation,
-    primitive::{narrow, reshaped},
+    primitive::{narrow, operand_type, reshaped},
 };
-use crate::dropout::{arange, drop_out, is_dropped};
+use crate::dropout_mask::{arange, drop_out, is_dropped};
 
 /// A chunk of attention scores, `[B, H, R, S']`: those of the queries from `first` on over the positions visible to the
 /// last of them. A query sees one position more than the query before it.
@@ -41,14 +41,6 @@ pub(crate) struct ScoreChunk {
     pub(crate) mask: Option<Mask>,
     /// The precision of the attention weights.
     pub(crate) precision: Precision,
-}
-
-/// The type of an operand of a product.
-pub(crate) fn operand_type(precision: Precision) -> FloatDType {
-    match precision {
-        Precision::F32 => FloatDType::F32,
-        Precision::Bf16 => FloatDType::BF16,
-    }
 }
 
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]

@@ -8,10 +8,9 @@ use burn::{
         tensor::{FloatTensor, IntTensor},
     },
     prelude::*,
-    tensor::Slice,
+    tensor::{FloatDType, Slice},
 };
 
-use super::kernels::operand_type;
 use crate::Precision;
 
 /// Splits `0..n` into ranges of `n_rows`; the last may be shorter.
@@ -54,6 +53,14 @@ fn within(rank: usize, dim: usize, range: Range<usize>) -> Vec<Slice> {
 
 pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [usize; D]) -> FloatTensor<B> {
     B::float_reshape(x, Shape::new(shape))
+}
+
+/// The type of an operand of a product.
+pub(super) fn operand_type(precision: Precision) -> FloatDType {
+    match precision {
+        Precision::F32 => FloatDType::F32,
+        Precision::Bf16 => FloatDType::BF16,
+    }
 }
 
 /// An operand of a product, cast to the precision.

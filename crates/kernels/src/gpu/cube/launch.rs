@@ -13,7 +13,7 @@ use burn_cubecl::{
 use cpu::Precision;
 use cubecl::prelude::*;
 
-use crate::gpu::kernels::operand_type;
+use crate::gpu::primitive::operand_type;
 
 /// Units of a cube, the most that WebGPU guarantees.
 const MAX_UNITS: u32 = 256;
