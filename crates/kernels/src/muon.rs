@@ -33,7 +33,8 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
         let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step.clone());
         return (Tensor::from_dispatch(x), Tensor::from_dispatch(mean));
     }
-    let gradient = gradient * step.gradient_scale;
+    // A scale that only the device knows has been applied, and a launch would change nothing.
+    let gradient = if step.gradient_scale == 1.0 { gradient } else { gradient * step.gradient_scale };
     let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
     let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
     let runs: Vec<_> = heights.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect();

@@ -50,7 +50,7 @@ pub(crate) struct Ledger {
     pub(crate) lines: Vec<Line>,
     /// Per step.
     pub(crate) step: Calls,
-    /// Whether all measured steps launch the same.
+    /// Whether all measured steps launch the same. If not, only the last ones count.
     pub(crate) is_steady: bool,
     /// The evaluation and the sample after the last step.
     pub(crate) rest: Calls,
@@ -64,11 +64,17 @@ impl Ledger {
     ///
     /// If the source or the messages of a launched kernel are missing or have another form.
     pub(crate) fn of(log: &Log, parts: &Parts, kernels: &Path, arch: Arch) -> anyhow::Result<Self> {
-        let n_steps = (parts.steps.len() * LOG_INTERVAL) as f64;
         let [first, second] = parts.steps.clone().map(|range| log.events[range].to_vec());
+        let is_steady = by_kernel(log, &first) == by_kernel(log, &second);
+        // The first checkpoint may still be read from the device during the first steps.
+        let (events, n_steps) = match is_steady {
+            true => ([&first[..], &second].concat(), 2 * LOG_INTERVAL),
+            false => (second, LOG_INTERVAL),
+        };
+        let n_steps = n_steps as f64;
         let mut programs = HashMap::new();
         let mut lines: BTreeMap<(usize, [u64; 3]), Line> = BTreeMap::new();
-        for (idx, n) in Log::launches(&[&first[..], &second].concat()) {
+        for (idx, n) in Log::launches(&events) {
             let shape = &log.shapes[idx];
             let kernel = &log.kernels[shape.kernel];
             let program = match programs.entry(kernel.program) {
@@ -100,8 +106,8 @@ impl Ledger {
         let calls = |range: &Range<usize>| Calls::of(&log.events[range.clone()], 1.0);
         Ok(Self {
             lines,
-            step: Calls::of(&[&first[..], &second].concat(), n_steps),
-            is_steady: by_kernel(log, &first) == by_kernel(log, &second),
+            step: Calls::of(&events, n_steps),
+            is_steady,
             rest: calls(&parts.rest),
             token: parts.token.as_ref().map(calls),
             peak_bytes: log.peak_bytes,

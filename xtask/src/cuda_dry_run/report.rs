@@ -47,7 +47,7 @@ pub(crate) fn text(ledger: &Ledger, top: usize) -> String {
         1e3 * launching,
     );
     if !ledger.is_steady {
-        text += "  warning: the measured steps differ in their launches\n";
+        text += "  the measured steps differ in their launches; only the last ones count\n";
     }
     let _ = writeln!(text, "evaluation and sample: {}", calls(&ledger.rest));
     if let Some(token) = &ledger.token {
