@@ -183,7 +183,7 @@ proptest! {
         let [query_gain, key_gain] = gains;
         // The gains' gradients are sums over all heads and positions, of terms that are large if a norm has two
         // channels.
-        let close = Tolerance::rel_abs(1e-4, 2e-4);
+        let close = Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4));
         let inputs = [normal([batch * time, width], 1), query_gain, key_gain];
         assert_agrees_within(close, inputs, |[qkv, query_gain, key_gain]| {
             let [query_gain, key_gain] = [query_gain, key_gain].map(|gain| gain.reshape([head_dim]));
@@ -207,7 +207,7 @@ proptest! {
         assert_agrees(inputs(), |[x, w, _, _]| LmHead::new(w).logits(x, F32));
         assert_agrees(inputs(), |[x, w, b, r]| linear_residual(x, w, vector(b), 0.0, r, F32));
         // Hidden values are of order √C_in, and these activations multiply two of them.
-        let products = || Tolerance::rel_abs(1e-5, 4e-5 * d_in as f32);
+        let products = || Tolerance::rel_abs(test_tolerance(1e-5), test_tolerance(4e-5) * d_in as f32);
         for activation in [Activation::Gelu, Activation::GeluTanh] {
             assert_agrees(inputs(), |[x, w, b, _]| linear_activate(x, w, vector(b), activation, F32));
         }
@@ -224,7 +224,7 @@ proptest! {
     #[test]
     fn gradients_of_tensors_with_several_uses(n in 1usize..20, width in 2usize..20) {
         let inputs = [normal([n, width], 2), normal([width, width], 3), normal([1, width], 4)];
-        assert_agrees_within(Tolerance::rel_abs(1e-4, 1e-3), inputs, |[x, w, gain]| {
+        assert_agrees_within(Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(1e-3)), inputs, |[x, w, gain]| {
             let block = |h: Tensor<2>| {
                 let normed = norm(h.clone(), NormKind::Rms, gain.clone().reshape([width]), None, 1e-6);
                 linear_residual(normed, w.clone(), None, 0.0, h.clone(), F32) + h * 0.5
@@ -528,7 +528,12 @@ proptest! {
             let qkv = qkv.reshape([batch, time, width]);
             with_plain_operations(|| seeded(|| causal_attention(qkv, &attention, None, probability)))
         };
-        assert_same(Tolerance::rel_abs(1e-4, 2e-4), &inputs, on_gpu, reference);
+        assert_same(
+            Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)),
+            &inputs,
+            on_gpu,
+            reference,
+        );
     }
 
     #[test]
@@ -569,7 +574,7 @@ proptest! {
                 |[x, w, r]| with_plain_operations(|| seeded(|| r + dropout(product(x, w), probability))),
             );
         }
-        let products = Tolerance::rel_abs(1e-5, test_tolerance(4e-5) * d_in as f32);
+        let products = Tolerance::rel_abs(test_tolerance(1e-5), test_tolerance(4e-5) * d_in as f32);
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2, Activation::Swiglu] {
             assert_same(
                 products,
@@ -721,6 +726,36 @@ fn bf16_is_close_to_f32() {
             rounded.assert_approx_eq::<f32>(exact, Tolerance::rel_abs(2e-2, 8e-2));
         }
     }
+}
+
+/// Sizes beyond a cube, a column of the grid and one round of a loop over it.
+#[test]
+fn large_operations_on_gpus() {
+    // More rows than cubes along an axis; they are wider than a cube.
+    let [batch, n_head, time, head_dim] = [2, 64, 520, 2];
+    let inputs = [normal([batch * time, 3 * n_head * head_dim], 1)];
+    let split = |x: &Tensor<2>| {
+        let x = x.clone().reshape([batch, time, 3, n_head, head_dim]).permute([2, 0, 3, 1, 4]);
+        [0, 1, 2].map(|part| x.clone().narrow(0, part, 1).squeeze_dim::<4>(0))
+    };
+    let chunked = |[x]: [Tensor<2>; 1]| attend_in_chunks(split(&x), None, 0.0, 512, F32);
+    let reference = |[x]: [Tensor<2>; 1]| attention_reference(split(&x), None, 0.0, F32);
+    assert_same(Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)), &inputs, chunked, reference);
+
+    // More rows than cubes that sum the gradient of the gain.
+    let inputs = [normal([1100, 300], 2), normal([1, 300], 3)];
+    let on_gpu =
+        |[x, gain]: [Tensor<2>; 2]| norm_on_gpu(x.unsqueeze(), NormKind::Rms, gain.reshape([300]), 1e-2);
+    let reference = |[x, gain]: [Tensor<2>; 2]| -> Tensor<3> {
+        let mean_square = x.clone().square().mean_dim(1);
+        (x / (mean_square + 1e-2).sqrt() * gain).unsqueeze()
+    };
+    assert_same(Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)), &inputs, on_gpu, reference);
+
+    let values = normal([70_001], 4).inner();
+    let expected: f32 = values.to_data().iter::<f32>().map(|x| x * x).sum();
+    let sum: f32 = sum_of_all_squares(vec![values], &test_device()).into_scalar();
+    assert!((sum - expected).abs() < 1e-3 * expected, "{sum} and {expected}");
 }
 
 #[test]

@@ -314,10 +314,16 @@ pub(crate) fn self_attention_on_gpu(
     n_rows: usize,
 ) -> Tensor<3> {
     count_gpu_path();
-    let ([_, time, _], device) = (qkv.dims(), qkv.device());
+    let ([_, time, width], device) = (qkv.dims(), qkv.device());
     let Attention { n_head, n_kv_head, precision, .. } = *attention;
     let (query_gain, key_gain, epsilon) = match attention.qk_norm.clone() {
-        Some(QkNorm { query_gain, key_gain, epsilon }) => (query_gain, key_gain, epsilon),
+        Some(QkNorm { query_gain, key_gain, epsilon }) => {
+            let head_dim = width / (n_head + 2 * n_kv_head);
+            for gain in [&query_gain, &key_gain] {
+                assert_eq!(gain.dims(), [head_dim], "a gain has the channels of a head");
+            }
+            (query_gain, key_gain, epsilon)
+        }
         None => (Tensor::empty([0], &device), Tensor::empty([0], &device), 0.0),
     };
     #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]

@@ -3,7 +3,7 @@
 use std::{iter, sync::Arc};
 
 use burn::prelude::*;
-use kernels::on_pool;
+use kernels::on_device_thread;
 use model::Gpt;
 
 use crate::{
@@ -78,7 +78,7 @@ pub(crate) fn probe(
             break;
         }
         let mut seen = ProbeStep { step, learning_rate: rate(step), loss: f64::NAN };
-        on_pool(|| {
+        on_device_thread(&autodiff.clone().inner(), || {
             optimizer_step(&mut learner, &mut batches, recipe, step, &autodiff, |measured| {
                 seen.loss = measured.loss;
                 measured.loss.is_finite() && measured.grad_norm.is_finite()

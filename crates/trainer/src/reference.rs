@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use checkpoint::RunFolder;
 use dataset::{Examples, PackedRows};
-use kernels::on_pool;
+use kernels::on_device_thread;
 use model::Gpt;
 use ranks::Group;
 
@@ -111,7 +111,7 @@ fn of_pairs(
         if control.should_stop() {
             return Ok(None);
         }
-        for (idx, difference) in on_pool(|| batch.differences(gpt)) {
+        for (idx, difference) in on_device_thread(&gpt.device(), || batch.differences(gpt)) {
             all[idx] = difference;
         }
     }

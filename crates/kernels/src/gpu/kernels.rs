@@ -296,7 +296,7 @@ pub(crate) trait GpuKernels: Backend {
 
 impl GpuKernels for Flex {}
 
-/// Without gradients: only the backward passes of `GpuOps` call these operations.
+/// Required by `GpuOps`, whose methods for `Autodiff` call these operations on the backend below.
 impl<B: Backend, C: CheckpointStrategy> GpuKernels for Autodiff<B, C> {}
 
 impl ScoreChunk {

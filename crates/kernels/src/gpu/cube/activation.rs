@@ -42,11 +42,13 @@ fn value_and_slope(x: f32, #[comptime] kind: Kind) -> (f32, f32) {
         let density = f32::new(comptime!(0.5 * TANH[0])) * (x * x * f32::new(-0.5)).exp();
         (x * cdf, cdf + x * density)
     } else if comptime!(kind == Kind::GeluTanh) {
-        let square = x * x;
+        // Beyond, tanh is ±1, and the square would overflow.
+        let near = max(f32::new(-1e4), min(f32::new(1e4), x));
+        let square = near * near;
         let scale = f32::new(comptime!(TANH[0]));
-        let tanh = (scale * x * (one + f32::new(comptime!(TANH[1])) * square)).tanh();
+        let tanh = (scale * near * (one + f32::new(comptime!(TANH[1])) * square)).tanh();
         let slope = scale * (one + f32::new(comptime!(3.0 * TANH[1])) * square);
-        (half * x * (one + tanh), half * (one + tanh) + half * x * (one - tanh * tanh) * slope)
+        (half * x * (one + tanh), half * (one + tanh) + half * near * (one - tanh * tanh) * slope)
     } else if comptime!(kind == Kind::Relu2) {
         let positive = max(x, f32::new(0.0));
         (positive * positive, positive + positive)

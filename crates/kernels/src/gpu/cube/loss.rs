@@ -49,7 +49,8 @@ fn losses_kernel<L: Float, T: Int, O: Float>(
     let target = u32::cast_from(targets[row]) as usize;
     let weight = row_weights[row];
     if UNIT_POS == 0 {
-        losses[row] = weight * (sum.ln() + largest - f32::cast_from(logits[start + target]));
+        // The difference first: it is exact where the target is likely.
+        losses[row] = weight * (sum.ln() - (f32::cast_from(logits[start + target]) - largest));
     }
     if has_gradients {
         let mut column = UNIT_POS as usize;
