@@ -50,11 +50,11 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
 ///
 /// `[N, rows, columns]`
 fn orthogonal(x: Tensor<3>) -> Tensor<3> {
-    let [_, rows, columns] = x.dims();
+    let [n, rows, columns] = x.dims();
     let is_tall = rows > columns;
+    let norm = x.clone().reshape([n, rows * columns]).square().sum_dim(1).sqrt() + EPSILON; // [N, 1]
     let x = if is_tall { x.transpose() } else { x };
-    let norm = x.clone().square().sum_dim(2).sum_dim(1).sqrt() + EPSILON; // [N, 1, 1]
-    let mut x = x / norm;
+    let mut x = x / norm.reshape([n, 1, 1]);
     for [a, b, c] in COEFFICIENTS {
         let gram = x.clone().matmul(x.clone().transpose());
         let polynomial = weighted_sum(gram.clone(), b, gram.clone().matmul(gram), c);
