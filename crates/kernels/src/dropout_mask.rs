@@ -7,14 +7,12 @@ use burn::{
         Backend, TensorMetadata, get_device_settings,
         tensor::{BoolTensor, FloatTensor, IntTensor},
     },
-    prelude::*,
     tensor::{IntDType, Scalar},
 };
 use cpu::dropout::{MIX, MIX_LAST, Mask};
 
 /// Whether `mask` drops each of the first `n_columns` elements of the rows with indices `rows`, `[R]`, as `[R, C]`. The
 /// indices count from the mask's first row.
-/// Computed with tensor operations.
 pub(crate) fn is_dropped<B: Backend>(mask: Mask, rows: IntTensor<B>, n_columns: usize) -> BoolTensor<B> {
     let (n_rows, device) = (rows.shape()[0], rows.device());
     let first_row = i64::try_from(mask.first_row).expect("a batch has fewer than 2^63 rows");
