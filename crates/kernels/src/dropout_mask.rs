@@ -69,7 +69,7 @@ fn mix<B: Backend>(x: IntTensor<B>) -> IntTensor<B> {
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "values in tests are small")]
 mod tests {
-    use burn::backend::Dispatch;
+    use burn::{backend::Dispatch, prelude::*};
 
     use super::*;
     use crate::testing::test_device;
