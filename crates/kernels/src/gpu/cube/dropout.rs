@@ -33,8 +33,8 @@ impl MaskArgument {
 /// The factor of an element: 0, or the scale of the mask.
 #[cube]
 pub(super) fn factor(mask: &MaskArgument, row: usize, column: usize) -> f32 {
-    let key = mix(mix((row as u32 + mask.first_row) ^ mask.seed_low) ^ mask.seed_high);
-    let is_kept = mix(column as u32 ^ key) >= mask.threshold;
+    let key = mix(mix((u32::cast_from(row) + mask.first_row) ^ mask.seed_low) ^ mask.seed_high);
+    let is_kept = mix(u32::cast_from(column) ^ key) >= mask.threshold;
     select(is_kept, mask.scale, f32::new(0.0))
 }
 
