@@ -731,16 +731,22 @@ fn bf16_is_close_to_f32() {
 /// Sizes beyond a cube, a column of the grid and one round of a loop over it.
 #[test]
 fn large_operations_on_gpus() {
-    // More rows than cubes along an axis; they are wider than a cube.
-    let [batch, n_head, time, head_dim] = [2, 64, 520, 2];
-    let inputs = [normal([batch * time, 3 * n_head * head_dim], 1)];
-    let split = |x: &Tensor<2>| {
-        let x = x.clone().reshape([batch, time, 3, n_head, head_dim]).permute([2, 0, 3, 1, 4]);
-        [0, 1, 2].map(|part| x.clone().narrow(0, part, 1).squeeze_dim::<4>(0))
-    };
-    let chunked = |[x]: [Tensor<2>; 1]| attend_in_chunks(split(&x), None, 0.0, 512, F32);
-    let reference = |[x]: [Tensor<2>; 1]| attention_reference(split(&x), None, 0.0, F32);
-    assert_same(Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)), &inputs, chunked, reference);
+    // More rows of scores than cubes along an axis; rows wider than a cube.
+    for [batch, n_head, time, head_dim, n_rows] in [[4, 280, 60, 2, 60], [1, 2, 300, 4, 128]] {
+        let inputs = [normal([batch * time, 3 * n_head * head_dim], 1)];
+        let split = |x: &Tensor<2>| {
+            let x = x.clone().reshape([batch, time, 3, n_head, head_dim]).permute([2, 0, 3, 1, 4]);
+            [0, 1, 2].map(|part| x.clone().narrow(0, part, 1).squeeze_dim::<4>(0))
+        };
+        let chunked = |[x]: [Tensor<2>; 1]| attend_in_chunks(split(&x), None, 0.0, n_rows, F32);
+        let reference = |[x]: [Tensor<2>; 1]| attention_reference(split(&x), None, 0.0, F32);
+        assert_same(
+            Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)),
+            &inputs,
+            chunked,
+            reference,
+        );
+    }
 
     // More rows than cubes that sum the gradient of the gain.
     let inputs = [normal([1100, 300], 2), normal([1, 300], 3)];
