@@ -57,8 +57,8 @@ impl Parts {
     }
 }
 
-/// The ends of the copies of logits after `end`: of the copies after many launches, those of the most frequent size. Weights
-/// that are written to disk are copied one after another.
+/// Where a generated token ends, after `end`: its logits are copied to the host. Such copies follow many launches, and have the
+/// most frequent size. Weights that are written to disk are copied one after another.
 fn tokens(log: &Log, end: usize) -> Vec<usize> {
     let mut copies = BTreeMap::<u64, Vec<usize>>::new();
     let mut n_launches = 0;

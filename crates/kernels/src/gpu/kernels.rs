@@ -23,8 +23,8 @@ use super::{
 };
 use crate::dropout_mask::{arange, drop_out, is_dropped};
 
-/// A chunk of attention scores, `[B, H, R, S']`: those of the queries from `first` on over the positions visible to the
-/// last of them. A query sees one position more than the query before it.
+/// A chunk of attention scores, `[B, H, R, S']`: R consecutive queries, from `first` on, and the S' positions that the last
+/// query sees. A query sees one position more than the query before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoreChunk {
     /// R
@@ -76,8 +76,8 @@ pub(crate) trait GpuKernels: Backend {
         Self::float_cast(chunk.dropped::<Self>(weights), operand_type(chunk.precision))
     }
 
-    /// The attention weights with dropout, and the gradients of the scores, given those of the weights. Equations of
-    /// appendix B.2 of [FlashAttention](https://arxiv.org/abs/2205.14135).
+    /// The attention weights with dropout, and the gradients of the scores. `d_weights` has the gradients of the weights. Equations
+    /// of appendix B.2 of [FlashAttention](https://arxiv.org/abs/2205.14135).
     ///
     /// - all: `[B, H, R, S']`
     #[fusion(meta = attention_gradient_specs)]
