@@ -78,7 +78,7 @@ impl GpuGroup {
         Ok(Self { device: device.clone().inner(), member: Mutex::new(Member(member)) })
     }
 
-    /// The mean of `x` over all members, in f32. All must call this with as many elements, in the same order. The bits are equal
+    /// The mean of `x`, `[N]`, over all members, as f32. All must call this with as many elements, in the same order. The bits are equal
     /// on all members; the order of addition is NCCL's.
     ///
     /// # Errors
