@@ -82,7 +82,7 @@ fn linear_activate(bencher: Bencher<'_, '_>, fused: bool) {
 fn layer_norm(bencher: Bencher<'_, '_>, fused: bool) {
     let (x, gain) = (random([BATCH, TIME, WIDTH]), random([WIDTH]));
     forward_and_backward(bencher, fused, || {
-        kernels::norm(x.clone(), NormKind::Layer, gain.clone(), None, 1e-5)
+        kernels::norm(x.clone(), NormKind::Layer, gain.clone(), None, 1e-5, Precision::F32)
     });
 }
 

@@ -1,10 +1,18 @@
 //! Activation functions of feed-forward networks.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use burn::{
+    backend::Dispatch,
     prelude::*,
-    tensor::activation::{gelu, gelu_approximate, relu, silu},
+    tensor::activation::{relu, silu},
 };
 use cpu::Activation;
+
+use crate::{
+    device::{count_gpu_path, is_on_gpu},
+    gpu::{GpuOps, TANH_CUBIC, TANH_END, TANH_SCALE},
+};
 
 /// Applies the activation elementwise; SwiGLU combines the first and the second half of the last axis.
 ///
@@ -17,17 +25,42 @@ use cpu::Activation;
 ///
 /// If the activation is SwiGLU and the last axis is odd.
 pub fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    if is_on_gpu(&x) {
+        return activate_on_gpu(x, activation);
+    }
     match activation {
-        Activation::Gelu => gelu(x),
-        Activation::GeluTanh => gelu_approximate(x),
+        // Burn's GELUs have NaN or approximate gradients on some devices.
+        Activation::Gelu => x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
+        Activation::GeluTanh => {
+            let near = x.clone().clamp(-TANH_END, TANH_END);
+            let u = (near.clone().square() * TANH_CUBIC + 1.0) * near * TANH_SCALE;
+            x * (u.tanh() + 1.0) * 0.5
+        }
         Activation::Relu2 => relu(x).square(),
         Activation::Swiglu => {
-            let width = x.dims()[D - 1];
-            assert!(width.is_multiple_of(2), "SwiGLU needs an even number of channels (got {width})");
+            let width = even_width(&x);
             let [gate, up] = [0, width / 2].map(|start| x.clone().narrow(D - 1, start, width / 2));
             silu(gate) * up
         }
     }
+}
+
+/// [`activate`] with its own backward pass.
+pub(crate) fn activate_on_gpu<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    count_gpu_path();
+    let mut shape = x.dims();
+    let width = if activation == Activation::Swiglu { even_width(&x) } else { shape[D - 1] };
+    shape[D - 1] = width / activation.n_inputs();
+    let rows = x.reshape([-1, width.cast_signed()]);
+    let y = <Dispatch as GpuOps>::activate(rows.into_dispatch(), activation);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
+}
+
+/// The last axis of the input of SwiGLU.
+fn even_width<const D: usize>(x: &Tensor<D>) -> usize {
+    let width = x.dims()[D - 1];
+    assert!(width.is_multiple_of(2), "SwiGLU needs an even number of channels (got {width})");
+    width
 }
 
 #[cfg(test)]

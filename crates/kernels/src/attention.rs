@@ -1,18 +1,22 @@
 //! Causal multi-head attention.
 
-use burn::{backend::Dispatch, prelude::*, tensor::activation::softmax};
+use burn::{
+    backend::Dispatch,
+    prelude::*,
+    tensor::{DType, activation::softmax},
+};
 use cpu::{Documents, HeadLayout, NormKind, Precision, Segment};
 
 use crate::{
     Rope,
-    device::{count_gpu_path, is_fused, is_on_gpu},
+    device::{count_gpu_path, is_fused, is_on_gpu, is_operand_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
-    gpu::{GpuOps, SelfAttention},
+    gpu::{GpuOps, HeadSplit, SelfAttention},
     indices::index_tensor,
     missing::missing,
     norm,
-    precision::product,
+    precision::{as_f32, product},
     slot::{Slot, SlotStorage},
 };
 
@@ -100,8 +104,8 @@ impl Attention {
         let mut k = heads(n_head, n_kv_head);
         let v = heads(n_head + n_kv_head, n_kv_head);
         if let Some(QkNorm { query_gain, key_gain, epsilon }) = &self.qk_norm {
-            q = norm(q, NormKind::Rms, query_gain.clone(), None, *epsilon);
-            k = norm(k, NormKind::Rms, key_gain.clone(), None, *epsilon);
+            q = norm(q, NormKind::Rms, query_gain.clone(), None, *epsilon, Precision::F32);
+            k = norm(k, NormKind::Rms, key_gain.clone(), None, *epsilon, Precision::F32);
         }
         if let Some(rope) = &self.rope {
             [q, k] = match positions {
@@ -125,11 +129,13 @@ enum Positions<'a> {
 /// [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 ///
 /// With `documents`, a token attends to its document only, and positions restart at 0 in each document. In training,
-/// dropout with `dropout_probability` applies to the attention weights.
+/// dropout with `dropout_probability` applies to the attention weights. On GPUs, the output has the type of products of the
+/// precision, unless documents meet RoPE.
 ///
 /// # Shapes
 ///
-/// - `qkv`: `[B, T, (H + 2 KV) · D]`: the queries of all heads, then their keys, then their values
+/// - `qkv`: `[B, T, (H + 2 KV) · D]`, of [`linear`](crate::linear) or [`linear_operand`](crate::linear_operand): the queries of
+///   all heads, then their keys, then their values
 /// - output: `[B, T, H · D]`
 ///
 /// # Panics
@@ -162,11 +168,11 @@ pub fn causal_attention(
         return Tensor::from_dispatch(mixed);
     }
     // RoPE in documents has other angles for each row.
-    if is_on_gpu(&qkv) && (documents.is_none() || attention.rope.is_none()) {
+    if is_operand_on_gpu(&qkv) && (documents.is_none() || attention.rope.is_none()) {
         let n_rows = n_chunk_rows([batch, attention.n_head, time, time]);
         return self_attention_on_gpu(qkv, attention, documents, dropout_probability, n_rows);
     }
-    let heads = attention.split(qkv, documents.map_or(Positions::From(0), Positions::In));
+    let heads = attention.split(as_f32(qkv), documents.map_or(Positions::From(0), Positions::In));
     attend(heads, documents, dropout_probability, attention.precision)
 }
 
@@ -316,36 +322,32 @@ pub(crate) fn self_attention_on_gpu(
     count_gpu_path();
     let ([_, time, width], device) = (qkv.dims(), qkv.device());
     let Attention { n_head, n_kv_head, precision, .. } = *attention;
-    let (query_gain, key_gain, epsilon) = match attention.qk_norm.clone() {
-        Some(QkNorm { query_gain, key_gain, epsilon }) => {
+    #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
+    let epsilon = attention.qk_norm.as_ref().map(|norm| norm.epsilon as f32);
+    let has_rope = attention.rope.is_some();
+    let gains = match attention.qk_norm.clone() {
+        Some(QkNorm { query_gain, key_gain, .. }) => {
             let head_dim = width / (n_head + 2 * n_kv_head);
             for gain in [&query_gain, &key_gain] {
                 assert_eq!(gain.dims(), [head_dim], "a gain has the channels of a head");
             }
-            (query_gain, key_gain, epsilon)
+            Tensor::stack::<2>(vec![query_gain, key_gain], 0).into_dispatch()
         }
-        None => (Tensor::empty([0], &device), Tensor::empty([0], &device), 0.0),
+        None => qkv.clone().detach().into_dispatch(),
     };
-    #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
-    let epsilon = epsilon as f32;
-    let plain = device.clone().inner();
-    let [cosines, sines] = match &attention.rope {
-        Some(rope) => rope.on(&plain, time),
-        None => [(); 2].map(|()| Tensor::empty([0, 0], &plain)),
+    let angles = match &attention.rope {
+        Some(rope) => rope.on(&device.clone().inner(), time).into_dispatch(),
+        None => qkv.clone().inner().into_dispatch(),
     };
+    let channels = if qkv.dtype() == DType::F32 { Precision::F32 } else { Precision::Bf16 };
     let options = SelfAttention {
-        n_head,
-        n_kv_head,
-        epsilon,
+        split: HeadSplit { n_head, n_kv_head, epsilon, has_rope, channels, precision },
         documents: documents.cloned(),
         mask: dropout::mask(&device, dropout_probability, n_head * time),
         n_rows,
-        precision,
     };
-    let [query_gain, key_gain] = [query_gain, key_gain].map(Tensor::into_dispatch);
-    let [cosines, sines] = [cosines, sines].map(Tensor::into_dispatch);
     let qkv = qkv.into_dispatch();
-    let mixed = <Dispatch as GpuOps>::self_attention(qkv, query_gain, key_gain, cosines, sines, options);
+    let mixed = <Dispatch as GpuOps>::self_attention(qkv, gains, angles, options);
     Tensor::from_dispatch(mixed)
 }
 
@@ -363,7 +365,7 @@ pub(crate) fn attend_in_chunks(
     count_gpu_path();
     let mixed =
         <Dispatch as GpuOps>::attention_in_chunks(q, k, v, documents.cloned(), mask, n_rows, precision);
-    merge_heads(Tensor::from_dispatch(mixed))
+    as_f32(Tensor::from_dispatch(mixed))
 }
 
 /// `[B, H, T, D]` to `[B, T, H · D]`.

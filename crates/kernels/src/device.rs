@@ -86,8 +86,17 @@ pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// Whether a tensor takes the GPU paths of operations that have one, rather than the reference implementation.
 pub(crate) fn is_on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
+    has_gpu_paths(x) && x.dtype() == DType::F32
+}
+
+/// As [`is_on_gpu`], for operations that also take operands of products in bf16.
+pub(crate) fn is_operand_on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
+    has_gpu_paths(x) && matches!(x.dtype(), DType::F32 | DType::BF16)
+}
+
+fn has_gpu_paths<const D: usize>(x: &Tensor<D>) -> bool {
     let is_gpu = GPU_PATHS_ON_CPU.load(Ordering::Relaxed) || x.device().inner() != Device::flex();
-    is_gpu && !is_plain() && x.dtype() == DType::F32
+    is_gpu && !is_plain()
 }
 
 fn is_plain() -> bool {

@@ -10,8 +10,10 @@ mod attention;
 mod cube;
 mod embedding;
 mod head_loss;
+mod heads;
 mod kernels;
 mod linear;
+mod norm;
 mod primitive;
 mod self_attention;
 
@@ -30,13 +32,18 @@ use burn::backend::{
 };
 use cpu::{Activation, Documents, NormKind, Precision, dropout::Mask};
 
+pub(crate) use self::{
+    activation::{TANH_CUBIC, TANH_END, TANH_SCALE},
+    heads::HeadSplit,
+    kernels::GpuKernels,
+    self_attention::SelfAttention,
+};
 use self::{
     attention::Heads,
     head_loss::{HeadLoss, LossGradients},
     linear::{Activated, Operands},
     self_attention::{Attended, Inputs},
 };
-pub(crate) use self::{kernels::GpuKernels, self_attention::SelfAttention};
 
 /// The default methods have no backward pass; [`Autodiff`] overrides them.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -45,7 +52,7 @@ pub(crate) trait GpuOps: GpuKernels {
     ///
     /// - `queries`: `[B, H, T, D]`
     /// - `keys`, `values`: `[B, KV, S, D]`
-    /// - output: `[B, H, T, D]`
+    /// - output: `[B, T, H · D]`, in the precision of products
     fn attention_in_chunks(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
@@ -59,21 +66,17 @@ pub(crate) trait GpuOps: GpuKernels {
         attention::forward(&Heads::<Self>::new(inputs, documents.as_ref(), mask, n_rows, precision))
     }
 
-    /// As [`crate::causal_attention`]. QK norm is off if the gains are empty, RoPE if the cosines and sines are.
+    /// As [`crate::causal_attention`]. The other tensors are those of [`GpuKernels::split_heads`].
     ///
     /// - `qkv`: `[B, T, (H + 2 KV) · D]`
-    /// - `query_gain`, `key_gain`: `[D]`
-    /// - `cosines`, `sines`: `[positions, D/2]`
-    /// - output: `[B, T, H · D]`
+    /// - output: `[B, T, H · D]`, in the precision of products
     fn self_attention(
         qkv: FloatTensor<Self>,
-        query_gain: FloatTensor<Self>,
-        key_gain: FloatTensor<Self>,
-        cosines: FloatTensor<Self>,
-        sines: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
         options: SelfAttention,
     ) -> FloatTensor<Self> {
-        let inputs = Inputs::<Self> { qkv, gains: [query_gain, key_gain], factors: [cosines, sines] };
+        let inputs = Inputs::<Self> { qkv, gains, angles };
         let (_, out) = inputs.attend(options);
         out
     }
@@ -96,15 +99,20 @@ pub(crate) trait GpuOps: GpuKernels {
         Self::float_select(table, 0, ids)
     }
 
-    /// `x · weightᵀ`.
+    /// `x · weightᵀ`, as operands of the precision `output`.
     ///
     /// - `x`: `[rows, C_in]`
     /// - `weight`: `[C_out, C_in]`
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
-        Operands::<Self>::new(x, weight, precision).product()
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+        output: Precision,
+    ) -> FloatTensor<Self> {
+        Operands::<Self>::new(x, weight, precision).product_in(output)
     }
 
-    /// [`crate::activate`] of [`GpuOps::linear`].
+    /// [`crate::activate`] of [`GpuOps::linear`], as operands of the precision.
     fn linear_activated(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -125,14 +133,23 @@ pub(crate) trait GpuOps: GpuKernels {
         Operands::<Self>::new(x, weight, precision).added(residual, mask)
     }
 
-    /// [`crate::norm`] of rows, `[rows, C]`, without an offset.
+    /// [`crate::activate`] of rows, as f32.
+    ///
+    /// - `x`: `[rows, I]`, or `[rows, 2I]` for SwiGLU
+    /// - output: `[rows, I]`
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        Self::activate_rows(x, activation, Precision::F32)
+    }
+
+    /// [`crate::norm`] of rows, `[rows, C]`, without an offset, as operands of the precision.
     fn norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         kind: NormKind,
         epsilon: f32,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        Self::norm_rows(x, gain, kind, epsilon)
+        Self::norm_rows(x, gain, kind, epsilon, precision)
     }
 
     /// [`crate::dropout`] of rows, `[rows, columns]`.
@@ -168,16 +185,13 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
 
     fn self_attention(
         qkv: FloatTensor<Self>,
-        query_gain: FloatTensor<Self>,
-        key_gain: FloatTensor<Self>,
-        cosines: FloatTensor<Self>,
-        sines: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
         options: SelfAttention,
     ) -> FloatTensor<Self> {
-        let nodes = [qkv.node(), query_gain.node(), key_gain.node()];
-        let gains = [query_gain, key_gain].map(|x| x.into_primitive());
-        let factors = [cosines, sines].map(|x| x.into_primitive());
-        let inputs = Inputs::<B> { qkv: qkv.into_primitive(), gains, factors };
+        let nodes = [qkv.node(), gains.node()];
+        let [qkv, gains, angles] = [qkv, gains, angles].map(|x| x.into_primitive());
+        let inputs = Inputs::<B> { qkv, gains, angles };
         let (attended, out) = inputs.attend(options);
         match SelfAttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(attended, out),
@@ -217,10 +231,15 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         }
     }
 
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        precision: Precision,
+        output: Precision,
+    ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let operands = Operands::<B>::new(x.into_primitive(), weight.into_primitive(), precision);
-        let y = operands.product();
+        let y = operands.product_in(output);
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(operands, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -259,15 +278,26 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         }
     }
 
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let x = x.into_primitive();
+        let y = B::activate_rows(x.clone(), activation, Precision::F32);
+        match ActivationBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, activation), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         kind: NormKind,
         epsilon: f32,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), gain.node()];
         let [x, gain] = [x, gain].map(|x| x.into_primitive());
-        let y = B::norm_rows(x.clone(), gain.clone(), kind, epsilon);
+        let y = B::norm_rows(x.clone(), gain.clone(), kind, epsilon, precision);
         match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(([x, gain], kind, epsilon), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -313,13 +343,13 @@ impl<B: GpuKernels> Backward<B, 3> for AttentionBackward {
 #[derive(Debug)]
 struct SelfAttentionBackward;
 
-impl<B: GpuKernels> Backward<B, 3> for SelfAttentionBackward {
+impl<B: GpuKernels> Backward<B, 2> for SelfAttentionBackward {
     type State = Attended<B>;
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (d_qkv, [d_query_gain, d_key_gain]) = ops.state.gradients(grads.consume::<B>(&ops.node));
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (d_qkv, d_gains) = ops.state.gradients(grads.consume::<B>(&ops.node));
         let parents = ops.parents.map(|parent| parent.map(|node| node.id));
-        register::<B, 3>(grads, parents, [Some(d_qkv), d_query_gain, d_key_gain]);
+        register::<B, 2>(grads, parents, [Some(d_qkv), d_gains]);
     }
 }
 
@@ -399,6 +429,21 @@ impl<B: GpuKernels> Backward<B, 2> for ActivatedBackward {
         let parents = ops.parents.map(|parent| parent.map(|node| node.id));
         let [of_x, of_weight] = parents.map(|parent| parent.is_some());
         register::<B, 2>(grads, parents, ops.state.gradients(d_y, of_x, of_weight));
+    }
+}
+
+#[derive(Debug)]
+struct ActivationBackward;
+
+impl<B: GpuKernels> Backward<B, 1> for ActivationBackward {
+    type State = (FloatTensor<B>, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, activation) = ops.state;
+        let d_y = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::activation_gradient(x, d_y, activation));
+        }
     }
 }
 

@@ -69,7 +69,7 @@ pub use embedding::embed;
 pub use gpu_group::{GpuGroup, GpuGroupError, gpu_uuid};
 #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
 pub use graphics::{GraphicsApi, GraphicsError};
-pub use linear::{linear, linear_activate, linear_residual};
+pub use linear::{linear, linear_activate, linear_operand, linear_residual};
 pub use low_rank::{LowRank, UpdatedWeight};
 pub use muon::muon;
 pub use norm::norm;

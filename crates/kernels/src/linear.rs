@@ -4,13 +4,13 @@ use burn::{backend::Dispatch, prelude::*};
 
 use crate::{
     Activation, LowRank, Precision, UpdatedWeight, Weight, activate,
-    device::{count_gpu_path, is_fused, is_on_gpu},
+    device::{count_gpu_path, is_fused, is_operand_on_gpu},
     dropout::{self, dropout},
     fused::{Affine, FusedOps},
     gpu::GpuOps,
     low_rank::Stacked,
     missing::missing,
-    precision::product,
+    precision::{as_f32, product},
 };
 
 /// `x · weightᵀ + bias`, over the last axis of `x`, with the weight's low-rank updates.
@@ -37,13 +37,38 @@ pub fn linear<'a, const D: usize>(
         let update_mask = dropout::mask(&x.device(), weight.dropout(), rows_per_sequence(&x));
         return fused(x, weight, bias, None, Affine { precision, update_mask, ..Affine::default() });
     }
-    if is_on_gpu(&x) && weight.updates.is_empty() {
+    if is_operand_on_gpu(&x) && weight.updates.is_empty() {
         return linear_on_gpu(x, weight.weight, bias, precision);
     }
     plain(x, &weight, bias, precision)
 }
 
-/// [`activate`] of [`linear`].
+/// [`linear`] of which only products are taken, as of the channels of attention. On GPUs, the output has the type of products of
+/// the precision if there are neither a bias nor updates.
+///
+/// # Shapes
+///
+/// As [`linear`].
+///
+/// # Panics
+///
+/// If the last axes of `x` and `weight` differ, or an update does not fit the weight.
+pub fn linear_operand<'a, const D: usize>(
+    x: Tensor<D>,
+    weight: impl Into<UpdatedWeight<'a>>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
+    let weight = weight.into();
+    if is_operand_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
+        check(&x, &weight);
+        return product_on_gpu(x, weight.weight, precision, precision);
+    }
+    linear(x, weight, bias, precision)
+}
+
+/// [`activate`] of [`linear`]. On GPUs, the output has the type of products of the precision if there are neither a bias nor
+/// updates.
 ///
 /// # Shapes
 ///
@@ -66,7 +91,7 @@ pub fn linear_activate<'a, const D: usize>(
         let affine = Affine { precision, activation: Some(activation), update_mask, ..Affine::default() };
         return fused(x, weight, bias, None, affine);
     }
-    if is_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
+    if is_operand_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
         return activated_on_gpu(x, weight.weight, activation, precision);
     }
     activate(linear(x, weight, bias, precision), activation)
@@ -100,7 +125,7 @@ pub fn linear_residual<'a, const D: usize>(
         let affine = Affine { precision, mask, update_mask, ..Affine::default() };
         return fused(x, weight, bias, Some(residual), affine);
     }
-    if is_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
+    if is_operand_on_gpu(&x) && weight.updates.is_empty() && bias.is_none() {
         return residual_on_gpu(x, weight.weight, dropout_probability, residual, precision);
     }
     residual + dropout(linear(x, weight, bias, precision), dropout_probability)
@@ -162,18 +187,27 @@ pub(crate) fn linear_on_gpu<const D: usize>(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
+    let y = product_on_gpu(x, weight, precision, Precision::F32);
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+}
+
+/// `x · weightᵀ` with its own backward pass; the output has the type of products of the precision `output`.
+fn product_on_gpu<const D: usize>(
+    x: Tensor<D>,
+    weight: Weight<'_>,
+    precision: Precision,
+    output: Precision,
+) -> Tensor<D> {
     count_gpu_path();
     let (mut shape, [d_out, d_in]) = (x.dims(), weight.dims());
     let weight = weight.dense(&x.device());
     let x = x.reshape([shape[..D - 1].iter().product(), d_in]);
     shape[D - 1] = d_out;
-    let y = <Dispatch as GpuOps>::linear(x.into_dispatch(), weight.into_dispatch(), precision);
-    let y = Tensor::<2>::from_dispatch(y);
-    match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
-    }
-    .reshape(shape)
+    let y = <Dispatch as GpuOps>::linear(x.into_dispatch(), weight.into_dispatch(), precision, output);
+    Tensor::<2>::from_dispatch(y).reshape(shape)
 }
 
 /// [`linear_residual`] without updates and bias, with its own backward pass.
@@ -227,6 +261,8 @@ fn plain<const D: usize>(
     let weight = weight.dense(&x.device());
     let n_rows = shape[..D - 1].iter().product();
     shape[D - 1] = d_out;
+    // Norms and activations on GPUs may give operands of products.
+    let x = as_f32(x);
 
     let mut y = product(x.clone().reshape([n_rows, d_in]), weight.transpose(), precision); // [rows, C_out]
     if !updates.is_empty() {

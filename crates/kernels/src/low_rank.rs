@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::{
         Activation, Precision, RowBlock,
-        agreement::{assert_agrees_within, assert_same, normal, output_and_gradients, seeded},
+        agreement::{assert_agrees_within, assert_same, normal, output_and_gradients, seeded, shapes},
         linear, linear_activate, linear_residual, supported_precision,
         testing::{test_device, test_tolerance},
     };
@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #![proptest_config(shapes())]
 
         #[test]
         fn fused_updates_agree_with_the_reference(

@@ -1,7 +1,7 @@
 //! Layer norm and RMS norm.
 
 use burn::{backend::Dispatch, prelude::*};
-use cpu::NormKind;
+use cpu::{NormKind, Precision};
 
 use crate::{
     device::{count_gpu_path, is_fused, is_on_gpu},
@@ -11,6 +11,8 @@ use crate::{
 };
 
 /// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis. RMS norm takes the mean as 0.
+///
+/// `precision` is that of the products that take the output. On GPUs, the output has its type if there is no offset.
 ///
 /// # Shapes
 ///
@@ -27,6 +29,7 @@ pub fn norm<const D: usize>(
     gain: Tensor<1>,
     offset: Option<Tensor<1>>,
     epsilon: f64,
+    precision: Precision,
 ) -> Tensor<D> {
     let ([channels], width) = (gain.dims(), x.dims()[D - 1]);
     assert_eq!(width, channels, "the input has {width} channels, but the norm takes {channels}");
@@ -40,7 +43,8 @@ pub fn norm<const D: usize>(
         return Tensor::from_dispatch(<Dispatch as FusedOps>::norm(x, gain, offset, kind, epsilon as f32));
     }
     if is_on_gpu(&x) {
-        return with_offset(norm_on_gpu(x, kind, gain, epsilon), offset);
+        let precision = if offset.is_some() { Precision::F32 } else { precision };
+        return with_offset(norm_on_gpu(x, kind, gain, epsilon, precision), offset);
     }
     let centred = match kind {
         NormKind::Layer => x.clone() - x.mean_dim(D - 1),
@@ -56,13 +60,14 @@ pub(crate) fn norm_on_gpu<const D: usize>(
     kind: NormKind,
     gain: Tensor<1>,
     epsilon: f64,
+    precision: Precision,
 ) -> Tensor<D> {
     count_gpu_path();
     let shape = x.dims();
     let rows = x.reshape([-1, gain.dims()[0].cast_signed()]);
     let [rows, gain] = [rows.into_dispatch(), gain.into_dispatch()];
     #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
-    let y = <Dispatch as GpuOps>::norm(rows, gain, kind, epsilon as f32);
+    let y = <Dispatch as GpuOps>::norm(rows, gain, kind, epsilon as f32, precision);
     Tensor::<2>::from_dispatch(y).reshape(shape)
 }
 

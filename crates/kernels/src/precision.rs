@@ -24,3 +24,7 @@ pub(crate) fn product<const D: usize>(x: Tensor<D>, y: Tensor<D>, precision: Pre
         Precision::Bf16 => x.cast(FloatDType::BF16).matmul(y.cast(FloatDType::BF16)).cast(FloatDType::F32),
     }
 }
+
+pub(crate) fn as_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
+}

@@ -14,12 +14,11 @@ pub struct Rope {
     tables: Arc<Mutex<Vec<Table>>>,
 }
 
-/// Cosines and sines of the first positions on a device, `[positions, D/2]` each.
+/// The angles of the first positions on a device.
 #[derive(Debug)]
 struct Table {
     device: Device,
-    cosines: Tensor<2>,
-    sines: Tensor<2>,
+    angles: Tensor<2>,
 }
 
 impl Rope {
@@ -40,13 +39,8 @@ impl Rope {
     /// Rotates `[B, H, T, D]`, with the first row at position `first`.
     pub(crate) fn rotate(&self, x: Tensor<4>, first: usize) -> Tensor<4> {
         let [_, _, time, _] = x.dims();
-        let factors = self.on(&x.device().inner(), first + time).map(|factors| {
-            let [n_positions, _] = factors.dims();
-            let is_all = (first, time) == (0, n_positions);
-            let factors = if is_all { factors } else { factors.narrow(0, first, time) };
-            factors.unsqueeze::<4>() // [1, 1, T, D/2]
-        });
-        rotated(x, factors)
+        let angles = self.on(&x.device().inner(), first + time).narrow(0, first, time);
+        rotated(x, angles.unsqueeze())
     }
 
     /// Rotates queries and keys, `[B, .., T, D]` each, by their positions in documents.
@@ -54,46 +48,44 @@ impl Rope {
         let [batch, _, time, head_dim] = heads[0].dims();
         let device = heads[0].device().inner();
         let positions = index_tensor(documents.positions(), &device);
-        let factors = self
-            .on(&device, documents.longest())
-            .map(|factors| factors.select(0, positions.clone()).reshape([batch, 1, time, head_dim / 2]));
-        heads.map(|heads| rotated(heads, factors.clone()))
+        let angles = self.on(&device, documents.longest()).select(0, positions);
+        let angles = angles.reshape([batch, 1, time, head_dim]);
+        heads.map(|heads| rotated(heads, angles.clone()))
     }
 
-    /// Cosines and sines of at least the positions before `end`, as constants on a device without autodiff. They are
-    /// cached per device.
-    pub(crate) fn on(&self, device: &Device, end: usize) -> [Tensor<2>; 2] {
+    /// The D/2 cosines and D/2 sines of at least the positions before `end`, `[positions, D]`, as a constant on a device
+    /// without autodiff. It is cached per device.
+    pub(crate) fn on(&self, device: &Device, end: usize) -> Tensor<2> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tables.iter().position(|table| table.device == *device);
-        if let Some(Table { cosines, sines, .. }) = place.map(|place| &tables[place])
-            && cosines.dims()[0] >= end
+        if let Some(Table { angles, .. }) = place.map(|place| &tables[place])
+            && angles.dims()[0] >= end
         {
-            return [cosines.clone(), sines.clone()];
+            return angles.clone();
         }
         let n_positions = end.next_multiple_of(RopeAngles::CHUNK).min(self.angles.n_positions());
-        let half = self.angles.head_dim() / 2;
-        let [mut cosines, mut sines] = [(); 2].map(|()| Vec::with_capacity(n_positions * half));
+        let head_dim = self.angles.head_dim();
+        let mut angles = Vec::with_capacity(n_positions * head_dim);
         for position in 0..n_positions {
-            let (cos, sin) = self.angles.at(position);
-            cosines.extend_from_slice(cos);
-            sines.extend_from_slice(sin);
+            let (cosines, sines) = self.angles.at(position);
+            angles.extend_from_slice(cosines);
+            angles.extend_from_slice(sines);
         }
-        let [cosines, sines] = [cosines, sines]
-            .map(|factors| Tensor::<2>::from_data(TensorData::new(factors, [n_positions, half]), device));
-        let table = Table { device: device.clone(), cosines: cosines.clone(), sines: sines.clone() };
+        let angles = Tensor::<2>::from_data(TensorData::new(angles, [n_positions, head_dim]), device);
+        let table = Table { device: device.clone(), angles: angles.clone() };
         match place {
             Some(place) => tables[place] = table,
             None => tables.push(table),
         }
-        [cosines, sines]
+        angles
     }
 }
 
-/// Rotates `[B, H, T, D]` by cosines and sines, `[.., T, D/2]` each.
-fn rotated(x: Tensor<4>, [cos, sin]: [Tensor<4>; 2]) -> Tensor<4> {
-    let [_, _, _, head_dim] = x.dims();
-    let half = head_dim / 2;
-    let [a, b] = [0, half].map(|start| x.clone().narrow(3, start, half));
+/// Rotates `[B, H, T, D]` by cosines and sines, `[.., T, D]`.
+fn rotated(x: Tensor<4>, angles: Tensor<4>) -> Tensor<4> {
+    let half = x.dims()[3] / 2;
+    let halves = |x: Tensor<4>| [0, half].map(|start| x.clone().narrow(3, start, half));
+    let ([a, b], [cos, sin]) = (halves(x), halves(angles));
     Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin], 3)
 }
 
@@ -129,7 +121,7 @@ mod tests {
         let x: Tensor<4> = Tensor::random([2, 3, 40, 6], Distribution::Normal(0.0, 1.0), &device);
         let rope = Rope::new(6, 600, 100.0);
         let rows = |rope: &Rope| -> Vec<usize> {
-            rope.tables.lock().unwrap().iter().map(|table| table.sines.dims()[0]).collect()
+            rope.tables.lock().unwrap().iter().map(|table| table.angles.dims()[0]).collect()
         };
         // A table has whole chunks and grows only if a position is beyond it; clones share it.
         for (first, expected) in [(0, 256), (7, 256), (216, 256), (217, 512), (0, 512), (560, 600)] {

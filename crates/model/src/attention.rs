@@ -64,13 +64,16 @@ impl CausalSelfAttention {
         step: Option<LayerStep<'_, '_>>,
         Settings { dropout, precision, documents }: Settings<'_>,
     ) -> Tensor<3> {
-        let qkv = self.qkv.forward(x, precision); // [B, T, (H + 2 KV) · D]
         let heads = self.heads(precision);
         let mixed = match step {
             Some(LayerStep { segments, slots, layer }) => {
+                let qkv = self.qkv.forward(x, precision); // [1, N, (H + 2 KV) · D]
                 kernels::ragged_attention(qkv, &heads, segments, slots, layer)
             }
-            None => kernels::causal_attention(qkv, &heads, documents, dropout),
+            None => {
+                let qkv = self.qkv.forward_operand(x, precision); // [B, T, (H + 2 KV) · D]
+                kernels::causal_attention(qkv, &heads, documents, dropout)
+            }
         }; // [B, T, H · D]
         self.project.forward_residual(mixed, dropout, residual, precision)
     }

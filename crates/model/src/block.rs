@@ -54,7 +54,9 @@ impl Block {
         step: Option<LayerStep<'_, '_>>,
         settings: Settings<'_>,
     ) -> Tensor<3> {
-        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, step, settings);
-        self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()), x, settings)
+        let normed = self.attention_norm.forward(x.clone(), settings.precision);
+        let x = self.attention.forward(normed, x, step, settings);
+        let normed = self.feed_forward_norm.forward(x.clone(), settings.precision);
+        self.feed_forward.forward(normed, x, settings)
     }
 }

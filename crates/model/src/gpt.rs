@@ -285,7 +285,8 @@ impl Gpt {
     pub fn hidden(&self, tokens: Tensor<2, Int>, documents: Option<&Documents>) -> Tensor<3> {
         let embedded = self.embed_batch(tokens, documents);
         let settings = self.settings(documents);
-        self.norm.forward(self.blocks.iter().fold(embedded, |x, block| block.forward(x, None, settings)))
+        let x = self.blocks.iter().fold(embedded, |x, block| block.forward(x, None, settings));
+        self.norm.forward(x, Precision::F32)
     }
 
     /// One step of inference: processes new tokens of several sequences, and appends their keys and values to the slot
@@ -324,7 +325,7 @@ impl Gpt {
             let step = LayerStep { segments: &segments, slots: &mut slots, layer };
             x = block.forward(x, Some(step), settings);
         }
-        let hidden = self.norm.forward(select_rows(x, &wanted)?); // [1, R, C]
+        let hidden = self.norm.forward(select_rows(x, &wanted)?, Precision::F32); // [1, R, C]
         Some(self.head().logits(hidden, self.precision).squeeze_dim(0))
     }
 

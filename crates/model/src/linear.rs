@@ -96,6 +96,11 @@ impl Linear {
         kernels::linear(x, self.updated_weight(), self.bias(), precision)
     }
 
+    /// As [`Linear::forward`]; see [`kernels::linear_operand`].
+    pub(crate) fn forward_operand(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        kernels::linear_operand(x, self.updated_weight(), self.bias(), precision)
+    }
+
     /// The layer followed by an activation.
     ///
     /// # Shapes

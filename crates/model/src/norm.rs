@@ -1,6 +1,7 @@
 //! Layer norm and RMS norm.
 
 use burn::{module::Param, prelude::*};
+use kernels::Precision;
 
 use crate::NormKind;
 
@@ -31,12 +32,14 @@ impl Norm {
         self.epsilon
     }
 
+    /// `precision` is that of the products that take the output.
+    ///
     /// # Shapes
     ///
     /// - `x`: `[B, T, C]`
     /// - output: `[B, T, C]`
-    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let beta = self.beta.as_ref().map(Param::val);
-        kernels::norm(x, self.kind.into(), self.gamma.val(), beta, self.epsilon)
+        kernels::norm(x, self.kind.into(), self.gamma.val(), beta, self.epsilon, precision)
     }
 }

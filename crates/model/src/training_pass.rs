@@ -5,7 +5,7 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     prelude::*,
 };
-use kernels::{Documents, dropout_state, seed_dropout};
+use kernels::{Documents, Precision, dropout_state, seed_dropout};
 use serde::{Deserialize, Serialize};
 
 use crate::Gpt;
@@ -113,7 +113,7 @@ impl Gpt {
             x = output;
         }
         let output = x.require_grad();
-        let hidden = self.final_norm().forward(output.clone());
+        let hidden = self.final_norm().forward(output.clone(), Precision::F32);
         let blocks = Some(SeparateBlocks { documents, embedded, passes, output });
         TrainingPass { gpt: self, hidden, blocks }
     }

@@ -2,18 +2,29 @@
 //! own.
 
 use burn::prelude::*;
-use kernels::testing::{n_gpu_paths, test_device};
+use kernels::{
+    Precision,
+    testing::{n_gpu_paths, test_device},
+};
 use model::GptConfig;
 
 #[test]
-fn cpu_as_gpu_uses_the_gpu_paths() {
+fn cpu_as_gpu_uses_the_gpu_paths_in_both_precisions() {
     let device = test_device().autodiff();
-    let model = GptConfig::debug().init(1, &device).unwrap();
     let ids = Tensor::<2, Int>::from_ints([[1, 2, 3, 4]], &device);
-    model.loss(ids.clone(), ids).backward();
+    let paths = |precision| {
+        let before = n_gpu_paths();
+        let model = GptConfig::debug().init(1, &device).unwrap().with_precision(precision);
+        model.loss(ids.clone(), ids.clone()).backward();
+        n_gpu_paths() - before
+    };
+    let [f32_paths, bf16_paths] = [Precision::F32, Precision::Bf16].map(paths);
     match std::env::var("KINDLING_TEST_DEVICE").unwrap_or_default().as_str() {
-        "" | "cpu" | "cpu-plain" => assert_eq!(n_gpu_paths(), 0),
-        "cpu-as-gpu" => assert!(n_gpu_paths() > 0),
+        "" | "cpu" | "cpu-plain" => assert_eq!([f32_paths, bf16_paths], [0, 0]),
+        "cpu-as-gpu" => {
+            assert!(f32_paths > 0);
+            assert_eq!(bf16_paths, f32_paths);
+        }
         _ => {} // The CPU replaces a missing GPU.
     }
 }

@@ -6,8 +6,9 @@ use anyhow::{Context, bail};
 
 use super::log::{Event, Log};
 
-/// The last step of a dry run; an evaluation and a sample follow.
-pub(crate) const LAST_STEP: usize = 10;
+/// The last step of a dry run; an evaluation and a sample follow. The first steps compile kernels, and read the checkpoint that
+/// is being written.
+pub(crate) const LAST_STEP: usize = 40;
 
 /// Steps between two lines of metrics. The loop reads the losses of all steps since the last line together.
 pub(crate) const LOG_INTERVAL: usize = 3;
@@ -21,8 +22,7 @@ const TOKEN_LAUNCHES: usize = 20;
 /// Parts of a dry run, as ranges of [`Log::events`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
-    /// Two ranges of [`LOG_INTERVAL`] steps each, after the first ones, which compile and tune kernels. Each ends with the
-    /// copy of its losses.
+    /// The last two ranges of [`LOG_INTERVAL`] steps. Each ends with the copy of its losses.
     pub(crate) steps: [Range<usize>; 2],
     /// The evaluation and the sample after the last step.
     pub(crate) rest: Range<usize>,
@@ -42,10 +42,12 @@ impl Parts {
             let found = log.events.iter().enumerate().filter(move |(_, event)| **event == wanted);
             found.map(|(at, _)| at + 1)
         };
-        let lines: Vec<usize> = all_of(LOG_INTERVAL * STEP_BYTES).take(3).collect();
-        let [first, second, third] = lines[..] else {
-            bail!("the run has {} of {} lines of metrics", lines.len(), LAST_STEP / LOG_INTERVAL);
+        const N_LINES: usize = LAST_STEP / LOG_INTERVAL;
+        let lines: Vec<usize> = all_of(LOG_INTERVAL * STEP_BYTES).take(N_LINES).collect();
+        let (N_LINES, [.., first, second, third]) = (lines.len(), &lines[..]) else {
+            bail!("the run has {} of {N_LINES} lines of metrics", lines.len());
         };
+        let (first, second, third) = (*first, *second, *third);
         let end = all_of(LAST_STEP % LOG_INTERVAL * STEP_BYTES).find(|&at| at > third);
         let end = end.context("the run has not read the last step")?;
         let tokens = tokens(log, end);
@@ -85,19 +87,21 @@ mod tests {
     fn steps_lie_between_the_copies_of_their_losses() {
         let step = [Event::Launch(0), Event::Launch(1)];
         let three = [&step[..], &step, &step, &[Event::Download(24)]].concat();
+        let lines = three.repeat(LAST_STEP / LOG_INTERVAL);
         let last = [&step[..], &[Event::Download(8)]].concat();
         let token = [&[Event::Launch(2); TOKEN_LAUNCHES][..], &[Event::Download(260)]].concat();
         let weights = [Event::Download(96); 9];
         let sample = [&token[..]; 4].concat();
-        let events =
-            [&[Event::Download(4000)][..], &three, &three, &three, &last, &weights, &sample].concat();
+        let events = [&[Event::Download(4000)][..], &lines, &last, &weights, &sample].concat();
         let log = Log { events, ..Log::default() };
         let Parts { steps, rest, token: range, n_tokens } = Parts::of(&log).unwrap();
-        assert_eq!((steps, rest, n_tokens), ([8..15, 15..22], 25..118, 4));
+        let end = 1 + lines.len();
+        assert_eq!(steps, [end - 14..end - 7, end - 7..end]);
+        assert_eq!((rest, n_tokens), (end + 3..end + 96, 4));
         assert_eq!(log.events[range.unwrap()], token[..]);
 
         let log = Log { events: three, ..Log::default() };
         let error = Parts::of(&log).unwrap_err().to_string();
-        assert_eq!(error, "the run has 1 of 3 lines of metrics");
+        assert_eq!(error, "the run has 1 of 13 lines of metrics");
     }
 }

@@ -8,10 +8,13 @@ use cpu::Activation;
 use super::primitive::narrow;
 
 /// √(2/π), of the tanh form of GELU.
-pub(super) const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+pub(crate) const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 
 /// The cubic coefficient of the tanh form of GELU.
-pub(super) const TANH_CUBIC: f64 = 0.044_715;
+pub(crate) const TANH_CUBIC: f64 = 0.044_715;
+
+/// From here on, the tanh in GELU is 1 in f32. On some GPUs it is NaN at large values.
+pub(crate) const TANH_END: f64 = 8.0;
 
 /// [`crate::activate`] of rows.
 pub(super) fn forward<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
@@ -51,7 +54,8 @@ pub(super) fn backward<B: Backend>(
             let (tanh, slope) = tanh_form::<B>(x.clone());
             let square = B::float_mul(tanh.clone(), tanh.clone());
             let rest = B::float_add_scalar(B::float_neg(square), 1.0.into());
-            let rest = B::float_mul_scalar(B::float_mul(B::float_mul(x, rest), slope), 0.5.into());
+            let rest = B::float_mul(B::float_mul(near::<B>(x), rest), slope);
+            let rest = B::float_mul_scalar(rest, 0.5.into());
             B::float_add(half_plus_one::<B>(tanh), rest)
         }
         Activation::Relu2 => B::float_mul_scalar(B::float_clamp_min(x, 0.0.into()), 2.0.into()),
@@ -79,8 +83,14 @@ fn half_plus_one<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_add_scalar(B::float_mul_scalar(x, 0.5.into()), 0.5.into())
 }
 
+/// The values up to [`TANH_END`] in magnitude.
+fn near<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_clamp(x, (-TANH_END).into(), TANH_END.into())
+}
+
 /// tanh(u) with u = √(2/π) (x + 0.044715 x³), and u'.
 fn tanh_form<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let x = near::<B>(x);
     let square = B::float_mul(x.clone(), x.clone());
     let polynomial = |cubic: f64| {
         let sum = B::float_add_scalar(B::float_mul_scalar(square.clone(), cubic.into()), 1.0.into());

@@ -17,22 +17,22 @@ use cpu::{Documents, Precision, dropout::Mask};
 
 use super::{
     kernels::{GpuKernels, ScoreChunk},
-    primitive::{add_to_first, chunks, narrow, narrow_int, operand, reshaped},
+    primitive::{chunks, narrow, narrow_int, operand, operand_type, reshaped},
 };
 use crate::{dropout_mask::arange, indices::index_data};
 
-/// The output, `[B, H, T, D]`.
+/// The output, `[B, T, H · D]`, in the precision of products.
 pub(super) fn forward<B: GpuKernels>(heads: &Heads<B>) -> FloatTensor<B> {
-    let outs = chunks(heads.time, heads.n_rows).map(|rows| {
+    chunks(heads.time, heads.n_rows).fold(heads.empty_channels(), |channels, rows| {
         let weights = B::attention_weights(heads.scores(&rows), heads.chunk(&rows));
-        heads.by_head(B::product(heads.grouped(weights), heads.seen(&heads.values, &rows)))
-    });
-    joined::<B>(outs.collect())
+        let mixed = B::float_matmul(heads.grouped(weights), heads.seen(&heads.values, &rows));
+        B::put_heads(channels, heads.by_head(mixed), rows.start)
+    })
 }
 
-/// The gradients of queries, keys and values, given that of the output.
+/// The gradients of queries, keys and values, given that of the output; those of queries in the precision of products.
 pub(super) fn backward<B: GpuKernels>(heads: &Heads<B>, d_out: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-    let d_out = operand::<B>(d_out, heads.precision);
+    let d_out = B::to_heads(d_out, heads.n_head, heads.precision);
     let mut d_queries = Vec::new();
     let mut d_others: Option<[FloatTensor<B>; 2]> = None;
     // The last chunk sees all keys, earlier chunks only the first ones. So it is computed first and the others add to
@@ -44,24 +44,18 @@ pub(super) fn backward<B: GpuKernels>(heads: &Heads<B>, d_out: FloatTensor<B>) -
         let d_weights = heads.by_head(B::float_matmul(d_mixed.clone(), B::float_transpose(values)));
         let (weights, d_scores) = B::attention_gradients(heads.scores(&rows), d_weights, heads.chunk(&rows));
         let [weights, d_scores] = [weights, d_scores].map(|x| heads.grouped(x));
-        d_queries.push(heads.by_head(B::product(d_scores.clone(), keys)));
+        d_queries.push(heads.by_head(B::float_matmul(d_scores.clone(), keys)));
         let d_keys = B::product(B::float_transpose(d_scores), here(&heads.queries));
         let d_values = B::product(B::float_transpose(weights), d_mixed);
         d_others = Some(match d_others {
             None => [d_keys, d_values],
-            Some([keys, values]) => {
-                [add_to_first::<B>(keys, 2, d_keys), add_to_first::<B>(values, 2, d_values)]
-            }
+            Some([keys, values]) => [B::add_to_first(keys, d_keys), B::add_to_first(values, d_values)],
         });
     }
     d_queries.reverse();
     let [d_keys, d_values] = d_others.expect("there is a position");
-    [joined::<B>(d_queries), d_keys, d_values]
-}
-
-/// Chunks of queries as one tensor.
-fn joined<B: Backend>(mut chunks: Vec<FloatTensor<B>>) -> FloatTensor<B> {
-    if chunks.len() == 1 { chunks.remove(0) } else { B::float_cat(chunks, 2) }
+    let d_queries = if d_queries.len() == 1 { d_queries.remove(0) } else { B::float_cat(d_queries, 2) };
+    [d_queries, d_keys, d_values]
 }
 
 /// Queries, `[B, H, T, D]`, keys and values, `[B, KV, S, D]`, in the precision of products. The queries are the last T
@@ -121,17 +115,10 @@ impl<B: GpuKernels> Heads<B> {
         }
     }
 
-    /// The output of [`forward`] as `[B, T, H · D]`.
-    pub(super) fn merged(&self, out: FloatTensor<B>) -> FloatTensor<B> {
-        let head_dim = out.shape()[3];
-        let out = B::float_swap_dims(out, 1, 2);
-        reshaped::<B, 3>(out, [self.batch, self.time, self.n_head * head_dim])
-    }
-
-    /// The inverse of [`Heads::merged`], in the precision of products.
-    pub(super) fn unmerged(&self, out: FloatTensor<B>) -> FloatTensor<B> {
-        let head_dim = out.shape()[2] / self.n_head;
-        B::to_heads(out, 0, self.n_head, head_dim, self.precision)
+    /// Undefined values of the shape and type of the output.
+    fn empty_channels(&self) -> FloatTensor<B> {
+        let shape = [self.batch, self.time, self.n_head * self.queries.shape()[3]];
+        B::float_empty(Shape::new(shape), &self.queries.device(), operand_type(self.precision))
     }
 
     fn chunk(&self, rows: &Range<usize>) -> ScoreChunk {

@@ -8,6 +8,7 @@ mod heads;
 mod launch;
 mod loss;
 mod norm;
+mod positions;
 mod reduce;
 mod sums;
 
@@ -21,7 +22,10 @@ use burn_cubecl::{
 };
 use cpu::{Activation, AdamWStep, NormKind, Precision, dropout::Mask};
 
-use super::kernels::{GpuKernels, ScoreChunk};
+use super::{
+    heads::HeadSplit,
+    kernels::{GpuKernels, ScoreChunk},
+};
 
 impl GpuKernels for CubeBackend {
     fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -48,32 +52,38 @@ impl GpuKernels for CubeBackend {
         attention::gradients(scores, d_weights, chunk)
     }
 
-    fn to_heads(
-        x: FloatTensor<Self>,
-        first: usize,
-        n: usize,
-        head_dim: usize,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        heads::to_heads(x, first, n, head_dim, precision)
+    fn split_heads(
+        qkv: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        split: HeadSplit,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        heads::split(qkv, gains, angles, split)
     }
 
-    fn rotate(
-        x: FloatTensor<Self>,
-        cosines: FloatTensor<Self>,
-        sines: FloatTensor<Self>,
-        is_inverse: bool,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        heads::rotate(x, [cosines, sines], is_inverse, precision)
+    fn channel_gradients(
+        d_queries: FloatTensor<Self>,
+        d_keys: FloatTensor<Self>,
+        d_values: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        split: HeadSplit,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let d_heads = [d_queries, d_keys, d_values];
+        heads::gradients(d_heads, qkv, gains, angles, split)
     }
 
-    fn join_heads(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        heads::join_heads(queries, keys, values)
+    fn to_heads(x: FloatTensor<Self>, n_head: usize, precision: Precision) -> FloatTensor<Self> {
+        positions::to_heads(x, n_head, precision)
+    }
+
+    fn put_heads(channels: FloatTensor<Self>, heads: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        positions::put(channels, heads, first)
+    }
+
+    fn add_to_first(sums: FloatTensor<Self>, more: FloatTensor<Self>) -> FloatTensor<Self> {
+        positions::add_to_first(sums, more)
     }
 
     fn norm_rows(
@@ -81,8 +91,9 @@ impl GpuKernels for CubeBackend {
         gain: FloatTensor<Self>,
         kind: NormKind,
         epsilon: f32,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        norm::rows(x, gain, kind, epsilon)
+        norm::rows(x, gain, kind, epsilon, precision)
     }
 
     fn norm_gradients(
@@ -95,8 +106,12 @@ impl GpuKernels for CubeBackend {
         norm::gradients(x, gain, d_y, kind, epsilon)
     }
 
-    fn activate_rows(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        activation::rows(x, activation)
+    fn activate_rows(
+        x: FloatTensor<Self>,
+        activation: Activation,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        activation::rows(x, activation, precision)
     }
 
     fn activation_gradient(

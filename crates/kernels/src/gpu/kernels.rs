@@ -19,7 +19,9 @@ use cpu::{Activation, AdamWStep, NormKind, Precision, adamw::Coefficients, dropo
 
 use super::{
     activation,
-    primitive::{narrow, operand_type, reshaped},
+    heads::{self, HeadSplit},
+    norm,
+    primitive::{as_f32, operand, operand_type, reshaped, within},
 };
 use crate::dropout_mask::{arange, drop_out, is_dropped};
 
@@ -95,82 +97,82 @@ pub(crate) trait GpuKernels: Backend {
         results.map(|x| Self::float_cast(x, operand_type(chunk.precision))).into()
     }
 
-    /// The heads `first..first + n`, `[B, n, T, D]`, as operands of a precision.
+    /// Queries `[B, H, T, D]`, keys and values `[B, KV, T, D]`, as operands of products. QK norm, then RoPE apply to queries
+    /// and keys. Where the split has neither, their factors are any tensors.
     ///
-    /// - `x`: `[B, T, heads · D]`
-    #[fusion(dtype = operand_type(*precision).into(), shape = heads_shape(x, *n, *head_dim))]
-    fn to_heads(
-        x: FloatTensor<Self>,
-        first: usize,
-        n: usize,
-        head_dim: usize,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        let [batch, time, _] = x.shape().dims();
-        let part = narrow::<Self>(x, 2, first * head_dim..(first + n) * head_dim);
-        let part = reshaped::<Self, 4>(part, [batch, time, n, head_dim]);
-        Self::float_cast(Self::float_swap_dims(part, 1, 2), operand_type(precision))
+    /// - `qkv`: `[B, T, (H + 2 KV) · D]`
+    /// - `gains`: those of queries and of keys, `[2, D]`
+    /// - `angles`: the D/2 cosines and D/2 sines of each position, `[positions, D]`
+    #[fusion(meta = head_specs)]
+    fn split_heads(
+        qkv: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        split: HeadSplit,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        heads::split::<Self>(qkv, gains, angles, split).into()
     }
 
-    /// Rotates the halves of each head by cosines and sines of its position, `[positions, D/2]`, or back; as operands of a
-    /// precision.
-    ///
-    /// - `x`, output: `[B, n, T, D]`
-    #[fusion(dtype = operand_type(*precision).into(), shape = x)]
-    fn rotate(
-        x: FloatTensor<Self>,
-        cosines: FloatTensor<Self>,
-        sines: FloatTensor<Self>,
-        is_inverse: bool,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        let [_, _, time, head_dim] = x.shape().dims();
-        let half = head_dim / 2;
-        let [cos, sin] = [cosines, sines]
-            .map(|factors| reshaped::<Self, 4>(narrow::<Self>(factors, 0, 0..time), [1, 1, time, half]));
-        let sin = if is_inverse { Self::float_neg(sin) } else { sin };
-        let [a, b] = [0, half].map(|start| narrow::<Self>(x.clone(), 3, start..start + half));
-        let product = |x: &FloatTensor<Self>, y: &FloatTensor<Self>| Self::float_mul(x.clone(), y.clone());
-        let first = Self::float_sub(product(&a, &cos), product(&b, &sin));
-        let second = Self::float_add(product(&b, &cos), product(&a, &sin));
-        Self::float_cast(Self::float_cat(vec![first, second], 3), operand_type(precision))
+    /// The gradients of the channels, `[B, T, (H + 2 KV) · D]`, and of the gains, `[2, D]`, given those of the heads. The
+    /// factors are those of [`GpuKernels::split_heads`]. Without QK norm, `qkv` is any tensor too, and the gradients
+    /// of the gains are undefined.
+    #[fusion(meta = channel_specs)]
+    fn channel_gradients(
+        d_queries: FloatTensor<Self>,
+        d_keys: FloatTensor<Self>,
+        d_values: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        gains: FloatTensor<Self>,
+        angles: FloatTensor<Self>,
+        split: HeadSplit,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let d_heads = [d_queries, d_keys, d_values];
+        heads::gradients::<Self>(d_heads, qkv, gains, angles, split)
     }
 
-    /// Queries `[B, H, T, D]`, keys and values `[B, KV, T, D]` as `[B, T, (H + 2 KV) · D]`, as f32.
-    #[fusion(dtype = DType::F32, shape = joined_shape(queries, keys))]
-    fn join_heads(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let parts = [queries, keys, values].map(|part| {
-            let [batch, n, time, head_dim] = part.shape().dims();
-            let part = Self::float_swap_dims(as_f32::<Self>(part), 1, 2);
-            reshaped::<Self, 3>(part, [batch, time, n * head_dim])
-        });
-        Self::float_cat(parts.into(), 2)
+    /// Channels `[B, T, H · D]` as heads `[B, H, T, D]`, operands of a precision.
+    #[fusion(dtype = operand_type(*precision).into(), shape = heads_shape(x, *n_head))]
+    fn to_heads(x: FloatTensor<Self>, n_head: usize, precision: Precision) -> FloatTensor<Self> {
+        let [batch, time, width] = x.shape().dims();
+        let x = reshaped::<Self, 4>(x, [batch, time, n_head, width / n_head]);
+        operand::<Self>(Self::float_swap_dims(x, 1, 2), precision)
     }
 
-    /// As [`crate::norm`], without an offset.
+    /// Writes the heads of R positions, `[B, H, R, D]`, to the positions from `first` on of channels `[B, T, H · D]`, of
+    /// the same type. The buffer of the channels is reused if it is not shared.
+    #[fusion(dtype = channels, shape = channels)]
+    fn put_heads(channels: FloatTensor<Self>, heads: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
+        let [batch, n_head, n_rows, head_dim] = heads.shape().dims();
+        let rows = Self::float_swap_dims(heads, 1, 2);
+        let rows = reshaped::<Self, 3>(rows, [batch, n_rows, n_head * head_dim]);
+        Self::float_slice_assign(channels, &within(3, 1, first..first + n_rows), rows)
+    }
+
+    /// Adds to the first S' of S positions: `[B, n, S', D]` to `[B, n, S, D]`. The buffer of `sums` is reused if it is not
+    /// shared.
+    #[fusion(dtype = sums, shape = sums)]
+    fn add_to_first(sums: FloatTensor<Self>, more: FloatTensor<Self>) -> FloatTensor<Self> {
+        let first = within(4, 2, 0..more.shape()[2]);
+        let sum = Self::float_add(Self::float_slice(sums.clone(), &first), more);
+        Self::float_slice_assign(sums, &first, sum)
+    }
+
+    /// As [`crate::norm`], without an offset, as operands of a precision.
     ///
     /// - `x`, output: `[rows, C]`
     /// - `gain`: `[C]`
-    #[fusion(dtype = x, shape = x)]
+    #[fusion(dtype = operand_type(*precision).into(), shape = x)]
     fn norm_rows(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         kind: NormKind,
         epsilon: f32,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        let (normed, _) = normed::<Self>(x, kind, epsilon);
-        let width = gain.shape()[0];
-        Self::float_mul(normed, reshaped::<Self, 2>(gain, [1, width]))
+        operand::<Self>(norm::forward::<Self>(x, gain, kind, epsilon), precision)
     }
 
     /// The gradients of `x`, `[rows, C]`, and of the gain, `[C]`, given that of [`GpuKernels::norm_rows`].
-    ///
-    /// With n the normed row and e = dy · gain: dx = (e - n · mean(e · n) - mean(e)) / √(variance + ε). RMS norm has no
-    /// last term.
     #[fusion(meta = norm_gradient_specs)]
     fn norm_gradients(
         x: FloatTensor<Self>,
@@ -179,25 +181,20 @@ pub(crate) trait GpuKernels: Backend {
         kind: NormKind,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let width = gain.shape()[0];
-        let (normed, factor) = normed::<Self>(x, kind, epsilon);
-        let scaled = Self::float_mul(d_y.clone(), reshaped::<Self, 2>(gain, [1, width]));
-        let along = Self::float_mean_dim(Self::float_mul(scaled.clone(), normed.clone()), 1);
-        let mut d_x = Self::float_sub(scaled.clone(), Self::float_mul(normed.clone(), along));
-        if kind == NormKind::Layer {
-            d_x = Self::float_sub(d_x, Self::float_mean_dim(scaled, 1));
-        }
-        let d_gain = Self::float_sum_dim(Self::float_mul(d_y, normed), 0);
-        (Self::float_mul(d_x, factor), reshaped::<Self, 1>(d_gain, [width]))
+        norm::backward::<Self>(x, gain, as_f32::<Self>(d_y), kind, epsilon)
     }
 
-    /// As [`crate::activate`], as f32.
+    /// As [`crate::activate`], as operands of a precision.
     ///
     /// - `x`: `[rows, I]`, or `[rows, 2I]` for SwiGLU
     /// - output: `[rows, I]`
-    #[fusion(dtype = DType::F32, shape = activated_shape(x, *activation))]
-    fn activate_rows(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        activation::forward::<Self>(as_f32::<Self>(x), activation)
+    #[fusion(dtype = operand_type(*precision).into(), shape = activated_shape(x, *activation))]
+    fn activate_rows(
+        x: FloatTensor<Self>,
+        activation: Activation,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        operand::<Self>(activation::forward::<Self>(as_f32::<Self>(x), activation), precision)
     }
 
     /// The gradient of the input of [`GpuKernels::activate_rows`], of the same type.
@@ -208,7 +205,7 @@ pub(crate) trait GpuKernels: Backend {
         activation: Activation,
     ) -> FloatTensor<Self> {
         let dtype = x.dtype();
-        let d_x = activation::backward::<Self>(as_f32::<Self>(x), d_y, activation);
+        let d_x = activation::backward::<Self>(as_f32::<Self>(x), as_f32::<Self>(d_y), activation);
         if dtype == DType::F32 { d_x } else { Self::float_cast(d_x, FloatDType::BF16) }
     }
 
@@ -335,10 +332,6 @@ fn dropped_rows<B: Backend>(x: FloatTensor<B>, mask: Mask) -> FloatTensor<B> {
     drop_out::<B>(x, is_dropped, mask)
 }
 
-fn as_f32<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
-}
-
 /// The softmax of the scaled scores over the visible positions, `[B, H, R, S']`.
 fn softmax<B: Backend>(scores: FloatTensor<B>, chunk: &ScoreChunk) -> FloatTensor<B> {
     let (shape, device) = (scores.shape(), scores.device());
@@ -351,17 +344,6 @@ fn softmax<B: Backend>(scores: FloatTensor<B>, chunk: &ScoreChunk) -> FloatTenso
     let weights = B::float_exp(B::float_sub(scores, largest));
     let sums = B::float_sum_dim(weights.clone(), 3);
     B::float_div(weights, sums)
-}
-
-/// Rows with mean square 1, after layer norm has subtracted their mean, and the factor of each row.
-fn normed<B: Backend>(x: FloatTensor<B>, kind: NormKind, epsilon: f32) -> (FloatTensor<B>, FloatTensor<B>) {
-    let centred = match kind {
-        NormKind::Layer => B::float_sub(x.clone(), B::float_mean_dim(x, 1)),
-        NormKind::Rms => x,
-    };
-    let mean_square = B::float_mean_dim(B::float_mul(centred.clone(), centred.clone()), 1);
-    let factor = B::float_recip(B::float_sqrt(B::float_add_scalar(mean_square, epsilon.into())));
-    (B::float_mul(centred, factor.clone()), factor)
 }
 
 /// The losses of the rows, `[R, 1]`, and the softmax of the logits, `[R, V]`.
@@ -395,9 +377,34 @@ fn product_shape(x: &Shape, y: &Shape) -> Shape {
 }
 
 #[cfg(feature = "gpu")]
-fn joined_shape(queries: &Shape, keys: &Shape) -> Shape {
-    let ([batch, n_head, time, head_dim], [_, n_kv_head, _, _]) = (queries.dims(), keys.dims());
-    Shape::new([batch, time, (n_head + 2 * n_kv_head) * head_dim])
+fn head_specs(
+    qkv: &TensorSpec,
+    _gains: &TensorSpec,
+    _angles: &TensorSpec,
+    split: &HeadSplit,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    let [batch, time, width] = qkv.shape.dims();
+    let heads = |n: usize| {
+        let shape = Shape::new([batch, n, time, split.head_dim(width)]);
+        TensorSpec::new(shape, operand_type(split.precision).into())
+    };
+    (heads(split.n_head), heads(split.n_kv_head), heads(split.n_kv_head))
+}
+
+#[cfg(feature = "gpu")]
+fn channel_specs(
+    d_queries: &TensorSpec,
+    _d_keys: &TensorSpec,
+    _d_values: &TensorSpec,
+    _qkv: &TensorSpec,
+    _gains: &TensorSpec,
+    _angles: &TensorSpec,
+    split: &HeadSplit,
+) -> (TensorSpec, TensorSpec) {
+    let [batch, n_head, time, head_dim] = d_queries.shape.dims();
+    let channels = Shape::new([batch, time, (n_head + 2 * split.n_kv_head) * head_dim]);
+    let channels = TensorSpec::new(channels, operand_type(split.channels).into());
+    (channels, TensorSpec::new(Shape::new([2, head_dim]), DType::F32))
 }
 
 #[cfg(feature = "gpu")]
@@ -417,9 +424,9 @@ fn attention_gradient_specs(
 }
 
 #[cfg(feature = "gpu")]
-fn heads_shape(x: &Shape, n: usize, head_dim: usize) -> Shape {
-    let [batch, time, _] = x.dims();
-    Shape::new([batch, n, time, head_dim])
+fn heads_shape(x: &Shape, n_head: usize) -> Shape {
+    let [batch, time, width] = x.dims();
+    Shape::new([batch, n_head, time, width / n_head])
 }
 
 #[cfg(feature = "gpu")]

@@ -1,6 +1,9 @@
 //! Linear layers that keep operands of products in the precision of products.
 
-use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::{
+    backend::{Backend, TensorMetadata, tensor::FloatTensor},
+    tensor::DType,
+};
 use cpu::{Activation, Precision, dropout::Mask};
 
 use super::{kernels::GpuKernels, primitive::operand};
@@ -13,12 +16,15 @@ pub(super) struct Operands<B: Backend> {
     /// `[C_out, C_in]`
     weight: FloatTensor<B>,
     precision: Precision,
+    /// The type of the rows as they were given, and so of their gradient.
+    given: DType,
 }
 
 impl<B: GpuKernels> Operands<B> {
     pub(super) fn new(x: FloatTensor<B>, weight: FloatTensor<B>, precision: Precision) -> Self {
+        let given = x.dtype();
         let [x, weight] = [x, weight].map(|x| operand::<B>(x, precision));
-        Self { x, weight, precision }
+        Self { x, weight, precision, given }
     }
 
     /// `x · weightᵀ`, `[rows, C_out]`, as f32.
@@ -34,9 +40,12 @@ impl<B: GpuKernels> Operands<B> {
         }
     }
 
-    /// As [`Operands::product`], in the precision of products.
-    pub(super) fn hidden(&self) -> FloatTensor<B> {
-        B::float_matmul(self.x.clone(), B::float_transpose(self.weight.clone()))
+    /// [`Operands::product`] as operands of the precision `output`, which is that of the operands or f32.
+    pub(super) fn product_in(&self, output: Precision) -> FloatTensor<B> {
+        match output {
+            Precision::F32 => self.product(),
+            Precision::Bf16 => B::float_matmul(self.x.clone(), B::float_transpose(self.weight.clone())),
+        }
     }
 
     /// The wanted gradients of `x` and of the weight, given that of the product.
@@ -47,7 +56,10 @@ impl<B: GpuKernels> Operands<B> {
         of_weight: bool,
     ) -> [Option<FloatTensor<B>>; 2] {
         let d_y = operand::<B>(d_y, self.precision);
-        let d_x = of_x.then(|| B::product(d_y.clone(), self.weight));
+        let d_x = of_x.then(|| match self.given {
+            DType::F32 => B::product(d_y.clone(), self.weight),
+            _ => B::float_matmul(d_y.clone(), self.weight),
+        });
         let d_weight = of_weight.then(|| B::product(B::float_transpose(d_y), self.x));
         [d_x, d_weight]
     }
@@ -79,13 +91,13 @@ pub(super) struct Activated<B: Backend> {
 
 impl<B: GpuKernels> Activated<B> {
     pub(super) fn new(operands: Operands<B>, activation: Activation) -> Self {
-        let hidden = operands.hidden();
+        let hidden = operands.product_in(operands.precision);
         Self { operands, hidden, activation }
     }
 
-    /// The activated rows.
+    /// The activated rows, in the precision of products.
     pub(super) fn output(&self) -> FloatTensor<B> {
-        B::activate_rows(self.hidden.clone(), self.activation)
+        B::activate_rows(self.hidden.clone(), self.activation, self.operands.precision)
     }
 
     /// As [`Operands::gradients`].

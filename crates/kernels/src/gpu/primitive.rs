@@ -8,7 +8,7 @@ use burn::{
         tensor::{FloatTensor, IntTensor},
     },
     prelude::*,
-    tensor::{FloatDType, Slice},
+    tensor::{DType, FloatDType, Slice},
 };
 
 use crate::Precision;
@@ -36,19 +36,13 @@ pub(super) fn narrow_int<B: Backend>(x: IntTensor<B>, dim: usize, range: Range<u
     B::int_slice(x, &slices)
 }
 
-/// Adds `more` to the start of dimension `dim` of `x`.
-pub(super) fn add_to_first<B: Backend>(
-    x: FloatTensor<B>,
-    dim: usize,
-    more: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let slices = within(x.rank(), dim, 0..more.shape()[dim]);
-    let sum = B::float_add(B::float_slice(x.clone(), &slices), more);
-    B::float_slice_assign(x, &slices, sum)
+/// The range in dimension `dim`, and all of the others.
+pub(super) fn within(rank: usize, dim: usize, range: Range<usize>) -> Vec<Slice> {
+    (0..rank).map(|other| if other == dim { Slice::from(range.clone()) } else { Slice::full() }).collect()
 }
 
-fn within(rank: usize, dim: usize, range: Range<usize>) -> Vec<Slice> {
-    (0..rank).map(|other| if other == dim { Slice::from(range.clone()) } else { Slice::full() }).collect()
+pub(super) fn as_f32<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
 }
 
 pub(super) fn reshaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: [usize; D]) -> FloatTensor<B> {

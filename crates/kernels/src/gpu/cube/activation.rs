@@ -1,12 +1,12 @@
 //! Activation functions and their derivatives.
 
-use burn::{backend::TensorMetadata, prelude::Shape, tensor::DType};
+use burn::{backend::TensorMetadata, prelude::Shape};
 use burn_cubecl::tensor::CubeTensor;
-use cpu::Activation;
+use cpu::{Activation, Precision};
 use cubecl::prelude::*;
 
-use super::launch::{Geometry, contiguous, element, empty};
-use crate::gpu::activation::{TANH_CUBIC, TANH_SCALE};
+use super::launch::{Geometry, contiguous, element, empty, empty_operand};
+use crate::gpu::activation::{TANH_CUBIC, TANH_END, TANH_SCALE};
 
 /// An activation as a compile-time argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ impl From<Activation> for Kind {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
-const TANH: [f32; 2] = [TANH_SCALE as f32, TANH_CUBIC as f32];
+const TANH: [f32; 3] = [TANH_SCALE as f32, TANH_CUBIC as f32, TANH_END as f32];
 
 /// The activation of `x`, and its derivative there; of the gate for SwiGLU.
 #[cube]
@@ -42,8 +42,8 @@ fn value_and_slope(x: f32, #[comptime] kind: Kind) -> (f32, f32) {
         let density = f32::new(comptime!(0.5 * TANH[0])) * (x * x * f32::new(-0.5)).exp();
         (x * cdf, cdf + x * density)
     } else if comptime!(kind == Kind::GeluTanh) {
-        // Beyond, tanh is ±1, and the square would overflow.
-        let near = max(f32::new(-1e4), min(f32::new(1e4), x));
+        let end = f32::new(comptime!(TANH[2]));
+        let near = max(-end, min(end, x));
         let square = near * near;
         let scale = f32::new(comptime!(TANH[0]));
         let tanh = (scale * near * (one + f32::new(comptime!(TANH[1])) * square)).tanh();
@@ -60,60 +60,61 @@ fn value_and_slope(x: f32, #[comptime] kind: Kind) -> (f32, f32) {
 
 /// A unit for each output.
 #[cube(launch)]
-fn rows_kernel<I: Float>(
+fn rows_kernel<I: Float, O: Float>(
     x: &[I],
-    y: &mut [f32],
+    y: &mut [O],
     n: usize,
     width: usize,
     #[comptime] kind: Kind,
-    #[define(I)] _type: ElemType,
+    #[define(I, O)] _types: [ElemType; 2],
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
         if comptime!(kind == Kind::Swiglu) {
             let gate = at / width * 2 * width + at % width;
             let (silu, _) = value_and_slope(f32::cast_from(x[gate]), kind);
-            y[at] = silu * f32::cast_from(x[gate + width]);
+            y[at] = O::cast_from(silu * f32::cast_from(x[gate + width]));
         } else {
             let (value, _) = value_and_slope(f32::cast_from(x[at]), kind);
-            y[at] = value;
+            y[at] = O::cast_from(value);
         }
     }
 }
 
 /// A unit for each output of the forward pass.
 #[cube(launch)]
-fn gradient_kernel<I: Float>(
+fn gradient_kernel<I: Float, O: Float>(
     x: &[I],
-    d_y: &[f32],
+    d_y: &[O],
     d_x: &mut [I],
     n: usize,
     width: usize,
     #[comptime] kind: Kind,
-    #[define(I)] _type: ElemType,
+    #[define(I, O)] _types: [ElemType; 2],
 ) {
     let at = ABSOLUTE_POS;
     if at < n {
+        let d = f32::cast_from(d_y[at]);
         if comptime!(kind == Kind::Swiglu) {
             let gate = at / width * 2 * width + at % width;
             let (silu, slope) = value_and_slope(f32::cast_from(x[gate]), kind);
-            d_x[gate] = I::cast_from(d_y[at] * slope * f32::cast_from(x[gate + width]));
-            d_x[gate + width] = I::cast_from(d_y[at] * silu);
+            d_x[gate] = I::cast_from(d * slope * f32::cast_from(x[gate + width]));
+            d_x[gate + width] = I::cast_from(d * silu);
         } else {
             let (_, slope) = value_and_slope(f32::cast_from(x[at]), kind);
-            d_x[at] = I::cast_from(d_y[at] * slope);
+            d_x[at] = I::cast_from(d * slope);
         }
     }
 }
 
-pub(super) fn rows(x: CubeTensor, activation: Activation) -> CubeTensor {
+pub(super) fn rows(x: CubeTensor, activation: Activation, precision: Precision) -> CubeTensor {
     let x = contiguous(x);
     let [n_rows, n_inputs] = x.shape().dims();
     let width = n_inputs / activation.n_inputs();
-    let y = empty(&x, Shape::new([n_rows, width]), DType::F32);
+    let y = empty_operand(&x, Shape::new([n_rows, width]), precision);
     let n = n_rows * width;
     let Geometry { cubes, cube, .. } = Geometry::elements(n);
-    let (client, element) = (x.client.clone(), element(&x));
+    let (client, types) = (x.client.clone(), [element(&x), element(&y)]);
     rows_kernel::launch(
         &client,
         cubes,
@@ -123,7 +124,7 @@ pub(super) fn rows(x: CubeTensor, activation: Activation) -> CubeTensor {
         n,
         width,
         activation.into(),
-        element,
+        types,
     );
     y
 }
@@ -134,7 +135,7 @@ pub(super) fn gradient(x: CubeTensor, d_y: CubeTensor, activation: Activation) -
     let d_x = empty(&x, x.shape(), x.dtype());
     let n = n_rows * width;
     let Geometry { cubes, cube, .. } = Geometry::elements(n);
-    let (client, element) = (x.client.clone(), element(&x));
+    let (client, types) = (x.client.clone(), [element(&x), element(&d_y)]);
     gradient_kernel::launch(
         &client,
         cubes,
@@ -145,7 +146,7 @@ pub(super) fn gradient(x: CubeTensor, d_y: CubeTensor, activation: Activation) -
         n,
         width,
         activation.into(),
-        element,
+        types,
     );
     d_x
 }

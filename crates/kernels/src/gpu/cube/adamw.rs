@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cpu::{AdamWStep, adamw::Coefficients};
 use cubecl::prelude::*;
 
-use super::launch::{Geometry, contiguous, empty};
+use super::launch::{Geometry, contiguous, empty, reusable};
 
 /// The coefficients of a step as kernel arguments.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -56,10 +56,7 @@ pub(super) fn step(
     scale: CubeTensor,
     step: &AdamWStep,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let [first, second] = moments.map(|moment| {
-        let moment = contiguous(moment);
-        if moment.can_mut() { moment } else { moment.copy() }
-    });
+    let [first, second] = moments.map(reusable);
     let [x, gradient, scale] = [x, gradient, scale].map(contiguous);
     // The model still has the parameter.
     let moved = empty(&x, x.shape(), x.dtype());

@@ -41,6 +41,18 @@ impl Geometry {
         Self::cubes(n_rows, n_units)
     }
 
+    /// A group of `width` units, a power of two, for each of `n_rows` rows, with at most `max_cubes` cubes. The last cubes may
+    /// be beyond the rows.
+    pub(super) fn groups(n_rows: usize, width: usize, max_cubes: usize) -> Self {
+        let rows_per_cube = MAX_UNITS as usize / width;
+        Self::cubes(n_rows.div_ceil(rows_per_cube).min(max_cubes), MAX_UNITS)
+    }
+
+    /// The width of a group for rows with this many columns.
+    pub(super) fn group_width(n_columns: usize) -> usize {
+        n_columns.next_power_of_two().min(MAX_UNITS as usize)
+    }
+
     fn cubes(n: usize, n_units: u32) -> Self {
         let x = n.clamp(1, MAX_CUBES);
         let [x, y] = [x, n.div_ceil(x).max(1)].map(|n| u32::try_from(n).expect("a grid has fewer cubes"));
@@ -66,6 +78,12 @@ pub(super) fn empty_padded(x: &CubeTensor, shape: Shape, precision: Precision) -
 /// The tensor without padding or another order of axes.
 pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
+}
+
+/// The tensor without padding, in a buffer that no other tensor uses.
+pub(super) fn reusable(x: CubeTensor) -> CubeTensor {
+    let x = contiguous(x);
+    if x.can_mut() { x } else { x.copy() }
 }
 
 /// A matrix whose elements of a row are consecutive, and the elements from one row to the next.

@@ -6,11 +6,11 @@ use burn::{
     tensor::DType,
 };
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
-use cpu::NormKind;
+use cpu::{NormKind, Precision};
 use cubecl::prelude::*;
 
 use super::{
-    launch::{Geometry, contiguous, empty},
+    launch::{Geometry, contiguous, element, empty, empty_operand},
     reduce::cube_sum,
 };
 
@@ -50,15 +50,16 @@ fn moments(
 
 /// A row per cube.
 #[cube(launch)]
-fn rows_kernel(
+fn rows_kernel<O: Float>(
     x: &[f32],
     gain: &[f32],
-    y: &mut [f32],
+    y: &mut [O],
     n_rows: usize,
     n_columns: usize,
     epsilon: f32,
     #[comptime] centres: bool,
     #[comptime] n_units: usize,
+    #[define(O)] _type: ElemType,
 ) {
     let row = CUBE_POS;
     if row >= n_rows {
@@ -69,17 +70,17 @@ fn rows_kernel(
     let (mean, factor) = moments(x, start, n_columns, epsilon, &mut shared, centres);
     let mut column = UNIT_POS as usize;
     while column < n_columns {
-        y[start + column] = (x[start + column] - mean) * factor * gain[column];
+        y[start + column] = O::cast_from((x[start + column] - mean) * factor * gain[column]);
         column += CUBE_DIM as usize;
     }
 }
 
 /// Every row whose index is that of the cube, modulo the number of cubes.
 #[cube(launch)]
-fn gradients_kernel(
+fn gradients_kernel<I: Float>(
     x: &[f32],
     gain: &[f32],
-    d_y: &[f32],
+    d_y: &[I],
     d_x: &mut [f32],
     d_gains: &mut [f32],
     n_rows: usize,
@@ -87,6 +88,7 @@ fn gradients_kernel(
     epsilon: f32,
     #[comptime] centres: bool,
     #[comptime] n_units: usize,
+    #[define(I)] _type: ElemType,
 ) {
     let part = CUBE_POS * n_columns;
     let mut shared = Shared::<[f32]>::new_slice(n_units);
@@ -98,7 +100,7 @@ fn gradients_kernel(
         let mut offset = f32::new(0.0);
         let mut column = UNIT_POS as usize;
         while column < n_columns {
-            let scaled = d_y[start + column] * gain[column];
+            let scaled = f32::cast_from(d_y[start + column]) * gain[column];
             along += scaled * (x[start + column] - mean) * factor;
             offset += scaled;
             column += CUBE_DIM as usize;
@@ -111,7 +113,7 @@ fn gradients_kernel(
         let mut column = UNIT_POS as usize;
         while column < n_columns {
             let normed = (x[start + column] - mean) * factor;
-            let d = d_y[start + column];
+            let d = f32::cast_from(d_y[start + column]);
             d_x[start + column] = factor * (d * gain[column] - normed * along - offset_mean);
             // Only this unit uses this element.
             let mut sum = d * normed;
@@ -125,12 +127,18 @@ fn gradients_kernel(
     }
 }
 
-pub(super) fn rows(x: CubeTensor, gain: CubeTensor, kind: NormKind, epsilon: f32) -> CubeTensor {
+pub(super) fn rows(
+    x: CubeTensor,
+    gain: CubeTensor,
+    kind: NormKind,
+    epsilon: f32,
+    precision: Precision,
+) -> CubeTensor {
     let [x, gain] = [x, gain].map(contiguous);
     let [n_rows, n_columns] = x.shape().dims();
-    let y = empty(&x, x.shape(), DType::F32);
+    let y = empty_operand(&x, x.shape(), precision);
     let Geometry { cubes, cube, n_units } = Geometry::rows(n_rows, n_columns);
-    let client = x.client.clone();
+    let (client, element) = (x.client.clone(), element(&y));
     rows_kernel::launch(
         &client,
         cubes,
@@ -143,6 +151,7 @@ pub(super) fn rows(x: CubeTensor, gain: CubeTensor, kind: NormKind, epsilon: f32
         epsilon,
         kind == NormKind::Layer,
         n_units,
+        element,
     );
     y
 }
@@ -160,7 +169,7 @@ pub(super) fn gradients(
     let d_x = empty(&x, x.shape(), DType::F32);
     let d_gains = empty(&x, Shape::new([n_parts, n_columns]), DType::F32);
     let Geometry { cubes, cube, n_units } = Geometry::rows(n_parts, n_columns);
-    let client = x.client.clone();
+    let (client, element) = (x.client.clone(), element(&d_y));
     gradients_kernel::launch(
         &client,
         cubes,
@@ -175,6 +184,7 @@ pub(super) fn gradients(
         epsilon,
         kind == NormKind::Layer,
         n_units,
+        element,
     );
     let d_gain = CubeBackend::float_sum_dim(d_gains, 0);
     (d_x, CubeBackend::float_reshape(d_gain, Shape::new([n_columns])))
