@@ -109,7 +109,7 @@ pub(crate) trait GpuOps: GpuKernels {
         precision: Precision,
         output: Precision,
     ) -> FloatTensor<Self> {
-        Operands::<Self>::new(x, weight, precision).product_in(output)
+        Operands::<Self>::new(x, weight, precision).product(output)
     }
 
     /// [`crate::activate`] of [`GpuOps::linear`], as operands of the precision.
@@ -239,7 +239,7 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let operands = Operands::<B>::new(x.into_primitive(), weight.into_primitive(), precision);
-        let y = operands.product_in(output);
+        let y = operands.product(output);
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(operands, y),
             OpsKind::UnTracked(prep) => prep.finish(y),

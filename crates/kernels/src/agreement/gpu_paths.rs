@@ -193,7 +193,9 @@ proptest! {
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [n]), &test_device().autodiff());
         let weights: Vec<f32> = (0..n).map(|i| (i % 5) as f32 - 2.0).collect();
         let inputs = [normal([n, width], 11), normal([n_vocab, width], 12)];
-        assert_agrees(inputs.clone(), |[hidden, weight]| {
+        // Losses up to 20 times weights of both signs cancel.
+        let close = || Tolerance::rel_abs(test_tolerance(1e-5), test_tolerance(3e-4));
+        assert_agrees_within(close(), inputs.clone(), |[hidden, weight]| {
             LmHead::new(weight).weighted_loss(hidden, targets.clone(), weights.clone(), F32) * 3.0
         });
         let chunked = |[hidden, weight]: [Tensor<2>; 2]| {

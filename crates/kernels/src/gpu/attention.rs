@@ -25,7 +25,7 @@ use crate::{dropout_mask::arange, indices::index_data};
 pub(super) fn forward<B: GpuKernels>(heads: &Heads<B>) -> FloatTensor<B> {
     chunks(heads.time, heads.n_rows).fold(heads.empty_channels(), |channels, rows| {
         let weights = B::attention_weights(heads.scores(&rows), heads.chunk(&rows));
-        let mixed = B::float_matmul(heads.grouped(weights), heads.seen(&heads.values, &rows));
+        let mixed = B::product(heads.grouped(weights), heads.seen(&heads.values, &rows), heads.precision);
         B::put_heads(channels, heads.by_head(mixed), rows.start)
     })
 }
@@ -41,12 +41,13 @@ pub(super) fn backward<B: GpuKernels>(heads: &Heads<B>, d_out: FloatTensor<B>) -
         let here = |x: &FloatTensor<B>| heads.grouped(narrow::<B>(x.clone(), 2, rows.clone()));
         let (keys, values) = (heads.seen(&heads.keys, &rows), heads.seen(&heads.values, &rows));
         let d_mixed = here(&d_out);
-        let d_weights = heads.by_head(B::float_matmul(d_mixed.clone(), B::float_transpose(values)));
-        let (weights, d_scores) = B::attention_gradients(heads.scores(&rows), d_weights, heads.chunk(&rows));
+        let d_weights = B::product(d_mixed.clone(), B::float_transpose(values), heads.precision);
+        let (weights, d_scores) =
+            B::attention_gradients(heads.scores(&rows), heads.by_head(d_weights), heads.chunk(&rows));
         let [weights, d_scores] = [weights, d_scores].map(|x| heads.grouped(x));
-        d_queries.push(heads.by_head(B::float_matmul(d_scores.clone(), keys)));
-        let d_keys = B::product(B::float_transpose(d_scores), here(&heads.queries));
-        let d_values = B::product(B::float_transpose(weights), d_mixed);
+        d_queries.push(heads.by_head(B::product(d_scores.clone(), keys, heads.precision)));
+        let d_keys = B::product(B::float_transpose(d_scores), here(&heads.queries), Precision::F32);
+        let d_values = B::product(B::float_transpose(weights), d_mixed, Precision::F32);
         d_others = Some(match d_others {
             None => [d_keys, d_values],
             Some([keys, values]) => [B::add_to_first(keys, d_keys), B::add_to_first(values, d_values)],
@@ -155,7 +156,7 @@ impl<B: GpuKernels> Heads<B> {
     fn scores(&self, rows: &Range<usize>) -> FloatTensor<B> {
         let queries = self.grouped(narrow::<B>(self.queries.clone(), 2, rows.clone()));
         let keys = B::float_transpose(self.seen(&self.keys, rows));
-        let scores = self.by_head(B::float_matmul(queries, keys));
+        let scores = self.by_head(B::product(queries, keys, self.precision));
         let Some(starts) = &self.starts else { return scores };
         let (device, n_seen) = (scores.device(), self.n_before + rows.end);
         let booleans = get_device_settings::<B>(&device).bool_dtype;

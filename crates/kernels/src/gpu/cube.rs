@@ -12,9 +12,9 @@ mod positions;
 mod reduce;
 mod sums;
 
-use burn::{
-    backend::tensor::{FloatTensor, IntTensor},
-    tensor::DType,
+use burn::backend::{
+    TensorMetadata,
+    tensor::{FloatTensor, IntTensor},
 };
 use burn_cubecl::{
     CubeBackend,
@@ -24,12 +24,15 @@ use cpu::{Activation, AdamWStep, NormKind, Precision, dropout::Mask};
 
 use super::{
     heads::HeadSplit,
-    kernels::{GpuKernels, ScoreChunk},
+    kernels::{GpuKernels, ScoreChunk, product_shape},
 };
 
 impl GpuKernels for CubeBackend {
-    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        matmul(x, y, None, MatmulStrategy::default(), DType::F32).expect("the factors fit each other")
+    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        // Burn would pad the rows, and the kernels here would copy them.
+        let out = launch::empty_operand(&x, product_shape(&x.shape(), &y.shape()), precision);
+        let dtype = out.dtype();
+        matmul(x, y, Some(out), MatmulStrategy::default(), dtype).expect("the factors fit each other")
     }
 
     fn drop_elements(x: FloatTensor<Self>, mask: Mask, precision: Precision) -> FloatTensor<Self> {

@@ -62,11 +62,11 @@ impl<B: GpuKernels> HeadLoss<B> {
             let (losses_here, d_logits) =
                 B::row_losses_with_gradients(logits, targets, row_weights, self.precision);
             losses.push(losses_here);
-            d_hiddens.push(B::product(d_logits.clone(), head.clone()));
+            d_hiddens.push(B::product(d_logits.clone(), head.clone(), Precision::F32));
             if !of_weight {
                 continue;
             }
-            let here = B::product(B::float_transpose(d_logits), hidden);
+            let here = B::product(B::float_transpose(d_logits), hidden, Precision::F32);
             d_weight = Some(match d_weight {
                 None => here,
                 Some(sum) => B::float_add(sum, here),

@@ -47,10 +47,10 @@ pub(crate) struct ScoreChunk {
 
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub(crate) trait GpuKernels: Backend {
-    /// `x · y` of two operands, as f32.
-    #[fusion(dtype = DType::F32, shape = product_shape(x, y))]
-    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        as_f32::<Self>(Self::float_matmul(x, y))
+    /// `x · y` of two operands, as operands of a precision: that of the factors, or f32.
+    #[fusion(dtype = operand_type(*precision).into(), shape = product_shape(x, y))]
+    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        operand::<Self>(Self::float_matmul(x, y), precision)
     }
 
     /// The kept elements of `x` times the scale of the mask, and zeros, as operands of a precision.
@@ -369,7 +369,7 @@ fn one_hot<B: Backend>(targets: IntTensor<B>, n_vocab: usize) -> BoolTensor<B> {
 }
 
 #[cfg(feature = "gpu")]
-fn product_shape(x: &Shape, y: &Shape) -> Shape {
+pub(super) fn product_shape(x: &Shape, y: &Shape) -> Shape {
     let mut shape = x.clone();
     let last = shape.num_dims() - 1;
     shape[last] = y[last];

@@ -16,35 +16,27 @@ pub(super) struct Operands<B: Backend> {
     /// `[C_out, C_in]`
     weight: FloatTensor<B>,
     precision: Precision,
-    /// The type of the rows as they were given, and so of their gradient.
-    given: DType,
+    /// The precision of the rows as they were given, and so of their gradient.
+    given: Precision,
 }
 
 impl<B: GpuKernels> Operands<B> {
     pub(super) fn new(x: FloatTensor<B>, weight: FloatTensor<B>, precision: Precision) -> Self {
-        let given = x.dtype();
+        let given = if x.dtype() == DType::F32 { Precision::F32 } else { precision };
         let [x, weight] = [x, weight].map(|x| operand::<B>(x, precision));
         Self { x, weight, precision, given }
     }
 
-    /// `x · weightᵀ`, `[rows, C_out]`, as f32.
-    pub(super) fn product(&self) -> FloatTensor<B> {
-        B::product(self.x.clone(), B::float_transpose(self.weight.clone()))
+    /// `x · weightᵀ`, `[rows, C_out]`, as operands of a precision: that of the factors, or f32.
+    pub(super) fn product(&self, precision: Precision) -> FloatTensor<B> {
+        B::product(self.x.clone(), B::float_transpose(self.weight.clone()), precision)
     }
 
     /// `residual` + dropout of [`Operands::product`].
     pub(super) fn added(&self, residual: FloatTensor<B>, mask: Option<Mask>) -> FloatTensor<B> {
         match mask {
-            Some(mask) => B::add_dropped(self.product(), residual, mask),
-            None => B::float_add(residual, self.product()),
-        }
-    }
-
-    /// [`Operands::product`] as operands of the precision `output`, which is that of the operands or f32.
-    pub(super) fn product_in(&self, output: Precision) -> FloatTensor<B> {
-        match output {
-            Precision::F32 => self.product(),
-            Precision::Bf16 => B::float_matmul(self.x.clone(), B::float_transpose(self.weight.clone())),
+            Some(mask) => B::add_dropped(self.product(Precision::F32), residual, mask),
+            None => B::float_add(residual, self.product(Precision::F32)),
         }
     }
 
@@ -56,11 +48,8 @@ impl<B: GpuKernels> Operands<B> {
         of_weight: bool,
     ) -> [Option<FloatTensor<B>>; 2] {
         let d_y = operand::<B>(d_y, self.precision);
-        let d_x = of_x.then(|| match self.given {
-            DType::F32 => B::product(d_y.clone(), self.weight),
-            _ => B::float_matmul(d_y.clone(), self.weight),
-        });
-        let d_weight = of_weight.then(|| B::product(B::float_transpose(d_y), self.x));
+        let d_x = of_x.then(|| B::product(d_y.clone(), self.weight, self.given));
+        let d_weight = of_weight.then(|| B::product(B::float_transpose(d_y), self.x, Precision::F32));
         [d_x, d_weight]
     }
 
@@ -91,7 +80,7 @@ pub(super) struct Activated<B: Backend> {
 
 impl<B: GpuKernels> Activated<B> {
     pub(super) fn new(operands: Operands<B>, activation: Activation) -> Self {
-        let hidden = operands.product_in(operands.precision);
+        let hidden = operands.product(operands.precision);
         Self { operands, hidden, activation }
     }
 

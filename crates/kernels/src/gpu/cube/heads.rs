@@ -40,6 +40,12 @@ fn head_sizes([batch, time, head_dim]: [usize; 3], split: &HeadSplit) -> HeadSiz
     HeadSizesLaunch::new(n_rows, n_head, n_kv_head, time, head_dim, head_dim.div_ceil(2))
 }
 
+/// The gains and the angles, without padding if there are any.
+fn factors(gains: CubeTensor, angles: CubeTensor, split: &HeadSplit) -> [CubeTensor; 2] {
+    let gains = if split.epsilon.is_some() { contiguous(gains) } else { gains };
+    [gains, if split.has_rope { contiguous(angles) } else { angles }]
+}
+
 /// Where the head of a row of channels is.
 #[derive(CubeType, Clone, Copy)]
 struct Place {
@@ -185,7 +191,7 @@ pub(super) fn split(
     split: HeadSplit,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let qkv = contiguous(qkv);
-    let [gains, angles] = [gains, angles].map(contiguous);
+    let [gains, angles] = factors(gains, angles, &split);
     let HeadSplit { n_head, n_kv_head, epsilon, has_rope, precision, .. } = split;
     let [batch, time, channels] = qkv.shape().dims();
     let head_dim = split.head_dim(channels);
@@ -364,7 +370,7 @@ pub(super) fn gradients(
 ) -> (CubeTensor, CubeTensor) {
     let [d_queries, d_keys, d_values] = d_heads.map(contiguous);
     let qkv = contiguous(qkv);
-    let [gains, angles] = [gains, angles].map(contiguous);
+    let [gains, angles] = factors(gains, angles, &split);
     let HeadSplit { n_head, n_kv_head, epsilon, has_rope, channels, .. } = split;
     let [batch, _, time, head_dim] = d_queries.shape().dims();
     let n = n_head + 2 * n_kv_head;
