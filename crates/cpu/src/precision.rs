@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// The precision of matrix products, forward and backward: of linear layers, of the output head and, on GPUs, of
-/// attention. Sums, softmax, norms, the loss and the weights are always f32.
+/// attention. Sums, softmax, norms, the loss and the weights are always f32; on GPUs, the outputs of norms and activations are
+/// rounded for the products that take them.
 ///
 /// A GPU may compute f32 products in TF32, which rounds operands to 11 bits of mantissa.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

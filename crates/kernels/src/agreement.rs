@@ -70,9 +70,11 @@ pub(crate) fn output_and_gradients<const N: usize, const D: usize>(
     let weights = normal([y.shape().num_elements()], 99).detach().reshape(y.dims());
     let grads = (y.clone() * weights).sum().backward();
     let mut data = vec![y.into_data()];
-    data.extend(
-        inputs.iter().map(|x| x.grad(&grads).map_or_else(|| x.zeros_like().into_data(), Tensor::into_data)),
-    );
+    data.extend(inputs.iter().map(|x| {
+        let gradient = x.grad(&grads).unwrap_or_else(|| x.zeros_like().inner());
+        assert_eq!(gradient.dtype(), x.dtype(), "a gradient has the type of its tensor");
+        gradient.into_data()
+    }));
     data
 }
 

@@ -129,8 +129,8 @@ enum Positions<'a> {
 /// [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
 ///
 /// With `documents`, a token attends to its document only, and positions restart at 0 in each document. In training,
-/// dropout with `dropout_probability` applies to the attention weights. On GPUs, the output has the type of products of the
-/// precision, unless documents meet RoPE.
+/// dropout with `dropout_probability` applies to the attention weights. On GPUs, the output has the type of operands in
+/// the precision, except with both documents and RoPE, where it is f32.
 ///
 /// # Shapes
 ///
@@ -320,14 +320,14 @@ pub(crate) fn self_attention_on_gpu(
     n_rows: usize,
 ) -> Tensor<3> {
     count_gpu_path();
-    let ([_, time, width], device) = (qkv.dims(), qkv.device());
+    let ([_, time, _], device) = (qkv.dims(), qkv.device());
     let Attention { n_head, n_kv_head, precision, .. } = *attention;
     #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let epsilon = attention.qk_norm.as_ref().map(|norm| norm.epsilon as f32);
     let has_rope = attention.rope.is_some();
     let gains = match attention.qk_norm.clone() {
         Some(QkNorm { query_gain, key_gain, .. }) => {
-            let head_dim = width / (n_head + 2 * n_kv_head);
+            let head_dim = attention.head_dim(&qkv);
             for gain in [&query_gain, &key_gain] {
                 assert_eq!(gain.dims(), [head_dim], "a gain has the channels of a head");
             }

@@ -42,13 +42,14 @@ use self::{
     attention::Heads,
     head_loss::{HeadLoss, LossGradients},
     linear::{Activated, Operands},
+    primitive::as_f32,
     self_attention::{Attended, Inputs},
 };
 
 /// The default methods have no backward pass; [`Autodiff`] overrides them.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GpuOps: GpuKernels {
-    /// As `attention_reference`, in chunks of `n_rows` queries. `mask` is the dropout of the attention weights.
+    /// As `attention_reference`, with inputs of f32, in chunks of `n_rows` queries. `mask` is the dropout of the attention weights.
     ///
     /// - `queries`: `[B, H, T, D]`
     /// - `keys`, `values`: `[B, KV, S, D]`
@@ -335,7 +336,7 @@ impl<B: GpuKernels> Backward<B, 3> for AttentionBackward {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_out = grads.consume::<B>(&ops.node);
-        let gradients = attention::backward(&ops.state, d_out).map(Some);
+        let gradients = attention::backward(&ops.state, d_out).map(|x| Some(as_f32::<B>(x)));
         register::<B, 3>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), gradients);
     }
 }

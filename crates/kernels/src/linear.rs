@@ -43,8 +43,8 @@ pub fn linear<'a, const D: usize>(
     plain(x, &weight, bias, precision)
 }
 
-/// [`linear`] of which only products are taken, as of the channels of attention. On GPUs, the output has the type of products of
-/// the precision if there are neither a bias nor updates.
+/// [`linear`] for an output that is an operand of products, such as QKV channels. On GPUs, the output has the type of operands
+/// in the precision if there are neither a bias nor updates.
 ///
 /// # Shapes
 ///
@@ -67,7 +67,7 @@ pub fn linear_operand<'a, const D: usize>(
     linear(x, weight, bias, precision)
 }
 
-/// [`activate`] of [`linear`]. On GPUs, the output has the type of products of the precision if there are neither a bias nor
+/// [`activate`] of [`linear`]. On GPUs, the output has the type of operands in the precision if there are neither a bias nor
 /// updates.
 ///
 /// # Shapes
@@ -194,7 +194,7 @@ pub(crate) fn linear_on_gpu<const D: usize>(
     }
 }
 
-/// `x · weightᵀ` with its own backward pass; the output has the type of products of the precision `output`.
+/// `x · weightᵀ` with its own backward pass; the output has the type of operands in the precision `output`.
 fn product_on_gpu<const D: usize>(
     x: Tensor<D>,
     weight: Weight<'_>,

@@ -12,7 +12,8 @@ use crate::{
 
 /// `(x - mean) / √(variance + epsilon) · gain + offset` over the last axis. RMS norm takes the mean as 0.
 ///
-/// `precision` is that of the products that take the output. On GPUs, the output has its type if there is no offset.
+/// `precision` is that of the products that take the output. On GPUs, the output has the
+/// type of operands in that precision if there is no offset.
 ///
 /// # Shapes
 ///

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 
 use super::log::{Event, Log};
 
-/// The last step of a dry run; an evaluation and a sample follow. The first steps compile kernels, and read the checkpoint that
-/// is being written.
+/// The last step of a dry run; an evaluation and a sample follow. During the first steps, kernels are compiled, and
+/// the writer copies the first checkpoint.
 pub(crate) const LAST_STEP: usize = 40;
 
 /// Steps between two lines of metrics. The loop reads the losses of all steps since the last line together.

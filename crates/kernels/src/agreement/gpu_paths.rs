@@ -49,13 +49,13 @@ proptest! {
         time in 1usize..40,
         n_kv_head in 1usize..4,
         group_size in 1usize..4,
-        half in 1usize..6,
+        head_dim in 1usize..12,
         n_rows in 1usize..50,
         has_norm: bool,
         has_rope: bool,
         drops: bool,
     ) {
-        let (n_head, head_dim) = (n_kv_head * group_size, 2 * half);
+        let n_head = n_kv_head * group_size;
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let probability = if drops { 0.3 } else { 0.0 };
         let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
@@ -66,7 +66,7 @@ proptest! {
                 n_head,
                 n_kv_head,
                 qk_norm: has_norm.then_some(QkNorm { query_gain, key_gain, epsilon: 1e-2 }),
-                rope: has_rope.then(|| Rope::new(head_dim, 70, 1e4)),
+                rope: (has_rope && head_dim % 2 == 0).then(|| Rope::new(head_dim, 70, 1e4)),
                 precision: F32,
             }
         };
@@ -268,6 +268,30 @@ fn large_operations_on_gpus() {
         );
     }
 
+    // More rows of heads than groups that sum the gradients of the gains, and more channels than their units.
+    let (n_head, head_dim, time) = (10, 600, 60);
+    let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, head_dim], seed) + 1.0).map(leaf);
+    let inputs = [normal([time, (n_head + 2) * head_dim], 1), query_gain, key_gain];
+    let heads = |gains: [Tensor<2>; 2]| {
+        let [query_gain, key_gain] = gains.map(|gain| gain.reshape([head_dim]));
+        Attention {
+            n_head,
+            n_kv_head: 1,
+            qk_norm: Some(QkNorm { query_gain, key_gain, epsilon: 1e-5 }),
+            rope: Some(Rope::new(head_dim, time, 1e4)),
+            precision: F32,
+        }
+    };
+    let on_gpu = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+        self_attention_on_gpu(qkv.unsqueeze(), &heads([query_gain, key_gain]), None, 0.0, time)
+    };
+    let reference = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
+        let heads = heads([query_gain, key_gain]);
+        with_plain_operations(|| causal_attention(qkv.unsqueeze(), &heads, None, 0.0))
+    };
+    // The gains' gradients are sums over 600 heads.
+    assert_same(Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-3)), &inputs, on_gpu, reference);
+
     // More rows than cubes that sum the gradient of the gain.
     let inputs = [normal([1100, 300], 2), normal([1, 300], 3)];
     let on_gpu =
@@ -290,15 +314,52 @@ fn a_block_in_bf16_is_close_to_f32() {
     if supported_precision(Precision::Bf16, &test_device()) == F32 {
         return;
     }
-    let (time, head_dim, width) = (20, 4, 16);
-    let shapes =
-        [[40, width], [6 * head_dim, width], [width, 4 * head_dim], [24, width], [width, 24], [2, width]];
-    let inputs = [0, 1, 2, 3, 4, 5].map(|idx| leaf(normal(shapes[idx], 20 + idx as u64) * 0.5));
-    let block = |precision, has_updates: bool| {
-        output_and_gradients(&inputs, |[x, qkv, mix, expand, contract, gains]| {
+    let packed = Documents::new(&[7, 13, 20], 20);
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2, Activation::Swiglu] {
+        // Low-rank updates, biases and documents have f32 in between.
+        for (has_updates, is_biased, documents) in
+            [(false, false, None), (true, false, None), (false, true, None), (false, false, Some(&packed))]
+        {
+            let run = |precision| Block { has_updates, is_biased, activation, precision }.run(documents);
+            let (exact, rounded) = (run(F32), run(Precision::Bf16));
+            let used = exact.iter().zip(&rounded).filter(|(exact, _)| exact.iter::<f32>().any(|x| x != 0.0));
+            for (exact, rounded) in used {
+                assert_ne!(exact, rounded, "bf16 had no effect");
+                // Each value is rounded to 2⁻⁸ at some ten places.
+                let error = relative_error(rounded, exact);
+                assert!(error < 2e-2, "the relative error is {error}");
+            }
+        }
+    }
+}
+
+/// A residual block of width 16.
+struct Block {
+    has_updates: bool,
+    is_biased: bool,
+    activation: Activation,
+    precision: Precision,
+}
+
+impl Block {
+    /// The output and the gradients of all parameters.
+    fn run(&self, documents: Option<&Documents>) -> Vec<TensorData> {
+        let Self { has_updates, is_biased, activation, precision } = *self;
+        let (time, head_dim, width) = (20, 4, 16);
+        let n_hidden = 12 * activation.n_inputs();
+        let shapes = [
+            [40, width],
+            [6 * head_dim, width],
+            [width, width],
+            [n_hidden, width],
+            [width, 12],
+            [2, width],
+            [1, 24],
+        ];
+        let inputs = [0, 1, 2, 3, 4, 5, 6].map(|idx| leaf(normal(shapes[idx], 20 + idx as u64) * 0.5));
+        output_and_gradients(&inputs, |[x, qkv, mix, expand, contract, gains, bias]| {
             let x = x.reshape([2, time, width]);
             let gain = |idx: usize| gains.clone().slice(s![idx..idx + 1, ..]).reshape([width]) + 1.0;
-            let normed = norm(x.clone(), NormKind::Rms, gain(0), None, 1e-2, precision);
             let head_gain = gain(1).slice(s![..head_dim]);
             let attention = Attention {
                 n_head: 4,
@@ -307,34 +368,24 @@ fn a_block_in_bf16_is_close_to_f32() {
                 rope: Some(Rope::new(head_dim, time, 1e4)),
                 precision,
             };
-            let update = LowRank { a: mix.clone(), b: expand.clone(), first_row: 0, scale: 0.1 };
-            let updated = |weight: Tensor<2>, is_updated: bool| {
-                let updates = if is_updated { vec![update.clone()] } else { vec![] };
+            let update = LowRank { a: mix.clone(), b: mix.clone(), first_row: 0, scale: 0.1 };
+            let updated = |weight: Tensor<2>| {
+                let updates =
+                    if has_updates && weight.dims()[0] >= width { vec![update.clone()] } else { vec![] };
                 UpdatedWeight { weight: weight.into(), updates, dropout: 0.2 }
             };
+            let bias = |n: usize| is_biased.then(|| bias.clone().reshape([24]).slice(s![..n]));
             seeded(|| {
-                let qkv = linear_operand(normed, updated(qkv.clone(), has_updates), None, precision);
-                let mixed = causal_attention(qkv, &attention, None, 0.1);
-                let x = linear_residual(mixed, mix.clone(), None, 0.1, x.clone(), precision);
+                let normed = norm(x.clone(), NormKind::Rms, gain(0), None, 1e-2, precision);
+                let qkv = linear_operand(normed, updated(qkv), bias(24), precision);
+                let mixed = causal_attention(qkv, &attention, documents, 0.1);
+                let x = linear_residual(mixed, mix.clone(), bias(width), 0.1, x.clone(), precision);
                 let normed = norm(x.clone(), NormKind::Layer, gain(1), None, 1e-2, precision);
-                let expanded = linear_activate(
-                    normed,
-                    updated(expand.clone(), has_updates),
-                    None,
-                    Activation::Gelu,
-                    precision,
-                );
-                linear_residual(expanded, contract.clone(), None, 0.1, x, precision)
+                let expanded =
+                    linear_activate(normed, updated(expand), bias(n_hidden), activation, precision);
+                linear_residual(expanded, contract, bias(width), 0.1, x, precision)
             })
         })
-    };
-    for has_updates in [false, true] {
-        for (exact, rounded) in block(F32, has_updates).iter().zip(&block(Precision::Bf16, has_updates)) {
-            assert_ne!(exact, rounded, "bf16 had no effect");
-            // Each value is rounded to 2⁻⁸ at some ten places.
-            let error = relative_error(rounded, exact);
-            assert!(error < 2e-2, "the relative error is {error}");
-        }
     }
 }
 

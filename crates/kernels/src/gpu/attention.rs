@@ -17,17 +17,23 @@ use cpu::{Documents, Precision, dropout::Mask};
 
 use super::{
     kernels::{GpuKernels, ScoreChunk},
-    primitive::{chunks, narrow, narrow_int, operand, operand_type, reshaped},
+    primitive::{chunks, narrow, narrow_int, operand, reshaped},
 };
 use crate::{dropout_mask::arange, indices::index_data};
 
 /// The output, `[B, T, H · D]`, in the precision of products.
 pub(super) fn forward<B: GpuKernels>(heads: &Heads<B>) -> FloatTensor<B> {
-    chunks(heads.time, heads.n_rows).fold(heads.empty_channels(), |channels, rows| {
+    let mut channels = None;
+    for rows in chunks(heads.time, heads.n_rows) {
         let weights = B::attention_weights(heads.scores(&rows), heads.chunk(&rows));
         let mixed = B::product(heads.grouped(weights), heads.seen(&heads.values, &rows), heads.precision);
-        B::put_heads(channels, heads.by_head(mixed), rows.start)
-    })
+        let mixed = heads.by_head(mixed);
+        channels = Some(match channels {
+            None => B::first_heads(mixed, heads.time),
+            Some(channels) => B::put_heads(channels, mixed, rows.start),
+        });
+    }
+    channels.expect("there is a position")
 }
 
 /// The gradients of queries, keys and values, given that of the output; those of queries in the precision of products.
@@ -114,12 +120,6 @@ impl<B: GpuKernels> Heads<B> {
             n_before: n_positions - time,
             scale,
         }
-    }
-
-    /// Undefined values of the shape and type of the output.
-    fn empty_channels(&self) -> FloatTensor<B> {
-        let shape = [self.batch, self.time, self.n_head * self.queries.shape()[3]];
-        B::float_empty(Shape::new(shape), &self.queries.device(), operand_type(self.precision))
     }
 
     fn chunk(&self, rows: &Range<usize>) -> ScoreChunk {

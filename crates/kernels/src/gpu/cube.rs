@@ -81,6 +81,10 @@ impl GpuKernels for CubeBackend {
         positions::to_heads(x, n_head, precision)
     }
 
+    fn first_heads(heads: FloatTensor<Self>, time: usize) -> FloatTensor<Self> {
+        positions::first(heads, time)
+    }
+
     fn put_heads(channels: FloatTensor<Self>, heads: FloatTensor<Self>, first: usize) -> FloatTensor<Self> {
         positions::put(channels, heads, first)
     }

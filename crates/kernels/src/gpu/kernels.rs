@@ -98,7 +98,7 @@ pub(crate) trait GpuKernels: Backend {
     }
 
     /// Queries `[B, H, T, D]`, keys and values `[B, KV, T, D]`, as operands of products. QK norm, then RoPE apply to queries
-    /// and keys. Where the split has neither, their factors are any tensors.
+    /// and keys. Without QK norm `gains` may be any tensor; without RoPE `angles` may.
     ///
     /// - `qkv`: `[B, T, (H + 2 KV) · D]`
     /// - `gains`: those of queries and of keys, `[2, D]`
@@ -136,6 +136,20 @@ pub(crate) trait GpuKernels: Backend {
         let [batch, time, width] = x.shape().dims();
         let x = reshaped::<Self, 4>(x, [batch, time, n_head, width / n_head]);
         operand::<Self>(Self::float_swap_dims(x, 1, 2), precision)
+    }
+
+    /// The heads of the first R of T positions, `[B, H, R, D]`, as channels `[B, T, H · D]`, undefined for the others.
+    #[fusion(dtype = heads, shape = channels_shape(heads, *time))]
+    fn first_heads(heads: FloatTensor<Self>, time: usize) -> FloatTensor<Self> {
+        let [batch, n_head, n_rows, head_dim] = heads.shape().dims();
+        let (device, dtype) = (heads.device(), heads.dtype().into());
+        let rows =
+            reshaped::<Self, 3>(Self::float_swap_dims(heads, 1, 2), [batch, n_rows, n_head * head_dim]);
+        if n_rows == time {
+            return rows;
+        }
+        let rest = Shape::new([batch, time - n_rows, n_head * head_dim]);
+        Self::float_cat(vec![rows, Self::float_zeros(rest, &device, dtype)], 1)
     }
 
     /// Writes the heads of R positions, `[B, H, R, D]`, to the positions from `first` on of channels `[B, T, H · D]`, of
@@ -421,6 +435,12 @@ fn attention_gradient_specs(
 ) -> (TensorSpec, TensorSpec) {
     let spec = TensorSpec::new(scores.shape.clone(), operand_type(chunk.precision).into());
     (spec.clone(), spec)
+}
+
+#[cfg(feature = "gpu")]
+fn channels_shape(heads: &Shape, time: usize) -> Shape {
+    let [batch, n_head, _, head_dim] = heads.dims();
+    Shape::new([batch, time, n_head * head_dim])
 }
 
 #[cfg(feature = "gpu")]

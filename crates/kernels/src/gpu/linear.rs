@@ -16,13 +16,13 @@ pub(super) struct Operands<B: Backend> {
     /// `[C_out, C_in]`
     weight: FloatTensor<B>,
     precision: Precision,
-    /// The precision of the rows as they were given, and so of their gradient.
-    given: Precision,
+    /// The type of the rows as they were given, and so of their gradient.
+    given: DType,
 }
 
 impl<B: GpuKernels> Operands<B> {
     pub(super) fn new(x: FloatTensor<B>, weight: FloatTensor<B>, precision: Precision) -> Self {
-        let given = if x.dtype() == DType::F32 { Precision::F32 } else { precision };
+        let given = x.dtype();
         let [x, weight] = [x, weight].map(|x| operand::<B>(x, precision));
         Self { x, weight, precision, given }
     }
@@ -48,7 +48,10 @@ impl<B: GpuKernels> Operands<B> {
         of_weight: bool,
     ) -> [Option<FloatTensor<B>>; 2] {
         let d_y = operand::<B>(d_y, self.precision);
-        let d_x = of_x.then(|| B::product(d_y.clone(), self.weight, self.given));
+        let d_x = of_x.then(|| match self.given {
+            DType::F32 => B::product(d_y.clone(), self.weight, Precision::F32),
+            _ => operand::<B>(B::product(d_y.clone(), self.weight, self.precision), Precision::Bf16),
+        });
         let d_weight = of_weight.then(|| B::product(B::float_transpose(d_y), self.x, Precision::F32));
         [d_x, d_weight]
     }

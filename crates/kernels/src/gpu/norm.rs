@@ -1,7 +1,6 @@
 //! Layer norm and RMS norm of rows in tensor operations.
 
-use burn::backend::TensorMetadata;
-use burn::backend::{Backend, tensor::FloatTensor};
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use cpu::NormKind;
 
 use super::primitive::reshaped;

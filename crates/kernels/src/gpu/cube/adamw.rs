@@ -56,7 +56,7 @@ pub(super) fn step(
     scale: CubeTensor,
     step: &AdamWStep,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    let [first, second] = moments.map(|moment| reusable(contiguous(moment)));
+    let [first, second] = moments.map(reusable);
     let [x, gradient, scale] = [x, gradient, scale].map(contiguous);
     // The model still has the parameter.
     let moved = empty(&x, x.shape(), x.dtype());

@@ -15,7 +15,7 @@ use super::{
 use crate::gpu::heads::HeadSplit;
 
 /// Maximum cubes of the backward pass with QK norm, whose groups sum the gradients of the gains.
-const MAX_CUBES: usize = 512;
+const MAX_PARTS: usize = 512;
 
 /// Sizes as kernel arguments.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -40,7 +40,7 @@ fn head_sizes([batch, time, head_dim]: [usize; 3], split: &HeadSplit) -> HeadSiz
     HeadSizesLaunch::new(n_rows, n_head, n_kv_head, time, head_dim, head_dim.div_ceil(2))
 }
 
-/// The gains and the angles, without padding if there are any.
+/// The gains and the angles, contiguous where the kernel reads them.
 fn factors(gains: CubeTensor, angles: CubeTensor, split: &HeadSplit) -> [CubeTensor; 2] {
     let gains = if split.epsilon.is_some() { contiguous(gains) } else { gains };
     [gains, if split.has_rope { contiguous(angles) } else { angles }]
@@ -74,7 +74,7 @@ fn place(row: usize, sizes: &HeadSizes) -> Place {
     Place { head, position, start: ((batch * n_heads + own) * sizes.time + position) * sizes.head_dim }
 }
 
-/// The factor of QK norm: the mean square of a row times its square is 1.
+/// The factor that gives a row a mean square of 1.
 #[cube]
 fn norm_factor<I: Float>(
     x: &[I],
@@ -260,8 +260,8 @@ fn unrotated<Q: Float>(
     (a, b)
 }
 
-/// A group of units per row, and per row that many groups later; a unit has pairs of channels, one of each half of the row.
-/// A group sums the gradients of both gains over its rows.
+/// Each group of units takes every n-th row, where n is the number of groups. A unit has pairs of channels, one of each half
+/// of the row. A group sums the gradients of both gains over its rows.
 #[cube(launch)]
 fn gradients_kernel<Q: Float, I: Float, O: Float>(
     d_queries: &[Q],
@@ -376,7 +376,7 @@ pub(super) fn gradients(
     let n = n_head + 2 * n_kv_head;
     let n_rows = batch * time * n;
     let width = Geometry::group_width(head_dim.div_ceil(2));
-    let max_cubes = if epsilon.is_some() { MAX_CUBES } else { usize::MAX };
+    let max_cubes = if epsilon.is_some() { MAX_PARTS } else { usize::MAX };
     let Geometry { cubes, cube, n_units } = Geometry::groups(n_rows, width, max_cubes);
     let n_parts = match epsilon {
         Some(_) => n_rows.div_ceil(n_units / width).min(max_cubes) * (n_units / width),

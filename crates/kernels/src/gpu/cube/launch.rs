@@ -80,9 +80,9 @@ pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
 }
 
-/// The tensor in a buffer that no other tensor uses.
+/// The tensor without padding, in a buffer that no other tensor uses.
 pub(super) fn reusable(x: CubeTensor) -> CubeTensor {
-    if x.can_mut() { x } else { x.copy() }
+    contiguous(if x.can_mut() { x } else { x.copy() })
 }
 
 /// A matrix whose elements of a row are consecutive, and the elements from one row to the next.
@@ -90,18 +90,6 @@ pub(super) fn strided_rows(x: CubeTensor) -> (CubeTensor, usize) {
     let is_by_rows = x.meta.strides()[1] == 1;
     let x = if is_by_rows { x } else { into_contiguous(x) };
     let stride = x.meta.strides()[0];
-    (x, stride)
-}
-
-/// A tensor `[B, T, W]` whose elements of a position are consecutive, and the elements from one position to the next, in
-/// all rows.
-pub(super) fn strided_positions(x: CubeTensor) -> (CubeTensor, usize) {
-    let [row, stride, element] = [0, 1, 2].map(|axis| x.meta.strides()[axis]);
-    if (row, element) == (x.shape()[1] * stride, 1) {
-        return (x, stride);
-    }
-    let x = into_contiguous(x);
-    let stride = x.meta.strides()[1];
     (x, stride)
 }
 

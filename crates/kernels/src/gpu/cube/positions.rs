@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cpu::Precision;
 use cubecl::prelude::*;
 
-use super::launch::{Geometry, contiguous, element, empty_operand, reusable, strided_positions};
+use super::launch::{Geometry, contiguous, element, empty, empty_operand, reusable};
 
 /// A unit for each element of `[B, H, T, D]`.
 #[cube(launch)]
@@ -20,7 +20,7 @@ fn to_heads_kernel<I: Float, O: Float>(
 ) {
     let at = ABSOLUTE_POS;
     if at < n_elements {
-        heads[at] = O::cast_from(x[channel_index(at, n_head, time, time, 0, head_dim, n_head * head_dim)]);
+        heads[at] = O::cast_from(x[channel_index(at, n_head, time, time, 0, head_dim)]);
     }
 }
 
@@ -35,17 +35,15 @@ fn put_kernel<F: Float>(
     time: usize,
     first: usize,
     head_dim: usize,
-    stride: usize,
     #[define(F)] _type: ElemType,
 ) {
     let at = ABSOLUTE_POS;
     if at < n_elements {
-        channels[channel_index(at, n_head, n_rows, time, first, head_dim, stride)] = heads[at];
+        channels[channel_index(at, n_head, n_rows, time, first, head_dim)] = heads[at];
     }
 }
 
-/// The index in `[B, T, H · D]`, with `stride` between positions, of an element of the heads of R positions from `first` on,
-/// `[B, H, R, D]`.
+/// The index in `[B, T, H · D]` of an element of the heads of R positions from `first` on, `[B, H, R, D]`.
 #[cube]
 fn channel_index(
     at: usize,
@@ -54,13 +52,12 @@ fn channel_index(
     time: usize,
     first: usize,
     head_dim: usize,
-    stride: usize,
 ) -> usize {
     let channel = at % head_dim;
     let position = at / head_dim % n_rows + first;
     let head = at / (head_dim * n_rows) % n_head;
     let batch = at / (head_dim * n_rows * n_head);
-    (batch * time + position) * stride + head * head_dim + channel
+    ((batch * time + position) * n_head + head) * head_dim + channel
 }
 
 pub(super) fn to_heads(x: CubeTensor, n_head: usize, precision: Precision) -> CubeTensor {
@@ -86,8 +83,14 @@ pub(super) fn to_heads(x: CubeTensor, n_head: usize, precision: Precision) -> Cu
     heads
 }
 
+pub(super) fn first(heads: CubeTensor, time: usize) -> CubeTensor {
+    let [batch, n_head, _, head_dim] = heads.shape().dims();
+    let channels = empty(&heads, Shape::new([batch, time, n_head * head_dim]), heads.dtype());
+    put(channels, heads, 0)
+}
+
 pub(super) fn put(channels: CubeTensor, heads: CubeTensor, first: usize) -> CubeTensor {
-    let ((channels, stride), heads) = (strided_positions(reusable(channels)), contiguous(heads));
+    let (channels, heads) = (reusable(channels), contiguous(heads));
     let ([batch, n_head, n_rows, head_dim], [_, time, _]) = (heads.shape().dims(), channels.shape().dims());
     let n_elements = batch * n_head * n_rows * head_dim;
     let Geometry { cubes, cube, .. } = Geometry::elements(n_elements);
@@ -104,7 +107,6 @@ pub(super) fn put(channels: CubeTensor, heads: CubeTensor, first: usize) -> Cube
         time,
         first,
         head_dim,
-        stride,
         element,
     );
     channels
@@ -120,7 +122,7 @@ fn add_kernel(sums: &mut [f32], more: &[f32], n_elements: usize, n_here: usize, 
 }
 
 pub(super) fn add_to_first(sums: CubeTensor, more: CubeTensor) -> CubeTensor {
-    let (sums, more) = (reusable(contiguous(sums)), contiguous(more));
+    let (sums, more) = (reusable(sums), contiguous(more));
     let ([batch, n, here, head_dim], [_, _, all, _]) = (more.shape().dims(), sums.shape().dims());
     let n_elements = batch * n * here * head_dim;
     let Geometry { cubes, cube, .. } = Geometry::elements(n_elements);
