@@ -113,7 +113,7 @@ pub(crate) trait GpuKernels: Backend {
         heads::split::<Self>(qkv, gains, angles, split).into()
     }
 
-    /// The gradients of the channels, `[B, T, (H + 2 KV) · D]`, and of the gains, `[2, D]`, given those of the heads. The
+    /// The gradients of the channels, `[B, T, (H + 2 KV) · D]`, and of the gains, `[2, D]`, from those of the heads. The
     /// factors are those of [`GpuKernels::split_heads`]. Without QK norm, `qkv` is any tensor too, and the gradients
     /// of the gains are undefined.
     #[fusion(meta = channel_specs)]
