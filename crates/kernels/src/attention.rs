@@ -5,10 +5,10 @@ use burn::{
     prelude::*,
     tensor::{DType, activation::softmax},
 };
-use cpu::{Documents, HeadLayout, NormKind, Precision, Segment};
+use cpu::{HeadLayout, NormKind, Precision, Segment};
 
 use crate::{
-    Rope,
+    Documents, Rope,
     device::{count_gpu_path, is_fused, is_on_gpu, is_operand_on_gpu},
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
@@ -17,6 +17,7 @@ use crate::{
     missing::missing,
     norm,
     precision::{as_f32, product},
+    rope::rotated,
     slot::{Slot, SlotStorage},
 };
 
@@ -110,7 +111,11 @@ impl Attention {
         if let Some(rope) = &self.rope {
             [q, k] = match positions {
                 Positions::From(first) => [q, k].map(|heads| rope.rotate(heads, first)),
-                Positions::In(documents) => rope.rotate_documents([q, k], documents),
+                Positions::In(documents) => {
+                    let angles = documents.angles(rope, &qkv.device().inner()); // [B · T, D]
+                    let angles = angles.reshape([batch, 1, time, head_dim]);
+                    [q, k].map(|heads| rotated(heads, angles.clone()))
+                }
             };
         }
         [q, k, v]
@@ -130,7 +135,7 @@ enum Positions<'a> {
 ///
 /// With `documents`, a token attends to its document only, and positions restart at 0 in each document. In training,
 /// dropout with `dropout_probability` applies to the attention weights. On GPUs, the output has the type of operands in
-/// the precision, except with both documents and RoPE, where it is f32.
+/// the precision.
 ///
 /// # Shapes
 ///
@@ -162,18 +167,17 @@ pub fn causal_attention(
             query_gain.into_dispatch(),
             key_gain.into_dispatch(),
             layout,
-            documents.cloned(),
+            documents.map(|documents| documents.on_host().clone()),
             mask,
         );
         return Tensor::from_dispatch(mixed);
     }
-    // RoPE in documents has other angles for each row.
-    if is_operand_on_gpu(&qkv) && (documents.is_none() || attention.rope.is_none()) {
+    if is_operand_on_gpu(&qkv) {
         let n_rows = n_chunk_rows([batch, attention.n_head, time, time]);
         return self_attention_on_gpu(qkv, attention, documents, dropout_probability, n_rows);
     }
     let heads = attention.split(as_f32(qkv), documents.map_or(Positions::From(0), Positions::In));
-    attend(heads, documents, dropout_probability, attention.precision)
+    attention_reference(heads, documents, dropout_probability, attention.precision)
 }
 
 /// [`causal_attention`] of an inference step, without dropout: each row also attends to the positions in its segment's
@@ -225,7 +229,7 @@ pub fn ragged_attention(
         let rows = if n == n_rows { qkv.clone() } else { qkv.clone().narrow(1, first_row, n) };
         let [q, k, v] = attention.split(rows, Positions::From(past));
         let [k, v] = slot.extend(layer, past, [k, v]);
-        mixed.push(attend([q, k, v], None, 0.0, attention.precision));
+        mixed.push(attend([q, k, v], attention.precision));
         first_row += n;
     }
     if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 1) }
@@ -278,7 +282,7 @@ pub(crate) fn attention_reference(
 /// Whether each key is in an earlier document than each query, `[B, 1, T, T]`.
 fn earlier_documents(documents: &Documents, device: &Device) -> Tensor<4, Bool> {
     let [batch, time] = documents.dims();
-    let starts = index_tensor(documents.starts(), device).reshape([batch, 1, time, 1]);
+    let starts = index_tensor(documents.on_host().starts(), device).reshape([batch, 1, time, 1]);
     let keys = index_tensor(0..time, device).reshape([1, 1, 1, time]);
     keys.expand([batch, 1, time, time]).lower(starts.expand([batch, 1, time, time]))
 }
@@ -295,20 +299,15 @@ fn n_chunk_rows([batch, n_head, time, seen]: [usize; 4]) -> usize {
     (n_rows - n_rows % CHUNK_ROWS.0).min(time)
 }
 
-/// As [`attention_reference`]. On GPUs in chunks, a short sequence as one chunk: autodiff of the reference implementation
-/// would keep the scores several times, and launch more kernels.
-fn attend(
-    [q, k, v]: [Tensor<4>; 3],
-    documents: Option<&Documents>,
-    dropout_probability: f64,
-    precision: Precision,
-) -> Tensor<3> {
+/// As [`attention_reference`], for inference. On GPUs in chunks, a short sequence as one chunk: the reference
+/// implementation has the scores several times, and launches more kernels.
+fn attend([q, k, v]: [Tensor<4>; 3], precision: Precision) -> Tensor<3> {
     let ([batch, n_head, time, _], [_, _, seen, _]) = (q.dims(), k.dims());
     if is_on_gpu(&q) && time > 1 {
         let n_rows = n_chunk_rows([batch, n_head, time, seen]);
-        return attend_in_chunks([q, k, v], documents, dropout_probability, n_rows, precision);
+        return attend_in_chunks([q, k, v], n_rows, precision);
     }
-    attention_reference([q, k, v], documents, dropout_probability, precision)
+    attention_reference([q, k, v], None, 0.0, precision)
 }
 
 /// [`causal_attention`] with its own backward pass, `n_rows` queries at a time.
@@ -320,11 +319,11 @@ pub(crate) fn self_attention_on_gpu(
     n_rows: usize,
 ) -> Tensor<3> {
     count_gpu_path();
-    let ([_, time, _], device) = (qkv.dims(), qkv.device());
+    let ([batch, time, _], device) = (qkv.dims(), qkv.device());
+    let plain_device = device.clone().inner();
     let Attention { n_head, n_kv_head, precision, .. } = *attention;
     #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let epsilon = attention.qk_norm.as_ref().map(|norm| norm.epsilon as f32);
-    let has_rope = attention.rope.is_some();
     let gains = match attention.qk_norm.clone() {
         Some(QkNorm { query_gain, key_gain, .. }) => {
             let head_dim = attention.head_dim(&qkv);
@@ -335,36 +334,32 @@ pub(crate) fn self_attention_on_gpu(
         }
         None => qkv.clone().detach().into_dispatch(),
     };
-    let angles = match &attention.rope {
-        Some(rope) => rope.on(&device.clone().inner(), time).into_dispatch(),
-        None => qkv.clone().inner().into_dispatch(),
+    let any = || qkv.clone().inner().into_dispatch();
+    let (angles, n_angles) = match (&attention.rope, documents) {
+        (Some(rope), None) => (rope.on(&plain_device, time).into_dispatch(), Some(time)),
+        (Some(rope), Some(documents)) => {
+            (documents.angles(rope, &plain_device).into_dispatch(), Some(batch * time))
+        }
+        (None, _) => (any(), None),
     };
+    let starts = documents.map_or_else(any, |documents| documents.starts(&plain_device).into_dispatch());
     let channels = if qkv.dtype() == DType::F32 { Precision::F32 } else { Precision::Bf16 };
     let options = SelfAttention {
-        split: HeadSplit { n_head, n_kv_head, epsilon, has_rope, channels, precision },
-        documents: documents.cloned(),
+        split: HeadSplit { n_head, n_kv_head, epsilon, n_angles, channels, precision },
+        has_documents: documents.is_some(),
         mask: dropout::mask(&device, dropout_probability, n_head * time),
         n_rows,
     };
     let qkv = qkv.into_dispatch();
-    let mixed = <Dispatch as GpuOps>::self_attention(qkv, gains, angles, options);
+    let mixed = <Dispatch as GpuOps>::self_attention(qkv, gains, angles, starts, options);
     Tensor::from_dispatch(mixed)
 }
 
-/// As [`attention_reference`], `n_rows` queries at a time, so that only their scores exist.
-pub(crate) fn attend_in_chunks(
-    [q, k, v]: [Tensor<4>; 3],
-    documents: Option<&Documents>,
-    dropout_probability: f64,
-    n_rows: usize,
-    precision: Precision,
-) -> Tensor<3> {
-    let [_, n_head, time, _] = q.dims();
-    let mask = dropout::mask(&q.device(), dropout_probability, n_head * time);
-    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+/// As [`attention_reference`] for inference, `n_rows` queries at a time, so that only their scores exist.
+pub(crate) fn attend_in_chunks([q, k, v]: [Tensor<4>; 3], n_rows: usize, precision: Precision) -> Tensor<3> {
     count_gpu_path();
-    let mixed =
-        <Dispatch as GpuOps>::attention_in_chunks(q, k, v, documents.cloned(), mask, n_rows, precision);
+    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    let mixed = <Dispatch as GpuOps>::attention_in_chunks(q, k, v, n_rows, precision);
     as_f32(Tensor::from_dispatch(mixed))
 }
 

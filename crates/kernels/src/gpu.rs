@@ -30,7 +30,7 @@ use burn::backend::{
     backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use cpu::{Activation, Documents, NormKind, Precision, dropout::Mask};
+use cpu::{Activation, NormKind, Precision, dropout::Mask};
 
 pub(crate) use self::{
     activation::{TANH_CUBIC, TANH_END, TANH_SCALE},
@@ -42,14 +42,13 @@ use self::{
     attention::Heads,
     head_loss::{HeadLoss, LossGradients},
     linear::{Activated, Operands},
-    primitive::as_f32,
     self_attention::{Attended, Inputs},
 };
 
-/// The default methods have no backward pass; [`Autodiff`] overrides them.
+/// The default methods have no backward pass; [`Autodiff`] overrides those of training.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GpuOps: GpuKernels {
-    /// As `attention_reference`, with inputs of f32, in chunks of `n_rows` queries. `mask` is the dropout of the attention weights.
+    /// As `attention_reference`, with inputs of f32, in chunks of `n_rows` queries, for inference.
     ///
     /// - `queries`: `[B, H, T, D]`
     /// - `keys`, `values`: `[B, KV, S, D]`
@@ -58,16 +57,14 @@ pub(crate) trait GpuOps: GpuKernels {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        documents: Option<Documents>,
-        mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        let inputs = [queries, keys, values];
-        attention::forward(&Heads::<Self>::new(inputs, documents.as_ref(), mask, n_rows, precision))
+        attention::forward(&Heads::<Self>::new([queries, keys, values], None, None, n_rows, precision))
     }
 
-    /// As [`crate::causal_attention`]. The other tensors are those of [`GpuKernels::split_heads`].
+    /// As [`crate::causal_attention`]. The other tensors are those of [`GpuKernels::split_heads`] and
+    /// [`GpuKernels::attention_weights`].
     ///
     /// - `qkv`: `[B, T, (H + 2 KV) · D]`
     /// - output: `[B, T, H · D]`, in the precision of products
@@ -75,9 +72,10 @@ pub(crate) trait GpuOps: GpuKernels {
         qkv: FloatTensor<Self>,
         gains: FloatTensor<Self>,
         angles: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
         options: SelfAttention,
     ) -> FloatTensor<Self> {
-        let inputs = Inputs::<Self> { qkv, gains, angles };
+        let inputs = Inputs::<Self> { qkv, gains, angles, starts };
         let (_, out) = inputs.attend(options);
         out
     }
@@ -165,34 +163,16 @@ impl GpuOps for Flex {}
 impl GpuOps for burn::backend::Cube {}
 
 impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
-    fn attention_in_chunks(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        documents: Option<Documents>,
-        mask: Option<Mask>,
-        n_rows: usize,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        let nodes = [queries.node(), keys.node(), values.node()];
-        let inputs = [queries, keys, values].map(|x| x.into_primitive());
-        let heads = Heads::<B>::new(inputs, documents.as_ref(), mask, n_rows, precision);
-        let out = attention::forward(&heads);
-        match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(heads, out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
-    }
-
     fn self_attention(
         qkv: FloatTensor<Self>,
         gains: FloatTensor<Self>,
         angles: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
         options: SelfAttention,
     ) -> FloatTensor<Self> {
         let nodes = [qkv.node(), gains.node()];
-        let [qkv, gains, angles] = [qkv, gains, angles].map(|x| x.into_primitive());
-        let inputs = Inputs::<B> { qkv, gains, angles };
+        let [qkv, gains, angles, starts] = [qkv, gains, angles, starts].map(|x| x.into_primitive());
+        let inputs = Inputs::<B> { qkv, gains, angles, starts };
         let (attended, out) = inputs.attend(options);
         match SelfAttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(attended, out),
@@ -325,19 +305,6 @@ fn register<B: Backend, const N: usize>(
         if let Some((id, gradient)) = parent.zip(gradient) {
             grads.register::<B>(id, gradient);
         }
-    }
-}
-
-#[derive(Debug)]
-struct AttentionBackward;
-
-impl<B: GpuKernels> Backward<B, 3> for AttentionBackward {
-    type State = Heads<B>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let d_out = grads.consume::<B>(&ops.node);
-        let gradients = attention::backward(&ops.state, d_out).map(|x| Some(as_f32::<B>(x)));
-        register::<B, 3>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), gradients);
     }
 }
 

@@ -4,13 +4,8 @@ use burn::prelude::*;
 
 /// Row indices as a constant, `[N]`.
 pub(crate) fn index_tensor(indices: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(index_data(indices), device)
-}
-
-/// As [`index_tensor`], on the host.
-pub(crate) fn index_data(indices: impl Iterator<Item = usize>) -> TensorData {
     let index = |index| i32::try_from(index).expect("a tensor has fewer than 2³¹ rows");
     let indices: Vec<i32> = indices.map(index).collect();
     let n = indices.len();
-    TensorData::new(indices, [n])
+    Tensor::from_data(TensorData::new(indices, [n]), device)
 }

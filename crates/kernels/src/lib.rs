@@ -28,6 +28,7 @@ mod cuda;
 mod device;
 mod device_name;
 mod device_peak;
+mod documents;
 mod dropout;
 mod dropout_mask;
 mod embedding;
@@ -55,8 +56,8 @@ pub use activation::activate;
 pub use adamw::{adamw, adamw_on_device, sum_of_all_squares, sum_of_squares};
 pub use attention::{Attention, QkNorm, causal_attention, ragged_attention};
 pub use cpu::{
-    Activation, AdamWStep, Documents, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment,
-    SimdLevel, SlotShape, SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
+    Activation, AdamWStep, INVARIANT_ROWS, MuonStep, NormKind, Precision, RowBlock, Segment, SimdLevel,
+    SlotShape, SlotType, WeightOrder, on_pool, on_spin_pool, segments::INVARIANT_SEGMENT,
 };
 pub use cross_entropy::{LmHead, cross_entropy};
 #[cfg(feature = "cuda")]
@@ -64,6 +65,7 @@ pub use cuda::{CudaError, check_cuda, n_cuda_devices};
 pub use device::{has_collectives, has_fused_operations, on_device_thread, use_plain_operations};
 pub use device_name::{DeviceError, DeviceName};
 pub use device_peak::device_peak_flops;
+pub use documents::Documents;
 pub use dropout::{dropout, dropout_state, seed_dropout, with_dropout};
 pub use embedding::embed;
 pub use gpu_group::{GpuGroup, GpuGroupError, gpu_uuid};

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::prelude::*;
-use cpu::{Documents, RopeAngles};
-
-use crate::indices::index_tensor;
+use cpu::RopeAngles;
 
 /// [`RopeAngles`], and their tables on devices. Clones share both.
 #[derive(Debug, Clone)]
@@ -43,14 +41,9 @@ impl Rope {
         rotated(x, angles.unsqueeze())
     }
 
-    /// Rotates queries and keys, `[B, .., T, D]` each, by their positions in documents.
-    pub(crate) fn rotate_documents(&self, heads: [Tensor<4>; 2], documents: &Documents) -> [Tensor<4>; 2] {
-        let [batch, _, time, head_dim] = heads[0].dims();
-        let device = heads[0].device().inner();
-        let positions = index_tensor(documents.positions(), &device);
-        let angles = self.on(&device, documents.longest()).select(0, positions);
-        let angles = angles.reshape([batch, 1, time, head_dim]);
-        heads.map(|heads| rotated(heads, angles.clone()))
+    /// Whether two values are clones of each other.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tables, &other.tables)
     }
 
     /// The D/2 cosines and D/2 sines of at least the positions before `end`, `[positions, D]`, as a constant on a device
@@ -82,7 +75,7 @@ impl Rope {
 }
 
 /// Rotates `[B, H, T, D]` by cosines and sines, `[.., T, D]`.
-fn rotated(x: Tensor<4>, angles: Tensor<4>) -> Tensor<4> {
+pub(crate) fn rotated(x: Tensor<4>, angles: Tensor<4>) -> Tensor<4> {
     let half = x.dims()[3] / 2;
     let halves = |x: Tensor<4>| [0, half].map(|start| x.clone().narrow(3, start, half));
     let ([a, b], [cos, sin]) = (halves(x), halves(angles));

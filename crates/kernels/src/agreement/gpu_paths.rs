@@ -21,26 +21,18 @@ proptest! {
     fn attention_in_chunks(
         batch in 1usize..3,
         time in 1usize..40,
+        past in 0usize..20,
         n_kv_head in 1usize..4,
         group_size in 1usize..4,
         head_dim in 1usize..9,
         n_rows in 1usize..50,
-        drops: bool,
-        lengths in prop::option::of(document_lengths()),
     ) {
-        let documents = lengths.map(|lengths| documents(&lengths, batch, time));
-        let documents = documents.as_ref();
-        let heads = |n: usize, seed| normal([batch * n * time, head_dim], seed);
-        let inputs = [heads(n_kv_head * group_size, 1), heads(n_kv_head, 2), heads(n_kv_head, 3)];
-        let split = |inputs: [Tensor<2>; 3]| {
-            inputs.map(|x| {
-                let n = x.dims()[0] / (batch * time);
-                x.reshape([batch, n, time, head_dim])
-            })
-        };
-        let probability = if drops { 0.3 } else { 0.0 };
-        let chunked = |x| seeded(|| attend_in_chunks(split(x), documents, probability, n_rows, F32));
-        assert_same(close(), &inputs, chunked, |x| seeded(|| attention_reference(split(x), documents, probability, F32)));
+        let heads = |n: usize, time: usize, seed| normal([batch, n, time, head_dim], seed).inner();
+        let others = |seed| heads(n_kv_head, past + time, seed);
+        let inputs = [heads(n_kv_head * group_size, time, 1), others(2), others(3)];
+        let chunked = attend_in_chunks(inputs.clone(), n_rows, F32);
+        let whole = attention_reference(inputs, None, 0.0, F32);
+        chunked.into_data().assert_approx_eq::<f32>(&whole.into_data(), close());
     }
 
     #[test]
@@ -54,7 +46,10 @@ proptest! {
         has_norm: bool,
         has_rope: bool,
         drops: bool,
+        lengths in prop::option::of(document_lengths()),
     ) {
+        let documents = lengths.map(|lengths| documents(&lengths, batch, time));
+        let documents = documents.as_ref();
         let n_head = n_kv_head * group_size;
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let probability = if drops { 0.3 } else { 0.0 };
@@ -72,12 +67,13 @@ proptest! {
         };
         let on_gpu = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
             let attention = attention([query_gain, key_gain]);
-            seeded(|| self_attention_on_gpu(qkv.reshape([batch, time, width]), &attention, None, probability, n_rows))
+            let qkv = qkv.reshape([batch, time, width]);
+            seeded(|| self_attention_on_gpu(qkv, &attention, documents, probability, n_rows))
         };
         let reference = |[qkv, query_gain, key_gain]: [Tensor<2>; 3]| {
             let attention = attention([query_gain, key_gain]);
             let qkv = qkv.reshape([batch, time, width]);
-            with_plain_operations(|| seeded(|| causal_attention(qkv, &attention, None, probability)))
+            with_plain_operations(|| seeded(|| causal_attention(qkv, &attention, documents, probability)))
         };
         assert_same(
             Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)),
@@ -226,12 +222,26 @@ fn bf16_in_chunks_is_close_to_f32() {
     if !test_device_has_bf16() {
         return;
     }
-    let qkv = [normal([2 * 3 * 10, 4], 1), normal([2 * 10, 4], 2), normal([2 * 10, 4], 3)];
-    let split = |[q, k, v]: [Tensor<2>; 3]| {
-        [q.reshape([2, 3, 10, 4]), k.reshape([2, 1, 10, 4]), v.reshape([2, 1, 10, 4])]
+    let [query_gain, key_gain] = [2, 3].map(|seed| normal([1, 4], seed) * 0.3 + 1.0).map(leaf);
+    let inputs = [normal([2 * 10, 5 * 4], 1), query_gain, key_gain];
+    let packed = Documents::new(&[3, 7, 10], 10);
+    let attention = |documents, precision| {
+        output_and_gradients(&inputs, |[qkv, query_gain, key_gain]| {
+            let [query_gain, key_gain] = [query_gain, key_gain].map(|gain| gain.reshape([4]));
+            let attention = Attention {
+                n_head: 3,
+                n_kv_head: 1,
+                qk_norm: Some(QkNorm { query_gain, key_gain, epsilon: 1e-2 }),
+                rope: Some(Rope::new(4, 10, 1e4)),
+                precision,
+            };
+            let mixed = self_attention_on_gpu(qkv.reshape([2, 10, 20]), &attention, documents, 0.0, 4);
+            assert_eq!(mixed.dtype() == DType::F32, precision == F32, "the output has the type of operands");
+            mixed.cast(DType::F32)
+        })
     };
-    let attention =
-        |precision| output_and_gradients(&qkv, |x| attend_in_chunks(split(x), None, 0.0, 4, precision));
+    let whole = |precision| attention(None, precision);
+    let in_documents = |precision| attention(Some(&packed), precision);
     let targets = Tensor::<1, Int>::from_data([3, 0, 6, 6, 1], &test_device().autodiff());
     let head = [normal([5, 8], 4), normal([7, 8], 5)];
     let loss = |precision| {
@@ -239,7 +249,7 @@ fn bf16_in_chunks_is_close_to_f32() {
             LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), None, 2, precision)
         })
     };
-    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 2] = [&attention, &loss];
+    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 3] = [&whole, &in_documents, &loss];
     for run in runs {
         for (exact, rounded) in run(F32).iter().zip(&run(Precision::Bf16)) {
             assert_ne!(exact, rounded, "bf16 or f16 had no effect");
@@ -253,19 +263,24 @@ fn bf16_in_chunks_is_close_to_f32() {
 fn large_operations_on_gpus() {
     // More rows of scores than cubes along an axis; rows wider than a cube.
     for [batch, n_head, time, head_dim, n_rows] in [[4, 280, 60, 2, 60], [1, 2, 300, 4, 128]] {
-        let inputs = [normal([batch * time, 3 * n_head * head_dim], 1)];
-        let split = |x: &Tensor<2>| {
-            let x = x.clone().reshape([batch, time, 3, n_head, head_dim]).permute([2, 0, 3, 1, 4]);
-            [0, 1, 2].map(|part| x.clone().narrow(0, part, 1).squeeze_dim::<4>(0))
-        };
-        let chunked = |[x]: [Tensor<2>; 1]| attend_in_chunks(split(&x), None, 0.0, n_rows, F32);
-        let reference = |[x]: [Tensor<2>; 1]| attention_reference(split(&x), None, 0.0, F32);
-        assert_same(
-            Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)),
-            &inputs,
-            chunked,
-            reference,
-        );
+        let width = 3 * n_head * head_dim;
+        let inputs = [normal([batch * time, width], 1)];
+        let attention = Attention::plain(n_head);
+        for documents in [None, Some(&documents(&[time * 9 / 10], batch, time))] {
+            let chunked = |[x]: [Tensor<2>; 1]| {
+                self_attention_on_gpu(x.reshape([batch, time, width]), &attention, documents, 0.0, n_rows)
+            };
+            let reference = |[x]: [Tensor<2>; 1]| {
+                let qkv = x.reshape([batch, time, width]);
+                with_plain_operations(|| causal_attention(qkv, &attention, documents, 0.0))
+            };
+            assert_same(
+                Tolerance::rel_abs(test_tolerance(1e-4), test_tolerance(2e-4)),
+                &inputs,
+                chunked,
+                reference,
+            );
+        }
     }
 
     // More rows of heads than groups that sum the gradients of the gains, and more channels than their units.
@@ -316,7 +331,7 @@ fn a_block_in_bf16_is_close_to_f32() {
     }
     let packed = Documents::new(&[7, 13, 20], 20);
     for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu2, Activation::Swiglu] {
-        // Low-rank updates, biases and documents have f32 in between.
+        // Low-rank updates and biases have f32 in between.
         for (has_updates, is_biased, documents) in
             [(false, false, None), (true, false, None), (false, true, None), (false, false, Some(&packed))]
         {

@@ -6,26 +6,19 @@
 
 use std::ops::Range;
 
-use burn::{
-    backend::{
-        Backend, TensorMetadata, get_device_settings,
-        tensor::{FloatTensor, IntTensor},
-    },
-    prelude::Shape,
-};
-use cpu::{Documents, Precision, dropout::Mask};
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use cpu::{Precision, dropout::Mask};
 
 use super::{
     kernels::{GpuKernels, ScoreChunk},
-    primitive::{chunks, narrow, narrow_int, operand, reshaped},
+    primitive::{chunks, narrow, operand, reshaped},
 };
-use crate::{dropout_mask::arange, indices::index_data};
 
 /// The output, `[B, T, H · D]`, in the precision of products.
 pub(super) fn forward<B: GpuKernels>(heads: &Heads<B>) -> FloatTensor<B> {
     let mut channels = None;
     for rows in chunks(heads.time, heads.n_rows) {
-        let weights = B::attention_weights(heads.scores(&rows), heads.chunk(&rows));
+        let weights = B::attention_weights(heads.scores(&rows), heads.starts(), heads.chunk(&rows));
         let mixed = B::product(heads.grouped(weights), heads.seen(&heads.values, &rows), heads.precision);
         let mixed = heads.by_head(mixed);
         channels = Some(match channels {
@@ -48,8 +41,12 @@ pub(super) fn backward<B: GpuKernels>(heads: &Heads<B>, d_out: FloatTensor<B>) -
         let (keys, values) = (heads.seen(&heads.keys, &rows), heads.seen(&heads.values, &rows));
         let d_mixed = here(&d_out);
         let d_weights = B::product(d_mixed.clone(), B::float_transpose(values), heads.precision);
-        let (weights, d_scores) =
-            B::attention_gradients(heads.scores(&rows), heads.by_head(d_weights), heads.chunk(&rows));
+        let (weights, d_scores) = B::attention_gradients(
+            heads.scores(&rows),
+            heads.by_head(d_weights),
+            heads.starts(),
+            heads.chunk(&rows),
+        );
         let [weights, d_scores] = [weights, d_scores].map(|x| heads.grouped(x));
         d_queries.push(heads.by_head(B::product(d_scores.clone(), keys, heads.precision)));
         let d_keys = B::product(B::float_transpose(d_scores), here(&heads.queries), Precision::F32);
@@ -72,8 +69,8 @@ pub(super) struct Heads<B: Backend> {
     queries: FloatTensor<B>,
     keys: FloatTensor<B>,
     values: FloatTensor<B>,
-    /// The first position of the document of each query, `[B, 1, T, 1]`; `None` if there is one document.
-    starts: Option<IntTensor<B>>,
+    /// The first position that each query sees, `[B, T]`; `None` if they see all earlier positions.
+    starts: Option<FloatTensor<B>>,
     /// Dropout of the attention weights, `[B, H, T, S]`.
     mask: Option<Mask>,
     /// Queries per chunk.
@@ -91,17 +88,13 @@ pub(super) struct Heads<B: Backend> {
 impl<B: GpuKernels> Heads<B> {
     pub(super) fn new(
         [queries, keys, values]: [FloatTensor<B>; 3],
-        documents: Option<&Documents>,
+        starts: Option<FloatTensor<B>>,
         mask: Option<Mask>,
         n_rows: usize,
         precision: Precision,
     ) -> Self {
         let [batch, n_head, time, head_dim] = queries.shape().dims();
         let [_, n_kv_head, n_positions, _] = keys.shape().dims();
-        let starts = documents.map(|documents| {
-            let starts = B::int_from_data(index_data(documents.starts()), &queries.device());
-            B::int_reshape(starts, [batch, 1, time, 1].into())
-        });
         #[expect(clippy::cast_possible_truncation, reason = "scores are f32")]
         let scale = (1.0 / (head_dim as f64).sqrt()) as f32;
         let [queries, keys, values] = [queries, keys, values].map(|x| operand::<B>(x, precision));
@@ -128,10 +121,16 @@ impl<B: GpuKernels> Heads<B> {
             first: rows.start,
             time: self.time,
             n_before: self.n_before,
+            has_starts: self.starts.is_some(),
             scale: self.scale,
             mask: self.mask,
             precision: self.precision,
         }
+    }
+
+    /// The starts, or any tensor without them.
+    fn starts(&self) -> FloatTensor<B> {
+        self.starts.as_ref().unwrap_or(&self.queries).clone()
     }
 
     /// The keys or values visible to the last of `rows`.
@@ -151,21 +150,11 @@ impl<B: GpuKernels> Heads<B> {
         reshaped::<B, 4>(x, [self.batch, self.n_head, n_rows * self.n_kv_head / self.n_head, width])
     }
 
-    /// The unscaled scores of the queries `rows` over the positions visible to the last of them, `[B, H, R, S']`, with
-    /// -∞ for other documents. Those of the future are undefined.
+    /// The unscaled scores of the queries `rows` over the positions before the end of the last of them, `[B, H, R, S']`.
+    /// Those of positions that a query does not see are undefined.
     fn scores(&self, rows: &Range<usize>) -> FloatTensor<B> {
         let queries = self.grouped(narrow::<B>(self.queries.clone(), 2, rows.clone()));
         let keys = B::float_transpose(self.seen(&self.keys, rows));
-        let scores = self.by_head(B::product(queries, keys, self.precision));
-        let Some(starts) = &self.starts else { return scores };
-        let (device, n_seen) = (scores.device(), self.n_before + rows.end);
-        let booleans = get_device_settings::<B>(&device).bool_dtype;
-        let starts = narrow_int::<B>(starts.clone(), 2, rows.clone());
-        let shape: Shape = [self.batch, 1, rows.len(), n_seen].into();
-        let other = B::int_reshape(arange::<B>(0..n_seen, &device), [1, 1, 1, n_seen].into());
-        let other = B::int_expand(other, shape.clone());
-        let is_earlier = B::int_lower(other, B::int_expand(starts, shape), booleans);
-        let is_earlier = B::bool_expand(is_earlier, scores.shape());
-        B::float_mask_fill(scores, is_earlier, f32::NEG_INFINITY.into())
+        self.by_head(B::product(queries, keys, self.precision))
     }
 }

@@ -43,16 +43,21 @@ impl GpuKernels for CubeBackend {
         dropout::add_dropped(x, residual, mask)
     }
 
-    fn attention_weights(scores: FloatTensor<Self>, chunk: ScoreChunk) -> FloatTensor<Self> {
-        attention::weights(scores, chunk)
+    fn attention_weights(
+        scores: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
+        chunk: ScoreChunk,
+    ) -> FloatTensor<Self> {
+        attention::weights(scores, starts, chunk)
     }
 
     fn attention_gradients(
         scores: FloatTensor<Self>,
         d_weights: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
         chunk: ScoreChunk,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention::gradients(scores, d_weights, chunk)
+        attention::gradients(scores, d_weights, starts, chunk)
     }
 
     fn split_heads(

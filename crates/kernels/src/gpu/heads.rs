@@ -20,7 +20,8 @@ pub(crate) struct HeadSplit {
     pub(crate) n_kv_head: usize,
     /// Of QK norm; `None` without it.
     pub(crate) epsilon: Option<f32>,
-    pub(crate) has_rope: bool,
+    /// The rows of RoPE's angles before they repeat: T, or B · T if sequences have their own. `None` without RoPE.
+    pub(crate) n_angles: Option<usize>,
     /// The precision of the channels and of their gradient.
     pub(crate) channels: Precision,
     /// The precision of the heads.
@@ -41,7 +42,7 @@ pub(super) fn split<B: Backend>(
     angles: FloatTensor<B>,
     split: HeadSplit,
 ) -> [FloatTensor<B>; 3] {
-    let HeadSplit { n_head, n_kv_head, epsilon, has_rope, precision, .. } = split;
+    let HeadSplit { n_head, n_kv_head, epsilon, n_angles, precision, .. } = split;
     let qkv = as_f32::<B>(qkv);
     let prepared = |first, n, idx: usize| {
         let mut x = part::<B>(qkv.clone(), first, n, &split);
@@ -51,8 +52,8 @@ pub(super) fn split<B: Backend>(
             let rows = norm::forward::<B>(rows, gain::<B>(&gains, idx), NormKind::Rms, epsilon);
             x = B::float_reshape(rows, shape);
         }
-        if has_rope {
-            x = rotated::<B>(x, angles.clone(), false);
+        if let Some(n_angles) = n_angles {
+            x = rotated::<B>(x, narrow::<B>(angles.clone(), 0, 0..n_angles), false);
         }
         operand::<B>(x, precision)
     };
@@ -68,11 +69,14 @@ pub(super) fn gradients<B: Backend>(
     angles: FloatTensor<B>,
     split: HeadSplit,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let HeadSplit { n_head, n_kv_head, epsilon, has_rope, .. } = split;
+    let HeadSplit { n_head, n_kv_head, epsilon, n_angles, .. } = split;
     let [d_queries, d_keys, d_values] = d_heads.map(as_f32::<B>);
     let (head_dim, qkv) = (d_queries.shape()[3], as_f32::<B>(qkv));
     let undone = |d: FloatTensor<B>, first, n, idx: usize| {
-        let d = if has_rope { rotated::<B>(d, angles.clone(), true) } else { d };
+        let d = match n_angles {
+            Some(n_angles) => rotated::<B>(d, narrow::<B>(angles.clone(), 0, 0..n_angles), true),
+            None => d,
+        };
         let Some(epsilon) = epsilon else { return (d, None) };
         let shape = d.shape();
         let x = part::<B>(qkv.clone(), first, n, &split);
@@ -107,13 +111,13 @@ fn part<B: Backend>(qkv: FloatTensor<B>, first: usize, n: usize, split: &HeadSpl
     B::float_swap_dims(reshaped::<B, 4>(part, [batch, time, n, head_dim]), 1, 2)
 }
 
-/// Rotates the halves of each head, `[B, n, T, D]`, by the angles of its position, or back.
+/// Rotates the halves of each head, `[B, n, T, D]`, or back, by angles `[T, D]` or `[B · T, D]`.
 fn rotated<B: Backend>(x: FloatTensor<B>, angles: FloatTensor<B>, is_inverse: bool) -> FloatTensor<B> {
     let [_, _, time, head_dim] = x.shape().dims();
-    let half = head_dim / 2;
+    let (half, n_angles) = (head_dim / 2, angles.shape()[0]);
     let [cos, sin] = [0, half].map(|start| {
-        let factors = narrow::<B>(narrow::<B>(angles.clone(), 0, 0..time), 1, start..start + half);
-        reshaped::<B, 4>(factors, [1, 1, time, half])
+        let factors = narrow::<B>(angles.clone(), 1, start..start + half);
+        reshaped::<B, 4>(factors, [n_angles / time, 1, time, half])
     });
     let sin = if is_inverse { B::float_neg(sin) } else { sin };
     let [a, b] = [0, half].map(|start| narrow::<B>(x.clone(), 3, start..start + half));

@@ -21,12 +21,12 @@ use super::{
     activation,
     heads::{self, HeadSplit},
     norm,
-    primitive::{as_f32, operand, operand_type, reshaped, within},
+    primitive::{as_f32, narrow, operand, operand_type, reshaped, within},
 };
 use crate::dropout_mask::{arange, drop_out, is_dropped};
 
 /// A chunk of attention scores, `[B, H, R, S']`: R consecutive queries, from `first` on, and the S' positions that the last
-/// query sees. A query sees one position more than the query before it.
+/// query sees. A query sees all positions up to its own, or those from its start on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoreChunk {
     /// R
@@ -37,6 +37,8 @@ pub(crate) struct ScoreChunk {
     pub(crate) time: usize,
     /// Positions before the first of all queries.
     pub(crate) n_before: usize,
+    /// Whether queries have a start.
+    pub(crate) has_starts: bool,
     /// Multiplies the scores.
     pub(crate) scale: f32,
     /// Dropout of the attention weights, `[B, H, T, S]`.
@@ -70,25 +72,33 @@ pub(crate) trait GpuKernels: Backend {
     }
 
     /// The attention weights: the softmax of scores over the visible positions, with dropout; zero for the others.
+    /// Without starts, `starts` may be any tensor.
     ///
     /// - `scores`, output: `[B, H, R, S']`
+    /// - `starts`: the first position that each query sees, `[B, T]`
     #[fusion(dtype = operand_type(chunk.precision).into(), shape = scores)]
-    fn attention_weights(scores: FloatTensor<Self>, chunk: ScoreChunk) -> FloatTensor<Self> {
-        let weights = softmax::<Self>(scores, &chunk);
+    fn attention_weights(
+        scores: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
+        chunk: ScoreChunk,
+    ) -> FloatTensor<Self> {
+        let weights = softmax::<Self>(scores, starts, &chunk);
         Self::float_cast(chunk.dropped::<Self>(weights), operand_type(chunk.precision))
     }
 
     /// The attention weights with dropout, and the gradients of the scores. `d_weights` has the gradients of the weights. Equations
     /// of appendix B.2 of [FlashAttention](https://arxiv.org/abs/2205.14135).
     ///
-    /// - all: `[B, H, R, S']`
+    /// - `starts`: as for [`GpuKernels::attention_weights`]
+    /// - the others: `[B, H, R, S']`
     #[fusion(meta = attention_gradient_specs)]
     fn attention_gradients(
         scores: FloatTensor<Self>,
         d_weights: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
         chunk: ScoreChunk,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let weights = softmax::<Self>(scores, &chunk);
+        let weights = softmax::<Self>(scores, starts, &chunk);
         let d_weights = chunk.dropped::<Self>(as_f32::<Self>(d_weights));
         let shared = Self::float_sum_dim(Self::float_mul(weights.clone(), d_weights.clone()), 3);
         let d_scores = Self::float_mul(weights.clone(), Self::float_sub(d_weights, shared));
@@ -102,7 +112,7 @@ pub(crate) trait GpuKernels: Backend {
     ///
     /// - `qkv`: `[B, T, (H + 2 KV) · D]`
     /// - `gains`: those of queries and of keys, `[2, D]`
-    /// - `angles`: the D/2 cosines and D/2 sines of each position, `[positions, D]`
+    /// - `angles`: the D/2 cosines and D/2 sines of each position, `[≥ T, D]`, or of each row of the batch, `[B · T, D]`
     #[fusion(meta = head_specs)]
     fn split_heads(
         qkv: FloatTensor<Self>,
@@ -337,6 +347,18 @@ impl ScoreChunk {
         let positions = B::int_reshape(arange::<B>(0..n_seen, device), Shape::new([1, n_seen]));
         B::int_lower(queries, positions, get_device_settings::<B>(device).bool_dtype)
     }
+
+    /// Whether each position, `[B, 1, R, S']`, is before the start of the query. `starts` is `[B, T]`.
+    fn is_before_start<B: Backend>(&self, starts: FloatTensor<B>, n_seen: usize) -> BoolTensor<B> {
+        let (device, batch) = (starts.device(), starts.shape()[0]);
+        let starts = narrow::<B>(starts, 1, self.first..self.first + self.n_rows);
+        let starts = reshaped::<B, 4>(starts, [batch, 1, self.n_rows, 1]);
+        let positions = B::int_into_float(arange::<B>(0..n_seen, &device), FloatDType::F32);
+        let positions = reshaped::<B, 4>(positions, [1, 1, 1, n_seen]);
+        let shape = Shape::new([batch, 1, self.n_rows, n_seen]);
+        let [positions, starts] = [positions, starts].map(|x| B::float_expand(x, shape.clone()));
+        B::float_lower(positions, starts, get_device_settings::<B>(&device).bool_dtype)
+    }
 }
 
 /// Applies a mask to rows.
@@ -347,13 +369,19 @@ fn dropped_rows<B: Backend>(x: FloatTensor<B>, mask: Mask) -> FloatTensor<B> {
 }
 
 /// The softmax of the scaled scores over the visible positions, `[B, H, R, S']`.
-fn softmax<B: Backend>(scores: FloatTensor<B>, chunk: &ScoreChunk) -> FloatTensor<B> {
+fn softmax<B: Backend>(scores: FloatTensor<B>, starts: FloatTensor<B>, chunk: &ScoreChunk) -> FloatTensor<B> {
     let (shape, device) = (scores.shape(), scores.device());
     let n_seen = shape[3];
     let is_future = chunk.is_future::<B>(n_seen, &device);
     let is_future = B::bool_reshape(is_future, Shape::new([1, 1, chunk.n_rows, n_seen]));
-    let scores = B::float_mul_scalar(as_f32::<B>(scores), chunk.scale.into());
-    let scores = B::float_mask_fill(scores, B::bool_expand(is_future, shape), f32::NEG_INFINITY.into());
+    let mut scores = B::float_mul_scalar(as_f32::<B>(scores), chunk.scale.into());
+    let hide = |scores, hidden| {
+        B::float_mask_fill(scores, B::bool_expand(hidden, shape.clone()), f32::NEG_INFINITY.into())
+    };
+    scores = hide(scores, is_future);
+    if chunk.has_starts {
+        scores = hide(scores, chunk.is_before_start::<B>(starts, n_seen));
+    }
     let largest = B::float_max_dim(scores.clone(), 3);
     let weights = B::float_exp(B::float_sub(scores, largest));
     let sums = B::float_sum_dim(weights.clone(), 3);
@@ -431,6 +459,7 @@ fn activated_shape(x: &Shape, activation: Activation) -> Shape {
 fn attention_gradient_specs(
     scores: &TensorSpec,
     _d_weights: &TensorSpec,
+    _starts: &TensorSpec,
     chunk: &ScoreChunk,
 ) -> (TensorSpec, TensorSpec) {
     let spec = TensorSpec::new(scores.shape.clone(), operand_type(chunk.precision).into());

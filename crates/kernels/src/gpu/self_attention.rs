@@ -1,7 +1,7 @@
 //! Self-attention of concatenated queries, keys and values, with QK norm and RoPE.
 
 use burn::backend::{Backend, tensor::FloatTensor};
-use cpu::{Documents, dropout::Mask};
+use cpu::dropout::Mask;
 
 use super::{
     attention::{self, Heads},
@@ -12,9 +12,9 @@ use super::{
 /// Sizes and options of [`super::GpuOps::self_attention`].
 #[derive(Debug, Clone)]
 pub(crate) struct SelfAttention {
-    /// Queries and keys are normed if it has an ε, and rotated if it has RoPE.
+    /// Queries and keys are normed if it has an ε, and rotated if it has angles.
     pub(crate) split: HeadSplit,
-    pub(crate) documents: Option<Documents>,
+    pub(crate) has_documents: bool,
     /// Dropout of the attention weights.
     pub(crate) mask: Option<Mask>,
     /// Queries per chunk.
@@ -30,6 +30,8 @@ pub(super) struct Inputs<B: Backend> {
     pub(super) gains: FloatTensor<B>,
     /// Of RoPE.
     pub(super) angles: FloatTensor<B>,
+    /// Of documents.
+    pub(super) starts: FloatTensor<B>,
 }
 
 /// The values that the backward pass needs.
@@ -49,13 +51,14 @@ pub(super) type Gradients<B> = (FloatTensor<B>, Option<FloatTensor<B>>);
 impl<B: GpuKernels> Inputs<B> {
     /// The values that the backward pass needs, and the output, `[B, T, H · D]`, in the precision of products.
     pub(super) fn attend(self, options: SelfAttention) -> (Attended<B>, FloatTensor<B>) {
-        let Self { qkv, gains, angles } = self;
-        let SelfAttention { split, documents, mask, n_rows } = options;
+        let Self { qkv, gains, angles, starts } = self;
+        let SelfAttention { split, has_documents, mask, n_rows } = options;
         let (queries, keys, values) = B::split_heads(qkv.clone(), gains.clone(), angles.clone(), split);
-        let heads = Heads::new([queries, keys, values], documents.as_ref(), mask, n_rows, split.precision);
+        let starts = has_documents.then_some(starts);
+        let heads = Heads::new([queries, keys, values], starts, mask, n_rows, split.precision);
         let out = attention::forward(&heads);
         let normed = split.epsilon.map(|_| [qkv, gains]);
-        (Attended { heads, normed, angles: split.has_rope.then_some(angles), split }, out)
+        (Attended { heads, normed, angles: split.n_angles.map(|_| angles), split }, out)
     }
 }
 

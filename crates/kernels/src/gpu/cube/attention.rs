@@ -1,4 +1,4 @@
-//! Softmax of attention scores with causal mask and dropout, and its backward pass; a row of scores per cube.
+//! Softmax of attention scores with causal mask, documents and dropout, and its backward pass; a row of scores per cube.
 
 use burn::backend::TensorMetadata;
 use burn_cubecl::tensor::CubeTensor;
@@ -18,45 +18,76 @@ struct ChunkArgument {
     n_rows: usize,
     /// S'
     n_columns: usize,
+    /// H
+    n_head: usize,
     /// R
     n_queries: usize,
     /// T
     time: usize,
     /// The index of the first query.
     first: usize,
-    /// The positions visible to it.
-    n_visible: usize,
+    /// The positions up to its own.
+    n_seen: usize,
     scale: f32,
     mask: MaskArgument,
 }
 
-fn chunk_argument(n_rows: usize, n_columns: usize, chunk: ScoreChunk) -> ChunkArgumentLaunch {
+fn chunk_argument([batch, n_head, _, n_columns]: [usize; 4], chunk: ScoreChunk) -> ChunkArgumentLaunch {
     let ScoreChunk { n_rows: n_queries, first, time, n_before, scale, mask, .. } = chunk;
-    let n_visible = n_before + first + 1;
+    let (n_rows, n_seen) = (batch * n_head * n_queries, n_before + first + 1);
     let mask = MaskArgument::launch(mask);
-    ChunkArgumentLaunch::new(n_rows, n_columns, n_queries, time, first, n_visible, scale, mask)
+    ChunkArgumentLaunch::new(n_rows, n_columns, n_head, n_queries, time, first, n_seen, scale, mask)
+}
+
+/// A row of scores.
+#[derive(CubeType, Clone, Copy)]
+struct ScoreRow {
+    /// Its first element.
+    start: usize,
+    /// The first visible column.
+    first: usize,
+    /// The end of the visible columns.
+    end: usize,
+    /// Its row of the mask.
+    mask_row: usize,
+}
+
+#[cube]
+fn score_row(row: usize, starts: &[f32], chunk: &ChunkArgument, #[comptime] has_starts: bool) -> ScoreRow {
+    let query = row % chunk.n_queries;
+    let head = row / chunk.n_queries;
+    let position = chunk.first + query;
+    let mut first = 0;
+    if comptime!(has_starts) {
+        first = u32::cast_from(starts[head / chunk.n_head * chunk.time + position]) as usize;
+    }
+    ScoreRow {
+        start: row * chunk.n_columns,
+        first,
+        end: chunk.n_seen + query,
+        mask_row: head * chunk.time + position,
+    }
 }
 
 /// The largest score of a row, and the sum of exp(scale · (score - largest)).
 #[cube]
 fn softmax_terms<I: Float>(
     scores: &[I],
-    start: usize,
-    n_visible: usize,
+    row: &ScoreRow,
     scale: f32,
     shared: &mut Shared<[f32]>,
 ) -> (f32, f32) {
-    let mut largest = f32::cast_from(scores[start]);
-    let mut column = UNIT_POS as usize;
-    while column < n_visible {
-        largest = max(largest, f32::cast_from(scores[start + column]));
+    let mut largest = f32::cast_from(scores[row.start + row.first]);
+    let mut column = row.first + UNIT_POS as usize;
+    while column < row.end {
+        largest = max(largest, f32::cast_from(scores[row.start + column]));
         column += CUBE_DIM as usize;
     }
     let largest = cube_max(largest, shared);
     let mut sum = f32::new(0.0);
-    let mut column = UNIT_POS as usize;
-    while column < n_visible {
-        sum += (scale * (f32::cast_from(scores[start + column]) - largest)).exp();
+    let mut column = row.first + UNIT_POS as usize;
+    while column < row.end {
+        sum += (scale * (f32::cast_from(scores[row.start + column]) - largest)).exp();
         column += CUBE_DIM as usize;
     }
     (largest, cube_sum(sum, shared))
@@ -65,32 +96,30 @@ fn softmax_terms<I: Float>(
 #[cube(launch)]
 fn weights_kernel<I: Float, O: Float>(
     scores: &[I],
+    starts: &[f32],
     weights: &mut [O],
     chunk: ChunkArgument,
+    #[comptime] has_starts: bool,
     #[comptime] drops: bool,
     #[comptime] n_units: usize,
     #[define(I, O)] _types: [ElemType; 2],
 ) {
-    let row = CUBE_POS;
-    if row >= chunk.n_rows {
+    if CUBE_POS >= chunk.n_rows {
         terminate!();
     }
-    let start = row * chunk.n_columns;
-    let query = row % chunk.n_queries;
-    let n_visible = chunk.n_visible + query;
-    let mask_row = row / chunk.n_queries * chunk.time + chunk.first + query;
+    let row = score_row(CUBE_POS, starts, &chunk, has_starts);
     let mut shared = Shared::<[f32]>::new_slice(n_units);
-    let (largest, sum) = softmax_terms::<I>(scores, start, n_visible, chunk.scale, &mut shared);
+    let (largest, sum) = softmax_terms::<I>(scores, &row, chunk.scale, &mut shared);
     let mut column = UNIT_POS as usize;
     while column < chunk.n_columns {
         let mut weight = f32::new(0.0);
-        if column < n_visible {
-            weight = (chunk.scale * (f32::cast_from(scores[start + column]) - largest)).exp() / sum;
+        if column >= row.first && column < row.end {
+            weight = (chunk.scale * (f32::cast_from(scores[row.start + column]) - largest)).exp() / sum;
             if drops {
-                weight *= factor(&chunk.mask, mask_row, column);
+                weight *= factor(&chunk.mask, row.mask_row, column);
             }
         }
-        weights[start + column] = O::cast_from(weight);
+        weights[row.start + column] = O::cast_from(weight);
         column += CUBE_DIM as usize;
     }
 }
@@ -99,32 +128,30 @@ fn weights_kernel<I: Float, O: Float>(
 fn gradients_kernel<I: Float, O: Float>(
     scores: &[I],
     d_weights: &[I],
+    starts: &[f32],
     weights: &mut [O],
     d_scores: &mut [O],
     chunk: ChunkArgument,
+    #[comptime] has_starts: bool,
     #[comptime] drops: bool,
     #[comptime] n_units: usize,
     #[define(I, O)] _types: [ElemType; 2],
 ) {
-    let row = CUBE_POS;
-    if row >= chunk.n_rows {
+    if CUBE_POS >= chunk.n_rows {
         terminate!();
     }
-    let start = row * chunk.n_columns;
-    let query = row % chunk.n_queries;
-    let n_visible = chunk.n_visible + query;
-    let mask_row = row / chunk.n_queries * chunk.time + chunk.first + query;
+    let row = score_row(CUBE_POS, starts, &chunk, has_starts);
     let mut shared = Shared::<[f32]>::new_slice(n_units);
-    let (largest, sum) = softmax_terms::<I>(scores, start, n_visible, chunk.scale, &mut shared);
+    let (largest, sum) = softmax_terms::<I>(scores, &row, chunk.scale, &mut shared);
 
     // The sum over keys of weight times its gradient.
     let mut products = f32::new(0.0);
-    let mut column = UNIT_POS as usize;
-    while column < n_visible {
-        let weight = (chunk.scale * (f32::cast_from(scores[start + column]) - largest)).exp() / sum;
-        let mut d_weight = f32::cast_from(d_weights[start + column]);
+    let mut column = row.first + UNIT_POS as usize;
+    while column < row.end {
+        let weight = (chunk.scale * (f32::cast_from(scores[row.start + column]) - largest)).exp() / sum;
+        let mut d_weight = f32::cast_from(d_weights[row.start + column]);
         if drops {
-            d_weight *= factor(&chunk.mask, mask_row, column);
+            d_weight *= factor(&chunk.mask, row.mask_row, column);
         }
         products += weight * d_weight;
         column += CUBE_DIM as usize;
@@ -135,42 +162,43 @@ fn gradients_kernel<I: Float, O: Float>(
     while column < chunk.n_columns {
         let mut weight = f32::new(0.0);
         let mut d_score = f32::new(0.0);
-        if column < n_visible {
-            weight = (chunk.scale * (f32::cast_from(scores[start + column]) - largest)).exp() / sum;
-            let mut d_weight = f32::cast_from(d_weights[start + column]);
+        if column >= row.first && column < row.end {
+            weight = (chunk.scale * (f32::cast_from(scores[row.start + column]) - largest)).exp() / sum;
+            let mut d_weight = f32::cast_from(d_weights[row.start + column]);
             let undropped = weight;
             if drops {
-                let factor = factor(&chunk.mask, mask_row, column);
+                let factor = factor(&chunk.mask, row.mask_row, column);
                 d_weight *= factor;
                 weight *= factor;
             }
             d_score = chunk.scale * undropped * (d_weight - products);
         }
-        weights[start + column] = O::cast_from(weight);
-        d_scores[start + column] = O::cast_from(d_score);
+        weights[row.start + column] = O::cast_from(weight);
+        d_scores[row.start + column] = O::cast_from(d_score);
         column += CUBE_DIM as usize;
     }
 }
 
-/// The rows of scores, and their columns.
-fn sizes(scores: &CubeTensor) -> [usize; 2] {
-    let [batch, n_head, n_queries, n_columns] = scores.shape().dims();
-    [batch * n_head * n_queries, n_columns]
+/// Where to read starts; without them, any tensor.
+fn readable(starts: CubeTensor, chunk: &ScoreChunk) -> CubeTensor {
+    if chunk.has_starts { contiguous(starts) } else { starts }
 }
 
-pub(super) fn weights(scores: CubeTensor, chunk: ScoreChunk) -> CubeTensor {
-    let scores = contiguous(scores);
-    let [n_rows, n_columns] = sizes(&scores);
+pub(super) fn weights(scores: CubeTensor, starts: CubeTensor, chunk: ScoreChunk) -> CubeTensor {
+    let (scores, starts) = (contiguous(scores), readable(starts, &chunk));
+    let shape: [usize; 4] = scores.shape().dims();
     let weights = empty_operand(&scores, scores.shape(), chunk.precision);
-    let Geometry { cubes, cube, n_units } = Geometry::rows(n_rows, n_columns);
+    let Geometry { cubes, cube, n_units } = Geometry::rows(shape[..3].iter().product(), shape[3]);
     let (client, types) = (scores.client.clone(), [element(&scores), element(&weights)]);
     weights_kernel::launch(
         &client,
         cubes,
         cube,
         scores.into_buffer_arg(),
+        starts.into_buffer_arg(),
         weights.clone().into_buffer_arg(),
-        chunk_argument(n_rows, n_columns, chunk),
+        chunk_argument(shape, chunk),
+        chunk.has_starts,
         chunk.mask.is_some(),
         n_units,
         types,
@@ -181,12 +209,13 @@ pub(super) fn weights(scores: CubeTensor, chunk: ScoreChunk) -> CubeTensor {
 pub(super) fn gradients(
     scores: CubeTensor,
     d_weights: CubeTensor,
+    starts: CubeTensor,
     chunk: ScoreChunk,
 ) -> (CubeTensor, CubeTensor) {
-    let [scores, d_weights] = [scores, d_weights].map(contiguous);
-    let [n_rows, n_columns] = sizes(&scores);
+    let ([scores, d_weights], starts) = ([scores, d_weights].map(contiguous), readable(starts, &chunk));
+    let shape: [usize; 4] = scores.shape().dims();
     let [weights, d_scores] = [(); 2].map(|()| empty_operand(&scores, scores.shape(), chunk.precision));
-    let Geometry { cubes, cube, n_units } = Geometry::rows(n_rows, n_columns);
+    let Geometry { cubes, cube, n_units } = Geometry::rows(shape[..3].iter().product(), shape[3]);
     let (client, types) = (scores.client.clone(), [element(&scores), element(&weights)]);
     gradients_kernel::launch(
         &client,
@@ -194,9 +223,11 @@ pub(super) fn gradients(
         cube,
         scores.into_buffer_arg(),
         d_weights.into_buffer_arg(),
+        starts.into_buffer_arg(),
         weights.clone().into_buffer_arg(),
         d_scores.clone().into_buffer_arg(),
-        chunk_argument(n_rows, n_columns, chunk),
+        chunk_argument(shape, chunk),
+        chunk.has_starts,
         chunk.mask.is_some(),
         n_units,
         types,

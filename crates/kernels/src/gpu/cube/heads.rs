@@ -32,18 +32,21 @@ struct HeadSizes {
     head_dim: usize,
     /// D / 2, rounded up.
     half: usize,
+    /// The rows of angles before they repeat.
+    n_angles: usize,
 }
 
 fn head_sizes([batch, time, head_dim]: [usize; 3], split: &HeadSplit) -> HeadSizesLaunch {
-    let HeadSplit { n_head, n_kv_head, .. } = *split;
+    let HeadSplit { n_head, n_kv_head, n_angles, .. } = *split;
     let n_rows = batch * time * (n_head + 2 * n_kv_head);
-    HeadSizesLaunch::new(n_rows, n_head, n_kv_head, time, head_dim, head_dim.div_ceil(2))
+    let (half, n_angles) = (head_dim.div_ceil(2), n_angles.unwrap_or(time));
+    HeadSizesLaunch::new(n_rows, n_head, n_kv_head, time, head_dim, half, n_angles)
 }
 
 /// The gains and the angles, contiguous where the kernel reads them.
 fn factors(gains: CubeTensor, angles: CubeTensor, split: &HeadSplit) -> [CubeTensor; 2] {
     let gains = if split.epsilon.is_some() { contiguous(gains) } else { gains };
-    [gains, if split.has_rope { contiguous(angles) } else { angles }]
+    [gains, if split.n_angles.is_some() { contiguous(angles) } else { angles }]
 }
 
 /// Where the head of a row of channels is.
@@ -51,16 +54,18 @@ fn factors(gains: CubeTensor, angles: CubeTensor, split: &HeadSplit) -> [CubeTen
 struct Place {
     /// In queries, keys and values in turn.
     head: usize,
-    position: usize,
     /// Its first element in the queries, the keys or the values.
     start: usize,
+    /// The first of its angles.
+    angles: usize,
 }
 
 #[cube]
 fn place(row: usize, sizes: &HeadSizes) -> Place {
     let n = sizes.n_head + 2 * sizes.n_kv_head;
     let head = row % n;
-    let position = row / n % sizes.time;
+    let token = row / n;
+    let position = token % sizes.time;
     let batch = row / (n * sizes.time);
     let mut n_heads = sizes.n_kv_head;
     let mut own = head;
@@ -71,7 +76,8 @@ fn place(row: usize, sizes: &HeadSizes) -> Place {
     } else {
         own = head - sizes.n_head - sizes.n_kv_head;
     }
-    Place { head, position, start: ((batch * n_heads + own) * sizes.time + position) * sizes.head_dim }
+    let start = ((batch * n_heads + own) * sizes.time + position) * sizes.head_dim;
+    Place { head, start, angles: token % sizes.n_angles * sizes.head_dim }
 }
 
 /// The factor that gives a row a mean square of 1.
@@ -165,7 +171,7 @@ fn split_kernel<I: Float, O: Float>(
                 }
             }
             if comptime!(has_rope) {
-                let (cos, sin) = read_pair::<f32>(angles, place.position * head_dim, &sizes, channel);
+                let (cos, sin) = read_pair::<f32>(angles, place.angles, &sizes, channel);
                 let rotated = a * cos - b * sin;
                 b = b * cos + a * sin;
                 a = rotated;
@@ -192,7 +198,7 @@ pub(super) fn split(
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let qkv = contiguous(qkv);
     let [gains, angles] = factors(gains, angles, &split);
-    let HeadSplit { n_head, n_kv_head, epsilon, has_rope, precision, .. } = split;
+    let HeadSplit { n_head, n_kv_head, epsilon, n_angles, precision, .. } = split;
     let [batch, time, channels] = qkv.shape().dims();
     let head_dim = split.head_dim(channels);
     let heads = |n| empty_operand(&qkv, Shape::new([batch, n, time, head_dim]), precision);
@@ -214,7 +220,7 @@ pub(super) fn split(
         head_sizes([batch, time, head_dim], &split),
         epsilon.unwrap_or_default(),
         epsilon.is_some(),
-        has_rope,
+        n_angles.is_some(),
         width,
         n_units,
         types,
@@ -250,8 +256,7 @@ fn unrotated<Q: Float>(
     if comptime!(has_rope) {
         let is_rotated = !is_value;
         if is_rotated {
-            let start = place.position * sizes.head_dim;
-            let (cos, sin) = read_pair::<f32>(angles, start, sizes, channel);
+            let (cos, sin) = read_pair::<f32>(angles, place.angles, sizes, channel);
             let back = a * cos + b * sin;
             b = b * cos - a * sin;
             a = back;
@@ -371,7 +376,7 @@ pub(super) fn gradients(
     let [d_queries, d_keys, d_values] = d_heads.map(contiguous);
     let qkv = contiguous(qkv);
     let [gains, angles] = factors(gains, angles, &split);
-    let HeadSplit { n_head, n_kv_head, epsilon, has_rope, channels, .. } = split;
+    let HeadSplit { n_head, n_kv_head, epsilon, n_angles, channels, .. } = split;
     let [batch, _, time, head_dim] = d_queries.shape().dims();
     let n = n_head + 2 * n_kv_head;
     let n_rows = batch * time * n;
@@ -400,7 +405,7 @@ pub(super) fn gradients(
         head_sizes([batch, time, head_dim], &split),
         epsilon.unwrap_or_default(),
         epsilon.is_some(),
-        has_rope,
+        n_angles.is_some(),
         width,
         n_units,
         types,
