@@ -25,25 +25,165 @@ use crate::{
 ///
 /// If `step.heights` do not add up to the rows.
 pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let [n_rows, n_in] = x.dims();
-    let MuonStep { heights, .. } = step;
-    assert_eq!(heights.iter().sum::<usize>(), n_rows, "heights {heights:?} do not add up to {n_rows} rows");
-    if is_fused(&x) && !x.device().is_autodiff() {
-        let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
-        let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step.clone());
-        return (Tensor::from_dispatch(x), Tensor::from_dispatch(mean));
+    let update = MuonUpdate { step: step.clone(), x, gradient, mean };
+    muon_together(vec![update], None).remove(0)
+}
+
+/// A parameter with its gradient and its mean of gradients, all `[out, in]`, and the step to take.
+#[derive(Debug, Clone)]
+pub struct MuonUpdate {
+    pub step: MuonStep,
+    pub x: Tensor<2>,
+    pub gradient: Tensor<2>,
+    pub mean: Tensor<2>,
+}
+
+/// [`muon`] on several parameters, with x and m of each. On GPUs, matrices of one shape share their launches.
+///
+/// A `scale`, `[1]`, that only the device knows replaces `gradient_scale`. A scale of NaN skips the step.
+///
+/// # Panics
+///
+/// If the heights of a step do not add up to the rows.
+pub fn muon_together(updates: Vec<MuonUpdate>, scale: Option<&Tensor<1>>) -> Vec<(Tensor<2>, Tensor<2>)> {
+    together(updates, scale, MAX_SHARED)
+}
+
+/// [`muon_together`] with at most `max_shared` elements of matrices, or one parameter, in a launch.
+fn together(
+    updates: Vec<MuonUpdate>,
+    scale: Option<&Tensor<1>>,
+    max_shared: usize,
+) -> Vec<(Tensor<2>, Tensor<2>)> {
+    for MuonUpdate { step: MuonStep { heights, .. }, x, .. } in &updates {
+        let [n_rows, _] = x.dims();
+        assert_eq!(
+            heights.iter().sum::<usize>(),
+            n_rows,
+            "heights {heights:?} do not add up to {n_rows} rows"
+        );
     }
-    // A scale that only the device knows has been applied, and a launch would change nothing.
-    let gradient = if step.gradient_scale == 1.0 { gradient } else { gradient * step.gradient_scale };
-    let mean = mean * step.momentum + gradient.clone() * (1.0 - step.momentum);
-    let ahead = gradient * (1.0 - step.momentum) + mean.clone() * step.momentum;
-    let runs: Vec<_> = heights.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect();
-    let parts = ahead.split_with_sizes(runs.iter().map(|(n, height)| n * height).collect(), 0);
-    let changes = parts.into_iter().zip(runs).map(|(part, (n, height))| {
-        let change = orthogonal(part.reshape([n, height, n_in])) * step.rate([height, n_in]);
-        change.reshape([n * height, n_in])
-    });
-    (x * step.keep() - Tensor::cat(changes.collect(), 0), mean)
+    let has_own = |x: &Tensor<2>| is_fused(x) && !x.device().is_autodiff();
+    if scale.is_none() && updates.iter().all(|update| has_own(&update.x)) {
+        return updates.into_iter().map(fused).collect();
+    }
+    let (mut stacks, mut rest) = (Vec::new(), Vec::new());
+    for (owner, MuonUpdate { step, x, gradient, mean }) in updates.into_iter().enumerate() {
+        let scale = scale.cloned().unwrap_or_else(|| Tensor::full([1], step.gradient_scale, &x.device()));
+        let (mean, ahead) = momentum(gradient, mean, scale.clone(), step.momentum);
+        stacks.extend(Stack::of(owner, &step, ahead));
+        rest.push((x, mean, scale, step.keep()));
+    }
+    let with_change = |((x, mean, scale, keep), change)| (moved(x, change, scale, keep), mean);
+    rest.into_iter().zip(changes(stacks, max_shared)).map(with_change).collect()
+}
+
+/// One step of the CPU's own implementation.
+fn fused(MuonUpdate { step, x, gradient, mean }: MuonUpdate) -> (Tensor<2>, Tensor<2>) {
+    let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
+    let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step);
+    (Tensor::from_dispatch(x), Tensor::from_dispatch(mean))
+}
+
+/// The mean with the scaled gradient, and the mean that looks a step ahead. A scale of NaN leaves the mean as it is.
+fn momentum(gradient: Tensor<2>, mean: Tensor<2>, scale: Tensor<1>, momentum: f32) -> (Tensor<2>, Tensor<2>) {
+    if is_on_gpu(&mean) {
+        let [gradient, mean] = [gradient, mean].map(Tensor::into_dispatch);
+        let (mean, ahead) =
+            <Dispatch as GpuKernels>::muon_momentum(gradient, mean, scale.into_dispatch(), momentum);
+        return (Tensor::from_dispatch(mean), Tensor::from_dispatch(ahead));
+    }
+    let is_skipped = scale.clone().is_nan().reshape([1, 1]).expand(mean.dims());
+    let new = gradient * scale.reshape([1, 1]) * (1.0 - momentum);
+    let after = mean.clone() * momentum + new.clone();
+    let ahead = new + after.clone() * momentum;
+    (after.mask_where(is_skipped, mean), ahead)
+}
+
+/// The weights after the decay and the change, unless the scale is NaN.
+fn moved(x: Tensor<2>, change: Tensor<2>, scale: Tensor<1>, keep: f32) -> Tensor<2> {
+    if is_on_gpu(&x) {
+        let [x, change] = [x, change].map(Tensor::into_dispatch);
+        return Tensor::from_dispatch(<Dispatch as GpuKernels>::muon_move(
+            x,
+            change,
+            scale.into_dispatch(),
+            keep,
+        ));
+    }
+    let is_skipped = scale.is_nan().reshape([1, 1]).expand(x.dims());
+    (x.clone() * keep - change).mask_where(is_skipped, x)
+}
+
+/// Maximum elements of matrices that share launches, 64 MiB: a larger matrix keeps a GPU busy alone.
+const MAX_SHARED: usize = 1 << 24;
+
+/// Consecutive matrices of one shape of a parameter.
+struct Stack {
+    /// The index of the parameter.
+    owner: usize,
+    /// The first row in the parameter.
+    first_row: usize,
+    /// `[N, rows, columns]`
+    matrices: Tensor<3>,
+    /// Multiplies the orthogonalised matrices.
+    rate: f32,
+}
+
+impl Stack {
+    /// The matrices of a parameter, `[out, in]`.
+    fn of(owner: usize, step: &MuonStep, x: Tensor<2>) -> Vec<Self> {
+        let [_, n_in] = x.dims();
+        let mut end = 0;
+        let of_run = |run: &[usize]| {
+            let (n, height, first_row) = (run.len(), run[0], end);
+            end += n * height;
+            let matrices = rows(&x, first_row, n * height).reshape([n, height, n_in]);
+            Self { owner, first_row, matrices, rate: step.rate([height, n_in]) }
+        };
+        step.heights.chunk_by(|a, b| a == b).map(of_run).collect()
+    }
+
+    /// Stacks with the same key can share launches.
+    fn key(&self) -> ([usize; 2], u32) {
+        let [_, rows, columns] = self.matrices.dims();
+        ([rows, columns], self.rate.to_bits())
+    }
+}
+
+/// The change of each parameter, `[out, in]`: its matrices with singular values near 1, times the rate.
+fn changes(mut stacks: Vec<Stack>, max_shared: usize) -> Vec<Tensor<2>> {
+    stacks.sort_by_key(Stack::key);
+    let mut changes = Vec::new();
+    for same in stacks.chunk_by(|a, b| a.key() == b.key()) {
+        let largest = same.iter().map(|stack| stack.matrices.shape().num_elements()).max();
+        let n_shared = max_shared / largest.unwrap_or(0).max(1);
+        for shared in same.chunks(n_shared.max(1)) {
+            let all = Tensor::cat(shared.iter().map(|stack| stack.matrices.clone()).collect(), 0);
+            let [n, height, n_in] = all.dims();
+            let change = (orthogonal(all) * shared[0].rate).reshape([n * height, n_in]);
+            let mut first = 0;
+            for stack in shared {
+                let n_rows = stack.matrices.dims()[0] * height;
+                changes.push(((stack.owner, stack.first_row), rows(&change, first, n_rows)));
+                first += n_rows;
+            }
+        }
+    }
+    changes.sort_by_key(|(place, _)| *place);
+    let of_parameter = changes.chunk_by(|((a, _), _), ((b, _), _)| a == b);
+    of_parameter.map(|parts| joined(parts.iter().map(|(_, part)| part.clone()).collect())).collect()
+}
+
+/// The rows of several matrices, without a launch if there is one.
+fn joined(mut parts: Vec<Tensor<2>>) -> Tensor<2> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+}
+
+/// Rows of a matrix, without a launch if they are all.
+fn rows(x: &Tensor<2>, first: usize, n: usize) -> Tensor<2> {
+    let [n_rows, _] = x.dims();
+    if n == n_rows { x.clone() } else { x.clone().narrow(0, first, n) }
 }
 
 /// The matrices with the same singular vectors, and singular values near 1. Matrices of one shape share their launches.
@@ -141,6 +281,50 @@ mod tests {
             of(&moved).into_data().assert_approx_eq::<f32>(&alone.into_data(), close);
             of(&mean_after).into_data().assert_approx_eq::<f32>(&mean_alone.into_data(), close);
         }
+    }
+
+    #[test]
+    fn parameters_together_move_as_each_alone() {
+        let device = test_device();
+        device.seed(4);
+        // Two parameters of one shape, one whose matrices have that shape, others alone, and another rate.
+        let parameters: [([usize; 2], &[usize], f64); 6] = [
+            ([10, 12], &[10], 0.02),
+            ([26, 12], &[10, 10, 6], 0.02),
+            ([12, 10], &[12], 0.02),
+            ([10, 12], &[10], 0.02),
+            ([16, 12], &[6, 10], 0.02),
+            ([10, 12], &[10], 0.3),
+        ];
+        let updates: Vec<MuonUpdate> = parameters
+            .map(|(shape, heights, learning_rate)| {
+                let [x, gradient, mean] = [(); 3].map(|()| random(shape, &device));
+                let step = MuonStep { learning_rate, gradient_scale: 0.5, ..step(heights) };
+                MuonUpdate { step, x, gradient, mean }
+            })
+            .into();
+        let copies = || updates.clone();
+        let alone: Vec<_> = with_plain_operations(|| {
+            let alone = |MuonUpdate { step, x, gradient, mean }| muon(&step, x, gradient, mean);
+            copies().into_iter().map(alone).collect()
+        });
+        let scale = |scale: f32| Tensor::<1>::from_floats([scale], &device);
+        let close = Tolerance::absolute(test_tolerance(2e-5));
+        let check = |got: Vec<(Tensor<2>, Tensor<2>)>, expected: &[(Tensor<2>, Tensor<2>)]| {
+            assert_eq!(got.len(), expected.len());
+            for ((x, mean), (expected_x, expected_mean)) in got.into_iter().zip(expected.iter().cloned()) {
+                x.into_data().assert_approx_eq::<f32>(&expected_x.into_data(), close);
+                mean.into_data().assert_approx_eq::<f32>(&expected_mean.into_data(), close);
+            }
+        };
+        // All in one launch, two at a time, one at a time.
+        for max_shared in [MAX_SHARED, 480, 1] {
+            check(together(copies(), None, max_shared), &alone);
+            check(together(copies(), Some(&scale(0.5)), max_shared), &alone);
+        }
+        let before: Vec<_> = updates.iter().map(|it| (it.x.clone(), it.mean.clone())).collect();
+        check(muon_together(copies(), Some(&scale(f32::NAN))), &before);
+        assert!(muon_together(Vec::new(), None).is_empty());
     }
 
     #[test]

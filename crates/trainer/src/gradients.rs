@@ -20,6 +20,21 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     kernels::sum_of_all_squares(gradients.parts, device).sqrt()
 }
 
+/// Each parameter of a module that has a gradient, as its own gradient: what a step that does not read gradients needs.
+pub(crate) fn as_own<M: Module>(module: &M, grads: &GradientsParams) -> GradientsParams {
+    struct AsOwn<'a>(&'a GradientsParams, GradientsParams);
+    impl ModuleVisitor for AsOwn<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.0.get::<D>(param.id).is_some() {
+                self.1.register(param.id, param.val());
+            }
+        }
+    }
+    let mut own = AsOwn(grads, GradientsParams::new());
+    module.visit(&mut own);
+    own.1
+}
+
 /// The Euclidean norm over all weights of a module. The result stays on the device.
 ///
 /// # Shapes

@@ -14,7 +14,8 @@ use model::Gpt;
 use crate::{
     Error, Recipe,
     batches::TokenBatch,
-    optimizer::optimizer,
+    gradients,
+    optimizer::{optimizer, updated},
     optimizer_command::{CommandCell, Scale},
     records::{Parameters, optimizer_file, values, with_values},
     schedule::{Rate, SchedulePosition},
@@ -33,7 +34,7 @@ impl GptLearner {
         let gpt = gpt.with_precision(recipe.run.precision).train();
         let gpt = if gpt.has_lora() { gpt.lora_only() } else { gpt };
         let model = TrainableGpt::new(gpt, recipe);
-        let commands = CommandCell::new();
+        let commands = CommandCell::default();
         let optimizer = optimizer(&recipe.optimizer, &recipe.model, &commands);
         Self { learner: Learner::new(model, optimizer, SchedulePosition::new(rate, step)), commands }
     }
@@ -80,8 +81,13 @@ impl GptLearner {
 
     /// Updates weights and optimizer state with the scaled gradients.
     pub(crate) fn optimizer_step(&mut self, grads: GradientsParams, scale: Scale) {
-        self.commands.set_scale(scale);
-        self.learner.optimizer_step(grads);
+        let Self { learner, commands } = self;
+        let trained = gradients::as_own(&learner.model().valid(), &grads);
+        let collected = commands.step(scale.clone(), || learner.optimizer_step(grads));
+        if !collected.is_empty() {
+            let updated = updated(collected, &scale);
+            commands.put(updated, || learner.optimizer_step(trained));
+        }
     }
 
     /// The trained parameters.
@@ -162,7 +168,7 @@ mod tests {
     }
 
     /// The gradients of one batch.
-    fn gradients(learner: &GptLearner) -> GradientsParams {
+    fn gradients_of(learner: &GptLearner) -> GradientsParams {
         let device = kernels::testing::test_device().autodiff();
         let inputs = Tensor::<2, Int>::from_data([[0, 1, 2, 3], [3, 2, 4, 1]], &device);
         let TrainOutput { grads, .. } = learner.train_step(TokenBatch::of_windows(inputs.clone(), inputs));
@@ -194,21 +200,21 @@ mod tests {
             for scale in [Scale::Known(1.0), Scale::Skipped, Scale::Known(0.5)] {
                 for learner in [&mut learner, &mut undisturbed] {
                     learner.lr_step();
-                    learner.optimizer_step(gradients(learner), scale.clone());
+                    learner.optimizer_step(gradients_of(learner), scale.clone());
                 }
                 // Serialised after the next step, as the background writer may do.
                 let snapshot = learner.snapshot();
                 let of_this_step = files(undisturbed.snapshot());
-                learner.optimizer_step(gradients(&learner), Scale::Known(1.0));
+                learner.optimizer_step(gradients_of(&learner), Scale::Known(1.0));
                 assert_eq!(files(snapshot), of_this_step);
-                undisturbed.optimizer_step(gradients(&undisturbed), Scale::Known(1.0));
+                undisturbed.optimizer_step(gradients_of(&undisturbed), Scale::Known(1.0));
             }
 
             let [model, optimizer] = files(learner.snapshot());
             assert_eq!(model, learner.model().into_record().into_bytes().unwrap().to_vec());
             // Burn can load the file and writes the same bytes.
             let record = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(optimizer.clone())).unwrap();
-            let commands = CommandCell::new();
+            let commands = CommandCell::default();
             let loaded =
                 crate::optimizer::optimizer(&recipe.optimizer, &recipe.model, &commands).load_record(record);
             assert_eq!(sorted(loaded.into_bytes().unwrap()), optimizer);

@@ -11,12 +11,12 @@ use burn::{
     prelude::*,
 };
 use burn_pack::Scalar;
-use kernels::{AdamWStep, MuonStep};
+use kernels::{AdamWStep, MuonStep, MuonUpdate};
 use model::{Activation, GptConfig};
 
 use crate::{
     OptimizerKind, OptimizerRecipe,
-    optimizer_command::{Action, CommandCell, ParameterState, Scale, ScaleOnDevice},
+    optimizer_command::{Action, CommandCell, ParameterState, Scale, Updated},
     records::deferred,
 };
 
@@ -46,25 +46,13 @@ fn group(pattern: &str) -> ParamGroup {
     ParamGroup::from_regex(pattern).expect("the pattern is a regular expression")
 }
 
-/// Applies `step` to the scaled gradient and the previous values, or returns the previous values if the step is
-/// skipped.
-fn scaled<const D: usize, const N: usize>(
-    scale: Scale,
-    gradient: Tensor<D>,
-    before: [Tensor<D>; N],
-    step: impl FnOnce(f32, Tensor<D>, [Tensor<D>; N]) -> [Tensor<D>; N],
-) -> [Tensor<D>; N] {
-    let ScaleOnDevice { scale, is_skipped } = match scale {
-        Scale::Known(factor) => return step(factor, gradient, before),
-        Scale::Skipped => return before,
-        Scale::OnDevice(scale) => *scale,
+/// The parameters that a step has collected, updated.
+pub(crate) fn updated(collected: Vec<MuonUpdate>, scale: &Scale) -> Vec<Updated> {
+    let on_device = match scale {
+        Scale::OnDevice(scale) => Some(scale),
+        Scale::Known(_) | Scale::Skipped => None, // The steps have it.
     };
-    let is_skipped = is_skipped.reshape([1; D]).expand(gradient.dims());
-    let mut after = step(1.0, gradient * scale.reshape([1; D]), before.clone());
-    for (after, before) in after.iter_mut().zip(before) {
-        *after = after.clone().mask_where(is_skipped.clone(), before);
-    }
-    after
+    kernels::muon_together(collected, on_device)
 }
 
 /// The optimizer of a recipe. Burn passes the learning rate with each step; scales and snapshots come through
@@ -161,7 +149,7 @@ impl Optimizer for AdamW {
     ) -> (Tensor<D>, Option<Moments<D>>) {
         let scale = match self.commands.action(|| state.as_ref().map(Moments::snapshot)) {
             Action::Step(scale) => scale,
-            Action::Nothing => return (tensor, state),
+            Action::Put | Action::Nothing => return (tensor, state),
             Action::Assign => return (grad, state),
             Action::Forget => return (tensor, None),
         };
@@ -183,9 +171,7 @@ impl Optimizer for AdamW {
                 kernels::adamw(&AdamWStep { gradient_scale, ..step }, tensor, grad, moments)
             }
             Scale::Skipped => (tensor, moments),
-            Scale::OnDevice(on_device) => {
-                kernels::adamw_on_device(&step, tensor, grad, moments, on_device.scale)
-            }
+            Scale::OnDevice(scale) => kernels::adamw_on_device(&step, tensor, grad, moments, scale),
         };
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);
         (tensor, Some(Moments(AdamWState { momentum })))
@@ -196,7 +182,7 @@ impl Optimizer for AdamW {
     }
 }
 
-/// Muon on the fused kernels.
+/// Muon on the fused kernels. A step collects its matrices, so that those of one shape share launches on GPUs.
 #[derive(Debug, Clone)]
 struct Muon {
     /// Muon's learning rate as a multiple of the one passed with each step.
@@ -244,28 +230,35 @@ impl Optimizer for Muon {
         grad: Tensor<D>,
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
-        let scale = match self.commands.action(|| state.as_ref().map(MuonState::snapshot)) {
+        let shape = tensor.dims();
+        let action = self.commands.action(|| state.as_ref().map(MuonState::snapshot));
+        let scale = match action {
             Action::Step(scale) => scale,
+            Action::Put => {
+                let (tensor, mean) = self.commands.take();
+                return (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }));
+            }
             Action::Nothing => return (tensor, state),
             Action::Assign => return (grad, state),
             Action::Forget => return (tensor, None),
         };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
+        let gradient_scale = match scale {
+            Scale::Known(scale) => scale,
+            Scale::Skipped => return (tensor, Some(MuonState { mean })),
+            Scale::OnDevice(_) => 1.0, // `updated` applies it.
+        };
         let step = MuonStep {
             learning_rate: self.rate_ratio * learning_rate,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             heights: self.heights.to_vec(),
-            gradient_scale: 1.0,
+            gradient_scale,
         };
-        let shape = tensor.dims();
         let matrix = [shape[0], shape[D - 1]]; // Muon's groups have matrices only.
-        let [tensor, grad, mean] = [tensor, grad, mean].map(|it| it.reshape(matrix));
-        let [tensor, mean] = scaled(scale, grad, [tensor, mean], |gradient_scale, grad, [tensor, mean]| {
-            let (tensor, mean) = kernels::muon(&MuonStep { gradient_scale, ..step }, tensor, grad, mean);
-            [tensor, mean]
-        });
-        (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
+        let [x, gradient, mean] = [tensor.clone(), grad, mean].map(|it| it.reshape(matrix));
+        self.commands.collect(MuonUpdate { step, x, gradient, mean });
+        (tensor, None)
     }
 
     fn to_device<const D: usize>(mut state: MuonState<D>, device: &Device) -> MuonState<D> {
@@ -287,15 +280,19 @@ mod tests {
         let mut state = None;
         for (idx, scale) in scales.iter().enumerate() {
             let grad = x.clone() * 2.0 + idx as f32;
-            commands.set_scale(scale.clone());
-            (x, state) = optimizer.step(0.1, x, grad, state);
+            let mut pass =
+                |grad: &Tensor<2>| (x, state) = optimizer.step(0.1, x.clone(), grad.clone(), state.take());
+            let collected = commands.step(scale.clone(), || pass(&grad));
+            if !collected.is_empty() {
+                commands.put(updated(collected, &scale), || pass(&grad));
+            }
         }
         x.into_data()
     }
 
     #[test]
     fn scales_and_skips_agree_on_host_and_device() {
-        let commands = CommandCell::new();
+        let commands = CommandCell::default();
         let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.1, commands: commands.clone() };
         check(&adamw, &commands);
         let heights = [2].into();
@@ -306,7 +303,7 @@ mod tests {
 
     fn check(optimizer: &impl Optimizer, commands: &CommandCell) {
         let device = kernels::testing::test_device();
-        let on_device = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
+        let on_device = |scale: f32| Scale::OnDevice(Tensor::from_floats([scale], &device));
         let after = |scales: &[Scale]| after(optimizer, commands, scales);
         let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-6));
         let known = after(&[0.5, 0.25, 1.0].map(Scale::Known));

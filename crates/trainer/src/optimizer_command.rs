@@ -2,12 +2,13 @@
 //! cell with the command.
 
 use std::{
-    mem,
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use burn::prelude::*;
 use burn_pack::Scalar;
+use kernels::MuonUpdate;
 
 /// The factor that the gradients of a step are multiplied with.
 #[derive(Debug, Clone)]
@@ -16,23 +17,8 @@ pub(crate) enum Scale {
     Known(f32),
     /// The step is skipped: it counts, but changes neither weights nor moments.
     Skipped,
-    /// A factor or a skip that only the device knows.
-    OnDevice(Box<ScaleOnDevice>),
-}
-
-/// A scale on the device; both tensors are `[1]`.
-#[derive(Debug, Clone)]
-pub(crate) struct ScaleOnDevice {
-    pub(crate) scale: Tensor<1>,
-    pub(crate) is_skipped: Tensor<1, Bool>,
-}
-
-impl Scale {
-    /// From a scale `[1]` that is NaN if the step is skipped.
-    pub(crate) fn on_device(scale: Tensor<1>) -> Self {
-        let is_skipped = scale.clone().is_nan();
-        Self::OnDevice(Box::new(ScaleOnDevice { scale, is_skipped }))
-    }
+    /// A factor that only the device knows, `[1]`; NaN skips the step.
+    OnDevice(Tensor<1>),
 }
 
 /// The optimizer state of one parameter, for a checkpoint. Names are relative to the parameter's name.
@@ -47,8 +33,10 @@ pub(crate) struct ParameterState {
 /// The action of the optimizers for each parameter that Burn passes them.
 #[derive(Debug)]
 enum OptimizerCommand {
-    /// Take a step with gradients multiplied by this scale.
-    Step(Scale),
+    /// Take a step with gradients multiplied by this scale; append parameters that are updated together.
+    Step(Scale, Vec<MuonUpdate>),
+    /// Replace the parameters that were appended by these, in the same order.
+    Put(VecDeque<Updated>),
     /// Change nothing; append the parameter's state, or `None` if it has none.
     Snapshot(Vec<Option<ParameterState>>),
     /// Replace the weights by the gradients.
@@ -57,10 +45,16 @@ enum OptimizerCommand {
     Forget,
 }
 
+/// A matrix that Muon has updated, and its mean of gradients, `[out, in]`.
+pub(crate) type Updated = (Tensor<2>, Tensor<2>);
+
 /// The action of an optimizer for a parameter.
 pub(crate) enum Action {
-    /// Take a step with the gradient multiplied by this scale.
+    /// Take a step with the gradient multiplied by this scale, or have Muon's steps taken together by
+    /// [`CommandCell::collect`].
     Step(Scale),
+    /// Replace what was collected by [`CommandCell::take`].
+    Put,
     Nothing,
     /// Replace the weights by the gradient.
     Assign,
@@ -68,18 +62,24 @@ pub(crate) enum Action {
     Forget,
 }
 
-/// The shared cell. Clones refer to the same command.
-#[derive(Debug, Clone)]
-pub(crate) struct CommandCell(Arc<Mutex<OptimizerCommand>>);
+/// The shared cell. Clones refer to the same command; there is one while Burn calls the optimizers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CommandCell(Arc<Mutex<Option<OptimizerCommand>>>);
 
 impl CommandCell {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(OptimizerCommand::Step(Scale::Known(1.0)))))
+    /// Takes a step for the parameters for which `step` makes Burn call the optimizers. Returns those that are collected
+    /// instead, whose state is empty until [`CommandCell::put`].
+    pub(crate) fn step(&self, scale: Scale, step: impl FnOnce()) -> Vec<MuonUpdate> {
+        match self.during(OptimizerCommand::Step(scale, Vec::new()), step) {
+            OptimizerCommand::Step(_, collected) => collected,
+            _ => unreachable!("only the loop sets commands, and it waits for this one"),
+        }
     }
 
-    /// Sets the scale of the next steps.
-    pub(crate) fn set_scale(&self, scale: Scale) {
-        *self.lock() = OptimizerCommand::Step(scale);
+    /// Puts the parameters that [`CommandCell::step`] returned back, updated and in the same order. `step` makes Burn
+    /// call the optimizers for all parameters of that step.
+    pub(crate) fn put(&self, updated: Vec<Updated>, step: impl FnOnce()) {
+        self.during(OptimizerCommand::Put(updated.into()), step);
     }
 
     /// The states of the parameters for which `step` makes Burn call the optimizers, in order of the calls.
@@ -102,15 +102,20 @@ impl CommandCell {
 
     /// Runs `step` under a command. Returns the command after it.
     fn during(&self, command: OptimizerCommand, step: impl FnOnce()) -> OptimizerCommand {
-        let before = mem::replace(&mut *self.lock(), command);
+        *self.lock() = Some(command);
         step();
-        mem::replace(&mut *self.lock(), before)
+        self.lock().take().expect("only the loop sets commands, and it waits for this one")
     }
 
     /// The action of an optimizer. For a snapshot, records `state`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no command.
     pub(crate) fn action(&self, state: impl FnOnce() -> Option<ParameterState>) -> Action {
-        match &mut *self.lock() {
-            OptimizerCommand::Step(scale) => Action::Step(scale.clone()),
+        match self.lock().as_mut().expect("the loop gives a command before a step") {
+            OptimizerCommand::Step(scale, _) => Action::Step(scale.clone()),
+            OptimizerCommand::Put(_) => Action::Put,
             OptimizerCommand::Snapshot(states) => {
                 states.push(state());
                 Action::Nothing
@@ -120,7 +125,25 @@ impl CommandCell {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, OptimizerCommand> {
+    /// Adds a parameter to those of the step that are updated together.
+    pub(crate) fn collect(&self, update: MuonUpdate) {
+        match self.lock().as_mut() {
+            Some(OptimizerCommand::Step(_, collected)) => collected.push(update),
+            _ => unreachable!("the action is a step"),
+        }
+    }
+
+    /// The next parameter that was collected, updated.
+    pub(crate) fn take(&self) -> Updated {
+        match self.lock().as_mut() {
+            Some(OptimizerCommand::Put(updated)) => {
+                updated.pop_front().expect("each parameter of the step is put back")
+            }
+            _ => unreachable!("the action is to put parameters back"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OptimizerCommand>> {
         self.0.lock().expect("no holder of the lock panics")
     }
 }

@@ -7,6 +7,7 @@ mod dropout;
 mod heads;
 mod launch;
 mod loss;
+mod muon;
 mod norm;
 mod positions;
 mod reduce;
@@ -160,6 +161,24 @@ impl GpuKernels for CubeBackend {
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         adamw::step(x, [first, second], gradient, scale, &step)
+    }
+
+    fn muon_momentum(
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        momentum: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        muon::momentum(gradient, mean, scale, momentum)
+    }
+
+    fn muon_move(
+        x: FloatTensor<Self>,
+        change: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        keep: f32,
+    ) -> FloatTensor<Self> {
+        muon::moved(x, change, scale, keep)
     }
 
     fn weighted_sum(x: FloatTensor<Self>, a: f32, y: FloatTensor<Self>, b: f32) -> FloatTensor<Self> {

@@ -280,8 +280,7 @@ pub(crate) trait GpuKernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let Coefficients { keep, rate, second: correction } = step.coefficients();
         let times = |x: FloatTensor<Self>, factor: f32| Self::float_mul_scalar(x, factor.into());
-        let booleans = get_device_settings::<Self>(&x.device()).bool_dtype;
-        let is_skipped = Self::bool_expand(Self::float_is_nan(scale.clone(), booleans), x.shape());
+        let is_skipped = is_nan::<Self>(scale.clone(), x.shape());
         let before = [x.clone(), first.clone(), second.clone()];
         let gradient = Self::float_mul(gradient, scale);
         let square = Self::float_mul(gradient.clone(), gradient.clone());
@@ -297,6 +296,45 @@ pub(crate) trait GpuKernels: Backend {
             .map(|(after, before)| Self::float_mask_where(after, is_skipped.clone(), before));
         let mut next = || after.next().expect("there are three");
         (next(), next(), next())
+    }
+
+    /// The mean of gradients of [`crate::muon`], and the mean that looks a step ahead. A scale of NaN changes neither.
+    /// The buffer of the mean is reused if it is not shared.
+    ///
+    /// - `scale`: `[1]`
+    /// - the others: `[out, in]`
+    #[fusion(meta = momentum_specs)]
+    fn muon_momentum(
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        momentum: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let times = |x: FloatTensor<Self>, factor: f32| Self::float_mul_scalar(x, factor.into());
+        let is_skipped = is_nan::<Self>(scale.clone(), mean.shape());
+        let scale = Self::float_reshape(scale, Shape::new([1, 1]));
+        let new = times(Self::float_mul(gradient, scale), 1.0 - momentum);
+        let after = Self::float_add(times(mean.clone(), momentum), new.clone());
+        let ahead = Self::float_add(new, times(after.clone(), momentum));
+        let [after, ahead] =
+            [after, ahead].map(|x| Self::float_mask_where(x, is_skipped.clone(), mean.clone()));
+        (after, ahead)
+    }
+
+    /// `keep · x - change`, or `x` if the scale is NaN.
+    ///
+    /// - `scale`: `[1]`
+    /// - the others: `[out, in]`
+    #[fusion(dtype = x, shape = x)]
+    fn muon_move(
+        x: FloatTensor<Self>,
+        change: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        keep: f32,
+    ) -> FloatTensor<Self> {
+        let is_skipped = is_nan::<Self>(scale, x.shape());
+        let moved = Self::float_sub(Self::float_mul_scalar(x.clone(), keep.into()), change);
+        Self::float_mask_where(moved, is_skipped, x)
     }
 
     /// `a · x + b · y`, for tensors of one shape.
@@ -359,6 +397,13 @@ impl ScoreChunk {
         let [positions, starts] = [positions, starts].map(|x| B::float_expand(x, shape.clone()));
         B::float_lower(positions, starts, get_device_settings::<B>(&device).bool_dtype)
     }
+}
+
+/// Whether a scale, `[1]`, is NaN, for each element of a shape.
+fn is_nan<B: Backend>(scale: FloatTensor<B>, shape: Shape) -> BoolTensor<B> {
+    let booleans = get_device_settings::<B>(&scale.device()).bool_dtype;
+    let ones = Shape::from(vec![1; shape.num_dims()]);
+    B::bool_expand(B::bool_reshape(B::float_is_nan(scale, booleans), ones), shape)
 }
 
 /// Applies a mask to rows.
@@ -499,6 +544,16 @@ fn adamw_specs(
     _step: &AdamWStep,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
     (x.clone(), first.clone(), second.clone())
+}
+
+#[cfg(feature = "gpu")]
+fn momentum_specs(
+    _gradient: &TensorSpec,
+    mean: &TensorSpec,
+    _scale: &TensorSpec,
+    _momentum: &f32,
+) -> (TensorSpec, TensorSpec) {
+    (mean.clone(), mean.clone())
 }
 
 #[cfg(feature = "gpu")]
