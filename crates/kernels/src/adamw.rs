@@ -88,8 +88,12 @@ pub fn sum_of_all_squares(flat: impl IntoIterator<Item = Tensor<1>>, device: &De
     if !flat.peek().is_some_and(is_on_gpu) {
         return flat.fold(Tensor::zeros([1], device), |sum, x| sum + sum_of_squares(x));
     }
-    // One launch each, where a sum and an addition would be three.
-    let sums = Tensor::<1>::zeros([N_SUMS], device).into_dispatch();
-    let sums = flat.fold(sums, |sums, x| <Dispatch as GpuKernels>::add_squares(sums, x.into_dispatch()));
+    // A launch for six, where the sum and the addition of each would be three.
+    let zero = Tensor::<1>::zeros([1], device).into_dispatch();
+    let mut sums = Tensor::<1>::zeros([N_SUMS], device).into_dispatch();
+    while flat.peek().is_some() {
+        let mut next = || flat.next().map_or_else(|| zero.clone(), Tensor::into_dispatch);
+        sums = <Dispatch as GpuKernels>::add_squares(sums, next(), next(), next(), next(), next(), next());
+    }
     Tensor::<1>::from_dispatch(sums).sum()
 }

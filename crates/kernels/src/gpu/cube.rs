@@ -185,7 +185,15 @@ impl GpuKernels for CubeBackend {
         sums::weighted(x, a, y, b)
     }
 
-    fn add_squares(sums: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-        sums::add_squares(sums, x)
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        sums::add_squares(sums, [a, b, c, d, e, f])
     }
 }

@@ -343,13 +343,24 @@ pub(crate) trait GpuKernels: Backend {
         Self::float_add(Self::float_mul_scalar(x, a.into()), Self::float_mul_scalar(y, b.into()))
     }
 
-    /// Adds squares of the elements of `x` to partial sums, `[P]`. Which of them each is added to is undefined.
+    /// Adds squares of the elements of six vectors to partial sums, `[P]`. Which of them each is added to is undefined.
+    /// With the sums before and after, these are the buffers that WebGPU guarantees a kernel.
     #[fusion(dtype = sums, shape = sums)]
-    fn add_squares(sums: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn add_squares(
+        sums: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let n_sums = sums.shape()[0];
-        let sum = reshaped::<Self, 1>(Self::float_sum(Self::float_mul(x.clone(), x)), [1]);
-        let zeros = Self::float_zeros(Shape::new([n_sums - 1]), &sums.device(), FloatDType::F32);
-        Self::float_add(sums, Self::float_cat(vec![sum, zeros], 0))
+        let rest = Self::float_zeros(Shape::new([n_sums - 6]), &sums.device(), FloatDType::F32);
+        let square = |x: FloatTensor<Self>| Self::float_sum(Self::float_mul(x.clone(), x));
+        let squares = [a, b, c, d, e, f].map(|x| reshaped::<Self, 1>(square(x), [1]));
+        let new = squares.into_iter().chain([rest]).collect();
+        Self::float_add(sums, Self::float_cat(new, 0))
     }
 }
 

@@ -9,15 +9,25 @@ use super::{
     reduce::cube_sum,
 };
 
-/// A cube for each partial sum.
+/// A cube for each partial sum. `n` are the lengths of the tensors.
 #[cube(launch)]
-fn squares_kernel(sums: &[f32], x: &[f32], out: &mut [f32], n: usize, #[comptime] n_units: usize) {
+fn squares_kernel(
+    sums: &[f32],
+    tensors: &Sequence<Box<[f32]>>,
+    out: &mut [f32],
+    n: &Sequence<usize>,
+    #[comptime] n_units: usize,
+) {
     let mut shared = Shared::<[f32]>::new_slice(n_units);
     let mut sum = f32::new(0.0);
-    let mut at = ABSOLUTE_POS;
-    while at < n {
-        sum += x[at] * x[at];
-        at += CUBE_COUNT * CUBE_DIM as usize;
+    #[unroll]
+    for idx in 0..tensors.len() {
+        let x = tensors.index(idx);
+        let mut at = ABSOLUTE_POS;
+        while at < *n.index(idx) {
+            sum += x[at] * x[at];
+            at += CUBE_COUNT * CUBE_DIM as usize;
+        }
     }
     let sum = cube_sum(sum, &mut shared);
     if UNIT_POS == 0 {
@@ -25,21 +35,21 @@ fn squares_kernel(sums: &[f32], x: &[f32], out: &mut [f32], n: usize, #[comptime
     }
 }
 
-pub(super) fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
-    let [sums, x] = [sums, x].map(contiguous);
+pub(super) fn add_squares<const N: usize>(sums: CubeTensor, tensors: [CubeTensor; N]) -> CubeTensor {
+    let (sums, tensors) = (contiguous(sums), tensors.map(contiguous));
     let [n_sums] = sums.shape().dims();
     let out = empty(&sums, sums.shape(), sums.dtype());
-    let n = x.shape().num_elements();
-    let Geometry { cubes, cube, n_units } = Geometry::rows(n_sums, n);
-    let client = x.client.clone();
+    let n = tensors.each_ref().map(|x| x.shape().num_elements());
+    let Geometry { cubes, cube, n_units } = Geometry::rows(n_sums, n.into_iter().max().unwrap_or(0));
+    let client = sums.client.clone();
     squares_kernel::launch(
         &client,
         cubes,
         cube,
         sums.into_buffer_arg(),
-        x.into_buffer_arg(),
+        tensors.map(CubeTensor::into_buffer_arg).into_iter().collect(),
         out.clone().into_buffer_arg(),
-        n,
+        n.into_iter().collect(),
         n_units,
     );
     out
