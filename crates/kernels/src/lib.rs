@@ -73,7 +73,7 @@ pub use gpu_group::{GpuGroup, GpuGroupError, gpu_uuid};
 pub use graphics::{GraphicsApi, GraphicsError};
 pub use linear::{linear, linear_activate, linear_operand, linear_residual};
 pub use low_rank::{LowRank, UpdatedWeight};
-pub use muon::{MuonUpdate, muon, muon_together};
+pub use muon::{MuonUpdate, muon, muon_shares_launches, muon_together};
 pub use norm::norm;
 pub use precision::supported_precision;
 pub use rope::Rope;

@@ -29,6 +29,11 @@ pub fn muon(step: &MuonStep, x: Tensor<2>, gradient: Tensor<2>, mean: Tensor<2>)
     muon_together(vec![update], None).remove(0)
 }
 
+/// Whether [`muon_together`] is faster than [`muon`] for several matrices on the device of this one.
+pub fn muon_shares_launches<const D: usize>(x: &Tensor<D>) -> bool {
+    !is_fused(x)
+}
+
 /// A parameter with its gradient and its mean of gradients, all `[out, in]`, and the step to take.
 #[derive(Debug, Clone)]
 pub struct MuonUpdate {

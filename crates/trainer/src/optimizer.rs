@@ -182,7 +182,7 @@ impl Optimizer for AdamW {
     }
 }
 
-/// Muon on the fused kernels. A step collects its matrices, so that those of one shape share launches on GPUs.
+/// Muon on the fused kernels. On GPUs, a step collects its matrices, so that those of one shape share launches.
 #[derive(Debug, Clone)]
 struct Muon {
     /// Muon's learning rate as a multiple of the one passed with each step.
@@ -231,22 +231,20 @@ impl Optimizer for Muon {
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
         let shape = tensor.dims();
+        let put = |(x, mean): Updated| (x.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }));
         let action = self.commands.action(|| state.as_ref().map(MuonState::snapshot));
         let scale = match action {
             Action::Step(scale) => scale,
-            Action::Put => {
-                let (tensor, mean) = self.commands.take();
-                return (tensor.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }));
-            }
+            Action::Put => return put(self.commands.take()),
             Action::Nothing => return (tensor, state),
             Action::Assign => return (grad, state),
             Action::Forget => return (tensor, None),
         };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
-        let gradient_scale = match scale {
-            Scale::Known(scale) => scale,
+        let (gradient_scale, is_known) = match scale {
+            Scale::Known(scale) => (scale, true),
             Scale::Skipped => return (tensor, Some(MuonState { mean })),
-            Scale::OnDevice(_) => 1.0, // `updated` applies it.
+            Scale::OnDevice(_) => (1.0, false), // `updated` applies it.
         };
         let step = MuonStep {
             learning_rate: self.rate_ratio * learning_rate,
@@ -257,6 +255,9 @@ impl Optimizer for Muon {
         };
         let matrix = [shape[0], shape[D - 1]]; // Muon's groups have matrices only.
         let [x, gradient, mean] = [tensor.clone(), grad, mean].map(|it| it.reshape(matrix));
+        if is_known && !kernels::muon_shares_launches(&x) {
+            return put(kernels::muon(&step, x, gradient, mean));
+        }
         self.commands.collect(MuonUpdate { step, x, gradient, mean });
         (tensor, None)
     }

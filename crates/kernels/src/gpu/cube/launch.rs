@@ -60,8 +60,20 @@ impl Geometry {
     }
 }
 
+/// # Panics
+///
+/// If a tensor is too large for the kernels, whose indices are `u32`.
+fn check_length(shape: &Shape) {
+    let n = shape.num_elements();
+    assert!(
+        u32::try_from(n).is_ok(),
+        "a tensor of {n} elements is beyond the 2^32 that GPU kernels index; use a smaller micro-batch"
+    );
+}
+
 /// A new tensor without padding, beside `x`.
 pub(super) fn empty(x: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    check_length(&shape);
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
 }
 
@@ -72,11 +84,13 @@ pub(super) fn empty_operand(x: &CubeTensor, shape: Shape, precision: Precision) 
 
 /// A new matrix of operands beside `x`, whose rows may be padded for products.
 pub(super) fn empty_padded(x: &CubeTensor, shape: Shape, precision: Precision) -> CubeTensor {
+    check_length(&shape);
     empty_device_dtype(x.client.clone(), x.device.clone(), shape, operand_type(precision).into())
 }
 
 /// The tensor without padding or another order of axes.
 pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
+    check_length(&x.shape());
     into_contiguous(x)
 }
 
@@ -87,6 +101,7 @@ pub(super) fn reusable(x: CubeTensor) -> CubeTensor {
 
 /// A matrix whose elements of a row are consecutive, and the elements from one row to the next.
 pub(super) fn strided_rows(x: CubeTensor) -> (CubeTensor, usize) {
+    check_length(&x.shape());
     let is_by_rows = x.meta.strides()[1] == 1;
     let x = if is_by_rows { x } else { into_contiguous(x) };
     let stride = x.meta.strides()[0];
