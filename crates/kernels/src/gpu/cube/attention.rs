@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::{
     dropout::{MaskArgument, factor},
-    launch::{Geometry, contiguous, element, empty_operand},
+    launch::{Geometry, contiguous, element, empty_operand, present},
     reduce::{cube_max, cube_sum},
 };
 use crate::gpu::kernels::ScoreChunk;
@@ -53,12 +53,13 @@ struct ScoreRow {
 }
 
 #[cube]
-fn score_row(row: usize, starts: &[f32], chunk: &ChunkArgument, #[comptime] has_starts: bool) -> ScoreRow {
+fn score_row(row: usize, starts: &ComptimeOption<Box<[f32]>>, chunk: &ChunkArgument) -> ScoreRow {
     let query = row % chunk.n_queries;
     let head = row / chunk.n_queries;
     let position = chunk.first + query;
     let mut first = 0;
-    if comptime!(has_starts) {
+    #[comptime]
+    if let ComptimeOption::Some(starts) = starts {
         first = u32::cast_from(starts[head / chunk.n_head * chunk.time + position]) as usize;
     }
     ScoreRow {
@@ -96,10 +97,9 @@ fn softmax_terms<I: Float>(
 #[cube(launch)]
 fn weights_kernel<I: Float, O: Float>(
     scores: &[I],
-    starts: &[f32],
+    starts: &ComptimeOption<Box<[f32]>>,
     weights: &mut [O],
     chunk: ChunkArgument,
-    #[comptime] has_starts: bool,
     #[comptime] drops: bool,
     #[comptime] n_units: usize,
     #[define(I, O)] _types: [ElemType; 2],
@@ -107,7 +107,7 @@ fn weights_kernel<I: Float, O: Float>(
     if CUBE_POS >= chunk.n_rows {
         terminate!();
     }
-    let row = score_row(CUBE_POS, starts, &chunk, has_starts);
+    let row = score_row(CUBE_POS, starts, &chunk);
     let mut shared = Shared::<[f32]>::new_slice(n_units);
     let (largest, sum) = softmax_terms::<I>(scores, &row, chunk.scale, &mut shared);
     let mut column = UNIT_POS as usize;
@@ -128,11 +128,10 @@ fn weights_kernel<I: Float, O: Float>(
 fn gradients_kernel<I: Float, O: Float>(
     scores: &[I],
     d_weights: &[I],
-    starts: &[f32],
+    starts: &ComptimeOption<Box<[f32]>>,
     weights: &mut [O],
     d_scores: &mut [O],
     chunk: ChunkArgument,
-    #[comptime] has_starts: bool,
     #[comptime] drops: bool,
     #[comptime] n_units: usize,
     #[define(I, O)] _types: [ElemType; 2],
@@ -140,7 +139,7 @@ fn gradients_kernel<I: Float, O: Float>(
     if CUBE_POS >= chunk.n_rows {
         terminate!();
     }
-    let row = score_row(CUBE_POS, starts, &chunk, has_starts);
+    let row = score_row(CUBE_POS, starts, &chunk);
     let mut shared = Shared::<[f32]>::new_slice(n_units);
     let (largest, sum) = softmax_terms::<I>(scores, &row, chunk.scale, &mut shared);
 
@@ -179,13 +178,8 @@ fn gradients_kernel<I: Float, O: Float>(
     }
 }
 
-/// Where to read starts; without them, any tensor.
-fn readable(starts: CubeTensor, chunk: &ScoreChunk) -> CubeTensor {
-    if chunk.has_starts { contiguous(starts) } else { starts }
-}
-
 pub(super) fn weights(scores: CubeTensor, starts: CubeTensor, chunk: ScoreChunk) -> CubeTensor {
-    let (scores, starts) = (contiguous(scores), readable(starts, &chunk));
+    let scores = contiguous(scores);
     let shape: [usize; 4] = scores.shape().dims();
     let weights = empty_operand(&scores, scores.shape(), chunk.precision);
     let Geometry { cubes, cube, n_units } = Geometry::rows(shape[..3].iter().product(), shape[3]);
@@ -195,10 +189,9 @@ pub(super) fn weights(scores: CubeTensor, starts: CubeTensor, chunk: ScoreChunk)
         cubes,
         cube,
         scores.into_buffer_arg(),
-        starts.into_buffer_arg(),
+        present(starts, chunk.has_starts),
         weights.clone().into_buffer_arg(),
         chunk_argument(shape, chunk),
-        chunk.has_starts,
         chunk.mask.is_some(),
         n_units,
         types,
@@ -212,7 +205,7 @@ pub(super) fn gradients(
     starts: CubeTensor,
     chunk: ScoreChunk,
 ) -> (CubeTensor, CubeTensor) {
-    let ([scores, d_weights], starts) = ([scores, d_weights].map(contiguous), readable(starts, &chunk));
+    let [scores, d_weights] = [scores, d_weights].map(contiguous);
     let shape: [usize; 4] = scores.shape().dims();
     let [weights, d_scores] = [(); 2].map(|()| empty_operand(&scores, scores.shape(), chunk.precision));
     let Geometry { cubes, cube, n_units } = Geometry::rows(shape[..3].iter().product(), shape[3]);
@@ -223,11 +216,10 @@ pub(super) fn gradients(
         cube,
         scores.into_buffer_arg(),
         d_weights.into_buffer_arg(),
-        starts.into_buffer_arg(),
+        present(starts, chunk.has_starts),
         weights.clone().into_buffer_arg(),
         d_scores.clone().into_buffer_arg(),
         chunk_argument(shape, chunk),
-        chunk.has_starts,
         chunk.mask.is_some(),
         n_units,
         types,

@@ -9,7 +9,7 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use super::{
-    launch::{Geometry, contiguous, element, empty, empty_operand},
+    launch::{Geometry, contiguous, element, empty, empty_operand, present},
     reduce::group_sum,
 };
 use crate::gpu::heads::HeadSplit;
@@ -41,12 +41,6 @@ fn head_sizes([batch, time, head_dim]: [usize; 3], split: &HeadSplit) -> HeadSiz
     let n_rows = batch * time * (n_head + 2 * n_kv_head);
     let (half, n_angles) = (head_dim.div_ceil(2), n_angles.unwrap_or(time));
     HeadSizesLaunch::new(n_rows, n_head, n_kv_head, time, head_dim, half, n_angles)
-}
-
-/// The gains and the angles, contiguous where the kernel reads them.
-fn factors(gains: CubeTensor, angles: CubeTensor, split: &HeadSplit) -> [CubeTensor; 2] {
-    let gains = if split.epsilon.is_some() { contiguous(gains) } else { gains };
-    [gains, if split.n_angles.is_some() { contiguous(angles) } else { angles }]
 }
 
 /// Where the head of a row of channels is.
@@ -133,15 +127,13 @@ fn read_pair<I: Float>(x: &[I], start: usize, sizes: &HeadSizes, channel: usize)
 #[cube(launch)]
 fn split_kernel<I: Float, O: Float>(
     qkv: &[I],
-    gains: &[f32],
-    angles: &[f32],
+    gains: &ComptimeOption<Box<[f32]>>,
+    angles: &ComptimeOption<Box<[f32]>>,
     queries: &mut [O],
     keys: &mut [O],
     values: &mut [O],
     sizes: HeadSizes,
     epsilon: f32,
-    #[comptime] has_norm: bool,
-    #[comptime] has_rope: bool,
     #[comptime] width: usize,
     #[comptime] n_units: usize,
     #[define(I, O)] _types: [ElemType; 2],
@@ -155,7 +147,7 @@ fn split_kernel<I: Float, O: Float>(
     let is_rotated = place.head < sizes.n_head + sizes.n_kv_head;
     let source = row * head_dim;
     let mut factor = f32::new(1.0);
-    if comptime!(has_norm) {
+    if comptime!(gains.is_some()) {
         let mut shared = Shared::<[f32]>::new_slice(n_units);
         factor = norm_factor::<I>(qkv, source, head_dim, epsilon, &mut shared, width);
     }
@@ -164,13 +156,15 @@ fn split_kernel<I: Float, O: Float>(
         let other = channel + sizes.half;
         let (mut a, mut b) = read_pair::<I>(qkv, source, &sizes, channel);
         if is_rotated {
-            if comptime!(has_norm) {
+            #[comptime]
+            if let ComptimeOption::Some(gains) = gains {
                 a *= factor * gain(gains, &place, &sizes, channel);
                 if other < head_dim {
                     b *= factor * gain(gains, &place, &sizes, other);
                 }
             }
-            if comptime!(has_rope) {
+            #[comptime]
+            if let ComptimeOption::Some(angles) = angles {
                 let (cos, sin) = read_pair::<f32>(angles, place.angles, &sizes, channel);
                 let rotated = a * cos - b * sin;
                 b = b * cos + a * sin;
@@ -197,7 +191,6 @@ pub(super) fn split(
     split: HeadSplit,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let qkv = contiguous(qkv);
-    let [gains, angles] = factors(gains, angles, &split);
     let HeadSplit { n_head, n_kv_head, epsilon, n_angles, precision, .. } = split;
     let [batch, time, channels] = qkv.shape().dims();
     let head_dim = split.head_dim(channels);
@@ -212,15 +205,13 @@ pub(super) fn split(
         cubes,
         cube,
         qkv.into_buffer_arg(),
-        gains.into_buffer_arg(),
-        angles.into_buffer_arg(),
+        present(gains, epsilon.is_some()),
+        present(angles, n_angles.is_some()),
         queries.clone().into_buffer_arg(),
         keys.clone().into_buffer_arg(),
         values.clone().into_buffer_arg(),
         head_sizes([batch, time, head_dim], &split),
         epsilon.unwrap_or_default(),
-        epsilon.is_some(),
-        n_angles.is_some(),
         width,
         n_units,
         types,
@@ -234,11 +225,10 @@ fn unrotated<Q: Float>(
     d_queries: &[Q],
     d_keys: &[f32],
     d_values: &[f32],
-    angles: &[f32],
+    angles: &ComptimeOption<Box<[f32]>>,
     place: &Place,
     sizes: &HeadSizes,
     channel: usize,
-    #[comptime] has_rope: bool,
 ) -> (f32, f32) {
     let mut a = f32::new(0.0);
     let mut b = f32::new(0.0);
@@ -253,7 +243,8 @@ fn unrotated<Q: Float>(
     if is_value {
         (a, b) = read_pair::<f32>(d_values, place.start, sizes, channel);
     }
-    if comptime!(has_rope) {
+    #[comptime]
+    if let ComptimeOption::Some(angles) = angles {
         let is_rotated = !is_value;
         if is_rotated {
             let (cos, sin) = read_pair::<f32>(angles, place.angles, sizes, channel);
@@ -266,21 +257,18 @@ fn unrotated<Q: Float>(
 }
 
 /// Each group of units takes every n-th row, where n is the number of groups. A unit has pairs of channels, one of each half
-/// of the row. A group sums the gradients of both gains over its rows.
+/// of the row. With QK norm, `normed` are its channels and gains, and a group sums the gradients of both gains over its rows.
 #[cube(launch)]
 fn gradients_kernel<Q: Float, I: Float, O: Float>(
     d_queries: &[Q],
     d_keys: &[f32],
     d_values: &[f32],
-    qkv: &[I],
-    gains: &[f32],
-    angles: &[f32],
+    normed: &ComptimeOption<(Box<[I]>, Box<[f32]>)>,
+    angles: &ComptimeOption<Box<[f32]>>,
     d_qkv: &mut [O],
     d_gains: &mut [f32],
     sizes: HeadSizes,
     epsilon: f32,
-    #[comptime] has_norm: bool,
-    #[comptime] has_rope: bool,
     #[comptime] width: usize,
     #[comptime] n_units: usize,
     #[define(Q, I, O)] _types: [ElemType; 3],
@@ -292,7 +280,7 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
     let half = sizes.half;
     let part = group * 2 * head_dim;
     let mut shared = Shared::<[f32]>::new_slice(n_units);
-    if comptime!(has_norm) {
+    if comptime!(normed.is_some()) {
         // Only this unit uses these elements.
         let mut channel = unit % width;
         while channel < half {
@@ -315,13 +303,13 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
         let place = place(row, &sizes);
         let mut factor = f32::new(1.0);
         let mut along = f32::new(0.0);
-        if comptime!(has_norm) {
+        #[comptime]
+        if let ComptimeOption::Some((qkv, gains)) = normed {
             factor = norm_factor::<I>(qkv, source, head_dim, epsilon, &mut shared, width);
             let mut channel = unit % width;
             while channel < half {
                 let other = channel + half;
-                let (a, b) =
-                    unrotated::<Q>(d_queries, d_keys, d_values, angles, &place, &sizes, channel, has_rope);
+                let (a, b) = unrotated::<Q>(d_queries, d_keys, d_values, angles, &place, &sizes, channel);
                 along += a * gain(gains, &place, &sizes, channel) * f32::cast_from(qkv[source + channel]);
                 if other < head_dim {
                     along += b * gain(gains, &place, &sizes, other) * f32::cast_from(qkv[source + other]);
@@ -333,9 +321,9 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
         let mut channel = unit % width;
         while channel < half {
             let other = channel + half;
-            let (mut a, mut b) =
-                unrotated::<Q>(d_queries, d_keys, d_values, angles, &place, &sizes, channel, has_rope);
-            if comptime!(has_norm) {
+            let (mut a, mut b) = unrotated::<Q>(d_queries, d_keys, d_values, angles, &place, &sizes, channel);
+            #[comptime]
+            if let ComptimeOption::Some((qkv, gains)) = normed {
                 let is_normed = place.head < sizes.n_head + sizes.n_kv_head;
                 if is_normed {
                     let mut sums = part;
@@ -374,8 +362,6 @@ pub(super) fn gradients(
     split: HeadSplit,
 ) -> (CubeTensor, CubeTensor) {
     let [d_queries, d_keys, d_values] = d_heads.map(contiguous);
-    let qkv = contiguous(qkv);
-    let [gains, angles] = factors(gains, angles, &split);
     let HeadSplit { n_head, n_kv_head, epsilon, n_angles, channels, .. } = split;
     let [batch, _, time, head_dim] = d_queries.shape().dims();
     let n = n_head + 2 * n_kv_head;
@@ -389,7 +375,8 @@ pub(super) fn gradients(
     };
     let d_qkv = empty_operand(&d_queries, Shape::new([batch, time, n * head_dim]), channels);
     let d_gains = empty(&d_queries, Shape::new([n_parts, 2 * head_dim]), DType::F32);
-    let (client, types) = (qkv.client.clone(), [element(&d_queries), element(&qkv), element(&d_qkv)]);
+    let (client, types) = (d_queries.client.clone(), [element(&d_queries), element(&qkv), element(&d_qkv)]);
+    let normed = epsilon.map(|_| (contiguous(qkv).into_buffer_arg(), contiguous(gains).into_buffer_arg()));
     gradients_kernel::launch(
         &client,
         cubes,
@@ -397,15 +384,12 @@ pub(super) fn gradients(
         d_queries.into_buffer_arg(),
         d_keys.into_buffer_arg(),
         d_values.into_buffer_arg(),
-        qkv.into_buffer_arg(),
-        gains.into_buffer_arg(),
-        angles.into_buffer_arg(),
+        normed.into(),
+        present(angles, n_angles.is_some()),
         d_qkv.clone().into_buffer_arg(),
         d_gains.clone().into_buffer_arg(),
         head_sizes([batch, time, head_dim], &split),
         epsilon.unwrap_or_default(),
-        epsilon.is_some(),
-        n_angles.is_some(),
         width,
         n_units,
         types,

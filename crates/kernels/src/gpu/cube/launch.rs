@@ -94,6 +94,11 @@ pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
 }
 
+/// The tensor without padding if it is present, which a kernel without it is not given.
+pub(super) fn present(x: CubeTensor, is_present: bool) -> ComptimeOptionArgs<Box<[f32]>> {
+    is_present.then(|| contiguous(x).into_buffer_arg()).into()
+}
+
 /// The tensor without padding, in a buffer that no other tensor uses.
 pub(super) fn reusable(x: CubeTensor) -> CubeTensor {
     contiguous(if x.can_mut() { x } else { x.copy() })
