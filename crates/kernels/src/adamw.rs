@@ -88,7 +88,7 @@ pub fn sum_of_all_squares(flat: impl IntoIterator<Item = Tensor<1>>, device: &De
     if !flat.peek().is_some_and(is_on_gpu) {
         return flat.fold(Tensor::zeros([1], device), |sum, x| sum + sum_of_squares(x));
     }
-    // A launch for six, where the sum and the addition of each would be three.
+    // One launch sums six tensors. Plain operations take three per tensor.
     let zero = Tensor::<1>::zeros([1], device).into_dispatch();
     let mut sums = Tensor::<1>::zeros([N_SUMS], device).into_dispatch();
     while flat.peek().is_some() {

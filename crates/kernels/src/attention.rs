@@ -13,7 +13,6 @@ use crate::{
     dropout::{self, dropout},
     fused::{FusedOps, InPlaceOps, SlotLayer},
     gpu::{GpuOps, HeadSplit, SelfAttention},
-    indices::index_tensor,
     missing::missing,
     norm,
     precision::{as_f32, product},
@@ -282,8 +281,8 @@ pub(crate) fn attention_reference(
 /// Whether each key is in an earlier document than each query, `[B, 1, T, T]`.
 fn earlier_documents(documents: &Documents, device: &Device) -> Tensor<4, Bool> {
     let [batch, time] = documents.dims();
-    let starts = index_tensor(documents.on_host().starts(), device).reshape([batch, 1, time, 1]);
-    let keys = index_tensor(0..time, device).reshape([1, 1, 1, time]);
+    let starts = documents.starts(&device.clone().inner()).reshape([batch, 1, time, 1]);
+    let keys = Tensor::<1, Int>::arange(0..time as i64, &starts.device()).float().reshape([1, 1, 1, time]);
     keys.expand([batch, 1, time, time]).lower(starts.expand([batch, 1, time, time]))
 }
 

@@ -49,41 +49,43 @@ pub struct MuonUpdate {
 ///
 /// # Panics
 ///
-/// If the heights of a step do not add up to the rows.
+/// If the heights of a step do not add up to the rows, or steps differ in `gradient_scale`.
 pub fn muon_together(updates: Vec<MuonUpdate>, scale: Option<&Tensor<1>>) -> Vec<(Tensor<2>, Tensor<2>)> {
     together(updates, scale, MAX_SHARED)
 }
 
-/// [`muon_together`] with at most `max_shared` elements of matrices, or one parameter, in a launch.
+/// [`muon_together`], with at most `max_shared` elements per launch unless one parameter has more.
 fn together(
     updates: Vec<MuonUpdate>,
     scale: Option<&Tensor<1>>,
     max_shared: usize,
 ) -> Vec<(Tensor<2>, Tensor<2>)> {
-    for MuonUpdate { step: MuonStep { heights, .. }, x, .. } in &updates {
-        let [n_rows, _] = x.dims();
-        assert_eq!(
-            heights.iter().sum::<usize>(),
-            n_rows,
-            "heights {heights:?} do not add up to {n_rows} rows"
-        );
+    let Some(MuonUpdate { step: MuonStep { gradient_scale, .. }, x, .. }) = updates.first() else {
+        return Vec::new();
+    };
+    let (gradient_scale, device) = (*gradient_scale, x.device());
+    for MuonUpdate { step, x, .. } in &updates {
+        let ([n_rows, _], MuonStep { heights, .. }) = (x.dims(), step);
+        let sum: usize = heights.iter().sum();
+        assert_eq!(sum, n_rows, "heights {heights:?} do not add up to {n_rows} rows");
+        assert_eq!(step.gradient_scale.to_bits(), gradient_scale.to_bits(), "the steps have one scale");
     }
-    let has_own = |x: &Tensor<2>| is_fused(x) && !x.device().is_autodiff();
-    if scale.is_none() && updates.iter().all(|update| has_own(&update.x)) {
+    let is_fused = |update: &MuonUpdate| is_fused(&update.x) && !update.x.device().is_autodiff();
+    if scale.is_none() && updates.iter().all(is_fused) {
         return updates.into_iter().map(fused).collect();
     }
+    let scale = scale.cloned().unwrap_or_else(|| Tensor::full([1], gradient_scale, &device));
     let (mut stacks, mut rest) = (Vec::new(), Vec::new());
     for (owner, MuonUpdate { step, x, gradient, mean }) in updates.into_iter().enumerate() {
-        let scale = scale.cloned().unwrap_or_else(|| Tensor::full([1], step.gradient_scale, &x.device()));
         let (mean, ahead) = momentum(gradient, mean, scale.clone(), step.momentum);
         stacks.extend(Stack::of(owner, &step, ahead));
-        rest.push((x, mean, scale, step.keep()));
+        rest.push((x, mean, step.keep()));
     }
-    let with_change = |((x, mean, scale, keep), change)| (moved(x, change, scale, keep), mean);
+    let with_change = |((x, mean, keep), change)| (moved(x, change, scale.clone(), keep), mean);
     rest.into_iter().zip(changes(stacks, max_shared)).map(with_change).collect()
 }
 
-/// One step of the CPU's own implementation.
+/// A Muon step with the fused CPU operation.
 fn fused(MuonUpdate { step, x, gradient, mean }: MuonUpdate) -> (Tensor<2>, Tensor<2>) {
     let [x, gradient, mean] = [x, gradient, mean].map(Tensor::into_dispatch);
     let (x, mean) = <Dispatch as InPlaceOps>::muon(x, gradient, mean, step);
@@ -125,14 +127,20 @@ const MAX_SHARED: usize = 1 << 24;
 
 /// Consecutive matrices of one shape of a parameter.
 struct Stack {
-    /// The index of the parameter.
-    owner: usize,
-    /// The first row in the parameter.
-    first_row: usize,
+    place: Place,
     /// `[N, rows, columns]`
     matrices: Tensor<3>,
     /// Multiplies the orthogonalised matrices.
     rate: f32,
+}
+
+/// Rows of a parameter.
+struct Place {
+    /// The index of the parameter.
+    owner: usize,
+    /// The first row.
+    row: usize,
+    n_rows: usize,
 }
 
 impl Stack {
@@ -141,10 +149,11 @@ impl Stack {
         let [_, n_in] = x.dims();
         let mut end = 0;
         let of_run = |run: &[usize]| {
-            let (n, height, first_row) = (run.len(), run[0], end);
-            end += n * height;
-            let matrices = rows(&x, first_row, n * height).reshape([n, height, n_in]);
-            Self { owner, first_row, matrices, rate: step.rate([height, n_in]) }
+            let (n, height) = (run.len(), run[0]);
+            let place = Place { owner, row: end, n_rows: n * height };
+            end += place.n_rows;
+            let matrices = rows(&x, place.row, place.n_rows).reshape([n, height, n_in]);
+            Self { place, matrices, rate: step.rate([height, n_in]) }
         };
         step.heights.chunk_by(|a, b| a == b).map(of_run).collect()
     }
@@ -154,25 +163,33 @@ impl Stack {
         let [_, rows, columns] = self.matrices.dims();
         ([rows, columns], self.rate.to_bits())
     }
+
+    fn len(&self) -> usize {
+        self.matrices.shape().num_elements()
+    }
 }
 
 /// The change of each parameter, `[out, in]`: its matrices with singular values near 1, times the rate.
 fn changes(mut stacks: Vec<Stack>, max_shared: usize) -> Vec<Tensor<2>> {
     stacks.sort_by_key(Stack::key);
+    let mut stacks = stacks.into_iter().peekable();
     let mut changes = Vec::new();
-    for same in stacks.chunk_by(|a, b| a.key() == b.key()) {
-        let largest = same.iter().map(|stack| stack.matrices.shape().num_elements()).max();
-        let n_shared = max_shared / largest.unwrap_or(0).max(1);
-        for shared in same.chunks(n_shared.max(1)) {
-            let all = Tensor::cat(shared.iter().map(|stack| stack.matrices.clone()).collect(), 0);
-            let [n, height, n_in] = all.dims();
-            let change = (orthogonal(all) * shared[0].rate).reshape([n * height, n_in]);
-            let mut first = 0;
-            for stack in shared {
-                let n_rows = stack.matrices.dims()[0] * height;
-                changes.push(((stack.owner, stack.first_row), rows(&change, first, n_rows)));
-                first += n_rows;
-            }
+    while let Some(first) = stacks.next() {
+        let (key, rate, mut len) = (first.key(), first.rate, first.len());
+        let mut shared = vec![first];
+        while let Some(next) = stacks.next_if(|next| next.key() == key && len + next.len() <= max_shared) {
+            len += next.len();
+            shared.push(next);
+        }
+        let parts = shared.into_iter().map(|Stack { place, matrices, .. }| (place, matrices));
+        let (places, matrices): (Vec<_>, Vec<_>) = parts.unzip();
+        let all = joined(matrices);
+        let [n, height, n_in] = all.dims();
+        let change = (orthogonal(all) * rate).reshape([n * height, n_in]);
+        let mut first_row = 0;
+        for Place { owner, row, n_rows } in places {
+            changes.push(((owner, row), rows(&change, first_row, n_rows)));
+            first_row += n_rows;
         }
     }
     changes.sort_by_key(|(place, _)| *place);
@@ -180,8 +197,8 @@ fn changes(mut stacks: Vec<Stack>, max_shared: usize) -> Vec<Tensor<2>> {
     of_parameter.map(|parts| joined(parts.iter().map(|(_, part)| part.clone()).collect())).collect()
 }
 
-/// The rows of several matrices, without a launch if there is one.
-fn joined(mut parts: Vec<Tensor<2>>) -> Tensor<2> {
+/// The tensors one after the other, without a launch if there is one.
+fn joined<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
 }
 

@@ -1,7 +1,9 @@
 //! The global gradient norm and gradient clipping.
 
+use std::collections::HashSet;
+
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
     prelude::*,
 };
@@ -20,17 +22,32 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams, device
     kernels::sum_of_all_squares(gradients.parts, device).sqrt()
 }
 
-/// Each parameter of a module that has a gradient, as its own gradient: what a step that does not read gradients needs.
-pub(crate) fn as_own<M: Module>(module: &M, grads: &GradientsParams) -> GradientsParams {
-    struct AsOwn<'a>(&'a GradientsParams, GradientsParams);
-    impl ModuleVisitor for AsOwn<'_> {
+/// The parameters of a module that have a gradient.
+pub(crate) fn trained<M: Module>(module: &M, grads: &GradientsParams) -> HashSet<ParamId> {
+    struct Trained<'a>(&'a GradientsParams, HashSet<ParamId>);
+    impl ModuleVisitor for Trained<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if self.0.get::<D>(param.id).is_some() {
+                self.1.insert(param.id);
+            }
+        }
+    }
+    let mut trained = Trained(grads, HashSet::new());
+    module.visit(&mut trained);
+    trained.1
+}
+
+/// These parameters of a module, each as its own gradient, for a pass over the optimizers that ignores gradients.
+pub(crate) fn as_own<M: Module>(module: &M, ids: &HashSet<ParamId>) -> GradientsParams {
+    struct AsOwn<'a>(&'a HashSet<ParamId>, GradientsParams);
+    impl ModuleVisitor for AsOwn<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.0.contains(&param.id) {
                 self.1.register(param.id, param.val());
             }
         }
     }
-    let mut own = AsOwn(grads, GradientsParams::new());
+    let mut own = AsOwn(ids, GradientsParams::new());
     module.visit(&mut own);
     own.1
 }

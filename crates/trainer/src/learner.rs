@@ -15,7 +15,7 @@ use crate::{
     Error, Recipe,
     batches::TokenBatch,
     gradients,
-    optimizer::{optimizer, updated},
+    optimizer::{optimizer, update_collected},
     optimizer_command::{CommandCell, Scale},
     records::{Parameters, optimizer_file, values, with_values},
     schedule::{Rate, SchedulePosition},
@@ -82,11 +82,12 @@ impl GptLearner {
     /// Updates weights and optimizer state with the scaled gradients.
     pub(crate) fn optimizer_step(&mut self, grads: GradientsParams, scale: Scale) {
         let Self { learner, commands } = self;
-        let trained = gradients::as_own(&learner.model().valid(), &grads);
+        let trained = gradients::trained(&learner.model(), &grads);
         let collected = commands.step(scale.clone(), || learner.optimizer_step(grads));
         if !collected.is_empty() {
-            let updated = updated(collected, &scale);
-            commands.put(updated, || learner.optimizer_step(trained));
+            let updated = update_collected(collected, &scale);
+            let again = gradients::as_own(&learner.model().valid(), &trained);
+            commands.restore(updated, || learner.optimizer_step(again));
         }
     }
 
@@ -151,7 +152,7 @@ impl GptLearner {
 mod tests {
     use std::sync::Arc;
 
-    use burn::{optim::GradientsParams, prelude::*, train::TrainOutput};
+    use burn::{optim::GradientsParams, prelude::*, tensor::Tolerance, train::TrainOutput};
 
     use super::*;
     use crate::preset;
@@ -218,6 +219,42 @@ mod tests {
             let loaded =
                 crate::optimizer::optimizer(&recipe.optimizer, &recipe.model, &commands).load_record(record);
             assert_eq!(sorted(loaded.into_bytes().unwrap()), optimizer);
+        }
+    }
+
+    #[test]
+    fn steps_with_a_scale_on_the_device_are_those_of_the_host() {
+        let plain = kernels::testing::test_device();
+        let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-5));
+        for kind in ["adamw", "muon"] {
+            // Several matrices of each shape.
+            let recipe = recipe(kind);
+            let recipe = Recipe { model: model::GptConfig { n_layer: 3, ..recipe.model }, ..recipe };
+            let [mut on_host, mut on_device] = [learner(&recipe), learner(&recipe)];
+            let skip = |learner: &mut GptLearner, scale: Scale| {
+                let before = files(learner.snapshot())[0].clone();
+                learner.optimizer_step(gradients_of(learner), scale);
+                assert!(files(learner.snapshot())[0] == before, "{kind}: a skipped step changes no weight");
+            };
+            for factor in [0.5, 0.25, 1.0] {
+                on_host.lr_step();
+                on_device.lr_step();
+                on_host.optimizer_step(gradients_of(&on_host), Scale::Known(factor));
+                let scale = |factor| Scale::OnDevice(Tensor::from_floats([factor], &plain));
+                on_device.optimizer_step(gradients_of(&on_device), scale(factor));
+                skip(&mut on_host, Scale::Skipped);
+                skip(&mut on_device, scale(f32::NAN));
+                // As a resumed run would.
+                let state = OptimizerRecord::from_bytes(Bytes::from_bytes_vec(
+                    files(on_device.snapshot())[1].clone(),
+                ));
+                on_device.learner.load_optim(state.unwrap());
+                let [expected, got] = [&on_host, &on_device].map(|learner| learner.parameters().tensors);
+                for (expected, got) in expected.iter().zip(&got) {
+                    let [expected, got] = [expected, got].map(|x| TensorData::from(&values(x).unwrap()[..]));
+                    got.assert_approx_eq::<f32>(&expected, close);
+                }
+            }
         }
     }
 }

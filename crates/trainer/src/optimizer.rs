@@ -16,7 +16,7 @@ use model::{Activation, GptConfig};
 
 use crate::{
     OptimizerKind, OptimizerRecipe,
-    optimizer_command::{Action, CommandCell, ParameterState, Scale, Updated},
+    optimizer_command::{Action, CommandCell, ParameterState, Scale, UpdatedMatrix},
     records::deferred,
 };
 
@@ -46,11 +46,11 @@ fn group(pattern: &str) -> ParamGroup {
     ParamGroup::from_regex(pattern).expect("the pattern is a regular expression")
 }
 
-/// The parameters that a step has collected, updated.
-pub(crate) fn updated(collected: Vec<MuonUpdate>, scale: &Scale) -> Vec<Updated> {
+/// Updates the parameters that a step has collected.
+pub(crate) fn update_collected(collected: Vec<MuonUpdate>, scale: &Scale) -> Vec<UpdatedMatrix> {
     let on_device = match scale {
         Scale::OnDevice(scale) => Some(scale),
-        Scale::Known(_) | Scale::Skipped => None, // The steps have it.
+        Scale::Known(_) | Scale::Skipped => None, // `MuonStep::gradient_scale` has it.
     };
     kernels::muon_together(collected, on_device)
 }
@@ -149,7 +149,7 @@ impl Optimizer for AdamW {
     ) -> (Tensor<D>, Option<Moments<D>>) {
         let scale = match self.commands.action(|| state.as_ref().map(Moments::snapshot)) {
             Action::Step(scale) => scale,
-            Action::Put | Action::Nothing => return (tensor, state),
+            Action::Restore | Action::Nothing => return (tensor, state),
             Action::Assign => return (grad, state),
             Action::Forget => return (tensor, None),
         };
@@ -231,32 +231,34 @@ impl Optimizer for Muon {
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
         let shape = tensor.dims();
-        let put = |(x, mean): Updated| (x.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }));
-        let action = self.commands.action(|| state.as_ref().map(MuonState::snapshot));
-        let scale = match action {
+        let matrix = [shape[0], shape[D - 1]]; // Muon's groups have matrices only.
+        let updated = |(x, mean): UpdatedMatrix| {
+            assert_eq!(x.dims(), matrix, "the updated matrix is that of the parameter");
+            (x.reshape(shape), Some(MuonState { mean: mean.reshape(shape) }))
+        };
+        let scale = match self.commands.action(|| state.as_ref().map(MuonState::snapshot)) {
             Action::Step(scale) => scale,
-            Action::Put => return put(self.commands.take()),
+            Action::Restore => return updated(self.commands.next_updated()),
             Action::Nothing => return (tensor, state),
             Action::Assign => return (grad, state),
             Action::Forget => return (tensor, None),
         };
         let mean = state.map_or_else(|| tensor.zeros_like(), |state| state.mean);
-        let (gradient_scale, is_known) = match scale {
-            Scale::Known(scale) => (scale, true),
+        let gradient_scale = match scale {
+            Scale::Known(scale) => Some(scale),
+            Scale::OnDevice(_) => None, // `update_collected` applies it.
             Scale::Skipped => return (tensor, Some(MuonState { mean })),
-            Scale::OnDevice(_) => (1.0, false), // `updated` applies it.
         };
         let step = MuonStep {
             learning_rate: self.rate_ratio * learning_rate,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             heights: self.heights.to_vec(),
-            gradient_scale,
+            gradient_scale: gradient_scale.unwrap_or(1.0),
         };
-        let matrix = [shape[0], shape[D - 1]]; // Muon's groups have matrices only.
         let [x, gradient, mean] = [tensor.clone(), grad, mean].map(|it| it.reshape(matrix));
-        if is_known && !kernels::muon_shares_launches(&x) {
-            return put(kernels::muon(&step, x, gradient, mean));
+        if gradient_scale.is_some() && !kernels::muon_shares_launches(&x) {
+            return updated(kernels::muon(&step, x, gradient, mean));
         }
         self.commands.collect(MuonUpdate { step, x, gradient, mean });
         (tensor, None)
@@ -285,7 +287,7 @@ mod tests {
                 |grad: &Tensor<2>| (x, state) = optimizer.step(0.1, x.clone(), grad.clone(), state.take());
             let collected = commands.step(scale.clone(), || pass(&grad));
             if !collected.is_empty() {
-                commands.put(updated(collected, &scale), || pass(&grad));
+                commands.restore(update_collected(collected, scale), || pass(&grad));
             }
         }
         x.into_data()

@@ -36,7 +36,7 @@ enum OptimizerCommand {
     /// Take a step with gradients multiplied by this scale; append parameters that are updated together.
     Step(Scale, Vec<MuonUpdate>),
     /// Replace the parameters that were appended by these, in the same order.
-    Put(VecDeque<Updated>),
+    Restore(VecDeque<UpdatedMatrix>),
     /// Change nothing; append the parameter's state, or `None` if it has none.
     Snapshot(Vec<Option<ParameterState>>),
     /// Replace the weights by the gradients.
@@ -46,15 +46,14 @@ enum OptimizerCommand {
 }
 
 /// A matrix that Muon has updated, and its mean of gradients, `[out, in]`.
-pub(crate) type Updated = (Tensor<2>, Tensor<2>);
+pub(crate) type UpdatedMatrix = (Tensor<2>, Tensor<2>);
 
 /// The action of an optimizer for a parameter.
 pub(crate) enum Action {
-    /// Take a step with the gradient multiplied by this scale, or have Muon's steps taken together by
-    /// [`CommandCell::collect`].
+    /// Take a step with the gradient multiplied by this scale, or collect it with [`CommandCell::collect`].
     Step(Scale),
-    /// Replace what was collected by [`CommandCell::take`].
-    Put,
+    /// Restore the next updated parameter with [`CommandCell::next_updated`].
+    Restore,
     Nothing,
     /// Replace the weights by the gradient.
     Assign,
@@ -68,7 +67,7 @@ pub(crate) struct CommandCell(Arc<Mutex<Option<OptimizerCommand>>>);
 
 impl CommandCell {
     /// Takes a step for the parameters for which `step` makes Burn call the optimizers. Returns those that are collected
-    /// instead, whose state is empty until [`CommandCell::put`].
+    /// instead, whose state is empty until [`CommandCell::restore`].
     pub(crate) fn step(&self, scale: Scale, step: impl FnOnce()) -> Vec<MuonUpdate> {
         match self.during(OptimizerCommand::Step(scale, Vec::new()), step) {
             OptimizerCommand::Step(_, collected) => collected,
@@ -76,10 +75,17 @@ impl CommandCell {
         }
     }
 
-    /// Puts the parameters that [`CommandCell::step`] returned back, updated and in the same order. `step` makes Burn
+    /// Restores the parameters that [`CommandCell::step`] returned, updated and in the same order. `step` makes Burn
     /// call the optimizers for all parameters of that step.
-    pub(crate) fn put(&self, updated: Vec<Updated>, step: impl FnOnce()) {
-        self.during(OptimizerCommand::Put(updated.into()), step);
+    ///
+    /// # Panics
+    ///
+    /// If a parameter is left.
+    pub(crate) fn restore(&self, updated: Vec<UpdatedMatrix>, step: impl FnOnce()) {
+        match self.during(OptimizerCommand::Restore(updated.into()), step) {
+            OptimizerCommand::Restore(rest) => assert!(rest.is_empty(), "{} matrices are left", rest.len()),
+            _ => unreachable!("only the loop sets commands, and it waits for this one"),
+        }
     }
 
     /// The states of the parameters for which `step` makes Burn call the optimizers, in order of the calls.
@@ -115,7 +121,7 @@ impl CommandCell {
     pub(crate) fn action(&self, state: impl FnOnce() -> Option<ParameterState>) -> Action {
         match self.lock().as_mut().expect("the loop gives a command before a step") {
             OptimizerCommand::Step(scale, _) => Action::Step(scale.clone()),
-            OptimizerCommand::Put(_) => Action::Put,
+            OptimizerCommand::Restore(_) => Action::Restore,
             OptimizerCommand::Snapshot(states) => {
                 states.push(state());
                 Action::Nothing
@@ -133,13 +139,13 @@ impl CommandCell {
         }
     }
 
-    /// The next parameter that was collected, updated.
-    pub(crate) fn take(&self) -> Updated {
+    /// The next of the updated parameters.
+    pub(crate) fn next_updated(&self) -> UpdatedMatrix {
         match self.lock().as_mut() {
-            Some(OptimizerCommand::Put(updated)) => {
-                updated.pop_front().expect("each parameter of the step is put back")
+            Some(OptimizerCommand::Restore(updated)) => {
+                updated.pop_front().expect("each parameter of the step is restored")
             }
-            _ => unreachable!("the action is to put parameters back"),
+            _ => unreachable!("the action is to restore parameters"),
         }
     }
 

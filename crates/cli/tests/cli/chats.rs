@@ -678,9 +678,16 @@ fn fine_tuning_that_was_killed_resumes_bit_for_bit() {
         let fixed =
             ["--set", "schedule.warmup_steps=0", "--set", "schedule.checkpoint_interval=5", "--quiet"];
         let mut child = kindling(BASE.path(), &[&args[..], &fixed, &steps].concat()).spawn().unwrap();
-        // From the second checkpoint on.
-        let checkpoint_of_a_step = BASE.path().join(format!("runs/{killed}/checkpoints/step-00000005"));
-        while !checkpoint_of_a_step.exists() {
+        // After any step, since the next checkpoint replaces that of a step.
+        let checkpoints = BASE.path().join(format!("runs/{killed}/checkpoints"));
+        let is_after_a_step = |name: &str| {
+            name.strip_prefix("step-").and_then(|step| step.parse().ok()).is_some_and(|step: u64| step > 0)
+        };
+        let has_checkpoint = || {
+            let files = fs::read_dir(&checkpoints).into_iter().flatten().flatten();
+            files.into_iter().any(|file| file.file_name().to_str().is_some_and(is_after_a_step))
+        };
+        while !has_checkpoint() {
             assert!(child.wait_timeout(Duration::from_millis(1)).unwrap().is_none(), "{preset} ended");
         }
         child.kill().unwrap();

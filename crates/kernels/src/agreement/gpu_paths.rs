@@ -249,7 +249,12 @@ fn bf16_in_chunks_is_close_to_f32() {
             LmHead::new(weight).loss_in_chunks(hidden, targets.clone(), None, 2, precision)
         })
     };
-    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 3] = [&whole, &in_documents, &loss];
+    let chunked = |precision| {
+        let inputs = [[3, 4, 6], [1, 7, 7], [1, 7, 8]]
+            .map(|[n, time, seed]| normal([2, n as usize, time as usize, 4], seed).inner());
+        vec![attend_in_chunks(inputs, 2, precision).into_data()]
+    };
+    let runs: [&dyn Fn(Precision) -> Vec<TensorData>; 4] = [&whole, &in_documents, &chunked, &loss];
     for run in runs {
         for (exact, rounded) in run(F32).iter().zip(&run(Precision::Bf16)) {
             assert_ne!(exact, rounded, "bf16 or f16 had no effect");

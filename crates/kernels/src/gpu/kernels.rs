@@ -344,7 +344,6 @@ pub(crate) trait GpuKernels: Backend {
     }
 
     /// Adds squares of the elements of six vectors to partial sums, `[P]`. Which of them each is added to is undefined.
-    /// With the sums before and after, these are the buffers that WebGPU guarantees a kernel.
     #[fusion(dtype = sums, shape = sums)]
     fn add_squares(
         sums: FloatTensor<Self>,

@@ -26,7 +26,7 @@ struct ChunkArgument {
     time: usize,
     /// The index of the first query.
     first: usize,
-    /// The positions up to its own.
+    /// The positions that it sees, without starts.
     n_seen: usize,
     scale: f32,
     mask: MaskArgument,

@@ -257,13 +257,13 @@ fn unrotated<Q: Float>(
 }
 
 /// Each group of units takes every n-th row, where n is the number of groups. A unit has pairs of channels, one of each half
-/// of the row. With QK norm, `normed` are its channels and gains, and a group sums the gradients of both gains over its rows.
+/// of the row. With QK norm, `qk_norm` has the channels and the gains, and a group sums the gradients of both gains over its rows.
 #[cube(launch)]
 fn gradients_kernel<Q: Float, I: Float, O: Float>(
     d_queries: &[Q],
     d_keys: &[f32],
     d_values: &[f32],
-    normed: &ComptimeOption<(Box<[I]>, Box<[f32]>)>,
+    qk_norm: &ComptimeOption<(Box<[I]>, Box<[f32]>)>,
     angles: &ComptimeOption<Box<[f32]>>,
     d_qkv: &mut [O],
     d_gains: &mut [f32],
@@ -280,7 +280,7 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
     let half = sizes.half;
     let part = group * 2 * head_dim;
     let mut shared = Shared::<[f32]>::new_slice(n_units);
-    if comptime!(normed.is_some()) {
+    if comptime!(qk_norm.is_some()) {
         // Only this unit uses these elements.
         let mut channel = unit % width;
         while channel < half {
@@ -304,7 +304,7 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
         let mut factor = f32::new(1.0);
         let mut along = f32::new(0.0);
         #[comptime]
-        if let ComptimeOption::Some((qkv, gains)) = normed {
+        if let ComptimeOption::Some((qkv, gains)) = qk_norm {
             factor = norm_factor::<I>(qkv, source, head_dim, epsilon, &mut shared, width);
             let mut channel = unit % width;
             while channel < half {
@@ -323,7 +323,7 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
             let other = channel + half;
             let (mut a, mut b) = unrotated::<Q>(d_queries, d_keys, d_values, angles, &place, &sizes, channel);
             #[comptime]
-            if let ComptimeOption::Some((qkv, gains)) = normed {
+            if let ComptimeOption::Some((qkv, gains)) = qk_norm {
                 let is_normed = place.head < sizes.n_head + sizes.n_kv_head;
                 if is_normed {
                     let mut sums = part;
@@ -376,7 +376,7 @@ pub(super) fn gradients(
     let d_qkv = empty_operand(&d_queries, Shape::new([batch, time, n * head_dim]), channels);
     let d_gains = empty(&d_queries, Shape::new([n_parts, 2 * head_dim]), DType::F32);
     let (client, types) = (d_queries.client.clone(), [element(&d_queries), element(&qkv), element(&d_qkv)]);
-    let normed = epsilon.map(|_| (contiguous(qkv).into_buffer_arg(), contiguous(gains).into_buffer_arg()));
+    let qk_norm = epsilon.map(|_| (contiguous(qkv).into_buffer_arg(), contiguous(gains).into_buffer_arg()));
     gradients_kernel::launch(
         &client,
         cubes,
@@ -384,7 +384,7 @@ pub(super) fn gradients(
         d_queries.into_buffer_arg(),
         d_keys.into_buffer_arg(),
         d_values.into_buffer_arg(),
-        normed.into(),
+        qk_norm.into(),
         present(angles, n_angles.is_some()),
         d_qkv.clone().into_buffer_arg(),
         d_gains.clone().into_buffer_arg(),

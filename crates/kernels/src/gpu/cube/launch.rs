@@ -21,6 +21,9 @@ const MAX_UNITS: u32 = 256;
 /// Cubes along an axis of the grid, the most that WebGPU guarantees.
 const MAX_CUBES: usize = 65_535;
 
+/// Maximum elements of a tensor.
+const MAX_LENGTH: usize = 1 << 31;
+
 /// A number of cubes and their units.
 pub(super) struct Geometry {
     pub(super) cubes: CubeCount,
@@ -62,18 +65,17 @@ impl Geometry {
 
 /// # Panics
 ///
-/// If a tensor is too large for the kernels, whose indices are `u32`.
-fn check_length(shape: &Shape) {
-    let n = shape.num_elements();
+/// If the kernels can't index this many elements: their indices are `u32`, and loops go beyond the end by one round.
+fn check_length(n: usize) {
     assert!(
-        u32::try_from(n).is_ok(),
-        "a tensor of {n} elements is beyond the 2^32 that GPU kernels index; use a smaller micro-batch"
+        n <= MAX_LENGTH,
+        "a tensor of {n} elements is beyond the 2^31 of GPU kernels; a smaller micro-batch has smaller tensors"
     );
 }
 
 /// A new tensor without padding, beside `x`.
 pub(super) fn empty(x: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
-    check_length(&shape);
+    check_length(shape.num_elements());
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
 }
 
@@ -84,17 +86,18 @@ pub(super) fn empty_operand(x: &CubeTensor, shape: Shape, precision: Precision) 
 
 /// A new matrix of operands beside `x`, whose rows may be padded for products.
 pub(super) fn empty_padded(x: &CubeTensor, shape: Shape, precision: Precision) -> CubeTensor {
-    check_length(&shape);
-    empty_device_dtype(x.client.clone(), x.device.clone(), shape, operand_type(precision).into())
+    let x = empty_device_dtype(x.client.clone(), x.device.clone(), shape, operand_type(precision).into());
+    check_length(x.shape()[0] * x.meta.strides()[0]);
+    x
 }
 
 /// The tensor without padding or another order of axes.
 pub(super) fn contiguous(x: CubeTensor) -> CubeTensor {
-    check_length(&x.shape());
+    check_length(x.shape().num_elements());
     into_contiguous(x)
 }
 
-/// The tensor without padding if it is present, which a kernel without it is not given.
+/// The kernel argument of an optional tensor, without padding.
 pub(super) fn present(x: CubeTensor, is_present: bool) -> ComptimeOptionArgs<Box<[f32]>> {
     is_present.then(|| contiguous(x).into_buffer_arg()).into()
 }
@@ -106,13 +109,26 @@ pub(super) fn reusable(x: CubeTensor) -> CubeTensor {
 
 /// A matrix whose elements of a row are consecutive, and the elements from one row to the next.
 pub(super) fn strided_rows(x: CubeTensor) -> (CubeTensor, usize) {
-    check_length(&x.shape());
     let is_by_rows = x.meta.strides()[1] == 1;
     let x = if is_by_rows { x } else { into_contiguous(x) };
     let stride = x.meta.strides()[0];
+    check_length(x.shape()[0] * stride);
     (x, stride)
 }
 
 pub(super) fn element(x: &CubeTensor) -> ElemType {
     dtype_to_storage_type(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_beyond_the_indices_are_refused() {
+        check_length(MAX_LENGTH);
+        let refused = std::panic::catch_unwind(|| check_length(MAX_LENGTH + 1));
+        let message = *refused.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("a tensor of 2147483649 elements"), "{message}");
+    }
 }
