@@ -92,7 +92,7 @@ fn fused(MuonUpdate { step, x, gradient, mean }: MuonUpdate) -> (Tensor<2>, Tens
     (Tensor::from_dispatch(x), Tensor::from_dispatch(mean))
 }
 
-/// The mean with the scaled gradient, and the mean that looks a step ahead. A scale of NaN leaves the mean as it is.
+/// The mean with the scaled gradient, and the mean that looks a step ahead. A scale of NaN leaves the mean unchanged.
 fn momentum(gradient: Tensor<2>, mean: Tensor<2>, scale: Tensor<1>, momentum: f32) -> (Tensor<2>, Tensor<2>) {
     if is_on_gpu(&mean) {
         let [gradient, mean] = [gradient, mean].map(Tensor::into_dispatch);

@@ -169,7 +169,7 @@ impl<'a> Steps<'a> {
         let clip = recipe.optimizer.grad_clip;
         let scale = match guard_mode {
             GuardMode::OnHost => Scale::Known(clip_scale(gradient.read().grad_norm, clip)),
-            GuardMode::OnDevice => Scale::OnDevice(check_step_on_device(&gradient.pending, None, clip)),
+            GuardMode::OnDevice => Scale::on_device(check_step_on_device(&gradient.pending, None, clip)),
         };
         let waited = gradient.apply(learner, scale, rank)?;
         match local_steps {

@@ -41,7 +41,7 @@ pub(crate) fn take_step(run: &mut ActiveRun) -> Result<Duration, Error> {
         GuardMode::OnDevice => {
             let scale = check_step_on_device(&gradient.pending, limit, clip);
             run.pending.push(gradient.pending.clone());
-            gradient.apply(&mut run.learner, Scale::OnDevice(scale), &run.rank)
+            gradient.apply(&mut run.learner, Scale::on_device(scale), &run.rank)
         }
     }
 }

@@ -240,7 +240,7 @@ mod tests {
                 on_host.lr_step();
                 on_device.lr_step();
                 on_host.optimizer_step(gradients_of(&on_host), Scale::Known(factor));
-                let scale = |factor| Scale::OnDevice(Tensor::from_floats([factor], &plain));
+                let scale = |factor| Scale::on_device(Tensor::from_floats([factor], &plain));
                 on_device.optimizer_step(gradients_of(&on_device), scale(factor));
                 skip(&mut on_host, Scale::Skipped);
                 skip(&mut on_device, scale(f32::NAN));

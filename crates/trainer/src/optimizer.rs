@@ -49,7 +49,7 @@ fn group(pattern: &str) -> ParamGroup {
 /// Updates the parameters that a step has collected.
 pub(crate) fn update_collected(collected: Vec<MuonUpdate>, scale: &Scale) -> Vec<UpdatedMatrix> {
     let on_device = match scale {
-        Scale::OnDevice(scale) => Some(scale),
+        Scale::OnDevice(scale) => Some(&**scale),
         Scale::Known(_) | Scale::Skipped => None, // `MuonStep::gradient_scale` has it.
     };
     kernels::muon_together(collected, on_device)
@@ -171,7 +171,7 @@ impl Optimizer for AdamW {
                 kernels::adamw(&AdamWStep { gradient_scale, ..step }, tensor, grad, moments)
             }
             Scale::Skipped => (tensor, moments),
-            Scale::OnDevice(scale) => kernels::adamw_on_device(&step, tensor, grad, moments, scale),
+            Scale::OnDevice(scale) => kernels::adamw_on_device(&step, tensor, grad, moments, *scale),
         };
         let momentum = AdaptiveMomentumState::new(time + 1, moment_1, moment_2);
         (tensor, Some(Moments(AdamWState { momentum })))
@@ -306,7 +306,7 @@ mod tests {
 
     fn check(optimizer: &impl Optimizer, commands: &CommandCell) {
         let device = kernels::testing::test_device();
-        let on_device = |scale: f32| Scale::OnDevice(Tensor::from_floats([scale], &device));
+        let on_device = |scale: f32| Scale::on_device(Tensor::from_floats([scale], &device));
         let after = |scales: &[Scale]| after(optimizer, commands, scales);
         let close = Tolerance::absolute(kernels::testing::test_tolerance(1e-6));
         let known = after(&[0.5, 0.25, 1.0].map(Scale::Known));

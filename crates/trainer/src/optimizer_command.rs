@@ -18,7 +18,14 @@ pub(crate) enum Scale {
     /// The step is skipped: it counts, but changes neither weights nor moments.
     Skipped,
     /// A factor that only the device knows, `[1]`; NaN skips the step.
-    OnDevice(Tensor<1>),
+    OnDevice(Box<Tensor<1>>),
+}
+
+impl Scale {
+    /// From a scale `[1]` that is NaN if the step is skipped.
+    pub(crate) fn on_device(scale: Tensor<1>) -> Self {
+        Self::OnDevice(Box::new(scale))
+    }
 }
 
 /// The optimizer state of one parameter, for a checkpoint. Names are relative to the parameter's name.

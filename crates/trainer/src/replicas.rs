@@ -88,7 +88,7 @@ fn follow(steps: &Receiver<NextStep>, replica: Replica, recipe: &Recipe, guard_m
                 _ => Scale::Skipped,
             },
             GuardMode::OnDevice => {
-                Scale::OnDevice(check_step_on_device(&gradient.pending, spike_limit, clip))
+                Scale::on_device(check_step_on_device(&gradient.pending, spike_limit, clip))
             }
         };
         if gradient.apply(&mut learner, scale, &rank).is_err() {

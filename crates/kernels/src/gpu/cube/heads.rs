@@ -256,6 +256,9 @@ fn unrotated<Q: Float>(
     (a, b)
 }
 
+/// Channels and gains.
+type QkNorm<I> = (Box<[I]>, Box<[f32]>);
+
 /// Each group of units takes every n-th row, where n is the number of groups. A unit has pairs of channels, one of each half
 /// of the row. With QK norm, `qk_norm` has the channels and the gains, and a group sums the gradients of both gains over its rows.
 #[cube(launch)]
@@ -263,7 +266,7 @@ fn gradients_kernel<Q: Float, I: Float, O: Float>(
     d_queries: &[Q],
     d_keys: &[f32],
     d_values: &[f32],
-    qk_norm: &ComptimeOption<(Box<[I]>, Box<[f32]>)>,
+    qk_norm: &ComptimeOption<QkNorm<I>>,
     angles: &ComptimeOption<Box<[f32]>>,
     d_qkv: &mut [O],
     d_gains: &mut [f32],

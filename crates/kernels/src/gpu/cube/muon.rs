@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::launch::{Geometry, contiguous, empty, reusable};
 
-/// A unit for each element. A scale of NaN leaves the mean as it is.
+/// A unit for each element. A scale of NaN leaves the mean unchanged.
 #[cube(launch)]
 fn momentum_kernel(
     gradient: &[f32],
