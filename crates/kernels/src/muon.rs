@@ -122,7 +122,7 @@ fn moved(x: Tensor<2>, change: Tensor<2>, scale: Tensor<1>, keep: f32) -> Tensor
     (x.clone() * keep - change).mask_where(is_skipped, x)
 }
 
-/// Maximum elements of matrices that share launches, 64 MiB: a larger matrix keeps a GPU busy alone.
+/// Maximum elements of matrices that share launches, 64 MiB. It bounds the scratch memory of a step.
 const MAX_SHARED: usize = 1 << 24;
 
 /// Consecutive matrices of one shape of a parameter.

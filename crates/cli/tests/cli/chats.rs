@@ -678,7 +678,7 @@ fn fine_tuning_that_was_killed_resumes_bit_for_bit() {
         let fixed =
             ["--set", "schedule.warmup_steps=0", "--set", "schedule.checkpoint_interval=5", "--quiet"];
         let mut child = kindling(BASE.path(), &[&args[..], &fixed, &steps].concat()).spawn().unwrap();
-        // After any step, since the next checkpoint replaces that of a step.
+        // After any step, since each checkpoint replaces the one before.
         let checkpoints = BASE.path().join(format!("runs/{killed}/checkpoints"));
         let is_after_a_step = |name: &str| {
             name.strip_prefix("step-").and_then(|step| step.parse().ok()).is_some_and(|step: u64| step > 0)

@@ -123,7 +123,7 @@ pub(crate) trait GpuKernels: Backend {
         heads::split::<Self>(qkv, gains, angles, split).into()
     }
 
-    /// The gradients of the channels, `[B, T, (H + 2 KV) · D]`, and of the gains, `[2, D]`, from those of the heads. The
+    /// The gradients of the channels, `[B, T, (H + 2 KV) · D]`, and of the gains, `[2, D]`, given the head gradients. The
     /// factors are those of [`GpuKernels::split_heads`]. Without QK norm, `qkv` is any tensor too, and the gradients
     /// of the gains are undefined.
     #[fusion(meta = channel_specs)]
@@ -298,7 +298,7 @@ pub(crate) trait GpuKernels: Backend {
         (next(), next(), next())
     }
 
-    /// The mean of gradients of [`crate::muon`], and the mean that looks a step ahead. A scale of NaN changes neither.
+    /// The mean of gradients of [`crate::muon`], and the mean that looks a step ahead. A scale of NaN gives the mean twice.
     /// The buffer of the mean is reused if it is not shared.
     ///
     /// - `scale`: `[1]`
