@@ -40,7 +40,7 @@ pub(crate) struct ParameterState {
 /// The action of the optimizers for each parameter that Burn passes them.
 #[derive(Debug)]
 enum OptimizerCommand {
-    /// Take a step with gradients multiplied by this scale; append parameters to update at once.
+    /// Take a step with gradients multiplied by this scale; append parameters to update together.
     Step(Scale, Vec<MuonUpdate>),
     /// Replace the parameters that were appended by these, in the same order.
     Restore(VecDeque<UpdatedMatrix>),
@@ -138,7 +138,7 @@ impl CommandCell {
         }
     }
 
-    /// Postpones the update of a parameter, until all collected parameters are updated at once.
+    /// Postpones the update of a parameter, until all collected parameters are updated together.
     pub(crate) fn collect(&self, update: MuonUpdate) {
         match self.lock().as_mut() {
             Some(OptimizerCommand::Step(_, collected)) => collected.push(update),
